@@ -1,0 +1,387 @@
+"""The configuration: TOML and environment in, validated values out; unknown keys are refused.
+
+Durations are in seconds, sizes in bytes. Relative paths are relative to the configuration file's
+folder. Every field can also come from the environment: `WHEELWAY_RAY__DASHBOARD_URL` sets
+`dashboard_url` of `[ray]`; the environment wins over the file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from controller.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Seconds = Annotated[float, Field(ge=0)]
+Bytes = Annotated[int, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DirectorySource(_Section):
+    """`[[sources]] type = "directory"`: wheels in a folder, its sub-folders not included."""
+
+    type: Literal["directory"]
+    name: Name = "directory"
+    """How status and logs call this source; must be unique."""
+    path: Path
+    """The folder. Watched, and polled as well for file systems that send no events."""
+    poll_interval: Seconds = 5.0
+    """Seconds between two looks when no event comes."""
+    settle: Seconds = 2.0
+    """A file that does not yet end like a wheel is read once it was unchanged for this long."""
+
+
+class RayOptions(_Section):
+    """`[ray]`: the cluster that serves."""
+
+    dashboard_url: str = "http://127.0.0.1:8265"
+    """Base URL of the Ray dashboard's REST API."""
+    ingress_url: str = "http://127.0.0.1:8000"
+    """Base URL of the Serve ingress, for probes."""
+    token_file: Path | None = None
+    """A file with the bearer token (RAY_AUTH_MODE=token); read again when it changes."""
+    ca_file: Path | None = None
+    """PEM bundle for an https dashboard."""
+    python: Path | None = None
+    """The interpreter Ray runs on, where `wheelway` must be importable; default: the daemon's."""
+    timeout: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds for one request to the dashboard; a PUT that starts Serve gets six times as long."""
+
+    @field_validator("dashboard_url", "ingress_url")
+    @classmethod
+    def _is_http_url(cls, value: str) -> str:
+        AnyHttpUrl(value)
+        return value.rstrip("/")
+
+
+class PathOptions(_Section):
+    """`[paths]`: where the daemon keeps things."""
+
+    cache: Path = Path("/var/cache/wheelway")
+    """Wheels, their trees and environments; Ray's user must be able to read it."""
+    state: Path = Path("/var/lib/wheelway")
+    """The journal."""
+    templates: Path | None = None
+    """A folder whose files override the shipped templates of the same name."""
+
+
+class InspectionLimits(_Section):
+    """`[inspection]`: what a wheel may be at most."""
+
+    max_size: Bytes = 2 * 1024**3
+    """Bytes of the wheel file."""
+    max_files: Annotated[int, Field(gt=0)] = 20_000
+    """Entries in the archive."""
+    max_unpacked_size: Bytes = 8 * 1024**3
+    """Bytes of all entries, unpacked."""
+    max_ratio: Annotated[float, Field(gt=1)] = 200.0
+    """Unpacked over packed size of any entry above one mebibyte, and of the whole archive."""
+    max_path_length: Annotated[int, Field(gt=0)] = 240
+    """Characters of an entry's path."""
+
+
+class EnvironmentOptions(_Section):
+    """`[environments]`: how requirements are installed."""
+
+    index_url: str | None = None
+    """The package index; default: what uv is configured to use on this machine."""
+    find_links: tuple[Path, ...] = ()
+    """Folders with more wheels."""
+    offline: bool = False
+    """Never ask an index: `find_links` and uv's cache must do."""
+    timeout: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds for resolving and installing one environment."""
+
+
+class RolloutOptions(_Section):
+    """`[rollout]`: pace and patience."""
+
+    interval: Annotated[float, Field(gt=0)] = 5.0
+    """Seconds between two passes when nothing happens."""
+    max_staging: Annotated[int, Field(gt=0)] = 4
+    """Releases that may start at the same time."""
+    ready_deadline: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds from staging until every example must have passed."""
+    probe_deadline: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds from promotion until the ingress must answer with the release's own header."""
+    build_deadline: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds a PUT waits for a build in progress, which it would cancel and restart."""
+    retire_limit: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The share of live releases that may vanish from the sources at once (one always may); more
+    retires nothing and asks for a person."""
+    workers: Annotated[int, Field(gt=0)] = 4
+    """Wheels fetched and environments built at the same time."""
+
+
+class Options(_Section):
+    """How a release is run. In `wheelway.toml` these are the author's wishes, in `[serve.defaults]`
+    and `[[pipelines]]` the operator's word, which overrides them; every field is optional.
+
+    Those marked * change without restarting replicas.
+    """
+
+    num_replicas: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
+    """* Fixed number of replicas, or "auto"."""
+    autoscaling_config: dict[str, Any] | None = None
+    """* Serve's autoscaling settings (min_replicas, max_replicas, target_ongoing_requests...)."""
+    max_ongoing_requests: Annotated[int, Field(ge=1)] | None = None
+    """* Requests one replica works on at the same time (100)."""
+    max_queued_requests: Annotated[int, Field(ge=0)] | None = None
+    """* Requests one replica lets wait beyond these before it answers 503 (200)."""
+    max_request_bytes: Bytes | None = None
+    """* Largest request body; beyond it 413 (16 MiB)."""
+    request_timeout: Annotated[float, Field(gt=0)] | None = None
+    """* Seconds for one request; beyond it 504 (60)."""
+    graceful_shutdown_timeout: Annotated[float, Field(ge=0)] | None = None
+    """* Seconds a replica may take to finish its requests when it is retired (20)."""
+    health_check_period: Annotated[float, Field(gt=0)] | None = None
+    """* Seconds between two health checks of a replica (10)."""
+    health_check_timeout: Annotated[float, Field(gt=0)] | None = None
+    """* Seconds after which an unanswered health check has failed (30)."""
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Threads for synchronous stages (4)."""
+    max_memory: Bytes | None = None
+    """Bytes a replica may allocate; default 80 % of what is available when it starts."""
+    env_vars: dict[str, str] | None = None
+    """Environment variables of the replicas."""
+    ray_actor_options: ActorOptions | None = None
+    """What a replica needs from Ray."""
+
+
+class ActorOptions(_Section):
+    """Resources of one replica (Ray's actor options)."""
+
+    num_cpus: Annotated[float, Field(ge=0)] | None = None
+    """CPUs to reserve (1); fractions are allowed."""
+    num_gpus: Annotated[float, Field(ge=0)] | None = None
+    memory: Bytes | None = None
+    """Bytes to reserve for scheduling; no limit, see `max_memory`."""
+    resources: dict[str, float] | None = None
+    accelerator_type: str | None = None
+
+
+class Caps(_Section):
+    """The most that a wheel may wish for; an author's wish above a cap is refused, not cut."""
+
+    num_replicas: Annotated[int, Field(ge=1)] | None = None
+    """Also caps `max_replicas` of an autoscaling configuration."""
+    num_cpus: Annotated[float, Field(ge=0)] | None = None
+    num_gpus: Annotated[float, Field(ge=0)] | None = None
+    memory: Bytes | None = None
+    max_memory: Bytes | None = None
+    max_request_bytes: Bytes | None = None
+    request_timeout: Annotated[float, Field(gt=0)] | None = None
+    threads: Annotated[int, Field(ge=1)] | None = None
+
+
+class ServeOptions(_Section):
+    """`[serve]`: what all applications share."""
+
+    proxy_location: Literal["HeadOnly", "EveryNode", "Disabled"] = "HeadOnly"
+    http_options: dict[str, Any] = Field(default_factory=dict)
+    """Serve's HTTP options (host, port, ...); host and port default to those of `ingress_url`."""
+    defaults: Options = Options()
+    """Options of every pipeline, below the wheel's own wishes."""
+    caps: Caps = Caps()
+
+
+class PolicyOptions(_Section):
+    """`[policy]`."""
+
+    unlisted: Literal["active", "inactive"] = "active"
+    """Whether pipelines that no `[[pipelines]]` names are served."""
+
+
+class PipelinePolicy(_Section):
+    """`[[pipelines]]`: the operator's rule for a pipeline; the first whose `name` matches wins."""
+
+    name: str
+    """A pipeline's name or a glob (`acme-*`), normalised as PEP 503 does."""
+    active: bool = True
+    versions: SpecifierSet = SpecifierSet()
+    """PEP 440 specifiers, such as ">=1,<3"."""
+    keep: Annotated[int, Field(ge=1)] = 2
+    """How many of the newest matching versions are served side by side."""
+    prereleases: bool = False
+    pins: tuple[Version, ...] = ()
+    """Exactly these versions instead of the newest; `versions` and `keep` do not apply."""
+    options: Options = Options()
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Handed to the pipeline, merged key by key over the wheel's own; changes need no restart."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, arbitrary_types_allowed=True
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _normalise(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("a pipeline's name or glob must not be empty")
+        return canonicalize_name(value) if not set(value) & set("*?[]") else value.lower()
+
+    @field_validator("versions", mode="before")
+    @classmethod
+    def _specifiers(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return SpecifierSet(value)
+        except InvalidSpecifier as error:
+            raise ValueError(f"{error}; write PEP 440 specifiers such as '>=1,<3'") from error
+
+    @field_validator("pins", mode="before")
+    @classmethod
+    def _versions(cls, value: object) -> object:
+        if not isinstance(value, (list, tuple)):
+            return value
+        try:
+            return tuple(item if isinstance(item, Version) else Version(item) for item in value)
+        except (InvalidVersion, TypeError) as error:
+            raise ValueError(f"{error}; write PEP 440 versions as strings") from error
+
+
+class Config(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        env_prefix="WHEELWAY_",
+        env_nested_delimiter="__",
+    )
+
+    sources: tuple[DirectorySource, ...] = ()
+    ray: RayOptions = RayOptions()
+    paths: PathOptions = PathOptions()
+    inspection: InspectionLimits = InspectionLimits()
+    environments: EnvironmentOptions = EnvironmentOptions()
+    rollout: RolloutOptions = RolloutOptions()
+    serve: ServeOptions = ServeOptions()
+    policy: PolicyOptions = PolicyOptions()
+    pipelines: tuple[PipelinePolicy, ...] = ()
+
+    @field_validator("sources")
+    @classmethod
+    def _unique_names(cls, value: tuple[DirectorySource, ...]) -> tuple[DirectorySource, ...]:
+        names = [source.name for source in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two sources are called {name!r}; give each its own `name`")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file, whose content arrives as init arguments."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+
+def load(path: Path) -> Config:
+    """Read and validate a configuration file.
+
+    Raises:
+        ConfigError: it cannot be read, is not TOML, or says something unknown or impossible; the
+            message holds a line `file:line: key: what is wrong` for each mistake.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Config:
+    """`load` for a text already read; `path` is for messages and relative paths."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    try:
+        config = Config(**data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_mistakes(error, text, path))) from error
+    return _anchored(config, path.resolve().parent)
+
+
+def _mistakes(error: ValidationError, text: str, path: Path) -> list[str]:
+    lines = []
+    for mistake in error.errors(include_url=False):
+        keys = [part for part in mistake["loc"] if part != "directory"]
+        line = line_of(text, keys)
+        dotted = ".".join(str(key) for key in keys)
+        what = mistake["msg"].removeprefix("Value error, ")
+        if mistake["type"] == "extra_forbidden":
+            what = "unknown key; see `wheelway config check --schema` for the known ones"
+        lines.append(f"{path}:{line}: {dotted}: {what}")
+    return lines
+
+
+def line_of(text: str, keys: Sequence[str | int]) -> int:
+    """The 1-based line on which the deepest part of a key path that the text has is written.
+
+    Follows table headers (`[a.b]`, `[[a]]`) and `key =` lines; good enough to point a person there.
+    """
+    best, best_depth = 1, 0
+    here: list[str | int] = []
+    counts: dict[str, int] = {}
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.strip()
+        if line.startswith("["):
+            name = line.strip("[]").split("]")[0].strip()
+            here = list(name.split("."))
+            if line.startswith("[["):
+                counts[name] = counts.get(name, -1) + 1
+                here.append(counts[name])
+            elif (parent := name.split(".")[0]) in counts:
+                here.insert(1, counts[parent])
+            candidate: list[str | int] = list(here)
+        elif "=" in line and not line.startswith("#"):
+            candidate = [*here, *(part.strip(" \"'") for part in line.split("=")[0].split("."))]
+        else:
+            continue
+        depth = len(candidate)
+        if depth > best_depth and list(keys[:depth]) == candidate:
+            best, best_depth = number, depth
+    return best
+
+
+def _anchored(config: Config, folder: Path) -> Config:
+    """Relative paths become absolute, from the configuration file's folder."""
+
+    def anchor(value: object) -> object:
+        if isinstance(value, Path):
+            return folder / value.expanduser()
+        if isinstance(value, tuple):
+            return tuple(anchor(item) for item in value)
+        if isinstance(value, _Section):
+            return value.model_copy(
+                update={key: anchor(getattr(value, key)) for key in type(value).model_fields}
+            )
+        return value
+
+    return config.model_copy(
+        update={key: anchor(getattr(config, key)) for key in type(config).model_fields}
+    )

@@ -1,0 +1,67 @@
+"""Everything that the daemon's own code raises, and what a caller may do about it.
+
+    WheelwayError                 a message to a person: what happened, to what, why, what to do
+    ├── Transient                 the world is briefly not there: try again, after `retry_after` if known
+    ├── Waiting                   a shortage (CPU, disk, dashboard down): nothing is wrong with the release
+    ├── Stalled                   pointless to retry until an input changes: a config, a credential
+    │   ├── ConfigError           the operator's TOML: file, line, key
+    │   ├── TemplateError         the operator's template: file, line
+    │   └── JournalError          the journal cannot be used as it is
+    └── Rejected                  this one artifact or release is bad; quarantine it, with its stage
+
+Each carries a `reason`: one PascalCase word that logs, conditions, metrics, `status` and `explain`
+share. Third-party exceptions are translated where they enter, with `raise ... from`.
+"""
+
+from __future__ import annotations
+
+
+class WheelwayError(Exception):
+    """The root: `reason` is the PascalCase word, `message` the sentence for a person."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class Transient(WheelwayError):
+    """Expected to go away by itself; `retry_after` is in seconds, None to use backoff."""
+
+    def __init__(self, reason: str, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(reason, message)
+        self.retry_after = retry_after
+
+
+class Waiting(WheelwayError):
+    """A shortage that somebody or something will relieve; never a reason to quarantine."""
+
+
+class Stalled(WheelwayError):
+    """Retrying cannot help until an input changes."""
+
+
+class ConfigError(Stalled):
+    """The configuration cannot be used; the message names file, line and key."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("ConfigInvalid", message)
+
+
+class TemplateError(Stalled):
+    """A template cannot be used; the message names file and line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("TemplateInvalid", message)
+
+
+class JournalError(Stalled):
+    """The journal cannot be used: it is newer than this program, or locked by another."""
+
+
+class Rejected(WheelwayError):
+    """The artifact or release itself is bad; `log_tail` holds what it said last, if anything."""
+
+    def __init__(self, reason: str, message: str, *, log_tail: str = "") -> None:
+        super().__init__(reason, message)
+        self.log_tail = log_tail

@@ -1,0 +1,321 @@
+"""The values that the rooms exchange: frozen, without I/O, importing nothing of the other rooms.
+
+The words are those of docs/architecture.md. All times are seconds since the epoch (`time.time()`)
+unless a name says otherwise; all digests are lower-case hex SHA-256 of a whole file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from packaging.version import Version
+
+JSON = Any
+"""A value of JSON: None, bool, int, float, str, list or dict of these."""
+
+
+# -- what sources list ---------------------------------------------------------------------------
+
+
+class Standing(StrEnum):
+    """What a source says may be done with a revision."""
+
+    SELECTABLE = "selectable"
+    """May be elected."""
+    RETAINED = "retained"
+    """Keeps running where it runs, is never newly elected (yanked, unlisted)."""
+    GONE = "gone"
+    """Its bytes can no longer be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One wheel as a source lists it; not yet fetched."""
+
+    source: str
+    """The source's name, unique in the configuration."""
+    project: str
+    """The distribution's name, normalised (PEP 503)."""
+    version: Version
+    filename: str
+    """As published, PEP 427."""
+    locator: str
+    """Where the source finds the bytes again; opaque to everyone else."""
+    sha256: str
+    size: int
+    """Bytes."""
+    standing: Standing = Standing.SELECTABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something a source or a gate would not take, with why; it concerns nothing else."""
+
+    subject: str
+    """A file name or a release, for a person."""
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Everything that one source lists, at one moment."""
+
+    source: str
+    revisions: tuple[Revision, ...]
+    refused: tuple[Refusal, ...] = ()
+    pending: tuple[Refusal, ...] = ()
+    """Seen but not ready: still being copied, wheel not uploaded yet."""
+
+
+# -- artifacts -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineEntry:
+    """One pipeline of a wheel: an entry point in the group `wheelway.pipelines`."""
+
+    name: str
+    """Normalised (PEP 503); the pipeline's name and a segment of its route."""
+    target: str
+    """`module:attribute`, PEP 621 entry point syntax without extras."""
+    options: Mapping[str, JSON]
+    """The wheel's own wishes (`wheelway.toml`), validated, only what it sets."""
+    settings: Mapping[str, JSON]
+    refusal: Refusal | None = None
+    """Why this one pipeline cannot be served, though its wheel is sound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A fetched wheel that passed inspection."""
+
+    digest: str
+    project: str
+    version: Version
+    filename: str
+    size: int
+    wheel: Path
+    """The verified file in the content-addressed store."""
+    tree: Path
+    """The same wheel unpacked, to be put on `sys.path`."""
+    record_digest: str
+    """SHA-256 of the wheel's RECORD file: with it a replica verifies the tree."""
+    requires: tuple[str, ...]
+    """`Requires-Dist` as written (PEP 508)."""
+    pipelines: tuple[PipelineEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Where an artifact's requirements are installed."""
+
+    lock_digest: str
+    """SHA-256 of the locked requirements; empty when the base satisfies them all."""
+    python: str | None
+    """The replica's `py_executable`; None for the base interpreter itself."""
+
+
+# -- releases ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Release:
+    """A pipeline at a version with these bytes: immutable."""
+
+    pipeline: str
+    version: Version
+    digest: str
+
+    @property
+    def route(self) -> str:
+        """The path under which the release wants to be reached, as typed (not percent-encoded)."""
+        return f"/predict/{self.pipeline}/{self.version}"
+
+    @property
+    def header(self) -> str:
+        """The value of `x-wheelway-release` in every answer of this release."""
+        return f"{self.pipeline}@{self.version}+{self.digest[:8]}"
+
+    def __str__(self) -> str:
+        return self.header
+
+
+class Phase(StrEnum):
+    """How far a release has come."""
+
+    DISCOVERED = "Discovered"
+    FETCHED = "Fetched"
+    PREPARED = "Prepared"
+    STAGED = "Staged"
+    READY = "Ready"
+    LIVE = "Live"
+    RETIRING = "Retiring"
+    RETIRED = "Retired"
+    SUPERSEDED = "Superseded"
+    QUARANTINED = "Quarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """A release that failed. `inputs` names what it failed with: other inputs are a new attempt."""
+
+    release: Release
+    stage: str
+    """inspect, prepare, stage, promote."""
+    reason: str
+    message: str
+    inputs: str
+    log_tail: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One Serve application of one release: what would be applied, its route left open.
+
+    `name` holds a digest over everything whose change restarts replicas, so the same name always
+    means the same running code.
+    """
+
+    name: str
+    release: Release
+    document: Mapping[str, JSON]
+    """The application as Serve's schema has it, with `route_prefix` None."""
+    cpus: float = 1.0
+    """CPUs that its first replicas ask for."""
+
+
+# -- observed ------------------------------------------------------------------------------------
+
+
+class ApplicationStatus(StrEnum):
+    """As Serve reports it (ray.serve.schema.ApplicationStatus)."""
+
+    NOT_STARTED = "NOT_STARTED"
+    DEPLOYING = "DEPLOYING"
+    DEPLOY_FAILED = "DEPLOY_FAILED"
+    RUNNING = "RUNNING"
+    UNHEALTHY = "UNHEALTHY"
+    DELETING = "DELETING"
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One replica of an application's ingress deployment."""
+
+    state: str
+    pid: int | None
+    """None until it is scheduled: a replica that waits for CPUs has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A Serve application as the dashboard reports it."""
+
+    name: str
+    status: ApplicationStatus
+    route: str | None
+    """Of the config last applied, so it is never older than our own last PUT."""
+    document: Mapping[str, JSON] | None
+    """`deployed_app_config` verbatim; None for an imperative application (`serve.run`)."""
+    release: Release | None
+    """Read from the document's own arguments; None when the application is not ours."""
+    building: bool = False
+    """A build task is running: a PUT would cancel and restart it."""
+    message: str = ""
+    """The cause of a failure, dug out of the deployments' messages."""
+    replicas: tuple[Replica, ...] = ()
+    deployed_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back from the ingress at one route."""
+
+    header: str | None
+    """The `x-wheelway-release` header; None when there was none."""
+    status: int | None
+    """The HTTP status; None when nothing answered at all (refused, timeout)."""
+    detail: str = ""
+    settings_error: str = ""
+    """What the release says about settings that it could not take."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRecord:
+    """What the journal remembers of a placement: none of it is needed for being right, only for
+    deadlines and for telling the story.
+    """
+
+    name: str
+    staged_at: float | None = None
+    routed_at: float | None = None
+    live_at: float | None = None
+
+
+# -- decisions -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A lasting fact about a subject (a release, a source, `ray`, `config`), for status and logs."""
+
+    subject: str
+    reason: str
+    """PascalCase."""
+    message: str
+    ok: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A release enters a phase."""
+
+    release: Release
+    phase: Phase
+    reason: str
+    message: str
+    placement: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedApplication:
+    """One application of the next config and why it is there, with or without a route."""
+
+    document: Mapping[str, JSON]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The next Serve config and a reason for every difference from the observed one."""
+
+    applications: tuple[PlannedApplication, ...]
+    """Ours and the carried foreign declarative ones, sorted by name."""
+    changes: tuple[str, ...]
+    """One sentence a difference; empty: nothing to PUT."""
+    transitions: tuple[Transition, ...] = ()
+    quarantines: tuple[Quarantine, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    hold: str = ""
+    """Why a PUT must wait though there are changes; empty: go."""
+    wake_at: float | None = None
+    """When a deadline would change this plan, if nothing else does before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the journal's story."""
+
+    at: float
+    subject: str
+    reason: str
+    message: str
+    fields: Mapping[str, JSON] = field(default_factory=dict)
