@@ -1,9 +1,9 @@
 """Everything that the daemon's own code raises, and what a caller may do about it.
 
     WheelwayError                 a message to a person: what happened, to what, why, what to do
-    ├── Transient                 the world is briefly not there: try again, after `retry_after` if known
-    ├── Waiting                   a shortage (CPU, disk, dashboard down): nothing is wrong with the release
-    ├── Stalled                   pointless to retry until an input changes: a config, a credential
+    ├── Transient                 briefly not there: try again, after `retry_after` if known
+    ├── Waiting                   a shortage (CPU, disk, dashboard down); the release is fine
+    ├── Stalled                   no use to retry until an input changes: a config, a credential
     │   ├── ConfigError           the operator's TOML: file, line, key
     │   ├── TemplateError         the operator's template: file, line
     │   └── JournalError          the journal cannot be used as it is
@@ -25,7 +25,7 @@ class WheelwayError(Exception):
         self.message = message
 
 
-class Transient(WheelwayError):
+class Transient(WheelwayError):  # noqa: N818 - a kind of outcome, not of mistake
     """Expected to go away by itself; `retry_after` is in seconds, None to use backoff."""
 
     def __init__(self, reason: str, message: str, *, retry_after: float | None = None) -> None:
@@ -33,11 +33,11 @@ class Transient(WheelwayError):
         self.retry_after = retry_after
 
 
-class Waiting(WheelwayError):
+class Waiting(WheelwayError):  # noqa: N818 - a kind of outcome, not of mistake
     """A shortage that somebody or something will relieve; never a reason to quarantine."""
 
 
-class Stalled(WheelwayError):
+class Stalled(WheelwayError):  # noqa: N818 - a kind of outcome, not of mistake
     """Retrying cannot help until an input changes."""
 
 
@@ -59,7 +59,7 @@ class JournalError(Stalled):
     """The journal cannot be used: it is newer than this program, or locked by another."""
 
 
-class Rejected(WheelwayError):
+class Rejected(WheelwayError):  # noqa: N818 - a kind of outcome, not of mistake
     """The artifact or release itself is bad; `log_tail` holds what it said last, if anything."""
 
     def __init__(self, reason: str, message: str, *, log_tail: str = "") -> None:

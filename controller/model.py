@@ -243,6 +243,8 @@ class Answer:
     """The `x-wheelway-release` header; None when there was none."""
     status: int | None
     """The HTTP status; None when nothing answered at all (refused, timeout)."""
+    application: str = ""
+    """The name of the Serve application that answered, as it says itself."""
     detail: str = ""
     settings_error: str = ""
     """What the release says about settings that it could not take."""
@@ -265,7 +267,7 @@ class PlacementRecord:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A lasting fact about a subject (a release, a source, `ray`, `config`), for status and logs."""
+    """A lasting fact about a subject: a release, a source, `ray`, `config`."""
 
     subject: str
     reason: str

@@ -1,0 +1,29 @@
+"""How long to wait before trying again: capped, exponential, with full jitter.
+
+The shape is "full jitter" of https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/.
+"""
+
+from __future__ import annotations
+
+BASE = 1.0
+CAP = 300.0
+
+
+def delay(
+    attempt: int,
+    *,
+    jitter: float,
+    retry_after: float | None = None,
+    base: float = BASE,
+    cap: float = CAP,
+) -> float:
+    """Seconds to wait after the `attempt`-th failure in a row (1 is the first).
+
+    `jitter` is uniform in [0, 1). What the other side asked for (`retry_after`, seconds) is the
+    least that is waited; at most `cap` is added to it. Half of the exponential part is fixed, so
+    that a failure never becomes a busy loop.
+    """
+    if attempt < 1:
+        raise ValueError(f"attempts count from 1, not {attempt}")
+    ceiling = min(cap, base * 2.0 ** min(attempt - 1, 32))
+    return (retry_after or 0.0) + ceiling * (0.5 + jitter / 2)

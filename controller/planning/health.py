@@ -1,0 +1,77 @@
+"""What an observed application's state means for its release."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from controller.model import ApplicationStatus
+
+if TYPE_CHECKING:
+    from controller.model import Application
+
+_MARKER = re.compile(r"wheelway-failure\[(\w+)\] ([^\n]*)")
+"""What the host puts in front of its own report of a failed start."""
+
+_TAIL_LINES = 30
+
+
+class Health(Enum):
+    """The four things that matter to a rollout."""
+
+    STARTING = auto()
+    SHORT = auto()
+    """It cannot start for want of resources: nobody's fault, no deadline."""
+    READY = auto()
+    FAILED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """A state with its reason; `log_tail` is what the failing replica said."""
+
+    health: Health
+    reason: str
+    message: str
+    log_tail: str = ""
+
+
+def diagnose(application: Application) -> Diagnosis:
+    """Tell from what Serve reports how an application does."""
+    status = application.status
+    if status is ApplicationStatus.RUNNING:
+        return Diagnosis(Health.READY, "Running", "every replica has passed its examples")
+    if status in {ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY}:
+        return _failure(application)
+    if application.building:
+        return Diagnosis(Health.STARTING, "Building", "Serve builds the application")
+    unscheduled = [replica for replica in application.replicas if replica.pid is None]
+    if unscheduled and len(unscheduled) == len(application.replicas):
+        return Diagnosis(
+            Health.SHORT,
+            "InsufficientResources",
+            "no node has room for a replica: free CPUs, GPUs or memory, or lower "
+            f"ray_actor_options of the pipeline. {application.message}".strip(),
+        )
+    return Diagnosis(Health.STARTING, "Starting", "a replica imports, loads and runs the examples")
+
+
+def _failure(application: Application) -> Diagnosis:
+    text = application.message
+    marked = _MARKER.search(text)
+    tail = "\n".join(text.splitlines()[-_TAIL_LINES:])
+    if marked:
+        return Diagnosis(Health.FAILED, marked[1], marked[2].strip(), tail)
+    if "died" in text or "ActorDied" in text or "ActorUnschedulable" in text:
+        return Diagnosis(
+            Health.FAILED,
+            "ReplicaDied",
+            "the replica's process ended while it started: the pipeline left by os._exit, crashed "
+            "in native code, or was killed for memory; its log is on the Ray dashboard",
+            tail,
+        )
+    reason = "Unhealthy" if application.status is ApplicationStatus.UNHEALTHY else "DeployFailed"
+    first = text.strip().splitlines()[0] if text.strip() else "Serve gives no cause"
+    return Diagnosis(Health.FAILED, reason, first, tail)

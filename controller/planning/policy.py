@@ -1,0 +1,199 @@
+"""Which releases should be served: the operator's policy applied to what the sources list.
+
+Versions are compared and matched as PEP 440 says, never as text. Bad releases are looked through:
+a version whose newest bytes are quarantined stands by the bytes that serve it now, and a
+quarantined version takes no place among those kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from controller.config import PipelinePolicy
+from controller.model import Release, Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from packaging.version import Version
+
+    from controller.config import Config
+    from controller.model import Artifact, Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A release that some source offers. Their order is their preference, best first."""
+
+    release: Release
+    project: str
+    source: str
+    standing: Standing = Standing.SELECTABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What policy says of one release."""
+
+    release: Release
+    elected: bool
+    reason: str
+    message: str
+
+
+WITHDRAWING = frozenset({"Inactive", "VersionExcluded", "PrereleaseExcluded", "NotPinned"})
+"""Reasons by which the operator took a version out: it is retired at once."""
+
+MAKING_ROOM = "NotKept"
+"""Newer versions fill `keep`: it is retired once all of these are live."""
+
+ABSENT = "Absent"
+"""No source lists the version any more: it is retired within the retire limit."""
+
+STANDS_IN = "StandsIn"
+"""Elected for want of a fit successor: what serves the version now goes on as it is."""
+
+LEAVING = WITHDRAWING | {MAKING_ROOM, ABSENT}
+"""Every reason by which a version that is served leaves."""
+
+
+def rule_for(pipeline: str, config: Config) -> PipelinePolicy:
+    """The first `[[pipelines]]` whose name or glob matches, else what `[policy]` says."""
+    for rule in config.pipelines:
+        if fnmatchcase(pipeline, rule.name):
+            return rule
+    return PipelinePolicy(name=pipeline, active=config.policy.unlisted == "active")
+
+
+def elect(
+    candidates: Sequence[Candidate],
+    rule: PipelinePolicy,
+    *,
+    serving: Collection[Release] = (),
+    present: Collection[Release] = (),
+    quarantined: Collection[Release] = (),
+) -> tuple[Verdict, ...]:
+    """Judge the candidates of one pipeline, and those of its releases that are on the cluster.
+
+    Args:
+        candidates: what the sources offer for this pipeline, in order of preference.
+        rule: the operator's rule for it.
+        serving: this pipeline's releases that serve now.
+        present: this pipeline's releases that are on the cluster, serving or not.
+        quarantined: releases that failed with their present inputs.
+
+    Returns:
+        A verdict for every candidate, every release whose version is offered no more, and every
+        serving one that other bytes replace; newest version first.
+    """
+    chosen: list[Verdict] = []
+    offered = {candidate.release.version for candidate in candidates}
+    aside = [
+        Verdict(release, False, ABSENT, "no source lists this version any more")
+        for release in {*serving, *present}
+        if release.version not in offered
+    ]
+    by_version = sorted(candidates, key=lambda c: c.release.version, reverse=True)
+    for version, group in groupby(by_version, key=lambda c: c.release.version):
+        claims = _claims(list(group), serving, quarantined)
+        aside.extend(claims[1:])
+        first = claims[0]
+        excluded = _excluded(version, rule)
+        if first.elected and excluded:
+            first = Verdict(first.release, False, *excluded)
+        elif first.elected and len(chosen) >= rule.keep and not rule.pins:
+            newer = ", ".join(str(verdict.release.version) for verdict in chosen)
+            first = Verdict(first.release, False, MAKING_ROOM, f"keep = {rule.keep}: {newer}")
+        (chosen if first.elected else aside).append(first)
+    return tuple(sorted([*chosen, *aside], key=lambda v: (v.release, v.elected), reverse=True))
+
+
+def _claims(
+    group: list[Candidate], serving: Collection[Release], quarantined: Collection[Release]
+) -> list[Verdict]:
+    """Verdicts on all who claim one version; the first is the one who may have it."""
+    standing = sorted(r for r in serving if r.version == group[0].release.version)
+    incumbent = standing[-1] if standing else None
+    project = next((c.project for c in group if c.release == incumbent), group[0].project)
+    verdicts: list[Verdict] = []
+    claimant: Release | None = None
+    seen: set[Release] = set()
+    for candidate in group:
+        release = candidate.release
+        if release in seen:
+            continue
+        seen.add(release)
+        if candidate.project != project:
+            why = f"{project} claims this pipeline and version already; publish another version"
+            verdicts.append(Verdict(release, False, "Conflict", why))
+        elif release in quarantined:
+            why = "failed with these bytes and options; `wheelway explain` has the cause"
+            verdicts.append(Verdict(release, False, "Quarantined", why))
+        elif candidate.standing is not Standing.SELECTABLE and release != incumbent:
+            why = f"{candidate.source} lists it as {candidate.standing}: never newly selected"
+            verdicts.append(Verdict(release, False, "NotSelectable", why))
+        elif claimant is not None:
+            why = f"{candidate.source} offers it too; other bytes of this version come first"
+            verdicts.append(Verdict(release, False, "Shadowed", why))
+        else:
+            claimant = release
+            verdicts.insert(0, Verdict(release, True, "Elected", "policy wants it served"))
+    if claimant is None and incumbent is not None:
+        why = "its successor on this route is not fit to serve; these bytes stay"
+        verdicts = [v for v in verdicts if v.release != incumbent]
+        verdicts.insert(0, Verdict(incumbent, True, STANDS_IN, why))
+    elif incumbent is not None and incumbent not in seen:
+        why = "other bytes were published under this version"
+        verdicts.append(Verdict(incumbent, False, "Replaced", why))
+    return verdicts
+
+
+def _excluded(version: Version, rule: PipelinePolicy) -> tuple[str, str] | None:
+    """The reason for which the operator's rule takes a version out, if it does."""
+    if not rule.active:
+        return "Inactive", "the policy sets active = false"
+    if rule.pins:
+        if version in rule.pins:
+            return None
+        return "NotPinned", f"pinned to {', '.join(map(str, rule.pins))}"
+    if version.is_prerelease and not rule.prereleases:
+        return "PrereleaseExcluded", "the policy sets prereleases = false"
+    if not rule.versions.contains(version, prereleases=True):
+        return "VersionExcluded", f"the policy allows versions {rule.versions}"
+    return None
+
+
+def unfetched(
+    revisions: Iterable[Revision],
+    artifacts: Mapping[str, Artifact],
+    config: Config,
+) -> tuple[Revision, ...]:
+    """The revisions that must be fetched before policy can be applied, in listing order.
+
+    A wheel's pipelines are known only from its inside. Until then a project is taken to carry the
+    pipelines that its other wheels carry; the newest wheel of every project is always looked
+    into, since it may bring a new one.
+    """
+    wanted: set[str] = set()
+    ordered = sorted(revisions, key=lambda r: r.project)
+    for _project, group in groupby(ordered, key=lambda r: r.project):
+        selectable = [r for r in group if r.standing is Standing.SELECTABLE]
+        if not selectable:
+            continue
+        finals = [r for r in selectable if not r.version.is_prerelease] or selectable
+        wanted.add(max(finals, key=lambda r: r.version).sha256)
+        known = [artifacts[r.sha256] for r in selectable if r.sha256 in artifacts]
+        for name in sorted({entry.name for artifact in known for entry in artifact.pipelines}):
+            rule = rule_for(name, config)
+            candidates = [
+                Candidate(Release(name, r.version, r.sha256), r.project, r.source)
+                for r in selectable
+                if r.sha256 not in artifacts
+                or any(entry.name == name for entry in artifacts[r.sha256].pipelines)
+            ]
+            verdicts = elect(candidates, rule)
+            wanted.update(verdict.release.digest for verdict in verdicts if verdict.elected)
+    return tuple(r for r in revisions if r.sha256 in wanted and r.sha256 not in artifacts)

@@ -1,0 +1,216 @@
+"""What a plan depends on, and the few questions that every decision asks of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from controller.model import ApplicationStatus, PlannedApplication, Quarantine, Transition
+from controller.planning.policy import STANDS_IN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from controller.model import (
+        JSON,
+        Answer,
+        Application,
+        Phase,
+        Placement,
+        PlacementRecord,
+        Release,
+    )
+    from controller.planning.health import Diagnosis
+    from controller.planning.policy import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Pace and patience (`[rollout]`); durations in seconds."""
+
+    max_staging: int = 4
+    ready_deadline: float = 300.0
+    probe_deadline: float = 30.0
+    build_deadline: float = 60.0
+    retire_limit: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that a plan depends on."""
+
+    now: float
+    verdicts: Sequence[Verdict]
+    """Of every pipeline that has candidates or holds a route; a release without one is unknown
+    (its source was never listed) and stays as it is."""
+    placements: Mapping[Release, Placement]
+    """For each elected release that is prepared: what should run."""
+    applications: Sequence[Application]
+    """Every Serve application, ours or not."""
+    answers: Mapping[str, Answer]
+    """By route: what the ingress answered there, for those of `routes_to_probe`."""
+    records: Mapping[str, PlacementRecord]
+    """By application name."""
+    limits: Limits
+    inputs: Mapping[Release, str]
+    """What each release's quarantine would be tied to."""
+    encoded_routes: Mapping[str, JSON] | None = None
+    """The application that answers percent-encoded spellings of routes, for when it is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route: what should be there and what is."""
+
+    path: str
+    verdicts: tuple[Verdict, ...]
+    elected: Verdict | None
+    wanted: Placement | None
+    holder: Application | None
+    others: tuple[Application, ...]
+
+    @property
+    def target(self) -> Application | None:
+        """The wanted placement's application, if it is on the cluster."""
+        if self.wanted is None:
+            return None
+        ours = [*self.others, *([self.holder] if self.holder else [])]
+        return next((a for a in ours if a.name == self.wanted.name), None)
+
+
+def routes_of(situation: Situation) -> list[Route]:
+    """Every route that one of ours has or wants, sorted."""
+    ours: dict[str, list[Application]] = {}
+    for app in situation.applications:
+        if app.release is not None and app.status is not ApplicationStatus.DELETING:
+            ours.setdefault(app.release.route, []).append(app)
+    verdicts: dict[str, list[Verdict]] = {}
+    for verdict in situation.verdicts:
+        verdicts.setdefault(verdict.release.route, []).append(verdict)
+    routes = []
+    for path in sorted({*ours, *verdicts}):
+        apps = sorted(ours.get(path, ()), key=lambda app: app.name)
+        elected = next((v for v in verdicts.get(path, ()) if v.elected), None)
+        wanted = None
+        if elected is not None and elected.reason != STANDS_IN:
+            wanted = situation.placements.get(elected.release)
+        holder = next((app for app in apps if app.route == path), None)
+        others = tuple(app for app in apps if app is not holder)
+        routes.append(Route(path, tuple(verdicts.get(path, ())), elected, wanted, holder, others))
+    return routes
+
+
+def routes_to_probe(
+    applications: Sequence[Application], records: Mapping[str, PlacementRecord]
+) -> tuple[str, ...]:
+    """The routes whose answer a plan needs: held by one of ours that was not yet seen there, or
+    that has a predecessor or a successor beside it.
+    """
+    ours = [app for app in applications if app.release is not None]
+    crowded = [app.release.route for app in ours if app.release]
+    return tuple(
+        sorted(
+            app.route
+            for app in ours
+            if app.route is not None
+            and (not was_live(app, records) or crowded.count(app.route) > 1)
+        )
+    )
+
+
+def foreign_holder(route: Route, situation: Situation) -> Application | None:
+    """The application that is not ours and holds the route, if there is one."""
+    return next(
+        (a for a in situation.applications if a.release is None and a.route == route.path), None
+    )
+
+
+def was_live(app: Application, records: Mapping[str, PlacementRecord]) -> bool:
+    """Whether the application was ever seen at its route."""
+    record = records.get(app.name)
+    return record is not None and record.live_at is not None
+
+
+def proven(app: Application, records: Mapping[str, PlacementRecord]) -> bool:
+    """Whether the application may be taken for one that works: it was seen at its route, or it
+    holds one and nothing is recorded of it, because a journal was lost.
+    """
+    return was_live(app, records) or (app.route is not None and app.name not in records)
+
+
+def standing(
+    applications: Sequence[Application], records: Mapping[str, PlacementRecord]
+) -> frozenset[Release]:
+    """The releases that serve, or would again if their unproven successor failed."""
+    return frozenset(
+        app.release
+        for app in applications
+        if app.release is not None
+        and app.status is not ApplicationStatus.DELETING
+        and proven(app, records)
+    )
+
+
+def stand_in(route: Route, situation: Situation) -> Application | None:
+    """Who should hold the route when what was elected for it is unfit: who held it last."""
+    if route.holder is not None and proven(route.holder, situation.records):
+        return route.holder
+    before = [app for app in route.others if proven(app, situation.records)]
+    return max(before, key=lambda app: (since(situation, app, "live_at"), app.name), default=None)
+
+
+def seen(app: Application, situation: Situation) -> bool:
+    """Whether the ingress answers at the application's route, and it is this one that answers."""
+    if app.release is None or app.route is None:
+        return False
+    answer = situation.answers.get(app.route)
+    return (
+        answer is not None
+        and answer.header == app.release.header
+        and answer.application == app.name
+    )
+
+
+def since(situation: Situation, app: Application, what: str) -> float:
+    """When something of an application was first recorded; now, when it is not yet."""
+    record = situation.records.get(app.name)
+    at = getattr(record, what) if record is not None else None
+    return situation.now if at is None else float(at)
+
+
+def as_it_is(app: Application, reason: str) -> PlannedApplication:
+    """Keep an application exactly as it was applied."""
+    return PlannedApplication(app.document or {}, reason)
+
+
+def routed(placement: Placement, path: str | None) -> dict[str, JSON]:
+    """The placement's document with its route, or without one."""
+    return {**placement.document, "name": placement.name, "route_prefix": path}
+
+
+def phases(app: Application, phase: Phase, reason: str, message: str) -> tuple[Transition, ...]:
+    """The phase that an application of ours is seen in."""
+    if app.release is None:
+        return ()
+    return (Transition(app.release, phase, reason, message, app.name),)
+
+
+def quarantine(
+    release: Release, stage: str, diagnosis: Diagnosis, situation: Situation
+) -> Quarantine:
+    """A failed release, tied to the inputs it failed with."""
+    return Quarantine(
+        release=release,
+        stage=stage,
+        reason=diagnosis.reason,
+        message=diagnosis.message,
+        inputs=situation.inputs.get(release, ""),
+        log_tail=diagnosis.log_tail,
+        at=situation.now,
+    )
+
+
+def needs_encoding(path: str) -> bool:
+    """Whether some clients would percent-encode this route (`+` of a local version, `!`)."""
+    return quote(path) != path
