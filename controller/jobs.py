@@ -1,0 +1,145 @@
+"""Work that takes long, beside the passes: listing, fetching, building environments.
+
+A job is named by its key and done at most once at a time. What failed for a passing reason is tried
+again with backoff when it is next asked for; what failed for good stays failed until forgotten.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from random import random
+from typing import TYPE_CHECKING, Any
+
+from controller.errors import Rejected, Transient, WheelwayError
+from controller.planning import backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended last: a value, or an error and when it may be tried again."""
+
+    value: Any = None
+    error: WheelwayError | None = None
+    failures: int = 0
+    """In a row."""
+    retry_at: float = 0.0
+    """On the monotonic clock."""
+
+
+class Jobs:
+    """Runs jobs on a few threads and remembers their outcomes; `wake` is called after each end.
+
+    With `workers=0` a job runs at once in the caller's thread, for commands that do one thing.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        wake: Callable[[], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random,
+    ) -> None:
+        self._pool = ThreadPoolExecutor(workers, "wheelway-job") if workers else None
+        self._wake = wake
+        self._clock = clock
+        self._jitter = jitter
+        self._lock = threading.Lock()
+        self._running: set[Hashable] = set()
+        self._outcomes: dict[Hashable, Outcome] = {}
+
+    def ensure(self, key: Hashable, work: Callable[[], Any]) -> Outcome | None:
+        """The job's outcome; None while it runs. Starts it when it never ran or is due again."""
+        with self._lock:
+            outcome = self._outcomes.get(key)
+            if key in self._running:
+                return outcome if outcome and outcome.error else None
+            if outcome is not None:
+                if outcome.error is None or isinstance(outcome.error, Rejected):
+                    return outcome
+                if self._clock() < outcome.retry_at:
+                    return outcome
+            self._running.add(key)
+        if self._pool is None:
+            self._run(key, work)
+            with self._lock:
+                return self._outcomes.get(key)
+        self._pool.submit(self._run, key, work)
+        return outcome
+
+    def again(self, key: Hashable, work: Callable[[], Any]) -> None:
+        """Start the job though it succeeded before, unless it runs or must wait after a failure."""
+        with self._lock:
+            outcome = self._outcomes.get(key)
+            if key not in self._running and (outcome is None or outcome.error is None):
+                self._outcomes.pop(key, None)
+        self.ensure(key, work)
+
+    def outcome(self, key: Hashable) -> Outcome | None:
+        """How the job ended last; None when it never did."""
+        with self._lock:
+            return self._outcomes.get(key)
+
+    def forget(self, key: Hashable) -> None:
+        """Forget how a job ended, so that it is done anew when it is next asked for."""
+        with self._lock:
+            self._outcomes.pop(key, None)
+
+    def forget_all(self) -> None:
+        """Forget every outcome: what they depended on has changed."""
+        with self._lock:
+            self._outcomes.clear()
+
+    def busy(self) -> bool:
+        """Whether any job runs now."""
+        with self._lock:
+            return bool(self._running)
+
+    def next_retry(self) -> float | None:
+        """Seconds until the next failed job may be tried again; None when none waits."""
+        with self._lock:
+            times = [
+                outcome.retry_at
+                for key, outcome in self._outcomes.items()
+                if outcome.error is not None
+                and not isinstance(outcome.error, Rejected)
+                and key not in self._running
+            ]
+        return max(0.0, min(times) - self._clock()) if times else None
+
+    def close(self) -> None:
+        """Wait for the running jobs; those not begun are dropped."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, key: Hashable, work: Callable[[], Any]) -> None:
+        value, error = None, None
+        try:
+            value = work()
+        except WheelwayError as caught:
+            error = caught
+        except Exception as caught:
+            # A bug in one job must not end the others, nor vanish: it is told and retried.
+            log.exception("job %s failed unexpectedly", key)
+            error = Transient("InternalError", f"{key}: {caught!r}; the log has the traceback")
+            error.__cause__ = caught
+        with self._lock:
+            before = self._outcomes.get(key)
+            failures = (before.failures if before else 0) + 1 if error else 0
+            retry_at = 0.0
+            if error is not None:
+                asked = error.retry_after if isinstance(error, Transient) else None
+                wait = backoff.delay(failures, jitter=self._jitter(), retry_after=asked)
+                retry_at = self._clock() + wait
+            self._outcomes[key] = Outcome(value, error, failures, retry_at)
+            self._running.discard(key)
+        self._wake()

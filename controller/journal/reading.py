@@ -1,0 +1,237 @@
+"""Every query of the journal. Lists are in order of time or name, the oldest or first on top."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from packaging.utils import canonicalize_version
+from packaging.version import Version
+
+from controller.errors import JournalError
+from controller.journal.records import AppliedConfig, DaemonStatus, ReleaseRecord, listing_of
+from controller.journal.schema import translated
+from controller.model import (
+    Condition,
+    Event,
+    Listing,
+    Phase,
+    PlacementRecord,
+    Quarantine,
+    Release,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+
+class Reader:
+    """A journal that is only read. Usable from several threads; close it, or use `with`.
+
+    Every method raises JournalError when the file turns out damaged or unusable and Waiting
+    ("JournalBusy") when another process keeps it locked.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._mutex = threading.RLock()
+        self.path = path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; a second call does nothing."""
+        self._connection.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Inside, all queries see the journal as at one moment."""
+        with self._mutex:
+            if self._connection.in_transaction:
+                yield
+                return
+            self._run("BEGIN")
+            try:
+                yield
+            finally:
+                self._run("COMMIT")
+
+    # -- releases --------------------------------------------------------------------------------
+
+    def releases(self, pipeline: str | None = None) -> list[ReleaseRecord]:
+        """Every release the journal knows, or one pipeline's; by pipeline, version and digest."""
+        with self.snapshot():
+            rows = self._run(
+                "SELECT pipeline, version, digest, phase, reason, message, source, placement, "
+                "since FROM releases WHERE ?1 IS NULL OR pipeline = ?1",
+                pipeline,
+            )
+            times: dict[tuple[str, str, str], dict[Phase, float]] = {}
+            for *key, phase, at in self._run(
+                "SELECT pipeline, version, digest, phase, at FROM phases "
+                "WHERE ?1 IS NULL OR pipeline = ?1 ORDER BY at",
+                pipeline,
+            ):
+                times.setdefault((key[0], key[1], key[2]), {})[Phase(phase)] = at
+        found = [
+            ReleaseRecord(
+                release=Release(name, Version(version), digest),
+                phase=Phase(phase),
+                reason=reason,
+                message=message,
+                source=source,
+                placement=placement,
+                since=since,
+                times=times.get((name, version, digest), {}),
+            )
+            for name, version, digest, phase, reason, message, source, placement, since in rows
+        ]
+        return sorted(found, key=lambda record: record.release)
+
+    def quarantines(self, pipeline: str | None = None) -> list[Quarantine]:
+        """Every quarantine in force, or one pipeline's; by pipeline, version and digest."""
+        rows = self._run(
+            "SELECT pipeline, version, digest, stage, reason, message, inputs, log_tail, at "
+            "FROM quarantines WHERE ?1 IS NULL OR pipeline = ?1",
+            pipeline,
+        )
+        found = [
+            Quarantine(Release(name, Version(version), digest), *rest)
+            for name, version, digest, *rest in rows
+        ]
+        return sorted(found, key=lambda quarantine: quarantine.release)
+
+    def placements(self) -> dict[str, PlacementRecord]:
+        """What is remembered of each Serve application of ours, by its name."""
+        rows = self._run("SELECT name, staged_at, routed_at, live_at FROM placements ORDER BY name")
+        return {row[0]: PlacementRecord(*row) for row in rows}
+
+    # -- the story -------------------------------------------------------------------------------
+
+    def conditions(self) -> list[tuple[Condition, float]]:
+        """The present conditions, each with the time since when it holds."""
+        rows = self._run(
+            "SELECT subject, reason, message, ok, since FROM conditions ORDER BY subject, reason"
+        )
+        return [
+            (Condition(subject, reason, message, bool(ok)), since)
+            for subject, reason, message, ok, since in rows
+        ]
+
+    def events(
+        self,
+        *,
+        subject: str | None = None,
+        pipeline: str | None = None,
+        version: Version | None = None,
+        since: float | None = None,
+        limit: int = 200,
+    ) -> list[Event]:
+        """The last `limit` events that match all of what is given, oldest first.
+
+        Args:
+            subject: exactly as the event has it.
+            pipeline: normalised; matches events about any of its releases.
+            version: together with `pipeline`; 1.0 matches 1.0.0, as PEP 440 has it.
+            since: seconds since the epoch, included.
+            limit: at most this many.
+        """
+        rows = self._run(
+            "SELECT at, subject, reason, message, fields FROM events "
+            "WHERE (?1 IS NULL OR subject = ?1) AND (?2 IS NULL OR pipeline = ?2) "
+            "AND (?3 IS NULL OR version = ?3) AND (?4 IS NULL OR at >= ?4) "
+            "ORDER BY id DESC LIMIT ?5",
+            subject,
+            pipeline,
+            None if version is None else canonicalize_version(version),
+            since,
+            limit,
+        )
+        return [
+            Event(at, about, reason, message, json.loads(fields))
+            for at, about, reason, message, fields in reversed(rows)
+        ]
+
+    def configs(self, limit: int = 50) -> list[AppliedConfig]:
+        """The last `limit` configs that were applied, oldest first."""
+        rows = self._run(
+            "SELECT at, digest, cause, EXISTS (SELECT 1 FROM config_texts t "
+            "WHERE t.digest = configs.digest) FROM configs ORDER BY id DESC LIMIT ?1",
+            limit,
+        )
+        return [
+            AppliedConfig(at, digest, cause, bool(kept))
+            for at, digest, cause, kept in reversed(rows)
+        ]
+
+    def config(self, digest_prefix: str) -> str:
+        """The text of an applied config, found by the start of its digest.
+
+        Raises:
+            JournalError: no config starts so ("ConfigUnknown"), several do ("DigestAmbiguous"), or
+                its text is no longer kept ("ConfigForgotten").
+        """
+        rows = self._run(
+            "SELECT DISTINCT c.digest, t.text FROM configs c LEFT JOIN config_texts t "
+            "ON t.digest = c.digest WHERE substr(c.digest, 1, length(?1)) = ?1 LIMIT 3",
+            digest_prefix.lower(),
+        )
+        if not rows:
+            raise JournalError(
+                "ConfigUnknown",
+                f"no config with a digest that starts with {digest_prefix!r} was applied; see "
+                "`wheelway history` for those that were",
+            )
+        if len(rows) > 1:
+            raise JournalError(
+                "DigestAmbiguous",
+                f"several configs start with {digest_prefix!r} ("
+                + ", ".join(sorted(digest[: len(digest_prefix) + 4] for digest, _ in rows))
+                + ", ...); give more of its digits",
+            )
+        digest, text = rows[0]
+        if text is None:
+            raise JournalError(
+                "ConfigForgotten",
+                f"config {digest[:12]} was applied, but only the texts of the last ones are kept",
+            )
+        return str(text)
+
+    # -- what was last seen ----------------------------------------------------------------------
+
+    def listings(self) -> dict[str, Listing]:
+        """The last good listing of each source, by the source's name."""
+        rows = self._run("SELECT source, content FROM listings ORDER BY source")
+        return {source: listing_of(content) for source, content in rows}
+
+    def status(self) -> DaemonStatus | None:
+        """The last pass of the last daemon; None before the first one ended."""
+        rows = self._run(
+            "SELECT number, at, sentence, duration, pid, version, started_at FROM status"
+        )
+        return DaemonStatus(*rows[0]) if rows else None
+
+    def _run(self, statement: str, *values: object) -> list[Any]:
+        with translated(self.path):
+            return self._connection.execute(statement, [_storable(v) for v in values]).fetchall()
+
+
+def _storable(value: object) -> object:
+    """Undecodable bytes of a file name or a log become escapes: SQLite's text is UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return value

@@ -1,0 +1,110 @@
+"""What comes out of the journal, and how values that are more than columns are written as text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
+
+from controller.model import Listing, Phase, Refusal, Release, Revision, Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRecord:
+    """How far a release has come, and when it got there."""
+
+    release: Release
+    phase: Phase
+    reason: str
+    message: str
+    source: str
+    """The source that listed it; empty when it was found running."""
+    placement: str
+    """Its latest Serve application's name; empty before it had one."""
+    since: float
+    """When it entered the present phase, seconds since the epoch."""
+    times: Mapping[Phase, float]
+    """When each phase was first reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedConfig:
+    """One Serve config that was applied. Its text: `Reader.config(digest)`."""
+
+    at: float
+    digest: str
+    cause: str
+    kept: bool
+    """Whether the text is still there: only those of the last configs are."""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    """The last pass of the last daemon: written after every pass, so its age says who is alive."""
+
+    number: int
+    """Of the pass, counted since `started_at`."""
+    at: float
+    """When the pass ended, seconds since the epoch."""
+    sentence: str
+    duration: float
+    """Seconds."""
+    pid: int
+    version: str
+    started_at: float
+
+
+def listing_text(listing: Listing) -> str:
+    """A listing as JSON; equal listings give equal texts."""
+    return json.dumps(
+        {
+            "source": listing.source,
+            "revisions": [
+                {
+                    "source": revision.source,
+                    "project": revision.project,
+                    "version": str(revision.version),
+                    "filename": revision.filename,
+                    "locator": revision.locator,
+                    "sha256": revision.sha256,
+                    "size": revision.size,
+                    "standing": revision.standing.value,
+                }
+                for revision in listing.revisions
+            ],
+            "refused": [_refusal(item) for item in listing.refused],
+            "pending": [_refusal(item) for item in listing.pending],
+        },
+        separators=(",", ":"),
+        sort_keys=True,
+    )
+
+
+def listing_of(text: str) -> Listing:
+    """The inverse of `listing_text`."""
+    data: dict[str, Any] = json.loads(text)
+    return Listing(
+        source=data["source"],
+        revisions=tuple(
+            Revision(
+                **item
+                | {"version": Version(item["version"]), "standing": Standing(item["standing"])}
+            )
+            for item in data["revisions"]
+        ),
+        refused=tuple(Refusal(**item) for item in data["refused"]),
+        pending=tuple(Refusal(**item) for item in data["pending"]),
+    )
+
+
+def _refusal(refusal: Refusal) -> dict[str, str]:
+    return {
+        "subject": refusal.subject,
+        "reason": refusal.reason,
+        "message": refusal.message,
+    }

@@ -1,0 +1,305 @@
+"""The journal's file: its tables and migrations, the daemon's lock, and what damage leads to.
+
+`PRAGMA user_version` holds the schema's version, which is the number of migrations that ran.
+A migration is never edited once released; a new one is appended. `meta.written_by` must stay where
+it is in every schema, for an older program says with it who wrote what it cannot read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from contextlib import contextmanager
+from importlib import metadata
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from controller.errors import JournalError, Waiting, WheelwayError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+FILE = "journal.sqlite"
+LOCK = "journal.lock"
+BUSY_TIMEOUT = 10.0
+"""Seconds a write waits for another process's write, which takes milliseconds."""
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+    CREATE TABLE releases (
+        pipeline TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL,
+        phase TEXT NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL,
+        source TEXT NOT NULL, placement TEXT NOT NULL, since REAL NOT NULL,
+        PRIMARY KEY (pipeline, version, digest)
+    ) WITHOUT ROWID;
+    CREATE TABLE phases (
+        pipeline TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL,
+        phase TEXT NOT NULL, at REAL NOT NULL,
+        PRIMARY KEY (pipeline, version, digest, phase),
+        FOREIGN KEY (pipeline, version, digest) REFERENCES releases ON DELETE CASCADE
+    ) WITHOUT ROWID;
+    CREATE TABLE quarantines (
+        pipeline TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL,
+        stage TEXT NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL,
+        inputs TEXT NOT NULL, log_tail TEXT NOT NULL, at REAL NOT NULL,
+        PRIMARY KEY (pipeline, version, digest)
+    ) WITHOUT ROWID;
+    CREATE TABLE placements (
+        name TEXT PRIMARY KEY, staged_at REAL, routed_at REAL, live_at REAL
+    ) WITHOUT ROWID;
+    CREATE TABLE conditions (
+        subject TEXT NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL, ok INTEGER NOT NULL,
+        since REAL NOT NULL,
+        PRIMARY KEY (subject, reason)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE events (
+        id INTEGER PRIMARY KEY, at REAL NOT NULL, subject TEXT NOT NULL,
+        pipeline TEXT, version TEXT, reason TEXT NOT NULL, message TEXT NOT NULL,
+        fields TEXT NOT NULL
+    );
+    CREATE INDEX events_by_pipeline ON events (pipeline, version, id);
+
+    CREATE TABLE configs (
+        id INTEGER PRIMARY KEY, at REAL NOT NULL, digest TEXT NOT NULL, cause TEXT NOT NULL
+    );
+    CREATE INDEX configs_by_digest ON configs (digest, id);
+    CREATE TABLE config_texts (digest TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+
+    CREATE TABLE listings (
+        source TEXT PRIMARY KEY, at REAL NOT NULL, content TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE status (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        number INTEGER NOT NULL, at REAL NOT NULL, sentence TEXT NOT NULL, duration REAL NOT NULL,
+        pid INTEGER NOT NULL, version TEXT NOT NULL, started_at REAL NOT NULL
+    );
+    """,
+)
+"""Migration n, counted from 1, leads from schema n - 1 to schema n."""
+
+
+def lock(folder: Path) -> int:
+    """Take the daemon's lock; it holds as long as the returned file descriptor is open.
+
+    An advisory `flock(2)`: it goes with the process, however that ends. The file is left in place,
+    for deleting it would let two daemons lock two different files of this name.
+
+    Raises:
+        JournalError: another daemon holds it ("JournalLocked"), or the folder cannot be used.
+    """
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise JournalError(
+            "JournalUnwritable",
+            f"{folder}: the daemon cannot keep its journal there ({error.strerror}); make the "
+            "folder writable for its user, or set `state` in [paths]",
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise JournalError(
+            "JournalLocked",
+            f"{folder} is in use by another wheelway daemon, process {holder or '(unknown)'}; "
+            "stop that one first, or give this one its own `state` in [paths]",
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def open_writable(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
+    """Open and migrate the journal, creating it when missing; only under the daemon's lock.
+
+    Raises:
+        JournalError: "JournalNewer", "JournalCorrupt" (it may be set aside), or unusable otherwise.
+        Waiting: a shortage, such as a full disk.
+    """
+    with translated(path), _opened(f"file:{quote(str(path))}?mode=rwc") as connection:
+        version = _version(connection)
+        if version > len(migrations):
+            raise _newer(connection, path, version, len(migrations))
+        _check(connection)
+        if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+            raise JournalError(
+                "JournalUnusable",
+                f"{path}: SQLite cannot use a write-ahead log there, as on network file systems; "
+                "set `state` in [paths] to a folder on a local disk",
+            )
+        connection.execute("PRAGMA journal_size_limit = 8388608")
+        _migrate(connection, migrations, version)
+        return connection
+
+
+def open_beside(path: Path, migrations: Sequence[str], *, write: bool) -> sqlite3.Connection:
+    """Open a journal that a daemon made, whether it runs or not; never creates or migrates.
+
+    Raises:
+        JournalError: "JournalMissing", "JournalNewer", "JournalOlder", "JournalCorrupt".
+    """
+    if not path.exists():
+        raise _missing(path)
+    mode = "mode=rw" if write else _reading_mode(path)
+    with translated(path), _opened(f"file:{quote(str(path))}?{mode}") as connection:
+        version = _version(connection)
+        if version == 0:
+            raise _missing(path)
+        if version > len(migrations):
+            raise _newer(connection, path, version, len(migrations))
+        if version < len(migrations):
+            raise JournalError(
+                "JournalOlder",
+                f"{path} has schema {version}, this is a program for schema {len(migrations)}; "
+                "restart the daemon, which upgrades it",
+            )
+        return connection
+
+
+def _reading_mode(path: Path) -> str:
+    """How to open the file so that whoever may only read the folder can.
+
+    Any reader makes `-wal` and `-shm` when they are absent, which such a one cannot. They are
+    absent once the last writer closed: then nothing changes the file, and SQLite is told so. A
+    daemon that starts within the milliseconds of such a reading could spoil that reading, never the
+    journal.
+    """
+    closed = not path.with_name(path.name + "-wal").exists()
+    return "mode=ro&immutable=1" if closed and not os.access(path.parent, os.W_OK) else "mode=ro"
+
+
+def set_aside(path: Path, moment: datetime) -> Path:
+    """Rename a corrupt journal, with its log, to a name that tells when; returns the new path.
+
+    `moment` is in UTC. The three names stay a set, so that `sqlite3 FILE .recover` can be tried.
+    """
+    stem = f"journal.corrupt-{moment:%Y%m%dT%H%M%SZ}"
+    aside, number = path.with_name(stem), 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{stem}-{number}")
+    for suffix in ("-wal", "-shm", ""):
+        companion = path.with_name(path.name + suffix)
+        if companion.exists():
+            companion.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn what SQLite raises about the file into the project's own errors.
+
+    What it raises about a statement of ours (programming, integrity) is a bug and passes through.
+    """
+    try:
+        yield
+    except (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.InterfaceError):
+        raise
+    except sqlite3.DatabaseError as error:
+        raise _meaning(error, path) from error
+
+
+def _meaning(error: sqlite3.DatabaseError, path: Path) -> WheelwayError:
+    match getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF:
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return JournalError(
+                "JournalCorrupt",
+                f"{path} is damaged ({error}); restart the daemon, which sets it aside and "
+                "rebuilds its record by observing",
+            )
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return Waiting(
+                "JournalBusy",
+                f"{path} was locked by another process for {BUSY_TIMEOUT:g} s; if this lasts, "
+                "find the holder with `fuser`",
+            )
+        case sqlite3.SQLITE_FULL:
+            return Waiting("DiskFull", f"{path} cannot be written: no space left; free some")
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return JournalError(
+                "JournalUnwritable",
+                f"{path}: {error}; check the owner and the mode of the file and its folder",
+            )
+        case _:
+            return JournalError("JournalUnusable", f"{path}: {error}; check the disk under it")
+
+
+@contextmanager
+def _opened(uri: str) -> Iterator[sqlite3.Connection]:
+    """A connection that outlives the block, unless an error ends it."""
+    connection = sqlite3.connect(
+        uri,
+        uri=True,
+        timeout=BUSY_TIMEOUT,
+        isolation_level=None,  # transactions begin where the code says so
+        check_same_thread=False,  # SQLite is built serialised, `Reader` keeps transactions apart
+    )
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        yield connection
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        damage = sqlite3.DatabaseError(verdict)
+        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise damage
+
+
+def _newer(connection: sqlite3.Connection, path: Path, version: int, known: int) -> JournalError:
+    row = connection.execute("SELECT value FROM meta WHERE key = 'written_by'").fetchone()
+    writer = f"wheelway {row[0]}" if row else "a newer wheelway"
+    return JournalError(
+        "JournalNewer",
+        f"{path} was written by {writer} (schema {version}; this is {program_version()}, which "
+        f"knows up to {known}); install that version again, or move the file away: the daemon "
+        "rebuilds its record by observing",
+    )
+
+
+def _migrate(connection: sqlite3.Connection, migrations: Sequence[str], version: int) -> None:
+    for number, script in enumerate(migrations[version:], start=version + 1):
+        try:
+            connection.executescript(
+                f"BEGIN IMMEDIATE;\n{script};\nPRAGMA user_version = {number};\nCOMMIT;"
+            )
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    connection.execute(
+        "INSERT INTO meta VALUES ('written_by', ?1) "
+        "ON CONFLICT DO UPDATE SET value = excluded.value WHERE value != excluded.value",
+        (program_version(),),
+    )
+
+
+def _missing(path: Path) -> JournalError:
+    return JournalError(
+        "JournalMissing",
+        f"{path} does not exist: the daemon has not run here yet; start it with `wheelway run`, or "
+        "point `state` in [paths] to where it keeps its journal",
+    )
+
+
+def program_version() -> str:
+    """The version of wheelway that is running."""
+    return metadata.version("wheelway")

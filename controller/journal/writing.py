@@ -1,0 +1,378 @@
+"""Everything that is written to the journal, each method one small transaction of its own unless a
+`with journal.transaction():` holds several together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Self
+
+from packaging.utils import canonicalize_version
+
+from controller.errors import JournalError
+from controller.journal import schema
+from controller.journal.reading import Reader
+from controller.journal.records import DaemonStatus, listing_text
+from controller.model import Condition, Event, Listing, Quarantine, Release, Transition
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from packaging.version import Version
+
+_RELEASE = re.compile(r"(?P<pipeline>[a-z0-9-]+)@(?P<version>.+)\+[0-9a-f]{8}")
+"""`str(Release)`, by which events and conditions call a release."""
+
+
+class Journal(Reader):
+    """The journal as its daemon has it (`open`), or opened for one short write beside it (`amend`).
+
+    Besides what `Reader` raises, writing raises Waiting("DiskFull"). A transaction belongs to one
+    thread; others that write meanwhile wait for it, so it should span recording and nothing slow.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        *,
+        lock: int | None = None,
+        set_aside: Path | None = None,
+        events_kept: int = 20_000,
+        configs_kept: int = 200,
+    ) -> None:
+        super().__init__(connection, path)
+        self._lock = lock
+        self._events_kept = events_kept
+        self._configs_kept = configs_kept
+        self._saved: dict[str, Listing] = {}
+        self.set_aside = set_aside
+        """Where a corrupt predecessor was put when this journal was opened."""
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        events_kept: int = 20_000,
+        configs_kept: int = 200,
+        migrations: Sequence[str] = schema.MIGRATIONS,
+    ) -> Self:
+        """Open as the daemon: alone, creating, upgrading or setting aside the file as needed.
+
+        Raises:
+            JournalError: another daemon has it ("JournalLocked"), a newer program wrote it
+                ("JournalNewer"), the folder cannot be used.
+            Waiting: the disk is full.
+        """
+        path = folder / schema.FILE
+        lock = schema.lock(folder)
+        aside, cause = None, ""
+        try:
+            try:
+                connection = schema.open_writable(path, migrations)
+            except JournalError as error:
+                if error.reason != "JournalCorrupt":
+                    raise
+                cause = str(error.__cause__)
+                aside = schema.set_aside(path, datetime.fromtimestamp(clock(), UTC))
+                connection = schema.open_writable(path, migrations)
+            journal = cls(
+                connection,
+                path,
+                lock=lock,
+                set_aside=aside,
+                events_kept=events_kept,
+                configs_kept=configs_kept,
+            )
+        except BaseException:
+            os.close(lock)
+            raise
+        if aside is not None:
+            journal.append(_set_aside_event(clock(), path, aside, cause))
+        return journal
+
+    @staticmethod
+    def read(folder: Path) -> Reader:
+        """Open for reading only, while the daemon runs or when it is down.
+
+        Raises:
+            JournalError: there is none yet ("JournalMissing"), or it is of another schema.
+        """
+        path = folder / schema.FILE
+        return Reader(schema.open_beside(path, schema.MIGRATIONS, write=False), path)
+
+    @classmethod
+    def amend(cls, folder: Path) -> Self:
+        """Open for a short write beside a running daemon, which reads it at its next pass.
+
+        Raises:
+            JournalError: as `read`.
+        """
+        path = folder / schema.FILE
+        return cls(schema.open_beside(path, schema.MIGRATIONS, write=True), path)
+
+    def close(self) -> None:
+        """Let go of the file and of the daemon's role; a second call does nothing."""
+        super().close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing of what is written inside; on disk when it (the outer one) ends."""
+        with self._mutex:
+            if self._connection.in_transaction:
+                yield
+                return
+            self._run("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._run("COMMIT")
+            except BaseException:
+                self._saved.clear()
+                if self._connection.in_transaction:  # SQLite itself may have rolled back
+                    self._run("ROLLBACK")
+                raise
+
+    # -- releases --------------------------------------------------------------------------------
+
+    def record(self, transition: Transition, at: float, *, source: str = "") -> Event | None:
+        """A release enters a phase, or stays in it with news. An empty source or placement keeps
+        what was known. Returns the event that was appended: none when only the message is new.
+        """
+        release, phase, reason = transition.release, transition.phase.value, transition.reason
+        key = _key(release)
+        with self.transaction():
+            before = self._run(
+                "SELECT phase, reason FROM releases "
+                "WHERE pipeline = ?1 AND version = ?2 AND digest = ?3",
+                *key,
+            )
+            self._run(
+                "INSERT INTO releases VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) "
+                "ON CONFLICT DO UPDATE SET "
+                "since = CASE phase WHEN excluded.phase THEN since ELSE excluded.since END, "
+                "phase = excluded.phase, reason = excluded.reason, message = excluded.message, "
+                "source = CASE excluded.source WHEN '' THEN source ELSE excluded.source END, "
+                "placement = "
+                "CASE excluded.placement WHEN '' THEN placement ELSE excluded.placement END",
+                *(*key, phase, reason, transition.message, source, transition.placement, at),
+            )
+            self._run("INSERT OR IGNORE INTO phases VALUES (?1, ?2, ?3, ?4, ?5)", *key, phase, at)
+            if before == [(phase, reason)]:
+                return None
+            fields = {"phase": phase, "digest": release.digest, "placement": transition.placement}
+            return self.append(Event(at, str(release), reason, transition.message, fields))
+
+    def forget(self, release: Release) -> None:
+        """Drop a release and its times; its events stay until they are pruned."""
+        self._run(
+            "DELETE FROM releases WHERE pipeline = ?1 AND version = ?2 AND digest = ?3",
+            *_key(release),
+        )
+
+    def add_quarantine(self, quarantine: Quarantine) -> None:
+        """Put a release into quarantine, in place of an earlier one of the same release."""
+        self._run(
+            "INSERT OR REPLACE INTO quarantines VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            *_key(quarantine.release),
+            *(quarantine.stage, quarantine.reason, quarantine.message, quarantine.inputs),
+            *(quarantine.log_tail, quarantine.at),
+        )
+
+    def clear_quarantine(
+        self, pipeline: str, version: Version | None = None, *, at: float, by: str = "operator"
+    ) -> list[Quarantine]:
+        """Lift a pipeline's quarantines, or those of one version; returns what was lifted."""
+        with self.transaction():
+            lifted = [
+                quarantine
+                for quarantine in self.quarantines(pipeline)
+                if version is None or quarantine.release.version == version
+            ]
+            for quarantine in lifted:
+                self._run(
+                    "DELETE FROM quarantines WHERE pipeline = ?1 AND version = ?2 AND digest = ?3",
+                    *_key(quarantine.release),
+                )
+                message = f"lifted by {by}; it was: {quarantine.reason}: {quarantine.message}"
+                self.append(
+                    Event(at, str(quarantine.release), "QuarantineCleared", message, {"by": by})
+                )
+        return lifted
+
+    # -- placements ------------------------------------------------------------------------------
+
+    def placement_staged(self, name: str, at: float) -> None:
+        """The application was applied. Here and below the first time counts, repeating is free."""
+        self._run(
+            "INSERT INTO placements (name, staged_at) VALUES (?1, ?2) "
+            "ON CONFLICT DO UPDATE SET staged_at = coalesce(staged_at, excluded.staged_at)",
+            *(name, at),
+        )
+
+    def placement_routed(self, name: str, at: float) -> None:
+        """The application was given its route."""
+        self._run(
+            "INSERT INTO placements (name, routed_at) VALUES (?1, ?2) "
+            "ON CONFLICT DO UPDATE SET routed_at = coalesce(routed_at, excluded.routed_at)",
+            *(name, at),
+        )
+
+    def placement_live(self, name: str, at: float) -> None:
+        """The application answered through the ingress at its route; once a promotion."""
+        self._run(
+            "INSERT INTO placements (name, live_at) VALUES (?1, ?2) ON CONFLICT DO UPDATE "
+            "SET live_at = excluded.live_at WHERE live_at IS NULL OR live_at < routed_at",
+            *(name, at),
+        )
+
+    def placement_unrouted(self, name: str) -> None:
+        """Its route went to another. That it once was live stays known, so that one can go back to
+        it; its next promotion counts anew.
+        """
+        self._run("UPDATE placements SET routed_at = NULL WHERE name = ?1", name)
+
+    def placement_gone(self, name: str) -> None:
+        """The application is no longer on the cluster."""
+        self._run("DELETE FROM placements WHERE name = ?1", name)
+
+    def keep_placements(self, names: Collection[str]) -> None:
+        """Drop what is remembered of every application but these."""
+        with self.transaction():
+            for name in self.placements().keys() - set(names):
+                self.placement_gone(name)
+
+    # -- the story -------------------------------------------------------------------------------
+
+    def append(self, event: Event) -> Event:
+        """Add an event; the oldest beyond the bound are dropped. Returns it, for the log.
+
+        It is found by pipeline and version when its subject is a release as `str()` writes it, or
+        its fields have `pipeline` (and `version`).
+        """
+        pipeline, version = _concerns(event)
+        with self.transaction():
+            ((newest,),) = self._run(
+                "INSERT INTO events (at, subject, pipeline, version, reason, message, fields) "
+                "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING id",
+                *(event.at, event.subject, pipeline, version, event.reason, event.message),
+                json.dumps(dict(event.fields), sort_keys=True),
+            )
+            self._run("DELETE FROM events WHERE id <= ?1", newest - self._events_kept)
+        return event
+
+    def set_conditions(self, conditions: Iterable[Condition], at: float) -> list[Event]:
+        """Replace the present conditions by these; a second one of the same subject and reason
+        replaces the first.
+
+        A condition that stays keeps its time, whatever its message says now; one that comes, goes
+        or turns (`ok`) appends an event. Returns these, for the log.
+        """
+        coming = {(item.subject, item.reason): item for item in conditions}
+        story = []
+        with self.transaction():
+            present = {(old.subject, old.reason): (old, at) for old, at in self.conditions()}
+            for key in sorted(present.keys() - coming.keys()):
+                self._run("DELETE FROM conditions WHERE subject = ?1 AND reason = ?2", *key)
+                story.append(_condition_event(present[key][0], at, "gone"))
+            for key, item in sorted(coming.items()):
+                old, since = present.get(key, (None, at))
+                if item == old:
+                    continue
+                if old is None or old.ok != item.ok:
+                    since = at
+                    story.append(_condition_event(item, at, "appeared"))
+                self._run(
+                    "INSERT OR REPLACE INTO conditions VALUES (?1, ?2, ?3, ?4, ?5)",
+                    *(*key, item.message, item.ok, since),
+                )
+            for event in story:
+                self.append(event)
+        return story
+
+    def applied(self, yaml_text: str, digest: str, cause: str, at: float) -> None:
+        """A Serve config was applied. Texts are kept once a digest, those of the last digests."""
+        with self.transaction():
+            ((newest,),) = self._run(
+                "INSERT INTO configs (at, digest, cause) VALUES (?1, ?2, ?3) RETURNING id",
+                *(at, digest, cause),
+            )
+            self._run("INSERT OR IGNORE INTO config_texts VALUES (?1, ?2)", digest, yaml_text)
+            self._run("DELETE FROM configs WHERE id <= ?1", newest - self._events_kept)
+            self._run(
+                "DELETE FROM config_texts WHERE digest NOT IN "
+                "(SELECT digest FROM configs GROUP BY digest ORDER BY max(id) DESC LIMIT ?1)",
+                self._configs_kept,
+            )
+
+    # -- what was last seen ----------------------------------------------------------------------
+
+    def save_listing(self, listing: Listing, at: float) -> bool:
+        """Keep a source's last good listing; returns whether it differs from the one before."""
+        if self._saved.get(listing.source) == listing:
+            return False
+        content = listing_text(listing)
+        with self.transaction():
+            changed = self._run(
+                "INSERT INTO listings VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE "
+                "SET at = excluded.at, content = excluded.content "
+                "WHERE content != excluded.content RETURNING source",
+                *(listing.source, at, content),
+            )
+            self._saved[listing.source] = listing
+        return bool(changed)
+
+    def forget_listing(self, source: str) -> None:
+        """Drop what a source listed, once it left the configuration."""
+        self._saved.pop(source, None)
+        self._run("DELETE FROM listings WHERE source = ?1", source)
+
+    def set_status(self, status: DaemonStatus) -> None:
+        """A pass ended."""
+        self._run(
+            "INSERT OR REPLACE INTO status VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            *(status.number, status.at, status.sentence, status.duration),
+            *(status.pid, status.version, status.started_at),
+        )
+
+
+def _key(release: Release) -> tuple[str, str, str]:
+    return release.pipeline, str(release.version), release.digest
+
+
+def _concerns(event: Event) -> tuple[str | None, str | None]:
+    """The pipeline and the version, so written that equal versions are equal texts."""
+    about = event.fields
+    if "pipeline" not in about:
+        match = _RELEASE.fullmatch(event.subject)
+        about = match.groupdict() if match else {}
+    version = about.get("version")
+    return about.get("pipeline"), None if version is None else canonicalize_version(str(version))
+
+
+def _condition_event(condition: Condition, at: float, change: str) -> Event:
+    message = f"no longer: {condition.message}" if change == "gone" else condition.message
+    fields = {"condition": change, "ok": condition.ok}
+    return Event(at, condition.subject, condition.reason, message, fields)
+
+
+def _set_aside_event(at: float, path: Path, aside: Path, cause: str) -> Event:
+    return Event(
+        at,
+        "journal",
+        "JournalSetAside",
+        f"{path} was damaged ({cause}) and is kept as {aside.name}; a fresh one was begun. What "
+        "runs is found by observing; quarantines and history from before are not in it",
+        {"path": str(aside)},
+    )

@@ -1,0 +1,68 @@
+"""Where wheels are listed and fetched, one module a source behind one small Protocol.
+
+A source observes and hands over bytes: it decides nothing about releases, keeps no durable state
+and reads no wheel's content beyond what tells it that a file is whole. A new source is a module
+here, a section in `controller.config` and a line in `open_source`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from controller.sources.directory import DirectorySource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from controller import config
+    from controller.model import Listing, Revision
+
+__all__ = ["DirectorySource", "Source", "open_source"]
+
+
+class Source(Protocol):
+    """What the daemon asks of a source. Any method may be called from any thread."""
+
+    @property
+    def name(self) -> str:
+        """Unique in the configuration."""
+
+    @property
+    def poll_interval(self) -> float:
+        """Seconds between two listings when nothing wakes the daemon."""
+
+    @property
+    def watch_note(self) -> str:
+        """Why wake-ups do not come, and what to do, for a condition; empty when all is well."""
+
+    def list(self) -> Listing:
+        """Everything the source has now, in an order that depends on its content alone.
+
+        Raises:
+            Transient: it could not be listed this time.
+            Waiting: a shortage.
+            Stalled: it cannot be listed until somebody changes something.
+        """
+
+    def fetch(self, revision: Revision) -> Iterator[bytes]:
+        """The bytes of a revision, in chunks; the caller checks them against digest and size.
+
+        Raises:
+            Transient: they cannot be had now, or are no longer those that were listed.
+            Waiting, Stalled: as `list`.
+        """
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Start to call `wake`, from a thread of its own, when a listing may have changed.
+
+        Only ever a hint: polling stays the authority. Does nothing for a source without events,
+        and never raises; see `watch_note`.
+        """
+
+    def close(self) -> None:
+        """End every thread and connection; a second call does nothing."""
+
+
+def open_source(options: config.DirectorySource) -> Source:
+    """The source that a `[[sources]]` section describes."""
+    return DirectorySource(options)

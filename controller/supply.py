@@ -1,0 +1,131 @@
+"""Everything before the cluster: what the sources list, fetched, verified and made ready to run.
+
+All of it happens in background jobs, so that a slow index or a large wheel never delays a pass.
+Every answer here is what is known now; asking for something starts the work that it lacks.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from controller.model import Condition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from controller.errors import WheelwayError
+    from controller.jobs import Jobs
+    from controller.model import Artifact, Environment, Listing, Revision
+    from controller.sources import Source
+
+
+class Supply:
+    """The sources and the jobs on what they list.
+
+    `receive` turns a source's revision into an inspected artifact, `prepare` an artifact into the
+    environment that it runs in; both raise WheelwayError.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        jobs: Jobs,
+        *,
+        receive: Callable[[Source, Revision], Artifact],
+        prepare: Callable[[Artifact], Environment],
+        remembered: Mapping[str, Listing],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.sources = {source.name: source for source in sources}
+        self._jobs = jobs
+        self._receive = receive
+        self._prepare = prepare
+        self._listings = {name: remembered[name] for name in self.sources if name in remembered}
+        self._listed_at: dict[str, float] = {}
+        self._due = set(self.sources)
+        self._lock = threading.Lock()
+        self._clock = clock
+
+    def look_again(self, source: str) -> None:
+        """Have a source listed at the next look, whatever its interval says."""
+        with self._lock:
+            self._due.add(source)
+
+    def look(self) -> None:
+        """Start listing the sources whose time has come, and take in what was listed."""
+        now = self._clock()
+        for name, source in self.sources.items():
+            late = now - self._listed_at.get(name, float("-inf")) >= source.poll_interval
+            with self._lock:
+                due = late or name in self._due
+                self._due.discard(name)
+            if due:
+                self._listed_at[name] = now
+                self._jobs.again(("list", name), self._lister(source))
+            else:
+                self._jobs.ensure(("list", name), self._lister(source))
+
+    def _lister(self, source: Source) -> Callable[[], Listing]:
+        def work() -> Listing:
+            listing = source.list()
+            with self._lock:
+                self._listings[source.name] = listing
+            return listing
+
+        return work
+
+    def listings(self) -> dict[str, Listing]:
+        """The last good listing of each source, of this run or an earlier one."""
+        with self._lock:
+            return {name: self._listings[name] for name in self.sources if name in self._listings}
+
+    def complete(self) -> bool:
+        """Whether every source has been listed: only then can a release be called absent."""
+        return len(self.listings()) == len(self.sources)
+
+    def known(self, revision: Revision) -> Artifact | None:
+        """The inspected wheel, if it was fetched in this run."""
+        outcome = self._jobs.outcome(("fetch", revision.sha256))
+        return outcome.value if outcome is not None and outcome.error is None else None
+
+    def artifact(self, revision: Revision) -> Artifact | WheelwayError | None:
+        """The inspected wheel; an error that stands in its way; None while it is being fetched."""
+        source = self.sources[revision.source]
+        key = ("fetch", revision.sha256)
+        outcome = self._jobs.ensure(key, lambda: self._receive(source, revision))
+        return None if outcome is None else outcome.error or outcome.value
+
+    def environment(self, artifact: Artifact) -> Environment | WheelwayError | None:
+        """Where the artifact runs; an error that stands in its way; None while it is built."""
+        key = ("prepare", artifact.digest)
+        outcome = self._jobs.ensure(key, lambda: self._prepare(artifact))
+        return None if outcome is None else outcome.error or outcome.value
+
+    def forget(self, digest: str) -> None:
+        """Fetch and prepare a wheel anew: a person lifted its quarantine."""
+        self._jobs.forget(("fetch", digest))
+        self._jobs.forget(("prepare", digest))
+
+    def conditions(self) -> list[Condition]:
+        """What keeps sources from being read, and files from being taken."""
+        found = []
+        for name in self.sources:
+            outcome = self._jobs.outcome(("list", name))
+            if outcome is not None and outcome.error is not None:
+                found.append(Condition(name, outcome.error.reason, outcome.error.message))
+            listing = self.listings().get(name)
+            if listing is not None:
+                refused = [*listing.refused, *listing.pending]
+                found.extend(Condition(item.subject, item.reason, item.message) for item in refused)
+        return found
+
+    def next_look(self) -> float:
+        """Seconds until a source is to be listed again."""
+        now = self._clock()
+        waits = [
+            source.poll_interval - (now - self._listed_at.get(name, now))
+            for name, source in self.sources.items()
+        ]
+        return max(0.0, min(waits, default=60.0))

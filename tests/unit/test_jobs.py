@@ -1,0 +1,90 @@
+"""Background work: once at a time, retried with backoff, never lost."""
+
+import threading
+
+import pytest
+
+from controller.errors import Rejected, Transient
+from controller.jobs import Jobs
+
+pytestmark = pytest.mark.unit
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def inline(clock=None):
+    return Jobs(0, lambda: None, clock=clock or Clock(), jitter=lambda: 0.0)
+
+
+def test_a_job_that_succeeded_is_not_done_again():
+    jobs, calls = inline(), []
+    for _ in range(3):
+        outcome = jobs.ensure("key", lambda: calls.append(1) or "value")
+    assert outcome.value == "value"
+    assert calls == [1]
+
+
+def test_a_passing_failure_is_tried_again_only_after_its_backoff():
+    clock, calls = Clock(), []
+    jobs = inline(clock)
+
+    def work():
+        calls.append(clock.now)
+        raise Transient("Down", "the index is down", retry_after=3)
+
+    assert jobs.ensure("key", work).error.reason == "Down"
+    assert jobs.next_retry() == 3.5
+    clock.now = 3.4
+    jobs.ensure("key", work)
+    clock.now = 3.6
+    jobs.ensure("key", work)
+    assert calls == [0.0, 3.6]
+
+
+def test_a_final_failure_is_not_tried_again_until_forgotten():
+    jobs, calls = inline(), []
+
+    def work():
+        calls.append(1)
+        raise Rejected("NotAZip", "no zip")
+
+    jobs.ensure("key", work)
+    jobs.ensure("key", work)
+    assert calls == [1]
+    jobs.forget("key")
+    jobs.ensure("key", work)
+    assert calls == [1, 1]
+
+
+def test_a_bug_in_a_job_is_reported_as_an_error_and_not_swallowed():
+    jobs = inline()
+    outcome = jobs.ensure("key", lambda: 1 / 0)
+    assert outcome.error.reason == "InternalError"
+    assert isinstance(outcome.error.__cause__, ZeroDivisionError)
+
+
+def test_a_running_job_is_not_started_twice_and_wakes_when_it_ends():
+    started, release, woken = threading.Event(), threading.Event(), threading.Event()
+    calls = []
+    jobs = Jobs(2, woken.set)
+
+    def work():
+        calls.append(1)
+        started.set()
+        assert release.wait(10)
+        return "done"
+
+    assert jobs.ensure("key", work) is None
+    assert started.wait(10)
+    assert jobs.ensure("key", work) is None
+    assert jobs.busy()
+    release.set()
+    assert woken.wait(10)
+    assert jobs.ensure("key", work).value == "done"
+    assert calls == [1]
+    jobs.close()

@@ -1,0 +1,160 @@
+"""Which releases are elected."""
+
+import pytest
+from packaging.version import Version
+
+from controller.config import Config, PipelinePolicy
+from controller.model import Artifact, PipelineEntry, Revision, Standing
+from controller.planning.policy import elect, rule_for, unfetched
+from tests.support.world import candidate, release, rule
+
+pytestmark = pytest.mark.unit
+
+
+def judged(*args, **kwargs):
+    return {
+        f"{v.release.version}{v.release.digest[0]}": ("+" if v.elected else "-") + v.reason
+        for v in elect(*args, **kwargs)
+    }
+
+
+def test_the_newest_two_are_elected_by_version_not_by_text():
+    candidates = [candidate("1.9"), candidate("1.10"), candidate("1.2")]
+    assert judged(candidates, rule()) == {
+        "1.10a": "+Elected",
+        "1.9a": "+Elected",
+        "1.2a": "-NotKept",
+    }
+
+
+def test_an_epoch_outranks_every_version_without_one():
+    candidates = [candidate("2026.1"), candidate("1!0.1")]
+    assert judged(candidates, rule(keep=1)) == {"1!0.1a": "+Elected", "2026.1a": "-NotKept"}
+
+
+def test_post_releases_and_local_versions_are_newer_than_what_they_follow():
+    candidates = [candidate("1.0"), candidate("1.0.post1"), candidate("1.0+cu1")]
+    assert judged(candidates, rule(keep=1))["1.0.post1a"] == "+Elected"
+    assert judged(candidates[::2], rule(keep=1))["1.0+cu1a"] == "+Elected"
+
+
+@pytest.mark.parametrize("version", ["2.0rc1", "2.0a1", "2.0.dev3"])
+def test_prereleases_are_left_out_even_when_nothing_final_matches(version):
+    assert judged([candidate(version)], rule(">=1")) == {f"{version}a": "-PrereleaseExcluded"}
+    allowed = judged([candidate(version)], rule(">=1", prereleases=True))
+    assert allowed == {f"{version}a": "+Elected"}
+
+
+def test_versions_outside_the_specifier_are_excluded_and_take_no_place():
+    candidates = [candidate("3.0"), candidate("2.0"), candidate("1.0"), candidate("0.9")]
+    assert judged(candidates, rule(">=1,<3")) == {
+        "3.0a": "-VersionExcluded",
+        "2.0a": "+Elected",
+        "1.0a": "+Elected",
+        "0.9a": "-VersionExcluded",
+    }
+
+
+def test_an_inactive_pipeline_elects_nothing():
+    assert judged([candidate()], rule(active=False)) == {"1.0a": "-Inactive"}
+
+
+def test_pins_elect_exactly_the_pinned_versions():
+    candidates = [candidate("3.0"), candidate("2.0"), candidate("1.0")]
+    pinned = rule(pins=(Version("1.0"),), keep=1)
+    verdicts = judged(candidates, pinned)
+    assert verdicts == {"3.0a": "-NotPinned", "2.0a": "-NotPinned", "1.0a": "+Elected"}
+
+
+def test_a_quarantined_newest_version_takes_no_place_among_those_kept():
+    candidates = [candidate("3.0"), candidate("2.0"), candidate("1.0")]
+    verdicts = judged(candidates, rule(), quarantined={release("3.0")})
+    assert verdicts == {"3.0a": "-Quarantined", "2.0a": "+Elected", "1.0a": "+Elected"}
+
+
+def test_what_serves_stands_in_for_quarantined_bytes_of_the_same_version():
+    verdicts = judged(
+        [candidate("1.0", "b")],
+        rule(),
+        serving={release("1.0", "a")},
+        quarantined={release("1.0", "b")},
+    )
+    assert verdicts == {"1.0b": "-Quarantined", "1.0a": "+StandsIn"}
+
+
+def test_a_release_that_serves_stands_in_for_its_own_failed_new_options():
+    same = release("1.0", "a")
+    verdicts = judged([candidate("1.0", "a")], rule(), serving={same}, quarantined={same})
+    assert verdicts == {"1.0a": "+StandsIn"}
+
+
+def test_republished_bytes_replace_those_that_serve():
+    verdicts = judged([candidate("1.0", "b")], rule(), serving={release("1.0", "a")})
+    assert verdicts == {"1.0b": "+Elected", "1.0a": "-Replaced"}
+
+
+def test_of_two_projects_that_claim_a_version_the_one_that_serves_keeps_it():
+    claims = [candidate("1.0", "a", project="alpha"), candidate("1.0", "b", project="beta")]
+    assert judged(claims, rule()) == {"1.0a": "+Elected", "1.0b": "-Conflict"}
+    served = judged(claims, rule(), serving={release("1.0", "b")})
+    assert served == {"1.0b": "+Elected", "1.0a": "-Conflict"}
+
+
+def test_a_retained_revision_is_never_newly_elected_but_goes_on_where_it_runs():
+    yanked = candidate("1.0", standing=Standing.RETAINED)
+    assert judged([yanked], rule()) == {"1.0a": "-NotSelectable"}
+    assert judged([yanked], rule(), serving={release("1.0")}) == {"1.0a": "+Elected"}
+
+
+def test_what_no_source_lists_any_more_is_absent():
+    verdicts = judged([candidate("2.0")], rule(), serving={release("1.0")})
+    assert verdicts == {"2.0a": "+Elected", "1.0a": "-Absent"}
+
+
+def test_the_first_matching_rule_wins_and_globs_match():
+    config = Config(
+        pipelines=(
+            PipelinePolicy(name="acme-iris", keep=1),
+            PipelinePolicy(name="acme-*", keep=5),
+        )
+    )
+    assert rule_for("acme-iris", config).keep == 1
+    assert rule_for("acme-other", config).keep == 5
+    assert rule_for("else", config).keep == 2
+
+
+def test_unlisted_pipelines_can_be_inactive():
+    config = Config(policy={"unlisted": "inactive"})
+    assert not rule_for("iris", config).active
+
+
+def revision(version, digest="a", project="iris"):
+    filename = f"{project}-{version}-py3-none-any.whl"
+    return Revision("wheels", project, Version(version), filename, filename, digest * 64, 1)
+
+
+def artifact(revision, *names, tmp_path):
+    entries = tuple(PipelineEntry(name, "m:P", {}, {}) for name in names)
+    return Artifact(
+        revision.sha256,
+        revision.project,
+        revision.version,
+        revision.filename,
+        1,
+        tmp_path,
+        tmp_path,
+        "",
+        (),
+        entries,
+    )
+
+
+def test_of_an_unknown_project_only_the_newest_wheel_is_fetched_first(tmp_path):
+    old, new, rc = revision("1.0", "a"), revision("2.0", "b"), revision("3.0rc1", "c")
+    assert unfetched([old, new, rc], {}, Config()) == (new,)
+
+
+def test_once_its_pipelines_are_known_what_policy_would_elect_is_fetched(tmp_path):
+    revisions = [revision("1.0", "a"), revision("2.0", "b"), revision("3.0", "c")]
+    known = {revisions[2].sha256: artifact(revisions[2], "iris", tmp_path=tmp_path)}
+    assert unfetched(revisions, known, Config()) == (revisions[1],)

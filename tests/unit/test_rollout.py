@@ -1,0 +1,369 @@
+"""What a plan does with one route at a time, and across routes."""
+
+import pytest
+
+from controller.model import Answer, Phase
+from controller.planning.policy import Verdict
+from controller.planning.rollout import plan
+from controller.planning.situation import Limits, routes_to_probe
+from tests.support.world import (
+    NOW,
+    answer,
+    application,
+    elected,
+    foreign,
+    placement,
+    record,
+    release,
+    routes,
+    situation,
+)
+
+pytestmark = pytest.mark.unit
+
+ROUTE = release().route
+
+
+def gone(of, reason):
+    return Verdict(of, False, reason, "why")
+
+
+def replacing(status, *, now=NOW, message="", building=False, pid=1, record_of_new=None):
+    """Bytes b replace the live bytes a on one route; b is in some state, without a route."""
+    old = application(release(digest="a"), route=ROUTE)
+    new = application(
+        release(digest="b"), status, message=message, building=building, pid=pid
+    )
+    return old, new, situation(
+        [elected(new.release), gone(old.release, "Replaced")],
+        [placement(new.release)],
+        [old, new],
+        [record(old, routed=NOW - 99, live=NOW - 98), record_of_new or record(new)],
+        now=now,
+    )
+
+
+def test_a_new_release_is_staged_without_a_route():
+    decided = plan(situation([elected()], [placement()]))
+    assert routes(decided) == {placement().name: None}
+    assert decided.changes == (f"add {placement().name}: staged: it must become ready first",)
+
+
+def test_a_release_that_is_not_prepared_changes_nothing():
+    decided = plan(situation([elected()]))
+    assert decided.applications == ()
+    assert not decided.changes
+
+
+def test_a_ready_release_is_given_the_route_and_its_predecessor_keeps_running_without():
+    old, new, now = replacing("RUNNING")
+    decided = plan(now)
+    assert routes(decided) == {old.name: None, new.name: ROUTE}
+    assert decided.transitions[0].phase is Phase.READY
+
+
+def test_the_predecessor_stays_until_the_successor_itself_was_seen_at_the_route():
+    old = application(release(digest="a"))
+    new = application(release(digest="b"), route=ROUTE)
+    facts = (
+        [elected(new.release), gone(old.release, "Replaced")],
+        [placement(new.release)],
+        [old, new],
+        [record(old, live=NOW - 98), record(new, routed=NOW - 1)],
+    )
+    for seen in (None, answer(old), Answer(None, 404), Answer(None, None, detail="refused")):
+        decided = plan(situation(*facts, {ROUTE: seen} if seen else {}))
+        assert routes(decided) == {old.name: None, new.name: ROUTE}
+        assert not decided.changes
+    decided = plan(situation(*facts, {ROUTE: answer(new)}))
+    assert routes(decided) == {new.name: ROUTE}
+    phases = {t.release.digest[0]: t.phase for t in decided.transitions}
+    assert phases == {"b": Phase.LIVE, "a": Phase.RETIRING}
+
+
+def test_the_same_release_with_other_options_is_told_apart_by_its_application():
+    old = application(generation="1")
+    new = application(generation="2", route=ROUTE)
+    facts = (
+        [elected()],
+        [placement(generation="2")],
+        [old, new],
+        [record(old, live=NOW - 98), record(new, routed=NOW - 1)],
+    )
+    stale = plan(situation(*facts, {ROUTE: answer(old)}))
+    assert routes(stale) == {old.name: None, new.name: ROUTE}
+    assert routes(plan(situation(*facts, {ROUTE: answer(new)}))) == {new.name: ROUTE}
+
+
+def test_a_failed_start_quarantines_the_release_and_leaves_the_route_alone():
+    message = "RuntimeError: wheelway-failure[LoadFailed] ValueError: no weights\n  line 3"
+    old, new, now = replacing("DEPLOY_FAILED", message=message)
+    decided = plan(now)
+    assert routes(decided) == {old.name: ROUTE}
+    [failure] = decided.quarantines
+    assert (failure.release, failure.stage) == (new.release, "stage")
+    assert (failure.reason, failure.message) == ("LoadFailed", "ValueError: no weights")
+
+
+def test_a_start_that_takes_too_long_is_quarantined_and_says_how_long():
+    late = NOW + 301
+    old, _new, now = replacing("DEPLOYING", now=late)
+    decided = plan(now)
+    assert routes(decided) == {old.name: ROUTE}
+    assert decided.quarantines[0].reason == "StartTimeout"
+    assert "300 s" in decided.quarantines[0].message
+
+
+def test_a_start_within_its_deadline_wakes_the_daemon_when_that_passes():
+    old, new, now = replacing("DEPLOYING")
+    decided = plan(now)
+    assert routes(decided) == {old.name: ROUTE, new.name: None}
+    assert decided.wake_at == NOW - 10 + 300
+
+
+def test_a_want_of_cpus_is_waited_for_without_a_deadline():
+    old, new, now = replacing("DEPLOYING", now=NOW + 9999, pid=None)
+    decided = plan(now)
+    assert routes(decided) == {old.name: ROUTE, new.name: None}
+    assert not decided.quarantines
+    assert [c.reason for c in decided.conditions] == ["InsufficientResources"]
+
+
+def promoted(at, seen, predecessor=True):
+    old = application(release(digest="a"))
+    new = application(release(digest="b"), route=ROUTE)
+    apps = [old, new] if predecessor else [new]
+    return old, new, situation(
+        [elected(new.release), gone(old.release, "Replaced")],
+        [placement(new.release)],
+        apps,
+        [record(old, live=NOW - 98), record(new, routed=at)],
+        {ROUTE: seen},
+    )
+
+
+def test_a_route_that_does_not_lead_there_by_the_deadline_goes_back():
+    old, _new, now = promoted(NOW - 31, Answer(None, 503))
+    decided = plan(now)
+    assert routes(decided) == {old.name: ROUTE}
+    assert decided.quarantines[0].reason == "ProbeFailed"
+    assert "503" in decided.quarantines[0].message
+
+
+def test_an_unreachable_ingress_is_nobodys_fault():
+    old, new, now = promoted(NOW - 9999, Answer(None, None, detail="connection refused"))
+    decided = plan(now)
+    assert routes(decided) == {old.name: None, new.name: ROUTE}
+    assert not decided.quarantines
+    assert decided.conditions[0].reason == "IngressUnreachable"
+
+
+def test_a_quarantined_successor_that_still_holds_the_route_gives_it_back():
+    old = application(release(digest="a"))
+    new = application(release(digest="b"), route=ROUTE)
+    decided = plan(
+        situation(
+            [elected(old.release, "StandsIn"), gone(new.release, "Quarantined")],
+            [],
+            [old, new],
+            [record(old, live=NOW - 98), record(new, routed=NOW - 50)],
+        )
+    )
+    assert routes(decided) == {old.name: ROUTE}
+
+
+def test_a_live_release_that_stops_answering_keeps_its_place_and_is_reported():
+    app = application(status="UNHEALTHY", route=ROUTE, message="it is ill")
+    decided = plan(
+        situation([elected()], [placement()], [app], [record(app, routed=1.0, live=2.0)])
+    )
+    assert routes(decided) == {app.name: ROUTE}
+    assert [c.reason for c in decided.conditions] == ["Unhealthy"]
+
+
+def test_a_superseded_start_is_dropped_for_the_newest_bytes():
+    live = application(release(digest="a"), route=ROUTE)
+    stale = application(release(digest="b"), "DEPLOYING")
+    newest = release(digest="c")
+    decided = plan(
+        situation(
+            [elected(newest), gone(live.release, "Replaced")],
+            [placement(newest)],
+            [live, stale],
+            [record(live, routed=1.0, live=2.0), record(stale)],
+        )
+    )
+    assert routes(decided) == {live.name: ROUTE, placement(newest).name: None}
+
+
+def test_a_fallback_survives_when_its_unproven_successor_is_superseded():
+    fallback = application(release(digest="a"))
+    unproven = application(release(digest="b"), route=ROUTE)
+    newest = release(digest="c")
+    decided = plan(
+        situation(
+            [elected(newest)],
+            [placement(newest)],
+            [fallback, unproven],
+            [record(fallback, live=2.0), record(unproven, routed=NOW)],
+        )
+    )
+    assert routes(decided) == {
+        fallback.name: None,
+        unproven.name: ROUTE,
+        placement(newest).name: None,
+    }
+
+
+@pytest.mark.parametrize("reason", ["Inactive", "VersionExcluded", "NotPinned", "Absent"])
+def test_what_policy_or_the_sources_take_away_is_retired(reason):
+    app = application(route=ROUTE)
+    decided = plan(
+        situation([gone(app.release, reason)], [], [app], [record(app, routed=1.0, live=2.0)])
+    )
+    assert decided.applications == ()
+    assert decided.transitions[0].phase is Phase.RETIRING
+
+
+def making_room(*, newest_live):
+    versions = ["1.0", "2.0", "3.0"]
+    apps = [application(release(v), route=release(v).route) for v in versions]
+    records = [record(app, routed=1.0, live=2.0) for app in apps[:2]]
+    answers = {}
+    if newest_live:
+        answers[apps[2].route] = answer(apps[2])
+    records.append(record(apps[2], routed=NOW))
+    return apps, situation(
+        [elected(apps[2].release), elected(apps[1].release), gone(apps[0].release, "NotKept")],
+        [placement(apps[2].release), placement(apps[1].release)],
+        apps,
+        records,
+        answers,
+    )
+
+
+def test_an_old_version_makes_room_only_after_the_newer_ones_are_live():
+    apps, now = making_room(newest_live=False)
+    assert apps[0].name in routes(plan(now))
+    apps, now = making_room(newest_live=True)
+    assert sorted(routes(plan(now))) == [apps[1].name, apps[2].name]
+
+
+def vanished(count, of):
+    apps = []
+    verdicts = []
+    for number in range(of):
+        one = release(pipeline=f"p{number}")
+        apps.append(application(one, route=one.route))
+        verdicts.append(gone(one, "Absent") if number < count else elected(one))
+    placements = [placement(app.release) for app in apps[count:]]
+    records = [record(app, routed=1.0, live=2.0) for app in apps]
+    return situation(verdicts, placements, apps, records)
+
+
+def test_a_source_that_lists_far_fewer_wheels_retires_nothing():
+    decided = plan(vanished(3, of=4))
+    assert len(decided.applications) == 4
+    assert {c.reason for c in decided.conditions} == {"RetireLimit"}
+
+
+def test_a_few_that_vanish_are_retired():
+    assert len(plan(vanished(2, of=4)).applications) == 2
+    assert plan(vanished(1, of=1)).applications == ()
+
+
+def test_what_is_unknown_stays_as_it_is():
+    app = application(route=ROUTE)
+    decided = plan(situation([], [], [app]))
+    assert routes(decided) == {app.name: ROUTE}
+    assert not decided.changes
+
+
+def test_foreign_applications_are_carried_verbatim_and_imperative_ones_left_out():
+    declared, imperative = foreign(), foreign("other", "/other", declarative=False)
+    decided = plan(situation([elected()], [placement()], [declared, imperative]))
+    carried = {a.document["name"]: a.document for a in decided.applications}
+    assert carried["theirs"] == declared.document
+    assert "other" not in carried
+
+
+@pytest.mark.parametrize("declarative", [True, False])
+def test_a_route_that_a_foreign_application_holds_is_reported_and_not_fought_over(declarative):
+    theirs = foreign(route=ROUTE, declarative=declarative)
+    decided = plan(situation([elected()], [placement()], [theirs]))
+    assert placement().name not in routes(decided)
+    assert decided.conditions[0].reason == "RouteConflict"
+
+
+def test_a_config_waits_while_one_of_ours_is_built_and_not_longer_than_its_deadline():
+    building = application(release(pipeline="other"), "DEPLOYING", building=True)
+    verdicts = [elected(), elected(building.release)]
+    placements = [placement(), placement(building.release)]
+    held = plan(situation(verdicts, placements, [building], [record(building)]))
+    assert held.changes
+    assert building.name in held.hold
+    late = situation(verdicts, placements, [building], [record(building)], now=NOW + 61)
+    assert not plan(late).hold
+
+
+def test_giving_a_route_back_does_not_wait_for_somebody_elses_build():
+    old, _new, now = promoted(NOW - 31, Answer(None, 503))
+    building = application(release(pipeline="other"), "DEPLOYING", building=True)
+    now = situation(
+        [*now.verdicts, elected(building.release)],
+        [*now.placements.values(), placement(building.release)],
+        [*now.applications, building],
+        [*now.records.values(), record(building)],
+        now.answers,
+    )
+    decided = plan(now)
+    assert decided.changes
+    assert not decided.hold
+    assert routes(decided)[old.name] == ROUTE
+
+
+def test_only_so_many_start_at_once_and_the_newest_first():
+    wanted = [release(f"{n}.0", pipeline=f"p{n}") for n in range(1, 6)]
+    placements = [placement(one) for one in wanted]
+    decided = plan(
+        situation(map(elected, wanted), placements, limits=Limits(max_staging=2))
+    )
+    assert sorted(routes(decided)) == [placements[3].name, placements[4].name]
+    assert [c.reason for c in decided.conditions] == ["Queued"] * 3
+
+
+def test_lightweight_settings_change_the_same_application_in_place():
+    app = application(route=ROUTE)
+    edited = placement()
+    edited.document["user_config"] = {"threshold": 1}
+    decided = plan(
+        situation([elected()], [edited], [app], [record(app, routed=1.0, live=2.0)])
+    )
+    [only] = decided.applications
+    assert only.document == {**edited.document, "route_prefix": ROUTE}
+    assert len(decided.changes) == 1
+    assert "settings" in decided.changes[0]
+
+
+def test_a_route_that_clients_may_encode_brings_the_application_for_that():
+    extra = {"name": "wheelway-encoded-routes", "route_prefix": "/predict"}
+    local = release("1.0+cu1")
+    app = application(local, route=local.route)
+    facts = ([elected(local)], [placement(local)], [app], [record(app, routed=1.0, live=2.0)])
+    assert extra["name"] in routes(plan(situation(*facts, encoded_routes=extra)))
+    plain = plan(situation([elected()], [placement()], encoded_routes=extra))
+    assert extra["name"] not in routes(plain)
+
+
+def test_an_application_that_is_being_deleted_is_waited_for_before_it_comes_back():
+    app = application(status="DELETING")
+    decided = plan(situation([elected()], [placement()], [app]))
+    assert decided.applications == ()
+    assert decided.conditions[0].reason == "WaitingForDeletion"
+
+
+def test_only_routes_in_question_are_probed():
+    live = application(release(pipeline="live"), route=release(pipeline="live").route)
+    fresh = application(release(pipeline="fresh"), route=release(pipeline="fresh").route)
+    asked = routes_to_probe([live, fresh], {live.name: record(live, live=1.0)})
+    assert asked == (fresh.route,)
