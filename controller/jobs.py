@@ -84,6 +84,14 @@ class Jobs:
                 self._outcomes.pop(key, None)
         self.ensure(key, work)
 
+    def follow(self, key: Hashable, work: Callable[[], Any]) -> None:
+        """From within a job: do the next one in the same thread, before the wake-up."""
+        with self._lock:
+            if key in self._running or key in self._outcomes:
+                return
+            self._running.add(key)
+        self._run(key, work, wake=False)
+
     def outcome(self, key: Hashable) -> Outcome | None:
         """How the job ended last; None when it never did."""
         with self._lock:
@@ -121,7 +129,7 @@ class Jobs:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, key: Hashable, work: Callable[[], Any]) -> None:
+    def _run(self, key: Hashable, work: Callable[[], Any], *, wake: bool = True) -> None:
         value, error = None, None
         try:
             value = work()
@@ -142,4 +150,5 @@ class Jobs:
                 retry_at = self._clock() + wait
             self._outcomes[key] = Outcome(value, error, failures, retry_at)
             self._running.discard(key)
-        self._wake()
+        if wake:
+            self._wake()

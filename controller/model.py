@@ -212,7 +212,7 @@ class Replica:
 
     state: str
     pid: int | None
-    """None until it is scheduled: a replica that waits for CPUs has none."""
+    """None until it has started: one that waits for CPUs and one that loads look the same."""
 
 
 @dataclass(frozen=True, slots=True)

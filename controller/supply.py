@@ -93,8 +93,14 @@ class Supply:
     def artifact(self, revision: Revision) -> Artifact | WheelwayError | None:
         """The inspected wheel; an error that stands in its way; None while it is being fetched."""
         source = self.sources[revision.source]
-        key = ("fetch", revision.sha256)
-        outcome = self._jobs.ensure(key, lambda: self._receive(source, revision))
+
+        def work() -> Artifact:
+            artifact = self._receive(source, revision)
+            # Whoever asks for the wheel is about to ask for its environment.
+            self._jobs.follow(("prepare", artifact.digest), lambda: self._prepare(artifact))
+            return artifact
+
+        outcome = self._jobs.ensure(("fetch", revision.sha256), work)
         return None if outcome is None else outcome.error or outcome.value
 
     def environment(self, artifact: Artifact) -> Environment | WheelwayError | None:
@@ -115,6 +121,8 @@ class Supply:
             outcome = self._jobs.outcome(("list", name))
             if outcome is not None and outcome.error is not None:
                 found.append(Condition(name, outcome.error.reason, outcome.error.message))
+            if note := self.sources[name].watch_note:
+                found.append(Condition(name, "PollingOnly", note, ok=True))
             listing = self.listings().get(name)
             if listing is not None:
                 refused = [*listing.refused, *listing.pending]

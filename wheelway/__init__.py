@@ -1,0 +1,27 @@
+"""What a pipeline's author imports: `Pipeline`, `Context` and nothing that needs Ray.
+
+    contract.py     what a pipeline is
+    schema.py       its types, read from annotations, and the JSON around them
+    loading.py      a verified tree on `sys.path`, and the class that an entry point names
+    execution.py    one loaded pipeline: load, examples, requests, settings, unload
+    asgi.py         the HTTP endpoints of a release (with problem.py and openapi.py)
+    watchdog.py     notices asynchronous stages that hold the event loop
+    memory.py       how much a replica may allocate, and how much it did
+    failure.py      why a release does not start, in words that reach the operator
+    encoded.py      routes that a client percent-encoded
+    host.py         the same inside a Ray Serve replica; the only module that imports Ray
+    local.py        the same on an author's machine, and `wheelway check`'s gates
+
+Installing `wheelway` without extras brings pydantic alone, and this package needs no more.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from wheelway.contract import Context, Pipeline
+
+try:
+    __version__ = version("wheelway")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"
+
+__all__ = ["Context", "Pipeline", "__version__"]

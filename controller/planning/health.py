@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 _MARKER = re.compile(r"wheelway-failure\[(\w+)\] ([^\n]*)")
 """What the host puts in front of its own report of a failed start."""
 
+_UNSCHEDULED = "to be scheduled"
+"""Serve says so in the deployment's message after RAY_SERVE_SLOW_STARTUP_WARNING_S (30 s); before
+that nothing in its report tells a replica that waits for a place from one that loads."""
+
 _TAIL_LINES = 30
 
 
@@ -47,15 +51,20 @@ def diagnose(application: Application) -> Diagnosis:
         return _failure(application)
     if application.building:
         return Diagnosis(Health.STARTING, "Building", "Serve builds the application")
-    unscheduled = [replica for replica in application.replicas if replica.pid is None]
-    if unscheduled and len(unscheduled) == len(application.replicas):
+    if _UNSCHEDULED in application.message:
         return Diagnosis(
             Health.SHORT,
             "InsufficientResources",
-            "no node has room for a replica: free CPUs, GPUs or memory, or lower "
-            f"ray_actor_options of the pipeline. {application.message}".strip(),
+            "no node has room for a replica: retire something, lower num_cpus of a pipeline, or "
+            f"add a node. Serve says: {_needs(application.message)}",
         )
     return Diagnosis(Health.STARTING, "Starting", "a replica imports, loads and runs the examples")
+
+
+def _needs(message: str) -> str:
+    """The part of Serve's message that has the figures."""
+    found = re.search(r"Resources required for each replica:.*", message)
+    return found[0] if found else " ".join(message.split())
 
 
 def _failure(application: Application) -> Diagnosis:

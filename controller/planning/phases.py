@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from controller.planning.policy import Verdict
 
 _ON_CLUSTER = {Phase.STAGED, Phase.READY, Phase.LIVE, Phase.RETIRING}
+_WHY_GONE = {
+    Phase.STAGED: ("NoLongerWanted", "other bytes or the policy took its place before it was live"),
+    Phase.READY: ("NoLongerWanted", "other bytes or the policy took its place before it was live"),
+    Phase.LIVE: ("Lost", "it is no longer on the cluster"),
+    Phase.RETIRING: ("Drained", "its last requests are done and its replicas have ended"),
+}
 _OVER = {Phase.RETIRED, Phase.SUPERSEDED}
 
 
@@ -46,7 +52,7 @@ def phases_of(
         )
     for release, phase in before.items():
         if release not in told and release not in present and phase in _ON_CLUSTER:
-            told[release] = _ended(release, phase, "Gone", "it is no longer on the cluster")
+            told[release] = _ended(release, phase, *_WHY_GONE[phase])
     return tuple(told[release] for release in sorted(told))
 
 

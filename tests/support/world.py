@@ -38,7 +38,7 @@ def placement(of=None, generation="1"):
     return Placement(name, of, document)
 
 
-def application(  # noqa: PLR0913 - every fact of an application can be chosen
+def application(
     of=None,
     status="RUNNING",
     *,
@@ -46,7 +46,6 @@ def application(  # noqa: PLR0913 - every fact of an application can be chosen
     generation="1",
     message="",
     building=False,
-    pid: int | None = 1,
 ):
     of = of or release()
     placed = placement(of, generation)
@@ -58,7 +57,7 @@ def application(  # noqa: PLR0913 - every fact of an application can be chosen
         release=of,
         building=building,
         message=message,
-        replicas=() if building else (Replica("STARTING", pid),),
+        replicas=() if building else (Replica("STARTING", None),),
     )
 
 

@@ -28,18 +28,20 @@ def gone(of, reason):
     return Verdict(of, False, reason, "why")
 
 
-def replacing(status, *, now=NOW, message="", building=False, pid=1, record_of_new=None):
+def replacing(status, *, now=NOW, message="", building=False, record_of_new=None):
     """Bytes b replace the live bytes a on one route; b is in some state, without a route."""
     old = application(release(digest="a"), route=ROUTE)
-    new = application(
-        release(digest="b"), status, message=message, building=building, pid=pid
-    )
-    return old, new, situation(
-        [elected(new.release), gone(old.release, "Replaced")],
-        [placement(new.release)],
-        [old, new],
-        [record(old, routed=NOW - 99, live=NOW - 98), record_of_new or record(new)],
-        now=now,
+    new = application(release(digest="b"), status, message=message, building=building)
+    return (
+        old,
+        new,
+        situation(
+            [elected(new.release), gone(old.release, "Replaced")],
+            [placement(new.release)],
+            [old, new],
+            [record(old, routed=NOW - 99, live=NOW - 98), record_of_new or record(new)],
+            now=now,
+        ),
     )
 
 
@@ -122,7 +124,10 @@ def test_a_start_within_its_deadline_wakes_the_daemon_when_that_passes():
 
 
 def test_a_want_of_cpus_is_waited_for_without_a_deadline():
-    old, new, now = replacing("DEPLOYING", now=NOW + 9999, pid=None)
+    said = (
+        "1 replica has taken more than 30s to be scheduled. Resources required for each replica: X"
+    )
+    old, new, now = replacing("DEPLOYING", now=NOW + 9999, message=said)
     decided = plan(now)
     assert routes(decided) == {old.name: ROUTE, new.name: None}
     assert not decided.quarantines
@@ -133,12 +138,16 @@ def promoted(at, seen, predecessor=True):
     old = application(release(digest="a"))
     new = application(release(digest="b"), route=ROUTE)
     apps = [old, new] if predecessor else [new]
-    return old, new, situation(
-        [elected(new.release), gone(old.release, "Replaced")],
-        [placement(new.release)],
-        apps,
-        [record(old, live=NOW - 98), record(new, routed=at)],
-        {ROUTE: seen},
+    return (
+        old,
+        new,
+        situation(
+            [elected(new.release), gone(old.release, "Replaced")],
+            [placement(new.release)],
+            apps,
+            [record(old, live=NOW - 98), record(new, routed=at)],
+            {ROUTE: seen},
+        ),
     )
 
 
@@ -325,9 +334,7 @@ def test_giving_a_route_back_does_not_wait_for_somebody_elses_build():
 def test_only_so_many_start_at_once_and_the_newest_first():
     wanted = [release(f"{n}.0", pipeline=f"p{n}") for n in range(1, 6)]
     placements = [placement(one) for one in wanted]
-    decided = plan(
-        situation(map(elected, wanted), placements, limits=Limits(max_staging=2))
-    )
+    decided = plan(situation(map(elected, wanted), placements, limits=Limits(max_staging=2)))
     assert sorted(routes(decided)) == [placements[3].name, placements[4].name]
     assert [c.reason for c in decided.conditions] == ["Queued"] * 3
 
@@ -336,9 +343,7 @@ def test_lightweight_settings_change_the_same_application_in_place():
     app = application(route=ROUTE)
     edited = placement()
     edited.document["user_config"] = {"threshold": 1}
-    decided = plan(
-        situation([elected()], [edited], [app], [record(app, routed=1.0, live=2.0)])
-    )
+    decided = plan(situation([elected()], [edited], [app], [record(app, routed=1.0, live=2.0)]))
     [only] = decided.applications
     assert only.document == {**edited.document, "route_prefix": ROUTE}
     assert len(decided.changes) == 1

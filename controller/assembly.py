@@ -1,0 +1,159 @@
+"""The one place where the daemon's parts are put together."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from controller.cache.base import Base, detect
+from controller.cache.environments import Environments
+from controller.cache.inspection import inspect
+from controller.cache.store import Store
+from controller.errors import JournalError
+from controller.jobs import Jobs
+from controller.journal import Journal
+from controller.reconciler import Reconciler, Report
+from controller.serve.dashboard import Dashboard
+from controller.serve.ingress import Ingress
+from controller.serve.rendering import Renderer
+from controller.sources import Source, open_source
+from controller.supply import Supply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from controller.config import Config, InspectionLimits
+    from controller.journal import Reader
+    from controller.model import Artifact, Revision
+
+PREVIEW_PASSES = 20
+"""More than the steps from an unknown wheel to its placement."""
+
+
+@dataclass(slots=True)
+class Assembly:
+    """The parts of one configuration, running."""
+
+    reconciler: Reconciler
+    supply: Supply
+    jobs: Jobs
+    dashboard: Dashboard
+    base: Base
+    _resources: ExitStack
+
+    def close(self) -> None:
+        """End threads and connections. Jobs that run are waited for."""
+        self._resources.close()
+
+
+def assemble(
+    config: Config, journal: Reader, *, wake: Callable[[], None], workers: int | None = None
+) -> Assembly:
+    """Build everything for a configuration.
+
+    Args:
+        config: validated.
+        journal: open; a `Journal` for passes that act, any `Reader` for those that do not.
+        wake: called, from other threads, when there is something new to look at.
+        workers: threads for jobs; None for the configured number, 0 to do them in the pass.
+
+    Raises:
+        Stalled: the cache, the interpreter, a source or a file named in the configuration cannot
+            be used; the message says which and what to do.
+    """
+    resources = ExitStack()
+    with ExitStack() as undo:
+        undo.callback(resources.close)
+        base = detect(config.ray.python)
+        store = Store(config.paths.cache)
+        environments = Environments(config.paths.cache, base, config.environments)
+        dashboard = Dashboard.connect(config.ray)
+        resources.callback(dashboard.close)
+        jobs = Jobs(config.rollout.workers if workers is None else workers, wake)
+        resources.callback(jobs.close)
+        sources = [open_source(options) for options in config.sources]
+        for source in sources:
+            resources.callback(source.close)
+        supply = Supply(
+            sources,
+            jobs,
+            receive=partial(_receive, store, base, config.inspection),
+            prepare=environments.prepare,
+            remembered=journal.listings(),
+        )
+        reconciler = Reconciler(
+            config,
+            supply=supply,
+            dashboard=dashboard,
+            ingress=Ingress(config.ray.ingress_url),
+            renderer=Renderer(config.paths.templates, wheelway=version("wheelway")),
+            journal=journal,
+            tags=base.tags,
+            fingerprint=base.fingerprint,
+        )
+        resources.callback(reconciler.close)
+        undo.pop_all()
+    return Assembly(reconciler, supply, jobs, dashboard, base, resources)
+
+
+def watch(assembly: Assembly, wake: Callable[[], None]) -> None:
+    """Have the sources wake the daemon when something may have changed."""
+
+    def look_again(name: str) -> None:
+        assembly.supply.look_again(name)
+        wake()
+
+    for source in assembly.supply.sources.values():
+        source.watch(partial(look_again, source.name))
+
+
+def preview(config: Config) -> Report:
+    """What the next passes would do, without doing it: nothing is sent, nothing is recorded.
+
+    Wheels are fetched and environments built into the cache as the daemon would, since only then
+    it is known whether they can be.
+
+    Raises:
+        WheelwayError: something needed for a plan cannot be had.
+    """
+    with ExitStack() as stack:
+        assembly = assemble(config, _records(config, stack), wake=_nobody, workers=0)
+        stack.callback(assembly.close)
+        report = assembly.reconciler.run_pass(act=False)
+        for _ in range(PREVIEW_PASSES):
+            before = report.config
+            report = assembly.reconciler.run_pass(act=False)
+            if report.plan is not None and report.config == before:
+                break
+        return report
+
+
+def _nobody() -> None:
+    """Wakes nobody: a preview makes its passes one after another."""
+
+
+def _records(config: Config, stack: ExitStack) -> Reader:
+    """The daemon's journal; an empty one where no daemon has run yet."""
+    try:
+        return stack.enter_context(Journal.read(config.paths.state))
+    except JournalError as error:
+        if error.reason != "JournalMissing":
+            raise
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wheelway-preview-"))
+        return stack.enter_context(Journal.open(Path(folder)))
+
+
+def _receive(
+    store: Store, base: Base, limits: InspectionLimits, source: Source, revision: Revision
+) -> Artifact:
+    """Fetch a wheel, inspect it, unpack it: what is in the store already is verified again."""
+    wheel = store.get(revision.sha256) or store.add(revision, source.fetch(revision), limits)
+    inspection = inspect(wheel, revision, limits, base.tags, base.version)
+    artifact = inspection.artifact(revision, wheel, store.tree_path(revision.sha256))
+    store.tree(artifact)
+    return artifact

@@ -1,0 +1,371 @@
+"""Is this file a wheel that we serve? Reads, never imports, builds or runs anything.
+
+The bytes come from whoever may publish, so `archive` judges the zip before anything is read from
+it; every rejection has one reason, what is wrong where, and what to do. The wheel format is that of
+PEP 427, RECORD of PEP 376 and 627, METADATA of PEP 566, entry points of the PyPA specification;
+`installer` and `packaging` read them wherever they can.
+
+What may change here: the gates. What may not: that a wheel is judged by its own bytes and the
+limits alone, so the same wheel always gets the same answer.
+"""
+
+from __future__ import annotations
+
+import configparser
+import csv
+import hashlib
+import keyword
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from installer.exceptions import InstallerError
+from installer.records import InvalidRecordEntry, parse_record_file
+from installer.sources import WheelFile
+from installer.utils import parse_metadata_file
+from packaging.metadata import RawMetadata, parse_email
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.tags import Tag, parse_tag
+from packaging.utils import InvalidName, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from controller.cache import archive, wishes
+from controller.errors import Rejected
+from controller.model import Artifact, PipelineEntry, Revision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from controller.config import InspectionLimits
+
+GROUP = "wheelway.pipelines"
+"""The entry point group whose names are pipelines."""
+
+_REBUILD = archive.REBUILD
+_RUNTIME = frozenset({"ray", "wheelway"})
+_HASHES = frozenset({"sha256", "sha384", "sha512"})  # PEP 427: sha256 or better
+_MAX_METADATA = 2 << 20  # bytes of one file that is read into memory and parsed
+_MAX_RECORD = 64 << 20
+_OBJECT = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<attribute>[\w.]+)\s*(?P<extras>\[.*\])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a wheel says about itself, all of it checked."""
+
+    project: str
+    version: Version
+    requires: tuple[str, ...]
+    """`Requires-Dist` as written (PEP 508)."""
+    record_digest: str
+    """SHA-256 of RECORD's bytes."""
+    pipelines: tuple[PipelineEntry, ...]
+    """Sorted by name; one with wrong wishes carries its refusal."""
+
+    def artifact(self, revision: Revision, wheel: Path, tree: Path) -> Artifact:
+        """The artifact of this revision, with its verified file and the place of its tree."""
+        return Artifact(
+            digest=revision.sha256,
+            project=self.project,
+            version=self.version,
+            filename=revision.filename,
+            size=revision.size,
+            wheel=wheel,
+            tree=tree,
+            record_digest=self.record_digest,
+            requires=self.requires,
+            pipelines=self.pipelines,
+        )
+
+
+def inspect(
+    wheel: Path,
+    revision: Revision,
+    limits: InspectionLimits,
+    tags: Sequence[Tag],
+    python_version: str,
+) -> Inspection:
+    """Check a fetched wheel, cheapest gates first.
+
+    Args:
+        wheel: the file, its bytes already verified against `revision`.
+        revision: what was listed; its file name counts, not the path's.
+        limits: what a wheel may be at most.
+        tags: what the serving interpreter takes, best first (`packaging.tags.sys_tags`).
+        python_version: of the serving interpreter, such as "3.11.7".
+
+    Raises:
+        Rejected: those of `archive.opened`, and FilenameInvalid, ShadowsRuntime, DataFolder,
+            MetadataMismatch, MetadataInvalid, WheelVersionUnsupported, TagsIncompatible,
+            RequiresPython, NoEntryPoint, EntryPointInvalid, RecordInvalid.
+        Transient: `CacheUnusable`, when the file system fails.
+    """
+    name = revision.filename
+    with archive.opened(wheel, name, limits) as opened:
+        _check_layout(name, opened.namelist())
+        source = _Source(name, opened, revision)
+        source.check_wheel(frozenset(tags))
+        metadata = source.metadata(python_version.rstrip("+"))  # a "+" marks an untagged build
+        targets = _pipelines(name, source.text("entry_points.txt"))
+        record_digest = source.check_record()
+        return Inspection(
+            project=revision.project,
+            version=revision.version,
+            requires=tuple(metadata.get("requires_dist", ())),
+            record_digest=record_digest,
+            pipelines=wishes.entries(targets, revision.version, source.read),
+        )
+
+
+def _check_layout(name: str, paths: Iterable[str]) -> None:
+    for path in paths:
+        top, *rest = path.split("/")
+        if (package := top.partition(".")[0]) in _RUNTIME:
+            raise Rejected(
+                "ShadowsRuntime",
+                f"{name} holds {path!r}, which would take the place of the `{package}` that serves "
+                "it; list it under the project's dependencies instead of packing it",
+            )
+        if top.endswith(".data") and rest and rest[0] in {"purelib", "platlib"}:
+            raise Rejected(
+                "DataFolder",
+                f"{name} holds {path!r}, which only an installer puts where it can be imported; a "
+                "pipeline is served unpacked as it is: build the wheel with its packages on top",
+            )
+
+
+# -- what the wheel says about itself ------------------------------------------------------------
+
+
+class _Source:
+    """The dist-info folder of an open wheel, whose entries passed."""
+
+    def __init__(self, name: str, archive: zipfile.ZipFile, revision: Revision) -> None:
+        self._name = name
+        self._archive = archive
+        self._revision = revision
+        self._files = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+        try:
+            project, version, _, self._tags = parse_wheel_filename(name)
+        except ValueError as error:
+            raise Rejected(
+                "FilenameInvalid",
+                f"{error}; publish the wheel as the build backend named it (PEP 427)",
+            ) from error
+        self._expect("the file name", project, version)
+        self._wheel = WheelFile(archive)
+        try:
+            self._folder = self._wheel.dist_info_dir
+        except InstallerError as error:
+            raise Rejected(
+                "MetadataMismatch", f"{name}: {error}; {_REBUILD} and do not rename it"
+            ) from error
+        folder_project, _, folder_version = self._folder.removesuffix(".dist-info").rpartition("-")
+        self._expect(f"the folder {self._folder!r}", folder_project, folder_version)
+
+    def read(self, path: str, at_most: int = _MAX_METADATA) -> bytes | None:
+        """A file of the wheel; None when there is none."""
+        info = self._files.get(path)
+        if info is None:
+            return None
+        if info.file_size > at_most:
+            raise Rejected(
+                "TooLarge",
+                f"{self._name}: {path!r} has {info.file_size} bytes, at most {at_most} are read; "
+                "make it smaller and rebuild the wheel",
+            )
+        return self._archive.read(info)
+
+    def text(self, filename: str) -> str | None:
+        """A file of the dist-info folder; None when there is none."""
+        body = self.read(f"{self._folder}/{filename}")
+        try:
+            return None if body is None else body.decode()
+        except UnicodeDecodeError as error:
+            raise self._invalid(filename, f"is not UTF-8 ({error})") from error
+
+    def metadata(self, python_version: str) -> RawMetadata:
+        """METADATA, as far as we use it."""
+        text = self.text("METADATA")
+        if text is None:
+            raise self._invalid("METADATA", "is missing")
+        metadata, unparsed = parse_email(text)
+        for field in ("name", "version", "requires-python", "requires-dist"):
+            if field in unparsed:
+                raise self._invalid("METADATA", f"has {field!r} twice or unreadable")
+        self._expect("METADATA", metadata.get("name", ""), metadata.get("version", ""))
+        for requirement in metadata.get("requires_dist", ()):
+            try:
+                Requirement(requirement)
+            except InvalidRequirement as error:
+                raise self._invalid("METADATA", f"has Requires-Dist: {error}") from error
+        wanted = metadata.get("requires_python", "")
+        try:
+            takes = SpecifierSet(wanted).contains(python_version, prereleases=True)
+        except InvalidSpecifier as error:
+            raise self._invalid("METADATA", f"has Requires-Python: {error}") from error
+        if not takes:
+            raise Rejected(
+                "RequiresPython",
+                f"{self._name} wants Python {wanted}, pipelines run on {python_version}; widen "
+                "`requires-python` of the project or run Ray on another Python",
+            )
+        return metadata
+
+    def check_wheel(self, supported: frozenset[Tag]) -> None:
+        """WHEEL: the format's version and the tags, which the file name must have as well."""
+        text = self.text("WHEEL")
+        if text is None:
+            raise self._invalid("WHEEL", "is missing")
+        fields = parse_metadata_file(text)
+        version = str(fields.get("Wheel-Version", "")).strip()
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})*", version):
+            raise self._invalid("WHEEL", f"has Wheel-Version {version[:20]!r}")
+        if int(version.split(".")[0]) > 1:
+            raise Rejected(
+                "WheelVersionUnsupported",
+                f"{self._name} has wheel format {version}, this wheelway reads 1.x; build it with "
+                "an older backend or upgrade wheelway",
+            )
+        written = [str(tag).strip() for tag in fields.get_all("Tag", [])]
+        inside = frozenset(tag for compressed in written for tag in parse_tag(compressed))
+        for where, has in (("its name", self._tags), ("its WHEEL file", inside or self._tags)):
+            if not has & supported:
+                raise Rejected(
+                    "TagsIncompatible",
+                    f"{self._name} is for {_some(has)} by {where}; pipelines run where "
+                    f"{_some(supported, 'cp')} fit; build it for that Python and platform, or as "
+                    "py3-none-any if it is pure Python",
+                )
+
+    def check_record(self) -> str:
+        """RECORD lists every file with its right hash and nothing else; returns its SHA-256."""
+        body = self.read(f"{self._folder}/RECORD", at_most=_MAX_RECORD)
+        if body is None:
+            raise self._record_invalid(["it is missing"])
+        issues = list(self._record_issues(body))
+        if not issues:
+            try:
+                self._wheel.validate_record(validate_contents=True)
+            except WheelFile.validation_error as error:
+                issues = getattr(error, "issues", [str(error)])
+            except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+                issues = [f"contents are damaged: {error}"]
+        if issues:
+            raise self._record_invalid(issues)
+        return hashlib.sha256(body).hexdigest()
+
+    def _record_issues(self, body: bytes) -> Iterator[str]:
+        """What installer lets pass: files that are not there, double lines, weak hashes."""
+        try:
+            rows = list(parse_record_file(body.decode().splitlines()))
+        except (UnicodeDecodeError, InvalidRecordEntry, csv.Error) as error:
+            yield f"it cannot be read: {error}"
+            return
+        seen: set[str] = set()
+        for path, value, _ in rows:
+            if path not in self._files:
+                yield f"{path[:200]!r} is listed and not in the wheel"
+            if path in seen:
+                yield f"{path!r} is listed twice"
+            if value and value.partition("=")[0] not in _HASHES:
+                yield f"{path!r} has a hash other than {', '.join(sorted(_HASHES))}"
+            seen.add(path)
+
+    def _record_invalid(self, issues: Sequence[str]) -> Rejected:
+        first = issues[0].removeprefix(f"In {self._name}, ")
+        more = f" (and {len(issues) - 1} more)" if len(issues) > 1 else ""
+        return Rejected(
+            "RecordInvalid",
+            f"{self._name}: {self._folder}/RECORD does not match the wheel: {first}{more}; "
+            f"{_REBUILD}, a wheel must not be edited after that",
+        )
+
+    def _invalid(self, filename: str, what: str) -> Rejected:
+        return Rejected(
+            "MetadataInvalid", f"{self._name}: {self._folder}/{filename} {what}; {_REBUILD}"
+        )
+
+    def _expect(self, where: str, project: str, version: Version | str) -> None:
+        listed = self._revision
+        try:
+            same = version == listed.version or Version(str(version)) == listed.version
+        except InvalidVersion:
+            same = False
+        if not same or canonicalize_name(project) != listed.project:
+            raise Rejected(
+                "MetadataMismatch",
+                f"{self._name} is listed as {listed.project} {listed.version}, and {where} says "
+                f"{project[:80]!r} {str(version)[:40]!r}; {_REBUILD} and do not rename it",
+            )
+
+
+def _some(tags: Iterable[Tag], first: str = "") -> str:
+    """A few tags for a person, those that begin with `first` before others."""
+    texts = sorted((str(tag) for tag in tags), key=lambda tag: (not tag.startswith(first), tag))
+    return ", ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
+
+
+# -- entry points --------------------------------------------------------------------------------
+
+
+def _pipelines(name: str, text: str | None) -> dict[str, str]:
+    """Normalised pipeline name to `module:attribute`.
+
+    The format: https://packaging.python.org/specifications/entry-points/
+    """
+    parser = configparser.ConfigParser(
+        delimiters=("=",), interpolation=None, default_section="", strict=True
+    )
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
+    try:
+        parser.read_string(text or "")
+    except configparser.Error as error:
+        raise _entry_point_invalid(name, " ".join(str(error).split())) from error
+    if not parser.has_section(GROUP) or not parser.options(GROUP):
+        raise Rejected(
+            "NoEntryPoint",
+            f'{name} has no entry point in the group `{GROUP}`; add [project.entry-points."{GROUP}"'
+            '] with `name = "module:Class"` to its pyproject.toml and rebuild it',
+        )
+    targets: dict[str, str] = {}
+    for written, value in parser.items(GROUP):
+        try:
+            pipeline = canonicalize_name(written, validate=True)
+        except InvalidName as error:
+            raise _entry_point_invalid(
+                name, f"{written[:80]!r} is no name: letters, digits, `.`, `-` and `_` only"
+            ) from error
+        if pipeline in targets:
+            raise _entry_point_invalid(
+                name, f"two entry points are called {pipeline!r} once normalised (PEP 503)"
+            )
+        targets[pipeline] = _target(name, written, value or "")
+    return targets
+
+
+def _target(name: str, written: str, value: str) -> str:
+    match = _OBJECT.fullmatch(value.strip())
+    parts = f"{match['module']}.{match['attribute']}".split(".") if match else [""]
+    if match is None or not all(p.isidentifier() and not keyword.iskeyword(p) for p in parts):
+        raise _entry_point_invalid(
+            name, f"{written} = {value[:80]!r} is not of the form `module:Class`"
+        )
+    if match["extras"]:
+        raise _entry_point_invalid(
+            name,
+            f"{written} = {value[:80]!r} asks for extras; list what they stand for as dependencies",
+        )
+    return f"{match['module']}:{match['attribute']}"
+
+
+def _entry_point_invalid(name: str, what: str) -> Rejected:
+    return Rejected(
+        "EntryPointInvalid",
+        f"{name}: entry_points.txt, group `{GROUP}`: {what}; mend the project's entry points and "
+        "rebuild it",
+    )

@@ -1,0 +1,397 @@
+"""The content-addressed store: wheels and their unpacked trees, found by SHA-256 and nothing else.
+
+    <cache>/GENERATION                          the layout's number
+    <cache>/wheels/<2 hex>/<digest>/<file>.whl  as fetched; the file's name is for people only
+    <cache>/trees/<2 hex>/<digest>/...          the same wheel unpacked, for `sys.path`
+    <cache>/incoming/<owner>/...                what is being written; its owner holds a lock on it
+
+Everything enters by one rename of a folder that is complete, so a reader never sees half of one and
+a kill at any instant leaves only what the next opening sweeps. What comes out was verified in this
+process. Data comes from a source's chunks (`add`) or from the store's own wheel (`tree`).
+
+What may change here: where things lie (raise `GENERATION`), how they are verified. What may not:
+the identity of an artifact is its digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from controller.cache import trees
+from controller.errors import Rejected, Stalled, Transient, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Set as AbstractSet
+    from io import FileIO
+
+    from controller.config import InspectionLimits
+    from controller.model import Artifact, Revision
+
+GENERATION = 1
+"""The layout this program writes and the newest it reads."""
+
+_CHUNK = 1 << 20
+_HEX = re.compile(r"[0-9a-f]{64}")
+_FILENAME = re.compile(r"[^\W_][\w.+!-]*\.whl")
+
+Kind = Literal["wheels", "trees"]
+Identity = tuple[int, int, int, int]
+"""Inode, size, mtime_ns, ctime_ns: while these stay, so did the bytes."""
+
+
+class Store:
+    """Wheels and trees under one folder. Methods may be called from several threads at once.
+
+    Raises on opening:
+        Stalled: the folder cannot be used, or a newer wheelway wrote it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self._exchange = threading.Lock()  # held while a folder enters or leaves its place
+        self._wheels: dict[str, Identity] = {}  # verified in this process, as they were then
+        self._trees: set[str] = set()  # hashed whole in this process
+        try:
+            self._open()
+        except OSError as error:
+            raise Stalled(
+                "CacheUnusable",
+                f"the cache {self.root} cannot be used: {error.strerror or error}; make the folder "
+                "writable for this user or set `paths.cache` to another one",
+            ) from error
+
+    # -- wheels ----------------------------------------------------------------------------------
+
+    def add(self, revision: Revision, chunks: Iterable[bytes], limits: InspectionLimits) -> Path:
+        """Keep the wheel's bytes and return their path; what is already there is not read again.
+
+        Bytes that are not those listed are `Transient`, not `Rejected`: a source may replace a file
+        between listing and fetching, and then its next listing says so. Errors of `chunks` itself
+        pass through. Whatever happens, no partial file stays.
+
+        Raises:
+            Rejected: `FilenameInvalid`, `DigestInvalid`, `TooLarge` (listed beyond the limit).
+            Transient: `DigestMismatch`; `CacheUnusable` when the file system fails.
+            Waiting: `DiskFull`.
+        """
+        place = self._place("wheels", revision.sha256)
+        if not _FILENAME.fullmatch(revision.filename) or len(os.fsencode(revision.filename)) > 255:
+            raise Rejected(
+                "FilenameInvalid",
+                f"{revision.filename!r} of {revision.source} is not a wheel's file name; publish it"
+                " as the build backend named it (PEP 427)",
+            )
+        if revision.size > limits.max_size:
+            raise Rejected(
+                "TooLarge",
+                f"{revision.filename} has {revision.size} bytes, the limit is {limits.max_size}; "
+                "make the wheel smaller or raise `inspection.max_size`",
+            )
+        if present := self.get(revision.sha256):
+            return present
+        with self._aside() as aside:
+            wheel = aside / revision.filename
+            self._receive(revision, chunks, wheel)
+            with self._translated(revision.filename):
+                self._enter(aside, place, unless=lambda: _wheel_in(place) is not None)
+        if stored := self.get(revision.sha256):
+            return stored
+        raise Transient(
+            "CacheUnusable",
+            f"{revision.filename} was written to {self.root} and does not read back as written; "
+            "check that disk",
+        )
+
+    def get(self, digest: str) -> Path | None:
+        """The wheel with this digest, its bytes verified; None when there is none (any more).
+
+        A file is hashed the first time in this process and whenever its inode, size or times
+        changed; one that no longer matches is dropped.
+        """
+        place = self._place("wheels", digest)
+        try:
+            if (wheel := _wheel_in(place)) is None:
+                return None
+            identity = _identity(wheel)
+            if self._wheels.get(digest) == identity:
+                return wheel
+            if _sha256(wheel) == digest and _identity(wheel) == identity:
+                self._wheels[digest] = identity
+                return wheel
+            self._drop_wheel(place, identity)
+        except FileNotFoundError:  # dropped or pruned by another thread while we looked
+            return None
+        except OSError as error:
+            raise self._unusable(digest, error) from error
+        return None
+
+    def _receive(self, revision: Revision, chunks: Iterable[bytes], wheel: Path) -> None:
+        digest, size = hashlib.sha256(), 0
+        with self._translated(revision.filename):
+            stream = wheel.open("xb", buffering=0)  # nothing left to fail when it is closed
+        with stream:
+            for chunk in chunks:
+                digest.update(chunk)
+                size += len(chunk)
+                if size > revision.size:
+                    break
+                with self._translated(revision.filename):
+                    _write(stream, chunk)
+            if size != revision.size or digest.hexdigest() != revision.sha256:
+                raise Transient(
+                    "DigestMismatch",
+                    f"{revision.filename} from {revision.source} is not what was listed: listed "
+                    f"{revision.size} bytes with SHA-256 {revision.sha256[:12]}, got "
+                    + (
+                        "more"
+                        if size > revision.size
+                        else f"{size} bytes with {digest.hexdigest()[:12]}"
+                    )
+                    + "; it is fetched again with the next listing, if this stays publish it again",
+                )
+            with self._translated(revision.filename):
+                os.fchmod(stream.fileno(), trees.FILE)
+                os.fsync(stream.fileno())
+
+    def _drop_wheel(self, place: Path, seen: Identity) -> None:
+        with self._exchange:
+            wheel = _wheel_in(place)
+            if wheel is not None and _identity(wheel) == seen:  # else a good one came meanwhile
+                self._discard(place)
+
+    # -- trees -----------------------------------------------------------------------------------
+
+    def tree_path(self, digest: str) -> Path:
+        """Where the tree of this digest is or will be; whether it is there is `tree`'s business."""
+        return self._place("trees", digest)
+
+    def tree(self, artifact: Artifact) -> Path:
+        """The wheel unpacked: as it was published, without byte code, writable by the owner alone.
+
+        A tree found there is used again if its RECORD is the inspected one and every file that it
+        lists matches by hash (the first time in this process) or is present with its size (after
+        that); otherwise it is unpacked again. A replica verifies it fully once more.
+
+        Raises:
+            Transient: `WheelMissing` (fetch it again), `CacheUnusable`.
+            Waiting: `DiskFull`.
+        """
+        place, digest = self.tree_path(artifact.digest), artifact.record_digest
+        if trees.matches(place, digest, contents=artifact.digest not in self._trees):
+            self._trees.add(artifact.digest)
+            return place
+        wheel = self.get(artifact.digest)
+        if wheel is None:
+            raise Transient(
+                "WheelMissing",
+                f"{artifact.filename} ({artifact.digest[:12]}) is gone from the cache {self.root} "
+                "or was damaged there; it is fetched again from its source",
+            )
+        with self._aside() as aside, self._translated(artifact.filename):
+            trees.unpack(wheel, aside)
+            if not trees.matches(aside, digest, contents=True):
+                raise Transient(
+                    "CacheUnusable",
+                    f"{artifact.filename} did not unpack into {self.root} as its RECORD says; "
+                    "check that disk",
+                )
+            self._enter(aside, place, unless=lambda: trees.matches(place, digest, contents=True))
+            self._trees.add(artifact.digest)
+        return place
+
+    # -- upkeep ----------------------------------------------------------------------------------
+
+    def prune(self, keep: AbstractSet[str]) -> int:
+        """Delete wheels and trees whose digest is not in `keep`; returns the bytes freed."""
+        freed = 0
+        kinds: tuple[Kind, ...] = ("wheels", "trees")
+        for kind in kinds:
+            for place in (self.root / kind).glob("??/*"):
+                if place.name in keep:
+                    continue
+                with self._exchange, self._translated(place.name):
+                    self._trees.discard(place.name)
+                    freed += _size(place)
+                    self._discard(place)
+        return freed
+
+    def _open(self) -> None:
+        for folder in (self.root, *(self.root / name for name in ("wheels", "trees", "incoming"))):
+            if not folder.is_dir():
+                _make_folder(folder)
+        self._check_generation()
+        incoming = self.root / "incoming"
+        with _locked(incoming):  # nobody sweeps between an owner's folder and the owner's lock
+            for leftover in incoming.iterdir():
+                _sweep(leftover)
+            self._own = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=incoming))
+            lock = os.open(self._own, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        weakref.finalize(self, _release, self._own, lock)
+
+    def _check_generation(self) -> None:
+        path = self.root / "GENERATION"
+        try:
+            text = path.read_text(encoding="ascii", errors="replace").strip()
+        except FileNotFoundError:
+            aside = path.with_name(f".GENERATION.{os.getpid()}.{threading.get_ident()}")
+            aside.write_text(f"{GENERATION}\n", encoding="ascii")
+            aside.chmod(trees.FILE)
+            aside.replace(path)
+            return
+        if not text.isdecimal() or int(text) > GENERATION:
+            raise Stalled(
+                "CacheNewer",
+                f"{path} says {text[:20]!r}, this wheelway reads layouts up to {GENERATION}: a "
+                "newer wheelway wrote this cache; upgrade wheelway, set `paths.cache` to another "
+                "folder, or delete this one (it can be filled again)",
+            )
+
+    # -- how things enter and leave --------------------------------------------------------------
+
+    def _place(self, kind: Kind, digest: str) -> Path:
+        if not _HEX.fullmatch(digest):
+            raise Rejected(
+                "DigestInvalid",
+                f"{digest[:80]!r} is not a SHA-256 in lower-case hex; the source must list one",
+            )
+        return self.root / kind / digest[:2] / digest
+
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[Path]:
+        with self._translated("a new entry"):
+            _make_folder(self._own)
+            aside = Path(tempfile.mkdtemp(dir=self._own))
+            aside.chmod(trees.FOLDER)
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)  # gone already when it entered its place
+
+    def _enter(self, aside: Path, place: Path, *, unless: Callable[[], bool]) -> None:
+        """Move a complete folder to its place, `unless` what came first there is as good."""
+        _sync_folder(aside)
+        with self._exchange:
+            if unless():
+                return
+            _make_folder(place.parent)
+            self._discard(place)
+            try:
+                aside.rename(place)
+            except OSError as error:
+                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                    raise  # else another process came first, with the same bytes
+            _sync_folder(place.parent)
+            _sync_folder(place.parent.parent)
+
+    def _discard(self, place: Path) -> None:
+        """Out of its place in one step, then deleted: nobody sees half of it, and no space is
+        needed for it, as the disk may be full.
+        """
+        grave = self._own / f"{place.name}.{secrets.token_hex(4)}"
+        _make_folder(self._own)
+        with contextlib.suppress(FileNotFoundError):
+            place.rename(grave)
+            shutil.rmtree(grave, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._unusable(what, error) from error
+
+    def _unusable(self, what: str, error: OSError) -> Transient | Waiting:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return Waiting(
+                "DiskFull",
+                f"no space left for {what} in {self.root}; free some there, or set `paths.cache` to"
+                " a larger disk",
+            )
+        return Transient(
+            "CacheUnusable",
+            f"{what} could not be read or written in {self.root}: {error.strerror or error}; check"
+            " that disk and the folder's owner",
+        )
+
+
+def _wheel_in(place: Path) -> Path | None:
+    return min(place.glob("*.whl"), default=None)
+
+
+def _write(stream: FileIO, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[stream.write(rest) :]
+
+
+def _identity(path: Path) -> Identity:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _make_folder(folder: Path) -> None:
+    """Also when the umask is stricter: Ray's user must be able to read here."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(trees.FOLDER)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(leftover: Path) -> None:
+    """Delete an owner's folder unless its owner lives: the kernel frees a lock with its process."""
+    try:
+        descriptor = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        leftover.unlink(missing_ok=True)
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(leftover, ignore_errors=True)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _release(own: Path, lock: int) -> None:
+    shutil.rmtree(own, ignore_errors=True)
+    os.close(lock)

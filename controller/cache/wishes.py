@@ -1,0 +1,313 @@
+"""What a wheel's author asks for: the static `wheelway.toml`, read without importing anything.
+
+It lies in the top-level package of the entry point's module (`acme_iris/wheelway.toml` for
+`acme_iris.pipeline:Iris`), so every build backend ships it; a wheel of a single module has none.
+
+    [options]                       # of every pipeline in this package
+    num_replicas = 2
+    [settings]
+    threshold = 0.5
+    [pipelines.iris.options]        # of one pipeline, over those above
+    ray_actor_options = { num_cpus = 0.5 }
+    [pipelines.iris.settings]
+    threshold = 0.7
+
+A mistake refuses the pipelines that it concerns and no other. What an operator says wins over every
+wish, and a wish beyond the operator's caps is refused, never cut: nobody runs with less than they
+believe. Settings are merged key by key at the top level only, as a pipeline may well mean a nested
+table as one value.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from packaging.utils import canonicalize_name
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+
+from controller.config import Caps, Options, PipelinePolicy, line_of
+from controller.errors import Rejected
+from controller.model import JSON, PipelineEntry, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from packaging.version import Version
+
+FILENAME = "wheelway.toml"
+
+_MAX_SIZE = 64 << 10  # bytes
+_MAX_DEPTH = 32
+# tomllib's time grows with the square of a dotted key's length: seconds for what is refused anyhow.
+_DEEP_KEY = re.compile(
+    r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*)""" f"{{{_MAX_DEPTH}}}"
+)
+_SERVE_AUTO_MAX = 100  # ray.serve.config.AutoscalingConfig.default().max_replicas
+_REPLICA_COUNTS = frozenset({"min_replicas", "initial_replicas", "max_replicas"})
+_AUTOSCALING = _REPLICA_COUNTS | {  # of ray.serve.config.AutoscalingConfig, its numbers
+    "target_ongoing_requests",
+    "metrics_interval_s",
+    "look_back_period_s",
+    "upscaling_factor",
+    "downscaling_factor",
+    "upscale_delay_s",
+    "downscale_delay_s",
+    "downscale_to_zero_delay_s",
+}
+_CAPPED = {  # where in the options each cap looks
+    "num_cpus": ("ray_actor_options", "num_cpus"),
+    "num_gpus": ("ray_actor_options", "num_gpus"),
+    "memory": ("ray_actor_options", "memory"),
+    "max_memory": ("max_memory",),
+    "max_request_bytes": ("max_request_bytes",),
+    "request_timeout": ("request_timeout",),
+    "threads": ("threads",),
+}
+
+
+class _WishedOptions(Options):
+    """Options as an author may wish them: numbers only where Serve would take code."""
+
+    @field_validator("autoscaling_config")
+    @classmethod
+    def _numbers(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        for key, number in (value or {}).items():
+            if key not in _AUTOSCALING:  # `policy` would have Serve's controller import a function
+                known = ", ".join(sorted(_AUTOSCALING))
+                raise ValueError(f"{key!r} cannot be wished for; known are {known}")
+            kinds = (int,) if key in _REPLICA_COUNTS else (int, float)
+            if isinstance(number, bool) or not isinstance(number, kinds) or number < 0:
+                raise ValueError(f"{key} must be a number from 0 up, not {number!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_kind_of_scaling(self) -> _WishedOptions:
+        if isinstance(self.num_replicas, int) and self.autoscaling_config is not None:
+            raise ValueError("num_replicas is a number and autoscaling_config is set: keep one")
+        return self
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    options: _WishedOptions = _WishedOptions()
+    settings: dict[str, Any] = {}
+
+    @field_validator("settings")
+    @classmethod
+    def _is_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key, item in value.items():
+            if (odd := _not_json(item)) is not None:
+                raise ValueError(
+                    f"{key} holds {odd!r}, which JSON cannot say; write it as text or as a number"
+                )
+        return value
+
+
+def entries(
+    targets: Mapping[str, str], version: Version, read: Callable[[str], bytes | None]
+) -> tuple[PipelineEntry, ...]:
+    """The pipelines of a wheel with their wishes, sorted by name.
+
+    Args:
+        targets: normalised pipeline name to `module:attribute`.
+        version: the wheel's, for naming the refusals.
+        read: the bytes of a file of the wheel, by its path in it; None when there is none.
+    """
+    return tuple(
+        _entry(name, target, f"{name} {version}", read, targets)
+        for name, target in sorted(targets.items())
+    )
+
+
+def effective(
+    defaults: Options,
+    wishes: Mapping[str, JSON],
+    policy: PipelinePolicy | None,
+    caps: Caps,
+) -> Options:
+    """The options a release runs with: defaults < the wheel's wishes < the operator's policy.
+
+    `ray_actor_options`, `autoscaling_config` and `env_vars` are merged key by key. A layer that
+    fixes `num_replicas` takes the autoscaling below it away, and the other way round.
+
+    Raises:
+        Rejected: `OptionAboveCap`, for a wish that would take effect; the operator's own word in
+            `defaults` and `policy` is not capped.
+    """
+    word = _set_options(policy.options) if policy else {}
+    merged = _merge(_merge(_set_options(defaults), wishes), word)
+    for option, wished, cap in _over(merged, wishes, word, caps):
+        raise Rejected(
+            "OptionAboveCap",
+            f"{FILENAME} asks for {option} = {wished}, the cap is {cap}; lower the wish in the "
+            "wheel, or let the operator raise the cap in [serve.caps] or set the option under "
+            "[[pipelines]]",
+        )
+    return Options.model_validate(merged)
+
+
+def effective_settings(
+    wishes: Mapping[str, JSON], policy: PipelinePolicy | None
+) -> dict[str, JSON]:
+    """The wheel's settings overlaid by the operator's, key by key at the top level."""
+    return {**wishes, **(policy.settings if policy else {})}
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+def _entry(
+    name: str,
+    target: str,
+    subject: str,
+    read: Callable[[str], bytes | None],
+    names: Iterable[str],
+) -> PipelineEntry:
+    path = f"{target.partition(':')[0].partition('.')[0]}/{FILENAME}"
+    body = read(path)
+    if body is None:
+        return PipelineEntry(name, target, options={}, settings={})
+    try:
+        options, settings = _parse(body, path, name, frozenset(names))
+    except _MistakeError as mistake:
+        refusal = Refusal(subject, "WishesInvalid", f"{mistake}; mend it and rebuild the wheel")
+        return PipelineEntry(name, target, options={}, settings={}, refusal=refusal)
+    return PipelineEntry(name, target, options, settings)
+
+
+class _MistakeError(ValueError):
+    """`file:line: key: what is wrong`."""
+
+
+def _parse(
+    body: bytes, path: str, pipeline: str, names: frozenset[str]
+) -> tuple[dict[str, JSON], dict[str, JSON]]:
+    if len(body) > _MAX_SIZE:
+        raise _MistakeError(f"{path}: has {len(body)} bytes, at most {_MAX_SIZE} are read")
+    try:
+        text = body.decode()
+        data = {} if (too_deep := _DEEP_KEY.search(text)) else tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # TOML and UTF-8 errors are ValueErrors
+        raise _MistakeError(f"{path}: not valid TOML: {error}") from error
+    if too_deep or _deeper_than(data, _MAX_DEPTH):
+        raise _MistakeError(f"{path}: nested deeper than {_MAX_DEPTH} levels")
+    parts = data.pop("pipelines", {})
+    if not isinstance(parts, dict):
+        raise _MistakeError(f"{path}:{line_of(text, ['pipelines'])}: pipelines: must be a table")
+    options, settings = _part(data, (), text, path)
+    for key, part in parts.items():
+        if canonicalize_name(key) not in names:
+            raise _MistakeError(
+                f"{path}:{line_of(text, ['pipelines', key, 'options'])}: pipelines.{key}: this "
+                f"wheel has no such pipeline, only {', '.join(sorted(names))}"
+            )
+        if canonicalize_name(key) == pipeline:
+            own_options, own_settings = _part(part, ("pipelines", key), text, path)
+            options, settings = _merge(options, own_options), settings | own_settings
+    return options, settings
+
+
+def _part(
+    data: object, prefix: tuple[str, ...], text: str, path: str
+) -> tuple[dict[str, JSON], dict[str, JSON]]:
+    try:
+        part = _Part.model_validate(data)
+    except ValidationError as error:
+        raise _MistakeError("; ".join(_mistakes(error, prefix, text, path))) from error
+    return _set_options(part.options), part.settings
+
+
+def _mistakes(
+    error: ValidationError, prefix: tuple[str, ...], text: str, path: str
+) -> Iterable[str]:
+    for mistake in itertools.islice(error.errors(include_url=False), 3):
+        keys = [*prefix, *mistake["loc"]]
+        what = mistake["msg"].removeprefix("Value error, ")
+        if mistake["type"] == "extra_forbidden":
+            what = "unknown key"
+        yield f"{path}:{line_of(text, keys)}: {'.'.join(map(str, keys))}: {what}"
+
+
+def _not_json(value: object) -> object | None:
+    """The first part of a TOML value that is not JSON: a date, a time, an infinity."""
+    if isinstance(value, dict):
+        return next((odd for item in value.values() if (odd := _not_json(item)) is not None), None)
+    if isinstance(value, list):
+        return next((odd for item in value if (odd := _not_json(item)) is not None), None)
+    if isinstance(value, float):
+        return None if math.isfinite(value) else value
+    return None if isinstance(value, (str, int)) else value
+
+
+def _deeper_than(data: object, depth: int) -> bool:
+    """Level by level: dotted keys nest deeper than Python's stack."""
+    level = [data]
+    for _ in range(depth + 1):
+        level = [
+            child
+            for item in level
+            if isinstance(item, (dict, list))
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+    return bool(level)
+
+
+# -- layering ------------------------------------------------------------------------------------
+
+
+def _set_options(options: Options) -> dict[str, JSON]:
+    """Only what was said."""
+    return options.model_dump(exclude_unset=True, exclude_none=True)
+
+
+def _merge(below: Mapping[str, JSON], above: Mapping[str, JSON]) -> dict[str, JSON]:
+    merged = dict(below)
+    if isinstance(above.get("num_replicas"), int):
+        merged.pop("autoscaling_config", None)
+    elif "autoscaling_config" in above and isinstance(merged.get("num_replicas"), int):
+        del merged["num_replicas"]
+    for key, value in above.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if nested else value
+    return merged
+
+
+def _over(
+    merged: Mapping[str, JSON], wishes: Mapping[str, JSON], word: Mapping[str, JSON], caps: Caps
+) -> Iterable[tuple[str, JSON, float]]:
+    """Every wish that takes effect beyond its cap: option, wished value, cap."""
+
+    def in_effect(path: tuple[str, ...]) -> JSON:
+        wished = _at(wishes, path)
+        kept = wished is not None and _at(word, path) is None and _at(merged, path) is not None
+        return wished if kept else None
+
+    for name, path in _CAPPED.items():
+        cap, wished = getattr(caps, name), in_effect(path)
+        if cap is not None and wished is not None and wished > cap:
+            yield ".".join(path), wished, cap
+    if caps.num_replicas is None:
+        return
+    counts = [("autoscaling_config", key) for key in sorted(_REPLICA_COUNTS)]
+    for path in (("num_replicas",), *counts):
+        wished = in_effect(path)
+        if isinstance(wished, int) and wished > caps.num_replicas:
+            yield ".".join(path), wished, caps.num_replicas
+    unbounded = _at(merged, ("autoscaling_config", "max_replicas")) is None
+    if in_effect(("num_replicas",)) == "auto" and unbounded and caps.num_replicas < _SERVE_AUTO_MAX:
+        most = f'"auto" without autoscaling_config.max_replicas (Serve takes {_SERVE_AUTO_MAX})'
+        yield "num_replicas", most, caps.num_replicas
+
+
+def _at(options: Mapping[str, JSON], path: tuple[str, ...]) -> JSON:
+    value: JSON = options
+    for key in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value

@@ -1,0 +1,93 @@
+"""The `wheelway` command: its global options and its commands, each in a module by its subject.
+
+    program         errors become sentences and exit codes
+    invocation      what the global options say: configuration, journal
+    output          tables, times, JSON; plain where nobody watches
+    status, explain, history, quarantine      read from the journal, daemon or not
+    configuration   `config check`, with `reference` for the list of keys
+    authoring       `new` and `check`
+    serving         `up` (shown by `progress`), `run`, `plan`, `render`
+
+What is slow to import (Ray, Jinja, HTTP) is imported by the commands that need it, when they run.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controller.cli import authoring, configuration, quarantine, serving
+from controller.cli.explain import explain
+from controller.cli.history import history
+from controller.cli.invocation import Invocation
+from controller.cli.output import own_version
+from controller.cli.program import MEANINGS, Program
+from controller.cli.status import status
+
+__all__ = ["app", "main"]
+
+_EXIT_CODES = "\b\nExit codes:\n" + "\n".join(
+    f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items()
+)
+
+app = typer.Typer(
+    name="wheelway",
+    cls=Program,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EXIT_CODES,
+)
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - the signature of an option's callback
+    if asked:
+        print(f"wheelway {own_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def wheelway(
+    ctx: typer.Context,
+    *,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="WHEELWAY_CONFIG",
+            metavar="PATH",
+            help="The daemon's configuration; default: /etc/wheelway/controller.toml.",
+        ),
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; log more.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Publish a Python wheel, and /predict/<pipeline>/<version> answers."""
+    del version  # its callback has dealt with it
+    ctx.obj = Invocation(config, debug)
+
+
+for command in (
+    serving.up,
+    serving.run,
+    serving.plan,
+    serving.render,
+    status,
+    explain,
+    history,
+):
+    app.command()(command)
+app.add_typer(quarantine.app, name="quarantine", help=quarantine.__doc__)
+app.add_typer(configuration.app, name="config")
+app.command()(authoring.new)
+app.command()(authoring.check)
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    app(prog_name="wheelway")

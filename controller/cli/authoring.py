@@ -1,0 +1,178 @@
+"""For those who write pipelines: `wheelway new` makes a project, `wheelway check` tries a wheel."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from controller.cli.invocation import Invocation, invocation
+from controller.cli.output import Cell, clean, console, first_line, paragraph, print_json, table
+from controller.cli.program import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from controller.config import Config
+    from controller.gates import Gate
+    from controller.model import JSON
+
+HEADS: Final = ("pipeline", "gate", "result", "seconds", "message")
+_RESULT: Final[dict[bool | None, Cell]] = {
+    True: ("ok", "green"),
+    False: ("failed", "red"),
+    None: ("not run", "dim"),
+}
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="The pipeline's name, such as churn-score.")],
+    *,
+    into: Annotated[Path, typer.Option(metavar="DIR", help="Where its folder is made.")] = Path(),
+) -> None:
+    """Make a pipeline project that builds and passes `wheelway check`."""
+    from controller.scaffold import create  # noqa: PLC0415 - imports jinja2
+
+    files = create(name, into)
+    folder = Path(os.path.commonpath(files))
+    out = console()
+    out.print(paragraph(f"Made {folder}:"))
+    for file in files:
+        out.print(paragraph(str(file.relative_to(folder)), indent=2))
+    out.print(paragraph("Next:"))
+    for command in (f"cd {folder}", "uv build", "wheelway check dist/*.whl"):
+        out.print(paragraph(command, indent=2))
+
+
+def check(
+    ctx: typer.Context,
+    wheel: Annotated[Path, typer.Argument(help="The wheel, under its published name.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="S", help="Seconds a pipeline may take to be ready.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no package index.")] = False,
+    find_links: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="A folder with more wheels.")
+    ] = None,
+) -> None:
+    """Try a wheel as the daemon and a replica would, here, and show every gate it passes.
+
+    Nothing is served and nothing is left behind. Limits and caps are those of --config, when it is
+    given, else the defaults.
+    """
+    from controller.gates import check as gates  # noqa: PLC0415 - imports uv's side
+    from controller.gates import passed  # noqa: PLC0415 - as above
+
+    config = _judging(invocation(ctx), timeout, find_links or [], offline=offline)
+    if as_json:
+        found = list(gates(wheel, config))
+        print_json(as_document(wheel, found))
+    else:
+        found = _shown(gates(wheel, config))
+        for gate in found:
+            _complain(gate)
+        verdict = "passes every gate" if passed(found) else "would not be served"
+        console().print(paragraph(f"\n{wheel.name} {verdict}.", style="bold"))
+    if not passed(found):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _judging(
+    asked: Invocation, timeout: float | None, find_links: list[Path], *, offline: bool
+) -> "Config":
+    """The configuration to judge by: the operator's if one was given, with the options over it."""
+    from controller.config import Config  # noqa: PLC0415 - pydantic is slow to import
+
+    config = asked.config() if asked.config_option is not None else Config()
+    environments = config.environments.model_copy(
+        update={
+            "offline": offline or config.environments.offline,
+            "find_links": (
+                *config.environments.find_links,
+                *(folder.absolute() for folder in find_links),
+            ),
+        }
+    )
+    rollout = config.rollout
+    if timeout is not None:
+        if timeout <= 0:
+            raise typer.BadParameter("--timeout must be more than 0 seconds")
+        rollout = rollout.model_copy(update={"ready_deadline": timeout})
+    return config.model_copy(update={"environments": environments, "rollout": rollout})
+
+
+def _shown(gates: "Iterator[Gate]") -> "list[Gate]":
+    """Run the gates while showing them: a table that grows on a terminal, lines elsewhere."""
+    out = console()
+    found: list[Gate] = []
+    if not out.is_terminal:
+        for gate in gates:
+            found.append(gate)
+            pipeline, name, result, seconds, message = _row(gate)
+            out.print(
+                f"{_plain(pipeline):20}  {_plain(name):12}  {_plain(result):8}  "
+                f"{_plain(seconds):>7}  {_plain(message)}".rstrip()
+            )
+        return found
+    from rich.console import Group  # noqa: PLC0415 - for a terminal alone
+    from rich.live import Live  # noqa: PLC0415 - as above
+    from rich.spinner import Spinner  # noqa: PLC0415 - as above
+
+    working = Spinner("dots", "working")
+    with Live(working, console=out, refresh_per_second=8) as live:
+        for gate in gates:
+            found.append(gate)
+            live.update(Group(table(HEADS, [_row(g) for g in found], plain=False), working))
+        live.update(table(HEADS, [_row(g) for g in found], plain=False))
+    return found
+
+
+def _plain(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else cell[0]
+
+
+def _row(gate: "Gate") -> "Sequence[Cell]":
+    said = f"{gate.reason}: {first_line(gate.message)}" if gate.reason else first_line(gate.message)
+    seconds = "" if gate.ok is None else f"{gate.seconds:.1f}"
+    return gate.pipeline or "(wheel)", gate.name, _RESULT[gate.ok], seconds, clean(said)
+
+
+def _complain(gate: "Gate") -> None:
+    """The whole of a failure: its message and the last that was said."""
+    if gate.ok is not False:
+        return
+    out = console()
+    about = f"{gate.pipeline} {gate.name}".strip()
+    out.print(paragraph(f"\n{about}: {gate.reason}", style="red"))
+    out.print(paragraph(gate.message, indent=2))
+    for line in gate.log_tail.rstrip().splitlines():
+        out.print(paragraph(f"| {line}", indent=2, style="dim"))
+
+
+def as_document(wheel: Path, gates: "Sequence[Gate]") -> "JSON":
+    """The gates as JSON; keys are only ever added.
+
+    wheel  its path
+    ok     whether it would be served
+    gates  in order: gate, pipeline ("" for the whole wheel), ok (null: not run), reason,
+           message, seconds, detail, log_tail
+    """
+    return {
+        "wheel": str(wheel),
+        "ok": all(gate.ok for gate in gates),
+        "gates": [
+            {
+                "gate": gate.name,
+                "pipeline": gate.pipeline,
+                "ok": gate.ok,
+                "reason": gate.reason,
+                "message": gate.message,
+                "seconds": round(gate.seconds, 3),
+                "detail": dict(gate.detail),
+                "log_tail": gate.log_tail,
+            }
+            for gate in gates
+        ],
+    }

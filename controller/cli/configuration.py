@@ -1,0 +1,164 @@
+"""`wheelway config`: is the configuration right, what does it say, what can it say."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from controller.cli.invocation import invocation
+from controller.cli.output import console, paragraph, print_json
+from controller.cli.program import ExitCode
+from controller.errors import ConfigError, TemplateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from controller.config import Config
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def config() -> None:
+    """Check the configuration, or list every key it may have."""
+
+
+@app.command()
+def check(
+    ctx: typer.Context,
+    path: Annotated[
+        Path | None, typer.Argument(help="The file; default: the one the daemon uses.")
+    ] = None,
+    *,
+    schema: Annotated[bool, typer.Option("--schema", help="List every key instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Check the configuration and the operator's templates; say what was understood.
+
+    Each mistake is one line, file:line: key: what is wrong; the exit code is then 78.
+    """
+    if schema:
+        _print_schema(as_json=as_json)
+        return
+    file = path or invocation(ctx).config_path()
+    mistakes, loaded = _examined(file)
+    if as_json:
+        understood = list(sentences(loaded)) if loaded else []
+        print_json(
+            {"path": str(file), "ok": not mistakes, "understood": understood, "mistakes": mistakes}
+        )
+    elif mistakes:
+        print("\n".join(mistakes), file=sys.stderr)
+    elif loaded is not None:
+        out = console()
+        out.print(paragraph(f"{file} is right."))
+        for sentence in sentences(loaded):
+            out.print(paragraph(sentence))
+    if mistakes:
+        raise typer.Exit(ExitCode.CONFIG)
+
+
+def _print_schema(*, as_json: bool) -> None:
+    from controller.cli import reference  # noqa: PLC0415 - builds every model's schema
+
+    if as_json:
+        print_json(reference.json_schema())
+    else:
+        sys.stdout.write(reference.text())
+
+
+def _examined(file: Path) -> "tuple[list[str], Config | None]":
+    """The mistakes in a file and in the templates that it names, and what it says if it can."""
+    from controller.config import load  # noqa: PLC0415 - pydantic is slow to import
+
+    try:
+        loaded = load(file)
+    except ConfigError as error:
+        return error.message.splitlines(), None
+    mistakes = [
+        f"{file}: paths.{name}: {folder} is not a folder"
+        for name, folder in (("templates", loaded.paths.templates),)
+        if folder is not None and not folder.is_dir()
+    ]
+    if not mistakes and loaded.paths.templates is not None:
+        try:
+            _try_templates(loaded)
+        except TemplateError as error:
+            mistakes = error.message.splitlines()
+    return mistakes, loaded
+
+
+def _try_templates(config: "Config") -> None:
+    """Render one ordinary release and the whole config around it.
+
+    Raises:
+        TemplateError: one of the operator's templates cannot be used.
+    """
+    from packaging.version import Version  # noqa: PLC0415 - as below
+
+    from controller.config import Options  # noqa: PLC0415 - as below
+    from controller.model import (  # noqa: PLC0415 - as below
+        Artifact,
+        Environment,
+        PipelineEntry,
+        Release,
+    )
+    from controller.serve.rendering import Renderer  # noqa: PLC0415 - imports jinja2 and Ray
+
+    release = Release("example", Version("1.0"), "0" * 64)
+    entry = PipelineEntry("example", "example:Example", {}, {})
+    artifact = Artifact(
+        digest=release.digest,
+        project="example",
+        version=release.version,
+        filename="example-1.0-py3-none-any.whl",
+        size=1,
+        wheel=config.paths.cache / "example.whl",
+        tree=config.paths.cache / "example",
+        record_digest=release.digest,
+        requires=(),
+        pipelines=(entry,),
+    )
+    renderer = Renderer(config.paths.templates)
+    placement = renderer.place(release, entry, artifact, Environment("", None), Options(), {})
+    extra = renderer.encoded_routes(config.ray.ingress_url)
+    renderer.config([placement.document, extra], config.serve, config.ray.ingress_url)
+
+
+def sentences(config: "Config") -> "Iterator[str]":
+    """What a configuration says, for a person to compare with what was meant."""
+    if config.sources:
+        listed = ", ".join(f"{source.name} ({source.path})" for source in config.sources)
+        yield f"Wheels come from {listed}."
+        for source in config.sources:
+            if not source.path.is_dir():
+                yield f"Note: {source.path} is not a folder yet; until it is, nothing comes from it."
+    else:
+        yield "Note: there are no [[sources]], so nothing new will ever be served."
+    yield (
+        f"Ray is asked at {config.ray.dashboard_url}, its ingress answers at "
+        f"{config.ray.ingress_url}."
+    )
+    unlisted = "served" if config.policy.unlisted == "active" else "not served"
+    if config.pipelines:
+        rules = "; ".join(
+            f"{rule.name}: {_rule(rule.active, str(rule.versions), rule.keep, len(rule.pins))}"
+            for rule in config.pipelines
+        )
+        yield f"Rules: {rules}. Pipelines that none of them names are {unlisted}."
+    elif config.policy.unlisted == "active":
+        yield "Every pipeline is served, its newest 2 versions."
+    else:
+        yield "Note: no pipeline is served: there are no [[pipelines]], and others are inactive."
+    yield f"The cache is {config.paths.cache}, the journal is kept in {config.paths.state}."
+    if config.paths.templates is not None:
+        yield f"Templates in {config.paths.templates} override the shipped ones."
+
+
+def _rule(active: bool, versions: str, keep: int, pins: int) -> str:  # noqa: FBT001 - a field
+    if not active:
+        return "not served"
+    if pins:
+        return f"{pins} pinned"
+    return f"the newest {keep}" + (f" of {versions}" if versions else "")

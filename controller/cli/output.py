@@ -1,0 +1,156 @@
+"""How commands print: tables without boxes, times, JSON; plain text where nobody watches.
+
+On a terminal rich colours and wraps. Anywhere else the same words come as aligned plain text, as
+wide as they are: no escape sequences, nothing cut off, good for `grep` and logs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from controller.model import JSON
+
+PHASE_STYLES: Final = {
+    "Live": "green",
+    "Quarantined": "red",
+    "Staged": "cyan",
+    "Ready": "cyan",
+    "Retiring": "dim",
+    "Retired": "dim",
+    "Superseded": "dim",
+}
+
+_SHOWN: Final = {"\n", "\t"}
+_PLAIN_WIDTH: Final = 100_000
+"""Columns of a console that is no terminal: nothing is ever wrapped there."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where a command prints, made anew because tests and pipes exchange stdout."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _PLAIN_WIDTH
+    return _Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - rich calls this while it handles the error; `Program` tells it
+
+
+def clean(text: str) -> str:
+    """The text without control characters: a wheel's log must not steer a person's terminal."""
+    return "".join(
+        char if char.isprintable() or char in _SHOWN else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def first_line(text: str) -> str:
+    """The first line that says something."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+# -- time ----------------------------------------------------------------------------------------
+
+
+def ago(seconds: float) -> str:
+    """A span of time in one unit, for a person: `12 s`, `3 min`, `5 h`, `9 d`."""
+    seconds = max(0.0, seconds)
+    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{int(seconds / size)} {unit}"
+    return f"{int(seconds / 86_400)} d"
+
+
+def iso(at: float) -> str:
+    """Seconds since the epoch as ISO 8601 in UTC, to the millisecond: for JSON."""
+    text = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def day_and_time(at: float) -> str:
+    """Local time to the second, for a person."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def time_of_day(at: float) -> str:
+    """Local time of the day to the second, for a person who is watching."""
+    return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+# -- pieces --------------------------------------------------------------------------------------
+
+Cell = str | tuple[str, str]
+"""A text, or a text and its style."""
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]], *, plain: bool) -> RenderableType:
+    """Rows under their heads; the last column takes what room is left."""
+    if plain:
+        return _aligned([heads, *[[_text(cell) for cell in row] for row in rows]])
+    from rich.table import Table  # noqa: PLC0415 - not needed for plain output
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for head in heads:
+        drawn.add_column(head, overflow="fold", no_wrap=head in _WHOLE)
+    for row in rows:
+        drawn.add_row(*[_styled(cell) for cell in row])
+    return drawn
+
+
+_WHOLE: Final = {"pipeline", "version", "phase", "since", "time"}
+"""Columns that are never wrapped."""
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Text:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+    return Text("\n".join(lines))
+
+
+def _text(cell: Cell) -> str:
+    text = cell if isinstance(cell, str) else cell[0]
+    return " ".join(clean(text).split())
+
+
+def _styled(cell: Cell) -> Text:
+    return Text(_text(cell), style="" if isinstance(cell, str) else cell[1])
+
+
+def paragraph(text: str, *, indent: int = 0, style: str = "") -> RenderableType:
+    """A text of others, cleaned and indented."""
+    return Padding(Text(clean(text), style=style), (0, 0, 0, indent), expand=False)
+
+
+def stack(*parts: RenderableType | None) -> Group:
+    """The parts beneath each other, those that are None left out."""
+    return Group(*[part for part in parts if part is not None])
+
+
+def print_json(value: JSON) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@cache
+def own_version() -> str:
+    """The version of wheelway that is installed."""
+    from importlib.metadata import version  # noqa: PLC0415 - for `--version` and `status` alone
+
+    return version("wheelway")

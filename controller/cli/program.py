@@ -1,0 +1,137 @@
+"""The outermost layer of the command: errors become one sentence on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from controller.errors import ConfigError, JournalError, TemplateError, WheelwayError
+from controller.errors import Transient as _Transient
+from controller.errors import Waiting as _Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class ExitCode(IntEnum):
+    """Beyond 2 these are the codes of sysexits.h, so that 2 is free for `plan`."""
+
+    OK = 0
+    FAILED = 1
+    CHANGES = 2
+    USAGE = 64
+    UNAVAILABLE = 69
+    BUG = 70
+    CONFIG = 78
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+
+
+MEANINGS: Final = {
+    ExitCode.OK: "done",
+    ExitCode.FAILED: "failed or refused",
+    ExitCode.CHANGES: "`plan` found changes",
+    ExitCode.USAGE: "the command line was not understood",
+    ExitCode.UNAVAILABLE: "Ray or the journal is not available; trying again may help",
+    ExitCode.BUG: "a mistake in wheelway itself",
+    ExitCode.CONFIG: "the configuration or a template is wrong",
+    ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
+    ExitCode.BROKEN_PIPE: "whoever read the output went away",
+}
+"""What each exit code says; the end of `wheelway --help`."""
+
+_ASKED_WRONGLY: Final = {"ConfigUnknown", "DigestAmbiguous", "ConfigForgotten"}
+"""Reasons of a JournalError that are about the question, not about the journal."""
+
+
+def exit_code_of(error: WheelwayError) -> ExitCode:
+    """The exit code by which a script can tell what kind of error it was."""
+    match error:
+        case ConfigError() | TemplateError():
+            return ExitCode.CONFIG
+        case JournalError() if error.reason in _ASKED_WRONGLY:
+            return ExitCode.FAILED
+        case JournalError() | _Transient() | _Waiting():
+            return ExitCode.UNAVAILABLE
+    return ExitCode.FAILED
+
+
+class Program(TyperGroup):
+    """The `wheelway` command. What its commands raise is told here, and nowhere else."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: FBT001, FBT002 - the signature is typer's
+        windows_expand_args: bool = True,  # noqa: FBT001, FBT002 - as above
+        **extra: Any,
+    ) -> NoReturn:
+        """Run a command line and leave with its exit code (SystemExit)."""
+        del standalone_mode, windows_expand_args  # errors are always told here
+        try:
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except typer.TyperException as error:
+            _tell_usage(error)
+            sys.exit(ExitCode.USAGE)
+        except typer.Abort:
+            sys.exit(ExitCode.INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer's own subclass
+        """Run the command that was parsed."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except (typer.Exit, typer.Abort, typer.TyperException):
+            raise
+        except BrokenPipeError as error:
+            _silence_stdout()
+            raise typer.Exit(ExitCode.BROKEN_PIPE) from error
+        except WheelwayError as error:
+            _tell(ctx, error.message)
+            raise typer.Exit(exit_code_of(error)) from error
+        except Exception as error:
+            # A bug: told as such instead of pouring a traceback over whoever typed the command.
+            _tell(
+                ctx,
+                f"{type(error).__name__}: {error}\nThis is a mistake in wheelway itself. "
+                "`wheelway --debug ...` shows where it happened; please report it",
+            )
+            raise typer.Exit(ExitCode.BUG) from error
+        return result
+
+
+def _tell(ctx: typer.Context, message: str) -> None:
+    """`error: message` on stderr; a configuration's mistakes already are lines file:line: key."""
+    if getattr(ctx.obj, "debug", False):
+        traceback.print_exc()
+    # Printable text only: messages quote names and logs that others wrote.
+    from controller.cli.output import clean  # noqa: PLC0415 - not needed when all goes well
+
+    print(f"error: {clean(message)}", file=sys.stderr)
+
+
+def _tell_usage(error: typer.TyperException) -> None:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "wheelway"
+    print(f"error: {error.format_message()}\nSee `{path} --help`.", file=sys.stderr)
+
+
+def _silence_stdout() -> None:
+    """What is still buffered goes nowhere, so that the interpreter does not complain at its end.
+
+    https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    """
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):  # not a real file: a test's buffer
+        return
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

@@ -1,0 +1,207 @@
+"""The steps of each release as they happen, one line a step, for whoever watches `wheelway up`.
+
+    14:03:07  greeter 1.0    fetched, verified    0.1 s
+    14:03:07  greeter 1.0    prepared             0.4 s  +0.3 s
+    14:03:10  greeter 1.0    live                 3.2 s  +0.2 s  /predict/greeter/1.0
+              curl -sS http://127.0.0.1:8000/predict/greeter/1.0 -H ... -d ...
+
+First the seconds since the wheel was noticed, then since the step before. It is fed with the report
+of every pass and reads only its events; a log file of it reads as well as a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from rich.text import Text
+
+from controller.cli.output import PHASE_STYLES, clean, console, first_line, time_of_day
+from controller.model import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from controller.model import JSON, Event
+    from controller.reconciler import Report
+
+PATIENCE: Final = 1.0
+"""Seconds for asking a new release for its first example; passes wait meanwhile."""
+LONGEST_EXAMPLE: Final = 400
+"""Characters of an example's JSON that still make a line to copy."""
+
+_RELEASE: Final = re.compile(r"(?P<pipeline>[a-z0-9-]+)@(?P<version>.+)\+[0-9a-f]{8}")
+_STEPS: Final = {
+    Phase.FETCHED: "fetched, verified",
+    Phase.PREPARED: "prepared",
+    Phase.STAGED: "staged",
+    Phase.READY: "ready",
+    Phase.LIVE: "live",
+    Phase.RETIRING: "retiring",
+    Phase.RETIRED: "retired",
+    Phase.SUPERSEDED: "superseded",
+    Phase.QUARANTINED: "quarantined",
+}
+_UNDERWAY: Final = {"Verified", "Preparing"}
+"""Reasons of a fetched release that goes on; by any other, policy leaves it where it is."""
+_SHORT: Final = "InsufficientResources"
+_BRIEF: Final = {"StillCopying", "WaitingForDeletion", "Queued"}
+"""Conditions that come and go with every rollout; `wheelway status` has them."""
+_LABEL_WIDTH: Final = 20
+_STEP_WIDTH: Final = 17
+
+
+@dataclass(slots=True)
+class _Run:
+    """How far a release has been shown."""
+
+    label: str
+    noticed: float | None = None
+    before: float | None = None
+    shown: tuple[Phase, str] | None = None
+    """The phase of the last line, with what made it a line of its own."""
+
+
+class Progress:
+    """Called with the report of every pass.
+
+    Args:
+        ingress_url: where routes answer, for the `curl` line.
+        out: where to print; default: stdout.
+        get: fetches a JSON document from a URL, or None when it cannot be had quickly.
+        command: how this program is called, for the lines to copy.
+    """
+
+    def __init__(
+        self,
+        ingress_url: str,
+        *,
+        out: Console | None = None,
+        get: Callable[[str], JSON] | None = None,
+        command: str = "wheelway",
+    ) -> None:
+        self._ingress_url = ingress_url.rstrip("/")
+        self._out = out or console()
+        self._get = get or _fetched
+        self._command = command
+        self._runs: dict[str, _Run] = {}
+
+    def __call__(self, report: Report) -> None:
+        """Show what is new."""
+        for event in report.events:
+            self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        match = _RELEASE.fullmatch(event.subject)
+        label = f"{match['pipeline']} {match['version']}" if match else event.subject
+        phase = event.fields.get("phase")
+        if phase is None or match is None:
+            self._note(event, label)
+            return
+        run = self._runs.setdefault(event.subject, _Run(label))
+        self._step(run, Phase(phase), event, match)
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def _step(self, run: _Run, phase: Phase, event: Event, match: re.Match[str]) -> None:
+        """One line, unless this step was shown already."""
+        if phase is Phase.DISCOVERED:
+            run.noticed = run.before = event.at
+            return
+        if phase is Phase.FETCHED and event.reason not in _UNDERWAY:
+            self._aside(run, phase, event, "not served", f"{event.reason}: {event.message}")
+            return
+        if phase is Phase.STAGED and event.reason == _SHORT:
+            self._aside(run, phase, event, "waiting", event.message)
+            return
+        if run.shown == (phase, ""):
+            return
+        run.shown = (phase, "")
+        detail, more = "", ""
+        if phase is Phase.LIVE:
+            route = f"/predict/{match['pipeline']}/{match['version']}"
+            detail, more = route, self._curl(route)
+        elif phase is Phase.QUARANTINED:
+            detail = f"{event.reason}: {first_line(event.message)}"
+            more = f"{self._command} explain {match['pipeline']} {match['version']}"
+        elif phase in {Phase.RETIRING, Phase.SUPERSEDED}:
+            detail = first_line(event.message)
+        style = PHASE_STYLES.get(phase.value, "")
+        self._line(event.at, run.label, _STEPS[phase], self._seconds(run, event.at), detail, style)
+        if more:
+            self._out.print(Text(f"{'':10}{clean(more)}", style="bold"), soft_wrap=True)
+
+    def _aside(self, run: _Run, phase: Phase, event: Event, step: str, why: str) -> None:
+        """A release that does not go on, with the reason; shown once for each reason."""
+        if run.shown != (phase, event.reason):
+            run.shown = (phase, event.reason)
+            self._line(event.at, run.label, step, "", first_line(why), "yellow")
+
+    @staticmethod
+    def _seconds(run: _Run, at: float) -> str:
+        """Since it was noticed, and since the step before; nothing for what ran already."""
+        if run.noticed is None or run.before is None:
+            return ""
+        total, step = at - run.noticed, at - run.before
+        first, run.before = run.before == run.noticed, at
+        return f"{total:6.1f} s" + ("" if first else f"  +{step:.1f} s")
+
+    def _note(self, event: Event, label: str) -> None:
+        """Something that is no step of a release."""
+        change = event.fields.get("condition")
+        if event.reason in _BRIEF and change:
+            return
+        if change == "gone":
+            self._line(event.at, label, "resolved", "", event.reason, "dim")
+            return
+        style = "" if event.fields.get("ok", True) else "yellow"
+        self._line(event.at, label, event.reason, "", event.message, style)
+
+    def _line(
+        self, at: float, label: str, step: str, seconds: str, detail: str, style: str
+    ) -> None:
+        line = Text.assemble(
+            (f"{time_of_day(at)}  ", "dim"),
+            f"{clean(label):{_LABEL_WIDTH}}  ",
+            (f"{step:{_STEP_WIDTH}}", style),
+            f"  {seconds:17}" if seconds else "",
+            (f"  {' '.join(clean(detail).split())}", "" if style == "green" else style),
+        )
+        line.rstrip()
+        self._out.print(line, soft_wrap=True)
+
+    # -- the curl line ---------------------------------------------------------------------------
+
+    def _curl(self, route: str) -> str:
+        """A command that works: the release's own first example, else a look at its metadata."""
+        url = f"{self._ingress_url}{route}"
+        body = example_of(self._get(f"{url}/openapi.json"))
+        command = f"curl -sS {shlex.quote(url)}"
+        if body is None or len(body) > LONGEST_EXAMPLE:
+            return command
+        return f"{command} -H 'content-type: application/json' -d {shlex.quote(body)}"
+
+
+def example_of(document: JSON) -> str | None:
+    """The first example of a release's OpenAPI document as compact JSON; None if it has none."""
+    try:
+        posts = [path["post"] for path in document["paths"].values() if "post" in path]
+        examples = posts[0]["requestBody"]["content"]["application/json"]["examples"]
+        value = next(iter(examples.values()))["value"]
+    except (KeyError, IndexError, TypeError, AttributeError, StopIteration):
+        return None
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+
+
+def _fetched(url: str) -> JSON:
+    import httpx  # noqa: PLC0415 - only where something became live
+
+    try:
+        return httpx.get(url, timeout=PATIENCE).raise_for_status().json()
+    except (httpx.HTTPError, ValueError):  # a nicety: without it the line is a plain GET
+        return None

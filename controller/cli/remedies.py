@@ -1,0 +1,81 @@
+"""What a person can do about a quarantined release, by its reason; the words of `explain`.
+
+The message of a failure says what is wrong with this one; here stands what helps with all of its
+kind. A reason that is not listed gets what helps at its stage.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from controller.model import Quarantine
+
+_REBUILD: Final = "Build the wheel anew with its build tool (such as `uv build`) and publish it."
+_LIMITS: Final = (
+    "Leave out of the wheel what serving does not need, or raise the limit in [inspection]."
+)
+_REQUIREMENTS: Final = (
+    "Change what the wheel requires and publish it, or make the packages available to the index "
+    "or the `find_links` of [environments]."
+)
+_RUN: Final = "`wheelway check WHEEL` runs the same steps on any machine and shows the traceback."
+_WISHES: Final = "Correct `wheelway.toml` in the wheel, or set the option under [[pipelines]]."
+
+BY_REASON: Final = {
+    **dict.fromkeys(
+        ("TooLarge", "TooManyFiles", "RatioTooHigh", "PathTooLong"),
+        _LIMITS,
+    ),
+    **dict.fromkeys(("WishesInvalid", "OptionAboveCap", "OptionsRefused"), _WISHES),
+    "MetadataMismatch": "Publish the file under the name its build tool gave it.",
+    "FilenameInvalid": "Publish the file under the name its build tool gave it.",
+    "NoEntryPoint": (
+        'Add the entry point to pyproject.toml, [project.entry-points."wheelway.pipelines"], '
+        "and publish the wheel; `wheelway new NAME` makes a project that has it."
+    ),
+    "TagsIncompatible": (
+        "Publish a wheel for the Python and platform that Ray runs on, or a pure one (py3-none-any)."
+    ),
+    "RequiresPython": "Publish a wheel that allows the Python version that Ray runs on.",
+    "OutOfMemory": (
+        "Load less, or raise `max_memory` of the pipeline (wheelway.toml or [[pipelines]])."
+    ),
+    "StartTimeout": (
+        "Make `load` faster, ship in the wheel what it downloads, or raise `ready_deadline` in "
+        "[rollout]."
+    ),
+    "ProbeFailed": (
+        "Look at the ingress: does `curl` at the route reach this cluster? The predecessor has "
+        "its route back."
+    ),
+    "RouteNotAnswering": "Look at the ingress: does `curl` at the route reach this cluster?",
+    "ReplicaDied": (
+        "Look for os._exit, a crash in native code, or the kernel's out-of-memory killer "
+        "(`journalctl -k`); the replica's log is on the Ray dashboard."
+    ),
+    "DigestMismatch": (
+        "The cached files are not those that were published: look for who writes to the cache, "
+        "then clear the quarantine."
+    ),
+}
+"""Reason: what helps."""
+
+BY_STAGE: Final = {
+    "inspect": _REBUILD,
+    "prepare": _REQUIREMENTS,
+    "stage": f"Correct the pipeline and publish it. {_RUN}",
+    "promote": "Look at the ingress and at the replica's log on the Ray dashboard.",
+}
+"""Stage: what helps when the reason says no more."""
+
+
+def remedies(quarantine: Quarantine) -> list[str]:
+    """Sentences for a person, the most useful first."""
+    release = quarantine.release
+    first = BY_REASON.get(quarantine.reason) or BY_STAGE.get(quarantine.stage, _RUN)
+    return [
+        first,
+        "It is tried again when its bytes, its options, its settings or the environment change; "
+        f"or after `wheelway quarantine clear {release.pipeline} {release.version}`.",
+    ]

@@ -1,0 +1,75 @@
+"""Whether Ray's side fits: each misfit is a condition with its cure, not a traceback later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from packaging.version import InvalidVersion, Version
+
+from controller.model import Condition
+
+if TYPE_CHECKING:
+    from controller.cache.base import Base
+    from controller.serve.cluster import Cluster
+
+TESTED = (Version("2.60"), Version("2.61"))
+"""From the first of these Ray versions up to, not including, the second, everything was tested."""
+
+
+def misfits(cluster: Cluster, base: Base, own_version: str) -> list[Condition]:
+    """What does not fit together.
+
+    Args:
+        cluster: what the head says of itself.
+        base: what the interpreter has that replicas will run on (`ray.python`).
+        own_version: of this program.
+    """
+    found = []
+    python = base.python
+    if base.wheelway_version is None and "wheelway" not in base.importable:
+        why = (
+            f"`wheelway` cannot be imported by {python}, on which replicas run: "
+            f"`{python} -m pip install wheelway=={own_version}`"
+        )
+        found.append(Condition("ray", "WheelwayMissing", why))
+    elif base.wheelway_version not in {None, own_version}:
+        why = (
+            f"replicas would run wheelway {base.wheelway_version}, the daemon is {own_version}: "
+            f"`{python} -m pip install wheelway=={own_version}`, then restart the daemon"
+        )
+        found.append(Condition("ray", "WheelwayVersionDiffers", why))
+    if base.ray_version is not None and base.ray_version != cluster.ray:
+        why = (
+            f"the head runs Ray {cluster.ray}, {python} has Ray {base.ray_version}: set ray.python "
+            "to the interpreter that the head was started with"
+        )
+        found.append(Condition("ray", "RayVersionDiffers", why))
+    if cluster.python is not None and cluster.python != base.version:
+        why = (
+            f"the head runs on Python {cluster.python}, {python} is Python {base.version}: set "
+            "ray.python to the interpreter that the head was started with"
+        )
+        found.append(Condition("ray", "PythonDiffers", why))
+    if not _tested(cluster.ray):
+        why = f"wheelway was tested with Ray {TESTED[0]} up to {TESTED[1]}, this is {cluster.ray}"
+        found.append(Condition("ray", "RayUntested", why))
+    if cluster.haproxy is False:
+        why = (
+            "Serve's own Python proxy is the ingress: several times slower. Start the head with "
+            "RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_THROUGHPUT_OPTIMIZED=1 in its environment"
+        )
+        found.append(Condition("ray", "SlowIngress", why))
+    if cluster.free_cpus is not None and cluster.free_cpus <= 0:
+        why = (
+            f"all {cluster.cpus:g} CPUs of the cluster are reserved: new releases will wait. Lower "
+            "num_cpus of some pipelines, retire versions (keep), or add a node"
+        )
+        found.append(Condition("ray", "NoFreeCpus", why))
+    return found
+
+
+def _tested(ray: str) -> bool:
+    try:
+        return TESTED[0] <= Version(ray) < TESTED[1]
+    except InvalidVersion:
+        return False

@@ -1,0 +1,13 @@
+"""Ray's side of the daemon: templates into a Serve config, the dashboard's REST API, the ingress.
+
+    head.py          a Ray head tuned for serving: started, owned and ended without leftovers
+    subreaper.py     the script that owns a head's processes
+    dashboard.py     the dashboard's REST API
+    application.py   what the dashboard reports about applications, as values of the model
+    cluster.py       facts about the cluster that conditions are made of
+    ingress.py       asks a route who answers there
+    rendering.py     Jinja templates into Serve applications and the whole config
+    schema.py        Ray's own schema of it, and canonical YAML
+
+Nothing here decides anything: planning says what should be applied, these modules say what is.
+"""

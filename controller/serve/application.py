@@ -1,0 +1,131 @@
+"""What the dashboard reports about applications, as values of the model. Pure.
+
+The shape is ray.serve.schema.ServeInstanceDetails (`GET /api/serve/applications/`), as Ray 2.60
+sends it. The cause of a failure is not where one would look: the application says only "Failed to
+update the deployments", the traceback is in the deployment's message, between Ray's own frames.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from controller.model import Application, ApplicationStatus, Release, Replica
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from controller.model import JSON
+
+IMPORT_PATH = "wheelway.host:build"
+"""The builder of every release's application."""
+
+_TAIL = 25
+"""Lines of a cause that are kept."""
+
+
+def parse(details: Mapping[str, JSON]) -> tuple[Application, ...]:
+    """Every application that the dashboard reports, by name."""
+    applications = details.get("applications") or {}
+    return tuple(_application(name, applications[name]) for name in sorted(applications))
+
+
+def _application(name: str, reported: Mapping[str, Any]) -> Application:
+    document = reported.get("deployed_app_config") or None
+    if reported.get("source") == "imperative":
+        document = None
+    status = ApplicationStatus(reported["status"])
+    deployments: Mapping[str, Any] = reported.get("deployments") or {}
+    return Application(
+        name=name,
+        status=status,
+        # Serve's default for a document that says nothing is "/".
+        route=document.get("route_prefix", "/") if document else reported.get("route_prefix"),
+        document=document,
+        release=release_of(document) if document else None,
+        building=status is ApplicationStatus.DEPLOYING and not deployments,
+        message=_message(reported.get("message") or "", deployments.values()),
+        replicas=tuple(
+            Replica(state=replica["state"], pid=replica.get("pid"))
+            for deployment in deployments.values()
+            for replica in deployment.get("replicas") or ()
+        ),
+        deployed_at=float(reported.get("last_deployed_time_s") or 0.0),
+    )
+
+
+def release_of(document: Mapping[str, JSON]) -> Release | None:
+    """The release that a document of ours runs; None when it is not ours or not a release's."""
+    arguments = document.get("args")
+    said = arguments.get("release") if isinstance(arguments, dict) else None
+    if document.get("import_path") != IMPORT_PATH or not isinstance(said, dict):
+        return None
+    pipeline, version, digest = (str(said.get(key)) for key in ("pipeline", "version", "digest"))
+    if pipeline != canonicalize_name(pipeline) or not re.fullmatch(r"[0-9a-f]{64}", digest):
+        return None
+    try:
+        return Release(pipeline, Version(version), digest)
+    except InvalidVersion:
+        return None
+
+
+# -- causes --------------------------------------------------------------------------------------
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_MARKER = re.compile(r"wheelway-failure\[\w+\] ")
+_UPDATE_FAILED = re.compile(r"^Failed to update the deployments \[.*\]\.?$")
+_BOILERPLATE = re.compile(
+    r" This may be due to a problem with its constructor or initial health check failing\."
+    r"( See controller logs for details\.)?( Error:)?"
+)
+_ACTOR = re.compile(r"(ray::\S+\(\)|ray\.exceptions\.\S+: ray::\S+\(\)) \(pid=.*\)$")
+_FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line \d+')
+_RAYS_OWN = re.compile(r"/(site-packages/ray|concurrent/futures)/")
+_TRACEBACK = "Traceback (most recent call last):"
+_DIED = "ActorDiedError()"
+
+
+def _message(own: str, deployments: Iterable[Mapping[str, Any]]) -> str:
+    causes = [cause(str(deployment.get("message") or "")) for deployment in deployments]
+    if not _UPDATE_FAILED.match(own.strip()):
+        causes.insert(0, cause(own))
+    return "\n".join(dict.fromkeys(filter(None, causes))) or own.strip()
+
+
+def cause(text: str) -> str:
+    """What a message of Serve says about the pipeline: from our host's own marker on if there is
+    one, otherwise without Ray's frames and phrases; at most 25 lines, the last ones.
+    """
+    lines = [_COLOUR.sub("", line).rstrip() for line in text.splitlines()]
+    # Ray writes who failed over the first line of the innermost traceback.
+    lines = [_TRACEBACK if _ACTOR.match(line) else line for line in lines]
+    # The last marker: those before it are in source lines that a traceback quotes.
+    for number in reversed(range(len(lines))):
+        if marker := _MARKER.search(lines[number]):
+            first, rest = lines[number][marker.start() :], lines[number + 1 :]
+            return "\n".join([first, *rest[-_TAIL:]]).strip()
+    kept = [_plainly(line) for line in _without_rays_frames(lines)]
+    return "\n".join([line for line in kept if line][-_TAIL:])
+
+
+def _without_rays_frames(lines: Iterable[str]) -> Iterable[str]:
+    inside = False
+    for line in lines:
+        if frame := _FRAME.match(line):
+            inside = bool(_RAYS_OWN.search(frame["file"]))
+        elif not line.startswith("    "):
+            inside = False
+        if not inside and not line.endswith(_TRACEBACK):
+            yield line
+
+
+def _plainly(line: str) -> str:
+    if line == _DIED:
+        return (
+            "the replica's process died while it started: it exited, crashed, or was killed for "
+            "the memory it used; its last words are in Ray's worker logs"
+        )
+    return _BOILERPLATE.sub("", line)

@@ -1,0 +1,253 @@
+"""The Ray dashboard's REST API, as far as the daemon needs it.
+
+`GET` and `PUT /api/serve/applications/` are Serve's own (ray.io docs, "Serve REST API", v2); the
+PUT replaces the whole set of declarative applications. Each answer that is not a success becomes
+an error of `controller.errors` with its cure; httpx stays in here.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import time
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+
+from controller.errors import Rejected, Stalled, Transient, Waiting
+from controller.serve.application import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+    from pathlib import Path
+
+    from controller.config import RayOptions
+    from controller.errors import WheelwayError
+    from controller.model import JSON, Application
+
+APPLICATIONS = "/api/serve/applications/"
+
+_PUT_FACTOR = 6
+"""A PUT that starts Serve takes seconds where others take milliseconds."""
+
+
+class Dashboard:
+    """One cluster's dashboard. Every call may raise Waiting, Transient or Stalled."""
+
+    def __init__(self, client: httpx.Client, timeout: float = 10.0) -> None:
+        """`client` has the base URL and authentication; `timeout` is in seconds, for each call."""
+        self._client = client
+        self._timeout = timeout
+
+    @classmethod
+    def connect(cls, options: RayOptions) -> Self:
+        """A client for the configured dashboard; nothing is sent yet.
+
+        Raises:
+            Stalled: the CA file cannot be used.
+        """
+        verify: ssl.SSLContext | bool = True
+        if options.ca_file:
+            try:
+                verify = ssl.create_default_context(cafile=str(options.ca_file))
+            except (OSError, ssl.SSLError) as error:
+                raise Stalled(
+                    "CertificateUnreadable", f"ray.ca_file {options.ca_file}: {error}"
+                ) from error
+        client = httpx.Client(
+            base_url=options.dashboard_url,
+            auth=BearerFile(options.token_file) if options.token_file else None,
+            verify=verify,
+            # Neither proxies nor credentials of the environment are meant for the cluster. And the
+            # dashboard hides env_vars from what looks like a browser.
+            trust_env=False,
+            headers={"User-Agent": "wheelway"},
+        )
+        return cls(client, options.timeout)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def applications(self) -> tuple[Application, ...]:
+        """Every application on the cluster, ours or not, by name."""
+        return parse(self.details())
+
+    def details(self) -> dict[str, JSON]:
+        """What Serve reports, verbatim (ray.serve.schema.ServeInstanceDetails)."""
+        return self.get(APPLICATIONS)
+
+    def put(self, config: Mapping[str, JSON]) -> None:
+        """Replace the cluster's declarative applications by those of the config.
+
+        Raises:
+            Rejected: Ray refused it (`ConfigRefused`), with what it said.
+        """
+        response = self._send("PUT", APPLICATIONS, self._timeout * _PUT_FACTOR, json=config)
+        if response.status_code == 400:
+            raise Rejected(
+                "ConfigRefused", f"Ray refused the Serve config: {_refusal(response.text, config)}"
+            )
+        self._check(response)
+
+    def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, JSON]:
+        """The JSON object at any path of the dashboard's API."""
+        response = self._send("GET", path, self._timeout, params=params)
+        self._check(response)
+        try:
+            value = response.json()
+        except ValueError as error:
+            raise self._stranger() from error
+        if not isinstance(value, dict):
+            raise self._stranger()
+        return value
+
+    def _send(self, method: str, path: str, timeout: float, **content: Any) -> httpx.Response:
+        url = self._client.base_url
+        try:
+            return self._client.request(method, path, timeout=timeout, **content)
+        except httpx.TimeoutException as error:
+            raise Waiting(
+                "DashboardUnreachable",
+                f"the Ray dashboard at {url} did not answer {method} {path} within {timeout:g} s; "
+                "the head is overloaded or hangs: look at `ray status` and the head's log",
+            ) from error
+        except httpx.TransportError as error:
+            if _is_untrusted(error):
+                raise Stalled(
+                    "DashboardUntrusted",
+                    f"{url} shows a certificate that is not trusted ({error}); set ray.ca_file to "
+                    "the CA that signed it",
+                ) from error
+            raise Waiting(
+                "DashboardUnreachable",
+                f"no Ray dashboard answers at {url} ({error}); is the head running? Start it with "
+                "`ray start --head` or `wheelway up`, or set ray.dashboard_url",
+            ) from error
+
+    def _check(self, response: httpx.Response) -> None:
+        if not response.is_success:
+            raise self._failure(response)
+
+    def _failure(self, response: httpx.Response) -> WheelwayError:
+        url, status, text = self._client.base_url, response.status_code, response.text
+        if status in {401, 403}:
+            return Stalled(
+                "DashboardUnauthorized",
+                f"the Ray dashboard at {url} wants a valid token ({status}); put it into a file "
+                "(`ray get-auth-token` prints it) and set ray.token_file",
+            )
+        if status in {404, 501}:
+            return Stalled(
+                "ServeUnavailable",
+                f"the Ray head at {url} has no Serve API ({status}: {_last_line(text)}); install "
+                "ray[default,serve] for the interpreter that runs Ray and restart Ray; or set "
+                "ray.dashboard_url, if that is no Ray dashboard",
+            )
+        if "cannot bind socket" in text:
+            return Transient(
+                "IngressPortTaken",
+                "Ray could not start the Serve ingress: another process holds its port, most "
+                "likely an HAProxy that a former `ray stop` left behind. `ss -ltnp` names it: end "
+                f"it, or give Serve another port in [serve] http_options. Ray: {_last_line(text)}",
+            )
+        if status >= 500 or status == 429:
+            return Transient(
+                "DashboardFailed",
+                f"the Ray dashboard at {url} failed ({status}): {_last_line(text)}",
+                retry_after=_retry_after(response),
+            )
+        return self._stranger()
+
+    def _stranger(self) -> Stalled:
+        return Stalled(
+            "DashboardUnexpected",
+            f"what answers at {self._client.base_url} is not a Ray dashboard (or one before Ray "
+            "2.60, or a proxy in front of it); set ray.dashboard_url",
+        )
+
+
+class BearerFile(httpx.Auth):
+    """`Authorization: Bearer` (RFC 6750) with the content of a file, read again when it changes."""
+
+    def __init__(self, path: Path) -> None:
+        """`path` need not exist yet."""
+        self._path = path
+        self._stamp: tuple[int, int] | None = None
+        self._token = ""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the header.
+
+        Raises:
+            Stalled: the file cannot be read or holds nothing.
+        """
+        request.headers["Authorization"] = f"Bearer {self._current()}"
+        yield request
+
+    def _current(self) -> str:
+        try:
+            status = self._path.stat()
+            stamp = (status.st_mtime_ns, status.st_ino)
+            if stamp != self._stamp:
+                self._token = self._path.read_text(encoding="ascii").strip()
+                self._stamp = stamp
+        except (OSError, UnicodeDecodeError) as error:
+            raise Stalled(
+                "TokenUnreadable", f"ray.token_file {self._path} cannot be read: {error}"
+            ) from error
+        if not self._token or not self._token.isprintable():
+            raise Stalled("TokenUnreadable", f"ray.token_file {self._path} holds no token")
+        return self._token
+
+
+# -- what answers say ----------------------------------------------------------------------------
+
+
+def _refusal(text: str, config: Mapping[str, JSON]) -> str:
+    """Pydantic's report without its links and input dumps, positions as names; otherwise the last
+    line of a traceback.
+    """
+    if "validation error" not in text:
+        return _last_line(text)
+    lines = [
+        re.sub(r" \[type=.*\]$", "", line.strip()).removeprefix("Value error, ")
+        for line in text.splitlines()[1:]
+        if "For further information" not in line
+    ]
+    applications = config.get("applications") or []
+
+    def name(found: re.Match[str]) -> str:
+        number = int(found[1])
+        return f"application {applications[number].get('name', number)!r}, "
+
+    said = "; ".join(filter(None, lines))
+    try:
+        return re.sub(r"applications\.(\d+)\.", name, said)
+    except (AttributeError, IndexError, TypeError):
+        return said
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "it said nothing"
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds of a `Retry-After` header (RFC 9110, 10.2.3), in either of its forms."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _is_untrusted(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,382 @@
+"""A Ray head tuned for serving: started as a child, owned, and ended without leftovers.
+
+`wheelway up`, the tests and the benchmarks use it; the daemon under systemd does not, there Ray is
+a unit of its own. `adopt_or_start` leaves a head that already answers alone. What a head that was
+started here consists of is known exactly, see `subreaper.py`; nothing else is ever touched.
+
+The environment variables are Ray's own: ray/serve/_private/constants.py and ray_constants.py of
+Ray 2.60; the figures behind the choices are in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import httpx
+
+from controller.errors import Stalled, Waiting
+from controller.serve import subreaper
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+START_DEADLINE = 180.0
+"""Seconds for a head to answer; measured: 8 to 20 on two busy cores."""
+STOP_GRACE = 15.0
+"""Seconds that Ray gets to end its own processes before they are killed."""
+
+PRELOADED = (
+    "ray.serve._private.replica",
+    "ray.serve._private.build_app",
+    "ray.serve.api",
+    "wheelway.host",
+)
+"""What workers import before they are leased: a release is live 20 % sooner. A name that does not
+exist costs a line in the worker's log and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Every port of a head that two heads on one machine could fight about."""
+
+    gcs: int = 6379
+    client: int = 10001
+    agent: int = 52365
+    stats: int = 8404
+    metrics: int = 9101
+    fallback_http: int = 8500
+    fallback_grpc: int = 9500
+    ingress: int = 8000
+    """Where Serve should be told to listen (`http_options.port`)."""
+    replica_http: tuple[int, int] = (30000, 31000)
+    """First and last port on which replicas take requests from the ingress."""
+    replica_grpc: tuple[int, int] = (40000, 41000)
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What a head is started with, beyond its ports."""
+
+    num_cpus: int | None = None
+    """Logical CPUs; None for as many as there are cores."""
+    temp_dir: Path | None = None
+    """Ray's folder; None for Ray's own choice (isolated heads: a new one, removed at the end). Must
+    be short: sockets below it may have paths of 107 bytes at most (unix(7))."""
+    python: Path = Path(sys.executable)
+    """The interpreter to run Ray on; `ray[default,serve]` and `wheelway` are importable there."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """More environment variables for everything on the head; they win over those set here."""
+
+
+@dataclass(slots=True)
+class Head:
+    """A Ray head. A context manager that stops what it started; an adopted head is left running."""
+
+    dashboard_url: str
+    log: Path | None = None
+    """What `ray start` and the subreaper said; None for an adopted head."""
+    _process: subprocess.Popen[bytes] | None = None
+    _claim: socket.socket | None = None
+    _scratch: Path | None = None
+    ports: Ports = field(default_factory=Ports)
+
+    @property
+    def ingress_url(self) -> str:
+        """Where this head's ports leave room for the ingress; means nothing for an adopted head."""
+        return f"http://127.0.0.1:{self.ports.ingress}"
+
+    @property
+    def adopted(self) -> bool:
+        """Whether it was running before and is not ours to stop."""
+        return self._process is None
+
+    @property
+    def pid(self) -> int | None:
+        """The process below which all of the head is; None for an adopted head."""
+        return self._process.pid if self._process else None
+
+    def running(self) -> bool:
+        """Whether our head's processes are there; an adopted one is only asked over HTTP."""
+        if self._process is None:
+            return answers(self.dashboard_url)
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """End all that was started, HAProxy included, and wait for it. Idempotent.
+
+        Raises:
+            Stalled: some process could not be ended; its id is in the message.
+        """
+        if self._process is None:
+            return
+        if self._process.stdin:
+            self._process.stdin.close()
+        try:
+            status = self._process.wait(STOP_GRACE + subreaper.KILL_DEADLINE + 10)
+        except subprocess.TimeoutExpired:
+            status = subreaper.LEFT
+        tail = self.last_words()
+        if self._claim:
+            self._claim.close()
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
+        if status == subreaper.LEFT:
+            raise Stalled("HeadNotEnded", f"processes of the Ray head could not be ended:\n{tail}")
+
+    def last_words(self) -> str:
+        """The end of the log; empty for an adopted head."""
+        if self.log is None or not self.log.exists():
+            return ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def adopt_or_start(dashboard_url: str, tuning: Tuning | None = None) -> Head:
+    """The head that answers at `dashboard_url`, or a new one there.
+
+    Raises:
+        Waiting: nothing answers, and the address is not of this machine's loopback.
+        Stalled: something else holds the port, or Ray did not start; the log's end is in the
+            message.
+    """
+    if answers(dashboard_url):
+        return Head(dashboard_url)
+    url = httpx.URL(dashboard_url)
+    if url.host not in {"127.0.0.1", "localhost", "::1"}:
+        raise Waiting(
+            "DashboardUnreachable",
+            f"no Ray head answers at {dashboard_url}, and one can only be started on this machine; "
+            "start it there, or set ray.dashboard_url to http://127.0.0.1:8265",
+        )
+    return start(tuning or Tuning(), dashboard_port=url.port or 80)
+
+
+def start(
+    tuning: Tuning,
+    *,
+    dashboard_port: int = 8265,
+    isolated: bool = False,
+    deadline: float = START_DEADLINE,
+) -> Head:
+    """Start a head and wait until it serves its dashboard, at most `deadline` seconds.
+
+    Args:
+        tuning: what to start it with.
+        dashboard_port: where the dashboard shall listen, on 127.0.0.1; an isolated head ignores it.
+        isolated: share no port and no file with any other head on this machine. Otherwise Ray's
+            default ports are used where they are free.
+        deadline: seconds.
+
+    Raises:
+        Stalled: it did not start; the log's end is in the message.
+    """
+    claim, first = _claim_block()
+    wanted = Ports(*(0,) * 8, (0, 0), (0, 0)) if isolated else Ports()
+    ports = _free(wanted, first)
+    port = first + 9 if isolated else dashboard_port
+    if not _is_free(port):
+        claim.close()
+        raise Stalled(
+            "DashboardPortTaken",
+            f"no Ray dashboard answers at 127.0.0.1:{port}, yet another process holds the port "
+            f"(`ss -ltnp 'sport = :{port}'` names it); end it, or set ray.dashboard_url",
+        )
+    scratch = Path(tempfile.mkdtemp(prefix="ww-", dir="/tmp"))
+    if isolated and tuning.temp_dir is None:
+        tuning = replace(tuning, temp_dir=scratch)
+    log = scratch / "head.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-I", subreaper.__file__, str(STOP_GRACE)),
+                *command(tuning, ports, port, isolated=isolated),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment(tuning, ports, scratch, os.environ),
+            start_new_session=True,
+        )
+    head = Head(f"http://127.0.0.1:{port}", log, process, claim, scratch, ports)
+    try:
+        _await_ready(head, time.monotonic() + deadline)
+    except BaseException:
+        head.stop()
+        raise
+    return head
+
+
+def command(tuning: Tuning, ports: Ports, dashboard_port: int, *, isolated: bool) -> list[str]:
+    """The `ray start` to run: everything on loopback as far as Ray lets itself be told."""
+    options: dict[str, object] = {
+        "node-ip-address": "127.0.0.1",
+        "port": ports.gcs,
+        "dashboard-host": "127.0.0.1",
+        "dashboard-port": dashboard_port,
+        "dashboard-agent-listen-port": ports.agent,
+        "ray-client-server-port": ports.client,
+    }
+    if isolated:
+        # 0: the system chooses; Ray's own range would be shared with every other head.
+        options |= {"min-worker-port": 0, "max-worker-port": 0}
+    if tuning.num_cpus is not None:
+        options["num-cpus"] = tuning.num_cpus
+    if tuning.temp_dir is not None:
+        options["temp-dir"] = tuning.temp_dir
+    ray = [str(tuning.python), "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    return [*ray, "--disable-usage-stats", *(f"--{key}={value}" for key, value in options.items())]
+
+
+def environment(
+    tuning: Tuning, ports: Ports, scratch: Path, inherited: Mapping[str, str]
+) -> dict[str, str]:
+    """The environment of the head, on top of what is inherited."""
+    proxy = scratch / "ha"
+    return {
+        # An address of some other cluster would win over our own arguments.
+        **{key: value for key, value in inherited.items() if key != "RAY_ADDRESS"},
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # Otherwise Ray replaces 127.0.0.1 by the machine's outside address, and listens there.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # There is no other node to drain to, and Ctrl-C should not take half a minute.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        "RAY_preload_python_modules": ",".join(PRELOADED),
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(proxy_threads(os.cpu_count() or 1)),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.stats),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.metrics),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(proxy / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(proxy / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(proxy / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(proxy),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(proxy / "server-state"),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback_http),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports.fallback_grpc),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports.replica_http[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports.replica_http[1]),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(ports.replica_grpc[0]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports.replica_grpc[1]),
+        **tuning.environment,
+    }
+
+
+def proxy_threads(cores: int) -> int:
+    """Threads for HAProxy: a quarter of the cores, from 1 to 4.
+
+    It shares the machine with the replicas, which cost far more a request: on two cores one thread
+    serves 15 % more requests than Ray's default of four.
+    """
+    return max(1, min(4, cores // 4))
+
+
+def answers(dashboard_url: str, timeout: float = 2.0) -> bool:
+    """Whether a Ray dashboard is there, whether or not it wants a token."""
+    try:
+        response = httpx.get(f"{dashboard_url}/api/version", timeout=timeout, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    return response.status_code in {401, 403} or "ray_version" in response.text
+
+
+def _await_ready(head: Head, deadline: float) -> None:
+    """Until the dashboard answers for Serve too: its modules come up one after the other."""
+    url = f"{head.dashboard_url}/api/serve/applications/"
+    while True:
+        if not head.running():
+            raise Stalled(
+                "HeadNotStarted", f"`ray start` ended before it was ready:\n{head.last_words()}"
+            )
+        try:
+            if httpx.get(url, timeout=10, trust_env=False).status_code < 500:
+                return
+        except httpx.HTTPError:
+            pass
+        if time.monotonic() > deadline:
+            raise Stalled(
+                "HeadNotStarted",
+                f"the Ray head does not answer at {head.dashboard_url}:\n{head.last_words()}",
+            )
+        time.sleep(0.1)
+
+
+# -- ports ---------------------------------------------------------------------------------------
+
+_BLOCKS = range(20_000, 30_000, 500)
+"""Below the ports that Linux gives to outgoing connections (ip_local_port_range)."""
+
+
+def _claim_block() -> tuple[socket.socket, int]:
+    """A block of 500 ports that is no other head's: its first one, bound and kept, marks it.
+
+    Raises:
+        Stalled: all blocks are taken.
+    """
+    for first in random.sample(_BLOCKS, len(_BLOCKS)):
+        claim = socket.socket()
+        try:
+            claim.bind(("127.0.0.1", first))
+        except OSError:
+            claim.close()
+            continue
+        if all(_is_free(port) for port in range(first + 1, first + 12)):
+            return claim, first
+        claim.close()
+    raise Stalled("PortsTaken", "no free block of ports between 20000 and 30000")
+
+
+def _free(wanted: Ports, first: int) -> Ports:
+    """The ports wanted where they are free, else those of the block that begins at `first`."""
+
+    def single(port: int, offset: int) -> int:
+        return port if port and _is_free(port) else first + offset
+
+    def several(ports: tuple[int, int], offset: int) -> tuple[int, int]:
+        low, _ = ports
+        return ports if low and _is_free(low) else (first + offset, first + offset + 199)
+
+    return Ports(
+        gcs=single(wanted.gcs, 1),
+        client=single(wanted.client, 2),
+        agent=single(wanted.agent, 3),
+        stats=single(wanted.stats, 4),
+        metrics=single(wanted.metrics, 5),
+        fallback_http=single(wanted.fallback_http, 6),
+        fallback_grpc=single(wanted.fallback_grpc, 7),
+        ingress=single(wanted.ingress, 8),
+        replica_http=several(wanted.replica_http, 100),
+        replica_grpc=several(wanted.replica_grpc, 300),
+    )
+
+
+def _is_free(port: int) -> bool:
+    """Whether the port can be bound on all interfaces, as some of Ray's servers do."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,74 @@
+"""Asks the Serve ingress who answers at a route.
+
+This is the one proof that a release is live: Serve reports RUNNING some hundred milliseconds before
+the ingress routes to it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import httpx
+
+from controller.model import Answer
+
+if TYPE_CHECKING:
+    from controller.model import JSON
+
+HEADER = "x-wheelway-release"
+_PATH = "/+!:@$&'()*,;=~"
+"""What a path may hold as typed (RFC 3986, 3.3): HAProxy compares paths as they are sent."""
+
+
+class Ingress:
+    """The ingress of one cluster.
+
+    Every probe is a connection of its own: while HAProxy hands over to its successor, a connection
+    that is kept alive is still answered by the old process with the old routes.
+    """
+
+    def __init__(self, url: str, timeout: float = 2.0) -> None:
+        """`url` is the base URL; `timeout` is in seconds, for each probe."""
+        self._url = url.rstrip("/")
+        self._timeout = timeout
+
+    def probe(self, route: str) -> Answer:
+        """`GET` the metadata at a route. Never raises: no answer is an answer without a status."""
+        url = f"{self._url}{quote(route, safe=_PATH)}"
+        try:
+            response = httpx.get(
+                url,
+                timeout=self._timeout,
+                trust_env=False,
+                headers={"Accept": "application/json", "Connection": "close"},
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            detail = f"{type(error).__name__}: {error}".rstrip(": ")
+            return Answer(header=None, status=None, detail=detail)
+        metadata = _metadata(response)
+        return Answer(
+            header=response.headers.get(HEADER),
+            status=response.status_code,
+            detail="" if response.is_success else _shortened(response.text),
+            application=_said(metadata, "application"),
+            settings_error=_said(metadata, "settings_error"),
+        )
+
+
+def _metadata(response: httpx.Response) -> dict[str, JSON]:
+    try:
+        metadata = response.json()
+    except ValueError:
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _said(metadata: dict[str, JSON], key: str) -> str:
+    said = metadata.get(key)
+    return said if isinstance(said, str) else ""
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else f"{line[:197]}..."

@@ -1,0 +1,304 @@
+"""From a release to its Serve application, and from applications to the whole Serve config.
+
+Pure but for reading the templates. Equal inputs give equal documents: a placement's name holds a
+digest over everything whose change restarts replicas, so what Serve runs under a name never
+changes but for its lightweight settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from packaging.version import Version
+
+from controller.config import Options
+from controller.errors import Rejected, Stalled, TemplateError
+from controller.model import Artifact, Environment, PipelineEntry, Placement, Release
+from controller.serve import schema
+from controller.serve.application import release_of
+from controller.serve.templates import Templates
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from controller.config import ServeOptions
+    from controller.model import JSON
+
+APPLICATION = "application.yaml.j2"
+CONFIG = "serve.yaml.j2"
+ENCODED_ROUTES = "encoded_routes.yaml.j2"
+
+DEFAULTS: Mapping[str, JSON] = {
+    "max_ongoing_requests": 100,
+    "max_queued_requests": 200,
+    "max_request_bytes": 16 * 2**20,
+    "request_timeout": 60.0,
+    "graceful_shutdown_timeout": 20.0,
+    "health_check_period": 10.0,
+    "health_check_timeout": 30.0,
+    "threads": 4,
+}
+"""What an option is when nobody says; see `controller.config.Options`."""
+
+_LIGHTWEIGHT = {
+    "autoscaling_config",
+    "backpressure_config",
+    "graceful_shutdown_timeout_s",
+    "graceful_shutdown_wait_loop_s",
+    "health_check_period_s",
+    "health_check_timeout_s",
+    "logging_config",
+    "max_ongoing_requests",
+    "max_queued_requests",
+    "max_surge_percent",
+    "num_replicas",
+    "rolling_update_percentage",
+    "user_config",
+}
+"""A deployment's options that Serve changes without restarting replicas (ray/serve/_private:
+`DeploymentConfig`'s update types and `DeploymentVersion.requires_actor_restart`, Ray 2.60)."""
+
+
+class Renderer:
+    """Renders with the templates of one operator."""
+
+    def __init__(self, override: Path | None = None, *, wheelway: str | None = None) -> None:
+        """`override` is the operator's folder; `wheelway` is the version that replicas will run."""
+        self._templates = Templates(override)
+        self._wheelway = wheelway or version("wheelway")
+
+    def fingerprint(self) -> str:
+        """Another value means that renders may come out differently.
+
+        Raises:
+            TemplateError: a template cannot be read.
+        """
+        return self._templates.fingerprint()
+
+    def place(  # noqa: PLR0917 - six values of the model, in the order in which they come about
+        self,
+        release: Release,
+        entry: PipelineEntry,
+        artifact: Artifact,
+        environment: Environment,
+        options: Options,
+        settings: Mapping[str, JSON],
+    ) -> Placement:
+        """A release's application; `options` and `settings` are the effective ones.
+
+        Raises:
+            TemplateError: the template cannot render any release.
+            Rejected: it can, but not this one: an option or setting that Ray refuses.
+        """
+        said = _said(release, entry, artifact, environment, options, settings)
+        try:
+            document = self._application(said, release)
+        except TemplateError as error:
+            self._application(_ORDINARY, _ORDINARY_RELEASE)  # raises if the template is to blame
+            raise Rejected(
+                "OptionsRefused",
+                f"{release}: Ray Serve could not run it with these options and settings: "
+                f"{error.message}",
+            ) from error
+        return Placement(
+            name=_name(release, restart_digest(document)),
+            release=release,
+            document={**document, "name": _name(release, restart_digest(document))},
+            cpus=_cpus(document),
+        )
+
+    def _application(self, said: Mapping[str, JSON], release: Release) -> dict[str, JSON]:
+        variables = {**said, "name": "", "wheelway": self._wheelway}
+        document = self._normalised(APPLICATION, variables)
+        if release_of(document) != release:
+            self._templates.blame(
+                APPLICATION,
+                ("args", "release"),
+                "import_path and args.release must stay as the shipped template has them: the "
+                "running release is recognised by them",
+            )
+        return {**document, "name": "", "route_prefix": None}
+
+    def _normalised(self, name: str, variables: Mapping[str, object]) -> dict[str, JSON]:
+        text = self._templates.render(name, variables)
+        try:
+            return _parsed(self._templates, name, text)
+        except schema.SchemaError as error:
+            self._templates.blame(name, error.path, f"Ray Serve would not take it: {error}")
+
+    def encoded_routes(self, ingress_url: str) -> dict[str, JSON]:
+        """The application that answers percent-encoded routes of releases with local versions.
+
+        Raises:
+            TemplateError: its template is broken.
+        """
+        return self._normalised(
+            ENCODED_ROUTES, {"ingress_url": ingress_url, "wheelway": self._wheelway}
+        )
+
+    def config(
+        self, applications: Sequence[Mapping[str, JSON]], serve: ServeOptions, ingress_url: str
+    ) -> dict[str, JSON]:
+        """The whole config, to be PUT or written with `schema.to_yaml`.
+
+        Raises:
+            TemplateError: the template is broken, or changes the applications.
+            Stalled: Ray would not take `[serve]` (`ServeOptionsRefused`).
+        """
+        url = httpx.URL(ingress_url)
+        port = url.port or (443 if url.scheme == "https" else 80)
+        variables = {
+            "proxy_location": serve.proxy_location,
+            "http_options": {"host": url.host, "port": port, **serve.http_options},
+            "applications": list(applications),
+        }
+        text = self._templates.render(CONFIG, variables)
+        config = self._templates.document(CONFIG, text)
+        if config.get("applications") != variables["applications"]:
+            # Otherwise observed and desired would differ for ever, and each pass would PUT.
+            self._templates.blame(
+                CONFIG, ("applications",), "must emit `applications` exactly as they are given"
+            )
+        try:
+            schema.envelope(config)
+        except schema.SchemaError as error:
+            if error.path[:1] in {("http_options",), ("proxy_location",)}:
+                raise Stalled("ServeOptionsRefused", f"[serve] {error}") from error
+            self._templates.blame(CONFIG, error.path, f"Ray Serve would not take it: {error}")
+        return config
+
+    @staticmethod
+    def to_yaml(config: Mapping[str, JSON]) -> str:
+        """Canonical YAML that `serve deploy` takes: equal configs give equal bytes."""
+        return schema.to_yaml(config)
+
+    @staticmethod
+    def validate(config: Mapping[str, JSON]) -> None:
+        """Check a config against Ray's own schema before it leaves.
+
+        Raises:
+            Rejected: Ray would refuse it (`ConfigRefused`); a bad application is named.
+        """
+        schema.validate(config)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(templates: Templates, name: str, text: str) -> dict[str, JSON]:
+    """Most passes render what the one before rendered; parsing is what costs."""
+    return schema.application(templates.document(name, text))
+
+
+# -- variables -----------------------------------------------------------------------------------
+
+
+def _said(  # noqa: PLR0917 - as `Renderer.place`
+    release: Release,
+    entry: PipelineEntry,
+    artifact: Artifact,
+    environment: Environment,
+    options: Options,
+    settings: Mapping[str, JSON],
+) -> dict[str, JSON]:
+    return {
+        "release": {
+            "pipeline": release.pipeline,
+            "version": str(release.version),
+            "digest": release.digest,
+            "project": artifact.project,
+        },
+        "target": entry.target,
+        "tree": str(artifact.tree),
+        "record_digest": artifact.record_digest,
+        "environment": {"digest": environment.lock_digest, "python": environment.python},
+        "options": _filled(options),
+        "settings": dict(settings),
+    }
+
+
+def _filled(options: Options) -> dict[str, JSON]:
+    """Every option, with its default where nobody set it."""
+    filled = options.model_dump()
+    for name, value in DEFAULTS.items():
+        if filled[name] is None:
+            filled[name] = value
+    if filled["num_replicas"] is None and filled["autoscaling_config"] is None:
+        filled["num_replicas"] = 1
+    actor = filled["ray_actor_options"] or {}
+    filled["ray_actor_options"] = {**actor, "num_cpus": 1.0}
+    if actor.get("num_cpus") is not None:
+        filled["ray_actor_options"]["num_cpus"] = actor["num_cpus"]
+    return filled
+
+
+_ORDINARY_RELEASE = Release("ordinary", Version("1.0"), "0" * 64)
+_ORDINARY: Mapping[str, Any] = _said(
+    _ORDINARY_RELEASE,
+    PipelineEntry("ordinary", "ordinary:Ordinary", {}, {}),
+    Artifact(
+        digest="0" * 64,
+        project="ordinary",
+        version=Version("1.0"),
+        filename="ordinary-1.0-py3-none-any.whl",
+        size=1,
+        wheel=Path("/ordinary.whl"),
+        tree=Path("/ordinary"),
+        record_digest="0" * 64,
+        requires=(),
+        pipelines=(),
+    ),
+    Environment("", None),
+    Options(),
+    {},
+)
+"""A release that any sound template can render: it tells a bad template from a bad release."""
+
+
+# -- names ---------------------------------------------------------------------------------------
+
+
+def restart_digest(document: Mapping[str, JSON]) -> str:
+    """Eight hex digits over everything in an application whose change restarts its replicas.
+
+    Whether a deployment scales by itself, and by which policy, is part of Serve's code version;
+    its bounds are not (ray/serve/_private/deploy_utils.py, `get_app_code_version`).
+    """
+    heavy = {key: value for key, value in document.items() if key not in _OUTSIDE}
+    heavy["deployments"] = [
+        {key: value for key, value in deployment.items() if key not in _LIGHTWEIGHT}
+        | {"scaling": _scaling(deployment.get("autoscaling_config"))}
+        for deployment in document.get("deployments", ())
+    ]
+    text = json.dumps(heavy, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+_OUTSIDE = {"name", "route_prefix", "deployments", "logging_config"}
+
+
+def _scaling(autoscaling: Mapping[str, JSON] | None) -> JSON:
+    return [] if autoscaling is None else [autoscaling.get("policy")]
+
+
+def _name(release: Release, digest: str) -> str:
+    """Readable in `serve status`, never parsed. Ray names log files by it, so it has an end."""
+    readable = re.sub(r"[^A-Za-z0-9._-]", "-", f"{release.pipeline}-{release.version}")
+    return f"{readable[:120]}-{digest}"
+
+
+def _cpus(document: Mapping[str, JSON]) -> float:
+    """CPUs that the first replicas of all deployments ask for."""
+    total = 0.0
+    for deployment in document.get("deployments", ()):
+        scaling = deployment.get("autoscaling_config") or {}
+        replicas = deployment.get("num_replicas")
+        if not isinstance(replicas, int):
+            replicas = scaling.get("initial_replicas") or scaling.get("min_replicas", 1)
+        total += replicas * deployment.get("ray_actor_options", {}).get("num_cpus", 1.0)
+    return total

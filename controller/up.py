@@ -1,0 +1,101 @@
+"""`wheelway up`: everything on one machine, for a laptop or a first try.
+
+A Ray head tuned for serving is started unless one answers already, a folder is watched, and one
+Ctrl-C ends all that was started here and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from controller.daemon import Daemon, signals
+from controller.serve import head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from controller.reconciler import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run on one machine keeps and serves things."""
+
+    wheels: Path
+    """The folder to watch; made when it is missing."""
+    cache: Path
+    state: Path
+    """Holds the journal and the generated configuration."""
+    port: int = 8000
+    """Of the ingress, on loopback."""
+    dashboard_port: int = 8265
+
+
+def up(
+    place: Place,
+    *,
+    say: Callable[[str], None],
+    watcher: Callable[[Report], None] | None = None,
+    num_cpus: float | None = None,
+) -> int:
+    """Serve until a signal ends it; returns the exit code.
+
+    Args:
+        place: folders and ports.
+        say: takes sentences for the person at the terminal.
+        watcher: is shown the report of every pass.
+        num_cpus: logical CPUs of a head that is started here; None for as many as there are cores.
+
+    Raises:
+        WheelwayError: Ray or the daemon cannot start.
+    """
+    place.wheels.mkdir(parents=True, exist_ok=True)
+    place.state.mkdir(parents=True, exist_ok=True)
+    path = place.state / "controller.toml"
+    path.write_text(configuration(place), encoding="utf-8")
+    daemon = Daemon(path, watcher=watcher)
+    with ExitStack() as stack:
+        stack.enter_context(signals(daemon))
+        if not head.answers(daemon.config.ray.dashboard_url):
+            say("starting a Ray head (about ten seconds) ...")
+        ray = stack.enter_context(
+            head.adopt_or_start(daemon.config.ray.dashboard_url, head.Tuning(num_cpus=num_cpus))
+        )
+        if ray.adopted:
+            say(f"using the Ray head at {ray.dashboard_url}; it will be left running")
+        else:
+            say(f"the Ray head answers at {ray.dashboard_url}")
+        say(f"drop wheels into {place.wheels}/ ; Ctrl-C ends everything started here")
+        daemon.run()
+        if not ray.adopted:
+            say("ending the Ray head ...")
+    return 0
+
+
+def configuration(place: Place) -> str:
+    """The configuration of such a run, as TOML."""
+    return f"""\
+# Written by `wheelway up` at every start. To set policies, copy it, edit the copy, and run
+# `wheelway --config COPY run` beside a Ray head.
+
+[[sources]]
+type = "directory"
+path = {_quoted(place.wheels)}
+
+[ray]
+dashboard_url = "http://127.0.0.1:{place.dashboard_port}"
+ingress_url = "http://127.0.0.1:{place.port}"
+
+[paths]
+cache = {_quoted(place.cache)}
+state = {_quoted(place.state)}
+"""
+
+
+def _quoted(path: Path) -> str:
+    """A path as a TOML basic string, which escapes as JSON does."""
+    return json.dumps(str(path.resolve()))

@@ -1,0 +1,288 @@
+"""The dashboard client, the probe and the head itself, against real Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from head import application, eventually
+from packaging.version import Version
+
+from controller.config import Options, RayOptions, ServeOptions
+from controller.errors import Rejected, Stalled
+from controller.model import ApplicationStatus, Artifact, Environment, PipelineEntry, Release
+from controller.serve import subreaper
+from controller.serve.cluster import inspect
+from controller.serve.dashboard import Dashboard
+from controller.serve.head import adopt_or_start, answers
+from controller.serve.ingress import Ingress
+from controller.serve.rendering import Renderer
+from controller.serve.subreaper import descendants
+
+pytestmark = pytest.mark.ray
+
+APPLICATIONS = """
+from ray import serve
+from starlette.responses import JSONResponse
+
+@serve.deployment(name="Host")
+class Sound:
+    async def __call__(self, request):
+        return JSONResponse({"path": request.url.path}, headers={"x-wheelway-release": "sound"})
+
+@serve.deployment(name="Host")
+class Broken:
+    def __init__(self):
+        raise RuntimeError("wheelway-failure[" + "LoadFailed] no model\\nKeyError: 'weights'")
+    async def __call__(self, request):
+        return ""
+
+def sound(args):
+    return Sound.bind()
+
+def broken(args):
+    return Broken.bind()
+
+def unbuildable(args):
+    return args["missing"]
+"""
+
+
+@pytest.fixture
+def dashboard(head):
+    options = RayOptions(dashboard_url=head.dashboard_url, timeout=60)
+    with closing(Dashboard.connect(options)) as connected:
+        yield connected
+
+
+@pytest.fixture
+def put(head, dashboard, tmp_path):
+    """PUTs applications of the module above, given as `name="function"` or as documents."""
+    (tmp_path / "applications_of_the_test.py").write_text(APPLICATIONS)
+    renderer = Renderer(wheelway="0.1.0")
+
+    def send(*documents, **functions):
+        made = [
+            {
+                "name": name,
+                "route_prefix": f"/{name}",
+                "import_path": f"applications_of_the_test:{function}",
+                "runtime_env": {"env_vars": {"PYTHONPATH": str(tmp_path)}},
+                "args": {},
+                "deployments": [{"name": "Host", "ray_actor_options": {"num_cpus": 0.1}}]
+                if function != "unbuildable"
+                else [],
+            }
+            for name, function in functions.items()
+        ]
+        config = renderer.config([*made, *documents], ServeOptions(), head.ingress_url)
+        renderer.validate(config)
+        dashboard.put(config)
+        return {document["name"]: document for document in [*made, *documents]}
+
+    yield send
+    send()
+
+
+def test_what_was_put_is_observed_with_its_document_verbatim_and_answers(head, dashboard, put):
+    sent = put(sound="sound")
+
+    def running():
+        found = application(dashboard, "sound")
+        assert found.document == sent["sound"]
+        assert found.route == "/sound"
+        return found.status is ApplicationStatus.RUNNING and found
+
+    found = eventually(running)
+    assert [replica.state for replica in found.replicas] == ["RUNNING"]
+    assert Path(f"/proc/{found.replicas[0].pid}").exists()
+    assert found.release is None
+    answer = eventually(lambda: (a := Ingress(head.ingress_url).probe("/sound")).header and a)
+    assert (answer.header, answer.status) == ("sound", 200)
+    assert Ingress(head.ingress_url).probe("/nobody").status == 404
+
+
+def test_a_release_is_reported_with_exactly_the_document_that_was_rendered(dashboard, put):
+    release = Release("iris", Version("1.0+cu1"), "a" * 64)
+    artifact = Artifact(
+        digest=release.digest,
+        project="iris",
+        version=release.version,
+        filename="iris-1.0+cu1-py3-none-any.whl",
+        size=1,
+        wheel=Path("/nowhere.whl"),
+        tree=Path("/nowhere"),
+        record_digest="b" * 64,
+        requires=(),
+        pipelines=(),
+    )
+    placement = Renderer(wheelway="0.1.0").place(
+        release,
+        PipelineEntry("iris", "iris:Iris", {}, {}),
+        artifact,
+        Environment("", None),
+        Options(autoscaling_config={"max_replicas": 2}, env_vars={"A": "größe"}),
+        {"text": "\u2028 😀 {{ x }}", "number": 1e-7},
+    )
+    put(placement.document)
+    found = application(dashboard, placement.name)
+    assert found.document == placement.document
+    assert found.release == release
+    assert found.building
+    assert found.route is None
+
+
+def test_the_cause_of_a_failure_is_dug_out(dashboard, put):
+    put(broken="broken", unbuildable="unbuildable")
+
+    def failed(name):
+        found = application(dashboard, name)
+        return found.status is ApplicationStatus.DEPLOY_FAILED and found
+
+    replica = eventually(lambda: failed("broken"))
+    assert replica.message == "wheelway-failure[LoadFailed] no model\nKeyError: 'weights'"
+    build = eventually(lambda: failed("unbuildable"))
+    assert "KeyError: 'missing'" in build.message
+    assert "site-packages/ray" not in build.message
+
+
+def test_an_imperative_application_is_foreign_and_survives_our_puts(head, dashboard, put):
+    put()
+    program = f"""
+        import ray
+        from ray import serve
+        ray.init(address="127.0.0.1:{head.ports.gcs}", log_to_driver=False)
+
+        @serve.deployment(ray_actor_options={{"num_cpus": 0.1}})
+        class Theirs:
+            def __call__(self, request):
+                return "theirs"
+
+        serve.run(Theirs.bind(), name="theirs", route_prefix="/theirs")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    try:
+        put()
+        found = application(dashboard, "theirs")
+        assert (found.document, found.release, found.route) == (None, None, "/theirs")
+        assert found.status is ApplicationStatus.RUNNING
+        eventually(lambda: Ingress(head.ingress_url).probe("/theirs").status == 200)
+    finally:
+        httpx.delete(f"{head.dashboard_url}/api/serve/applications/", timeout=60)
+
+
+def test_a_config_that_ray_refuses_is_rejected_and_changes_nothing(dashboard, put):
+    put(sound="sound")
+    with pytest.raises(Rejected, match="application 'bad'"):
+        dashboard.put({"applications": [{"name": "bad", "import_path": "nocolon"}]})
+    assert application(dashboard, "sound")
+
+
+def test_the_head_says_what_it_is(dashboard, put):
+    put(sound="sound")
+    found = eventually(lambda: (c := inspect(dashboard)).haproxy and c)
+    assert found.ray.startswith("2.")
+    assert found.session.startswith("session_")
+    assert found.python == ".".join(map(str, sys.version_info[:3]))
+    assert found.cpus == 16
+    assert found.free_cpus <= 16
+
+
+def test_a_running_head_is_adopted_and_left_alone(head):
+    adopted = adopt_or_start(head.dashboard_url)
+    assert adopted.adopted
+    adopted.stop()
+    assert answers(head.dashboard_url)
+
+
+def test_a_port_that_something_else_holds_is_said(head):
+    with pytest.raises(Stalled, match="another process holds the port"):
+        adopt_or_start(f"http://127.0.0.1:{head.ports.gcs}")
+
+
+OWNER = """
+import sys
+from contextlib import closing
+from controller.config import RayOptions
+from controller.serve.dashboard import Dashboard
+from controller.serve.head import Tuning, start
+
+head = start(Tuning(num_cpus=2), isolated=True, deadline=240)
+with closing(Dashboard.connect(RayOptions(dashboard_url=head.dashboard_url))) as dashboard:
+    port = head.ports.ingress
+    dashboard.put({"http_options": {"host": "127.0.0.1", "port": port}, "applications": []})
+print(head.pid, port, flush=True)
+sys.stdin.read()
+"""
+
+
+def commands(pids):
+    found = (Path(f"/proc/{pid}/cmdline") for pid in pids)
+    return [path.read_text().replace("\0", " ") for path in found if path.exists()]
+
+
+def test_when_the_owner_is_killed_its_head_ends_with_haproxy_and_no_other_head_does(head):
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        try:
+            pid, port = map(int, owner.stdout.readline().split())
+            eventually(lambda: any("haproxy -db" in line for line in commands(descendants(pid))))
+            processes = {pid, *descendants(pid)}
+            assert Ingress(f"http://127.0.0.1:{port}").probe("/").status == 404
+        finally:
+            owner.kill()
+    eventually(lambda: not commands(processes))
+    assert Ingress(f"http://127.0.0.1:{port}").probe("/").status is None
+    assert answers(head.dashboard_url)
+    assert head.running()
+
+
+DAEMON = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        time.sleep(300)
+    os._exit(0)
+os.wait()
+time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize("end", ["close", "terminate"])
+def test_a_process_that_left_its_session_and_parent_is_still_found_and_ended(end):
+    command = [sys.executable, "-I", subreaper.__file__, "5", sys.executable, "-c", DAEMON]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reaper:
+        daemon = int(reaper.stdout.readline())
+        assert os.getsid(daemon) != os.getsid(reaper.pid)
+        if end == "close":
+            reaper.stdin.close()
+        else:
+            reaper.send_signal(signal.SIGTERM)
+        assert reaper.wait(20) == 0
+        assert not Path(f"/proc/{daemon}").exists()
+
+
+def test_a_command_that_ends_by_itself_takes_what_it_started_with_it():
+    program = DAEMON.replace("os.wait()\ntime.sleep(300)", "os.wait()")
+    command = [sys.executable, "-I", subreaper.__file__, "5", sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reaper:
+        daemon = int(reaper.stdout.readline())
+        assert reaper.wait(20) == 1
+        assert not Path(f"/proc/{daemon}").exists()

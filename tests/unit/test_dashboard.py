@@ -1,0 +1,427 @@
+"""The dashboard client, the cluster's facts and the probe, against a real server on loopback.
+
+The bodies are those that Ray 2.60 sent, shortened.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from packaging.version import Version
+
+from controller.config import RayOptions
+from controller.errors import Rejected, Stalled, Transient, Waiting
+from controller.model import ApplicationStatus, Release, Replica
+from controller.serve.application import cause, parse
+from controller.serve.cluster import Cluster, inspect
+from controller.serve.dashboard import APPLICATIONS, Dashboard
+from controller.serve.ingress import Ingress
+
+pytestmark = pytest.mark.unit
+
+
+class Canned(ThreadingHTTPServer):
+    """Answers with what was put into `answers`, and keeps what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Canned)
+        self.answers = {}
+        self.asked = []
+        self.release = threading.Event()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def says(self, path, body, status=200, **headers):
+        text = body if isinstance(body, str) else json.dumps(body)
+        self.answers[path] = (status, text.encode(), headers)
+
+
+class _Canned(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.asked.append((self.command, self.path, headers, body))
+        answer = self.server.answers.get(self.path)
+        if answer is None:
+            answer = self.server.answers.get(self.path.partition("?")[0], (404, b"not here", {}))
+        if answer == "hang":
+            self.server.release.wait(20)
+            return
+        status, content, headers = answer
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_PUT = do_GET  # noqa: N815 - the name that http.server calls
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    with Canned() as canned:
+        thread = threading.Thread(target=canned.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield canned
+        canned.release.set()
+        canned.shutdown()
+        thread.join()
+
+
+def dashboard_at(url, **options):
+    return closing(Dashboard.connect(RayOptions(dashboard_url=url, **options)))
+
+
+@pytest.fixture
+def dashboard(server):
+    with dashboard_at(server.url) as connected:
+        yield connected
+
+
+def document(**more):
+    return {
+        "name": "iris-1.0-0a1b2c3d",
+        "route_prefix": None,
+        "import_path": "wheelway.host:build",
+        "args": {"release": {"pipeline": "iris", "version": "1.0", "digest": "a" * 64}},
+        **more,
+    }
+
+
+def reported(status="RUNNING", **more):
+    return {
+        "name": "x",
+        "route_prefix": None,
+        "docs_path": None,
+        "status": status,
+        "message": "",
+        "last_deployed_time_s": 12.5,
+        "deployed_app_config": document(),
+        "source": "declarative",
+        "deployments": {},
+        **more,
+    }
+
+
+def only(**more):
+    [application] = parse({"applications": {"x": reported(**more)}})
+    return application
+
+
+# -- what is reported ----------------------------------------------------------------------------
+
+
+def test_a_running_release_is_read_with_its_document_verbatim(server, dashboard):
+    host = {
+        "status": "HEALTHY",
+        "message": "",
+        "replicas": [
+            {"state": "RUNNING", "pid": 42, "replica_id": "a"},
+            {"state": "STARTING", "replica_id": "b", "start_time_s": 1.0},
+        ],
+    }
+    routed = document(route_prefix="/predict/iris/1.0")
+    body = {"applications": {"b": reported(deployed_app_config=routed, deployments={"Host": host})}}
+    server.says(APPLICATIONS, body)
+    [found] = dashboard.applications()
+    assert found.name == "b"
+    assert found.status is ApplicationStatus.RUNNING
+    assert found.route == "/predict/iris/1.0"
+    assert found.document == routed
+    assert found.release == Release("iris", Version("1.0"), "a" * 64)
+    assert found.replicas == (Replica("RUNNING", 42), Replica("STARTING", None))
+    assert found.deployed_at == 12.5
+    assert not found.building
+    assert found.message == ""
+
+
+def test_no_serve_instance_is_no_application(server, dashboard):
+    server.says(APPLICATIONS, {"deploy_mode": "MULTI_APP", "applications": {}, "proxies": {}})
+    assert dashboard.applications() == ()
+
+
+def test_only_a_deployment_without_deployments_is_building():
+    assert only(status="DEPLOYING").building
+    assert not only(status="DEPLOYING", deployments={"Host": {"replicas": []}}).building
+    assert not only(status="DEPLOY_FAILED").building
+
+
+def test_an_imperative_application_is_not_ours_and_holds_the_route_it_has():
+    found = only(deployed_app_config=None, source="imperative", route_prefix="/theirs")
+    assert (found.document, found.release, found.route) == (None, None, "/theirs")
+
+
+def test_a_declarative_application_that_says_no_route_has_serves_default():
+    found = only(deployed_app_config={"name": "x", "import_path": "a:b"}, route_prefix=None)
+    assert (found.route, found.release) == ("/", None)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"import_path": "wheelway.host:build_encoded_routes"},
+        {"args": {}},
+        {"args": {"release": "iris"}},
+        {"args": {"release": {"pipeline": "Iris", "version": "1.0", "digest": "a" * 64}}},
+        {"args": {"release": {"pipeline": "iris", "version": "one", "digest": "a" * 64}}},
+        {"args": {"release": {"pipeline": "iris", "version": "1.0", "digest": "a"}}},
+        {"args": {"release": {"version": "1.0", "digest": "a" * 64}}},
+    ],
+)
+def test_what_does_not_name_a_well_formed_release_is_not_ours(changed):
+    assert only(deployed_app_config=document(**changed)).release is None
+
+
+REPLICA_FAILED = """\
+The deployment failed to start 3 times in a row. This may be due to a problem with its constructor \
+or initial health check failing. See controller logs for details. Error:
+\x1b[36mray::ServeReplica:x:Host.initialize_and_get_metadata()\x1b[39m (pid=1, ip=127.0.0.1, )
+  File "/v/lib/python3.11/concurrent/futures/_base.py", line 449, in result
+    return self.__get_result()
+           ^^^^^^^^^^^^^^^^^^^
+  File "/v/lib/python3.11/site-packages/ray/serve/_private/replica.py", line 1928, in initialize
+    raise RuntimeError(traceback.format_exc()) from None
+RuntimeError: Traceback (most recent call last):
+  File "/v/lib/python3.11/site-packages/ray/serve/_private/replica.py", line 4008, in _call
+    result = callable(*args, **kwargs)
+  File "/v/x.py", line 9, in __init__
+    raise RuntimeError("wheelway-failure[Quoted] in a source line")
+"""
+
+
+def test_the_hosts_own_words_are_dug_out_of_a_failed_replica():
+    said = (
+        "wheelway-failure[LoadFailed] load raised ValueError: no model\n"
+        "Traceback (most recent call last):\n"
+        '  File "iris.py", line 3, in load\nValueError: no model'
+    )
+    ray = said.replace(
+        "Traceback (most recent call last):",
+        "\x1b[36mray::ServeReplica:x:Host.initialize_and_get_metadata()\x1b[39m (pid=1, ip=::1)",
+    )
+    host = {"status": "DEPLOY_FAILED", "message": f"{REPLICA_FAILED}wheelway.X: {ray}"}
+    own = "Failed to update the deployments ['Host']."
+    found = only(status="DEPLOY_FAILED", message=own, deployments={"Host": host})
+    assert found.message == said
+
+
+def test_a_cause_without_a_marker_keeps_the_frames_that_are_not_rays():
+    assert cause(REPLICA_FAILED.replace("wheelway-failure[Quoted] ", "") + "KeyError: 'boom'") == (
+        "The deployment failed to start 3 times in a row.\n"
+        '  File "/v/x.py", line 9, in __init__\n'
+        '    raise RuntimeError("in a source line")\n'
+        "KeyError: 'boom'"
+    )
+
+
+def test_a_replica_that_died_is_said_in_words():
+    text = REPLICA_FAILED.splitlines()[0] + "\nActorDiedError()"
+    assert "the replica's process died" in cause(text)
+
+
+def test_a_failed_build_is_said_by_the_application_itself():
+    found = only(
+        status="DEPLOY_FAILED",
+        message="Deploying app 'x' failed with exception:\nModuleNotFoundError: No module 'y'",
+    )
+    assert found.message.endswith("ModuleNotFoundError: No module 'y'")
+
+
+# -- errors --------------------------------------------------------------------------------------
+
+
+def failure(call):
+    with pytest.raises((Waiting, Stalled, Transient, Rejected)) as caught:
+        call()
+    return caught.value
+
+
+def test_nobody_there_is_waiting_with_the_cure():
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with dashboard_at(url) as dashboard:
+            error = failure(dashboard.applications)
+    assert (type(error), error.reason) == (Waiting, "DashboardUnreachable")
+    assert url in error.message
+    assert "wheelway up" in error.message
+    assert error.__cause__ is not None
+
+
+def test_a_dashboard_that_hangs_is_waiting(server):
+    server.answers[APPLICATIONS] = "hang"
+    with dashboard_at(server.url, timeout=0.2) as dashboard:
+        error = failure(dashboard.applications)
+    assert (type(error), error.reason) == (Waiting, "DashboardUnreachable")
+    assert "within 0.2 s" in error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (401, "Unauthorized", (Stalled, "DashboardUnauthorized")),
+        (403, "Forbidden", (Stalled, "DashboardUnauthorized")),
+        (404, "404: Not Found", (Stalled, "ServeUnavailable")),
+        (501, "Serve dependencies are not installed.", (Stalled, "ServeUnavailable")),
+        (503, "The GCS may be down, please retry later", (Transient, "DashboardFailed")),
+        (
+            500,
+            "Traceback:\n  File\nRuntimeError: cannot bind socket",
+            Transient,
+            "IngressPortTaken",
+        ),
+        (302, "", (Stalled, "DashboardUnexpected")),
+        (200, "<html>hello</html>", (Stalled, "DashboardUnexpected")),
+        (200, "[]", (Stalled, "DashboardUnexpected")),
+    ],
+)
+def test_answers_that_are_no_success_become_errors_with_a_reason(
+    server, dashboard, status, body, expected
+):
+    server.says(APPLICATIONS, body, status)
+    error = failure(dashboard.applications)
+    assert (type(error), error.reason) == expected
+
+
+def test_retry_after_is_honoured(server, dashboard):
+    server.says(APPLICATIONS, "later", 503, Retry_After="7")
+    assert failure(dashboard.applications).retry_after == 7
+
+
+def test_a_refused_config_says_which_application_and_why(server, dashboard):
+    server.says(
+        APPLICATIONS,
+        "1 validation error for ServeDeploySchema\napplications.0.import_path\n"
+        "  Value error, Got invalid import path \"nocolon\". [type=value_error, input_value='n']\n"
+        "    For further information visit https://errors.pydantic.dev/2/v/value_error",
+        400,
+    )
+    error = failure(lambda: dashboard.put({"applications": [{"name": "bad"}]}))
+    assert (type(error), error.reason) == (Rejected, "ConfigRefused")
+    assert error.message == (
+        "Ray refused the Serve config: application 'bad', import_path; "
+        'Got invalid import path "nocolon".'
+    )
+
+
+def test_a_put_sends_the_config_as_json(server, dashboard):
+    server.says(APPLICATIONS, "")
+    config = {"applications": [{"name": "größe"}]}
+    dashboard.put(config)
+    [(method, path, headers, body)] = server.asked
+    assert (method, path) == ("PUT", APPLICATIONS)
+    assert headers["content-type"] == "application/json"
+    assert json.loads(body) == config
+
+
+# -- tokens --------------------------------------------------------------------------------------
+
+
+def test_the_token_is_read_again_when_its_file_changes(server, tmp_path):
+    server.says(APPLICATIONS, {"applications": {}})
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    with dashboard_at(server.url, token_file=file) as dashboard:
+        dashboard.applications()
+        successor = tmp_path / "new"
+        successor.write_text("second")
+        successor.rename(file)
+        dashboard.applications()
+    assert [headers["authorization"] for _, _, headers, _ in server.asked] == [
+        "Bearer first",
+        "Bearer second",
+    ]
+
+
+@pytest.mark.parametrize("content", [None, "", "two\nlines"])
+def test_a_token_that_cannot_be_used_is_said_before_anything_is_sent(server, tmp_path, content):
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_text(content)
+    with dashboard_at(server.url, token_file=file) as dashboard:
+        error = failure(dashboard.applications)
+    assert (error.reason, str(file) in error.message) == ("TokenUnreadable", True)
+    assert server.asked == []
+
+
+# -- the cluster ---------------------------------------------------------------------------------
+
+
+def test_the_clusters_facts_are_gathered(server, dashboard):
+    server.says("/api/version", {"ray_version": "2.60.0", "session_name": "session_1"})
+    server.says("/api/v0/cluster_metadata", {"data": {"pythonVersion": "3.11.7"}})
+    usage = {"CPU": [0.5, 2.0], "memory": [0.0, 1.0]}
+    status = {"clusterStatus": {"loadMetricsReport": {"usage": usage}}}
+    server.says("/api/cluster_status", {"data": status})
+    actors = "/api/v0/actors?filter_keys=class_name&filter_predicates=%3D&filter_values="
+    alive = {"data": {"result": {"result": [{"state": "ALIVE"}]}}}
+    none = {"data": {"result": {"result": []}}}
+    server.says(f"{actors}HAProxyManager", alive)
+    assert inspect(dashboard) == Cluster("session_1", "2.60.0", "3.11.7", 2.0, 1.5, haproxy=True)
+    server.says(f"{actors}HAProxyManager", none)
+    server.says(f"{actors}ProxyActor", alive)
+    assert inspect(dashboard).haproxy is False
+    server.says(f"{actors}ProxyActor", none)
+    assert inspect(dashboard).haproxy is None
+
+
+def test_what_a_cluster_does_not_say_is_unknown(server, dashboard):
+    server.says("/api/version", {"ray_version": "2.60.0"})
+    assert inspect(dashboard) == Cluster("", "2.60.0", None, None, None, haproxy=None)
+
+
+def test_something_else_at_the_address_is_not_taken_for_ray(server, dashboard):
+    server.says("/api/version", {"version": 1})
+    assert failure(lambda: inspect(dashboard)).reason == "DashboardUnexpected"
+
+
+# -- the ingress ---------------------------------------------------------------------------------
+
+
+def test_a_probe_sends_the_route_as_typed_and_reads_the_release(server):
+    route = "/predict/iris/1!1.0+cu12"
+    metadata = {"application": "iris-1-0a1b2c3d", "settings_error": "threshold: too high"}
+    server.says(route, metadata, x_wheelway_release="iris@1!1.0+cu12+aaaaaaaa")
+    answer = Ingress(server.url).probe(route)
+    assert (answer.header, answer.status) == ("iris@1!1.0+cu12+aaaaaaaa", 200)
+    assert answer.application == "iris-1-0a1b2c3d"
+    assert answer.settings_error == "threshold: too high"
+
+
+def test_every_probe_is_a_connection_of_its_own(server):
+    server.says("/r", {})
+    ingress = Ingress(server.url)
+    ingress.probe("/r")
+    ingress.probe("/r")
+    assert [headers["connection"] for _, _, headers, _ in server.asked] == ["close", "close"]
+
+
+def test_a_route_that_nobody_holds_has_a_status_and_no_header(server):
+    answer = Ingress(server.url).probe("/nothing")
+    assert (answer.header, answer.status, answer.detail) == (None, 404, "not here")
+
+
+def test_an_ingress_that_is_not_there_or_hangs_is_an_answer_without_a_status(server):
+    server.answers["/r"] = "hang"
+    hanging = Ingress(server.url, timeout=0.2).probe("/r")
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))
+        refused = Ingress(f"http://127.0.0.1:{unused.getsockname()[1]}").probe("/r")
+    assert (hanging.status, refused.status) == (None, None)
+    assert "Timeout" in hanging.detail
+    assert "refused" in refused.detail

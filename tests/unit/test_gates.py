@@ -1,0 +1,233 @@
+"""`wheelway check`: each kind of bad wheel stops at its gate, and nothing is left behind."""
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from controller import gates
+from controller.config import Caps, Config, EnvironmentOptions, RolloutOptions, ServeOptions
+from controller.gates import check, passed
+from tests.support.wheels import make_wheel
+
+pytestmark = pytest.mark.unit
+
+ALL = [
+    gates.INSPECT,
+    gates.WISHES,
+    gates.ENVIRONMENT,
+    *gates.STARTING,
+    gates.RESOURCES,
+]
+
+PIPELINE = """
+import os, sys, time
+from wheelway import Pipeline
+
+class Demo(Pipeline):
+    examples = ({example},)
+    def load(self, context):
+        {load}
+    def infer(self, request: int) -> int:
+        return {result}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A place for wheels whose temporary files are all in `tmp_path / "tmp"`."""
+    place = tmp_path / "tmp"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return tmp_path
+
+
+def config(*, deadline=60.0, caps=None):
+    return Config(
+        environments=EnvironmentOptions(offline=True),
+        rollout=RolloutOptions(ready_deadline=deadline),
+        serve=ServeOptions(caps=caps or Caps()),
+    )
+
+
+def code(*, load="pass", example="1", result="request + 1"):
+    return PIPELINE.format(load=load, example=example, result=result)
+
+
+def failure(results):
+    """The one gate that failed, after checking that all before passed and none after ran."""
+    (at,) = [number for number, gate in enumerate(results) if gate.ok is False]
+    assert [gate.name for gate in results] == ALL
+    assert all(gate.ok for gate in results[:at])
+    assert all(gate.ok is None for gate in results[at + 1 :])
+    assert not passed(results)
+    return results[at]
+
+
+def test_a_good_wheel_passes_every_gate_and_leaves_nothing_behind(folder):
+    wheel = make_wheel(folder, code=code(), wheelway_toml="[settings]\nlimit = 3\n")
+
+    results = list(check(wheel, config()))
+
+    assert [gate.name for gate in results] == ALL
+    assert passed(results)
+    by_name = {gate.name: gate for gate in results}
+    assert by_name["wishes"].detail["settings"] == {"limit": 3}
+    assert by_name["schemas"].detail["input"]["type"] == "integer"
+    assert by_name["examples"].detail["count"] == 1
+    assert by_name["resources"].detail["peak_bytes"] > 0
+    assert list((folder / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "gate", "reason"),
+    [
+        ("1 +", "import", "ImportFailed"),
+        ("Demo = 3", "import", "NotAPipeline"),
+        (code().replace("infer", "other"), "import", "AbstractPipeline"),
+        (code().replace("-> int", "-> complex(1)"), "schemas", "SchemaInvalid"),
+        (code(load="raise ValueError('no weights')"), "load", "LoadFailed"),
+        (code(load="sys.exit(3)"), "load", "LoadExited"),
+        (code(load="os._exit(3)"), "load", "ReplicaDied"),
+        (code(load="os.kill(os.getpid(), 11)"), "load", "ReplicaDied"),
+        (code(load="self.hoard = bytearray(1 << 46)"), "load", "OutOfMemory"),
+        (code(example="'one'"), "examples", "ExampleFailed"),
+        (code(result="1 / 0"), "examples", "ExampleFailed"),
+        (code(result="'two'"), "examples", "ExampleResultInvalid"),
+    ],
+)
+def test_a_pipeline_that_cannot_start_stops_at_its_gate(folder, written, gate, reason):
+    failed = failure(list(check(make_wheel(folder, code=written), config())))
+
+    assert (failed.name, failed.reason, failed.pipeline) == (gate, reason, "demo")
+    assert failed.message
+
+
+def test_a_load_that_hangs_is_stopped_at_the_deadline_with_all_that_it_started(folder):
+    pids = folder / "pids"
+    pids.mkdir()
+
+    def clock():  # the deadline has passed once both processes hang
+        return time.monotonic() + (1000 if len(list(pids.iterdir())) == 2 else 0)
+
+    load = f"print('hangs', file=sys.stderr, flush=True); os.fork(); {_hang(pids)}"
+    wheel = make_wheel(folder, code=code(load=load))
+
+    failed = failure(list(check(wheel, config(deadline=500), clock=clock)))
+
+    assert (failed.name, failed.reason, failed.log_tail) == ("load", "StartTimeout", "hangs")
+    assert "500 s" in failed.message
+    assert all(_ends(int(path.name)) for path in pids.iterdir())
+    assert list((folder / "tmp").iterdir()) == []
+
+
+def test_closing_the_iterator_ends_the_process_and_removes_the_folder(folder):
+    pids = folder / "pids"
+    pids.mkdir()
+    results = check(make_wheel(folder, code=code(load=_hang(pids))), config())
+    assert any(gate.name == "schemas" for gate in results)
+    assert _soon(lambda: list(pids.iterdir()))
+
+    results.close()
+
+    (pid,) = [int(path.name) for path in pids.iterdir()]
+    assert _ends(pid)
+    assert list((folder / "tmp").iterdir()) == []
+
+
+def _hang(pids):
+    """Code that leaves its process id as a file's name and then never ends."""
+    return f"open(os.path.join({str(pids)!r}, str(os.getpid())), 'w').close(); time.sleep(3600)"
+
+
+def _ends(pid):
+    """Whether no process of this id runs soon; one that nobody has reaped does not run."""
+
+    def state():
+        try:
+            return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[2]
+        except OSError:
+            return "X"
+
+    return _soon(lambda: state() in {"Z", "X"})
+
+
+def _soon(condition):
+    deadline = time.monotonic() + 30
+    while not (fulfilled := condition()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return fulfilled
+
+
+def test_a_requirement_that_cannot_be_had_stops_at_the_environment(folder):
+    empty = folder / "links"
+    empty.mkdir()
+    wheel = make_wheel(folder, requires=["no-such-thing-as-this>=1"])
+    offline = EnvironmentOptions(offline=True, find_links=(empty,))
+
+    failed = failure(list(check(wheel, config().model_copy(update={"environments": offline}))))
+
+    assert failed.name == "environment"
+    assert failed.reason == "RequirementMissingOffline"
+    assert "no-such-thing-as-this" in failed.message
+
+
+def test_requirements_that_contradict_each_other_stop_at_the_environment(folder):
+    wheel = make_wheel(folder, requires=["pydantic<1", "pydantic>=2"])
+    failed = failure(list(check(wheel, config())))
+    assert (failed.name, failed.reason) == ("environment", "RequirementsUnsatisfiable")
+
+
+def test_a_wish_above_the_cap_stops_before_anything_is_installed(folder):
+    wheel = make_wheel(folder, wheelway_toml="[options]\nthreads = 64\n", requires=["missing"])
+
+    results = list(check(wheel, config(caps=Caps(threads=8))))
+
+    assert {gate.name: gate.ok for gate in results} == {
+        name: {"inspect": True, "wishes": False}.get(name) for name in ALL
+    }
+    assert next(gate.reason for gate in results if gate.ok is False) == "OptionAboveCap"
+
+
+def test_a_bad_pipeline_does_not_hide_what_the_other_one_of_its_wheel_is_worth(folder):
+    wheel = make_wheel(
+        folder,
+        pipelines={"bad": "demo.pipeline:Missing", "good": "demo.pipeline:Demo"},
+        code=code(),
+    )
+
+    results = list(check(wheel, config()))
+
+    assert [gate.reason for gate in results if gate.pipeline == "bad" and gate.ok is False] == [
+        "ImportFailed"
+    ]
+    assert all(gate.ok for gate in results if gate.pipeline == "good")
+    assert not passed(results)
+
+
+@pytest.mark.parametrize(
+    ("filename", "content", "reason"),
+    [
+        ("demo-1.0-py3-none-any.whl", b"no zip", "NotAZip"),
+        ("demo.whl", b"PK", "FilenameInvalid"),
+        ("demo-1.0-py3-none-any.whl", None, "WheelUnreadable"),
+    ],
+)
+def test_what_is_no_wheel_stops_at_the_inspection(folder, filename, content, reason):
+    wheel = folder / filename
+    if content is not None:
+        wheel.write_bytes(content)
+    failed = failure(list(check(wheel, config())))
+    assert (failed.name, failed.reason) == ("inspect", reason)
+
+
+def test_the_check_runs_on_the_interpreter_that_it_is_told(folder):
+    missing = Path(sys.prefix) / "no-such-python"
+    told = config().ray.model_copy(update={"python": missing})
+    with pytest.raises(gates.Stalled) as stalled:
+        next(check(make_wheel(folder), config().model_copy(update={"ray": told})))
+    assert stalled.value.reason == "PythonUnusable"
+    assert os.fspath(missing) in stalled.value.message

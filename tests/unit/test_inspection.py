@@ -1,0 +1,246 @@
+"""Every gate with a real wheel that is broken in just that way."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from packaging.tags import Tag, sys_tags
+from packaging.version import Version
+
+from controller.cache.inspection import inspect
+from controller.config import InspectionLimits
+from controller.errors import Rejected
+from tests.support.wheels import entry, link, make_wheel, revision_of, sha256
+
+pytestmark = pytest.mark.unit
+
+LIMITS = InspectionLimits()
+TAGS = tuple(sys_tags())
+
+
+def look(wheel, revision=None, limits=LIMITS, tags=TAGS, python="3.11.7"):
+    return inspect(wheel, revision or revision_of(wheel), limits, tags, python)
+
+
+def reason_of(wheel, **how):
+    with pytest.raises(Rejected) as caught:
+        look(wheel, **how)
+    assert len(caught.value.message) > 40, "a reason without an explanation helps nobody"
+    return caught.value.reason
+
+
+def verdict(wheel, revision):
+    try:
+        return look(wheel, revision).project
+    except Rejected as rejected:
+        return rejected.message
+
+
+def test_a_sound_wheel_tells_what_it_is_and_carries(tmp_path):
+    wheel = make_wheel(
+        tmp_path,
+        "Acme_Iris",
+        "1.0+cu1",
+        pipelines={"Big.Iris": "Acme_Iris.pipeline:Big", "iris": "Acme_Iris.pipeline:Iris.Inner"},
+        requires=["numpy>=1.26", "scipy ; python_version > '3'"],
+        wheelway_toml="[options]\nnum_replicas = 2\n",
+    )
+    revision = revision_of(wheel)
+    found = look(wheel, revision)
+    assert (found.project, found.version) == ("acme-iris", Version("1.0+cu1"))
+    assert found.requires == ("numpy>=1.26", "scipy ; python_version > '3'")
+    assert [(p.name, p.target, p.options) for p in found.pipelines] == [
+        ("big-iris", "Acme_Iris.pipeline:Big", {"num_replicas": 2}),
+        ("iris", "Acme_Iris.pipeline:Iris.Inner", {"num_replicas": 2}),
+    ]
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extract("Acme_Iris-1.0+cu1.dist-info/RECORD", tmp_path)
+    assert found.record_digest == sha256(tmp_path / "Acme_Iris-1.0+cu1.dist-info/RECORD")
+    artifact = found.artifact(revision, wheel, tmp_path / "tree")
+    assert (artifact.digest, artifact.size) == (revision.sha256, revision.size)
+
+
+def test_the_file_name_that_was_listed_counts_not_the_one_in_the_cache(tmp_path):
+    wheel = make_wheel(tmp_path)
+    revision = revision_of(wheel)
+    assert look(wheel.rename(tmp_path / "other-9-py3-none-any.whl"), revision).project == "demo"
+
+
+BROKEN = {
+    "wrong hash in RECORD": ("RecordInvalid", {"wrong_hash": ["demo/pipeline.py"]}),
+    "file that RECORD does not list": ("RecordInvalid", {"unlisted": {"demo/more.py": ""}}),
+    "file that only RECORD lists": ("RecordInvalid", {"listed_only": ["demo/gone.py"]}),
+    "RECORD missing": ("RecordInvalid", {"without": ["demo-1.0.dist-info/RECORD"]}),
+    "RECORD not CSV": ("RecordInvalid", {"record": "demo/__init__.py,sha256\n"}),
+    "RECORD not UTF-8": ("RecordInvalid", {"record": b"\xff\xfe,,\n"}),
+    "parent in a path": ("PathEscape", {"entries": [entry("demo/../../evil.py")]}),
+    "absolute path": ("PathEscape", {"entries": [entry("/etc/evil")]}),
+    "backslash in a path": ("PathEscape", {"entries": [entry("demo\\..\\evil.py")]}),
+    "drive in a path": ("PathEscape", {"entries": [entry("C:/evil.py")]}),
+    "line feed in a path": ("PathEscape", {"entries": [entry("demo/a\nb.py")]}),
+    "symlink": ("SpecialEntry", {"entries": [link("demo/link.py", "/etc/passwd")]}),
+    "device": ("SpecialEntry", {"entries": [entry("demo/null", mode=0o020666)]}),
+    "folder posing as a file": ("SpecialEntry", {"entries": [entry("demo/x", mode=0o040755)]}),
+    "path too long": ("PathTooLong", {"files": {"demo/" + "a/" * 150 + "x.py": ""}}),
+    "segment too long": ("PathTooLong", {"files": {"demo/" + "é" * 130 + ".py": ""}}),
+    "one name twice": ("DuplicateEntry", {"entries": [entry("demo/pipeline.py", "pass")]}),
+    "names apart by case": ("DuplicateEntry", {"files": {"demo/Pipeline.py": ""}}),
+    "file and folder of one name": ("DuplicateEntry", {"files": {"demo/__init__.py/x": ""}}),
+    "bomb": ("RatioTooHigh", {"files": {"demo/zeros.bin": bytes(4 << 20)}}),
+    "endless METADATA": ("TooLarge", {"metadata": {"Summary": "x" * (3 << 20)}, "compression": 0}),
+    "LZMA": ("CompressionUnsupported", {"compression": zipfile.ZIP_LZMA}),
+    "another name in METADATA": ("MetadataMismatch", {"metadata": {"Name": "other"}}),
+    "another version in METADATA": ("MetadataMismatch", {"metadata": {"Version": "2.0"}}),
+    "no version in METADATA": ("MetadataMismatch", {"metadata": {"Version": ""}}),
+    "another dist-info name": ("MetadataMismatch", {"dist_info": "other-1.0.dist-info"}),
+    "another dist-info version": ("MetadataMismatch", {"dist_info": "demo-2.0.dist-info"}),
+    "two dist-info folders": ("MetadataMismatch", {"files": {"x-1.dist-info/METADATA": ""}}),
+    "renamed file": ("MetadataMismatch", {"filename": "demo-3.0-py3-none-any.whl"}),
+    "METADATA missing": ("MetadataInvalid", {"without": ["demo-1.0.dist-info/METADATA"]}),
+    "entry_points.txt not UTF-8": ("MetadataInvalid", {"entry_points": b"[x]\ndemo = \xff\n"}),
+    "requirement malformed": ("MetadataInvalid", {"requires": ["numpy >>> 1"]}),
+    "Requires-Python malformed": ("MetadataInvalid", {"requires_python": "three"}),
+    "Requires-Python too new": ("RequiresPython", {"requires_python": ">=3.99"}),
+    "WHEEL missing": ("MetadataInvalid", {"without": ["demo-1.0.dist-info/WHEEL"]}),
+    "format of the future": ("WheelVersionUnsupported", {"wheel": {"Wheel-Version": "2.0"}}),
+    "tags of another platform": ("TagsIncompatible", {"tag": "cp27-cp27m-win32"}),
+    "other tags inside than outside": ("TagsIncompatible", {"wheel": {"Tag": "cp27-cp27m-win32"}}),
+    "no entry_points.txt": ("NoEntryPoint", {"entry_points": ""}),
+    "no entry point in the group": ("NoEntryPoint", {"pipelines": {}}),
+    "entry point without attribute": ("EntryPointInvalid", {"pipelines": {"demo": "demo.x"}}),
+    "entry point of a keyword": ("EntryPointInvalid", {"pipelines": {"demo": "demo.class:X"}}),
+    "entry point with extras": ("EntryPointInvalid", {"pipelines": {"demo": "demo.x:X [gpu]"}}),
+    "entry point name not a name": ("EntryPointInvalid", {"pipelines": {"../x": "demo.x:X"}}),
+    "one pipeline twice": ("EntryPointInvalid", {"pipelines": {"A.b": "d.x:X", "a_b": "d.x:Y"}}),
+    "entry_points.txt not INI": ("EntryPointInvalid", {"entry_points": "demo = x\n"}),
+    "wheelway inside": ("ShadowsRuntime", {"files": {"wheelway/__init__.py": ""}}),
+    "ray inside": ("ShadowsRuntime", {"files": {"ray.py": ""}}),
+    "purelib folder": ("DataFolder", {"files": {"demo-1.0.data/purelib/demo/x.py": ""}}),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_wheel_is_rejected_with_its_reason(tmp_path, case):
+    reason, knobs = BROKEN[case]
+    wheel = make_wheel(tmp_path, **knobs)
+    assert reason_of(wheel) == reason
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "reason"),
+    [
+        ("max_files", 3, "TooManyFiles"),
+        ("max_unpacked_size", 100, "TooLarge"),
+        ("max_path_length", 20, "PathTooLong"),
+    ],
+)
+def test_each_limit_is_the_operators(tmp_path, limit, value, reason):
+    wheel = make_wheel(tmp_path)
+    assert look(wheel).project == "demo"
+    assert reason_of(wheel, limits=InspectionLimits(**{limit: value})) == reason
+
+
+def test_a_huge_directory_is_refused_before_it_is_read(tmp_path):
+    wheel = make_wheel(tmp_path, files={f"demo/{n}.txt": "" for n in range(300)})
+    assert reason_of(wheel, limits=InspectionLimits(max_files=1, max_path_length=1)) == (
+        "TooManyFiles"
+    )
+
+
+def test_what_is_no_zip_is_told_apart_from_one_that_was_cut_off(tmp_path):
+    wheel = make_wheel(tmp_path)
+    revision, body = revision_of(wheel), wheel.read_bytes()
+    wheel.write_bytes(body[: len(body) // 2])
+    assert reason_of(wheel, revision=revision) == "Truncated"
+    wheel.write_bytes(b"<html>not found</html>")
+    assert reason_of(wheel, revision=revision) == "NotAZip"
+    wheel.write_bytes(b"")
+    assert reason_of(wheel, revision=revision) == "NotAZip"
+
+
+def test_an_encrypted_entry_is_rejected(tmp_path):
+    wheel = make_wheel(tmp_path)
+    body = bytearray(wheel.read_bytes())
+    at = body.index(b"PK\x01\x02")
+    body[at + 8] |= 1
+    wheel.write_bytes(body)
+    assert reason_of(wheel) == "EncryptedEntry"
+
+
+def test_an_entry_that_holds_more_than_it_declares_is_never_read_beyond_that(tmp_path):
+    """The bomb that lies: four mebibytes of zeros behind a declared size of ten bytes."""
+    wheel = make_wheel(tmp_path, files={"demo/zeros.bin": bytes(4 << 20)})
+    body = bytearray(wheel.read_bytes())
+    at = body.rindex(b"demo/zeros.bin") - 46  # its header in the central directory
+    while body[at : at + 4] != b"PK\x01\x02":
+        at = body.rindex(b"demo/zeros.bin", 0, at + 46) - 46
+    body[at + 24 : at + 28] = struct.pack("<I", 10)
+    wheel.write_bytes(body)
+    assert reason_of(wheel) == "RecordInvalid"
+
+
+def test_metadata_that_is_not_utf_8_is_rejected(tmp_path):
+    path = "demo-1.0.dist-info/METADATA"
+    wheel = make_wheel(tmp_path, without=[path], entries=[entry(path, b"Name: d\xe9mo\n")])
+    assert reason_of(wheel) == "MetadataInvalid"
+
+
+def test_the_message_names_the_tags_on_both_sides(tmp_path):
+    wheel = make_wheel(tmp_path, tag="cp39-cp39-win_amd64")
+    with pytest.raises(Rejected) as caught:
+        look(wheel, tags=[Tag("cp311", "cp311", "linux_x86_64"), Tag("py3", "none", "any")])
+    assert "cp39-cp39-win_amd64" in caught.value.message
+    assert "cp311-cp311-linux_x86_64, py3-none-any" in caught.value.message
+
+
+def test_files_beside_the_packages_do_no_harm(tmp_path):
+    wheel = make_wheel(tmp_path, files={"demo-1.0.data/scripts/run": "", "demo/data.bin": b"\x00"})
+    assert look(wheel).project == "demo"
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    wheel = make_wheel(tmp_path_factory.mktemp("sound"), requires=["numpy"], wheelway_toml="a=1")
+    return wheel, revision_of(wheel), wheel.read_bytes()
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_mutation_of_the_bytes_raises_anything_but_rejected(tmp_path, sound, data):
+    _, revision, body = sound
+    mutated = bytearray(body)
+    for _ in range(data.draw(st.integers(0, 8))):
+        mutated[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    del mutated[data.draw(st.integers(0, 2 * len(body))) :]
+    target = tmp_path / "mutated.whl"
+    target.write_bytes(mutated)
+    assert "demo" in verdict(target, revision)
+
+
+TEXTS = st.text(max_size=80) | st.binary(max_size=80)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    entry_points=TEXTS, toml=TEXTS, header=st.text(max_size=40), requirement=st.text(max_size=40)
+)
+def test_no_text_in_a_wheel_raises_anything_but_rejected(
+    tmp_path, entry_points, toml, header, requirement
+):
+    def clean(text):
+        return text.encode(errors="replace").decode()
+
+    if isinstance(entry_points, str):
+        entry_points = "[wheelway.pipelines]\ndemo = demo.x:X\n" + clean(entry_points)
+    wheel = make_wheel(
+        tmp_path,
+        entry_points=entry_points or "[x]",
+        files={"demo/wheelway.toml": clean(toml) if isinstance(toml, str) else toml},
+        metadata={"Summary": clean(header)},
+        requires=[clean(requirement)] if requirement else [],
+    )
+    assert "demo" in verdict(wheel, revision_of(wheel))

@@ -1,0 +1,393 @@
+"""Templates, names and canonical YAML, with Ray's own schema and PyYAML as the readers."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.version import Version
+
+from controller.config import ActorOptions, Options, ServeOptions
+from controller.errors import Rejected, Stalled, TemplateError
+from controller.model import Artifact, Environment, PipelineEntry, Release
+from controller.serve import schema
+from controller.serve.application import release_of
+from controller.serve.rendering import APPLICATION, CONFIG, Renderer
+from controller.serve.templates import shipped
+
+pytestmark = pytest.mark.unit
+
+HOSTILE = [
+    "",
+    "a\"b\\c'd",
+    "two\nlines\r\nand\ttab",
+    "{{ options }} {% raise %} {# gone #}",
+    "!!python/object/apply:os.system ['true']",
+    "- a: &x b\n- *x",
+    "\u2028\u2029\x85\x7f\ufeff\x00\x1b\uffff",
+    "größe 😀 \U0010ffff",
+    "yes",
+    "1e3",
+    "null",
+    "x" * 3000,
+]
+BASE = Environment("", None)
+PLAIN = Options()
+INGRESS = "http://127.0.0.1:8000"
+
+
+def release(version="1.0", digest="a", pipeline="iris"):
+    return Release(pipeline, Version(version), digest * 64)
+
+
+def place(
+    renderer,
+    *,
+    of=None,
+    environment=BASE,
+    options=PLAIN,
+    settings=(),
+    tree="/cache/tree",
+):
+    of = of or release()
+    artifact = Artifact(
+        digest=of.digest,
+        project="acme-iris",
+        version=of.version,
+        filename=f"acme_iris-{of.version}-py3-none-any.whl",
+        size=1,
+        wheel=Path("/cache/x.whl"),
+        tree=Path(tree),
+        record_digest="b" * 64,
+        requires=(),
+        pipelines=(),
+    )
+    entry = PipelineEntry(of.pipeline, "acme.iris:Iris", {}, {})
+    return renderer.place(of, entry, artifact, environment, options, dict(settings))
+
+
+@pytest.fixture
+def renderer():
+    return Renderer(wheelway="0.1.0")
+
+
+@pytest.fixture
+def operators(tmp_path):
+    """A renderer with a folder of the operator's own, and the folder."""
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    return Renderer(folder, wheelway="0.1.0"), folder
+
+
+def edited(folder, name, old, new):
+    text = (shipped() / name).read_text()
+    assert old in text
+    (folder / name).write_text(text.replace(old, new))
+
+
+# -- the document --------------------------------------------------------------------------------
+
+
+def test_an_application_says_what_the_host_needs_and_ray_accepts_it(renderer):
+    placement = place(
+        renderer,
+        environment=Environment("c" * 64, "/envs/c/bin/python"),
+        options=Options(
+            num_replicas=2,
+            env_vars={"MODE": "fast"},
+            ray_actor_options=ActorOptions(num_cpus=0.5, resources={"tpu": 1.0}),
+        ),
+        settings={"threshold": 0.7},
+    )
+    document = placement.document
+    assert document["import_path"] == "wheelway.host:build"
+    assert document["route_prefix"] is None
+    assert document["args"] == {
+        "release": {
+            "pipeline": "iris",
+            "version": "1.0",
+            "digest": "a" * 64,
+            "project": "acme-iris",
+        },
+        "target": "acme.iris:Iris",
+        "tree": "/cache/tree",
+        "record_digest": "b" * 64,
+        "environment": "c" * 64,
+        "wheelway": "0.1.0",
+        "threads": 4,
+        "max_memory": None,
+    }
+    [host] = document["deployments"]
+    assert host == {
+        "name": "Host",
+        "num_replicas": 2,
+        "max_ongoing_requests": 400,
+        "graceful_shutdown_timeout_s": 20.0,
+        "health_check_period_s": 10.0,
+        "health_check_timeout_s": 30.0,
+        "max_surge_percent": 100,
+        "ray_actor_options": {
+            "num_cpus": 0.5,
+            "resources": {"tpu": 1.0},
+            "runtime_env": {
+                "py_executable": "/envs/c/bin/python",
+                "env_vars": {"MODE": "fast"},
+            },
+        },
+        "user_config": {
+            "settings": {"threshold": 0.7},
+            "limits": {
+                "max_request_bytes": 16 * 2**20,
+                "request_timeout": 60.0,
+                "max_ongoing_requests": 100,
+                "max_queued_requests": 200,
+            },
+        },
+    }
+    assert placement.cpus == 1.0
+    assert release_of(document) == placement.release
+    renderer.validate(renderer.config([document], ServeOptions(), INGRESS))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_string_of_a_wheel_breaks_the_document(renderer, text):
+    settings = {"value": text, text: [text, {"deeper": text}]}
+    placement = place(
+        renderer, settings=settings, tree=f"/t/{text}", options=Options(env_vars={"A": text})
+    )
+    [host] = placement.document["deployments"]
+    assert host["user_config"]["settings"] == settings
+    assert host["ray_actor_options"]["runtime_env"]["env_vars"] == {"A": text}
+    config = renderer.config([placement.document], ServeOptions(), INGRESS)
+    assert config["applications"] == [placement.document]
+    assert yaml.safe_load(renderer.to_yaml(config)) == config
+
+
+@pytest.mark.parametrize("number", [0, -0.0, 1e-7, 1e16, 1.5e300, 2**70, -3, 0.1, True])
+def test_numbers_come_back_as_the_same_numbers(number):
+    back = yaml.safe_load(schema.quoted(number))
+    assert (back, type(back)) == (number, type(number))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "\ud800", {1: 2}, object(), b"x"])
+def test_what_json_cannot_say_rejects_this_release_alone(renderer, value):
+    with pytest.raises(Rejected, match="^iris@1") as caught:
+        place(renderer, settings={"value": value})
+    assert caught.value.reason == "OptionsRefused"
+    assert place(renderer)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (Options(autoscaling_config={"min_replicas": "x"}), "autoscaling_config.min_replicas"),
+        (Options(autoscaling_config={"min_replica": 1}), "does not know this key"),
+        (Options(num_replicas=2, autoscaling_config={"max_replicas": 3}), "num_replicas"),
+    ],
+)
+def test_options_that_ray_refuses_reject_this_release_alone(renderer, options, said):
+    with pytest.raises(Rejected, match=said):
+        place(renderer, options=options)
+
+
+def test_validating_imports_nobodys_code(renderer, tmp_path, monkeypatch):
+    (tmp_path / "policy_of_someone.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    scaling = {"max_replicas": 3, "policy": {"policy_function": "policy_of_someone:scale"}}
+    placement = place(renderer, options=Options(autoscaling_config=scaling))
+    assert placement.document["deployments"][0]["autoscaling_config"] == scaling
+    renderer.validate({"applications": [placement.document]})
+
+
+# -- names ---------------------------------------------------------------------------------------
+
+
+def test_equal_inputs_give_the_same_name_and_the_same_bytes():
+    first, second = (
+        Renderer(wheelway="0.1.0").to_yaml(
+            {"applications": [place(Renderer(wheelway="0.1.0"), settings=settings).document]}
+        )
+        for settings in ({"a": 1, "b": [2]}, {"b": [2], "a": 1})
+    )
+    assert first.encode() == second.encode()
+    assert first.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"of": release(digest="e")},
+        {"environment": Environment("d" * 64, "/envs/d/bin/python")},
+        {"options": Options(env_vars={"A": "b"})},
+        {"options": Options(ray_actor_options=ActorOptions(num_cpus=2))},
+        {"options": Options(threads=8)},
+        {"options": Options(autoscaling_config={"max_replicas": 3})},
+        {"tree": "/elsewhere"},
+    ],
+)
+def test_what_restarts_replicas_changes_the_name(renderer, changed):
+    assert place(renderer, **changed).name != place(renderer).name
+
+
+def test_another_wheelway_changes_the_name(renderer):
+    assert place(Renderer(wheelway="0.2.0")).name != place(renderer).name
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"settings": {"threshold": 0.9}},
+        {"options": Options(num_replicas=3)},
+        {"options": Options(max_ongoing_requests=5, max_queued_requests=0, request_timeout=1)},
+        {"options": Options(graceful_shutdown_timeout=1, health_check_period=1)},
+        {"options": Options(max_request_bytes=10)},
+    ],
+)
+def test_lightweight_changes_keep_the_name_but_change_the_document(renderer, changed):
+    before, after = place(renderer), place(renderer, **changed)
+    assert after.name == before.name
+    assert after.document != before.document
+
+
+def test_bounds_of_autoscaling_are_lightweight_and_its_policy_is_not(renderer):
+    def named(**scaling):
+        return place(renderer, options=Options(autoscaling_config=scaling)).name
+
+    assert named(max_replicas=3) == named(max_replicas=5)
+    assert named(max_replicas=3) != named(max_replicas=3, policy={"policy_function": "a:b"})
+
+
+@pytest.mark.parametrize("version", ["1.0+cu12", "1!2.0.post1.dev3", "1.0rc1"])
+def test_names_stay_within_what_ray_and_haproxy_take(renderer, version):
+    placement = place(renderer, of=release(version, pipeline="p" * 300))
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,130}", placement.name)
+    assert placement.name == placement.document["name"]
+
+
+# -- the operator's templates --------------------------------------------------------------------
+
+
+def test_a_file_of_the_same_name_replaces_a_template_and_is_noticed_while_running(operators):
+    renderer, folder = operators
+    before, fingerprint = place(renderer), renderer.fingerprint()
+    edited(folder, APPLICATION, "max_surge_percent: 100", "max_surge_percent: 50")
+    lightweight = place(renderer)
+    assert lightweight.document["deployments"][0]["max_surge_percent"] == 50
+    assert lightweight.name == before.name
+    assert renderer.fingerprint() != fingerprint
+    edited(folder, APPLICATION, "runtime_env: {}\n", 'runtime_env: {env_vars: {"A": "b"}}\n')
+    assert place(renderer).name != before.name
+    (folder / APPLICATION).unlink()
+    assert place(renderer) == before
+    assert renderer.fingerprint() == fingerprint
+
+
+def test_a_missing_folder_of_the_operators_is_an_empty_one(tmp_path, renderer):
+    assert place(Renderer(tmp_path / "none", wheelway="0.1.0")) == place(renderer)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("{{ tree | json }}", "{{ tre | json }}", "'tre' is undefined"),
+        ("{{ tree | json }}", "{{ tree | json }", "unexpected '}'"),
+        ("{{ tree | json }}", "{{ tree | jsn }}", "No filter named 'jsn'"),
+        ("{{ tree | json }}", "{{ tree + 1 }}", "TypeError"),
+        ("{{ tree | json }}", "{{ ''.__class__.__mro__ }}", "unsafe"),
+        ("  threads: {{", " threads: {{", "is not YAML"),
+        ("max_surge_percent: 100", "max_surge_percent: 500", "less than or equal to 100"),
+        ("max_surge_percent: 100", "max_surge: 100", "does not know this key"),
+        ("wheelway.host:build", "other.host:build", "must stay"),
+    ],
+)
+def test_a_broken_template_is_named_with_file_and_line(operators, old, new, said):
+    renderer, folder = operators
+    edited(folder, APPLICATION, old, new)
+    with pytest.raises(TemplateError) as caught:
+        place(renderer)
+    found = re.fullmatch(r"(.*\.j2):(\d+): (.*)", caught.value.message, re.DOTALL)
+    path, line, rest = found.groups()
+    assert Path(path) == folder / APPLICATION
+    assert said in rest
+    text = (folder / APPLICATION).read_text().splitlines()
+    wanted = "release:" if said == "must stay" else new
+    assert wanted in text[int(line) - 1]
+
+
+def test_a_config_template_must_not_touch_the_applications(operators):
+    renderer, folder = operators
+    edited(folder, CONFIG, "applications: {{ applications | json }}", "applications: []")
+    with pytest.raises(TemplateError, match=r"serve\.yaml\.j2:\d+: must emit `applications`"):
+        renderer.config([place(renderer).document], ServeOptions(), INGRESS)
+
+
+def test_an_included_file_of_the_operators_is_where_its_errors_are(operators):
+    renderer, folder = operators
+    shutil.copy(shipped() / CONFIG, folder / CONFIG)
+    with (folder / CONFIG).open("a") as file:
+        file.write('{% include "grpc.yaml.j2" %}\n')
+    with pytest.raises(TemplateError, match=r"grpc\.yaml\.j2: there is no such template"):
+        renderer.config([], ServeOptions(), INGRESS)
+    (folder / "grpc.yaml.j2").write_text("grpc_options:\n  port: {{ grcp_port }}\n")
+    with pytest.raises(TemplateError, match=r"grpc\.yaml\.j2:2: 'grcp_port' is undefined"):
+        renderer.config([], ServeOptions(), INGRESS)
+    (folder / "grpc.yaml.j2").write_text("grpc_options:\n  port: 9001\n")
+    assert renderer.config([], ServeOptions(), INGRESS)["grpc_options"] == {"port": 9001}
+
+
+# -- the whole config ----------------------------------------------------------------------------
+
+
+def test_the_ingress_listens_where_it_is_probed_unless_told_otherwise(renderer):
+    assert renderer.config([], ServeOptions(), "http://127.0.0.1:8123")["http_options"] == {
+        "host": "127.0.0.1",
+        "port": 8123,
+    }
+    serve = ServeOptions(http_options={"host": "0.0.0.0", "request_timeout_s": 5})
+    assert renderer.config([], serve, INGRESS)["http_options"] == {
+        "host": "0.0.0.0",
+        "port": 8000,
+        "request_timeout_s": 5,
+    }
+
+
+def test_unknown_http_options_are_the_configurations_fault(renderer):
+    with pytest.raises(Stalled, match=r"\[serve\] http_options\.prot") as caught:
+        renderer.config([], ServeOptions(http_options={"prot": 1}), INGRESS)
+    assert caught.value.reason == "ServeOptionsRefused"
+
+
+def test_foreign_applications_are_carried_verbatim(renderer):
+    foreign = {"name": "theirs", "import_path": "x.y:z", "args": {"k": "\u2028 {{ }}"}, "odd": [1]}
+    assert renderer.config([foreign], ServeOptions(), INGRESS)["applications"] == [foreign]
+
+
+def test_validation_names_the_bad_application(renderer):
+    good, nothing = place(renderer).document, {"name": "Host", "num_replicas": 0}
+    with pytest.raises(Rejected, match=r"application 'bad': deployments\[0\]\.num_replicas"):
+        renderer.validate(
+            {"applications": [good, {**good, "name": "bad", "deployments": [nothing]}]}
+        )
+    with pytest.raises(Rejected, match="multiple configs"):
+        renderer.validate({"applications": [good, good]})
+
+
+def test_the_application_for_encoded_routes_takes_no_cpu_and_is_accepted(renderer):
+    document = renderer.encoded_routes(INGRESS)
+    assert document["name"] == "wheelway-encoded-routes"
+    assert document["route_prefix"] == "/predict"
+    assert document["args"] == {"ingress_url": INGRESS, "wheelway": "0.1.0"}
+    assert document["deployments"][0]["ray_actor_options"]["num_cpus"] == 0
+    assert release_of(document) is None
+    renderer.validate({"applications": [document]})
+
+
+def test_a_placement_is_what_the_model_promises(renderer):
+    placement = place(renderer)
+    assert placement == replace(placement, name=placement.document["name"])
+    assert placement.document["route_prefix"] is None

@@ -1,0 +1,268 @@
+"""`wheelway.toml` and how it is layered with the operator's word."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.tags import sys_tags
+from packaging.version import Version
+
+from controller.cache.inspection import inspect
+from controller.cache.wishes import effective, effective_settings, entries
+from controller.config import Caps, InspectionLimits, Options, PipelinePolicy
+from controller.errors import Rejected
+from tests.support.wheels import revision_of
+
+pytestmark = pytest.mark.unit
+
+TARGETS = {"iris": "acme.iris:Iris", "wine": "acme.wine:Wine", "other": "solo:Other"}
+
+
+def read(**files):
+    """By package: the text of its wheelway.toml."""
+    bodies = {f"{package}/wheelway.toml": text for package, text in files.items()}
+    encoded = {path: b if isinstance(b, bytes) else b.encode() for path, b in bodies.items()}
+    return {entry.name: entry for entry in entries(TARGETS, Version("1.0"), encoded.get)}
+
+
+def policy(**fields):
+    return PipelinePolicy(name="*", **fields)
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+def test_a_pipelines_own_wishes_go_over_those_of_its_package():
+    found = read(
+        acme="""
+        [options]
+        threads = 2
+        ray_actor_options = { num_cpus = 0.5, num_gpus = 1 }
+        [settings]
+        threshold = 0.5
+        colours = { red = 1, blue = 2 }
+        [pipelines.Iris.options]
+        ray_actor_options = { num_cpus = 2 }
+        [pipelines.Iris.settings]
+        colours = { red = 3 }
+        """
+    )
+    shared = {"threads": 2, "ray_actor_options": {"num_cpus": 0.5, "num_gpus": 1}}
+    assert (found["wine"].options, found["wine"].settings) == (
+        shared,
+        {"threshold": 0.5, "colours": {"red": 1, "blue": 2}},
+    )
+    assert (found["iris"].options, found["iris"].settings) == (
+        {"threads": 2, "ray_actor_options": {"num_cpus": 2, "num_gpus": 1}},
+        {"threshold": 0.5, "colours": {"red": 3}},
+    )
+    assert (found["other"].options, found["other"].settings) == ({}, {})
+    assert all(entry.refusal is None for entry in found.values())
+
+
+MISTAKES = {
+    "unknown option": (
+        "[options]\n\nnum_cpu = 1",
+        "acme/wheelway.toml:3: options.num_cpu: unknown",
+    ),
+    "wrong type": ('[options]\nthreads = "many"', "acme/wheelway.toml:2: options.threads: "),
+    "unknown table": ("[option]\nthreads = 1", "acme/wheelway.toml:1: option: unknown"),
+    "not TOML": ("[options\n", "acme/wheelway.toml: not valid TOML: "),
+    "not UTF-8": (b"a = '\xff'", "acme/wheelway.toml: not valid TOML: "),
+    "a date among the settings": ("[settings]\nsince = 2024-01-01", "since holds"),
+    "an infinity deep in the settings": ("[settings]\na = [{ b = [inf] }]", "JSON cannot say"),
+    "a policy of autoscaling": (
+        '[options]\nautoscaling_config = { policy = { policy_function = "os:system" } }',
+        "'policy' cannot be wished for",
+    ),
+    "replicas that are no number": (
+        '[options]\nautoscaling_config = { max_replicas = "all" }',
+        "max_replicas must be a number",
+    ),
+    "fixed and scaling": (
+        "[options]\nnum_replicas = 2\nautoscaling_config = { max_replicas = 3 }",
+        "keep one",
+    ),
+    "a pipeline that is not there": (
+        "[pipelines.rose.options]\nthreads = 1",
+        "acme/wheelway.toml:1: pipelines.rose: this wheel has no such pipeline, only iris, other",
+    ),
+    "pipelines that is no table": ("pipelines = 3", "acme/wheelway.toml:1: pipelines: must be"),
+    "brackets without end": ("a = " + "[" * 50_000, "not valid TOML"),
+    "dots without end": ("a" + ".a" * 30_000 + " = 1", "nested deeper than 32"),
+    "arrays in arrays": ("a = " + "[" * 40 + "]" * 40, "nested deeper than 32"),
+    "megabytes": ("a = 1\n" * 20_000, "has 120000 bytes, at most 65536 are read"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_refuses_the_pipelines_of_that_package_with_file_line_and_key(case):
+    text, expected = MISTAKES[case]
+    found = read(acme=text)
+    for name in ("iris", "wine"):
+        refusal = found[name].refusal
+        assert (refusal.subject, refusal.reason) == (f"{name} 1.0", "WishesInvalid")
+        assert expected in refusal.message
+        assert (found[name].options, found[name].settings) == ({}, {})
+    assert found["other"].refusal is None
+
+
+def test_a_mistake_in_one_pipelines_table_leaves_its_sister_alone():
+    found = read(acme="[options]\nthreads = 2\n[pipelines.iris.options]\nthreads = 0\n")
+    assert "acme/wheelway.toml:4: pipelines.iris.options.threads" in found["iris"].refusal.message
+    assert (found["wine"].refusal, found["wine"].options) == (None, {"threads": 2})
+
+
+# -- layering ------------------------------------------------------------------------------------
+
+
+def test_defaults_then_wishes_then_policy_and_nested_tables_key_by_key():
+    options = effective(
+        Options(threads=2, max_ongoing_requests=50, env_vars={"A": "default", "B": "default"}),
+        {
+            "threads": 4,
+            "env_vars": {"B": "wish", "C": "wish"},
+            "ray_actor_options": {"num_cpus": 2},
+        },
+        policy(options=Options(env_vars={"C": "policy"}, ray_actor_options={"num_gpus": 1})),
+        Caps(),
+    )
+    assert options.model_dump(exclude_none=True) == {
+        "threads": 4,
+        "max_ongoing_requests": 50,
+        "env_vars": {"A": "default", "B": "wish", "C": "policy"},
+        "ray_actor_options": {"num_cpus": 2, "num_gpus": 1},
+    }
+
+
+def test_a_layer_that_fixes_replicas_ends_the_autoscaling_below_and_the_other_way_round():
+    scaling = {"autoscaling_config": {"max_replicas": 3}}
+    fixed = effective(Options(**scaling), {"num_replicas": 2}, None, Caps())
+    assert (fixed.num_replicas, fixed.autoscaling_config) == (2, None)
+    scaled = effective(Options(num_replicas=2), scaling, None, Caps())
+    assert (scaled.num_replicas, scaled.autoscaling_config) == (None, {"max_replicas": 3})
+    auto = effective(Options(num_replicas="auto"), scaling, None, Caps())
+    assert (auto.num_replicas, auto.autoscaling_config) == ("auto", {"max_replicas": 3})
+
+
+ABOVE = {
+    "num_replicas": ({"num_replicas": 5}, "num_replicas = 5, the cap is 4"),
+    "max_replicas": (
+        {"autoscaling_config": {"max_replicas": 9}},
+        "autoscaling_config.max_replicas = 9, the cap is 4",
+    ),
+    "auto": ({"num_replicas": "auto"}, "the cap is 4"),
+    "num_cpus": (
+        {"ray_actor_options": {"num_cpus": 3.5}},
+        "ray_actor_options.num_cpus = 3.5, the cap is 2",
+    ),
+    "num_gpus": ({"ray_actor_options": {"num_gpus": 1}}, "num_gpus = 1, the cap is 0"),
+    "memory": ({"ray_actor_options": {"memory": 11}}, "memory = 11, the cap is 10"),
+    "max_memory": ({"max_memory": 11}, "max_memory = 11, the cap is 10"),
+    "max_request_bytes": ({"max_request_bytes": 11}, "max_request_bytes = 11, the cap is 10"),
+    "request_timeout": ({"request_timeout": 11}, "request_timeout = 11, the cap is 10"),
+    "threads": ({"threads": 11}, "threads = 11, the cap is 10"),
+}
+CAPS = Caps(
+    num_replicas=4,
+    num_cpus=2,
+    num_gpus=0,
+    memory=10,
+    max_memory=10,
+    max_request_bytes=10,
+    request_timeout=10,
+    threads=10,
+)
+
+
+@pytest.mark.parametrize("option", ABOVE)
+def test_a_wish_above_its_cap_is_rejected_with_both_values_and_the_cure(option):
+    wishes, expected = ABOVE[option]
+    with pytest.raises(Rejected, match=r"\[serve\.caps\].*\[\[pipelines\]\]") as caught:
+        effective(Options(), wishes, None, CAPS)
+    assert caught.value.reason == "OptionAboveCap"
+    assert expected in caught.value.message
+    assert effective(Options(), wishes, None, Caps()).model_dump(exclude_none=True) == wishes
+
+
+@pytest.mark.parametrize("option", ABOVE)
+def test_the_operators_own_word_is_not_capped_and_settles_the_wish(option):
+    wishes, _ = ABOVE[option]
+    word = Options(**wishes)
+    assert effective(Options(), wishes, policy(options=word), CAPS) == word
+    assert effective(word, {}, None, CAPS) == word
+
+
+def test_a_wish_that_the_operator_replaced_by_another_kind_of_scaling_has_no_effect():
+    wishes = {"autoscaling_config": {"max_replicas": 9}}
+    options = effective(Options(), wishes, policy(options=Options(num_replicas=1)), CAPS)
+    assert options.num_replicas == 1
+
+
+def test_auto_within_a_wished_maximum_is_fine():
+    wishes = {"num_replicas": "auto", "autoscaling_config": {"max_replicas": 4}}
+    assert effective(Options(), wishes, None, CAPS).num_replicas == "auto"
+
+
+def test_settings_are_overlaid_key_by_key_at_the_top_only():
+    wishes = {"threshold": 0.5, "colours": {"red": 1, "blue": 2}}
+    word = policy(settings={"colours": {"red": 3}})
+    assert effective_settings(wishes, word) == {"threshold": 0.5, "colours": {"red": 3}}
+    assert effective_settings(wishes, None) == wishes
+
+
+# -- the build backends --------------------------------------------------------------------------
+
+PROJECT = """
+[project]
+name = "acme-demo"
+version = "1.0"
+
+[project.entry-points."wheelway.pipelines"]
+demo = "acme_demo.pipeline:Demo"
+"""
+
+BACKENDS = {
+    "setuptools": """
+[build-system]
+requires = ["setuptools>=77"]
+build-backend = "setuptools.build_meta"
+
+[tool.setuptools.package-data]
+"*" = ["wheelway.toml"]
+""",
+    "hatchling": """
+[build-system]
+requires = ["hatchling>=1.27"]
+build-backend = "hatchling.build"
+""",
+    "uv_build": """
+[build-system]
+requires = ["uv_build>=0.9"]
+build-backend = "uv_build"
+""",
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_build_backend_ships_the_wishes(tmp_path, backend):
+    uv = Path(sys.executable).with_name("uv")
+    if os.environ.get("UV_OFFLINE"):
+        pytest.skip("needs a package index")
+    package = tmp_path / "src" / "acme_demo"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "pipeline.py").write_text("class Demo: ...\n")
+    (package / "wheelway.toml").write_text("[options]\nthreads = 3\n")
+    (tmp_path / "pyproject.toml").write_text(PROJECT + BACKENDS[backend])
+    subprocess.run([uv, "build", "--wheel", "--quiet"], cwd=tmp_path, check=True, timeout=240)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert "acme_demo/wheelway.toml" in archive.namelist()
+    found = inspect(wheel, revision_of(wheel), InspectionLimits(), tuple(sys_tags()), "3.11.7")
+    assert found.pipelines[0].options == {"threads": 3}

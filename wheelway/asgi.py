@@ -1,0 +1,332 @@
+"""The endpoints of one release as a plain ASGI 3 application (https://asgi.readthedocs.io).
+
+    GET  {route}                metadata          GET {route}/docs            a page for people
+    POST {route}                infer             GET {route}/openapi.json    OpenAPI 3.1
+                                                  GET {route}/healthz         whether it is loaded
+
+No framework sits in the way of a request: one pass over its headers, pydantic's own JSON parser,
+the pipeline, pydantic's own serialiser, two ASGI messages. The server mounts the application by
+`root_path`; both ways of giving the path (with and without that prefix) are understood.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import deque
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from pydantic import ValidationError
+
+from wheelway import openapi, problem
+from wheelway.schema import JSON_TYPE, ResultInvalid
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from wheelway.contract import Release
+    from wheelway.execution import Runtime
+    from wheelway.problem import Problem
+
+    Message = MutableMapping[str, Any]
+    Scope = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    Headers = list[tuple[bytes, bytes]]
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
+"""A request id that is taken over: it ends up in logs and JSON."""
+_JSON = re.compile(rb"(?:application/json|[\w.+-]+/[\w.+-]+\+json)\s*(?:;.*)?", re.IGNORECASE)
+"""Content types that mean JSON (RFC 8259, RFC 6839)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a release takes upon itself; may change while it serves."""
+
+    max_request_bytes: int = 16 * 1024**2
+    """Bytes of a request's body; beyond it 413."""
+    request_timeout: float = 60.0
+    """Seconds from the request's headers to its result; beyond it 504."""
+    max_ongoing_requests: int = 100
+    """Requests in the pipeline at the same time."""
+    max_queued_requests: int = 200
+    """Requests waiting beyond these; one more is answered 503."""
+
+    @property
+    def capacity(self) -> int:
+        """Requests that may be in flight at all."""
+        return self.max_ongoing_requests + self.max_queued_requests
+
+
+class Application:
+    """The ASGI application; answers 503 until `serve` gives it a loaded pipeline.
+
+    Args:
+        release: who answers.
+        logger: takes what clients must not see.
+        echo_request_id: whether to send `x-request-id`; off where the server does so itself.
+        on_shutdown: awaited when the server ends the application's life (ASGI lifespan).
+    """
+
+    def __init__(
+        self,
+        release: Release,
+        logger: logging.Logger,
+        *,
+        echo_request_id: bool = True,
+        on_shutdown: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.routes: tuple[()] = ()  # Serve looks for a framework's routes to name its metrics
+        self._release = release
+        self._logger = logger
+        self._echo = echo_request_id
+        self._on_shutdown = on_shutdown
+        self._runtime: Runtime | None = None
+        self._limits = Limits()
+        self._in_flight = 0
+        self._running = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._mark = (b"x-wheelway-release", str(release).encode())
+        self._result_headers: Headers = []
+        # Unique without asking the kernel for randomness at every request.
+        self._id_prefix = uuid4().hex[:16].encode()
+        self._ids = count(1)
+
+    def serve(self, runtime: Runtime, limits: Limits) -> None:
+        """From now on answer by this pipeline and within these limits."""
+        runtime.on_return = self._wake
+        self._runtime, self._limits = runtime, limits
+        content_type = runtime.interface.result_type.encode()
+        self._result_headers = [(b"content-type", content_type), self._mark]
+        self._wake()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI 3)."""
+        if scope["type"] == "http":
+            path, root = scope["path"], scope.get("root_path", "")
+            if scope["method"] == "POST" and (path == root or _below(path, root) in {"", "/"}):
+                await self._infer(scope, receive, send)
+            else:
+                await self._look(scope, send, _below(path, root), root)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1003})
+
+    # -- infer -----------------------------------------------------------------------------------
+
+    async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = length = content_type = None
+        for name, value in scope["headers"]:
+            if name == b"content-type":
+                content_type = value
+            elif name == b"content-length":
+                length = value
+            elif name == b"x-request-id":
+                request_id = value
+        if request_id is None or not _SANE_ID.fullmatch(request_id):
+            request_id = self._new_id()
+        runtime, limits = self._runtime, self._limits
+        answer: bytes | Problem | None
+        if runtime is None:
+            answer = problem.not_loaded()
+        else:
+            answer = self._refusal(runtime, limits, length, content_type)
+        if answer is None and runtime is not None:
+            self._in_flight += 1
+            try:
+                answer = await self._attempt(runtime, limits, receive, request_id)
+            finally:
+                self._in_flight -= 1
+        if isinstance(answer, bytes):
+            headers = [*self._result_headers, (b"content-length", b"%d" % len(answer))]
+            await self._send(send, 200, headers, answer, request_id)
+        elif answer is not None:
+            await self._complain(send, answer, request_id)
+
+    def _refusal(
+        self, runtime: Runtime, limits: Limits, length: bytes | None, content_type: bytes | None
+    ) -> Problem | None:
+        """What is wrong with a request before its body is read."""
+        if self._in_flight + runtime.abandoned >= limits.capacity:
+            return problem.overloaded(limits.capacity)
+        if length is not None and length.isdigit() and int(length) > limits.max_request_bytes:
+            return problem.too_large(limits.max_request_bytes)
+        if (
+            content_type
+            and content_type != b"application/json"
+            and runtime.interface.request is not None
+            and not _JSON.fullmatch(content_type)
+        ):
+            return problem.unsupported_media_type(content_type.decode("latin-1"))
+        return None
+
+    async def _attempt(
+        self, runtime: Runtime, limits: Limits, receive: Receive, request_id: bytes
+    ) -> bytes | Problem | None:
+        """The result's body, or what went wrong; None: nobody is there any more to be told."""
+        deadline = asyncio.timeout(limits.request_timeout)
+        try:
+            async with deadline:
+                body = await _read(receive, limits.max_request_bytes)
+                if not isinstance(body, bytes):
+                    return body
+                try:
+                    value = runtime.interface.decode(body)
+                except ValidationError as error:
+                    return problem.invalid_input(error)
+                if (
+                    self._waiting
+                    or self._running + runtime.abandoned >= limits.max_ongoing_requests
+                ):
+                    await self._turn()
+                else:
+                    self._running += 1
+                try:
+                    return runtime.interface.encode(await runtime.run(value))
+                finally:
+                    self._running -= 1
+                    if self._waiting:
+                        self._wake()
+        # Stages are the author's and may raise anything: none of it may leave as a traceback.
+        except BaseException as error:
+            if isinstance(error, TimeoutError) and deadline.expired():
+                return problem.timed_out(limits.request_timeout)
+            if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
+                raise
+            name = request_id.decode("latin-1")
+            self._logger.exception(
+                "request %s of %s failed", name, self._release, extra={"wheelway_request_id": name}
+            )
+            if isinstance(error, ResultInvalid):
+                return problem.result_invalid()
+            return problem.pipeline_failed()
+
+    async def _turn(self) -> None:
+        """Wait until `_wake` says that one more may run; it is then already counted as running."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled():  # the turn came in the same moment: pass it on
+                self._running -= 1
+                self._wake()
+            raise
+
+    def _wake(self) -> None:
+        runtime = self._runtime
+        abandoned = 0 if runtime is None else runtime.abandoned
+        while self._waiting and self._running + abandoned < self._limits.max_ongoing_requests:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                self._running += 1
+                waiter.set_result(None)
+
+    # -- everything else -------------------------------------------------------------------------
+
+    async def _look(self, scope: Scope, send: Send, path: str, route: str) -> None:
+        """The paths that are only looked at, and those that do not exist."""
+        request_id = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
+        if not _SANE_ID.fullmatch(request_id):
+            request_id = self._new_id()
+        method, runtime = scope["method"], self._runtime
+        found: Problem | tuple[str, bytes, Headers]
+        if path not in {"", "/", "/docs", "/openapi.json", "/healthz"}:
+            found = problem.not_found(path)
+        elif method not in {"GET", "HEAD"}:
+            allow = "GET, HEAD, POST" if path in {"", "/"} else "GET, HEAD"
+            found = problem.method_not_allowed(method, allow)
+        elif runtime is None:
+            found = problem.not_loaded()
+        else:
+            found = self._page(path, route.rstrip("/"), runtime)
+        if isinstance(found, tuple):
+            content_type, body, more = found
+            headers = [(b"content-type", content_type.encode()), self._mark, *more]
+            headers.append((b"content-length", b"%d" % len(body)))
+            await self._send(send, 200, headers, b"" if method == "HEAD" else body, request_id)
+        else:
+            await self._complain(send, found, request_id, empty=method == "HEAD")
+
+    def _page(self, path: str, route: str, runtime: Runtime) -> tuple[str, bytes, Headers]:
+        interface, examples = runtime.interface, runtime.examples
+        if path == "/docs":
+            page = openapi.page(self._release, interface, examples, route)
+            policy = [(b"content-security-policy", openapi.PAGE_POLICY.encode())]
+            return "text/html; charset=utf-8", page.encode(), policy
+        document: Any
+        if path == "/healthz":
+            document = {"status": "ok"}
+        elif path == "/openapi.json":
+            document = openapi.document(self._release, interface, examples, route)
+        else:
+            document = openapi.metadata(self._release, interface, runtime.settings_error, route)
+        return JSON_TYPE, json.dumps(document).encode(), []
+
+    async def _complain(
+        self, send: Send, what: Problem, request_id: bytes, *, empty: bool = False
+    ) -> None:
+        body = what.body(request_id.decode("latin-1"))
+        headers = [
+            (b"content-type", problem.PROBLEM_TYPE.encode()),
+            self._mark,
+            *what.headers,
+            (b"content-length", b"%d" % len(body)),
+        ]
+        await self._send(send, what.status, headers, b"" if empty else body, request_id)
+
+    async def _send(
+        self, send: Send, status: int, headers: Headers, body: bytes, request_id: bytes
+    ) -> None:
+        if self._echo:
+            headers.append((b"x-request-id", request_id))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _new_id(self) -> bytes:
+        return b"%s-%x" % (self._id_prefix, next(self._ids))
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """The lifespan protocol: the server says when it starts and when it ends."""
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                if self._on_shutdown is not None:
+                    await self._on_shutdown()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+def _below(path: str, root: str) -> str:
+    """A path without the prefix under which the application is mounted, if it is there at all."""
+    root = root.rstrip("/")
+    rest = path[len(root) :]
+    return rest if path.startswith(root) and rest[:1] in {"", "/"} else path
+
+
+async def _read(receive: Receive, most: int) -> bytes | Problem | None:
+    """A request's whole body; None when the client went away."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message["type"] == "http.request" and not message.get("more_body"):
+        return problem.too_large(most) if len(body) > most else body
+    parts, size = [body], len(body)
+    while message["type"] != "http.disconnect":
+        if size > most:
+            return problem.too_large(most)
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
+        part = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+    return None

@@ -1,0 +1,85 @@
+"""Why a release does not start, in a form that survives Serve and reaches the operator.
+
+Serve hands a replica's failure on as the text of a traceback. The text of a `StartFailure` is made
+to be found in it again: the controller searches for `wheelway-failure[<Reason>] <message>`.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+DIGEST_MISMATCH: Final = "DigestMismatch"
+IMPORT_FAILED: Final = "ImportFailed"
+NOT_A_PIPELINE: Final = "NotAPipeline"
+ABSTRACT_PIPELINE: Final = "AbstractPipeline"
+SCHEMA_INVALID: Final = "SchemaInvalid"
+LOAD_FAILED: Final = "LoadFailed"
+LOAD_EXITED: Final = "LoadExited"
+OUT_OF_MEMORY: Final = "OutOfMemory"
+EXAMPLE_FAILED: Final = "ExampleFailed"
+EXAMPLE_RESULT_INVALID: Final = "ExampleResultInvalid"
+
+TAIL_FRAMES = 12
+"""Frames of a traceback that are handed on: the innermost ones, where it went wrong."""
+MESSAGE_LENGTH = 600
+"""Characters of a message; more does not fit a line of `serve status`."""
+
+
+class StartFailure(Exception):  # noqa: N818 - a verdict on a release, named as in the docs
+    """A release cannot start; its text is what the controller looks for."""
+
+    def __init__(self, reason: str, message: str, tail: str = "") -> None:
+        super().__init__(reason, message, tail)
+        self.reason = reason
+        self.message = _one_line(message)
+        self.tail = tail
+
+    def __str__(self) -> str:
+        return f"wheelway-failure[{self.reason}] {self.message}\n{self.tail}".rstrip()
+
+
+def blame(reason: str, what: str, error: BaseException, tree: Path | None) -> StartFailure:
+    """The failure that `error` amounts to: `what` says what was tried, as the start of a sentence.
+
+    Memory errors are `OutOfMemory` whatever was tried, also when the pipeline wrapped them.
+    """
+    if _ran_out_of_memory(error):
+        reason = OUT_OF_MEMORY
+        what = f"{what}: it needs more memory than a replica may have; raise `max_memory`"
+    return StartFailure(reason, f"{what}: {describe(error)}", tail_of(error, tree))
+
+
+def describe(error: BaseException) -> str:
+    """An exception as one line: its type and what it says."""
+    return _one_line("".join(traceback.format_exception_only(error)).strip())
+
+
+def tail_of(error: BaseException, tree: Path | None) -> str:
+    """The traceback from the pipeline's own outermost frame on, at most `TAIL_FRAMES` of it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if tree is not None:
+        prefix = f"{tree}/"
+        own = [n for n, frame in enumerate(frames) if frame.filename.startswith(prefix)]
+        frames = traceback.StackSummary(frames[own[0] :] if own else frames[-1:])
+    lines = traceback.StackSummary(frames[-TAIL_FRAMES:]).format()
+    return "".join([*lines, *traceback.format_exception_only(error)]).rstrip()
+
+
+def _ran_out_of_memory(error: BaseException | None) -> bool:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, MemoryError):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MESSAGE_LENGTH else f"{line[: MESSAGE_LENGTH - 3]}..."

@@ -1,0 +1,310 @@
+"""The local harness: a pipeline without Ray, on an author's machine.
+
+For unit tests:
+
+    from wheelway.local import loaded, run
+
+    assert run(Greeter, {"name": "Ada"}) == {"text": "Hello Ada"}
+
+    with loaded(Greeter, settings={"greeting": "Bonjour"}) as greeter:
+        assert greeter({"name": "Ada"}) == {"text": "Bonjour Ada"}
+
+On a command line `python -m wheelway.local TARGET --port 8001` serves its endpoints (which needs
+uvicorn), and `--json` runs the gates that decide whether a replica would start, printing one JSON
+object a line for each: {"gate", "ok", "seconds", "reason", "message", "tail", "detail"}. The gates
+are verify, import, schemas, load, examples, in this order up to the first that fails, then always
+memory. The exit code is 0 when all passed, 1 when not, 2 for a wrong command line. `wheelway check`
+runs it in a throwaway environment and process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wheelway import __version__, memory, openapi
+from wheelway.asgi import Application, Limits
+from wheelway.contract import Release
+from wheelway.execution import THREADS, Runtime, context_of
+from wheelway.failure import StartFailure
+from wheelway.loading import load_class, verify
+from wheelway.schema import body_of, value_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+
+    from wheelway.contract import Pipeline
+
+_LOGGER = logging.getLogger("wheelway.local")
+
+
+# -- for authors' tests --------------------------------------------------------------------------
+
+
+class Loaded:
+    """A loaded pipeline: call it with a request as a client would send it (JSON-able, or bytes) and
+    get the result as a client would receive it.
+    """
+
+    def __init__(self, runner: asyncio.Runner, runtime: Runtime) -> None:
+        self._runner = runner
+        self._runtime = runtime
+
+    def __call__(self, request: Any) -> Any:
+        """Take one request through all stages.
+
+        Raises:
+            pydantic.ValidationError: the request does not match the declared type.
+            ResultInvalid: the result does not match the declared type.
+            Exception: whatever a stage raises.
+        """
+        body = self._runner.run(self._runtime.answer(body_of(request)))
+        return value_of(body, self._runtime.interface.result_type)
+
+    def reconfigure(self, settings: Mapping[str, Any]) -> str:
+        """Hand over new settings; returns why the pipeline refused them, "" when it did not."""
+        self._runner.run(self._runtime.reconfigure(settings))
+        return self._runtime.settings_error
+
+
+@contextmanager
+def loaded(
+    pipeline: type[Pipeline], *, settings: Mapping[str, Any] | None = None, threads: int = THREADS
+) -> Iterator[Loaded]:
+    """A pipeline loaded as a replica would, its examples run, until the end of the `with` block.
+
+    Raises:
+        StartFailure: a replica would not start either; `reason` and `message` say why.
+    """
+    release = Release(pipeline.__name__.lower(), "0+local", "0" * 64, "", __version__)
+    with asyncio.Runner() as runner:
+        runtime = runner.run(_started(pipeline, release, settings or {}, threads))
+        try:
+            yield Loaded(runner, runtime)
+        finally:
+            runner.run(runtime.unload())
+
+
+def run(
+    pipeline: type[Pipeline], request: Any, *, settings: Mapping[str, Any] | None = None
+) -> Any:
+    """Load a pipeline, ask it once, unload it; see `Loaded`."""
+    with loaded(pipeline, settings=settings) as ask:
+        return ask(request)
+
+
+async def _started(
+    pipeline: type[Pipeline], release: Release, settings: Mapping[str, Any], threads: int
+) -> Runtime:
+    logger = _LOGGER.getChild(release.pipeline)
+    runtime = Runtime(pipeline, context_of(pipeline, release, settings, logger), threads=threads)
+    try:
+        await runtime.start()
+    except BaseException:
+        await runtime.unload()
+        raise
+    return runtime
+
+
+# -- gates ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What came of one gate."""
+
+    gate: str
+    ok: bool
+    seconds: float = 0.0
+    reason: str = ""
+    """PascalCase; "" when it passed."""
+    message: str = ""
+    tail: str = ""
+    """The end of the traceback, from the pipeline's own frames on."""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is checked or served."""
+
+    target: str
+    release: Release
+    settings: Mapping[str, Any]
+    tree: Path | None = None
+    record_digest: str = ""
+    """"": the tree is not verified."""
+    threads: int = THREADS
+    max_memory: int | None = None
+
+
+class _Trial:
+    """One way through the gates; each method is one and returns its detail."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._class: type[Pipeline]
+        self._runtime: Runtime
+
+    async def verify(self) -> dict[str, Any]:
+        subject = self._subject
+        if subject.tree is None or not subject.record_digest:
+            return {"skipped": "no tree with a published RECORD was given"}
+        verify(subject.tree, subject.record_digest)
+        return {"tree": str(subject.tree)}
+
+    async def import_(self) -> dict[str, Any]:
+        memory.limit(self._subject.max_memory)
+        subject = self._subject
+        self._class = await asyncio.to_thread(load_class, subject.target, subject.tree)
+        return {"class": f"{self._class.__module__}:{self._class.__qualname__}"}
+
+    async def schemas(self) -> dict[str, Any]:
+        subject = self._subject
+        context = context_of(self._class, subject.release, subject.settings, _LOGGER)
+        self._runtime = Runtime(self._class, context, tree=subject.tree, threads=subject.threads)
+        openapi.document(subject.release, self._runtime.interface, (), "/predict")
+        request, result = self._runtime.interface.schemas()
+        return {"input": request, "output": result}
+
+    async def load(self) -> dict[str, Any]:
+        await self._runtime.load()
+        return {}
+
+    async def examples(self) -> dict[str, Any]:
+        await self._runtime.warm_up()
+        count = len(self._runtime.examples)
+        return {"count": count} if count else {"count": 0, "hint": "examples warm up and document"}
+
+
+async def check(subject: Subject, report: Callable[[Gate], None]) -> bool:
+    """Run the gates, reporting each as it ends; whether all of them passed."""
+    trial = _Trial(subject)
+    gates: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
+        "verify": trial.verify,
+        "import": trial.import_,
+        "schemas": trial.schemas,
+        "load": trial.load,
+        "examples": trial.examples,
+    }
+    passed = True
+    for name, gate in gates.items():
+        begin = time.perf_counter()
+        try:
+            detail = await gate()
+        except StartFailure as failure:
+            seconds = time.perf_counter() - begin
+            why = (failure.reason, failure.message, failure.tail)
+            report(Gate(name, False, seconds, *why))
+            passed = False
+            break
+        report(Gate(name, True, time.perf_counter() - begin, detail=detail))
+    report(Gate("memory", True, detail={"peak_bytes": memory.peak()}))
+    return passed
+
+
+# -- serving on a laptop -------------------------------------------------------------------------
+
+
+async def serve(subject: Subject, *, host: str = "127.0.0.1", port: int = 8001) -> None:
+    """Serve a pipeline's endpoints at http://host:port/ until interrupted.
+
+    Raises:
+        StartFailure: a replica would not start either.
+        ModuleNotFoundError: uvicorn is not installed.
+    """
+    import uvicorn  # noqa: PLC0415 - optional, and only here
+
+    pipeline = await asyncio.to_thread(load_class, subject.target, subject.tree)
+    runtime = await _started(pipeline, subject.release, subject.settings, subject.threads)
+    application = Application(subject.release, _LOGGER, on_shutdown=runtime.unload)
+    application.serve(runtime, Limits())
+    server = uvicorn.Server(uvicorn.Config(application, host=host, port=port, lifespan="on"))
+    await server.serve()
+
+
+# -- command line --------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m wheelway.local`; returns the exit code."""
+    options = _parser().parse_args(argv)
+    subject = Subject(
+        target=options.target,
+        release=Release(
+            options.pipeline or options.target.partition(":")[2].lower(),
+            options.version,
+            options.digest,
+            options.environment,
+            __version__,
+        ),
+        settings=options.settings,
+        tree=options.tree,
+        record_digest=options.record_digest,
+        threads=options.threads,
+        max_memory=options.max_memory,
+    )
+    if options.json:
+        return _print_gates(subject)
+    try:
+        asyncio.run(serve(subject, host=options.host, port=options.port))
+    except StartFailure as failure:
+        sys.stderr.write(f"{failure.reason}: {failure.message}\n{failure.tail}\n")
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name != "uvicorn":
+            raise
+        sys.stderr.write("serving needs uvicorn: `pip install uvicorn`, then try again\n")
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _print_gates(subject: Subject) -> int:
+    # What a pipeline prints must not end up between the lines: stdout is kept for the gates.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as lines:
+        os.dup2(2, 1)
+
+        def report(gate: Gate) -> None:
+            lines.write(f"{json.dumps(asdict(gate))}\n")
+            lines.flush()
+
+        return 0 if asyncio.run(check(subject, report)) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m wheelway.local", description="Check or serve a pipeline without Ray."
+    )
+    add = parser.add_argument
+    add("target", help="module:Class, as in the entry point")
+    add("--json", action="store_true", help="run the gates, one JSON object a line")
+    add("--host", default="127.0.0.1")
+    add("--port", type=int, default=8001)
+    add("--tree", type=lambda text: Path(text).absolute(), help="an unpacked wheel to import from")
+    add("--record-digest", default="", help="SHA-256 of the tree's RECORD, to verify the tree by")
+    add("--pipeline", default="", help="its name; default: the class's")
+    add("--version", default="0+local")
+    add("--digest", default="0" * 64, help="SHA-256 of the wheel")
+    add("--environment", default="", help="SHA-256 of the locked requirements")
+    add("--settings", type=json.loads, default={}, help="a JSON object")
+    add("--threads", type=int, default=THREADS)
+    add("--max-memory", type=int, default=None, help="bytes")
+    return parser
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    # A stage that hangs in its thread would keep the interpreter from ending.
+    os._exit(code)

@@ -1,0 +1,88 @@
+"""How much a replica may allocate, and how much it did.
+
+A pipeline that allocates without end would take the whole node down: the kernel then kills
+whichever process it likes, Ray's own included. A soft limit on the data segment (RLIMIT_DATA,
+setrlimit(2): heap and private writable mappings, so malloc, NumPy and thread stacks, but not
+shared memory, Ray's object store, or read-only mapped model files) makes the allocation fail
+inside the pipeline instead, which Python reports as MemoryError.
+"""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+SHARE = 0.8
+"""Of the available memory that a replica may take when nobody says how much."""
+
+_CGROUP = Path("/sys/fs/cgroup")
+_PROC = Path("/proc")
+
+
+def limit(max_memory: int | None) -> int | None:
+    """Allow this process `max_memory` more bytes than it has now; None: `SHARE` of what is free.
+
+    Returns the new limit in bytes; None where it could not be set (no /proc, no Linux): the
+    pipeline then runs without, as it would anywhere else.
+    """
+    used = _kilobytes(_PROC / "self/status", "VmData")
+    allowance = max_memory if max_memory is not None else _default()
+    if used is None or allowance is None:
+        return None
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = used + allowance
+    if hard != resource.RLIM_INFINITY:
+        soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    return soft
+
+
+def peak() -> int:
+    """The most bytes of physical memory that this process ever held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def available() -> int | None:
+    """Bytes that can still be had: the machine's MemAvailable or what the cgroup leaves of its own
+    limit, whichever is less (proc(5), cgroup-v2 memory.max and memory.current).
+    """
+    machine = _kilobytes(_PROC / "meminfo", "MemAvailable")
+    group = _cgroup_headroom()
+    known = [value for value in (machine, group) if value is not None]
+    return min(known) if known else None
+
+
+def _default() -> int | None:
+    free = available()
+    return None if free is None else int(free * SHARE)
+
+
+def _cgroup_headroom() -> int | None:
+    try:
+        own = (_PROC / "self/cgroup").read_text().partition("::")[2].strip().lstrip("/")
+    except OSError:
+        return None
+    rooms = []
+    for folder in (_CGROUP / own, *(_CGROUP / own).parents):
+        if not folder.is_relative_to(_CGROUP):
+            break
+        try:
+            most = (folder / "memory.max").read_text().strip()
+            current = (folder / "memory.current").read_text().strip()
+        except OSError:
+            continue
+        if most != "max":
+            rooms.append(max(0, int(most) - int(current)))
+    return min(rooms) if rooms else None
+
+
+def _kilobytes(path: Path, key: str) -> int | None:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        name, _, rest = line.partition(":")
+        if name == key:
+            return int(rest.split()[0]) * 1024
+    return None

@@ -1,0 +1,146 @@
+"""Errors as clients see them: `application/problem+json` (RFC 9457), with the status's own title.
+
+Beyond the RFC's members each carries `reason`, the PascalCase word to branch on, and a 422 carries
+`errors`, pydantic's list of mistakes without the values that were sent.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+PROBLEM_TYPE = "application/problem+json"
+
+MISTAKES = 100
+"""Mistakes of one request body that are listed at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One error answer, before it is known which request it belongs to."""
+
+    status: int
+    reason: str
+    detail: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def body(self, request_id: str) -> bytes:
+        """The document; `instance` is the request's id, by which the log can be searched."""
+        return json.dumps(
+            {
+                "type": "about:blank",
+                "title": HTTPStatus(self.status).phrase,
+                "status": self.status,
+                "detail": self.detail,
+                "instance": request_id,
+                "reason": self.reason,
+                **self.extra,
+            }
+        ).encode()
+
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "instance", "reason"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string", "description": "The request's id."},
+        "reason": {"type": "string", "description": "A PascalCase word to branch on."},
+        "errors": {
+            "type": "array",
+            "description": "What is wrong with the body, and where (422).",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "type": {"type": "string"},
+                    "loc": {"type": "array", "items": {"type": ["string", "integer"]}},
+                    "msg": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+"""JSON Schema of these documents, for OpenAPI."""
+
+
+def not_found(path: str) -> Problem:
+    """404: no such path."""
+    return Problem(404, "NotFound", f"There is nothing at {path!r} of this release.")
+
+
+def method_not_allowed(method: str, allow: str) -> Problem:
+    """405, with what the path does allow."""
+    detail = f"{method} is not possible here; use {allow}."
+    return Problem(405, "MethodNotAllowed", detail, headers=((b"allow", allow.encode()),))
+
+
+def too_large(most: int) -> Problem:
+    """413; `most` in bytes."""
+    return Problem(413, "TooLarge", f"The body may have at most {most} bytes.")
+
+
+def unsupported_media_type(content_type: str) -> Problem:
+    """415: only JSON is understood."""
+    return Problem(
+        415, "UnsupportedMediaType", f"The body is {content_type!r}; send application/json."
+    )
+
+
+def invalid_input(error: ValidationError) -> Problem:
+    """422, with where the body went wrong."""
+    mistakes = from_json(error.json(include_url=False, include_context=False, include_input=False))
+    count = len(mistakes)
+    detail = (
+        f"The body does not match the declared request type: {count} mistake{'s'[: count > 1]}."
+    )
+    return Problem(422, "InputInvalid", detail, extra={"errors": mistakes[:MISTAKES]})
+
+
+def pipeline_failed() -> Problem:
+    """500: a stage raised."""
+    return Problem(
+        500, "PipelineFailed", "The pipeline failed; its log has the cause under the request's id."
+    )
+
+
+def result_invalid() -> Problem:
+    """500: not what the pipeline declared."""
+    return Problem(
+        500,
+        "ResultInvalid",
+        "The pipeline's result violates its declared type; its log has the cause under the "
+        "request's id.",
+    )
+
+
+def not_loaded() -> Problem:
+    """503: nothing to answer with, yet or any more."""
+    return Problem(
+        503, "NotLoaded", "The release is not loaded.", headers=((b"retry-after", b"1"),)
+    )
+
+
+def overloaded(capacity: int) -> Problem:
+    """503: the queue is full."""
+    return Problem(
+        503,
+        "Overloaded",
+        f"{capacity} requests are being worked on or waiting, and no more may wait.",
+        headers=((b"retry-after", b"1"),),
+    )
+
+
+def timed_out(seconds: float) -> Problem:
+    """504: took longer than `request_timeout`."""
+    return Problem(504, "TimedOut", f"The pipeline did not answer within {seconds:g} s.")

@@ -1,0 +1,193 @@
+"""What one replica of a release does from start to end, without knowing who runs it.
+
+`host.py` puts it under Ray Serve; tests and an author's laptop run it as it is. Its input are the
+arguments and the user_config of the release's application document, which the controller renders.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from wheelway import memory
+from wheelway.asgi import Application, Limits
+from wheelway.contract import Release
+from wheelway.execution import THREADS, Runtime, context_of
+from wheelway.failure import StartFailure
+from wheelway.loading import files_of, load_class, verify
+from wheelway.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Mapping
+
+    from wheelway.contract import Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """`args` of a release's application: all that it takes to start one replica."""
+
+    release: Release
+    target: str
+    """`module:attribute` of the pipeline class."""
+    tree: Path
+    record_digest: str
+    """SHA-256 of the tree's RECORD."""
+    threads: int = THREADS
+    max_memory: int | None = None
+    """Bytes that may be allocated beyond what the replica holds before the import."""
+
+    @classmethod
+    def of(cls, args: Mapping[str, Any], application: str = "") -> Self:
+        """From the document's JSON; `application` is the name that Serve runs it under."""
+        release = args["release"]
+        return cls(
+            release=Release(
+                pipeline=release["pipeline"],
+                version=release["version"],
+                digest=release["digest"],
+                environment=args.get("environment") or "",
+                wheelway=args.get("wheelway") or "",
+                application=application,
+            ),
+            target=args["target"],
+            tree=Path(args["tree"]),
+            record_digest=args["record_digest"],
+            threads=args.get("threads") or THREADS,
+            max_memory=args.get("max_memory"),
+        )
+
+
+def limits_of(user_config: Mapping[str, Any]) -> Limits:
+    """`user_config["limits"]`; what it does not name keeps its default."""
+    given = user_config.get("limits") or {}
+    return Limits(
+        **{f.name: given[f.name] for f in fields(Limits) if given.get(f.name) is not None}
+    )
+
+
+class Replica:
+    """One replica; `application` is what it serves, and answers 503 until the first `reconfigure`.
+
+    That is where everything happens that can fail because of the pipeline: only then are its
+    settings known.
+    """
+
+    def __init__(
+        self, arguments: Arguments, logger: logging.Logger, *, echo_request_id: bool = True
+    ) -> None:
+        self.application = Application(
+            arguments.release, logger, echo_request_id=echo_request_id, on_shutdown=self.unload
+        )
+        self._arguments = arguments
+        self._logger = logger
+        self._runtime: Runtime | None = None
+        self._class: type[Pipeline] | None = None
+        self._limits = Limits()
+        self._watchdog: Watchdog | None = None
+        self._isolation: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the pipeline is loaded and its examples passed."""
+        return self._runtime is not None
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """The first time start the release, later hand over settings and limits.
+
+        Raises:
+            StartFailure: the release cannot start. Never once it has: a pipeline that refuses new
+                settings keeps the former ones, its metadata then has a `settings_error`.
+        """
+        settings = user_config.get("settings") or {}
+        async with self._changing:
+            self._limits = limits_of(user_config)
+            if self._runtime is None:
+                self._runtime = await self._start(settings)
+            else:
+                await self._runtime.reconfigure(settings)
+            self.application.serve(self._runtime, self._limits)
+
+    async def unload(self) -> None:
+        """End it: nothing is served any more."""
+        for ending in (
+            self._watchdog and self._watchdog.stop,
+            self._isolation and self._isolation.cancel,
+        ):
+            if ending:
+                ending()
+        if self._runtime is not None:
+            await self._runtime.unload()
+
+    async def _start(self, settings: Mapping[str, Any]) -> Runtime:
+        arguments = self._arguments
+        # Off the loop: reading, hashing and importing may take seconds.
+        self._class = await asyncio.to_thread(self._load_class)
+        runtime = await self._started(settings, isolated=False)
+        if runtime.runs_on_loop:
+            files = files_of(self._class)
+            self._watchdog = Watchdog(files, self._on_held)
+        self._logger.info(
+            "%s started from %s, %d examples passed",
+            arguments.release,
+            arguments.tree,
+            len(runtime.examples),
+        )
+        return runtime
+
+    def _load_class(self) -> type[Pipeline]:
+        arguments = self._arguments
+        verify(arguments.tree, arguments.record_digest)
+        memory.limit(arguments.max_memory)
+        return load_class(arguments.target, arguments.tree)
+
+    async def _started(self, settings: Mapping[str, Any], *, isolated: bool) -> Runtime:
+        arguments = self._arguments
+        assert self._class is not None  # noqa: S101 - only called after _load_class
+        runtime = Runtime(
+            self._class,
+            context_of(self._class, arguments.release, settings, self._logger),
+            tree=arguments.tree,
+            threads=arguments.threads,
+            isolated=isolated,
+        )
+        try:
+            await runtime.start()
+        except BaseException:
+            await runtime.unload()
+            raise
+        return runtime
+
+    # -- an asynchronous stage that blocks -------------------------------------------------------
+
+    def _on_held(self, stack: str) -> None:
+        self._logger.warning(
+            "an asynchronous stage of %s held the event loop, and with it health checks and all "
+            "other requests; it gets a loop of its own now. Make it `def` (stages run in threads "
+            "then) or await what it waits for:\n%s",
+            self._arguments.release,
+            stack,
+        )
+        self._isolation = asyncio.create_task(self._isolate())
+
+    async def _isolate(self) -> None:
+        """Replace the instance by one on a loop of its own: what the old one holds (locks, HTTP
+        clients) belongs to the loop it was made on and cannot move.
+        """
+        async with self._changing:
+            former = self._runtime
+            if former is None:
+                return
+            try:
+                self._runtime = await self._started(former.settings, isolated=True)
+            except StartFailure:
+                self._logger.exception("it stays where it is: a second instance does not start")
+                return
+            self.application.serve(self._runtime, self._limits)
+        # What runs on the former one ends within the request timeout, one way or another.
+        await asyncio.sleep(self._limits.request_timeout)
+        await former.unload()
