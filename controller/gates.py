@@ -389,15 +389,16 @@ def _installed(environment: Environment) -> list[str]:
 
 def _uv_environ() -> dict[str, str]:
     """For uv: the author's own, with the author's own cache, so that nothing is fetched twice."""
-    done = subprocess.run(
-        [uv.find(), "cache", "dir", "--color", "never"],
-        capture_output=True,
-        check=False,
-        cwd="/",
-        encoding="utf-8",
-        stdin=subprocess.DEVNULL,
-    )
-    own = {"UV_CACHE_DIR": done.stdout.strip()} if done.returncode == 0 else {}
+    own = {}
+    with contextlib.suppress(subprocess.SubprocessError, OSError):  # then a cache of this check's
+        own["UV_CACHE_DIR"] = subprocess.check_output(
+            [uv.find(), "cache", "dir", "--color", "never"],
+            cwd="/",
+            encoding="utf-8",
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            timeout=30,
+        ).strip()
     return {**own, **os.environ}
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from controller.config import Config
     from controller.journal import Reader
-    from controller.model import JSON, Answer, Application, PlacementRecord
+    from controller.model import JSON, Answer, Application, PlacementRecord, Quarantine
     from controller.serve.dashboard import Dashboard
     from controller.serve.ingress import Ingress
     from controller.serve.rendering import Renderer
@@ -55,6 +55,10 @@ class Report:
     events: tuple[Event, ...] = ()
     plan: Plan | None = None
     """None when Ray could not be observed."""
+    conditions: tuple[Condition, ...] = ()
+    """Everything that stands in the way of something, wherever it was found."""
+    quarantines: tuple[Quarantine, ...] = ()
+    """Those that hold, new ones included."""
     config: str = ""
     """The planned Serve config as YAML."""
     sent: bool = False
@@ -97,6 +101,7 @@ class Reconciler:
         self._moving_since: float | None = None
         self._refused: tuple[str, WheelwayError, int, float] | None = None
         self._templates = ""
+        self._held: set[str] = set()
         self._noticed: dict[str, float] = {}
         self.notes: tuple[Condition, ...] = ()
         """Conditions that others found: about Ray, the configuration."""
@@ -123,8 +128,10 @@ class Reconciler:
             observed = self._observe(now, record=act)
         except WheelwayError as error:
             return self._blind(error, now, record=act)
+        quarantines = self._journal.quarantines()
+        self._retry_what_was_cleared(quarantines)
         desired = self._election().desired(
-            observed.applications, observed.records, self._journal.quarantines(), now
+            observed.applications, observed.records, quarantines, now
         )
         decided = plan(self._situation(observed, desired, now))
         config, text, refusal = self._render(decided)
@@ -141,7 +148,16 @@ class Reconciler:
             events = self._record(observed, desired, decided, conditions, now)
         sentence = _sentence(observed, desired, decided, sent=sent)
         wait = self._next_in(decided, now, sent=sent)
-        return Report(sentence, wait, events, decided, text, sent)
+        return Report(
+            sentence,
+            wait,
+            events,
+            decided,
+            tuple(conditions),
+            (*desired.quarantines.values(), *decided.quarantines),
+            text,
+            sent,
+        )
 
     # -- observe ---------------------------------------------------------------------------------
 
@@ -197,12 +213,19 @@ class Reconciler:
     def _blind(self, error: WheelwayError, now: float, *, record: bool) -> Report:
         """Ray cannot be observed: nothing is decided, serving goes on without us."""
         events: tuple[Event, ...] = ()
+        trouble = Condition("ray", error.reason, error.message)
+        conditions = (trouble, *self.notes, *self._supply.conditions())
         if record:
-            trouble = Condition("ray", error.reason, error.message)
-            rest = [*self.notes, *self._supply.conditions()]
-            events = tuple(self._writer.set_conditions([trouble, *rest], now))
+            events = tuple(self._writer.set_conditions(conditions, now))
         wait = min(2.0, self.config.rollout.interval)
-        return Report(f"waiting for Ray: {error.message}", wait, events)
+        return Report(f"waiting for Ray: {error.message}", wait, events, conditions=conditions)
+
+    def _retry_what_was_cleared(self, quarantines: Sequence[Quarantine]) -> None:
+        """A person lifted a quarantine: what failed then is done anew, not remembered as failed."""
+        held = {quarantine.release.digest for quarantine in quarantines}
+        for digest in self._held - held:
+            self._supply.forget(digest)
+        self._held = held
 
     # -- plan ------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ def up(
     *,
     say: Callable[[str], None],
     watcher: Callable[[Report], None] | None = None,
-    num_cpus: float | None = None,
+    num_cpus: int | None = None,
 ) -> int:
     """Serve until a signal ends it; returns the exit code.
 

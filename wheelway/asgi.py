@@ -70,6 +70,7 @@ class Application:
     Args:
         release: who answers.
         logger: takes what clients must not see.
+        name: of the Serve application that this is in, for the metadata.
         echo_request_id: whether to send `x-request-id`; off where the server does so itself.
         on_shutdown: awaited when the server ends the application's life (ASGI lifespan).
     """
@@ -79,11 +80,14 @@ class Application:
         release: Release,
         logger: logging.Logger,
         *,
+        name: str = "",
         echo_request_id: bool = True,
         on_shutdown: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.routes: tuple[()] = ()  # Serve looks for a framework's routes to name its metrics
         self._release = release
+        self._route = f"/predict/{release.pipeline}/{release.version}"
+        self._name = name
         self._logger = logger
         self._echo = echo_request_id
         self._on_shutdown = on_shutdown
@@ -110,6 +114,10 @@ class Application:
         """Answer one request (ASGI 3)."""
         if scope["type"] == "http":
             path, root = scope["path"], scope.get("root_path", "")
+            if not root and path.startswith(self._route):
+                # Serve has just taken the route from this replica, or is about to give it one,
+                # while the ingress still sends, or already sends, the route's requests here.
+                root = self._route
             if scope["method"] == "POST" and (path == root or _below(path, root) in {"", "/"}):
                 await self._infer(scope, receive, send)
             else:
@@ -267,7 +275,10 @@ class Application:
         elif path == "/openapi.json":
             document = openapi.document(self._release, interface, examples, route)
         else:
-            document = openapi.metadata(self._release, interface, runtime.settings_error, route)
+            document = openapi.metadata(self._release, interface, route)
+            document["application"] = self._name
+            if runtime.settings_error:
+                document["settings_error"] = runtime.settings_error
         return JSON_TYPE, json.dumps(document).encode(), []
 
     async def _complain(

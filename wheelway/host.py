@@ -66,8 +66,9 @@ class Host:
         arguments = Arguments.of(args, serve.get_replica_context().app_name)
         # Serve's handlers write what ends below its own logger into the replica's log.
         logger = logging.getLogger("ray.serve").getChild(f"wheelway.{arguments.release.pipeline}")
+        name = serve.get_replica_context().app_name
         # Serve's middleware sends x-request-id by itself, and makes one where it is missing.
-        self._replica = Replica(arguments, logger, echo_request_id=False)
+        self._replica = Replica(arguments, logger, name=name, echo_request_id=False)
 
     def __serve_build_asgi_app__(self) -> Application:
         """Asked for by `serve.ingress()`, in the replica, after `__init__`."""

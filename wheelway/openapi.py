@@ -32,12 +32,10 @@ PROBLEMS = {
 }
 
 
-def metadata(
-    release: Release, interface: Interface, settings_error: str, route: str
-) -> dict[str, Any]:
-    """What `GET {route}` answers. `settings_error` is there only when there is one."""
+def metadata(release: Release, interface: Interface, route: str) -> dict[str, Any]:
+    """What `GET {route}` answers, as far as the release alone decides it."""
     request, result = interface.schemas()
-    document = {
+    return {
         "name": release.pipeline,
         "version": release.version,
         "digest": release.digest,
@@ -49,9 +47,6 @@ def metadata(
         "output": {"content_type": interface.result_type, "schema": result},
         "links": {"docs": f"{route}/docs", "openapi": f"{route}/openapi.json"},
     }
-    if settings_error:
-        document["settings_error"] = settings_error
-    return document
 
 
 def document(

@@ -77,10 +77,19 @@ class Replica:
     """
 
     def __init__(
-        self, arguments: Arguments, logger: logging.Logger, *, echo_request_id: bool = True
+        self,
+        arguments: Arguments,
+        logger: logging.Logger,
+        *,
+        name: str = "",
+        echo_request_id: bool = True,
     ) -> None:
         self.application = Application(
-            arguments.release, logger, echo_request_id=echo_request_id, on_shutdown=self.unload
+            arguments.release,
+            logger,
+            name=name,
+            echo_request_id=echo_request_id,
+            on_shutdown=self.unload,
         )
         self._arguments = arguments
         self._logger = logger

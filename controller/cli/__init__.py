@@ -3,6 +3,7 @@
     program         errors become sentences and exit codes
     invocation      what the global options say: configuration, journal
     output          tables, times, JSON; plain where nobody watches
+    documents       what `--json` prints of releases, quarantines, conditions, events
     status, explain, history, quarantine      read from the journal, daemon or not
     configuration   `config check`, with `reference` for the list of keys
     authoring       `new` and `check`
@@ -33,7 +34,6 @@ _EXIT_CODES = "\b\nExit codes:\n" + "\n".join(
 app = typer.Typer(
     name="wheelway",
     cls=Program,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -82,7 +82,7 @@ for command in (
     history,
 ):
     app.command()(command)
-app.add_typer(quarantine.app, name="quarantine", help=quarantine.__doc__)
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(configuration.app, name="config")
 app.command()(authoring.new)
 app.command()(authoring.check)

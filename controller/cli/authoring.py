@@ -1,6 +1,7 @@
 """For those who write pipelines: `wheelway new` makes a project, `wheelway check` tries a wheel."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -30,7 +31,7 @@ def new(
     *,
     into: Annotated[Path, typer.Option(metavar="DIR", help="Where its folder is made.")] = Path(),
 ) -> None:
-    """Make a pipeline project that builds and passes `wheelway check`."""
+    """Make a pipeline project that passes `wheelway check`."""
     from controller.scaffold import create  # noqa: PLC0415 - imports jinja2
 
     files = create(name, into)
@@ -40,7 +41,7 @@ def new(
     for file in files:
         out.print(paragraph(str(file.relative_to(folder)), indent=2))
     out.print(paragraph("Next:"))
-    for command in (f"cd {folder}", "uv build", "wheelway check dist/*.whl"):
+    for command in (f"cd {shlex.quote(str(folder))}", "uv build", "wheelway check dist/*.whl"):
         out.print(paragraph(command, indent=2))
 
 
@@ -57,10 +58,10 @@ def check(
         list[Path] | None, typer.Option(metavar="DIR", help="A folder with more wheels.")
     ] = None,
 ) -> None:
-    """Try a wheel as the daemon and a replica would, here, and show every gate it passes.
+    """Try a wheel here, as the daemon and a replica would.
 
-    Nothing is served and nothing is left behind. Limits and caps are those of --config, when it is
-    given, else the defaults.
+    Every gate is shown; nothing is served and nothing is left behind. Limits and caps are those
+    of --config, when it is given, else the defaults.
     """
     from controller.gates import check as gates  # noqa: PLC0415 - imports uv's side
     from controller.gates import passed  # noqa: PLC0415 - as above

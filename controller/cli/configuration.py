@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from controller.config import Config
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback()
@@ -133,7 +133,7 @@ def sentences(config: "Config") -> "Iterator[str]":
         yield f"Wheels come from {listed}."
         for source in config.sources:
             if not source.path.is_dir():
-                yield f"Note: {source.path} is not a folder yet; until it is, nothing comes from it."
+                yield f"Note: {source.path} is not a folder; until it is, nothing comes from it."
     else:
         yield "Note: there are no [[sources]], so nothing new will ever be served."
     yield (

@@ -1,11 +1,17 @@
 """`wheelway explain`: why each version of a pipeline is live, or why it is not."""
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.text import Text
 
+from controller.cli.documents import (
+    condition_document,
+    event_document,
+    quarantine_document,
+    release_document,
+)
 from controller.cli.invocation import invocation
 from controller.cli.output import (
     PHASE_STYLES,
@@ -13,20 +19,28 @@ from controller.cli.output import (
     clean,
     console,
     day_and_time,
-    iso,
+    first_line,
     paragraph,
     print_json,
     stack,
 )
 from controller.cli.remedies import remedies
-from controller.cli.status import condition_document, quarantine_document, release_document
 from controller.cli.story import Chapter, Story, tell
+from controller.model import Phase
 
 if TYPE_CHECKING:
     from packaging.version import Version
     from rich.console import RenderableType
 
     from controller.model import JSON, Event
+
+WHEN: Final = {
+    "inspect": "when the wheel was inspected",
+    "prepare": "when its environment was prepared",
+    "stage": "when it was started",
+    "promote": "when it was given its route",
+}
+"""The stages of a quarantine in words."""
 
 
 def explain(
@@ -36,7 +50,7 @@ def explain(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
-    """Say why each version of a pipeline is live, or exactly why it is not."""
+    """Say why each version is live, or exactly why it is not."""
     with invocation(ctx).reader() as reader:
         story = tell(reader, name, None if version is None else parsed_version(version))
     if as_json:
@@ -96,7 +110,7 @@ def summary(story: Story) -> str:
 
 def _standing(chapter: Chapter) -> str:
     if chapter.quarantine is not None:
-        return f"quarantined in {chapter.quarantine.stage} ({chapter.quarantine.reason})"
+        return f"it failed {WHEN.get(chapter.quarantine.stage, '')} ({chapter.quarantine.reason})"
     if chapter.record is None:
         return "nothing is known of it"
     return f"{chapter.record.phase.value} ({chapter.record.reason})"
@@ -115,10 +129,14 @@ def _chapter(chapter: Chapter, now: float) -> "list[RenderableType]":
     parts: list[RenderableType] = [head]
     if chapter.live:
         parts.append(paragraph(f"live at {release.route}", indent=2))
+    elif record is not None and quarantine is None and record.phase is Phase.QUARANTINED:
+        lifted = "not live: its quarantine was lifted; the daemon tries it at its next pass"
+        parts.append(paragraph(lifted, indent=2))
     elif record is not None and quarantine is None:
         parts.append(paragraph(f"not live: {record.message or record.reason}", indent=2))
     if quarantine is not None:
-        said = f"not live: it failed in {quarantine.stage}: {quarantine.reason}"
+        when = WHEN.get(quarantine.stage, "then")
+        said = f"not live: it failed at stage {quarantine.stage!r}, {when}: {quarantine.reason}"
         parts += [
             paragraph(said, indent=2, style="red"),
             paragraph(quarantine.message, indent=4),
@@ -160,7 +178,7 @@ def _events(chapter: Chapter) -> "list[RenderableType]":
         return []
     lines = [
         paragraph(
-            f"{day_and_time(e.at)}  {_happened(e)}" + (f": {e.message}" if e.message else ""),
+            f"{day_and_time(e.at)}  {_happened(e)}: {first_line(e.message)}",
             indent=4,
         )
         for e in chapter.events
@@ -222,15 +240,4 @@ def _chapter_document(chapter: Chapter) -> "JSON":
         "live": chapter.live,
         "remedies": remedies(quarantine) if quarantine else [],
         "events": [event_document(event) for event in chapter.events],
-    }
-
-
-def event_document(event: "Event") -> "JSON":
-    """An event as JSON: at, subject, reason, message, fields."""
-    return {
-        "at": iso(event.at),
-        "subject": event.subject,
-        "reason": event.reason,
-        "message": event.message,
-        "fields": dict(event.fields),
     }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from packaging.utils import canonicalize_name
 
-from controller.cli.explain import event_document
+from controller.cli.documents import event_document
 from controller.cli.invocation import invocation
 from controller.cli.output import (
     Cell,
@@ -36,7 +36,10 @@ def history(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
-    """Tell what happened, oldest first, and which configs were applied, and why."""
+    """Tell what happened, which configs were applied, and why.
+
+    The oldest comes first.
+    """
     with invocation(ctx).reader() as reader:
         if config is not None:
             sys.stdout.write(reader.config(config))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from textwrap import indent as indented
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console, Group
@@ -19,7 +20,9 @@ from rich.padding import Padding
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import ConsoleOptions, RenderableType
 
     from controller.model import JSON
 
@@ -111,7 +114,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]], *, plain: bool) 
     return drawn
 
 
-_WHOLE: Final = {"pipeline", "version", "phase", "since", "time"}
+_WHOLE: Final = {"pipeline", "version", "phase", "since", "time", "route"}
 """Columns that are never wrapped."""
 
 
@@ -133,9 +136,23 @@ def _styled(cell: Cell) -> Text:
     return Text(_text(cell), style="" if isinstance(cell, str) else cell[1])
 
 
+@dataclass(frozen=True, slots=True)
+class _Paragraph:
+    text: str
+    indent: int
+    style: str
+
+    def __rich_console__(self, out: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        del options  # rich's protocol
+        if out.is_terminal:  # wrapped lines keep their indentation
+            yield Padding(Text(self.text, style=self.style), (0, 0, 0, self.indent), expand=False)
+        else:  # no spaces at the ends of lines
+            yield Text(indented(self.text, " " * self.indent))
+
+
 def paragraph(text: str, *, indent: int = 0, style: str = "") -> RenderableType:
     """A text of others, cleaned and indented."""
-    return Padding(Text(clean(text), style=style), (0, 0, 0, indent), expand=False)
+    return _Paragraph(clean(text), indent, style)
 
 
 def stack(*parts: RenderableType | None) -> Group:

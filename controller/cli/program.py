@@ -76,6 +76,7 @@ class Program(TyperGroup):
     ) -> NoReturn:
         """Run a command line and leave with its exit code (SystemExit)."""
         del standalone_mode, windows_expand_args  # errors are always told here
+        args = list(sys.argv[1:] if args is None else args) or ["--help"]
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except typer.TyperException as error:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -75,6 +76,7 @@ class Progress:
         out: where to print; default: stdout.
         get: fetches a JSON document from a URL, or None when it cannot be had quickly.
         command: how this program is called, for the lines to copy.
+        clock: seconds since the epoch.
     """
 
     def __init__(
@@ -84,17 +86,23 @@ class Progress:
         out: Console | None = None,
         get: Callable[[str], JSON] | None = None,
         command: str = "wheelway",
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._ingress_url = ingress_url.rstrip("/")
         self._out = out or console()
         self._get = get or _fetched
         self._command = command
+        self._clock = clock
         self._runs: dict[str, _Run] = {}
 
     def __call__(self, report: Report) -> None:
         """Show what is new."""
         for event in report.events:
             self._tell(event)
+
+    def say(self, sentence: str) -> None:
+        """A sentence about the run itself, with the time of the day before it."""
+        self._out.print(f"{time_of_day(self._clock())}  {clean(sentence)}", soft_wrap=True)
 
     def _tell(self, event: Event) -> None:
         match = _RELEASE.fullmatch(event.subject)
@@ -132,7 +140,8 @@ class Progress:
         elif phase in {Phase.RETIRING, Phase.SUPERSEDED}:
             detail = first_line(event.message)
         style = PHASE_STYLES.get(phase.value, "")
-        self._line(event.at, run.label, _STEPS[phase], self._seconds(run, event.at), detail, style)
+        seconds = self._seconds(run, event.at)
+        self._line(event.at, run.label, _STEPS[phase], seconds=seconds, detail=detail, style=style)
         if more:
             self._out.print(Text(f"{'':10}{clean(more)}", style="bold"), soft_wrap=True)
 
@@ -140,7 +149,7 @@ class Progress:
         """A release that does not go on, with the reason; shown once for each reason."""
         if run.shown != (phase, event.reason):
             run.shown = (phase, event.reason)
-            self._line(event.at, run.label, step, "", first_line(why), "yellow")
+            self._line(event.at, run.label, step, detail=first_line(why), style="yellow")
 
     @staticmethod
     def _seconds(run: _Run, at: float) -> str:
@@ -157,13 +166,20 @@ class Progress:
         if event.reason in _BRIEF and change:
             return
         if change == "gone":
-            self._line(event.at, label, "resolved", "", event.reason, "dim")
+            self._line(event.at, label, "resolved", detail=event.reason, style="dim")
             return
         style = "" if event.fields.get("ok", True) else "yellow"
-        self._line(event.at, label, event.reason, "", event.message, style)
+        self._line(event.at, label, event.reason, detail=event.message, style=style)
 
     def _line(
-        self, at: float, label: str, step: str, seconds: str, detail: str, style: str
+        self,
+        at: float,
+        label: str,
+        step: str,
+        *,
+        seconds: str = "",
+        detail: str = "",
+        style: str = "",
     ) -> None:
         line = Text.assemble(
             (f"{time_of_day(at)}  ", "dim"),

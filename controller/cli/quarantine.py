@@ -6,16 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from packaging.utils import canonicalize_name
 
+from controller.cli.documents import quarantine_document
 from controller.cli.explain import parsed_version
 from controller.cli.invocation import invocation
 from controller.cli.output import ago, console, first_line, paragraph, print_json, table
-from controller.cli.status import quarantine_document
 from controller.errors import WheelwayError
 
 if TYPE_CHECKING:
     from controller.model import JSON, Quarantine
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.callback()
+def quarantine() -> None:
+    """List what failed and is left alone, or have it tried again."""
 
 
 @app.command("list")

@@ -104,8 +104,8 @@ def _meaning(model: Schema) -> str:
     said = str(model.get("description", ""))
     first, colon, rest = said.partition(": ")
     if first.startswith("`[") and (colon or first.rstrip(".").endswith("]`")):
-        return rest
-    return said
+        said = rest
+    return said[:1].upper() + said[1:]
 
 
 def _prose(said: str, indent: str) -> Iterator[str]:
@@ -125,23 +125,22 @@ def _kind(field: Schema) -> str:
         return " | ".join(json.dumps(value) for value in field["enum"])
     if "anyOf" in field:
         return " | ".join(_kind(o) for o in field["anyOf"] if o.get("type") != "null")
-    bounds = "".join(f" {sign} {field[key]:g}" for key, sign in _BOUNDS.items() if key in field)
-    match field.get("type"):
-        case "array":
-            return f"list of {_kind(field['items'])}"
-        case "object":
-            values = field.get("additionalProperties")
-            return f"table of {_kind(values)}" if isinstance(values, dict) else "table"
-        case "string":
-            return str(field.get("format") or "text")
-        case "number" | "integer" as number:
-            return f"{number}{bounds}"
-        case other:
-            return str(other or "any value")
+    kind = str(field.get("type", "any value"))
+    if kind == "string":
+        return str(field.get("format") or "text")
+    if kind == "array":
+        kind = f"list of {_kind(field['items'])}"
+    elif kind == "object":
+        values = field.get("additionalProperties")
+        kind = f"table of {_kind(values)}" if isinstance(values, dict) else "table"
+    bounds = (f" {sign} {field[key]:g}" for key, sign in _BOUNDS.items() if key in field)
+    return kind + "".join(bounds)
 
 
 def _default(name: str, field: Schema, model: Schema) -> str:
     if name in model.get("required", ()):
         return ", required"
     default = field.get("default")
-    return f", default {json.dumps(default)}" if default not in (None, {}, [], "") else ""
+    if isinstance(default, dict) or default in (None, [], ""):
+        return ""
+    return f", default {json.dumps(default)}"

@@ -35,7 +35,8 @@ BY_REASON: Final = {
         "and publish the wheel; `wheelway new NAME` makes a project that has it."
     ),
     "TagsIncompatible": (
-        "Publish a wheel for the Python and platform that Ray runs on, or a pure one (py3-none-any)."
+        "Publish a wheel for the Python and platform that Ray runs on, or a pure one "
+        "(py3-none-any)."
     ),
     "RequiresPython": "Publish a wheel that allows the Python version that Ray runs on.",
     "OutOfMemory": (
@@ -74,8 +75,8 @@ def remedies(quarantine: Quarantine) -> list[str]:
     """Sentences for a person, the most useful first."""
     release = quarantine.release
     first = BY_REASON.get(quarantine.reason) or BY_STAGE.get(quarantine.stage, _RUN)
-    return [
-        first,
+    again = (
         "It is tried again when its bytes, its options, its settings or the environment change; "
-        f"or after `wheelway quarantine clear {release.pipeline} {release.version}`.",
-    ]
+        f"or after `wheelway quarantine clear {release.pipeline} {release.version}`."
+    )
+    return [first, again]

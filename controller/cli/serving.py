@@ -2,16 +2,17 @@
 
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.cli.invocation import invocation
+from controller.cli.invocation import BESIDE, invocation
 from controller.cli.output import console, paragraph, print_json
-from controller.cli.progress import Progress
 from controller.cli.program import ExitCode
+from controller.cli.progress import Progress
 from controller.errors import Stalled, Waiting
 
 if TYPE_CHECKING:
@@ -28,36 +29,48 @@ def up(
         int, typer.Option(min=1, max=65535, help="Of Ray's dashboard; a head there is used.")
     ] = 8265,
     cache: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="For wheels and environments.")
+        Path | None,
+        typer.Option(metavar="DIR", help="For wheels, environments."),
     ] = None,
-    state: Annotated[Path | None, typer.Option(metavar="DIR", help="For the journal.")] = None,
+    state: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For the journal; default: .wheelway.")
+    ] = None,
     num_cpus: Annotated[
         int | None, typer.Option(min=1, help="CPUs that Ray may hand out; default: all.")
     ] = None,
 ) -> None:
-    """Serve the wheels in a folder, here and now: for a laptop, or a first try.
+    """Serve the wheels in a folder: for a laptop, or a first try.
 
     Starts a Ray head unless one runs already. Ctrl-C ends everything that this started, and
     nothing else.
     """
-    from controller.up import up as serve  # noqa: PLC0415 - imports the whole daemon
+    from controller.up import Place  # noqa: PLC0415 - imports the whole daemon
+    from controller.up import up as serve  # noqa: PLC0415 - as above
 
     # What happens is shown step by step; the log would say it twice.
     _log_to_stderr(logging.INFO if invocation(ctx).debug else logging.CRITICAL)
-    code = serve(
-        folder,
+    place = Place(
+        wheels=folder,
+        cache=cache or _default_cache(state or BESIDE.parent),
+        state=state or BESIDE.parent,
         port=port,
         dashboard_port=dashboard_port,
-        cache=cache,
-        state=state,
-        num_cpus=num_cpus,
-        watcher=Progress(f"http://127.0.0.1:{port}"),
     )
-    raise typer.Exit(code)
+    command = "wheelway"
+    if place.state != BESIDE.parent:
+        command += f" --config {shlex.quote(str(place.state / BESIDE.name))}"
+    progress = Progress(f"http://127.0.0.1:{port}", command=command)
+    raise typer.Exit(serve(place, say=progress.say, watcher=progress, num_cpus=num_cpus))
+
+
+def _default_cache(state: Path) -> Path:
+    """In a checkout its `pipelines_cache/`, elsewhere beside the journal."""
+    checkout = Path("pipelines_cache")
+    return checkout if (checkout / "README.md").is_file() else state / "cache"
 
 
 def run(ctx: typer.Context) -> None:
-    """Run the daemon in the foreground, as a service manager wants it."""
+    """Run the daemon in the foreground."""
     path = invocation(ctx).config_path()
     from controller.daemon import run as serve  # noqa: PLC0415 - imports the whole daemon
 
@@ -70,7 +83,11 @@ def plan(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
-    """Say what the daemon would change now, and why; change nothing. Exit code 2 on changes."""
+    """Say what would change now, and why; exit code 2 on changes.
+
+    Nothing is sent to Ray and nothing is recorded; wheels are fetched and environments are built
+    into the cache, for only then it is known whether they can be.
+    """
     report = _previewed(ctx)
     if as_json:
         print_json(as_document(report))
@@ -87,7 +104,10 @@ def render(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Instead of stdout.")
     ] = None,
 ) -> None:
-    """Print the Serve config that the daemon would apply now; `serve deploy` takes it as it is."""
+    """Print the Serve config that would be applied now.
+
+    `serve deploy` takes it as it is.
+    """
     report = _previewed(ctx)
     if not report.config:
         raise Stalled(
@@ -136,10 +156,10 @@ def _print_plan(report: "Report") -> None:
         out.print(paragraph(change))
     if plan.hold:
         out.print(paragraph(f"Held back for now: {plan.hold}", style="yellow"))
-    for failed in plan.quarantines:
+    for failed in report.quarantines:
         said = f"Quarantine {failed.release}: {failed.reason} ({failed.stage}): {failed.message}"
         out.print(paragraph(said, style="red"))
-    for condition in plan.conditions:
+    for condition in report.conditions:
         said = f"{condition.subject}: {condition.reason}: {condition.message}"
         out.print(paragraph(said, style="" if condition.ok else "yellow"))
     out.print(paragraph(f"Now: {report.sentence}", style="dim"))
@@ -177,7 +197,7 @@ def as_document(report: "Report") -> "JSON":
                 "reason": failed.reason,
                 "message": failed.message,
             }
-            for failed in plan.quarantines
+            for failed in report.quarantines
         ],
         "conditions": [
             {
@@ -186,6 +206,6 @@ def as_document(report: "Report") -> "JSON":
                 "message": condition.message,
                 "ok": condition.ok,
             }
-            for condition in plan.conditions
+            for condition in report.conditions
         ],
     }

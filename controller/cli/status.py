@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from controller.cli.documents import condition_document, release_document
 from controller.cli.invocation import Invocation, invocation
 from controller.cli.output import (
     PHASE_STYLES,
     Cell,
     ago,
-    clean,
     console,
     first_line,
     iso,
@@ -29,7 +29,7 @@ from controller.model import Condition, Phase, Quarantine
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from controller.config import Config
     from controller.journal import DaemonStatus, Reader, ReleaseRecord
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 HEADS: Final = ("pipeline", "version", "phase", "reason", "since", "route", "placement")
 OVER: Final = {Phase.RETIRED, Phase.SUPERSEDED}
 ON_CLUSTER: Final = {Phase.STAGED, Phase.READY, Phase.LIVE, Phase.RETIRING}
+WIDE: Final = 120
+"""Columns of a terminal from which on there is room for all heads."""
 WATCH_INTERVAL: Final = 1.0
 """Seconds between two looks of `--watch`."""
 
@@ -75,7 +77,7 @@ def status(
         bool, typer.Option("--all", help="Also what is over: retired, superseded, not kept.")
     ] = False,
 ) -> None:
-    """Show every release, how far it has come, and whether the daemon runs."""
+    """Show every release and whether the daemon runs."""
     if watch and as_json:
         raise typer.BadParameter("--watch is for people, --json for scripts; choose one")
     asked = invocation(ctx)
@@ -89,7 +91,7 @@ def status(
         print_json(as_document(seen))
         return
     out = console()
-    out.print(drawn(seen, plain=not out.is_terminal))
+    out.print(drawn(seen, out))
 
 
 def _watch(asked: Invocation, config: "Config", *, everything: bool) -> None:
@@ -104,7 +106,7 @@ def _watch(asked: Invocation, config: "Config", *, everything: bool) -> None:
     ):
         while True:
             seen = overview(reader, config, time.time(), everything=everything)
-            live.update(drawn(seen, plain=False), refresh=True)
+            live.update(drawn(seen, out), refresh=True)
             time.sleep(WATCH_INTERVAL)
 
 
@@ -189,13 +191,14 @@ def _is_alive(pid: int) -> bool:
 # -- for people ----------------------------------------------------------------------------------
 
 
-def drawn(seen: Overview, *, plain: bool) -> "RenderableType":
-    """The overview for a person."""
+def drawn(seen: Overview, out: "Console") -> "RenderableType":
+    """The overview for a person; a narrow terminal has no room for the placements."""
+    columns = len(HEADS) - (out.width < WIDE)
     style = {"running": "green", "late": "yellow", "down": "red"}.get(seen.pulse.state, "yellow")
     parts: list[RenderableType | None] = [paragraph(seen.pulse.sentence, style=style)]
     if seen.releases:
-        rows = [_row(record, seen.at) for record in seen.releases]
-        parts += ["", table(HEADS, rows, plain=plain)]
+        rows = [_row(record, seen.at)[:columns] for record in seen.releases]
+        parts += ["", table(HEADS[:columns], rows, plain=not out.is_terminal)]
     else:
         parts += ["", paragraph("No releases yet.")]
     if seen.hidden:
@@ -269,48 +272,4 @@ def as_document(seen: Overview) -> "JSON":
         "releases": [release_document(r, quarantines.get(r.release)) for r in seen.releases],
         "hidden": seen.hidden,
         "conditions": [condition_document(*pair) for pair in seen.conditions],
-    }
-
-
-def release_document(record: "ReleaseRecord", quarantine: Quarantine | None) -> "JSON":
-    """A release as JSON: pipeline, version, digest, phase, reason, message, since, route (where
-    it answers once it is Live), placement and source ("" when not known), times (phase: when it
-    was first reached), quarantine (null, or stage, reason, message, log_tail, at).
-    """
-    release = record.release
-    return {
-        "pipeline": release.pipeline,
-        "version": str(release.version),
-        "digest": release.digest,
-        "phase": record.phase.value,
-        "reason": record.reason,
-        "message": record.message,
-        "since": iso(record.since),
-        "route": release.route,
-        "placement": record.placement,
-        "source": record.source,
-        "times": {phase.value: iso(at) for phase, at in record.times.items()},
-        "quarantine": quarantine and quarantine_document(quarantine),
-    }
-
-
-def quarantine_document(quarantine: Quarantine) -> "JSON":
-    """A quarantine as JSON: stage, reason, message, log_tail, at."""
-    return {
-        "stage": quarantine.stage,
-        "reason": quarantine.reason,
-        "message": quarantine.message,
-        "log_tail": quarantine.log_tail,
-        "at": iso(quarantine.at),
-    }
-
-
-def condition_document(condition: Condition, since: float) -> "JSON":
-    """A condition as JSON: subject, reason, message, ok, since."""
-    return {
-        "subject": condition.subject,
-        "reason": condition.reason,
-        "message": clean(condition.message),
-        "ok": condition.ok,
-        "since": iso(since),
     }

@@ -6,7 +6,8 @@
     application.py   what the dashboard reports about applications, as values of the model
     cluster.py       facts about the cluster that conditions are made of
     ingress.py       asks a route who answers there
-    rendering.py     Jinja templates into Serve applications and the whole config
+    templates.py     the Jinja templates in force, and what is wrong with them
+    rendering.py     releases into Serve applications and the whole config
     schema.py        Ray's own schema of it, and canonical YAML
 
 Nothing here decides anything: planning says what should be applied, these modules say what is.

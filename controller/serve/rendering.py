@@ -82,7 +82,7 @@ class Renderer:
         """
         return self._templates.fingerprint()
 
-    def place(  # noqa: PLR0917 - six values of the model, in the order in which they come about
+    def place(
         self,
         release: Release,
         entry: PipelineEntry,
@@ -107,12 +107,8 @@ class Renderer:
                 f"{release}: Ray Serve could not run it with these options and settings: "
                 f"{error.message}",
             ) from error
-        return Placement(
-            name=_name(release, restart_digest(document)),
-            release=release,
-            document={**document, "name": _name(release, restart_digest(document))},
-            cpus=_cpus(document),
-        )
+        name = _name(release, restart_digest(document))
+        return Placement(name, release, {**document, "name": name}, _cpus(document))
 
     def _application(self, said: Mapping[str, JSON], release: Release) -> dict[str, JSON]:
         variables = {**said, "name": "", "wheelway": self._wheelway}
@@ -198,7 +194,7 @@ def _parsed(templates: Templates, name: str, text: str) -> dict[str, JSON]:
 # -- variables -----------------------------------------------------------------------------------
 
 
-def _said(  # noqa: PLR0917 - as `Renderer.place`
+def _said(
     release: Release,
     entry: PipelineEntry,
     artifact: Artifact,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 from contextlib import closing
 from pathlib import Path
 
-import httpx
 import pytest
 from head import application, eventually
 from packaging.version import Version
@@ -153,36 +152,40 @@ def test_the_cause_of_a_failure_is_dug_out(dashboard, put):
     assert "site-packages/ray" not in build.message
 
 
+THEIRS = """
+import sys
+from ray import serve
+
+@serve.deployment(ray_actor_options={"num_cpus": 0.1})
+class Theirs:
+    def __call__(self, request):
+        return "theirs"
+
+serve.run(Theirs.bind(), name="theirs", route_prefix="/theirs")
+print("running", flush=True)
+sys.stdin.read()
+serve.delete("theirs")
+"""
+
+
 def test_an_imperative_application_is_foreign_and_survives_our_puts(head, dashboard, put):
     put()
-    program = f"""
-        import ray
-        from ray import serve
-        ray.init(address="127.0.0.1:{head.ports.gcs}", log_to_driver=False)
-
-        @serve.deployment(ray_actor_options={{"num_cpus": 0.1}})
-        class Theirs:
-            def __call__(self, request):
-                return "theirs"
-
-        serve.run(Theirs.bind(), name="theirs", route_prefix="/theirs")
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True,
+    with subprocess.Popen(
+        [sys.executable, "-c", THEIRS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    try:
+        env={**os.environ, **head.driver_environment},
+    ) as they:
+        assert any(line == "running\n" for line in they.stdout)
         put()
         found = application(dashboard, "theirs")
         assert (found.document, found.release, found.route) == (None, None, "/theirs")
         assert found.status is ApplicationStatus.RUNNING
         eventually(lambda: Ingress(head.ingress_url).probe("/theirs").status == 200)
-    finally:
-        httpx.delete(f"{head.dashboard_url}/api/serve/applications/", timeout=60)
+        they.stdin.close()
+        assert they.wait(60) == 0
+    assert application(dashboard, "theirs") is None
 
 
 def test_a_config_that_ray_refuses_is_rejected_and_changes_nothing(dashboard, put):
@@ -225,7 +228,7 @@ head = start(Tuning(num_cpus=2), isolated=True, deadline=240)
 with closing(Dashboard.connect(RayOptions(dashboard_url=head.dashboard_url))) as dashboard:
     port = head.ports.ingress
     dashboard.put({"http_options": {"host": "127.0.0.1", "port": port}, "applications": []})
-print(head.pid, port, flush=True)
+print(head.pid, port, head.log.parent, flush=True)
 sys.stdin.read()
 """
 
@@ -240,13 +243,15 @@ def test_when_the_owner_is_killed_its_head_ends_with_haproxy_and_no_other_head_d
         [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as owner:
         try:
-            pid, port = map(int, owner.stdout.readline().split())
+            *numbers, scratch = owner.stdout.readline().split()
+            pid, port = map(int, numbers)
             eventually(lambda: any("haproxy -db" in line for line in commands(descendants(pid))))
             processes = {pid, *descendants(pid)}
             assert Ingress(f"http://127.0.0.1:{port}").probe("/").status == 404
         finally:
             owner.kill()
     eventually(lambda: not commands(processes))
+    shutil.rmtree(scratch)
     assert Ingress(f"http://127.0.0.1:{port}").probe("/").status is None
     assert answers(head.dashboard_url)
     assert head.running()

@@ -279,12 +279,7 @@ def test_a_dashboard_that_hangs_is_waiting(server):
         (404, "404: Not Found", (Stalled, "ServeUnavailable")),
         (501, "Serve dependencies are not installed.", (Stalled, "ServeUnavailable")),
         (503, "The GCS may be down, please retry later", (Transient, "DashboardFailed")),
-        (
-            500,
-            "Traceback:\n  File\nRuntimeError: cannot bind socket",
-            Transient,
-            "IngressPortTaken",
-        ),
+        (500, "Traceback:\nRuntimeError: cannot bind socket", (Transient, "IngressPortTaken")),
         (302, "", (Stalled, "DashboardUnexpected")),
         (200, "<html>hello</html>", (Stalled, "DashboardUnexpected")),
         (200, "[]", (Stalled, "DashboardUnexpected")),

@@ -1,6 +1,7 @@
 """`wheelway check`: each kind of bad wheel stops at its gate, and nothing is left behind."""
 
 import os
+import re
 import sys
 import tempfile
 import time
@@ -9,11 +10,21 @@ from pathlib import Path
 import pytest
 
 from controller import gates
-from controller.config import Caps, Config, EnvironmentOptions, RolloutOptions, ServeOptions
+from controller.config import (
+    ActorOptions,
+    Caps,
+    Config,
+    EnvironmentOptions,
+    Options,
+    RolloutOptions,
+    ServeOptions,
+)
 from controller.gates import check, passed
 from tests.support.wheels import make_wheel
 
 pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
 
 ALL = [
     gates.INSPECT,
@@ -231,3 +242,17 @@ def test_the_check_runs_on_the_interpreter_that_it_is_told(folder):
         next(check(make_wheel(folder), config().model_copy(update={"ray": told})))
     assert stalled.value.reason == "PythonUnusable"
     assert os.fspath(missing) in stalled.value.message
+
+
+def test_the_guide_for_authors_knows_every_option_and_every_reason_for_a_refusal():
+    guide = (ROOT / "docs/pipelines.md").read_text(encoding="utf-8")
+    sources = [*ROOT.glob("controller/**/*.py"), ROOT / "wheelway/failure.py"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    raised = re.findall(r'(?:Rejected\(\s*|^[A-Z_]+: Final = )"([A-Z]\w+)"', text, re.MULTILINE)
+    reasons = set(raised) - {"DigestInvalid"}  # a source's mistake, not an author's
+
+    known = set(re.findall(r"`(\w+)`", guide))
+
+    assert {"NotAZip", "LoadFailed"} < reasons
+    assert reasons - known == set()
+    assert set(Options.model_fields) | set(ActorOptions.model_fields) <= known

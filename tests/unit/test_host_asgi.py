@@ -42,7 +42,7 @@ def anyio_backend():
 async def application(pipeline, settings=None, limits=None, **options):
     runtime = Runtime(pipeline, context_of(pipeline, RELEASE, settings or {}, LOGGER), **options)
     await runtime.start()
-    app = Application(RELEASE, LOGGER, on_shutdown=runtime.unload)
+    app = Application(RELEASE, LOGGER, name="greeter-1.0-ab", on_shutdown=runtime.unload)
     app.serve(runtime, limits or Limits())
     return app, runtime
 
@@ -141,6 +141,7 @@ async def test_the_route_tells_what_runs_there():
     assert (data["environment"], data["wheelway"]) == ("cd" * 32, "0.1.0")
     assert data["input"]["schema"]["title"] == "Question"
     assert data["output"]["schema"]["title"] == "Answer"
+    assert data["application"] == "greeter-1.0-ab"
     assert "settings_error" not in data
 
 

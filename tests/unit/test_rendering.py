@@ -176,7 +176,7 @@ def test_numbers_come_back_as_the_same_numbers(number):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, "\ud800", {1: 2}, object(), b"x"])
 def test_what_json_cannot_say_rejects_this_release_alone(renderer, value):
-    with pytest.raises(Rejected, match="^iris@1") as caught:
+    with pytest.raises(Rejected, match="could not run it") as caught:
         place(renderer, settings={"value": value})
     assert caught.value.reason == "OptionsRefused"
     assert place(renderer)

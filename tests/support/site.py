@@ -1,0 +1,151 @@
+"""A daemon at work beside the run's Ray head: its folder of wheels, its journal, its routes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+
+from controller.config import RayOptions
+from controller.daemon import Daemon
+from controller.journal import Journal
+from controller.serve.dashboard import Dashboard
+from tests.support.head import eventually
+from tests.support.wheels import make_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from controller.model import Phase
+    from controller.reconciler import Report
+    from controller.serve.head import Head
+
+BASICS = """
+[[sources]]
+type = "directory"
+path = "wheels"
+settle = 0.5
+poll_interval = 1
+
+[ray]
+dashboard_url = "{dashboard}"
+ingress_url = "http://127.0.0.1:{port}"
+
+[paths]
+cache = "cache"
+state = "state"
+
+[serve.defaults]
+graceful_shutdown_timeout = 1
+ray_actor_options = {{ num_cpus = 0.05 }}
+
+"""
+
+
+class Site:
+    """One folder with a configuration, and what a person would do with it."""
+
+    def __init__(self, folder: Path, head: Head) -> None:
+        self.folder = folder
+        self.wheels = folder / "wheels"
+        self.wheels.mkdir(parents=True, exist_ok=True)
+        self.config = folder / "controller.toml"
+        self.basics = BASICS.format(dashboard=head.dashboard_url, port=head.ports.ingress)
+        self.ingress = f"http://127.0.0.1:{head.ports.ingress}"
+        self.dashboard = Dashboard.connect(RayOptions(dashboard_url=head.dashboard_url))
+        self.reports: list[Report] = []
+        self.configure("")
+
+    def configure(self, more: str) -> None:
+        """Write the configuration, at once and whole."""
+        aside = self.config.with_suffix(".new")
+        aside.write_text(self.basics + more)
+        aside.replace(self.config)
+
+    def drop(self, name: str, version: str = "1.0", **how: object) -> Path:
+        """Make a wheel elsewhere and rename it into the watched folder."""
+        made = make_wheel(self.folder / "made", name, version, **how)
+        target = self.wheels / made.name
+        os.replace(made, target)  # noqa: PTH105 - the same call publishers make
+        return target
+
+    @contextmanager
+    def daemon(self) -> Iterator[Daemon]:
+        """The real daemon, in a thread of this process."""
+        daemon = Daemon(self.config, watcher=self.reports.append)
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                daemon.run()
+            except BaseException as error:
+                failures.append(error)
+                raise
+
+        thread = threading.Thread(target=run, name="daemon")
+        thread.start()
+        try:
+            yield daemon
+        finally:
+            daemon.end()
+            thread.join(60)
+            assert not thread.is_alive(), "the daemon did not end"
+            assert not failures, failures
+
+    def ask(self, route: str, body: object = None) -> httpx.Response:
+        """POST a body to a release, through the ingress."""
+        return httpx.post(f"{self.ingress}{route}", json=body, timeout=20)
+
+    def release_at(self, route: str) -> str:
+        """Which release answers there; empty when none does."""
+        try:
+            answer = httpx.get(f"{self.ingress}{route}", timeout=5)
+        except httpx.TransportError:
+            return ""
+        return answer.headers.get("x-wheelway-release", "") if answer.is_success else ""
+
+    def wait_for(self, route: str, *, other_than: str = "", deadline: float = 120) -> str:
+        """The release at a route, once there is one (other than the one named)."""
+
+        def look() -> str:
+            found = self.release_at(route)
+            return found if found != other_than else ""
+
+        return eventually(look, deadline)
+
+    def phases(self) -> dict[str, Phase]:
+        """The journal's phases by `pipeline@version+digest8`."""
+        with Journal.read(self.folder / "state") as journal:
+            return {str(record.release): record.phase for record in journal.releases()}
+
+    def wait_for_phase(self, release: str, phase: Phase, deadline: float = 120) -> None:
+        """Until the journal has the release in that phase."""
+        eventually(lambda: self.phases().get(release) is phase, deadline)
+
+    def quarantine(self, pipeline: str, deadline: float = 120):
+        """The pipeline's quarantine, once there is one."""
+
+        def look():
+            with Journal.read(self.folder / "state") as journal:
+                return journal.quarantines(pipeline)
+
+        return eventually(look, deadline)[-1]
+
+    def sent(self) -> int:
+        """How many configs the daemon applied."""
+        with Journal.read(self.folder / "state") as journal:
+            return len(journal.configs(1000))
+
+    def pids(self, pipeline: str) -> set[int]:
+        """The processes of a pipeline's replicas."""
+        return {
+            replica.pid
+            for app in self.dashboard.applications()
+            if app.release is not None and app.release.pipeline == pipeline
+            for replica in app.replicas
+            if replica.pid is not None
+        }

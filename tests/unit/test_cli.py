@@ -1,0 +1,585 @@
+"""The `wheelway` command over a journal that real writes filled."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+from rich.console import Console
+from typer.testing import CliRunner
+
+from controller.cli import app
+from controller.cli.program import MEANINGS, ExitCode, exit_code_of
+from controller.cli.progress import Progress, example_of
+from controller.errors import ConfigError, JournalError, Rejected, TemplateError, Transient, Waiting
+from controller.journal import DaemonStatus, Journal
+from controller.model import (
+    Condition,
+    Event,
+    Listing,
+    Phase,
+    Quarantine,
+    Release,
+    Revision,
+    Transition,
+)
+from controller.reconciler import Report
+
+pytestmark = pytest.mark.unit
+
+IRIS_1 = Release("iris", Version("1.0"), "a" * 64)
+IRIS_2 = Release("iris", Version("2.0"), "b" * 64)
+IRIS_OLD = Release("iris", Version("0.9"), "c" * 64)
+UNOPENED = Release("acme-iris", Version("3.0"), "e" * 64)
+LOCAL = Release("greeter", Version("1.0+cu12"), "d" * 64)
+CONFIG_DIGEST = "ab12" * 16
+ANSI = "\x1b"
+
+
+class Command:
+    """Runs `wheelway --config <file> ...` and gives what came of it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "controller.toml"
+        self.state = root / "state"
+        (root / "wheels").mkdir()
+        self.configure()
+
+    def configure(self, text: str = "") -> None:
+        self.config.write_text(
+            '[[sources]]\ntype = "directory"\npath = "wheels"\n'
+            f'[paths]\nstate = "state"\ncache = "cache"\n{text}'
+        )
+
+    def __call__(self, *args: str):
+        return CliRunner().invoke(app, ["--config", str(self.config), *args], prog_name="wheelway")
+
+    def json(self, *args: str):
+        result = self(*args, "--json")
+        assert result.exit_code == 0, result.stderr
+        return json.loads(result.stdout)
+
+
+@pytest.fixture
+def wheelway(tmp_path):
+    return Command(tmp_path)
+
+
+@pytest.fixture
+def filled(wheelway):
+    """A journal in which iris 1.0 and greeter are live, iris 2.0 and a whole wheel failed."""
+    now = time.time()
+    with Journal.open(wheelway.state) as journal:
+        _release(journal, IRIS_OLD, [(Phase.RETIRED, "SuccessorLive", now - 500)])
+        for release in (IRIS_1, LOCAL):
+            steps = [
+                (Phase.DISCOVERED, "Listed", now - 300),
+                (Phase.FETCHED, "Verified", now - 299.8),
+                (Phase.STAGED, "Starting", now - 299),
+                (Phase.LIVE, "AnswersAtRoute", now - 296),
+            ]
+            _release(journal, release, steps)
+        _fail(journal, IRIS_2, "stage", "LoadFailed", "model.bin is missing", now - 100)
+        _fail(journal, UNOPENED, "inspect", "NotAZip", "it is not a zip file", now - 90)
+        journal.save_listing(
+            Listing(
+                "directory",
+                (
+                    _revision("acme-iris", IRIS_1),
+                    _revision("acme-iris", IRIS_2),
+                    _revision("acme-iris", UNOPENED),
+                    _revision("greeter", LOCAL),
+                ),
+            ),
+            now,
+        )
+        journal.set_conditions(
+            [
+                Condition("Bad Name.whl", "FilenameInvalid", "rename it"),
+                Condition("ray", "HAProxyOff", "set RAY_SERVE_ENABLE_HA_PROXY=1"),
+            ],
+            now - 50,
+        )
+        journal.applied("applications: []\n", CONFIG_DIGEST, "add iris-1.0-0123abcd: staged", now)
+        _pass(journal, pid=os.getpid())
+    return wheelway
+
+
+def _release(journal, release, steps):
+    placement = f"{release.pipeline}-{release.version}-0123abcd"
+    for phase, reason, at in steps:
+        journal.record(Transition(release, phase, reason, "as said", placement), at, source="shelf")
+
+
+def _fail(journal, release, stage, reason, message, at):
+    tail = f"Traceback\n  \x1b[31min load\n{reason}"
+    journal.add_quarantine(Quarantine(release, stage, reason, message, "inputs", tail, at))
+    journal.record(Transition(release, Phase.QUARANTINED, reason, message), at, source="shelf")
+
+
+def _revision(project, release):
+    filename = f"{project.replace('-', '_')}-{release.version}-py3-none-any.whl"
+    return Revision("shelf", project, release.version, filename, filename, release.digest, 10)
+
+
+def _pass(journal, *, pid, at=None):
+    status = DaemonStatus(7, at or time.time(), "2 live, 2 quarantined", 0.1, pid, "0.1.0", 1.0)
+    journal.set_status(status)
+
+
+def _pid_of_a_process_that_ended() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait(30)
+    return process.pid
+
+
+# -- status --------------------------------------------------------------------------------------
+
+
+def test_status_tells_phases_quarantines_and_conditions_as_plain_text(filled):
+    result = filled("status")
+    assert result.exit_code == 0
+    assert "the daemon runs" in result.stdout
+    row = r"^iris +1\.0 +Live +AnswersAtRoute +\d+ min +/predict/iris/1\.0 "
+    assert re.search(row, result.stdout, re.MULTILINE)
+    assert "iris 2.0: LoadFailed (stage): model.bin is missing" in result.stdout
+    assert "wheelway explain iris 2.0" in result.stdout
+    assert "ray: HAProxyOff" in result.stdout
+    assert "set RAY_SERVE_ENABLE_HA_PROXY=1" in result.stdout
+    assert ANSI not in result.stdout
+    assert not re.search(r"[^\x00-\x7f]| $", result.stdout, re.MULTILINE)
+
+
+def test_the_newest_version_of_a_pipeline_comes_first_and_what_is_over_only_with_all(filled):
+    def of_iris(*args):
+        rows = filled.json("status", *args)["releases"]
+        return [row["version"] for row in rows if row["pipeline"] == "iris"]
+
+    assert of_iris() == ["2.0", "1.0"]
+    assert of_iris("--all") == ["2.0", "1.0", "0.9"]
+
+
+def test_a_failed_release_is_past_once_other_bytes_of_its_version_are_live(filled):
+    mended = Release("iris", Version("2.0"), "f" * 64)
+    with Journal.open(filled.state) as journal:
+        _release(journal, mended, [(Phase.LIVE, "AnswersAtRoute", time.time())])
+        listing = Listing("directory", (_revision("acme-iris", mended),))
+        journal.save_listing(listing, time.time())
+    shown = filled.json("status")["releases"]
+    assert [row["phase"] for row in shown if row["version"] == "2.0"] == ["Live"]
+
+
+def test_status_as_json_keeps_its_documented_shape(filled):
+    document = filled.json("status")
+    assert document.keys() == {"at", "daemon", "releases", "hidden", "conditions"}
+    assert document["daemon"].keys() == {
+        *("state", "sentence", "last_pass", "pass", "said", "duration", "pid", "version"),
+        "started_at",
+    }
+    assert document["daemon"]["state"] == "running"
+    failed = next(row for row in document["releases"] if row["version"] == "2.0")
+    assert failed.keys() == {
+        *("pipeline", "version", "digest", "phase", "reason", "message", "since", "route"),
+        *("placement", "source", "times", "quarantine"),
+    }
+    assert failed["quarantine"].keys() == {"stage", "reason", "message", "log_tail", "at"}
+    assert document["conditions"][1].keys() == {"subject", "reason", "message", "ok", "since"}
+    for text in (document["at"], failed["since"], document["daemon"]["last_pass"]):
+        assert text.endswith("Z")
+        assert datetime.fromisoformat(text).tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    ("dead", "age", "state"),
+    [(False, 0, "running"), (False, 3600, "late"), (True, 0, "down"), (True, 3600, "down")],
+)
+def test_the_daemon_is_judged_by_its_process_and_its_last_pass(filled, dead, age, state):
+    pid = _pid_of_a_process_that_ended() if dead else os.getpid()
+    with Journal.open(filled.state) as journal:
+        _pass(journal, pid=pid, at=time.time() - age)
+    assert filled.json("status")["daemon"]["state"] == state
+
+
+def test_a_daemon_that_never_finished_a_pass_is_said_to_be_so(wheelway):
+    Journal.open(wheelway.state).close()
+    document = wheelway.json("status")
+    assert document["daemon"]["state"] == "never"
+    assert document["daemon"]["last_pass"] is None
+    assert "No releases yet." in wheelway("status").stdout
+
+
+def test_watching_needs_a_terminal_and_goes_ill_with_json(filled):
+    assert filled("status", "--watch").exit_code == ExitCode.USAGE
+    assert filled("status", "--watch", "--json").exit_code == ExitCode.USAGE
+
+
+# -- explain -------------------------------------------------------------------------------------
+
+
+def test_explain_says_exactly_why_the_new_version_is_not_live(filled):
+    result = filled("explain", "IRIS")
+    assert result.exit_code == 0
+    first, *_ = result.stdout.splitlines()
+    assert first.startswith("iris: 1.0 is live; the newest, 3.0, is not")
+    for part in (
+        "failed at stage 'stage', when it was started: LoadFailed",
+        "model.bin is missing",
+        r"|   \x1b[31min load",
+        "wheelway quarantine clear iris 2.0",
+        "live at /predict/iris/1.0",
+        "+3.0 s  Live",
+    ):
+        assert part in result.stdout
+    assert ANSI not in result.stdout
+
+
+def test_a_wheel_refused_before_its_pipelines_are_known_is_found_by_pipeline_project_and_file(
+    filled,
+):
+    for name in ("iris", "Acme.Iris", "acme_iris-3.0-py3-none-any.whl"):
+        reasons = [row["reason"] for row in filled.json("explain", name)["releases"]]
+        assert "NotAZip" in reasons, name
+    assert "FilenameInvalid" in filled("explain", "Bad Name.whl").stdout
+
+
+def test_explain_of_one_version_tells_of_no_other(filled):
+    document = filled.json("explain", "iris", "2.0.0")
+    assert [row["version"] for row in document["releases"]] == ["2.0"]
+    told = document["releases"][0]
+    assert told["remedies"]
+    assert told["quarantine"]["log_tail"].startswith("Traceback")
+    assert told["file"] == "acme_iris-2.0-py3-none-any.whl"
+    assert [event["reason"] for event in told["events"]] == ["LoadFailed"]
+
+
+def test_a_wheel_that_nobody_looked_into_is_explained_as_that(filled):
+    unread = Release("acme-iris", Version("0.1"), "9" * 64)
+    with Journal.open(filled.state) as journal:
+        listing = Listing("shelf", (_revision("acme-iris", unread),))
+        journal.save_listing(listing, time.time())
+    document = filled.json("explain", "acme-iris", "0.1")
+    assert document["unread"][0]["file"] == "acme_iris-0.1-py3-none-any.whl"
+    assert "not fetched" in filled("explain", "acme-iris", "0.1").stdout
+
+
+def test_an_unknown_name_is_answered_with_those_that_come_near(filled):
+    result = filled("explain", "irsi")
+    assert result.exit_code == ExitCode.FAILED
+    assert result.stderr.startswith("error: ")
+    assert "did you mean iris" in result.stderr
+    assert "2.0, 1.0, 0.9" in filled("explain", "iris", "7").stderr
+    assert filled("explain", "iris", "x.y").exit_code == ExitCode.USAGE
+
+
+# -- history and quarantine ----------------------------------------------------------------------
+
+
+def test_history_tells_events_and_configs_in_order_of_time(filled):
+    lines = filled("history").stdout.splitlines()
+    times = [line[:19] for line in lines[1:]]
+    assert times == sorted(times)
+    assert "config ab12ab12" in lines[-1]
+    about_greeter = filled.json("history", "Greeter")
+    assert {event["subject"] for event in about_greeter["events"]} == {str(LOCAL)}
+    assert about_greeter["configs"] == []
+    about_iris = filled.json("history", "iris")
+    assert [applied["digest"] for applied in about_iris["configs"]] == [CONFIG_DIGEST]
+    assert len(filled.json("history", "--limit", "2")["events"]) == 2
+
+
+def test_history_prints_the_text_of_an_applied_config(filled):
+    assert filled("history", "--config", "ab12").stdout == "applications: []\n"
+    unknown = filled("history", "--config", "ffff")
+    assert unknown.exit_code == ExitCode.FAILED
+    assert "wheelway history" in unknown.stderr
+
+
+def test_a_cleared_quarantine_is_gone_and_the_event_stays(filled):
+    assert "LoadFailed" in filled("quarantine", "list").stdout
+    assert [row["stage"] for row in filled.json("quarantine", "list")] == ["inspect", "stage"]
+    cleared = filled("quarantine", "clear", "Iris", "2")
+    assert cleared.exit_code == 0
+    assert "next pass" in cleared.stdout
+    assert [row["stage"] for row in filled.json("quarantine", "list")] == ["inspect"]
+    assert "quarantine was lifted" in filled("explain", "iris", "2.0").stdout
+    assert filled.json("history", "iris")["events"][-1]["reason"] == "QuarantineCleared"
+    again = filled("quarantine", "clear", "iris")
+    assert again.exit_code == ExitCode.FAILED
+    assert "not quarantined" in again.stderr
+
+
+# -- config check --------------------------------------------------------------------------------
+
+
+def test_config_check_says_what_was_understood(wheelway):
+    wheelway.configure('[[pipelines]]\nname = "iris"\nversions = ">=1"\nkeep = 3\n')
+    result = wheelway("config", "check")
+    assert result.exit_code == 0
+    assert str(wheelway.root / "wheels") in result.stdout
+    assert "iris: the newest 3 of >=1" in result.stdout
+
+
+def test_config_check_names_file_line_and_key_of_each_mistake(wheelway):
+    wheelway.configure("[rollout]\nmax_stagin = 3\nworkers = 0\n")
+    result = wheelway("config", "check")
+    assert result.exit_code == ExitCode.CONFIG
+    assert f"{wheelway.config}:8: rollout.max_stagin: unknown key" in result.stderr
+    assert f"{wheelway.config}:9: rollout.workers: " in result.stderr
+    assert result.stdout == ""
+    other_command = wheelway("status")
+    assert other_command.exit_code == ExitCode.CONFIG
+    assert "rollout.max_stagin" in other_command.stderr
+    as_json = json.loads(wheelway("config", "check", "--json").stdout)
+    assert not as_json["ok"]
+    assert len(as_json["mistakes"]) == 2
+
+
+def test_config_check_finds_a_template_that_cannot_be_used(wheelway):
+    folder = wheelway.root / "templates"
+    folder.mkdir()
+    (folder / "application.yaml.j2").write_text("name: {{ name | json }}\nargs: {{ nothing }}\n")
+    wheelway.configure('templates = "templates"\n')
+    result = wheelway("config", "check")
+    assert result.exit_code == ExitCode.CONFIG
+    assert "application.yaml.j2:2" in result.stderr
+
+
+def test_the_schema_lists_every_key_with_type_default_and_meaning(wheelway):
+    text = wheelway("config", "check", "--schema").stdout
+    assert "[[sources]]" in text
+    assert "[serve.defaults]" in text
+    assert "  interval  (number > 0, default 5.0)\n      Seconds between two passes" in text
+    schema = wheelway.json("config", "check", "--schema")
+    assert schema["properties"].keys() >= {"sources", "ray", "pipelines", "rollout"}
+    for model in schema["$defs"].values():
+        for key in model["properties"]:
+            assert f"  {key}  (" in text or f".{key}]" in text
+
+
+# -- errors and exit codes -----------------------------------------------------------------------
+
+
+def test_without_a_configuration_the_error_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["status"], env={"WHEELWAY_CONFIG": None})
+    if Path("/etc/wheelway/controller.toml").exists():
+        pytest.skip("this machine has a configuration of its own")
+    assert result.exit_code == ExitCode.CONFIG
+    assert "--config" in result.stderr
+    assert "wheelway up" in result.stderr
+
+
+def test_a_journal_that_is_not_there_yet_is_unavailable(wheelway):
+    result = wheelway("status")
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_debug_shows_the_traceback(wheelway):
+    result = wheelway("--debug", "status")
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert "Traceback" in result.stderr
+
+
+def test_ray_that_does_not_answer_makes_plan_unavailable(wheelway):
+    wheelway.configure('[ray]\ndashboard_url = "http://127.0.0.1:9"\n')
+    for command in ("plan", "render"):
+        result = wheelway(command)
+        assert result.exit_code == ExitCode.UNAVAILABLE, result.stderr
+        assert "127.0.0.1:9" in result.stderr
+
+
+def test_what_was_not_understood_leaves_exit_code_2_to_plan(wheelway):
+    for args in (["statsu"], ["status", "--nope"], ["explain"], ["config"]):
+        result = wheelway(*args)
+        assert result.exit_code == ExitCode.USAGE
+        assert "--help`" in result.stderr
+    assert "Did you mean 'status'" in wheelway("statsu").stderr
+
+
+def test_help_documents_every_exit_code(wheelway):
+    shown = wheelway("--help").stdout
+    for code, meaning in MEANINGS.items():
+        assert re.search(rf"^ +{code.value}  {re.escape(meaning)}$", shown, re.MULTILINE)
+    assert CliRunner().invoke(app, []).exit_code == 0
+
+
+def test_each_kind_of_error_has_its_exit_code():
+    assert exit_code_of(ConfigError("x")) == ExitCode.CONFIG
+    assert exit_code_of(TemplateError("x")) == ExitCode.CONFIG
+    assert exit_code_of(JournalError("JournalNewer", "x")) == ExitCode.UNAVAILABLE
+    assert exit_code_of(Transient("DashboardUnreachable", "x")) == ExitCode.UNAVAILABLE
+    assert exit_code_of(Waiting("DiskFull", "x")) == ExitCode.UNAVAILABLE
+    assert exit_code_of(Rejected("NotAZip", "x")) == ExitCode.FAILED
+
+
+def test_a_reader_that_goes_away_is_met_in_silence(filled):
+    script = "from controller.cli import main; main()"
+    command = [sys.executable, "-c", script, "--config", str(filled.config), "status", "--json"]
+    read, write = os.pipe()
+    os.close(read)
+    with subprocess.Popen(command, stdout=write, stderr=subprocess.PIPE) as process:
+        os.close(write)
+        _, errors = process.communicate(timeout=60)
+    assert errors == b""
+    assert process.returncode == ExitCode.BROKEN_PIPE
+
+
+@pytest.mark.parametrize("args", [["--help"], ["status"]])
+def test_quick_commands_import_nothing_slow(filled, args):
+    script = (
+        "import sys\n"
+        "from controller.cli import main\n"
+        "try: main()\n"
+        "finally: print({'ray', 'jinja2', 'httpx'} & sys.modules.keys(), file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", script, "--config", str(filled.config), *args]
+    done = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
+    assert done.stderr.strip() == "set()"
+
+
+def test_new_makes_a_project_and_says_how_to_go_on(tmp_path):
+    result = CliRunner().invoke(app, ["new", "Churn_Score", "--into", str(tmp_path)])
+    assert result.exit_code == 0, result.stderr
+    assert "src/churn_score/pipeline.py" in result.stdout
+    assert "wheelway check dist/*.whl" in result.stdout
+    again = CliRunner().invoke(app, ["new", "churn-score", "--into", str(tmp_path)])
+    assert again.exit_code == ExitCode.FAILED
+    assert "nothing was written" in again.stderr
+
+
+def test_check_refuses_what_is_no_wheel_and_runs_nothing_of_it(tmp_path):
+    wheel = tmp_path / "demo-1.0-py3-none-any.whl"
+    wheel.write_bytes(b"no zip")
+    result = CliRunner().invoke(app, ["check", str(wheel), "--json"])
+    assert result.exit_code == ExitCode.FAILED, result.stderr
+    document = json.loads(result.stdout)
+    assert not document["ok"]
+    first, *others = document["gates"]
+    assert (first["gate"], first["ok"], first["reason"]) == ("inspect", False, "NotAZip")
+    assert {gate["ok"] for gate in others} == {None}
+
+
+# -- progress ------------------------------------------------------------------------------------
+
+OPENAPI = {
+    "paths": {
+        "/predict/iris/1.0": {
+            "post": {
+                "requestBody": {
+                    "content": {
+                        "application/json": {
+                            "examples": {"example1": {"value": {"name": "it's me"}}}
+                        }
+                    }
+                }
+            },
+            "get": {},
+        }
+    }
+}
+
+
+class Told:
+    """A progress renderer that prints into a text, fed with events."""
+
+    def __init__(self, get=lambda _: None) -> None:
+        self._text = io.StringIO()
+        out = Console(file=self._text, width=500, highlight=False)
+        self._progress = Progress("http://127.0.0.1:8000/", out=out, get=get)
+
+    def feed(self, *events: Event) -> list[str]:
+        start = self._text.tell()
+        self._progress(Report("a pass", 1.0, tuple(events)))
+        self._text.seek(start)
+        return self._text.read().splitlines()
+
+
+def _reached(release, phase, at, reason="AsPlanned", message=""):
+    fields = {"phase": phase.value, "digest": release.digest, "placement": ""}
+    return Event(at, str(release), reason, message, fields)
+
+
+def test_progress_shows_each_step_once_with_the_seconds_it_took():
+    told = Told(get=lambda _: OPENAPI)
+    lines = told.feed(
+        _reached(IRIS_1, Phase.DISCOVERED, 100.0),
+        _reached(IRIS_1, Phase.FETCHED, 100.2, "Verified"),
+        _reached(IRIS_1, Phase.FETCHED, 100.3, "Preparing"),
+    )
+    lines += told.feed(_reached(IRIS_1, Phase.PREPARED, 101.0))
+    lines += told.feed(
+        _reached(IRIS_1, Phase.STAGED, 101.5, "Building"),
+        _reached(IRIS_1, Phase.STAGED, 102.0, "Starting"),
+    )
+    lines += told.feed(
+        _reached(IRIS_1, Phase.READY, 103.0), _reached(IRIS_1, Phase.READY, 103.1, "Promoted")
+    )
+    lines += told.feed(_reached(IRIS_1, Phase.LIVE, 103.4))
+    steps = [re.sub(r"^\d\d:\d\d:\d\d  iris 1\.0 +", "", line) for line in lines]
+    assert [re.sub(r"  +", "  ", step) for step in steps[:5]] == [
+        "fetched, verified  0.2 s",
+        "prepared  1.0 s  +0.8 s",
+        "staged  1.5 s  +0.5 s",
+        "ready  3.0 s  +1.5 s",
+        "live  3.4 s  +0.4 s  /predict/iris/1.0",
+    ]
+    assert lines[5].strip() == (
+        "curl -sS http://127.0.0.1:8000/predict/iris/1.0 -H 'content-type: application/json' "
+        """-d '{"name": "it'"'"'s me"}'"""
+    )
+    assert len(lines) == 6
+    assert ANSI not in "\n".join(lines)
+
+
+def test_progress_tells_a_failure_with_its_reason_and_where_to_read_on():
+    line, more = Told().feed(
+        _reached(IRIS_2, Phase.QUARANTINED, 100.0, "LoadFailed", "model.bin is missing\nmore")
+    )
+    assert "quarantined" in line
+    assert line.endswith("LoadFailed: model.bin is missing")
+    assert more.strip() == "wheelway explain iris 2.0"
+
+
+def test_progress_says_why_a_release_does_not_go_on_and_says_it_once():
+    told = Told()
+    short = _reached(IRIS_2, Phase.STAGED, 100.0, "InsufficientResources", "no CPU is free")
+    assert "no CPU is free" in told.feed(short)[0]
+    assert told.feed(short) == []
+    assert "staged" in told.feed(_reached(IRIS_2, Phase.STAGED, 101.0, "Starting"))[0]
+    kept_out = _reached(IRIS_OLD, Phase.FETCHED, 100.0, "NotKept", "keep = 2: 2.0, 1.0")
+    assert "NotKept: keep = 2" in told.feed(kept_out)[0]
+
+
+def test_progress_of_what_ran_already_has_no_seconds_and_a_curl_that_works_anyway():
+    line, more = Told().feed(_reached(LOCAL, Phase.LIVE, 100.0))
+    assert line.split()[1:] == ["greeter", "1.0+cu12", "live", "/predict/greeter/1.0+cu12"]
+    assert more.strip() == "curl -sS http://127.0.0.1:8000/predict/greeter/1.0+cu12"
+
+
+def test_progress_notes_conditions_but_not_those_of_every_rollout():
+    told = Told()
+    fields = {"condition": "appeared", "ok": False}
+    assert told.feed(Event(1.0, "x.whl", "StillCopying", "wait", fields)) == []
+    (line,) = told.feed(Event(1.0, "ray", "DashboardUnreachable", "nobody\nanswers", fields))
+    assert line.split(maxsplit=1)[1].split() == ["ray", "DashboardUnreachable", "nobody", "answers"]
+    (line,) = told.feed(
+        Event(2.0, "ray", "DashboardUnreachable", "no longer", {"condition": "gone", "ok": False})
+    )
+    assert "resolved" in line
+
+
+@pytest.mark.parametrize("document", [None, [], {}, {"paths": {}}, {"paths": {"/": {"post": {}}}}])
+def test_a_document_without_examples_gives_none(document):
+    assert example_of(document) is None
