@@ -2,9 +2,9 @@
 
 `app` is what the users come from: FastAPI with model objects in a dict. `stock` puts the same model
 into Ray Serve as its tutorial does. `PIPELINE` is the source of the same as a pipeline.
-"""
 
-from __future__ import annotations
+Annotations are evaluated here: as text they would lose their names when Serve pickles `stock`.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ async def predict(name: str, request: Request) -> Result:
     return await models[name].infer(request)
 
 
-def stock(_: dict[str, Any]) -> serve.Application:
+def stock(_: dict[str, Any]) -> "serve.Application":
     """Ray Serve as it comes: one class, a FastAPI ingress, every option at its default."""
     from ray import serve  # noqa: PLC0415 - uvicorn imports this module for `app` alone
 

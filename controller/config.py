@@ -120,6 +120,9 @@ class RolloutOptions(_Section):
     """Seconds from promotion until the ingress must answer with the release's own header."""
     build_deadline: Annotated[float, Field(gt=0)] = 60.0
     """Seconds a PUT waits for a build in progress, which it would cancel and restart."""
+    absence_grace: Seconds = 10.0
+    """Seconds that a version must be missing from every source before it is retired: a file that is
+    replaced by removing and copying is missing for a moment."""
     retire_limit: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of live releases that may vanish from the sources at once (one always may); more
     retires nothing and asks for a person."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from packaging.utils import parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
 
 from controller.cache.wishes import effective, effective_settings
 from controller.errors import Rejected, WheelwayError
@@ -241,14 +243,26 @@ class Election:
         found: Desired,
     ) -> bool:
         """Whether a wheel that nobody has looked into yet may hold this version."""
+        wanted = (_project(app), release.version)
+        if wanted in self._unread():
+            return True
         return any(
-            revision.version == release.version
-            and revision.project == _project(app)
+            (revision.project, revision.version) == wanted
             and revision.sha256 not in artifacts
             and Release(revision.project, revision.version, revision.sha256)
             not in found.quarantines
             for revision in revisions
         )
+
+    def _unread(self) -> set[tuple[str, Version]]:
+        """Projects and versions of files that are there but cannot be read yet, or at all."""
+        found = set()
+        for listing in self._supply.listings().values():
+            for item in (*listing.pending, *listing.refused):
+                with suppress(InvalidWheelFilename, InvalidVersion):
+                    project, version, _, _ = parse_wheel_filename(item.subject)
+                    found.add((str(project), version))
+        return found
 
     def _place(
         self,

@@ -14,24 +14,25 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from controller.chronicle import Chronicle
 from controller.desired import Desired, Election
-from controller.errors import Stalled, WheelwayError
+from controller.errors import WheelwayError
 from controller.journal import Journal
-from controller.model import Condition, Event, Phase, Plan, Transition
+from controller.model import Condition, Event, Phase, Plan
 from controller.planning import backoff
-from controller.planning.health import Health, diagnose
-from controller.planning.phases import phases_of
+from controller.planning.policy import ABSENT
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits, Situation, routes_to_probe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from packaging.tags import Tag
 
     from controller.config import Config
     from controller.journal import Reader
-    from controller.model import JSON, Answer, Application, PlacementRecord, Quarantine
+    from controller.model import JSON, Answer, Application, PlacementRecord, Quarantine, Release
+    from controller.planning.policy import Verdict
     from controller.serve.dashboard import Dashboard
     from controller.serve.ingress import Ingress
     from controller.serve.rendering import Renderer
@@ -93,6 +94,7 @@ class Reconciler:
         self._ingress = ingress
         self._renderer = renderer
         self._journal = journal
+        self._chronicle = Chronicle(journal) if isinstance(journal, Journal) else None
         self._tags = tags
         self._fingerprint = fingerprint
         self._clock = clock
@@ -102,50 +104,46 @@ class Reconciler:
         self._refused: tuple[str, WheelwayError, int, float] | None = None
         self._templates = ""
         self._held: set[str] = set()
-        self._noticed: dict[str, float] = {}
+        self._missing: dict[Release, float] = {}
         self.notes: tuple[Condition, ...] = ()
         """Conditions that others found: about Ray, the configuration."""
-
-    @property
-    def _writer(self) -> Journal:
-        """The journal of passes that act."""
-        if not isinstance(self._journal, Journal):
-            raise Stalled(
-                "JournalReadOnly", "this command only looks; a pass that acts needs the daemon"
-            )
-        return self._journal
 
     def close(self) -> None:
         """End the probing threads."""
         self._probers.shutdown(wait=True)
 
     def run_pass(self, *, act: bool = True) -> Report:
-        """Observe, plan, act, record. With `act=False` nothing is sent and nothing recorded."""
+        """Observe, plan, act, record.
+
+        With `act=False`, or over a journal that is only read, nothing is sent or recorded.
+        """
         now = self._clock()
         self._supply.look()
-        self._notice(now)
+        chronicle = self._chronicle if act else None
+        if chronicle is not None:
+            chronicle.notice(self._supply.listings().values(), now)
         try:
-            observed = self._observe(now, record=act)
+            observed = self._observe(now, chronicle)
         except WheelwayError as error:
-            return self._blind(error, now, record=act)
+            return self._blind(error, now, chronicle)
         quarantines = self._journal.quarantines()
         self._retry_what_was_cleared(quarantines)
         desired = self._election().desired(
             observed.applications, observed.records, quarantines, now
         )
+        desired.verdicts = self._missed_for_long(desired.verdicts, now)
         decided = plan(self._situation(observed, desired, now))
-        config, text, refusal = self._render(decided)
-        sent = False
-        if act and decided.changes and not decided.hold and refusal is None:
-            refusal = self._send(config, text, decided, now)
-            sent = refusal is None
+        text, sent, refusal = self._act(decided, chronicle, now)
         conditions = [*self.notes, *desired.conditions, *decided.conditions]
         conditions.extend(self._settings_refused(observed))
         if refusal is not None:
             conditions.append(Condition("serve config", refusal.reason, refusal.message))
         events: tuple[Event, ...] = ()
-        if act:
-            events = self._record(observed, desired, decided, conditions, now)
+        if chronicle is not None:
+            listings = self._supply.listings().values()
+            events = chronicle.record(
+                observed.applications, desired, decided, conditions, listings, now
+            )
         sentence = _sentence(observed, desired, decided, sent=sent)
         wait = self._next_in(decided, now, sent=sent)
         return Report(
@@ -161,16 +159,11 @@ class Reconciler:
 
     # -- observe ---------------------------------------------------------------------------------
 
-    def _notice(self, now: float) -> None:
-        for listing in self._supply.listings().values():
-            for revision in listing.revisions:
-                self._noticed.setdefault(revision.sha256, now)
-
-    def _observe(self, now: float, *, record: bool) -> _Observed:
+    def _observe(self, now: float, chronicle: Chronicle | None) -> _Observed:
         applications = self._dashboard.applications()
         records: Mapping[str, PlacementRecord] = self._journal.placements()
-        if record:
-            records = self._date(applications, records, now)
+        if chronicle is not None:
+            records = chronicle.date(applications, records, now)
         observed = _Observed(applications, records)
         routes = set(routes_to_probe(applications, records))
         if now - self._probed_all_at >= PROBE_ALL_EVERY:
@@ -180,43 +173,11 @@ class Reconciler:
         observed.answers = dict(zip(sorted(routes), answers, strict=True))
         return observed
 
-    def _date(
-        self,
-        applications: Iterable[Application],
-        records: Mapping[str, PlacementRecord],
-        now: float,
-    ) -> Mapping[str, PlacementRecord]:
-        """Date what is seen for the first time, and forget what is gone.
-
-        An application found on its route without any record served before this journal began:
-        it is taken for live.
-        """
-        journal = self._writer
-        ours = [app for app in applications if app.release is not None]
-        with journal.transaction():
-            journal.keep_placements([app.name for app in ours])
-            for app in ours:
-                record = records.get(app.name)
-                if record is None:
-                    journal.placement_staged(app.name, now)
-                    if app.route is not None:
-                        journal.placement_live(app.name, now)
-                if app.route is not None and (record is None or record.routed_at is None):
-                    journal.placement_routed(app.name, now)
-                elif app.route is None and record is not None and record.routed_at is not None:
-                    journal.placement_unrouted(app.name)
-                if app.route is None and diagnose(app).health is Health.SHORT:
-                    journal.placement_gone(app.name)  # its deadline starts when it gets room
-                    journal.placement_staged(app.name, now)
-        return journal.placements()
-
-    def _blind(self, error: WheelwayError, now: float, *, record: bool) -> Report:
+    def _blind(self, error: WheelwayError, now: float, chronicle: Chronicle | None) -> Report:
         """Ray cannot be observed: nothing is decided, serving goes on without us."""
-        events: tuple[Event, ...] = ()
         trouble = Condition("ray", error.reason, error.message)
         conditions = (trouble, *self.notes, *self._supply.conditions())
-        if record:
-            events = tuple(self._writer.set_conditions(conditions, now))
+        events = chronicle.blind(conditions, now) if chronicle is not None else ()
         wait = min(2.0, self.config.rollout.interval)
         return Report(f"waiting for Ray: {error.message}", wait, events, conditions=conditions)
 
@@ -236,6 +197,17 @@ class Reconciler:
         return Election(
             self.config, self._supply, self._renderer, tags=self._tags, fingerprint=fingerprint
         )
+
+    def _missed_for_long(self, verdicts: Sequence[Verdict], now: float) -> list[Verdict]:
+        """Without those on releases that are missing only since a moment ago: these stay."""
+        missing = {verdict.release for verdict in verdicts if verdict.reason == ABSENT}
+        self._missing = {release: self._missing.get(release, now) for release in missing}
+        since = now - self.config.rollout.absence_grace
+        return [
+            verdict
+            for verdict in verdicts
+            if verdict.reason != ABSENT or self._missing[verdict.release] <= since
+        ]
 
     def _encoded_routes(self) -> dict[str, JSON] | None:
         try:
@@ -275,11 +247,21 @@ class Reconciler:
 
     # -- act -------------------------------------------------------------------------------------
 
-    def _send(
-        self, config: Mapping[str, JSON], text: str, decided: Plan, now: float
-    ) -> WheelwayError | None:
-        """PUT the config. One that was refused is not sent again before its backoff has passed."""
+    def _act(
+        self, decided: Plan, chronicle: Chronicle | None, now: float
+    ) -> tuple[str, bool, WheelwayError | None]:
+        """The planned config as YAML, whether it was sent, and what stood in its way."""
+        config, text, refusal = self._render(decided)
+        if chronicle is None or refusal is not None or decided.hold or not decided.changes:
+            return text, False, refusal
         digest = hashlib.sha256(text.encode()).hexdigest()
+        if (refusal := self._send(config, digest, now)) is not None:
+            return text, False, refusal
+        chronicle.sent(text, digest, "; ".join(decided.changes), now)
+        return text, True, None
+
+    def _send(self, config: Mapping[str, JSON], digest: str, now: float) -> WheelwayError | None:
+        """PUT the config. One that was refused is not sent again before its backoff has passed."""
         failures = 0
         if self._refused is not None and self._refused[0] == digest:
             _, error, failures, retry_at = self._refused
@@ -293,62 +275,7 @@ class Reconciler:
             self._refused = (digest, error, failures + 1, now + wait)
             return error
         self._refused = None
-        self._writer.applied(text, digest, "; ".join(decided.changes), now)
         return None
-
-    # -- record ----------------------------------------------------------------------------------
-
-    def _record(
-        self,
-        observed: _Observed,
-        desired: Desired,
-        decided: Plan,
-        conditions: Sequence[Condition],
-        now: float,
-    ) -> tuple[Event, ...]:
-        journal = self._writer
-        quarantines = {**desired.quarantines, **{q.release: q for q in decided.quarantines}}
-        present = {app.release for app in observed.applications if app.release is not None}
-        known = {record.release: record for record in journal.releases()}
-        transitions = phases_of(
-            decided,
-            desired.verdicts,
-            placements=desired.placements,
-            quarantines=quarantines,
-            present=present,
-            before={release: record.phase for release, record in known.items()},
-        )
-        story: list[Event | None] = []
-        with journal.transaction():
-            for listing in self._supply.listings().values():
-                journal.save_listing(listing, now)
-            for quarantine in (*desired.failed, *decided.quarantines):
-                journal.add_quarantine(quarantine)
-                release = quarantine.release
-                failed = Transition(
-                    release, Phase.QUARANTINED, quarantine.reason, quarantine.message
-                )
-                story.append(journal.record(failed, now))
-            just_failed = {q.release for q in (*desired.failed, *decided.quarantines)}
-            for transition in transitions:
-                release = transition.release
-                if release in just_failed and transition.phase is not Phase.LIVE:
-                    continue
-                source = desired.sources.get(release, "")
-                if release not in known and release.digest in self._noticed:
-                    found = Transition(
-                        release, Phase.DISCOVERED, "Listed", f"listed by {source or 'a source'}"
-                    )
-                    story.append(
-                        journal.record(found, self._noticed[release.digest], source=source)
-                    )
-                    fetched = Transition(release, Phase.FETCHED, "Verified", "fetched and verified")
-                    story.append(journal.record(fetched, now, source=source))
-                if transition.phase is Phase.LIVE:
-                    journal.placement_live(transition.placement, now)
-                story.append(journal.record(transition, now, source=source))
-            story.extend(journal.set_conditions(conditions, now))
-        return tuple(event for event in story if event is not None)
 
     def _settings_refused(self, observed: _Observed) -> list[Condition]:
         return [

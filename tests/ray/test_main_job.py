@@ -267,7 +267,7 @@ def test_a_local_version_answers_as_typed_and_percent_encoded(site):
 
 def test_names_are_normalised_and_versions_are_taken_as_pep_440_means_them(site):
     with site.daemon():
-        site.drop("My_Model.X", "1.0.0.post1", pipelines={"My_Model.X": "my_model_x.pipeline:Demo"})
-        site.drop("My_Model.X", "2.0rc1", pipelines={"My_Model.X": "my_model_x.pipeline:Demo"})
+        site.drop("My_Model.X", "1.0.0.post1")
+        site.drop("My_Model.X", "2.0rc1")
         site.wait_for("/predict/my-model-x/1.0.0.post1")
         assert site.release_at("/predict/my-model-x/2.0rc1") == ""

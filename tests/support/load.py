@@ -35,8 +35,12 @@ class Load:
 
 
 @contextmanager
-def load_on(url: str, clients: int = 4) -> Iterator[Load]:
-    """POST to `url` from some clients with kept-alive connections, until the block ends."""
+def load_on(url: str, clients: int = 4, *, pause: float = 0.0) -> Iterator[Load]:
+    """POST to `url` from some clients with kept-alive connections, until the block ends.
+
+    Each waits `pause` seconds between two requests: what is watched for long should leave the
+    machine to what is tested.
+    """
     load, ending, lock = Load(), threading.Event(), threading.Lock()
 
     def client() -> None:
@@ -49,6 +53,7 @@ def load_on(url: str, clients: int = 4) -> Iterator[Load]:
                     outcome = error
                 with lock:
                     load.note(outcome, time.monotonic() - began)
+                ending.wait(pause)
 
     threads = [threading.Thread(target=client) for _ in range(clients)]
     for thread in threads:

@@ -11,6 +11,7 @@ import httpx
 
 from controller.config import RayOptions
 from controller.daemon import Daemon
+from controller.errors import JournalError
 from controller.journal import Journal
 from controller.serve.dashboard import Dashboard
 from tests.support.head import eventually
@@ -119,8 +120,11 @@ class Site:
 
     def phases(self) -> dict[str, Phase]:
         """The journal's phases by `pipeline@version+digest8`."""
-        with Journal.read(self.folder / "state") as journal:
-            return {str(record.release): record.phase for record in journal.releases()}
+        try:
+            with Journal.read(self.folder / "state") as journal:
+                return {str(record.release): record.phase for record in journal.releases()}
+        except JournalError:  # the daemon has not opened it yet
+            return {}
 
     def wait_for_phase(self, release: str, phase: Phase, deadline: float = 120) -> None:
         """Until the journal has the release in that phase."""
@@ -130,8 +134,11 @@ class Site:
         """The pipeline's quarantine, once there is one."""
 
         def look():
-            with Journal.read(self.folder / "state") as journal:
-                return journal.quarantines(pipeline)
+            try:
+                with Journal.read(self.folder / "state") as journal:
+                    return journal.quarantines(pipeline)
+            except JournalError:  # the daemon has not opened it yet
+                return []
 
         return eventually(look, deadline)[-1]
 

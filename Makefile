@@ -1,0 +1,93 @@
+# The tasks of a checkout. They need Python 3.11 or later, make and git; everything else is set up
+# in .venv from requirements.lock, whose hashes are checked, and again whenever that file changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SET_UP := $(VENV)/.set-up
+
+# For `make run`: the folder to watch, and the ports of the routes and of Ray's dashboard.
+WHEELS ?= wheels
+PORT ?= 8000
+DASHBOARD_PORT ?= 8265
+
+# For `make test`: more arguments for pytest. Tests of the system need a systemd to try.
+ARGS ?=
+MARKS := $(shell test -d /run/systemd/system -a "$$(id -u)" = 0 || echo "-m 'not system'")
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+.PHONY: help run examples test test-examples check format lint types layers bench lock set-up clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: examples ## Serve the examples and whatever is dropped into wheels/ (PORT, DASHBOARD_PORT)
+	@exec $(BIN)/wheelway up '$(WHEELS)' --port $(PORT) --dashboard-port $(DASHBOARD_PORT)
+
+# A wheel is renamed into the folder, as a publisher should, and only if its content is new.
+examples: $(SET_UP) ## Build the example pipelines into wheels/
+	@mkdir -p '$(WHEELS)' && rm -rf build/examples
+	@for example in greeter iris; do \
+	  $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python \
+	    --out-dir build/examples examples/$$example || exit 1; \
+	done
+	@for wheel in build/examples/*.whl; do \
+	  there='$(WHEELS)'/$${wheel##*/}; \
+	  if ! cmp -s "$$wheel" "$$there"; then cp "$$wheel" "$$there.part" && mv "$$there.part" "$$there"; fi; \
+	done
+
+test: $(SET_UP) ## Run the tests; for instance ARGS="-m unit"
+	@$(BIN)/python -m pytest $(MARKS) $(ARGS)
+
+test-examples: $(SET_UP) ## Run the examples' own tests
+	@$(BIN)/python -m pytest -q examples/greeter/tests
+	@cd examples/iris && ../../$(BIN)/uv run --quiet --python ../../$(BIN)/python pytest -q
+
+check: lint types layers test-examples test ## Everything that must pass: form, types, layers, tests
+
+format: $(SET_UP) ## Bring the code into form
+	@$(BIN)/ruff check --fix --quiet && $(BIN)/ruff format
+
+lint: $(SET_UP) ## Check form and rules
+	@$(BIN)/ruff format --check && $(BIN)/ruff check
+
+types: $(SET_UP) ## Check types
+	@$(BIN)/mypy
+
+layers: $(SET_UP) ## Check that imports point one way
+	@$(BIN)/lint-imports
+
+bench: $(SET_UP) ## Measure against the floor and the rivals; takes minutes
+	@for benchmark in drop_to_live request_path upgrade_under_load; do \
+	  $(BIN)/python benchmarks/$$benchmark.py || exit 1; \
+	done
+
+lock: $(SET_UP) ## Lock the dependencies anew; ARGS="--upgrade" to take newer ones
+	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate --universal \
+	  --python-version 3.11 --extra controller --extra dev $(ARGS) \
+	  pyproject.toml --output-file requirements.lock
+
+set-up: $(SET_UP) ## Make .venv ready, which all others do by themselves
+
+$(SET_UP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: Python 3.11 or later is needed, '$(PYTHON)' is $$($(PYTHON) --version 2>&1);" \
+	    "name another one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "error: '$(PYTHON)' cannot make virtual environments; on Debian and Ubuntu:" \
+	    "apt install python3-venv" >&2; exit 1; }
+	@echo "setting up $(VENV) from requirements.lock ..."
+	@$(PYTHON) -m venv $(VENV)
+	@awk '/^[^ ]/ { wanted = /^uv==/ } wanted' requirements.lock > $(VENV)/uv.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes \
+	  --requirement $(VENV)/uv.lock
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean: ## Remove .venv and what tools left; wheels/, pipelines_cache/ and .wheelway/ stay
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+	  .hypothesis .coverage examples/*/.venv examples/*/dist examples/*/uv.lock
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,305 @@
+"""Bad input, all of it at once: each item ends with its own reason, and nothing else is touched."""
+
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from controller.journal import Journal
+from controller.model import Phase
+from tests.support.head import eventually
+from tests.support.load import load_on
+from tests.support.wheels import entry, link, make_wheel
+
+pytestmark = pytest.mark.ray
+
+GOOD = "/predict/good/1.0"
+
+STAGING = """
+[rollout]
+max_staging = 16
+ready_deadline = {ready_deadline}
+"""
+
+STRICT = """
+[environments]
+offline = true
+find_links = ["links"]
+
+[serve.caps]
+num_replicas = 3
+"""
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A wheel with one fault, and what is to be said of it."""
+
+    reason: str
+    says: str
+    """Found in the message, beside the name of what is bad."""
+    how: dict = field(default_factory=dict)
+
+
+def quarantines(site):
+    with Journal.read(site.folder / "state") as journal:
+        return {found.release.pipeline: found for found in journal.quarantines()}
+
+
+def conditions(site, reason):
+    with Journal.read(site.folder / "state") as journal:
+        return [item for item, _ in journal.conditions() if item.reason == reason]
+
+
+def record_of(site, pipeline, version, digest8=""):
+    with Journal.read(site.folder / "state") as journal:
+        return next(
+            record
+            for record in journal.releases(pipeline)
+            if str(record.release).startswith(f"{pipeline}@{version}+{digest8}")
+        )
+
+
+@contextmanager
+def one_good_release(site):
+    """A release that is live all the while, keeps its process and fails no request."""
+    with site.daemon():
+        site.drop("good")
+        live = site.wait_for(GOOD)
+        site.wait_for_phase(live, Phase.LIVE)
+        pids = site.pids("good")
+        with load_on(site.ingress + GOOD, clients=2, pause=0.02) as load:
+            yield
+            answered = load.answered[live]
+            eventually(lambda: load.answered[live] > answered + 10)
+        assert load.failures == []
+        assert set(load.answered) == {live}
+        assert site.pids("good") == pids
+        assert site.phases()[live] is Phase.LIVE
+
+
+def expect(site, faults, deadline=240):
+    """Each fault is quarantined for its own reason, in words that name it; nothing else is."""
+    eventually(lambda: quarantines(site).keys() >= faults.keys(), deadline)
+    found = quarantines(site)
+    assert {name: item.reason for name, item in found.items()} == {
+        name: fault.reason for name, fault in faults.items()
+    }
+    for name, fault in faults.items():
+        message = found[name].message
+        assert fault.says in message, f"{name}: {message}"
+        assert len(message) < 2000, name
+        assert "Traceback" not in message, name
+
+
+FILES = {
+    "not-a-zip": Bad("NotAZip", "not_a_zip-1.0-py3-none-any.whl is not a zip file"),
+    "cut-short": Bad("Truncated", "cut_short-1.0-py3-none-any.whl starts like a zip file"),
+    "wrong-hash": Bad(
+        "RecordInvalid", "wrong_hash/pipeline.py", {"wrong_hash": ["wrong_hash/pipeline.py"]}
+    ),
+    "escaping": Bad("PathEscape", "'../evil.py'", {"entries": [entry("../evil.py", "evil")]}),
+    "absolute": Bad("PathEscape", "'/etc/evil'", {"entries": [entry("/etc/evil", "evil")]}),
+    "linking": Bad(
+        "SpecialEntry",
+        "'linking/passwd' is a symlink",
+        {"entries": [link("linking/passwd", "/etc/passwd")]},
+    ),
+    "bomb": Bad(
+        "RatioTooHigh", "'bomb/zeros.bin' unpacks", {"files": {"bomb/zeros.bin": b"\0" * (8 << 20)}}
+    ),
+    "other-name": Bad("MetadataMismatch", "METADATA says 'else'", {"metadata": {"Name": "else"}}),
+    "other-version": Bad(
+        "MetadataMismatch", "METADATA says 'other-version' '2.0'", {"metadata": {"Version": "2.0"}}
+    ),
+    "pointless": Bad("NoEntryPoint", "`wheelway.pipelines`", {"entry_points": ""}),
+    "elsewhere": Bad("TagsIncompatible", "cp27-cp27m-win32", {"tag": "cp27-cp27m-win32"}),
+    "misspelt": Bad(
+        "WishesInvalid",
+        "misspelt/wheelway.toml:2: options.num_replica: unknown key",
+        {"wheelway_toml": "[options]\nnum_replica = 2\n"},
+    ),
+    "greedy": Bad(
+        "OptionAboveCap",
+        "num_replicas = 30, the cap is 3",
+        {"wheelway_toml": "[options]\nnum_replicas = 30\n"},
+    ),
+    "unmet": Bad("RequirementsUnsatisfiable", "lib", {"requires": ["lib>=2"]}),
+    "contradicting": Bad(
+        "RequirementsUnsatisfiable", "lib==1.0", {"requires": ["lib==1.0", "lib<1"]}
+    ),
+    "other-ray": Bad("RequirementsUnsatisfiable", "ray<2", {"requires": ["ray<2"]}),
+    "from-afar": Bad(
+        "RequirementNotFromIndex",
+        "https://example.org/lib.whl",
+        {"requires": ["lib @ https://example.org/lib.whl"]},
+    ),
+}
+
+
+def test_every_bad_file_is_refused_with_its_reason_beside_a_release_that_serves(site):
+    make_wheel(site.folder / "links", "lib", "1.0")
+    site.configure(STAGING.format(ready_deadline=240) + STRICT)
+    with one_good_release(site):
+        for name, fault in FILES.items():
+            if name == "not-a-zip":
+                (site.wheels / "not_a_zip-1.0-py3-none-any.whl").write_bytes(b"words, no archive")
+            elif name == "cut-short":
+                whole = make_wheel(site.folder / "made", "cut-short").read_bytes()
+                (site.wheels / "cut_short-1.0-py3-none-any.whl").write_bytes(whole[:-40])
+            else:
+                site.drop(name, **fault.how)
+        expect(site, FILES)
+        applied = site.sent()
+        assert {app.release.pipeline for app in site.dashboard.applications() if app.release} == {
+            "good"
+        }
+        assert site.sent() == applied  # nothing of it ever reached Ray
+    assert not (site.folder / "evil.py").exists()
+
+
+def test_names_and_links_that_a_folder_should_not_hold_are_refused_one_by_one(site):
+    outside = make_wheel(site.folder / "outside", "linked")
+    with one_good_release(site):
+        (site.wheels / "good-latest.whl").write_bytes(b"whatever")
+        (site.wheels / outside.name).symlink_to(outside)
+        (site.wheels / "dangling-1.0-py3-none-any.whl").symlink_to(site.folder / "nowhere")
+        (site.wheels / "nested").mkdir()
+        shutil.copy(make_wheel(site.folder / "made", "nested"), site.wheels / "nested")
+        [name] = eventually(lambda: conditions(site, "FilenameInvalid"))
+        [leading_out] = eventually(lambda: conditions(site, "SymlinkOutside"))
+        [dangling] = eventually(lambda: conditions(site, "Unreadable"))
+        assert name.message.startswith("good-latest.whl is no wheel's file name")
+        assert leading_out.message.startswith(f"{outside.name} is a symlink that leads out of")
+        assert dangling.message.startswith("dangling-1.0-py3-none-any.whl is a symlink to nothing")
+        assert quarantines(site) == {}
+
+
+def test_of_two_wheels_that_claim_a_pipeline_and_version_the_one_that_serves_keeps_it(site):
+    with one_good_release(site):
+        site.drop("usurper", pipelines={"good": "usurper.pipeline:Demo"})
+        [conflict] = eventually(lambda: conditions(site, "Conflict"))
+        assert conflict.subject.startswith("good@1.0+")
+        assert "good claims this pipeline and version already" in conflict.message
+        assert "usurper" in conflict.message
+        site.drop("usurper", "2.0", pipelines={"good": "usurper.pipeline:Demo"})
+        site.wait_for("/predict/good/2.0")
+
+
+STARTS = {
+    "unimportable": Bad(
+        "ImportFailed", "No module named 'not_there'", {"code": "import not_there"}
+    ),
+    "leaving-early": Bad("ImportFailed", "SystemExit", {"code": "import sys\nsys.exit(3)"}),
+    "nameless": Bad(
+        "ImportFailed", "no attribute 'Demo'", {"code": "from wheelway import Pipeline"}
+    ),
+    "stranger": Bad(
+        "NotAPipeline",
+        "name a subclass of wheelway.Pipeline",
+        {"code": "class Demo:\n    def infer(self, request):\n        return 1"},
+    ),
+    "abstract": Bad(
+        "AbstractPipeline",
+        "does not define infer",
+        {"code": "from wheelway import Pipeline\nclass Demo(Pipeline):\n    pass"},
+    ),
+}
+LOADS = {
+    "raising": Bad("LoadFailed", "KeyError: 'weights'", {"load": "{}['weights']"}),
+    "exiting": Bad("LoadExited", "left by sys.exit()", {"load": "import sys; sys.exit(0)"}),
+    "dying": Bad("ReplicaDied", "os._exit", {"load": "import os; os._exit(3)"}),
+    "hungry": Bad(
+        "OutOfMemory",
+        "raise `max_memory`",
+        {
+            "load": "self.weights = [bytearray(16 << 20) for _ in range(64)]",
+            "wheelway_toml": f"[options]\nmax_memory = {256 << 20}\n",
+        },
+    ),
+    "failing": Bad(
+        "ExampleFailed",
+        "example 2 of 2",
+        {"load": "pass", "infer": "1 / request", "body": "examples = (1, 0)"},
+    ),
+    "violating": Bad(
+        "ExampleResultInvalid",
+        "violates the declared result type",
+        {"load": "pass", "infer": "'many'", "body": "examples = (1,)", "returns": " -> int"},
+    ),
+}
+HANGING = Bad(
+    "StartTimeout",
+    "load hangs or takes longer than rollout.ready_deadline",
+    {"load": "import threading; threading.Event().wait()"},
+)
+LOADING = """
+from wheelway import Pipeline
+
+class Demo(Pipeline):
+    {body}
+    def load(self, context):
+        {load}
+
+    def infer(self, request){returns}:
+        return {infer}
+"""
+
+
+def drop_loading(site, name, load, *, infer="request", body="", returns="", **how):
+    code = LOADING.format(load=load, infer=infer, body=body, returns=returns)
+    site.drop(name, code=code, **how)
+
+
+def test_every_release_that_cannot_start_is_quarantined_while_another_serves(site):
+    site.configure(STAGING.format(ready_deadline=280))
+    with one_good_release(site):
+        drop_loading(site, "hanging", **HANGING.how)
+        for name, fault in STARTS.items():
+            site.drop(name, **fault.how)
+        for name, fault in LOADS.items():
+            drop_loading(site, name, **fault.how)
+        expect(site, STARTS | LOADS)
+        raising = quarantines(site)["raising"]
+        assert raising.stage == "stage"
+        assert "pipeline.py" in raising.log_tail
+        assert site.phases()[str(raising.release)] is Phase.QUARANTINED
+        # The one that hangs is still given its time; it gets none any more.
+        site.configure(STAGING.format(ready_deadline=1))
+        expect(site, STARTS | LOADS | {"hanging": HANGING})
+        eventually(
+            lambda: (
+                {app.name for app in site.dashboard.applications() if app.release}
+                == {app.name for app in site.dashboard.applications() if app.route == GOOD}
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "line"),
+    [
+        ("application.yaml.j2", "name: {{ name | json }}\nimport_path: {{ nonsense | json }}\n", 2),
+        ("serve.yaml.j2", "http_options: {}\napplications: {% for %}\n", 2),
+    ],
+)
+def test_a_broken_template_keeps_the_last_good_config_in_force_until_it_is_mended(
+    site, template, text, line
+):
+    site.basics = site.basics.replace('state = "state"', 'state = "state"\ntemplates = "templates"')
+    site.configure("")
+    broken = site.folder / "templates" / template
+    broken.parent.mkdir()
+    with one_good_release(site):
+        applied = site.sent()
+        broken.write_text(text)
+        site.drop("later")
+        complaints = eventually(lambda: conditions(site, "TemplateInvalid"))
+        assert all(f"{broken}:{line}: " in item.message for item in complaints), complaints
+        assert record_of(site, "later", "1.0").phase in {Phase.FETCHED, Phase.PREPARED}
+        assert site.sent() == applied
+        assert site.release_at("/predict/later/1.0") == ""
+        broken.unlink()
+        site.wait_for("/predict/later/1.0")
+        eventually(lambda: not conditions(site, "TemplateInvalid"))
+        assert quarantines(site) == {}
