@@ -71,7 +71,14 @@ class Election:
         self._supply = supply
         self._renderer = renderer
         self._rank = {tag: rank for rank, tag in reversed(list(enumerate(tags)))}
-        self._fingerprint = fingerprint
+        self._common = "\n".join(
+            [
+                fingerprint,
+                config.serve.model_dump_json(),
+                config.environments.model_dump_json(),
+                config.inspection.model_dump_json(),
+            ]
+        )
 
     def desired(
         self,
@@ -322,15 +329,9 @@ class Election:
     ) -> str:
         """A digest of everything but the bytes that decides whether the release can run."""
         rule = rule_for(release.pipeline, self._config)
-        parts = [
-            self._fingerprint,
-            self._config.serve.model_dump_json(),
-            self._config.environments.model_dump_json(),
-            self._config.inspection.model_dump_json(),
-            rule.options.model_dump_json(),
-            json.dumps([dict(wishes), dict(settings), rule.settings], sort_keys=True, default=str),
-        ]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+        own = [dict(wishes), dict(settings), rule.settings, rule.options.model_dump_json()]
+        text = f"{self._common}\n{json.dumps(own, sort_keys=True, default=str)}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _project(app: Application) -> str:

@@ -22,7 +22,7 @@ from controller.model import Condition, Event, Phase, Plan
 from controller.planning import backoff
 from controller.planning.policy import ABSENT
 from controller.planning.rollout import plan
-from controller.planning.situation import Limits, Situation, routes_to_probe
+from controller.planning.situation import Limits, Situation, routes_to_probe, was_live
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -306,8 +306,9 @@ class Reconciler:
 
 def _sentence(observed: _Observed, desired: Desired, decided: Plan, *, sent: bool) -> str:
     """The pass in one sentence for a person."""
-    live = sum(1 for app in observed.applications if app.release is not None and app.route)
-    parts = [f"{live} live"]
+    live = {t.placement for t in decided.transitions if t.phase is Phase.LIVE}
+    live |= {a.name for a in observed.applications if a.route and was_live(a, observed.records)}
+    parts = [f"{len(live)} live"]
     starting = [t for t in decided.transitions if t.phase in {Phase.STAGED, Phase.READY}]
     if starting:
         parts.append(f"{len(starting)} starting")

@@ -107,7 +107,11 @@ def routes_to_probe(
     """The routes whose answer a plan needs: held by one of ours that was not yet seen there, or
     that has a predecessor or a successor beside it.
     """
-    ours = [app for app in applications if app.release is not None]
+    ours = [
+        app
+        for app in applications
+        if app.release is not None and app.status is not ApplicationStatus.DELETING
+    ]
     crowded = [app.release.route for app in ours if app.release]
     return tuple(
         sorted(
