@@ -89,5 +89,5 @@ $(SET_UP): requirements.lock pyproject.toml
 
 clean: ## Remove .venv and what tools left; wheels/, pipelines_cache/ and .wheelway/ stay
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
-	  .hypothesis .coverage examples/*/.venv examples/*/dist examples/*/uv.lock
+	  .hypothesis .coverage examples/*/.venv examples/*/dist examples/*/uv.lock examples/*/.pytest_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -84,7 +84,9 @@ class ServedFolder:
     def await_clear(self) -> None:
         """Until no application is left but those that drain."""
         leaving = {ApplicationStatus.DELETING, ApplicationStatus.NOT_STARTED}
-        until(lambda: all(app.status in leaving for app in self.dashboard.applications()))
+        until(
+            lambda: all(app.status in leaving for app in self.dashboard.applications()), every=0.2
+        )
 
     def first_answer(self, route: str, deadline: float = 180.0) -> float:
         """When a POST at the route was first answered with 200."""
@@ -114,7 +116,7 @@ class ServedFolder:
             times.update({phase.value: at for phase, at in newest.times.items()})
             return newest.phase is Phase.LIVE
 
-        until(look)
+        until(look, every=0.2)
         return times
 
 
@@ -149,17 +151,17 @@ def served_folder(environment: Mapping[str, str] | None = None) -> Iterator[Serv
                 daemon.wait(60)
 
 
-def until(look: Callable[[], bool], deadline: float = 120.0) -> None:
-    """Look every `POLL` seconds until the answer is yes.
+def until(look: Callable[[], bool], deadline: float = 120.0, *, every: float = POLL) -> None:
+    """Look again and again until the answer is yes; `every` and `deadline` in seconds.
 
     Raises:
-        TimeoutError: it was not within `deadline` seconds.
+        TimeoutError: it was not within the deadline.
     """
     end = time.monotonic() + deadline
     while not look():
         if time.monotonic() > end:
             raise TimeoutError(f"not within {deadline:g} s")
-        time.sleep(POLL)
+        time.sleep(every)
 
 
 def machine() -> str:

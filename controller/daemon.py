@@ -57,6 +57,7 @@ class Daemon:
         self._inquired_at = float("-inf")
         self._broken: Condition | None = None
         self._number = 0
+        self._version = version("wheelway")
 
     def end(self) -> None:
         """Finish the present pass and return from `run`. Serving goes on without us."""
@@ -146,7 +147,7 @@ class Daemon:
         except WheelwayError:
             self._inquired_at = now - INQUIRE_EVERY + 2.0  # the pass itself reports it
             return False
-        notes = misfits(found, assembly.base, version("wheelway"))
+        notes = misfits(found, assembly.base, self._version)
         if self._broken is not None:
             notes.append(self._broken)
         assembly.reconciler.notes = tuple(notes)
@@ -180,7 +181,7 @@ class Daemon:
                 report.sentence,
                 took,
                 os.getpid(),
-                version("wheelway"),
+                self._version,
                 self._started_at,
             )
         )

@@ -10,6 +10,7 @@ import hashlib
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -18,7 +19,15 @@ from packaging.version import InvalidVersion, Version
 from controller.cache.wishes import effective, effective_settings
 from controller.errors import Rejected, WheelwayError
 from controller.model import Artifact, Condition, Environment, Quarantine, Release
-from controller.planning.policy import ABSENT, Candidate, Verdict, elect, rule_for, unfetched
+from controller.planning.policy import (
+    ABSENT,
+    CONFLICT,
+    Candidate,
+    Verdict,
+    elect,
+    rule_for,
+    unfetched,
+)
 from controller.planning.situation import standing
 
 if TYPE_CHECKING:
@@ -70,7 +79,7 @@ class Election:
         self._config = config
         self._supply = supply
         self._renderer = renderer
-        self._rank = {tag: rank for rank, tag in reversed(list(enumerate(tags)))}
+        self._rank = _ranks(tuple(tags))
         self._common = "\n".join(
             [
                 fingerprint,
@@ -214,6 +223,11 @@ class Election:
                 if verdict.reason != ABSENT
                 or (self._supply.complete() and verdict.release not in uncertain)
             )
+            found.conditions.extend(
+                Condition(str(verdict.release), verdict.reason, verdict.message)
+                for verdict in verdicts
+                if verdict.reason == CONFLICT
+            )
 
     def _claims_on(
         self,
@@ -332,6 +346,12 @@ class Election:
         own = [dict(wishes), dict(settings), rule.settings, rule.options.model_dump_json()]
         text = f"{self._common}\n{json.dumps(own, sort_keys=True, default=str)}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=4)
+def _ranks(tags: tuple[Tag, ...]) -> Mapping[Tag, int]:
+    """How well a wheel with the tag fits, 0 for best. There are a thousand, the same each pass."""
+    return {tag: rank for rank, tag in reversed(list(enumerate(tags)))}
 
 
 def _project(app: Application) -> str:

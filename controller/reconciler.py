@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from controller.chronicle import Chronicle
 from controller.desired import Desired, Election
@@ -43,7 +43,8 @@ PROBE_ALL_EVERY = 30.0
 MOVING = 0.12
 """Seconds until the next pass while something is on its way."""
 MOVING_SLOWLY = 0.5
-"""The same, when it has been on its way for a while."""
+"""The same, when it has been on its way for a while, or has a second of work ahead of it: Serve
+builds in a process of its own, and each look takes from the time of the cores it builds on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,10 @@ class Report:
     config: str = ""
     """The planned Serve config as YAML."""
     sent: bool = False
+
+
+_Rendered = tuple[tuple[list[Any], str], tuple[dict[str, Any], str]]
+"""What was rendered last (documents, templates' fingerprint), and into what (config, YAML)."""
 
 
 @dataclass(slots=True)
@@ -103,6 +108,7 @@ class Reconciler:
         self._moving_since: float | None = None
         self._refused: tuple[str, WheelwayError, int, float] | None = None
         self._templates = ""
+        self._rendered: _Rendered | None = None
         self._held: set[str] = set()
         self._missing: dict[Release, float] = {}
         self.notes: tuple[Condition, ...] = ()
@@ -236,14 +242,20 @@ class Reconciler:
         )
 
     def _render(self, decided: Plan) -> tuple[dict[str, JSON], str, WheelwayError | None]:
+        """The planned config, as it is and as YAML. Most passes plan what the one before planned,
+        and rendering costs more than all the rest of them.
+        """
         documents = [planned.document for planned in decided.applications]
         try:
-            config = self._renderer.config(
-                documents, self.config.serve, self.config.ray.ingress_url
-            )
-            return config, self._renderer.to_yaml(config), None
+            source = (documents, self._renderer.fingerprint())
+            if self._rendered is None or self._rendered[0] != source:
+                config = self._renderer.config(
+                    documents, self.config.serve, self.config.ray.ingress_url
+                )
+                self._rendered = source, (config, self._renderer.to_yaml(config))
         except WheelwayError as error:
             return {}, "", error
+        return *self._rendered[1], None
 
     # -- act -------------------------------------------------------------------------------------
 
@@ -285,18 +297,17 @@ class Reconciler:
         ]
 
     def _next_in(self, decided: Plan, now: float, *, sent: bool) -> float:
-        moving = (
-            sent
-            or bool(decided.hold)
-            or any(
-                transition.phase in {Phase.READY, Phase.STAGED, Phase.RETIRING}
-                and transition.reason != "InsufficientResources"
-                for transition in decided.transitions
-            )
-        )
-        if moving:
+        on_the_way = {
+            (transition.phase, transition.reason)
+            for transition in decided.transitions
+            if transition.phase in {Phase.READY, Phase.STAGED, Phase.RETIRING}
+            and transition.reason != "InsufficientResources"
+        }
+        if sent or decided.hold or on_the_way:
             self._moving_since = self._moving_since or now
-            return MOVING if now - self._moving_since < 20 else MOVING_SLOWLY
+            building = on_the_way <= {(Phase.STAGED, "Building")}
+            slowly = building or now - self._moving_since >= 20
+            return MOVING_SLOWLY if slowly else MOVING
         self._moving_since = None
         waits = [self.config.rollout.interval, max(0.05, self._supply.next_look())]
         if decided.wake_at is not None:

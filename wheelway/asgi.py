@@ -17,6 +17,8 @@ import re
 from collections import deque
 from dataclasses import dataclass
 from itertools import count
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -96,6 +98,7 @@ class Application:
         self._in_flight = 0
         self._running = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._deadlines = _Deadlines()
         self._mark = (b"x-wheelway-release", str(release).encode())
         self._result_headers: Headers = []
         # Unique without asking the kernel for randomness at every request.
@@ -154,7 +157,10 @@ class Application:
                 self._in_flight -= 1
         if isinstance(answer, bytes):
             headers = [*self._result_headers, (b"content-length", b"%d" % len(answer))]
-            await self._send(send, 200, headers, answer, request_id)
+            if self._echo:
+                headers.append((b"x-request-id", request_id))
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": answer})
         elif answer is not None:
             await self._complain(send, answer, request_id)
 
@@ -179,42 +185,57 @@ class Application:
         self, runtime: Runtime, limits: Limits, receive: Receive, request_id: bytes
     ) -> bytes | Problem | None:
         """The result's body, or what went wrong; None: nobody is there any more to be told."""
-        deadline = asyncio.timeout(limits.request_timeout)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - coroutines run in tasks
+        due = self._deadlines
+        due.start(task, limits.request_timeout)
         try:
-            async with deadline:
-                body = await _read(receive, limits.max_request_bytes)
+            message = await receive()
+            body = message.get("body", b"")
+            if message["type"] != "http.request" or message.get("more_body"):
+                body = await _rest(message, receive, limits.max_request_bytes)
                 if not isinstance(body, bytes):
                     return body
-                try:
-                    value = runtime.interface.decode(body)
-                except ValidationError as error:
-                    return problem.invalid_input(error)
-                if (
-                    self._waiting
-                    or self._running + runtime.abandoned >= limits.max_ongoing_requests
-                ):
-                    await self._turn()
-                else:
-                    self._running += 1
-                try:
-                    return runtime.interface.encode(await runtime.run(value))
-                finally:
-                    self._running -= 1
-                    if self._waiting:
-                        self._wake()
-        # Stages are the author's and may raise anything: none of it may leave as a traceback.
-        except BaseException as error:
-            if isinstance(error, TimeoutError) and deadline.expired():
-                return problem.timed_out(limits.request_timeout)
-            if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
+            if len(body) > limits.max_request_bytes:
+                return problem.too_large(limits.max_request_bytes)
+            try:
+                value = runtime.interface.decode(body)
+            except ValidationError as error:
+                return problem.invalid_input(error)
+            if self._waiting or self._running + runtime.abandoned >= limits.max_ongoing_requests:
+                await self._turn()
+            else:
+                self._running += 1
+            try:
+                return runtime.interface.encode(await runtime.run(value))
+            finally:
+                self._running -= 1
+                if self._waiting:
+                    self._wake()
+        except (GeneratorExit, KeyboardInterrupt):
+            raise
+        except asyncio.CancelledError:
+            if task in due or task.cancelling() > 1:  # somebody else wants the request to end
                 raise
-            name = request_id.decode("latin-1")
-            self._logger.exception(
-                "request %s of %s failed", name, self._release, extra={"wheelway_request_id": name}
-            )
-            if isinstance(error, ResultInvalid):
-                return problem.result_invalid()
-            return problem.pipeline_failed()
+            return problem.timed_out(limits.request_timeout)
+        # Stages are the author's and may raise anything: none of it may leave as a traceback.
+        except BaseException as error:  # noqa: BLE001 - logged, with its traceback
+            return self._explain(error, request_id)
+        finally:
+            due.end(task)
+
+    def _explain(self, error: BaseException, request_id: bytes) -> Problem:
+        name = request_id.decode("latin-1")
+        self._logger.error(
+            "request %s of %s failed",
+            name,
+            self._release,
+            exc_info=error,
+            extra={"wheelway_request_id": name},
+        )
+        if isinstance(error, ResultInvalid):
+            return problem.result_invalid()
+        return problem.pipeline_failed()
 
     async def _turn(self) -> None:
         """Wait until `_wake` says that one more may run; it is then already counted as running."""
@@ -324,20 +345,55 @@ def _below(path: str, root: str) -> str:
     return rest if path.startswith(root) and rest[:1] in {"", "/"} else path
 
 
-async def _read(receive: Receive, most: int) -> bytes | Problem | None:
-    """A request's whole body; None when the client went away."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if message["type"] == "http.request" and not message.get("more_body"):
-        return problem.too_large(most) if len(body) > most else body
-    parts, size = [body], len(body)
+async def _rest(message: Message, receive: Receive, most: int) -> bytes | Problem | None:
+    """A whole body of which `message` is the first part; None when the client went away."""
+    parts, size = [], 0
     while message["type"] != "http.disconnect":
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
         if size > most:
             return problem.too_large(most)
         if not message.get("more_body"):
             return b"".join(parts)
         message = await receive()
-        part = message.get("body", b"")
-        parts.append(part)
-        size += len(part)
     return None
+
+
+class _Deadlines:
+    """Cancels tasks whose time is over: one timer for all, since a timer each (`asyncio.timeout`)
+    costs more than the rest of this module.
+    """
+
+    def __init__(self) -> None:
+        self._due: dict[asyncio.Task[Any], float] = {}
+        self._next = inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __contains__(self, task: asyncio.Task[Any]) -> bool:
+        """Whether its time is not over."""
+        return task in self._due
+
+    def start(self, task: asyncio.Task[Any], seconds: float) -> None:
+        when = monotonic() + seconds
+        self._due[task] = when
+        if when < self._next:
+            self._arm(when)
+
+    def end(self, task: asyncio.Task[Any]) -> None:
+        if self._due.pop(task, None) is None:
+            task.uncancel()  # it was ours and has done its work
+
+    def _arm(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = when
+        delay = max(0.0, when - monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._sweep)
+
+    def _sweep(self) -> None:
+        now, self._next, self._timer = monotonic(), inf, None
+        for task in [task for task, when in self._due.items() if when <= now]:
+            del self._due[task]
+            task.cancel()
+        if self._due:
+            self._arm(min(self._due.values()))

@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import inspect
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from types import MappingProxyType
@@ -93,6 +94,7 @@ class Runtime:
         self.settings_error = ""
         self.examples: Sequence[Any] = ()
         self.isolated = isolated
+        self.warm_up_seconds = 0.0
         self.abandoned = 0
         self.on_return: Callable[[], None] = lambda: None
         """Called on the loop when `abandoned` has changed."""
@@ -145,6 +147,7 @@ class Runtime:
         Raises:
             StartFailure: ExampleFailed, ExampleResultInvalid or OutOfMemory.
         """
+        begin = time.monotonic()
         for number, example in enumerate(self.examples, start=1):
             what = f"example {number} of {len(self.examples)} of {self._name}"
             try:
@@ -160,6 +163,7 @@ class Runtime:
                 if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
                     raise
                 raise blame(EXAMPLE_FAILED, f"{what} failed", error, self._tree) from error
+        self.warm_up_seconds = time.monotonic() - begin
 
     async def answer(self, body: bytes) -> bytes:
         """One request from body to body; raises ValidationError, ResultInvalid, or whatever the

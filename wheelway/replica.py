@@ -17,7 +17,7 @@ from wheelway.contract import Release
 from wheelway.execution import THREADS, Runtime, context_of
 from wheelway.failure import StartFailure
 from wheelway.loading import files_of, load_class, verify
-from wheelway.watchdog import Watchdog
+from wheelway.watchdog import PATIENCE, Watchdog
 
 if TYPE_CHECKING:
     import logging
@@ -123,12 +123,10 @@ class Replica:
 
     async def unload(self) -> None:
         """End it: nothing is served any more."""
-        for ending in (
-            self._watchdog and self._watchdog.stop,
-            self._isolation and self._isolation.cancel,
-        ):
-            if ending:
-                ending()
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        if self._isolation is not None:
+            self._isolation.cancel()
         if self._runtime is not None:
             await self._runtime.unload()
 
@@ -137,9 +135,11 @@ class Replica:
         # Off the loop: reading, hashing and importing may take seconds.
         self._class = await asyncio.to_thread(self._load_class)
         runtime = await self._started(settings, isolated=False)
+        if runtime.runs_on_loop and await self._holds_the_loop(runtime):
+            await runtime.unload()
+            runtime = await self._started(settings, isolated=True)
         if runtime.runs_on_loop:
-            files = files_of(self._class)
-            self._watchdog = Watchdog(files, self._on_held)
+            self._watchdog = Watchdog(files_of(self._class), self._on_held)
         self._logger.info(
             "%s started from %s, %d examples passed",
             arguments.release,
@@ -173,7 +173,23 @@ class Replica:
 
     # -- an asynchronous stage that blocks -------------------------------------------------------
 
-    def _on_held(self, stack: str) -> None:
+    async def _holds_the_loop(self, runtime: Runtime) -> bool:
+        """Whether the examples do, once warm; better found out now than under load."""
+        assert self._class is not None  # noqa: S101 - see _started
+        if runtime.warm_up_seconds < PATIENCE:
+            return False
+        held: list[str] = []
+        watchdog = Watchdog(files_of(self._class), held.append)
+        try:
+            await runtime.warm_up()
+            await asyncio.sleep(0)  # what the watchdog found out arrives with the next turn
+        finally:
+            watchdog.stop()
+        for stack in held:
+            self._warn(stack)
+        return bool(held)
+
+    def _warn(self, stack: str) -> None:
         self._logger.warning(
             "an asynchronous stage of %s held the event loop, and with it health checks and all "
             "other requests; it gets a loop of its own now. Make it `def` (stages run in threads "
@@ -181,6 +197,9 @@ class Replica:
             self._arguments.release,
             stack,
         )
+
+    def _on_held(self, stack: str) -> None:
+        self._warn(stack)
         self._isolation = asyncio.create_task(self._isolate())
 
     async def _isolate(self) -> None:

@@ -56,6 +56,9 @@ ABSENT = "Absent"
 STANDS_IN = "StandsIn"
 """Elected for want of a fit successor: what serves the version now goes on as it is."""
 
+CONFLICT = "Conflict"
+"""Another project has the pipeline and version: refused until one of the two is published anew."""
+
 LEAVING = WITHDRAWING | {MAKING_ROOM, ABSENT}
 """Every reason by which a version that is served leaves."""
 
@@ -127,8 +130,11 @@ def _claims(
             continue
         seen.add(release)
         if candidate.project != project:
-            why = f"{project} claims this pipeline and version already; publish another version"
-            verdicts.append(Verdict(release, False, "Conflict", why))
+            why = (
+                f"{project} has this pipeline and version already: publish {candidate.project} "
+                "under another version, or rename its pipeline"
+            )
+            verdicts.append(Verdict(release, False, CONFLICT, why))
         elif release in quarantined:
             why = "failed with these bytes and options; `wheelway explain` has the cause"
             verdicts.append(Verdict(release, False, "Quarantined", why))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,17 @@ if TYPE_CHECKING:
     from controller.model import JSON
 
 
+_importing = threading.Lock()
+
+
 def preload() -> None:
-    """Import Ray's schema now rather than at the first use."""
-    import ray.serve.schema  # noqa: F401, PLC0415 - a second of import, wanted at a quiet moment
+    """Import Ray's schema now rather than at the first use.
+
+    Everything here that needs it calls this first: Ray's modules import each other in circles, and
+    two threads that enter these at different places end in an import deadlock.
+    """
+    with _importing:
+        import ray.serve.schema  # noqa: F401, PLC0415 - a second, wanted at a quiet moment
 
 
 # -- YAML ----------------------------------------------------------------------------------------
@@ -146,6 +155,7 @@ def application(document: Mapping[str, JSON]) -> dict[str, JSON]:
     Raises:
         SchemaError: Ray would refuse it, or drop a part of it.
     """
+    preload()
     from ray.serve.config import AutoscalingConfig  # noqa: PLC0415 - slow, see preload
     from ray.serve.schema import ServeApplicationSchema  # noqa: PLC0415 - slow, see preload
 
@@ -168,6 +178,7 @@ def envelope(config: Mapping[str, JSON]) -> None:
     Raises:
         SchemaError: Ray would refuse it, or ignore a part of it.
     """
+    preload()
     from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415 - slow, see preload
 
     _dump(ServeDeploySchema, {**config, "applications": []}, ())
@@ -222,6 +233,7 @@ def validate(config: Mapping[str, JSON]) -> None:
     Raises:
         Rejected: Ray would refuse it (`ConfigRefused`).
     """
+    preload()
     from ray.serve.schema import (  # noqa: PLC0415 - slow, see preload
         ServeApplicationSchema,
         ServeDeploySchema,

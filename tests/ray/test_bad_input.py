@@ -164,7 +164,7 @@ def test_names_and_links_that_a_folder_should_not_hold_are_refused_one_by_one(si
     with one_good_release(site):
         (site.wheels / "good-latest.whl").write_bytes(b"whatever")
         (site.wheels / outside.name).symlink_to(outside)
-        (site.wheels / "dangling-1.0-py3-none-any.whl").symlink_to(site.folder / "nowhere")
+        (site.wheels / "dangling-1.0-py3-none-any.whl").symlink_to(site.wheels / "nowhere")
         (site.wheels / "nested").mkdir()
         shutil.copy(make_wheel(site.folder / "made", "nested"), site.wheels / "nested")
         [name] = eventually(lambda: conditions(site, "FilenameInvalid"))
@@ -181,8 +181,8 @@ def test_of_two_wheels_that_claim_a_pipeline_and_version_the_one_that_serves_kee
         site.drop("usurper", pipelines={"good": "usurper.pipeline:Demo"})
         [conflict] = eventually(lambda: conditions(site, "Conflict"))
         assert conflict.subject.startswith("good@1.0+")
-        assert "good claims this pipeline and version already" in conflict.message
-        assert "usurper" in conflict.message
+        assert "good has this pipeline and version already" in conflict.message
+        assert "publish usurper under another version" in conflict.message
         site.drop("usurper", "2.0", pipelines={"good": "usurper.pipeline:Demo"})
         site.wait_for("/predict/good/2.0")
 

@@ -511,6 +511,20 @@ async def test_an_asynchronous_stage_that_blocks_gets_a_loop_of_its_own(
     await replica.unload()
 
 
+@pytest.mark.parametrize(("seconds", "isolated"), [(0.5, True), (0.0, False)])
+async def test_examples_that_hold_the_loop_decide_it_before_the_first_request(
+    tmp_path, unlimited, monkeypatch, seconds, isolated
+):
+    monkeypatch.setattr("wheelway.replica.PATIENCE", 0.1)
+    monkeypatch.setattr("wheelway.replica.Watchdog", lambda *a: Watchdog(*a, patience=0.1))
+    name = f"example_{isolated}".lower()
+    code = BLOCKING.replace("    def load", f"    examples = ({seconds},)\n\n    def load")
+    replica, _ = replica_of(tmp_path, name, code)
+    await replica.reconfigure({"settings": {}})
+    assert replica._runtime.isolated == isolated
+    await replica.unload()
+
+
 # -- percent-encoded routes ----------------------------------------------------------------------
 
 

@@ -1,0 +1,126 @@
+"""What the repository says of itself is so."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from controller.cli.program import MEANINGS
+from controller.config import Options
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
+DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*/*.md")])
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DECLARED = {
+    canonicalize_name(Requirement(text).name)
+    for texts in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    for text in texts
+}
+
+SPEAKERS = {
+    *("Condition", "Diagnosis", "JournalError", "Refusal", "Rejected", "Stalled", "Transient"),
+    *("Waiting", "_refuse"),
+}
+"""Calls that give something a reason which a person will read."""
+ALL_IS_WELL = {"Running", "Building", "Starting"}
+"""Reasons of a release that is on its way; they need no cure."""
+OF_ONE_COMMAND = {
+    *("controller/cli", "controller/gates.py", "controller/scaffold.py"),
+    *("controller/serve/head.py", "controller/journal/reading.py"),
+}
+"""Their reasons are told at once, to whoever typed the command."""
+
+
+def reasons(source: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+            name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+            constants = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+            words = [text for text in constants if isinstance(text, str)]
+            if name in SPEAKERS:
+                found |= {text for text in words if re.fullmatch(r"([A-Z][a-z]+)+", text)}
+    return found
+
+
+def test_every_reason_that_may_last_is_explained_in_the_docs():
+    spoken = {
+        reason: source.relative_to(ROOT)
+        for source in sorted((ROOT / "controller").rglob("*.py"))
+        if not any(str(source.relative_to(ROOT)).startswith(prefix) for prefix in OF_ONE_COMMAND)
+        for reason in reasons(source) - ALL_IS_WELL
+    }
+    explained = set(
+        re.findall(
+            r"`(\w+)`",
+            (ROOT / "docs/operating.md").read_text() + (ROOT / "docs/pipelines.md").read_text(),
+        )
+    )
+    assert len(spoken) > 50
+    assert {reason: where for reason, where in spoken.items() if reason not in explained} == {}
+
+
+def test_every_option_is_explained_to_authors():
+    rows = re.findall(r"^\| `(\w+)`", (ROOT / "docs/pipelines.md").read_text(), re.MULTILINE)
+    assert set(Options.model_fields) <= set(rows)
+
+
+def test_every_exit_code_is_explained_to_operators():
+    text = (ROOT / "docs/operating.md").read_text()
+    rows = dict(re.findall(r"^\| (\d+) \| (.+) \|$", text, re.MULTILINE))
+    assert rows == {str(int(code)): meaning for code, meaning in MEANINGS.items()}
+
+
+def test_every_direct_dependency_has_its_reason():
+    text = (ROOT / "docs/dependencies.md").read_text()
+    cells = re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)
+    named = {canonicalize_name(name.split("[")[0]) for cell in cells for name in cell.split(", ")}
+    assert named >= DECLARED
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path) if path else page
+        assert file.exists(), target
+        if anchor:
+            heads = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+            assert anchor in slugs, target
+
+
+def test_the_lock_names_every_dependency_with_hashes_and_no_address():
+    text = (ROOT / "requirements.lock").read_text()
+    blocks = re.split(r"\n(?=\S)", text.strip())
+    assert all(re.match(r"[a-z0-9-]+==\S+", block) for block in blocks)
+    assert all("--hash=sha256:" in block for block in blocks)
+    assert "://" not in text
+    assert "--index" not in text
+    locked = {block.split("==")[0] for block in blocks}
+    assert locked >= DECLARED
+
+
+def test_make_alone_lists_every_target():
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    assert phony
+    done = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert set(re.findall(r"^make (\S+)", done.stdout, re.MULTILINE)) == set(phony[1].split())
+
+
+def test_the_changelog_knows_the_version():
+    assert f"## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text()
