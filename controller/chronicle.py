@@ -84,6 +84,8 @@ class Chronicle:
         journal = self._journal
         quarantines = {**desired.quarantines, **{q.release: q for q in decided.quarantines}}
         present = {app.release for app in applications if app.release is not None}
+        stay = {planned.document["name"] for planned in decided.applications}
+        kept = {app.release for app in applications if app.release and app.name in stay}
         known = {record.release: record for record in journal.releases()}
         transitions = phases_of(
             decided,
@@ -91,6 +93,7 @@ class Chronicle:
             placements=desired.placements,
             quarantines=quarantines,
             present=present,
+            kept=kept,
             before={release: record.phase for release, record in known.items()},
         )
         story: list[Event | None] = []

@@ -80,14 +80,8 @@ class Election:
         self._supply = supply
         self._renderer = renderer
         self._rank = _ranks(tuple(tags))
-        self._common = "\n".join(
-            [
-                fingerprint,
-                config.serve.model_dump_json(),
-                config.environments.model_dump_json(),
-                config.inspection.model_dump_json(),
-            ]
-        )
+        parts = (config.serve, config.environments, config.inspection)
+        self._common = "\n".join([fingerprint, *(part.model_dump_json() for part in parts)])
 
     def desired(
         self,

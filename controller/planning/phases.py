@@ -29,6 +29,7 @@ def phases_of(
     placements: Mapping[Release, Placement],
     quarantines: Mapping[Release, Quarantine],
     present: Collection[Release],
+    kept: Collection[Release],
     before: Mapping[Release, Phase],
 ) -> tuple[Transition, ...]:
     """One transition for each release whose phase can be told; most of them are no news.
@@ -39,6 +40,7 @@ def phases_of(
         placements: the prepared releases.
         quarantines: those that hold with the releases' present inputs.
         present: releases that have an application on the cluster, deleting ones included.
+        kept: those of them that stay in the next config.
         before: the phases recorded so far.
     """
     told: dict[Release, Transition] = {}
@@ -47,42 +49,44 @@ def phases_of(
         if known is None or known.phase is Phase.RETIRING:  # an older placement of the same release
             told[transition.release] = transition
     for verdict in verdicts:
-        told.setdefault(
-            verdict.release, _of_verdict(verdict, placements, quarantines, present, before)
-        )
+        release = verdict.release
+        if release in told:
+            continue
+        if verdict.elected:
+            told[release] = _prepared(verdict, placements.get(release))
+        elif (failed := quarantines.get(release)) is not None:
+            told[release] = Transition(release, Phase.QUARANTINED, failed.reason, failed.message)
+        else:
+            phase = _unelected(release, present, kept, before)
+            told[release] = Transition(release, phase, verdict.reason, verdict.message)
     for release, phase in before.items():
         if release not in told and release not in present and phase in _ON_CLUSTER:
-            told[release] = _ended(release, phase, *_WHY_GONE[phase])
+            told[release] = Transition(release, _end_of(phase), *_WHY_GONE[phase])
     return tuple(told[release] for release in sorted(told))
 
 
-def _of_verdict(
-    verdict: Verdict,
-    placements: Mapping[Release, Placement],
-    quarantines: Mapping[Release, Quarantine],
+def _prepared(verdict: Verdict, placement: Placement | None) -> Transition:
+    release = verdict.release
+    if placement is None:
+        return Transition(release, Phase.FETCHED, "Preparing", "its environment is made ready")
+    return Transition(release, Phase.PREPARED, "WaitingToStage", "it can be staged", placement.name)
+
+
+def _unelected(
+    release: Release,
     present: Collection[Release],
+    kept: Collection[Release],
     before: Mapping[Release, Phase],
-) -> Transition:
-    release, reason, message = verdict.release, verdict.reason, verdict.message
-    if (failed := quarantines.get(release)) is not None and not verdict.elected:
-        return Transition(release, Phase.QUARANTINED, failed.reason, failed.message)
-    if verdict.elected:
-        placement = placements.get(release)
-        if placement is None:
-            return Transition(release, Phase.FETCHED, "Preparing", "its environment is made ready")
-        return Transition(
-            release, Phase.PREPARED, "WaitingToStage", "it can be staged", placement.name
-        )
-    if release in present:
-        return Transition(release, Phase.RETIRING, reason, message)
+) -> Phase:
     phase = before.get(release, Phase.FETCHED)
+    if release in kept:  # it serves until its successor was seen
+        return phase if phase in _ON_CLUSTER else Phase.LIVE
+    if release in present:
+        return Phase.RETIRING
     if phase in _ON_CLUSTER:
-        return _ended(release, phase, reason, message)
-    if phase in _OVER:
-        return Transition(release, phase, reason, message)
-    return Transition(release, Phase.FETCHED, reason, message)
+        return _end_of(phase)
+    return phase if phase in _OVER else Phase.FETCHED
 
 
-def _ended(release: Release, phase: Phase, reason: str, message: str) -> Transition:
-    served = phase in {Phase.LIVE, Phase.RETIRING}
-    return Transition(release, Phase.RETIRED if served else Phase.SUPERSEDED, reason, message)
+def _end_of(phase: Phase) -> Phase:
+    return Phase.RETIRED if phase in {Phase.LIVE, Phase.RETIRING} else Phase.SUPERSEDED

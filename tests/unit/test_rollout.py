@@ -134,17 +134,16 @@ def test_a_want_of_cpus_is_waited_for_without_a_deadline():
     assert [c.reason for c in decided.conditions] == ["InsufficientResources"]
 
 
-def promoted(at, seen, predecessor=True):
+def promoted(at, seen):
     old = application(release(digest="a"))
     new = application(release(digest="b"), route=ROUTE)
-    apps = [old, new] if predecessor else [new]
     return (
         old,
         new,
         situation(
             [elected(new.release), gone(old.release, "Replaced")],
             [placement(new.release)],
-            apps,
+            [old, new],
             [record(old, live=NOW - 98), record(new, routed=at)],
             {ROUTE: seen},
         ),

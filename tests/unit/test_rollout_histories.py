@@ -221,7 +221,7 @@ TestHistories = Histories.TestCase
 
 
 def test_left_alone_the_world_settles_on_what_policy_elects():
-    """Liveness: with good wheels and enough passes everything elected is live, and no PUT follows."""
+    """Liveness: with good wheels and enough passes everything elected is live."""
     machine = Histories()
     machine.begin()
     for version in VERSIONS:
