@@ -35,7 +35,7 @@ examples: $(SET_UP) ## Build the example pipelines into wheels/
 	done
 	@for wheel in build/examples/*.whl; do \
 	  there='$(WHEELS)'/$${wheel##*/}; \
-	  if ! cmp -s "$$wheel" "$$there"; then cp "$$wheel" "$$there.part" && mv "$$there.part" "$$there"; fi; \
+	  cmp -s "$$wheel" "$$there" || { cp "$$wheel" "$$there.part" && mv "$$there.part" "$$there"; }; \
 	done
 
 test: $(SET_UP) ## Run the tests; for instance ARGS="-m unit"
@@ -89,5 +89,5 @@ $(SET_UP): requirements.lock pyproject.toml
 
 clean: ## Remove .venv and what tools left; wheels/, pipelines_cache/ and .wheelway/ stay
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
-	  .hypothesis .coverage examples/*/.venv examples/*/dist examples/*/uv.lock examples/*/.pytest_cache
+	  .hypothesis .coverage $(foreach left,.venv .pytest_cache dist uv.lock,examples/*/$(left))
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

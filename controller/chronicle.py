@@ -83,10 +83,13 @@ class Chronicle:
         """One pass, whole. Returns the events that it is worth telling of, for the log."""
         journal = self._journal
         quarantines = {**desired.quarantines, **{q.release: q for q in decided.quarantines}}
+        known = {record.release: record for record in journal.releases()}
         present = {app.release for app in applications if app.release is not None}
+        # What is being deleted has lost its document: it is known by its name alone.
+        names = {app.name for app in applications}
+        present |= {record.release for record in known.values() if record.placement in names}
         stay = {planned.document["name"] for planned in decided.applications}
         kept = {app.release for app in applications if app.release and app.name in stay}
-        known = {record.release: record for record in journal.releases()}
         transitions = phases_of(
             decided,
             desired.verdicts,

@@ -5,6 +5,7 @@
     loading.py      a verified tree on `sys.path`, and the class that an entry point names
     execution.py    one loaded pipeline: load, examples, requests, settings, unload
     asgi.py         the HTTP endpoints of a release (with problem.py and openapi.py)
+    vigil.py        ends requests that take too long or whose client has gone
     watchdog.py     notices asynchronous stages that hold the event loop
     memory.py       how much a replica may allocate, and how much it did
     failure.py      why a release does not start, in words that reach the operator

@@ -17,8 +17,7 @@ import re
 from collections import deque
 from dataclasses import dataclass
 from itertools import count
-from math import inf
-from time import monotonic
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -26,6 +25,7 @@ from pydantic import ValidationError
 
 from wheelway import openapi, problem
 from wheelway.schema import JSON_TYPE, ResultInvalid
+from wheelway.vigil import Cause, Vigil
 
 if TYPE_CHECKING:
     import logging
@@ -72,7 +72,6 @@ class Application:
     Args:
         release: who answers.
         logger: takes what clients must not see.
-        name: of the Serve application that this is in, for the metadata.
         echo_request_id: whether to send `x-request-id`; off where the server does so itself.
         on_shutdown: awaited when the server ends the application's life (ASGI lifespan).
     """
@@ -82,14 +81,15 @@ class Application:
         release: Release,
         logger: logging.Logger,
         *,
-        name: str = "",
         echo_request_id: bool = True,
         on_shutdown: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self.routes: tuple[()] = ()  # Serve looks for a framework's routes to name its metrics
+        # Serve looks for a framework's routes at every request, to name its metrics; without these
+        # it would raise and catch an AttributeError each time.
+        self.routes: tuple[()] = ()
+        self.router = SimpleNamespace(redirect_slashes=False)
         self._release = release
         self._route = f"/predict/{release.pipeline}/{release.version}"
-        self._name = name
         self._logger = logger
         self._echo = echo_request_id
         self._on_shutdown = on_shutdown
@@ -98,7 +98,7 @@ class Application:
         self._in_flight = 0
         self._running = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._deadlines = _Deadlines()
+        self._vigil = Vigil()
         self._mark = (b"x-wheelway-release", str(release).encode())
         self._result_headers: Headers = []
         # Unique without asking the kernel for randomness at every request.
@@ -132,7 +132,9 @@ class Application:
 
     # -- infer -----------------------------------------------------------------------------------
 
-    async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _infer(  # noqa: C901 - the hot path stays in one piece: each call costs
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         request_id = length = content_type = None
         for name, value in scope["headers"]:
             if name == b"content-type":
@@ -181,14 +183,14 @@ class Application:
             return problem.unsupported_media_type(content_type.decode("latin-1"))
         return None
 
-    async def _attempt(
+    async def _attempt(  # noqa: C901, PLR0912 - see _infer
         self, runtime: Runtime, limits: Limits, receive: Receive, request_id: bytes
     ) -> bytes | Problem | None:
         """The result's body, or what went wrong; None: nobody is there any more to be told."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - coroutines run in tasks
-        due = self._deadlines
-        due.start(task, limits.request_timeout)
+        vigil = self._vigil
+        watched = vigil.begin(task, receive, limits.request_timeout)
         try:
             message = await receive()
             body = message.get("body", b"")
@@ -198,6 +200,7 @@ class Application:
                     return body
             if len(body) > limits.max_request_bytes:
                 return problem.too_large(limits.max_request_bytes)
+            watched.body_read = True
             try:
                 value = runtime.interface.decode(body)
             except ValidationError as error:
@@ -215,14 +218,15 @@ class Application:
         except (GeneratorExit, KeyboardInterrupt):
             raise
         except asyncio.CancelledError:
-            if task in due or task.cancelling() > 1:  # somebody else wants the request to end
+            if watched.cause is None or task.cancelling() > 1:  # somebody else's doing
                 raise
-            return problem.timed_out(limits.request_timeout)
+            late = watched.cause is Cause.LATE
+            return problem.timed_out(limits.request_timeout) if late else None
         # Stages are the author's and may raise anything: none of it may leave as a traceback.
         except BaseException as error:  # noqa: BLE001 - logged, with its traceback
             return self._explain(error, request_id)
         finally:
-            due.end(task)
+            vigil.end(watched)
 
     def _explain(self, error: BaseException, request_id: bytes) -> Problem:
         name = request_id.decode("latin-1")
@@ -297,7 +301,6 @@ class Application:
             document = openapi.document(self._release, interface, examples, route)
         else:
             document = openapi.metadata(self._release, interface, route)
-            document["application"] = self._name
             if runtime.settings_error:
                 document["settings_error"] = runtime.settings_error
         return JSON_TYPE, json.dumps(document).encode(), []
@@ -357,43 +360,3 @@ async def _rest(message: Message, receive: Receive, most: int) -> bytes | Proble
             return b"".join(parts)
         message = await receive()
     return None
-
-
-class _Deadlines:
-    """Cancels tasks whose time is over: one timer for all, since a timer each (`asyncio.timeout`)
-    costs more than the rest of this module.
-    """
-
-    def __init__(self) -> None:
-        self._due: dict[asyncio.Task[Any], float] = {}
-        self._next = inf
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __contains__(self, task: asyncio.Task[Any]) -> bool:
-        """Whether its time is not over."""
-        return task in self._due
-
-    def start(self, task: asyncio.Task[Any], seconds: float) -> None:
-        when = monotonic() + seconds
-        self._due[task] = when
-        if when < self._next:
-            self._arm(when)
-
-    def end(self, task: asyncio.Task[Any]) -> None:
-        if self._due.pop(task, None) is None:
-            task.uncancel()  # it was ours and has done its work
-
-    def _arm(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._next = when
-        delay = max(0.0, when - monotonic())
-        self._timer = asyncio.get_running_loop().call_later(delay, self._sweep)
-
-    def _sweep(self) -> None:
-        now, self._next, self._timer = monotonic(), inf, None
-        for task in [task for task, when in self._due.items() if when <= now]:
-            del self._due[task]
-            task.cancel()
-        if self._due:
-            self._arm(min(self._due.values()))

@@ -92,7 +92,6 @@ class EncodedRoutes:
     """
 
     def __init__(self, client: Client, version: str) -> None:
-        self.routes: tuple[()] = ()  # see asgi.Application
         self._client = client
         self._mark = (b"x-wheelway-encoded", version.encode())
 

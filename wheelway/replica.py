@@ -81,13 +81,11 @@ class Replica:
         arguments: Arguments,
         logger: logging.Logger,
         *,
-        name: str = "",
         echo_request_id: bool = True,
     ) -> None:
         self.application = Application(
             arguments.release,
             logger,
-            name=name,
             echo_request_id=echo_request_id,
             on_shutdown=self.unload,
         )

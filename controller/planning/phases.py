@@ -78,10 +78,10 @@ def _unelected(
     kept: Collection[Release],
     before: Mapping[Release, Phase],
 ) -> Phase:
-    phase = before.get(release, Phase.FETCHED)
+    phase = before.get(release, Phase.LIVE if release in present else Phase.FETCHED)
     if release in kept:  # it serves until its successor was seen
         return phase if phase in _ON_CLUSTER else Phase.LIVE
-    if release in present:
+    if release in present and phase in {Phase.LIVE, Phase.RETIRING}:
         return Phase.RETIRING
     if phase in _ON_CLUSTER:
         return _end_of(phase)

@@ -124,9 +124,20 @@ def routes_to_probe(
 
 
 def foreign_holder(route: Route, situation: Situation) -> Application | None:
-    """The application that is not ours and holds the route, if there is one."""
+    """The application that is not ours and holds the route, if there is one.
+
+    One that is being deleted holds nothing: Serve gives its route to whoever asks. It may well have
+    been ours, which cannot be seen any more, as Serve has forgotten its document.
+    """
     return next(
-        (a for a in situation.applications if a.release is None and a.route == route.path), None
+        (
+            app
+            for app in situation.applications
+            if app.release is None
+            and app.route == route.path
+            and app.status is not ApplicationStatus.DELETING
+        ),
+        None,
     )
 
 

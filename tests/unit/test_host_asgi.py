@@ -29,7 +29,7 @@ from wheelway.watchdog import Watchdog
 
 pytestmark = [pytest.mark.unit, pytest.mark.anyio]
 
-RELEASE = Release("greeter", "1.0+cu1", "ab" * 32, "cd" * 32, "0.1.0")
+RELEASE = Release("greeter", "1.0+cu1", "ab" * 32, "cd" * 32, "0.1.0", "greeter-1.0-ab")
 ROUTE = "/predict/greeter/1.0+cu1"
 LOGGER = logging.getLogger("test.wheelway")
 
@@ -42,7 +42,7 @@ def anyio_backend():
 async def application(pipeline, settings=None, limits=None, **options):
     runtime = Runtime(pipeline, context_of(pipeline, RELEASE, settings or {}, LOGGER), **options)
     await runtime.start()
-    app = Application(RELEASE, LOGGER, name="greeter-1.0-ab", on_shutdown=runtime.unload)
+    app = Application(RELEASE, LOGGER, on_shutdown=runtime.unload)
     app.serve(runtime, limits or Limits())
     return app, runtime
 
@@ -342,6 +342,23 @@ async def test_a_client_that_leaves_amid_its_body_leaves_nothing_behind():
         await until(lambda: app._in_flight == 0)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             assert (await client.post("/", json=[1])).json() == [1]
+
+
+async def test_a_client_that_leaves_while_it_waits_ends_its_request():
+    settings = gate(asyncio.Event)
+    app, runtime = await application(AsyncGated, settings)
+    async with serving(app) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n1")
+        await writer.drain()
+        await acquire(settings["entered"])
+        assert app._in_flight == 1
+        writer.close()
+        await until(lambda: app._in_flight == 0)
+        settings["gate"].set()
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            assert (await client.post("/", json=2)).json() == 2
+    assert runtime.abandoned == 0
 
 
 async def test_the_end_of_the_server_unloads_the_pipeline():

@@ -1,8 +1,10 @@
 """What a plan does with one route at a time, and across routes."""
 
+from dataclasses import replace
+
 import pytest
 
-from controller.model import Answer, Phase
+from controller.model import Answer, ApplicationStatus, Phase
 from controller.planning.policy import Verdict
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits, routes_to_probe
@@ -301,6 +303,14 @@ def test_a_route_that_a_foreign_application_holds_is_reported_and_not_fought_ove
     decided = plan(situation([elected()], [placement()], [theirs]))
     assert placement().name not in routes(decided)
     assert decided.conditions[0].reason == "RouteConflict"
+
+
+def test_a_route_is_free_while_the_application_that_had_it_is_being_deleted():
+    # Serve has forgotten its document by then: whose it was cannot be seen.
+    leaving = replace(foreign(route=ROUTE, declarative=False), status=ApplicationStatus.DELETING)
+    decided = plan(situation([elected()], [placement()], [leaving]))
+    assert routes(decided) == {placement().name: None}
+    assert not decided.conditions
 
 
 def test_a_config_waits_while_one_of_ours_is_built_and_not_longer_than_its_deadline():

@@ -1,0 +1,214 @@
+"""From a folder of wheels to inspected artifacts and environments, asked again and again."""
+
+from functools import partial
+
+import pytest
+
+from controller.assembly import _receive
+from controller.cache.base import detect
+from controller.cache.environments import Environments
+from controller.cache.store import Store
+from controller.config import DirectorySource as Options
+from controller.config import EnvironmentOptions, InspectionLimits
+from controller.errors import Rejected, Stalled, Waiting
+from controller.jobs import Jobs
+from controller.model import Artifact, Environment, Listing
+from controller.sources.directory import DirectorySource
+from controller.supply import Supply
+from tests.support.wheels import make_wheel
+
+pytestmark = pytest.mark.unit
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def base():
+    return detect()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+class Counting(DirectorySource):
+    """The real source; it counts how often it was listed."""
+
+    listed = 0
+
+    def list(self) -> Listing:
+        self.listed += 1
+        return super().list()
+
+
+@pytest.fixture
+def source(folder, clock):
+    options = Options(type="directory", path=folder, poll_interval=10, settle=5)
+    source = Counting(options, clock=clock)
+    yield source
+    source.close()
+
+
+@pytest.fixture
+def supply(source, base, clock, tmp_path):
+    """Over the real store and real environments; every job runs in the asking thread."""
+    store = Store(tmp_path / "cache")
+    options = EnvironmentOptions(offline=True)
+    return Supply(
+        [source],
+        Jobs(0, lambda: None, clock=clock, jitter=lambda: 0.0),
+        receive=partial(_receive, store, base, InspectionLimits()),
+        prepare=Environments(tmp_path / "cache", base, options).prepare,
+        remembered={},
+        clock=clock,
+    )
+
+
+def listed(supply):
+    supply.look()
+    [listing] = supply.listings().values()
+    return listing.revisions
+
+
+def test_a_source_is_complete_once_it_was_listed(supply):
+    assert not supply.complete()
+    supply.look()
+    assert supply.complete()
+    assert supply.conditions() == []
+
+
+def test_a_wheel_is_fetched_inspected_unpacked_and_prepared_when_it_is_asked_for(supply, folder):
+    wheel = make_wheel(folder)
+    [revision] = listed(supply)
+    assert supply.known(revision) is None
+    artifact = supply.artifact(revision)
+    assert isinstance(artifact, Artifact)
+    assert artifact.wheel.read_bytes() == wheel.read_bytes()
+    assert (artifact.tree / "demo/pipeline.py").is_file()
+    assert [entry.name for entry in artifact.pipelines] == ["demo"]
+    assert supply.known(revision) is artifact
+    assert supply.artifact(revision) is artifact
+    assert supply.environment(artifact) == Environment("", None)
+
+
+def test_a_source_is_listed_when_its_time_has_come_or_somebody_says_so(supply, source, clock):
+    supply.look()
+    clock.now += 9.9
+    supply.look()
+    assert source.listed == 1
+    assert supply.next_look() == pytest.approx(0.1)
+    clock.now += 0.1
+    supply.look()
+    assert source.listed == 2
+    supply.look_again(source.name)
+    supply.look()
+    assert source.listed == 3
+    assert supply.next_look() == 10
+
+
+def test_a_bad_wheel_stays_bad_until_it_is_forgotten(supply, folder):
+    make_wheel(folder, entry_points="")
+    [revision] = listed(supply)
+    first = supply.artifact(revision)
+    assert isinstance(first, Rejected)
+    assert first.reason == "NoEntryPoint"
+    assert supply.artifact(revision) is first
+    supply.forget(revision.sha256)
+    again = supply.artifact(revision)
+    assert again is not first
+    assert again.reason == "NoEntryPoint"
+
+
+def test_a_shortage_passes_by_itself_once_it_is_over(supply, folder, clock):
+    make_wheel(folder, requires=["no-such-distribution-anywhere"])
+    [revision] = listed(supply)
+    artifact = supply.artifact(revision)
+    waiting = supply.environment(artifact)
+    assert isinstance(waiting, Waiting)
+    assert waiting.reason == "RequirementMissingOffline"
+    assert supply.environment(artifact) is waiting  # its backoff has not passed
+    clock.now += 3600
+    again = supply.environment(artifact)
+    assert again is not waiting
+    assert again.reason == "RequirementMissingOffline"
+
+
+def test_a_source_that_cannot_be_read_keeps_its_last_good_listing_and_says_why(
+    supply, folder, clock
+):
+    make_wheel(folder)
+    before = listed(supply)
+    folder.rename(folder.with_name("elsewhere"))
+    clock.now += 10
+    assert listed(supply) == before
+    [condition] = supply.conditions()
+    assert (condition.subject, condition.reason) == ("directory", "DirectoryMissing")
+    assert str(folder) in condition.message
+    folder.with_name("elsewhere").rename(folder)
+    clock.now += 600
+    supply.look()
+    assert supply.conditions() == []
+
+
+def test_a_failed_listing_is_tried_again_after_its_backoff_and_not_at_each_look(
+    supply, source, folder, clock
+):
+    folder.rmdir()
+    supply.look()
+    for _ in range(5):
+        supply.look()
+    assert source.listed == 1
+    clock.now += 1
+    supply.look()
+    assert source.listed == 2
+
+
+def test_files_that_are_refused_or_not_whole_are_conditions(supply, folder):
+    make_wheel(folder, filename="demo-latest.whl")
+    (folder / "half-1.0-py3-none-any.whl").write_bytes(b"PK\x03\x04 and no end")
+    supply.look()
+    found = {condition.subject: condition.reason for condition in supply.conditions()}
+    assert found == {
+        "demo-latest.whl": "FilenameInvalid",
+        "half-1.0-py3-none-any.whl": "StillCopying",
+    }
+
+
+def test_what_an_earlier_run_listed_counts_until_this_one_has_looked(source, folder):
+    remembered = Listing(source.name, ())
+    gone = Listing("no longer configured", ())
+
+    def never(*_: object):
+        raise Stalled("NotAsked", "nobody asked for it")
+
+    supply = Supply(
+        [source],
+        Jobs(0, lambda: None),
+        receive=never,
+        prepare=never,
+        remembered={source.name: remembered, gone.source: gone},
+    )
+    assert supply.complete()
+    assert supply.listings() == {source.name: remembered}
+    make_wheel(folder)
+    assert len(listed(supply)) == 1
+
+
+def test_without_sources_there_is_nothing_to_wait_for(base):
+    supply = Supply([], Jobs(0, lambda: None), receive=None, prepare=None, remembered={})
+    supply.look()
+    assert supply.complete()
+    assert supply.next_look() == 60

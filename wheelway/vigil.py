@@ -1,0 +1,101 @@
+"""Ends requests whose time is over or whose client has gone, at next to no cost for all others.
+
+A timer and a task each (`asyncio.timeout`, a task that waits for `http.disconnect`) would cost more
+than the whole rest of a small request. Here one timer looks after all requests: most have ended
+before it looks for the first time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+INTERVAL = 0.5
+"""Seconds between two looks at most; a request that is still there at the second one is watched for
+its client's leaving."""
+
+
+class Cause(Enum):
+    """Why a request was ended."""
+
+    LATE = "late"
+    GONE = "gone"
+
+
+@dataclass(slots=True, eq=False)
+class Watched:
+    """One request; `cause` is set when it is being ended, by cancelling its task."""
+
+    task: asyncio.Task[Any]
+    receive: Receive
+    due: float
+    cause: Cause | None = None
+    seen: bool = False
+    body_read: bool = False
+    """Only then may somebody else listen for the client's leaving."""
+    listener: asyncio.Task[None] | None = None
+
+
+class Vigil:
+    """Looks after the requests of one application, on its loop."""
+
+    def __init__(self) -> None:
+        self._watched: set[Watched] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._next = 0.0
+
+    def begin(self, task: asyncio.Task[Any], receive: Receive, seconds: float) -> Watched:
+        """From now on `task` has `seconds` to end."""
+        now = monotonic()
+        watched = Watched(task, receive, now + seconds)
+        self._watched.add(watched)
+        if self._timer is None or watched.due < self._next:
+            self._arm(min(seconds, INTERVAL), now)
+        return watched
+
+    def end(self, watched: Watched) -> None:
+        """It has ended, by itself or not."""
+        self._watched.discard(watched)
+        if watched.listener is not None:
+            watched.listener.cancel()
+        if watched.cause is not None:
+            watched.task.uncancel()  # was ours, and has done its work
+
+    def _arm(self, delay: float, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = now + delay
+        self._timer = asyncio.get_running_loop().call_later(delay, self._look)
+
+    def _look(self) -> None:
+        now, self._timer = monotonic(), None
+        for watched in self._watched:
+            if watched.cause is not None:
+                continue
+            if watched.due <= now:
+                self._cancel(watched, Cause.LATE)
+            elif watched.seen and watched.body_read and watched.listener is None:
+                watched.listener = asyncio.ensure_future(self._listen(watched))
+            watched.seen = True
+        if self._watched:
+            first = min(watched.due for watched in self._watched)
+            self._arm(min(max(first - now, 0.001), INTERVAL), now)
+
+    def _cancel(self, watched: Watched, cause: Cause) -> None:
+        if watched.cause is None:
+            watched.cause = cause
+            watched.task.cancel()
+
+    async def _listen(self, watched: Watched) -> None:
+        """After the body `receive` has only one thing left to say (ASGI, `http.disconnect`)."""
+        while (await watched.receive())["type"] != "http.disconnect":
+            pass
+        self._cancel(watched, Cause.GONE)
