@@ -74,6 +74,8 @@ def assemble(
         environments = Environments(config.paths.cache, base, config.environments)
         dashboard = Dashboard.connect(config.ray)
         resources.callback(dashboard.close)
+        ingress = Ingress(config.ray.ingress_url)
+        resources.callback(ingress.close)
         jobs = Jobs(config.rollout.workers if workers is None else workers, wake)
         resources.callback(jobs.close)
         sources = [open_source(options) for options in config.sources]
@@ -90,7 +92,7 @@ def assemble(
             config,
             supply=supply,
             dashboard=dashboard,
-            ingress=Ingress(config.ray.ingress_url),
+            ingress=ingress,
             renderer=Renderer(config.paths.templates, wheelway=version("wheelway")),
             journal=journal,
             tags=base.tags,

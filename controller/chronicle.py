@@ -13,23 +13,25 @@ from controller.planning.health import Health, diagnose
 from controller.planning.phases import phases_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from controller.desired import Desired
-    from controller.journal import Journal
-    from controller.model import Application, Condition, Event, Listing, PlacementRecord, Plan
+    from controller.journal import Journal, ReleaseRecord
+    from controller.model import Application, Condition, Event, PlacementRecord, Plan, Release
+    from controller.supply import Supply
 
 
 class Chronicle:
-    """Writes passes into the daemon's journal."""
+    """Writes passes into the daemon's journal; the supply says when its jobs were done."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, supply: Supply) -> None:
         self._journal = journal
+        self._supply = supply
         self._noticed: dict[str, float] = {}  # by digest: when it was first seen in a listing
 
-    def notice(self, listings: Iterable[Listing], now: float) -> None:
+    def notice(self, now: float) -> None:
         """Remember when each wheel was first listed; what it carries is known only later."""
-        for listing in listings:
+        for listing in self._supply.listings().values():
             for revision in listing.revisions:
                 self._noticed.setdefault(revision.sha256, now)
 
@@ -77,56 +79,73 @@ class Chronicle:
         desired: Desired,
         decided: Plan,
         conditions: Sequence[Condition],
-        listings: Iterable[Listing],
         now: float,
     ) -> tuple[Event, ...]:
         """One pass, whole. Returns the events that it is worth telling of, for the log."""
-        journal = self._journal
-        quarantines = {**desired.quarantines, **{q.release: q for q in decided.quarantines}}
+        journal, failures = self._journal, (*desired.failed, *decided.quarantines)
         known = {record.release: record for record in journal.releases()}
-        present = {app.release for app in applications if app.release is not None}
-        # What is being deleted has lost its document: it is known by its name alone.
-        names = {app.name for app in applications}
-        present |= {record.release for record in known.values() if record.placement in names}
-        stay = {planned.document["name"] for planned in decided.applications}
-        kept = {app.release for app in applications if app.release and app.name in stay}
-        transitions = phases_of(
-            decided,
-            desired.verdicts,
-            placements=desired.placements,
-            quarantines=quarantines,
-            present=present,
-            kept=kept,
-            before={release: record.phase for release, record in known.items()},
-        )
+        transitions = _transitions(applications, desired, decided, known)
+        failed = {quarantine.release for quarantine in failures}
         story: list[Event | None] = []
         with journal.transaction():
-            for listing in listings:
+            for listing in self._supply.listings().values():
                 journal.save_listing(listing, now)
-            for quarantine in (*desired.failed, *decided.quarantines):
+            for quarantine in failures:
                 journal.add_quarantine(quarantine)
-                release = quarantine.release
-                failed = Transition(
-                    release, Phase.QUARANTINED, quarantine.reason, quarantine.message
-                )
-                story.append(journal.record(failed, now))
-            just_failed = {q.release for q in (*desired.failed, *decided.quarantines)}
             for transition in transitions:
                 release = transition.release
-                if release in just_failed and transition.phase is not Phase.LIVE:
+                if release in failed and transition.phase is not Phase.LIVE:
                     continue
                 source = desired.sources.get(release, "")
-                if release not in known and release.digest in self._noticed:
-                    found = Transition(
-                        release, Phase.DISCOVERED, "Listed", f"listed by {source or 'a source'}"
-                    )
-                    story.append(
-                        journal.record(found, self._noticed[release.digest], source=source)
-                    )
-                    fetched = Transition(release, Phase.FETCHED, "Verified", "fetched and verified")
-                    story.append(journal.record(fetched, now, source=source))
+                if release not in known:
+                    story.extend(self._arrival(release, source, now))
                 if transition.phase is Phase.LIVE:
                     journal.placement_live(transition.placement, now)
-                story.append(journal.record(transition, now, source=source))
+                at = self._when(transition, now)
+                story.append(journal.record(transition, at, source=source))
+            for quarantine in failures:
+                end = Transition(
+                    quarantine.release, Phase.QUARANTINED, quarantine.reason, quarantine.message
+                )
+                story.append(journal.record(end, now))
             story.extend(journal.set_conditions(conditions, now))
         return tuple(event for event in story if event is not None)
+
+    def _arrival(self, release: Release, source: str, now: float) -> Iterator[Event | None]:
+        """The steps of a release before anybody knew which release it was."""
+        noticed = self._noticed.get(release.digest)
+        if noticed is None:
+            return
+        listed = Transition(release, Phase.DISCOVERED, "Listed", f"listed by {source}")
+        yield self._journal.record(listed, noticed, source=source)
+        fetched = Transition(release, Phase.FETCHED, "Verified", "fetched and verified")
+        at = self._supply.fetched_at.get(release.digest, now)
+        yield self._journal.record(fetched, at, source=source)
+
+    def _when(self, transition: Transition, now: float) -> float:
+        """Jobs end between passes: what they brought is dated by their own end."""
+        if transition.phase is Phase.PREPARED:
+            return self._supply.prepared_at.get(transition.release.digest, now)
+        return now
+
+
+def _transitions(
+    applications: Sequence[Application],
+    desired: Desired,
+    decided: Plan,
+    known: Mapping[Release, ReleaseRecord],
+) -> tuple[Transition, ...]:
+    present = {app.release for app in applications if app.release is not None}
+    # What is being deleted has lost its document: it is known by its name alone.
+    names = {app.name for app in applications}
+    present |= {record.release for record in known.values() if record.placement in names}
+    stay = {planned.document["name"] for planned in decided.applications}
+    return phases_of(
+        decided,
+        desired.verdicts,
+        placements=desired.placements,
+        quarantines={**desired.quarantines, **{q.release: q for q in decided.quarantines}},
+        present=present,
+        kept={app.release for app in applications if app.release and app.name in stay},
+        before={release: record.phase for release, record in known.items()},
+    )

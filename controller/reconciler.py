@@ -99,7 +99,7 @@ class Reconciler:
         self._ingress = ingress
         self._renderer = renderer
         self._journal = journal
-        self._chronicle = Chronicle(journal) if isinstance(journal, Journal) else None
+        self._chronicle = Chronicle(journal, supply) if isinstance(journal, Journal) else None
         self._tags = tags
         self._fingerprint = fingerprint
         self._clock = clock
@@ -127,7 +127,7 @@ class Reconciler:
         self._supply.look()
         chronicle = self._chronicle if act else None
         if chronicle is not None:
-            chronicle.notice(self._supply.listings().values(), now)
+            chronicle.notice(now)
         try:
             observed = self._observe(now, chronicle)
         except WheelwayError as error:
@@ -146,10 +146,7 @@ class Reconciler:
             conditions.append(Condition("serve config", refusal.reason, refusal.message))
         events: tuple[Event, ...] = ()
         if chronicle is not None:
-            listings = self._supply.listings().values()
-            events = chronicle.record(
-                observed.applications, desired, decided, conditions, listings, now
-            )
+            events = chronicle.record(observed.applications, desired, decided, conditions, now)
         sentence = _sentence(observed, desired, decided, sent=sent)
         wait = self._next_in(decided, now, sent=sent)
         return Report(

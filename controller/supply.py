@@ -37,6 +37,7 @@ class Supply:
         prepare: Callable[[Artifact], Environment],
         remembered: Mapping[str, Listing],
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.sources = {source.name: source for source in sources}
         self._jobs = jobs
@@ -47,6 +48,11 @@ class Supply:
         self._due = set(self.sources)
         self._lock = threading.Lock()
         self._clock = clock
+        self._wall_clock = wall_clock
+        self.fetched_at: dict[str, float] = {}
+        """By digest: when the wheel was verified, seconds since the epoch."""
+        self.prepared_at: dict[str, float] = {}
+        """By digest: when its environment was ready."""
 
     def look_again(self, source: str) -> None:
         """Have a source listed at the next look, whatever its interval says."""
@@ -96,8 +102,9 @@ class Supply:
 
         def work() -> Artifact:
             artifact = self._receive(source, revision)
+            self.fetched_at[artifact.digest] = self._wall_clock()
             # Whoever asks for the wheel is about to ask for its environment.
-            self._jobs.follow(("prepare", artifact.digest), lambda: self._prepare(artifact))
+            self._jobs.follow(("prepare", artifact.digest), self._preparer(artifact))
             return artifact
 
         outcome = self._jobs.ensure(("fetch", revision.sha256), work)
@@ -105,9 +112,16 @@ class Supply:
 
     def environment(self, artifact: Artifact) -> Environment | WheelwayError | None:
         """Where the artifact runs; an error that stands in its way; None while it is built."""
-        key = ("prepare", artifact.digest)
-        outcome = self._jobs.ensure(key, lambda: self._prepare(artifact))
+        outcome = self._jobs.ensure(("prepare", artifact.digest), self._preparer(artifact))
         return None if outcome is None else outcome.error or outcome.value
+
+    def _preparer(self, artifact: Artifact) -> Callable[[], Environment]:
+        def work() -> Environment:
+            environment = self._prepare(artifact)
+            self.prepared_at[artifact.digest] = self._wall_clock()
+            return environment
+
+        return work
 
     def forget(self, digest: str) -> None:
         """Fetch and prepare a wheel anew: a person lifted its quarantine."""

@@ -78,7 +78,7 @@ def differences(
             sentences.append(f"add {name}: {application.reason}")
         elif app.document != application.document:
             was, now = app.route, application.document.get("route_prefix")
-            what = f"route {was} -> {now}" if was != now else "settings"
+            what = f"{was or 'no route'} -> {now or 'no route'}" if was != now else "settings"
             sentences.append(f"change {name} ({what}): {application.reason}")
     sentences.extend(f"remove {name}: no longer wanted, or failed" for name in sorted(there))
     return tuple(sentences)

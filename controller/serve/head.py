@@ -11,9 +11,8 @@ Ray 2.60.
 from __future__ import annotations
 
 import os
-import random
+import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,15 +25,18 @@ import httpx
 
 from controller.errors import Stalled, Waiting
 from controller.serve import subreaper
+from controller.serve.ports import Ports, claim_block, free, is_free
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
     from types import TracebackType
 
 START_DEADLINE = 180.0
 """Seconds for a head to answer; measured: 8 to 20 on two busy cores."""
-_BUSY = "timed out during startup"
-"""What Ray's own deadline says when it has passed."""
+_BUSY = ("timed out during startup", "Timed out waiting for node info")
+"""What Ray's own deadlines say when they have passed."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 STOP_GRACE = 15.0
 """Seconds that Ray gets to end its own processes before they are killed."""
 
@@ -53,24 +55,6 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 could run code in it. The switch is what Ray itself uses on laptops of other makes; a driver needs
 it as well, see `Head.driver_environment`. HAProxy's statistics and metrics, and one gRPC port of
 each replica, listen on all interfaces all the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """Every port of a head that two heads on one machine could fight about."""
-
-    gcs: int = 6379
-    client: int = 10001
-    agent: int = 52365
-    stats: int = 8404
-    metrics: int = 9101
-    fallback_http: int = 8500
-    fallback_grpc: int = 9500
-    ingress: int = 8000
-    """Where Serve should be told to listen (`http_options.port`)."""
-    replica_http: tuple[int, int] = (30000, 31000)
-    """First and last port on which replicas take requests from the ingress."""
-    replica_grpc: tuple[int, int] = (40000, 41000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +137,8 @@ class Head:
         """The end of the log; empty for an adopted head."""
         if self.log is None or not self.log.exists():
             return ""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
+        said = _COLOUR.sub("", self.log.read_text(errors="replace"))
+        return "\n".join(said.splitlines()[-20:])
 
     def __enter__(self) -> Self:
         return self
@@ -214,18 +199,19 @@ def start(
         except BaseException as error:
             head.stop()
             # Ray gives its own processes 30 s, a constant: little on a machine that is busy.
-            if not (_BUSY in str(error) and time.monotonic() < until):
+            late = any(words in str(error) for words in _BUSY)
+            if not (late and time.monotonic() < until):
                 raise
         else:
             return head
 
 
 def _launch(tuning: Tuning, dashboard_port: int, *, isolated: bool) -> Head:
-    claim, first = _claim_block()
+    claim, first = claim_block()
     wanted = Ports(*(0,) * 8, (0, 0), (0, 0)) if isolated else Ports()
-    ports = _free(wanted, first)
+    ports = free(wanted, first)
     port = first + 9 if isolated else dashboard_port
-    if not _is_free(port):
+    if not is_free(port):
         claim.close()
         raise Stalled(
             "DashboardPortTaken",
@@ -240,7 +226,7 @@ def _launch(tuning: Tuning, dashboard_port: int, *, isolated: bool) -> Head:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-I", subreaper.__file__, str(STOP_GRACE)),
-                *command(tuning, ports, port, isolated=isolated),
+                *command(tuning, ports, port),
             ],
             stdin=subprocess.PIPE,
             stdout=output,
@@ -251,7 +237,7 @@ def _launch(tuning: Tuning, dashboard_port: int, *, isolated: bool) -> Head:
     return Head(f"http://127.0.0.1:{port}", log, process, claim, scratch, ports)
 
 
-def command(tuning: Tuning, ports: Ports, dashboard_port: int, *, isolated: bool) -> list[str]:
+def command(tuning: Tuning, ports: Ports, dashboard_port: int) -> list[str]:
     """The `ray start` to run: everything on loopback as far as Ray lets itself be told."""
     options: dict[str, object] = {
         "node-ip-address": "127.0.0.1",
@@ -261,9 +247,9 @@ def command(tuning: Tuning, ports: Ports, dashboard_port: int, *, isolated: bool
         "dashboard-agent-listen-port": ports.agent,
         "ray-client-server-port": ports.client,
     }
-    if isolated:
-        # 0: the system chooses; Ray's own range would be shared with every other head.
-        options |= {"min-worker-port": 0, "max-worker-port": 0}
+    # 0: the system chooses. Ray's own range would be shared with every other head, and may hold
+    # the dashboard's port.
+    options |= {"min-worker-port": 0, "max-worker-port": 0}
     if tuning.num_cpus is not None:
         options["num-cpus"] = tuning.num_cpus
     if tuning.temp_dir is not None:
@@ -326,79 +312,20 @@ def answers(dashboard_url: str, timeout: float = 2.0) -> bool:
 def _await_ready(head: Head, deadline: float) -> None:
     """Until the dashboard answers for Serve too: its modules come up one after the other."""
     url = f"{head.dashboard_url}/api/serve/applications/"
-    while True:
-        if not head.running():
-            raise Stalled(
-                "HeadNotStarted", f"`ray start` ended before it was ready:\n{head.last_words()}"
-            )
-        try:
-            if httpx.get(url, timeout=10, trust_env=False).status_code < 500:
-                return
-        except httpx.HTTPError:
-            pass
-        if time.monotonic() > deadline:
-            raise Stalled(
-                "HeadNotStarted",
-                f"the Ray head does not answer at {head.dashboard_url}:\n{head.last_words()}",
-            )
-        time.sleep(0.1)
+    with httpx.Client(timeout=10, trust_env=False) as client:
+        while not _serves(client, url):
+            if not head.running():
+                what = "`ray start` ended before it was ready"
+            elif time.monotonic() > deadline:
+                what = f"the Ray head does not answer at {head.dashboard_url}"
+            else:
+                time.sleep(0.1)
+                continue
+            raise Stalled("HeadNotStarted", f"{what}:\n{head.last_words()}")
 
 
-# -- ports ---------------------------------------------------------------------------------------
-
-_BLOCKS = range(20_000, 30_000, 500)
-"""Below the ports that Linux gives to outgoing connections (ip_local_port_range)."""
-
-
-def _claim_block() -> tuple[socket.socket, int]:
-    """A block of 500 ports that is no other head's: its first one, bound and kept, marks it.
-
-    Raises:
-        Stalled: all blocks are taken.
-    """
-    for first in random.sample(_BLOCKS, len(_BLOCKS)):
-        claim = socket.socket()
-        try:
-            claim.bind(("127.0.0.1", first))
-        except OSError:
-            claim.close()
-            continue
-        if all(_is_free(port) for port in range(first + 1, first + 12)):
-            return claim, first
-        claim.close()
-    raise Stalled("PortsTaken", "no free block of ports between 20000 and 30000")
-
-
-def _free(wanted: Ports, first: int) -> Ports:
-    """The ports wanted where they are free, else those of the block that begins at `first`."""
-
-    def single(port: int, offset: int) -> int:
-        return port if port and _is_free(port) else first + offset
-
-    def several(ports: tuple[int, int], offset: int) -> tuple[int, int]:
-        low, _ = ports
-        return ports if low and _is_free(low) else (first + offset, first + offset + 199)
-
-    return Ports(
-        gcs=single(wanted.gcs, 1),
-        client=single(wanted.client, 2),
-        agent=single(wanted.agent, 3),
-        stats=single(wanted.stats, 4),
-        metrics=single(wanted.metrics, 5),
-        fallback_http=single(wanted.fallback_http, 6),
-        fallback_grpc=single(wanted.fallback_grpc, 7),
-        ingress=single(wanted.ingress, 8),
-        replica_http=several(wanted.replica_http, 100),
-        replica_grpc=several(wanted.replica_grpc, 300),
-    )
-
-
-def _is_free(port: int) -> bool:
-    """Whether the port can be bound on all interfaces, as some of Ray's servers do."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-    return True
+def _serves(client: httpx.Client, url: str) -> bool:
+    try:
+        return client.get(url).status_code < 500
+    except httpx.HTTPError:
+        return False

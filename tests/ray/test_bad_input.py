@@ -80,7 +80,7 @@ def one_good_release(site):
         assert site.phases()[live] is Phase.LIVE
 
 
-def expect(site, faults, deadline=240):
+def expect(site, faults, deadline=450):
     """Each fault is quarantined for its own reason, in words that name it; nothing else is."""
     eventually(lambda: quarantines(site).keys() >= faults.keys(), deadline)
     found = quarantines(site)
@@ -141,7 +141,7 @@ FILES = {
 
 def test_every_bad_file_is_refused_with_its_reason_beside_a_release_that_serves(site):
     make_wheel(site.folder / "links", "lib", "1.0")
-    site.configure(STAGING.format(ready_deadline=240) + STRICT)
+    site.configure(STAGING.format(ready_deadline=900) + STRICT)
     with one_good_release(site):
         for name, fault in FILES.items():
             if name == "not-a-zip":
@@ -253,8 +253,9 @@ def drop_loading(site, name, load, *, infer="request", body="", returns="", **ho
     site.drop(name, code=code, **how)
 
 
+@pytest.mark.timeout(600)
 def test_every_release_that_cannot_start_is_quarantined_while_another_serves(site):
-    site.configure(STAGING.format(ready_deadline=280))
+    site.configure(STAGING.format(ready_deadline=900))
     with one_good_release(site):
         drop_loading(site, "hanging", **HANGING.how)
         for name, fault in STARTS.items():

@@ -35,7 +35,7 @@ ALL_IS_WELL = {"Running", "Building", "Starting"}
 """Reasons of a release that is on its way; they need no cure."""
 OF_ONE_COMMAND = {
     *("controller/cli", "controller/gates.py", "controller/scaffold.py"),
-    *("controller/serve/head.py", "controller/journal/reading.py"),
+    *("controller/serve/head.py", "controller/serve/ports.py", "controller/journal/reading.py"),
 }
 """Their reasons are told at once, to whoever typed the command."""
 
