@@ -2,8 +2,11 @@
 
 An `async def` stage that blocks (a synchronous HTTP client, a long computation) holds up its whole
 replica: Serve runs it on the same loop as the answers to health checks when it is tuned for
-throughput. Measured with Ray 2.60: the ingress takes a replica out of rotation after two checks
-5 s apart went unanswered, Serve's controller kills it after three checks of 30 s each.
+throughput. By the defaults of Ray 2.60 (ray/serve/_private/constants.py) the ingress takes a
+replica out of rotation after two unanswered checks, 5 s apart, and Serve's controller replaces it
+after three of 30 s each. Tried with a timeout of 3 s instead: a stage that blocked for 15 s had its
+replica replaced, a synchronous one that did the same did not. So one block that outlasts all three
+checks still costs a replica: nothing can take a running call off its thread.
 
 A thread looks at the loop's heartbeat. When that stops, the loop thread's stack says who is to
 blame; only a frame of the pipeline's own files counts, since a busy machine or the garbage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -19,6 +20,10 @@ _UNSCHEDULED = "to be scheduled"
 """Serve says so in the deployment's message after RAY_SERVE_SLOW_STARTUP_WARNING_S (30 s); before
 that nothing in its report tells a replica that waits for a place from one that loads."""
 
+_FIGURES = re.compile(
+    r"required for each replica: (?P<required>\{.*?\}), "
+    r"total resources available: (?P<free>\{.*?\})"
+)
 _TAIL_LINES = 30
 
 
@@ -27,7 +32,7 @@ class Health(Enum):
 
     STARTING = auto()
     SHORT = auto()
-    """It cannot start for want of resources: nobody's fault, no deadline."""
+    """No process of it was started yet, for want of resources: nobody's fault, no deadline."""
     READY = auto()
     FAILED = auto()
 
@@ -52,13 +57,36 @@ def diagnose(application: Application) -> Diagnosis:
     if application.building:
         return Diagnosis(Health.STARTING, "Building", "Serve builds the application")
     if _UNSCHEDULED in application.message:
+        return _unscheduled(application.message)
+    return Diagnosis(Health.STARTING, "Starting", "a replica imports, loads and runs the examples")
+
+
+def _unscheduled(message: str) -> Diagnosis:
+    if _has_room(message):
         return Diagnosis(
             Health.SHORT,
-            "InsufficientResources",
-            "no node has room for a replica: retire something, lower num_cpus of a pipeline, or "
-            f"add a node. Serve says: {_needs(application.message)}",
+            "SlowToSchedule",
+            "the cluster has room for a replica, yet its process does not start: the node is busy, "
+            f"or no single node has all of what it needs. Serve says: {_needs(message)}",
         )
-    return Diagnosis(Health.STARTING, "Starting", "a replica imports, loads and runs the examples")
+    return Diagnosis(
+        Health.SHORT,
+        "InsufficientResources",
+        "no node has room for a replica: retire something, lower num_cpus of a pipeline, or "
+        f"add a node. Serve says: {_needs(message)}",
+    )
+
+
+def _has_room(message: str) -> bool:
+    """Whether all nodes together have what one replica needs, by the figures in the message."""
+    figures = _FIGURES.search(message)
+    if figures is None:
+        return False
+    try:
+        required, free = json.loads(figures["required"]), json.loads(figures["free"])
+    except ValueError:  # Serve writes them otherwise than it did
+        return False
+    return all(free.get(name, 0) >= amount for name, amount in required.items())
 
 
 def _needs(message: str) -> str:

@@ -50,7 +50,8 @@ def phases_of(
             told[transition.release] = transition
     for verdict in verdicts:
         release = verdict.release
-        if release in told:
+        unknown = verdict.elected and release not in placements
+        if release in told or (unknown and release in kept):  # it goes on as it was
             continue
         if verdict.elected:
             told[release] = _prepared(verdict, placements.get(release))

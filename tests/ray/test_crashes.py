@@ -23,6 +23,7 @@ pytestmark = pytest.mark.ray
 
 WHEELWAY = Path(sys.executable).with_name("wheelway")
 ROUTE = "/predict/steady/1.0"
+UNREACHABLE = "DashboardUnreachable"
 ROLLOUT = ("stage", "promote", "retire")
 """The configs of an upgrade that nothing interrupts."""
 
@@ -59,16 +60,6 @@ def pid_of_last_pass(site):
     except JournalError:  # not begun yet
         return None
     return status and status.pid
-
-
-def conditions(site):
-    with Journal.read(site.folder / "state") as journal:
-        return {item.reason: item.message for item, _ in journal.conditions()}
-
-
-def quarantines(site):
-    with Journal.read(site.folder / "state") as journal:
-        return journal.quarantines()
 
 
 def ours(site):
@@ -170,7 +161,7 @@ def test_a_daemon_killed_at_any_instant_goes_on_where_it_was_and_no_request_fail
                 eventually(lambda there=release: load.answered.get(there, 0) > 5)
             assert forwarder.puts - before <= len(ROLLOUT) + 1, instant
             assert load.failures == [], instant
-    assert quarantines(site) == []
+    assert site.quarantines() == {}
     assert len(load.answered) == 1 + len(INSTANTS)
 
 
@@ -185,22 +176,22 @@ def test_an_unreachable_dashboard_is_waited_for_and_nothing_is_blamed_for_it(sit
         pids = site.pids("steady")
         with load_on(site.ingress + ROUTE, clients=2, pause=0.02) as load:
             with forwarder.closed():
-                eventually(lambda: "DashboardUnreachable" in conditions(site))
-                assert forwarder.url in conditions(site)["DashboardUnreachable"]
+                [condition] = eventually(lambda: site.conditions(UNREACHABLE))
+                assert forwarder.url in condition.message
                 site.drop("meanwhile")
                 seen = len(site.reports)
                 eventually(lambda: len(site.reports) > seen + 2)
                 assert "waiting for Ray" in site.reports[-1].sentence
                 assert site.phases()[live] is Phase.LIVE
             site.wait_for("/predict/meanwhile/1.0")
-            eventually(lambda: "DashboardUnreachable" not in conditions(site))
+            eventually(lambda: not site.conditions(UNREACHABLE))
             with forwarder.mute():
-                eventually(lambda: "DashboardUnreachable" in conditions(site))
-                assert "did not answer" in conditions(site)["DashboardUnreachable"]
-            eventually(lambda: "DashboardUnreachable" not in conditions(site))
+                [condition] = eventually(lambda: site.conditions(UNREACHABLE))
+                assert "did not answer" in condition.message
+            eventually(lambda: not site.conditions(UNREACHABLE))
         assert load.failures == []
         assert set(load.answered) == {live}
-        assert quarantines(site) == []
+        assert site.quarantines() == {}
         assert site.pids("steady") == pids
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 
-from controller.journal import Journal
 from controller.model import Phase
 from tests.support.head import eventually
 from tests.support.wheels import make_wheel
@@ -38,16 +37,6 @@ class Demo(Pipeline):
 """
 
 
-def waiting(site):
-    with Journal.read(site.folder / "state") as journal:
-        return [item for item, _ in journal.conditions() if item.reason.startswith("Requirement")]
-
-
-def quarantines(site):
-    with Journal.read(site.folder / "state") as journal:
-        return journal.quarantines()
-
-
 def test_a_release_gets_the_numpy_it_requires_beside_one_that_runs_on_the_bases(site):
     environments = site.folder / "cache" / "environments"
     with site.daemon():
@@ -78,8 +67,7 @@ def test_a_requirement_that_is_not_to_be_had_is_waited_for_and_its_release_goes_
     site.configure('[environments]\noffline = true\nfind_links = ["links"]\n')
     with site.daemon():
         site.drop("early", code=LATER, requires=["laterlib==1.0"])
-        [condition] = eventually(lambda: waiting(site))
-        assert condition.reason == "RequirementMissingOffline"
+        [condition] = eventually(lambda: site.conditions("RequirementMissingOffline"))
         assert condition.subject.startswith("early@1.0+")
         assert "early-1.0-py3-none-any.whl" in condition.message
         assert "laterlib" in condition.message
@@ -87,8 +75,8 @@ def test_a_requirement_that_is_not_to_be_had_is_waited_for_and_its_release_goes_
         assert set(site.phases().values()) == {Phase.FETCHED}
         site.drop("independent")
         site.wait_for("/predict/independent/1.0")
-        assert quarantines(site) == []
+        assert site.quarantines() == {}
         make_wheel(links, "laterlib", marker="here at last")
         site.wait_for("/predict/early/1.0")
         assert site.ask("/predict/early/1.0", {}).json() == {"marker": "here at last"}
-        eventually(lambda: waiting(site) == [])
+        eventually(lambda: not site.conditions("RequirementMissingOffline"))

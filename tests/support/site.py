@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from controller.model import Phase
+    from controller.model import Condition, Phase, Quarantine
     from controller.reconciler import Report
     from controller.serve.head import Head
 
@@ -76,7 +76,7 @@ class Site:
 
     @contextmanager
     def daemon(self) -> Iterator[Daemon]:
-        """The real daemon, in a thread of this process."""
+        """The real daemon, in a thread of this process; it has made a pass when the block begins."""
         daemon = Daemon(self.config, watcher=self.reports.append)
         failures: list[BaseException] = []
 
@@ -88,8 +88,10 @@ class Site:
                 raise
 
         thread = threading.Thread(target=run, name="daemon")
+        seen = len(self.reports)
         thread.start()
         try:
+            eventually(lambda: len(self.reports) > seen or failures)
             yield daemon
         finally:
             daemon.end()
@@ -141,6 +143,16 @@ class Site:
                 return []
 
         return eventually(look, deadline)[-1]
+
+    def quarantines(self) -> dict[str, Quarantine]:
+        """Every quarantine in force, by pipeline."""
+        with Journal.read(self.folder / "state") as journal:
+            return {found.release.pipeline: found for found in journal.quarantines()}
+
+    def conditions(self, reason: str) -> list[Condition]:
+        """The present conditions of that reason."""
+        with Journal.read(self.folder / "state") as journal:
+            return [item for item, _ in journal.conditions() if item.reason == reason]
 
     def sent(self) -> int:
         """How many configs the daemon applied."""

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.unit
 SHORT = (
     "Deployment 'Host' in application 'iris' has 1 replicas that have taken more than 30s to be "
     "scheduled. This may be due to waiting for the cluster to auto-scale or for a runtime "
-    'environment to be installed. Resources required for each replica: [{"CPU": 64.0}], total '
+    'environment to be installed. Resources required for each replica: {"CPU": 64.0}, total '
     'resources available: {"CPU": 1.5}. Use `ray status` for more details.'
 )
 
@@ -36,8 +36,21 @@ def test_what_neither_runs_nor_failed_is_starting(status):
 def test_a_replica_without_room_is_nobodys_fault_and_the_figures_are_told():
     found = diagnose(application(status="DEPLOYING", message=SHORT))
     assert (found.health, found.reason) == (Health.SHORT, "InsufficientResources")
-    assert 'Resources required for each replica: [{"CPU": 64.0}]' in found.message
+    assert 'Resources required for each replica: {"CPU": 64.0}' in found.message
     assert "lower num_cpus" in found.message
+
+
+def test_a_replica_that_has_room_and_is_not_started_is_not_blamed_on_the_room():
+    found = diagnose(application(status="DEPLOYING", message=SHORT.replace("64.0", "0.05")))
+    assert (found.health, found.reason) == (Health.SHORT, "SlowToSchedule")
+    assert "the node is busy" in found.message
+
+
+@pytest.mark.parametrize("figures", ["{'CPU': 1}", '{"GPU": 1}', "{"])
+def test_figures_that_do_not_prove_room_prove_none(figures):
+    said = SHORT.replace('{"CPU": 64.0}', figures)
+    found = diagnose(application(status="DEPLOYING", message=said))
+    assert found.reason == "InsufficientResources"
 
 
 def test_without_figures_what_serve_says_is_told_as_one_line():

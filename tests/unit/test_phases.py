@@ -61,6 +61,10 @@ def test_what_stays_in_the_config_keeps_its_phase_though_policy_wants_it_gone():
         assert found == {ONE: (phase, "NotKept")}
 
 
+def test_what_runs_while_its_placement_is_worked_out_anew_is_as_it_was():
+    assert told(verdicts=[elected(ONE)], present={ONE}, kept={ONE}, before={ONE: Phase.LIVE}) == {}
+
+
 def test_without_a_record_what_serves_is_taken_for_live_and_then_for_leaving():
     assert told(verdicts=[unelected()], present={ONE}, kept={ONE}) == {ONE: (Phase.LIVE, "NotKept")}
     assert told(verdicts=[unelected()], present={ONE}) == {ONE: (Phase.RETIRING, "NotKept")}
