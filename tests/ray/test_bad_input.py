@@ -270,6 +270,7 @@ def test_every_release_that_cannot_start_is_quarantined_while_another_serves(sit
         ("application.yaml.j2", "name: {{ name | json }}\nimport_path: {{ nonsense | json }}\n", 2),
         ("serve.yaml.j2", "http_options: {}\napplications: {% for %}\n", 2),
     ],
+    ids=["application", "serve"],
 )
 def test_a_broken_template_keeps_the_last_good_config_in_force_until_it_is_mended(
     site, template, text, line

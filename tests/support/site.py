@@ -76,7 +76,7 @@ class Site:
 
     @contextmanager
     def daemon(self) -> Iterator[Daemon]:
-        """The real daemon, in a thread of this process; it has made a pass when the block begins."""
+        """The real daemon, in a thread of this process; its first pass is behind it."""
         daemon = Daemon(self.config, watcher=self.reports.append)
         failures: list[BaseException] = []
 
