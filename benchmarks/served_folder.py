@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from controller.config import RayOptions
 from controller.journal import Journal
-from controller.model import ApplicationStatus, Phase
+from controller.model import Phase
 from controller.serve.dashboard import Dashboard
 from controller.serve.head import Head, Tuning, start
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 POLL = 0.02
 """Seconds between two looks at a route that does not answer yet, whoever is to answer there."""
+SETTLE = 2.0
+"""Seconds after the last application went: HAProxy and the processes of replicas end."""
 ACTOR = {"num_cpus": 0.05}
 """What every replica asks of Ray here, so that none waits for another's to go."""
 
@@ -82,11 +84,9 @@ class ServedFolder:
         return at
 
     def await_clear(self) -> None:
-        """Until no application is left but those that drain."""
-        leaving = {ApplicationStatus.DELETING, ApplicationStatus.NOT_STARTED}
-        until(
-            lambda: all(app.status in leaving for app in self.dashboard.applications()), every=0.2
-        )
+        """Until no application is left, and nobody pays any more for those that were."""
+        until(lambda: not self.dashboard.applications(), every=0.2)
+        time.sleep(SETTLE)
 
     def first_answer(self, route: str, deadline: float = 180.0) -> float:
         """When a POST at the route was first answered with 200."""

@@ -60,7 +60,8 @@ class Chronicle:
                     journal.placement_routed(app.name, now)
                 elif app.route is None and record is not None and record.routed_at is not None:
                     journal.placement_unrouted(app.name)
-                if app.route is None and diagnose(app).health is Health.SHORT:
+                served = record is not None and record.live_at is not None
+                if not served and app.route is None and diagnose(app).health is Health.SHORT:
                     journal.placement_gone(app.name)  # its deadline starts when it gets room
                     journal.placement_staged(app.name, now)
         return journal.placements()

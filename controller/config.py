@@ -7,12 +7,12 @@ folder. Every field can also come from the environment: `WHEELWAY_RAY__DASHBOARD
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -235,7 +235,7 @@ class PipelinePolicy(_Section):
     def _normalise(cls, value: str) -> str:
         if not value.strip():
             raise ValueError("a pipeline's name or glob must not be empty")
-        return canonicalize_name(value) if not set(value) & set("*?[]") else value.lower()
+        return re.sub(r"[-_.]+", "-", value).lower()  # as PEP 503, but a glob's signs stay
 
     @field_validator("versions", mode="before")
     @classmethod

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("wheelway")
 
+SETTLE = 0.5
+"""Seconds between two looks at a configuration file that is being edited."""
 INQUIRE_EVERY = 30.0
 """Seconds between two looks at what Ray's side is."""
 
@@ -50,6 +52,7 @@ class Daemon:
         self._path = path
         self._read = path.read_bytes()
         self._watcher = watcher
+        self._seen = self._read
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._started_at = time.time()
@@ -85,7 +88,8 @@ class Daemon:
                     if self._edited() or self._head_changed(assembly):
                         assembly = self._reassemble(assembly, journal)
                     report = self._pass(assembly, journal)
-                    self._wake.wait(report.next_in)
+                    settling = self._seen != self._read
+                    self._wake.wait(min(report.next_in, SETTLE) if settling else report.next_in)
             finally:
                 assembly.close()
 
@@ -116,6 +120,9 @@ class Daemon:
             self._broken = Condition("config", "ConfigUnreadable", f"{self._path}: {error}")
             return False
         if content == self._read:
+            return False
+        if content != self._seen:  # somebody may still be writing: two looks must agree
+            self._seen = content
             return False
         self._read = content
         try:
@@ -173,18 +180,19 @@ class Daemon:
             report = Report("the pass failed unexpectedly, see the log", 5.0)
         for event in report.events:
             _tell(event)
-        took = time.monotonic() - began
-        journal.set_status(
-            DaemonStatus(
-                self._number,
-                time.time(),
-                report.sentence,
-                took,
-                os.getpid(),
-                self._version,
-                self._started_at,
-            )
+        status = DaemonStatus(
+            self._number,
+            time.time(),
+            report.sentence,
+            time.monotonic() - began,
+            os.getpid(),
+            self._version,
+            self._started_at,
         )
+        try:
+            journal.set_status(status)
+        except WheelwayError as error:  # a full disk must not end what looks after the releases
+            log.error("the pass could not be recorded: %s", error.message)
         if self._watcher is not None:
             self._watcher(report)
         return report

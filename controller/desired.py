@@ -22,6 +22,7 @@ from controller.model import Artifact, Condition, Environment, Quarantine, Relea
 from controller.planning.policy import (
     ABSENT,
     CONFLICT,
+    STANDS_IN,
     Candidate,
     Verdict,
     elect,
@@ -99,7 +100,8 @@ class Election:
         self._hold(candidates, recorded, found)
         self._judge(candidates, revisions, artifacts, applications, records, found)
         for verdict in found.verdicts:
-            if verdict.elected and verdict.release in entries:
+            placeable = verdict.elected and verdict.reason != STANDS_IN
+            if placeable and verdict.release in entries:
                 self._place(*entries[verdict.release], verdict.release, found, now)
         return found
 
@@ -112,10 +114,10 @@ class Election:
             for revision in sorted(listing.revisions, key=self._preference)
         ]
 
-    def _preference(self, revision: Revision) -> tuple[int, str]:
+    def _preference(self, revision: Revision) -> tuple[int, int, str]:
         _, _, build, tags = parse_wheel_filename(revision.filename)
         rank = min((self._rank.get(tag, len(self._rank)) for tag in tags), default=0)
-        return rank, f"{-(build[0] if build else 0):020d}{revision.filename}"
+        return rank, -(build[0] if build else -1), revision.filename
 
     def _artifacts(
         self,
@@ -140,7 +142,8 @@ class Election:
             known = self._supply.known(revision)
             if known is not None:
                 artifacts[revision.sha256] = known
-        for revision in unfetched(sound, artifacts, self._config):
+        failed = self._held(artifacts, recorded)
+        for revision in unfetched(sound, artifacts, self._config, failed):
             result = self._supply.artifact(revision)
             as_release = Release(revision.project, revision.version, revision.sha256)
             if isinstance(result, Artifact):
@@ -152,6 +155,18 @@ class Election:
                 subject = revision.filename
                 found.conditions.append(Condition(subject, result.reason, result.message))
         return artifacts
+
+    def _held(
+        self, artifacts: Mapping[str, Artifact], recorded: Mapping[Release, Quarantine]
+    ) -> set[Release]:
+        """Releases of known wheels whose quarantine holds with their present inputs."""
+        return {
+            release
+            for artifact in artifacts.values()
+            for entry in artifact.pipelines
+            if (release := Release(entry.name, artifact.version, artifact.digest)) in recorded
+            and recorded[release].inputs == self._inputs(release, entry.options, entry.settings)
+        }
 
     def _candidates(
         self, revisions: Sequence[Revision], artifacts: Mapping[str, Artifact], found: Desired
@@ -290,7 +305,7 @@ class Election:
         """Render an elected release, once its environment is there."""
         if (refusal := entry.refusal) is not None:
             error = Rejected(refusal.reason, refusal.message)
-            self._fail(found, release, "inspect", error, found.inputs[release], now)
+            self._fail(found, release, "wishes", error, found.inputs[release], now)
             return
         try:
             serve, rule = self._config.serve, rule_for(release.pipeline, self._config)

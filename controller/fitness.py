@@ -16,6 +16,12 @@ TESTED = (Version("2.60"), Version("2.61"))
 """From the first of these Ray versions up to, not including, the second, everything was tested."""
 
 
+BLOCKING = frozenset(
+    {"WheelwayMissing", "WheelwayVersionDiffers", "RayVersionDiffers", "PythonDiffers"}
+)
+"""With any of these every start would fail, through no fault of a release: nothing is staged."""
+
+
 def misfits(cluster: Cluster, base: Base, own_version: str) -> list[Condition]:
     """What does not fit together.
 

@@ -168,7 +168,7 @@ class Quarantine:
 
     release: Release
     stage: str
-    """inspect, prepare, stage, promote."""
+    """inspect, wishes, prepare, stage, promote."""
     reason: str
     message: str
     inputs: str

@@ -11,16 +11,18 @@ import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from random import random
 from typing import TYPE_CHECKING, Any
 
 from controller.chronicle import Chronicle
 from controller.desired import Desired, Election
-from controller.errors import WheelwayError
+from controller.errors import Transient, WheelwayError
+from controller.fitness import BLOCKING
 from controller.journal import Journal
 from controller.model import Condition, Event, Phase, Plan
 from controller.planning import backoff
-from controller.planning.policy import ABSENT
+from controller.planning.policy import ABSENT, MISSING
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits, Situation, routes_to_probe, was_live
 
@@ -92,6 +94,7 @@ class Reconciler:
         tags: Sequence[Tag],
         fingerprint: str,
         clock: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random,
     ) -> None:
         self.config = config
         self._supply = supply
@@ -103,6 +106,7 @@ class Reconciler:
         self._tags = tags
         self._fingerprint = fingerprint
         self._clock = clock
+        self._jitter = jitter
         self._probers = ThreadPoolExecutor(8, "wheelway-probe")
         self._probed_all_at = 0.0
         self._moving_since: float | None = None
@@ -110,6 +114,7 @@ class Reconciler:
         self._templates = ""
         self._rendered: _Rendered | None = None
         self._held: set[str] = set()
+        self._answers: dict[str, Answer] = {}
         self._missing: dict[Release, float] = {}
         self.notes: tuple[Condition, ...] = ()
         """Conditions that others found: about Ray, the configuration."""
@@ -173,7 +178,11 @@ class Reconciler:
             self._probed_all_at = now
             routes |= {app.route for app in applications if app.release and app.route}
         answers = self._probers.map(self._ingress.probe, sorted(routes))
-        observed.answers = dict(zip(sorted(routes), answers, strict=True))
+        # Of a route that is settled, the last answer stands until it is asked again.
+        held = {app.route for app in applications if app.release}
+        known = {route: said for route, said in self._answers.items() if route in held}
+        self._answers = known | dict(zip(sorted(routes), answers, strict=True))
+        observed.answers = self._answers
         return observed
 
     def _blind(self, error: WheelwayError, now: float, chronicle: Chronicle | None) -> Report:
@@ -202,14 +211,15 @@ class Reconciler:
         )
 
     def _missed_for_long(self, verdicts: Sequence[Verdict], now: float) -> list[Verdict]:
-        """Without those on releases that are missing only since a moment ago: these stay."""
+        """With those that are absent only since a moment ago told apart: these stay."""
         missing = {verdict.release for verdict in verdicts if verdict.reason == ABSENT}
         self._missing = {release: self._missing.get(release, now) for release in missing}
         since = now - self.config.rollout.absence_grace
         return [
-            verdict
+            replace(verdict, reason=MISSING)
+            if verdict.reason == ABSENT and self._missing[verdict.release] > since
+            else verdict
             for verdict in verdicts
-            if verdict.reason != ABSENT or self._missing[verdict.release] <= since
         ]
 
     def _encoded_routes(self) -> dict[str, JSON] | None:
@@ -220,6 +230,7 @@ class Reconciler:
 
     def _situation(self, observed: _Observed, desired: Desired, now: float) -> Situation:
         rollout = self.config.rollout
+        unfit = any(note.reason in BLOCKING for note in self.notes)
         return Situation(
             now=now,
             verdicts=desired.verdicts,
@@ -228,7 +239,7 @@ class Reconciler:
             answers=observed.answers,
             records=observed.records,
             limits=Limits(
-                max_staging=rollout.max_staging,
+                max_staging=0 if unfit else rollout.max_staging,
                 ready_deadline=rollout.ready_deadline,
                 probe_deadline=rollout.probe_deadline,
                 build_deadline=rollout.build_deadline,
@@ -280,7 +291,8 @@ class Reconciler:
             self._renderer.validate(config)
             self._dashboard.put(config)
         except WheelwayError as error:
-            wait = backoff.delay(failures + 1, jitter=0.5)
+            asked = error.retry_after if isinstance(error, Transient) else None
+            wait = backoff.delay(failures + 1, jitter=self._jitter(), retry_after=asked)
             self._refused = (digest, error, failures + 1, now + wait)
             return error
         self._refused = None

@@ -59,7 +59,6 @@ def up(
     path.write_text(configuration(place), encoding="utf-8")
     daemon = Daemon(path, watcher=watcher)
     with ExitStack() as stack:
-        stack.enter_context(signals(daemon))
         if not head.answers(daemon.config.ray.dashboard_url):
             say("starting a Ray head (about ten seconds) ...")
         ray = stack.enter_context(
@@ -69,6 +68,7 @@ def up(
             say(f"using the Ray head at {ray.dashboard_url}; it will be left running")
         else:
             say(f"the Ray head answers at {ray.dashboard_url}")
+        stack.enter_context(signals(daemon))
         say(f"drop wheels into {place.wheels}/ ; Ctrl-C ends everything started here")
         daemon.run()
         if not ray.adopted:

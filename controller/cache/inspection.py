@@ -199,6 +199,8 @@ class _Source:
                 raise self._invalid("METADATA", f"has {field!r} twice or unreadable")
         self._expect("METADATA", metadata.get("name", ""), metadata.get("version", ""))
         for requirement in metadata.get("requires_dist", ()):
+            if not requirement.isprintable() or "\\" in requirement:
+                raise self._invalid("METADATA", f"has an unreadable Requires-Dist: {requirement!r}")
             try:
                 Requirement(requirement)
             except InvalidRequirement as error:

@@ -19,6 +19,7 @@ import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from packaging.markers import UndefinedComparison
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -87,7 +88,7 @@ def requirements_of(artifact: Artifact, base: Base) -> tuple[Requirement, ...]:
                 f"{artifact.filename} requires {text!r}, which is not a requirement (PEP 508): "
                 f"{' '.join(str(error).split())}",
             ) from error
-        if not base.applies(requirement):
+        if not _applies(base, requirement, artifact):
             continue
         if requirement.url:
             raise Rejected(
@@ -100,6 +101,25 @@ def requirements_of(artifact: Artifact, base: Base) -> tuple[Requirement, ...]:
             _check_host(artifact, requirement, base)
         found.append(requirement)
     return tuple(found)
+
+
+def _applies(base: Base, requirement: Requirement, artifact: Artifact) -> bool:
+    try:
+        return base.applies(requirement)
+    except UndefinedComparison as error:
+        raise Rejected(
+            "RequirementInvalid",
+            f"{artifact.filename} requires {requirement.name} under a marker that cannot be "
+            f"evaluated (PEP 508): {error}",
+        ) from error
+
+
+def _bare(requirement: Requirement) -> str:
+    """Name, extras and specifier, which packaging has parsed: nothing else of a wheel's text may
+    reach uv, whose input has a syntax of its own. Markers were judged before, by `applies`.
+    """
+    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+    return f"{requirement.name}{extras}{requirement.specifier}"
 
 
 def resolve(
@@ -139,7 +159,7 @@ def resolve(
             *("pip", "compile", "-", "--python", base.python, "--generate-hashes"),
             *("--no-header", "--no-annotate", "--constraints", constraints, "-o", output),
             *uv.candidates(stand_ins),
-            stdin="".join(f"{root}\n" for root in roots),
+            stdin="".join(f"{_bare(root)}\n" for root in roots),
             until=until,
         )
         return _missing_from(base, output.read_text(encoding="utf-8"))

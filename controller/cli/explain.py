@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 WHEN: Final = {
     "inspect": "when the wheel was inspected",
+    "wishes": "when its wheelway.toml was read",
     "prepare": "when its environment was prepared",
     "stage": "when it was started",
     "promote": "when it was given its route",

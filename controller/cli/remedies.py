@@ -64,6 +64,7 @@ BY_REASON: Final = {
 
 BY_STAGE: Final = {
     "inspect": _REBUILD,
+    "wishes": _REBUILD,
     "prepare": _REQUIREMENTS,
     "stage": f"Correct the pipeline and publish it. {_RUN}",
     "promote": "Look at the ingress and at the replica's log on the Ray dashboard.",

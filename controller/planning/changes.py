@@ -34,6 +34,8 @@ def admit(
         for placement in newest_first[:free]
     ]
     why = f"{situation.limits.max_staging} releases are starting (rollout.max_staging)"
+    if situation.limits.max_staging == 0:
+        why = "every start would fail until what does not fit on Ray's side is mended"
     queued = [Condition(str(p.release), "Queued", why) for p in newest_first[free:]]
     return staged, queued
 
@@ -51,9 +53,10 @@ def assemble(
         if app.release is None and app.document is not None and app.name != own_name
     )
     routes = {item.document.get("route_prefix") for item in planned}
+    taken = {app.route for app in situation.applications if app.name != own_name}
     if (
         extra
-        and extra["route_prefix"] not in routes
+        and extra["route_prefix"] not in routes | taken
         and any(map(needs_encoding, filter(None, routes)))
     ):
         reason = "clients may percent-encode the routes of local versions and epochs"

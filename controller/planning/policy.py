@@ -53,6 +53,9 @@ MAKING_ROOM = "NotKept"
 ABSENT = "Absent"
 """No source lists the version any more: it is retired within the retire limit."""
 
+MISSING = "Missing"
+"""Absent, but only since a moment ago: it stays, and counts for the retire limit."""
+
 STANDS_IN = "StandsIn"
 """Elected for want of a fit successor: what serves the version now goes on as it is."""
 
@@ -176,6 +179,7 @@ def unfetched(
     revisions: Iterable[Revision],
     artifacts: Mapping[str, Artifact],
     config: Config,
+    quarantined: Collection[Release] = (),
 ) -> tuple[Revision, ...]:
     """The revisions that must be fetched before policy can be applied, in listing order.
 
@@ -200,6 +204,6 @@ def unfetched(
                 if r.sha256 not in artifacts
                 or any(entry.name == name for entry in artifacts[r.sha256].pipelines)
             ]
-            verdicts = elect(candidates, rule)
+            verdicts = elect(candidates, rule, quarantined=quarantined)
             wanted.update(verdict.release.digest for verdict in verdicts if verdict.elected)
     return tuple(r for r in revisions if r.sha256 in wanted and r.sha256 not in artifacts)

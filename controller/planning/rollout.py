@@ -37,7 +37,7 @@ from controller.model import (
 )
 from controller.planning.changes import admit, assemble, differences, hold_back
 from controller.planning.health import Diagnosis, Health, diagnose
-from controller.planning.policy import ABSENT, LEAVING, MAKING_ROOM, STANDS_IN
+from controller.planning.policy import ABSENT, LEAVING, MAKING_ROOM, MISSING, STANDS_IN
 from controller.planning.situation import (
     as_it_is,
     foreign_holder,
@@ -261,6 +261,8 @@ def _unelected(
     if not route.verdicts:
         return _Step(keep=_as_they_are(route, "nothing is known of its source yet"))
     holder = route.holder
+    if any(verdict.reason == MISSING for verdict in route.verdicts):
+        return _Step(keep=_as_they_are(route, "kept: missing only since a moment ago"))
     if holder is None or holder.release is None:
         return _Step()
     cause = next((v for v in route.verdicts if v.reason in LEAVING), route.verdicts[0])
@@ -294,7 +296,7 @@ def _beyond_retire_limit(routes: Sequence[Route], situation: Situation) -> dict[
         route.path
         for route in routes
         if route.holder
-        and any(v.reason == ABSENT for v in route.verdicts)
+        and any(v.reason in {ABSENT, MISSING} for v in route.verdicts)
         and route.elected is None
     ]
     live = sum(1 for route in routes if route.holder)
