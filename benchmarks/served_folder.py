@@ -112,7 +112,10 @@ class ServedFolder:
 
         def look() -> bool:
             with Journal.read(self.folder / "state") as journal:
-                newest = max(journal.releases(pipeline), key=lambda record: record.since)
+                newest = max(
+                    journal.releases(pipeline),
+                    key=lambda record: record.times.get(Phase.DISCOVERED, 0.0),
+                )
             times.update({phase.value: at for phase, at in newest.times.items()})
             return newest.phase is Phase.LIVE
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -26,10 +28,13 @@ from controller.supply import Supply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
 
     from controller.config import Config, InspectionLimits
     from controller.journal import Reader
     from controller.model import Artifact, Revision
+
+log = logging.getLogger(__name__)
 
 PREVIEW_PASSES = 20
 """More than the steps from an unknown wheel to its placement."""
@@ -47,7 +52,7 @@ class Assembly:
     _resources: ExitStack
 
     def close(self) -> None:
-        """End threads and connections. Jobs that run are waited for."""
+        """End threads and connections. Jobs that run are waited for; building environments end."""
         self._resources.close()
 
 
@@ -78,6 +83,7 @@ def assemble(
         resources.callback(ingress.close)
         jobs = Jobs(config.rollout.workers if workers is None else workers, wake)
         resources.callback(jobs.close)
+        resources.callback(environments.close)  # before: a job that builds one ends soon
         sources = [open_source(options) for options in config.sources]
         for source in sources:
             resources.callback(source.close)
@@ -86,6 +92,7 @@ def assemble(
             jobs,
             receive=partial(_receive, store, base, config.inspection),
             prepare=environments.prepare,
+            prune=partial(_prune, store, environments, config.paths.retention),
             remembered=journal.listings(),
         )
         reconciler = Reconciler(
@@ -159,3 +166,18 @@ def _receive(
     artifact = inspection.artifact(revision, wheel, store.tree_path(revision.sha256))
     store.tree(artifact)
     return artifact
+
+
+def _prune(
+    store: Store,
+    environments: Environments,
+    retention: float,
+    wheels: AbstractSet[str],
+    locks: AbstractSet[str],
+) -> None:
+    """Free the cache of what was not needed for a while."""
+    before = time.time() - retention
+    freed = store.prune(wheels, before=before)
+    removed = environments.prune(locks, before=before)
+    if freed or removed:
+        log.info("freed the cache of %d bytes and %d environments", freed, len(removed))

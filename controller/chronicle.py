@@ -6,6 +6,7 @@ holds whole passes only.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from controller.model import Phase, Transition
@@ -13,7 +14,7 @@ from controller.planning.health import Health, diagnose
 from controller.planning.phases import phases_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from controller.desired import Desired
     from controller.journal import Journal, ReleaseRecord
@@ -70,9 +71,9 @@ class Chronicle:
         """A pass in which Ray could not be observed."""
         return tuple(self._journal.set_conditions(conditions, now))
 
-    def sent(self, text: str, digest: str, cause: str, now: float) -> None:
-        """A config was applied."""
-        self._journal.applied(text, digest, cause, now)
+    def sending(self, text: str, digest: str, cause: str, now: float) -> Callable[[str], None]:
+        """A config is about to be sent; call what is returned with what became of it."""
+        return partial(self._journal.sent, self._journal.sending(text, digest, cause, now))
 
     def record(
         self,
@@ -87,6 +88,7 @@ class Chronicle:
         known = {record.release: record for record in journal.releases()}
         transitions = _transitions(applications, desired, decided, known)
         failed = {quarantine.release for quarantine in failures}
+        held = failed | desired.quarantines.keys()
         story: list[Event | None] = []
         with journal.transaction():
             for listing in self._supply.listings().values():
@@ -102,6 +104,8 @@ class Chronicle:
                     story.extend(self._arrival(release, source, now))
                 if transition.phase is Phase.LIVE:
                     journal.placement_live(transition.placement, now)
+                    if release not in held:
+                        journal.end_quarantine(release)
                 at = self._when(transition, now)
                 story.append(journal.record(transition, at, source=source))
             for quarantine in failures:

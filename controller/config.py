@@ -75,6 +75,8 @@ class PathOptions(_Section):
     """Wheels, their trees and environments; Ray's user must be able to read it."""
     state: Path = Path("/var/lib/wheelway")
     """The journal."""
+    retention: Seconds = 7 * 86400.0
+    """Seconds that a wheel and its environment stay in the cache after they were last needed."""
     templates: Path | None = None
     """A folder whose files override the shipped templates of the same name."""
 
@@ -309,19 +311,25 @@ def load(path: Path) -> Config:
         ConfigError: it cannot be read, is not TOML, or says something unknown or impossible; the
             message holds a line `file:line: key: what is wrong` for each mistake.
     """
+    return parse(read(path), path)
+
+
+def read(path: Path) -> str:
+    """The first half of `load`: the text of the file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    return parse(text, path)
 
 
 def parse(text: str, path: Path) -> Config:
-    """`load` for a text already read; `path` is for messages and relative paths."""
+    """The second half of `load`; `path` is for messages and relative paths."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+        found = re.search(r"at line (\d+)", str(error))
+        line = int(found[1]) if found else text.count("\n") + 1
+        raise ConfigError(f"{path}:{line}: not valid TOML: {error}") from error
     try:
         config = Config(**data)
     except ValidationError as error:

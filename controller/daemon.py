@@ -13,12 +13,13 @@ import signal
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from enum import Enum, auto
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from controller import config as configuration
 from controller.assembly import Assembly, assemble, watch
-from controller.errors import ConfigError, WheelwayError
+from controller.configuration_file import ConfigurationFile
+from controller.errors import WheelwayError
 from controller.fitness import misfits
 from controller.journal import DaemonStatus, Journal
 from controller.model import Condition, Phase
@@ -29,14 +30,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from controller.config import Config
     from controller.model import Event
 
 log = logging.getLogger("wheelway")
 
 SETTLE = 0.5
 """Seconds between two looks at a configuration file that is being edited."""
+SPACING = 0.1
+"""Seconds from the begin of one pass to that of the next at least: however many events come, a
+pass sees them all."""
 INQUIRE_EVERY = 30.0
 """Seconds between two looks at what Ray's side is."""
+
+
+class Head(Enum):
+    """What answers at the dashboard's address, compared with the look before."""
+
+    SAME = auto()
+    ANOTHER = auto()
 
 
 class Daemon:
@@ -48,19 +60,22 @@ class Daemon:
         Raises:
             ConfigError: it cannot be used.
         """
-        self.config = configuration.load(path)
-        self._path = path
-        self._read = path.read_bytes()
+        self._file = ConfigurationFile(path)
         self._watcher = watcher
-        self._seen = self._read
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._started_at = time.time()
         self._session = ""
         self._inquired_at = float("-inf")
-        self._broken: Condition | None = None
+        self._misfits: tuple[Condition, ...] = ()
+        self._unassembled: Condition | None = None
         self._number = 0
         self._version = version("wheelway")
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._file.config
 
     def end(self) -> None:
         """Finish the present pass and return from `run`. Serving goes on without us."""
@@ -85,11 +100,13 @@ class Daemon:
             try:
                 while not self._ending.is_set():
                     self._wake.clear()
-                    if self._edited() or self._head_changed(assembly):
+                    began = time.monotonic()
+                    if self._renewal_due(assembly):
                         assembly = self._reassemble(assembly, journal)
                     report = self._pass(assembly, journal)
-                    settling = self._seen != self._read
-                    self._wake.wait(min(report.next_in, SETTLE) if settling else report.next_in)
+                    wait = min(report.next_in, SETTLE) if self._file.settling else report.next_in
+                    self._wake.wait(wait)
+                    self._ending.wait(max(0.0, began + SPACING - time.monotonic()))
             finally:
                 assembly.close()
 
@@ -97,77 +114,62 @@ class Daemon:
 
     def _assemble(self, journal: Journal) -> Assembly:
         assembly = assemble(self.config, journal, wake=self._wake.set)
+        for source in journal.listings().keys() - assembly.supply.sources.keys():
+            journal.forget_listing(source)
         watch(assembly, self._wake.set)
         self._inquired_at = float("-inf")
         return assembly
 
     def _reassemble(self, assembly: Assembly, journal: Journal) -> Assembly:
-        """The same with the new configuration or interpreter; the old parts, if that fails."""
+        """The same with the new configuration or interpreter; the old parts as long as that fails.
+
+        The old parts' running jobs end beside the passes of the new ones.
+        """
         try:
             renewed = self._assemble(journal)
         except WheelwayError as error:
-            self._broken = Condition("config", error.reason, error.message)
-            log.error("the new configuration is not used: %s", error.message)
+            message = f"{error.message}; until then it goes on with the configuration before"
+            self._unassembled = Condition("config", error.reason, message)
+            log.error("%s", message)
             return assembly
-        assembly.close()
+        self._unassembled = None
+        threading.Thread(target=assembly.close, name="wheelway-closing").start()
         return renewed
 
-    def _edited(self) -> bool:
-        """Whether there is a new, good configuration. A broken one is reported once and left."""
-        try:
-            content = self._path.read_bytes()
-        except OSError as error:
-            self._broken = Condition("config", "ConfigUnreadable", f"{self._path}: {error}")
-            return False
-        if content == self._read:
-            return False
-        if content != self._seen:  # somebody may still be writing: two looks must agree
-            self._seen = content
-            return False
-        self._read = content
-        try:
-            config = configuration.load(self._path)
-        except ConfigError as error:
-            self._broken = Condition(
-                "config", error.reason, f"{error.message}; the last good configuration is in force"
-            )
-            log.error("%s", self._broken.message)
-            return False
-        self._broken = None
-        if config.paths.state != self.config.paths.state:
-            why = "paths.state is read at start only: restart the daemon for it"
-            self._broken = Condition("config", "RestartNeeded", why)
-        changed = config != self.config
-        self.config = config
-        if changed:
-            log.info("%s was edited: the new configuration is in force", self._path)
-        return changed
+    def _renewal_due(self, assembly: Assembly) -> bool:
+        """Whether the parts must be put together anew: the configuration or Ray's head is another,
+        or it is time to try again what failed.
+        """
+        edited = self._file.edited()
+        inquired = self._inquire(assembly)
+        return (
+            edited
+            or inquired is Head.ANOTHER
+            or (inquired is Head.SAME and self._unassembled is not None)
+        )
 
-    def _head_changed(self, assembly: Assembly) -> bool:
-        """Look at Ray's side now and then; whether another head answers than before."""
+    def _inquire(self, assembly: Assembly) -> Head | None:
+        """Look at Ray's side now and then; None when it was not looked at."""
         now = time.monotonic()
         if now - self._inquired_at < INQUIRE_EVERY:
-            return False
+            return None
         self._inquired_at = now
         try:
             found = cluster.inspect(assembly.dashboard)
         except WheelwayError:
             self._inquired_at = now - INQUIRE_EVERY + 2.0  # the pass itself reports it
-            return False
-        notes = misfits(found, assembly.base, self._version)
-        if self._broken is not None:
-            notes.append(self._broken)
-        assembly.reconciler.notes = tuple(notes)
+            return None
+        self._misfits = tuple(misfits(found, assembly.base, self._version))
         before, self._session = self._session, found.session
-        return before not in {"", found.session}
+        return Head.SAME if before in {"", found.session} else Head.ANOTHER
 
     # -- one pass --------------------------------------------------------------------------------
 
     def _pass(self, assembly: Assembly, journal: Journal) -> Report:
         began = time.monotonic()
         self._number += 1
-        if self._broken is not None and self._broken not in assembly.reconciler.notes:
-            assembly.reconciler.notes = (*assembly.reconciler.notes, self._broken)
+        troubles = (self._file.trouble, self._unassembled)
+        assembly.reconciler.notes = (*self._misfits, *filter(None, troubles))
         try:
             report = assembly.reconciler.run_pass()
         except WheelwayError as error:

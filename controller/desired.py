@@ -20,8 +20,8 @@ from controller.cache.wishes import effective, effective_settings
 from controller.errors import Rejected, WheelwayError
 from controller.model import Artifact, Condition, Environment, Quarantine, Release
 from controller.planning.policy import (
-    ABSENT,
     CONFLICT,
+    MISSING,
     STANDS_IN,
     Candidate,
     Verdict,
@@ -33,6 +33,7 @@ from controller.planning.situation import standing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from packaging.tags import Tag
 
@@ -63,9 +64,22 @@ class Desired:
     conditions: list[Condition] = field(default_factory=list)
 
 
+class Absences:
+    """Since when each release on the cluster is listed nowhere."""
+
+    def __init__(self) -> None:
+        self._since: dict[Release, float] = {}
+
+    def lately(self, absent: AbstractSet[Release], now: float, grace: float) -> set[Release]:
+        """Those of the absent ones that went less than `grace` seconds ago. Call it every pass."""
+        self._since = {release: self._since.get(release, now) for release in absent}
+        return {release for release, since in self._since.items() if since > now - grace}
+
+
 class Election:
     """Gathers the desired state. `fingerprint` stands for everything beside the configuration that
     a release's chance depends on: the interpreter, Ray's and wheelway's versions, the templates.
+    `absences` lasts longer than one pass; `grace` is in seconds.
     """
 
     def __init__(
@@ -76,11 +90,15 @@ class Election:
         *,
         tags: Sequence[Tag],
         fingerprint: str,
+        absences: Absences,
+        grace: float,
     ) -> None:
         self._config = config
         self._supply = supply
         self._renderer = renderer
         self._rank = _ranks(tuple(tags))
+        self._absences = absences
+        self._grace = grace
         parts = (config.serve, config.environments, config.inspection)
         self._common = "\n".join([fingerprint, *(part.model_dump_json() for part in parts)])
 
@@ -98,7 +116,7 @@ class Election:
         artifacts = self._artifacts(revisions, recorded, found, now)
         entries, candidates = self._candidates(revisions, artifacts, found)
         self._hold(candidates, recorded, found)
-        self._judge(candidates, revisions, artifacts, applications, records, found)
+        self._judge(candidates, revisions, artifacts, applications, records, found, now)
         for verdict in found.verdicts:
             placeable = verdict.elected and verdict.reason != STANDS_IN
             if placeable and verdict.release in entries:
@@ -206,6 +224,7 @@ class Election:
         applications: Sequence[Application],
         records: Mapping[str, PlacementRecord],
         found: Desired,
+        now: float,
     ) -> None:
         """Have policy judge every pipeline that is offered or present."""
         serving = standing(applications, records)
@@ -217,6 +236,10 @@ class Election:
                 claims.extend(self._claims_on(app, app.release, revisions, artifacts, found))
                 if self._may_be_offered(app, app.release, revisions, artifacts, found):
                     uncertain.add(app.release)
+        offered = {(claim.release.pipeline, claim.release.version) for claim in claims}
+        unlisted = {r for r in serving | present if (r.pipeline, r.version) not in offered}
+        unknown = uncertain if self._supply.complete() else unlisted
+        lately = self._absences.lately(unlisted - unknown, now, self._grace)
         names = {claim.release.pipeline for claim in claims} | {r.pipeline for r in present}
         for name in sorted(names):
             verdicts = elect(
@@ -225,12 +248,12 @@ class Election:
                 serving={release for release in serving if release.pipeline == name},
                 present={release for release in present if release.pipeline == name},
                 quarantined=found.quarantines.keys(),
+                missing=unknown | lately,
             )
             found.verdicts.extend(
                 verdict
                 for verdict in verdicts
-                if verdict.reason != ABSENT
-                or (self._supply.complete() and verdict.release not in uncertain)
+                if verdict.reason != MISSING or verdict.release in lately
             )
             found.conditions.extend(
                 Condition(str(verdict.release), verdict.reason, verdict.message)

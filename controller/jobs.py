@@ -1,7 +1,7 @@
 """Work that takes long, beside the passes: listing, fetching, building environments.
 
 A job is named by its key and done at most once at a time. What failed for a passing reason is tried
-again with backoff when it is next asked for; what failed for good stays failed until forgotten.
+again with backoff when it is next asked for; what failed for good stays failed until forgiven.
 """
 
 from __future__ import annotations
@@ -76,13 +76,18 @@ class Jobs:
         self._pool.submit(self._run, key, work)
         return outcome
 
-    def again(self, key: Hashable, work: Callable[[], Any]) -> None:
-        """Start the job though it succeeded before, unless it runs or must wait after a failure."""
+    def again(self, key: Hashable, work: Callable[[], Any]) -> bool:
+        """Start the job though it succeeded before, unless it must wait after a failure. False when
+        it runs already: what it brings may be older than the wish.
+        """
         with self._lock:
+            if key in self._running:
+                return False
             outcome = self._outcomes.get(key)
-            if key not in self._running and (outcome is None or outcome.error is None):
-                self._outcomes.pop(key, None)
+            if outcome is not None and outcome.error is None:
+                del self._outcomes[key]
         self.ensure(key, work)
+        return True
 
     def follow(self, key: Hashable, work: Callable[[], Any]) -> None:
         """From within a job: do the next one in the same thread, before the wake-up."""
@@ -97,32 +102,12 @@ class Jobs:
         with self._lock:
             return self._outcomes.get(key)
 
-    def forget(self, key: Hashable) -> None:
-        """Forget how a job ended, so that it is done anew when it is next asked for."""
+    def forgive(self, key: Hashable) -> None:
+        """Forget that a job failed, so that it is done anew when it is next asked for."""
         with self._lock:
-            self._outcomes.pop(key, None)
-
-    def forget_all(self) -> None:
-        """Forget every outcome: what they depended on has changed."""
-        with self._lock:
-            self._outcomes.clear()
-
-    def busy(self) -> bool:
-        """Whether any job runs now."""
-        with self._lock:
-            return bool(self._running)
-
-    def next_retry(self) -> float | None:
-        """Seconds until the next failed job may be tried again; None when none waits."""
-        with self._lock:
-            times = [
-                outcome.retry_at
-                for key, outcome in self._outcomes.items()
-                if outcome.error is not None
-                and not isinstance(outcome.error, Rejected)
-                and key not in self._running
-            ]
-        return max(0.0, min(times) - self._clock()) if times else None
+            outcome = self._outcomes.get(key)
+            if outcome is not None and outcome.error is not None:
+                del self._outcomes[key]
 
     def close(self) -> None:
         """Wait for the running jobs; those not begun are dropped."""

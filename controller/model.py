@@ -188,8 +188,6 @@ class Placement:
     release: Release
     document: Mapping[str, JSON]
     """The application as Serve's schema has it, with `route_prefix` None."""
-    cpus: float = 1.0
-    """CPUs that its first replicas ask for."""
 
 
 # -- observed ------------------------------------------------------------------------------------
@@ -232,7 +230,6 @@ class Application:
     message: str = ""
     """The cause of a failure, dug out of the deployments' messages."""
     replicas: tuple[Replica, ...] = ()
-    deployed_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,17 @@ import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import random
 from typing import TYPE_CHECKING, Any
 
 from controller.chronicle import Chronicle
-from controller.desired import Desired, Election
+from controller.desired import Absences, Desired, Election
 from controller.errors import Transient, WheelwayError
 from controller.fitness import BLOCKING
 from controller.journal import Journal
 from controller.model import Condition, Event, Phase, Plan
 from controller.planning import backoff
-from controller.planning.policy import ABSENT, MISSING
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits, Situation, routes_to_probe, was_live
 
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from controller.config import Config
     from controller.journal import Reader
     from controller.model import JSON, Answer, Application, PlacementRecord, Quarantine, Release
-    from controller.planning.policy import Verdict
     from controller.serve.dashboard import Dashboard
     from controller.serve.ingress import Ingress
     from controller.serve.rendering import Renderer
@@ -113,9 +111,10 @@ class Reconciler:
         self._refused: tuple[str, WheelwayError, int, float] | None = None
         self._templates = ""
         self._rendered: _Rendered | None = None
-        self._held: set[str] = set()
+        self._held: set[Release] = set()
+        self._blind_passes = 0
         self._answers: dict[str, Answer] = {}
-        self._missing: dict[Release, float] = {}
+        self._absences = Absences()
         self.notes: tuple[Condition, ...] = ()
         """Conditions that others found: about Ray, the configuration."""
 
@@ -134,15 +133,16 @@ class Reconciler:
         if chronicle is not None:
             chronicle.notice(now)
         try:
-            observed = self._observe(now, chronicle)
+            applications = self._dashboard.applications()
         except WheelwayError as error:
             return self._blind(error, now, chronicle)
+        self._blind_passes = 0
+        observed = self._observe(applications, now, chronicle)
         quarantines = self._journal.quarantines()
         self._retry_what_was_cleared(quarantines)
-        desired = self._election().desired(
+        desired = self._election(grace=self.config.rollout.absence_grace if act else 0.0).desired(
             observed.applications, observed.records, quarantines, now
         )
-        desired.verdicts = self._missed_for_long(desired.verdicts, now)
         decided = plan(self._situation(observed, desired, now))
         text, sent, refusal = self._act(decided, chronicle, now)
         conditions = [*self.notes, *desired.conditions, *decided.conditions]
@@ -152,6 +152,7 @@ class Reconciler:
         events: tuple[Event, ...] = ()
         if chronicle is not None:
             events = chronicle.record(observed.applications, desired, decided, conditions, now)
+            self._tidy(observed, desired)
         sentence = _sentence(observed, desired, decided, sent=sent)
         wait = self._next_in(decided, now, sent=sent)
         return Report(
@@ -167,8 +168,9 @@ class Reconciler:
 
     # -- observe ---------------------------------------------------------------------------------
 
-    def _observe(self, now: float, chronicle: Chronicle | None) -> _Observed:
-        applications = self._dashboard.applications()
+    def _observe(
+        self, applications: tuple[Application, ...], now: float, chronicle: Chronicle | None
+    ) -> _Observed:
         records: Mapping[str, PlacementRecord] = self._journal.placements()
         if chronicle is not None:
             records = chronicle.date(applications, records, now)
@@ -190,37 +192,35 @@ class Reconciler:
         trouble = Condition("ray", error.reason, error.message)
         conditions = (trouble, *self.notes, *self._supply.conditions())
         events = chronicle.blind(conditions, now) if chronicle is not None else ()
-        wait = min(2.0, self.config.rollout.interval)
+        self._blind_passes += 1
+        asked = error.retry_after if isinstance(error, Transient) else None
+        wait = backoff.delay(self._blind_passes, jitter=self._jitter(), retry_after=asked)
+        if asked is None:  # whoever waits for Ray to start wants to see that it did
+            wait = min(wait, self.config.rollout.interval)
         return Report(f"waiting for Ray: {error.message}", wait, events, conditions=conditions)
 
     def _retry_what_was_cleared(self, quarantines: Sequence[Quarantine]) -> None:
         """A person lifted a quarantine: what failed then is done anew, not remembered as failed."""
-        held = {quarantine.release.digest for quarantine in quarantines}
-        for digest in self._held - held:
-            self._supply.forget(digest)
+        held = {quarantine.release for quarantine in quarantines}
+        for release in self._held - held:
+            self._supply.forgive(release.digest)
         self._held = held
 
     # -- plan ------------------------------------------------------------------------------------
 
-    def _election(self) -> Election:
+    def _election(self, *, grace: float) -> Election:
         with suppress(WheelwayError):  # each placement reports it
             self._templates = self._renderer.fingerprint()
         fingerprint = f"{self._fingerprint} {self._templates}"
         return Election(
-            self.config, self._supply, self._renderer, tags=self._tags, fingerprint=fingerprint
+            self.config,
+            self._supply,
+            self._renderer,
+            tags=self._tags,
+            fingerprint=fingerprint,
+            absences=self._absences,
+            grace=grace,
         )
-
-    def _missed_for_long(self, verdicts: Sequence[Verdict], now: float) -> list[Verdict]:
-        """With those that are absent only since a moment ago told apart: these stay."""
-        missing = {verdict.release for verdict in verdicts if verdict.reason == ABSENT}
-        self._missing = {release: self._missing.get(release, now) for release in missing}
-        since = now - self.config.rollout.absence_grace
-        return [
-            replace(verdict, reason=MISSING)
-            if verdict.reason == ABSENT and self._missing[verdict.release] > since
-            else verdict
-            for verdict in verdicts
-        ]
 
     def _encoded_routes(self) -> dict[str, JSON] | None:
         try:
@@ -270,33 +270,40 @@ class Reconciler:
     def _act(
         self, decided: Plan, chronicle: Chronicle | None, now: float
     ) -> tuple[str, bool, WheelwayError | None]:
-        """The planned config as YAML, whether it was sent, and what stood in its way."""
+        """The planned config as YAML, whether it was sent, and what stood in its way. One that was
+        refused is not sent again before its backoff has passed.
+        """
         config, text, refusal = self._render(decided)
         if chronicle is None or refusal is not None or decided.hold or not decided.changes:
             return text, False, refusal
         digest = hashlib.sha256(text.encode()).hexdigest()
-        if (refusal := self._send(config, digest, now)) is not None:
-            return text, False, refusal
-        chronicle.sent(text, digest, "; ".join(decided.changes), now)
-        return text, True, None
-
-    def _send(self, config: Mapping[str, JSON], digest: str, now: float) -> WheelwayError | None:
-        """PUT the config. One that was refused is not sent again before its backoff has passed."""
         failures = 0
         if self._refused is not None and self._refused[0] == digest:
-            _, error, failures, retry_at = self._refused
+            _, refusal, failures, retry_at = self._refused
             if now < retry_at:
-                return error
+                return text, False, refusal
+        outcome = chronicle.sending(text, digest, "; ".join(decided.changes), now)
         try:
             self._renderer.validate(config)
             self._dashboard.put(config)
         except WheelwayError as error:
+            outcome(error.reason)
             asked = error.retry_after if isinstance(error, Transient) else None
             wait = backoff.delay(failures + 1, jitter=self._jitter(), retry_after=asked)
             self._refused = (digest, error, failures + 1, now + wait)
-            return error
+            return text, False, error
+        outcome("Applied")
         self._refused = None
-        return None
+        return text, True, None
+
+    def _tidy(self, observed: _Observed, desired: Desired) -> None:
+        present = [app for app in observed.applications if app.release is not None]
+        documents = [app.document or {} for app in present]
+        documents.extend(placement.document for placement in desired.placements.values())
+        self._supply.tidy(
+            [app.release.digest for app in present if app.release],
+            [str(document.get("args", {}).get("environment", "")) for document in documents],
+        )
 
     def _settings_refused(self, observed: _Observed) -> list[Condition]:
         return [

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from controller.model import Condition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from controller.errors import WheelwayError
     from controller.jobs import Jobs
@@ -21,11 +23,17 @@ if TYPE_CHECKING:
     from controller.sources import Source
 
 
+TIDY_EVERY = 3600.0
+"""Seconds between two looks at what the cache can do without."""
+_TIDY = ("tidy",)
+
+
 class Supply:
     """The sources and the jobs on what they list.
 
     `receive` turns a source's revision into an inspected artifact, `prepare` an artifact into the
-    environment that it runs in; both raise WheelwayError.
+    environment that it runs in, `prune` removes all but the given wheels and environments from the
+    cache, unless they were needed lately; all raise WheelwayError.
     """
 
     def __init__(
@@ -35,6 +43,7 @@ class Supply:
         *,
         receive: Callable[[Source, Revision], Artifact],
         prepare: Callable[[Artifact], Environment],
+        prune: Callable[[AbstractSet[str], AbstractSet[str]], None],
         remembered: Mapping[str, Listing],
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -43,6 +52,8 @@ class Supply:
         self._jobs = jobs
         self._receive = receive
         self._prepare = prepare
+        self._prune = prune
+        self._tidied_at = float("-inf")
         self._listings = {name: remembered[name] for name in self.sources if name in remembered}
         self._listed_at: dict[str, float] = {}
         self._due = set(self.sources)
@@ -65,13 +76,14 @@ class Supply:
         for name, source in self.sources.items():
             late = now - self._listed_at.get(name, float("-inf")) >= source.poll_interval
             with self._lock:
-                due = late or name in self._due
+                asked = name in self._due
                 self._due.discard(name)
-            if due:
-                self._listed_at[name] = now
-                self._jobs.again(("list", name), self._lister(source))
-            else:
+            if not (asked or late):
                 self._jobs.ensure(("list", name), self._lister(source))
+            elif self._jobs.again(("list", name), self._lister(source)):
+                self._listed_at[name] = now
+            elif asked:  # it is being listed: that may have begun before what woke us
+                self.look_again(name)
 
     def _lister(self, source: Source) -> Callable[[], Listing]:
         def work() -> Listing:
@@ -123,14 +135,31 @@ class Supply:
 
         return work
 
-    def forget(self, digest: str) -> None:
-        """Fetch and prepare a wheel anew: a person lifted its quarantine."""
-        self._jobs.forget(("fetch", digest))
-        self._jobs.forget(("prepare", digest))
+    def forgive(self, digest: str) -> None:
+        """Fetch and prepare a wheel anew if that failed: a person lifted its quarantine."""
+        self._jobs.forgive(("fetch", digest))
+        self._jobs.forgive(("prepare", digest))
+
+    def tidy(self, wheels: Iterable[str], environments: Iterable[str]) -> None:
+        """Now and then, free the cache of what is neither listed nor named here.
+
+        Args:
+            wheels: digests of what is on the cluster.
+            environments: lock digests of what is on the cluster or about to be.
+        """
+        if not self.complete() or self._clock() - self._tidied_at < TIDY_EVERY:
+            return
+        self._tidied_at = self._clock()
+        listed = (r.sha256 for listing in self.listings().values() for r in listing.revisions)
+        work = partial(self._prune, {*wheels, *listed}, set(environments))
+        self._jobs.again(_TIDY, work)
 
     def conditions(self) -> list[Condition]:
         """What keeps sources from being read, and files from being taken."""
         found = []
+        tidied = self._jobs.outcome(_TIDY)
+        if tidied is not None and tidied.error is not None:
+            found.append(Condition("cache", tidied.error.reason, tidied.error.message))
         for name in self.sources:
             outcome = self._jobs.outcome(("list", name))
             if outcome is not None and outcome.error is not None:
@@ -139,8 +168,10 @@ class Supply:
                 found.append(Condition(name, "PollingOnly", note, ok=True))
             listing = self.listings().get(name)
             if listing is not None:
-                refused = [*listing.refused, *listing.pending]
-                found.extend(Condition(item.subject, item.reason, item.message) for item in refused)
+                found.extend(
+                    Condition(item.subject, item.reason, item.message, ok=item in listing.pending)
+                    for item in (*listing.refused, *listing.pending)
+                )
         return found
 
     def next_look(self) -> float:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-ENTRY_POINT_GROUP = "wheelway.pipelines"
 """The group of a wheel's `entry_points.txt` in which pipelines are looked for."""
 
 

@@ -98,7 +98,7 @@ class Environments:
         self._sound: set[str] = set()  # lock digests whose files were looked at in this process
         try:
             for folder in (self._folder, self._root / "locks", self._root / "base"):
-                folder.mkdir(parents=True, exist_ok=True)
+                files.make_folder(folder)
             self._sweep()
         except OSError as error:
             raise Stalled(
@@ -134,8 +134,13 @@ class Environments:
         self._prepared[artifact.digest] = environment
         return environment
 
-    def prune(self, keep: AbstractSet[str]) -> tuple[str, ...]:
-        """Remove the environments whose lock digest is not in `keep`; returns those removed.
+    def close(self) -> None:
+        """End what is being built; `prepare` raises Transient("UvInterrupted") from now on."""
+        self._uv.closed.set()
+
+    def prune(self, keep: AbstractSet[str], *, before: float) -> tuple[str, ...]:
+        """Remove the environments whose lock digest is not in `keep` and that nobody asked for
+        since `before` (seconds since the epoch); returns those removed.
 
         The caller must keep what replicas run in. Locks stay: they are small, and a release that
         comes back gets the environment it had.
@@ -146,14 +151,16 @@ class Environments:
         with self._translated("environments"):
             present = sorted(folder.name for folder in self._folder.iterdir())
             unwanted = [name for name in present if _DIGEST.fullmatch(name) and name not in keep]
-            return tuple(digest for digest in unwanted if self._removed(digest))
+            return tuple(digest for digest in unwanted if self._removed(digest, before))
 
-    def _removed(self, digest: str) -> bool:
-        """Remove an environment; False when somebody wants it right now."""
+    def _removed(self, digest: str, before: float) -> bool:
+        """Remove an environment; False when somebody wants it right now, or did lately."""
         turn = self._turn(digest)
         if not turn.acquire(blocking=False):
             return False
         try:
+            if self._place(digest).stat().st_mtime >= before:
+                return False
             self._sound.discard(digest)
             self._discard(self._place(digest))
         finally:
@@ -216,6 +223,7 @@ class Environments:
         place = self._place(lock.digest)
         if overlay.is_usable(place) and (lock.digest in self._sound or overlay.is_intact(place)):
             self._sound.add(lock.digest)
+            os.utime(place)  # asked for now: see `prune`
             return
         if place.exists():
             self._discard(place)

@@ -31,6 +31,12 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(folder: Path) -> None:
+    """Also when the umask is stricter: Ray's user must be able to read here."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+
+
 def enter(folder: Path, place: Path) -> None:
     """Rename a complete folder into its place; another process that was first is as good."""
     try:

@@ -29,12 +29,13 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from controller.cache import trees
+from controller.cache import files, trees
 from controller.errors import Rejected, Stalled, Transient, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from collections.abc import Set as AbstractSet
+    from contextlib import AbstractContextManager
     from io import FileIO
 
     from controller.config import InspectionLimits
@@ -61,7 +62,6 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
-        self._exchange = threading.Lock()  # held while a folder enters or leaves its place
         self._wheels: dict[str, Identity] = {}  # verified in this process, as they were then
         self._trees: set[str] = set()  # hashed whole in this process
         try:
@@ -167,7 +167,7 @@ class Store:
                 os.fsync(stream.fileno())
 
     def _drop_wheel(self, place: Path, seen: Identity) -> None:
-        with self._exchange:
+        with self._exchange():
             wheel = _wheel_in(place)
             if wheel is not None and _identity(wheel) == seen:  # else a good one came meanwhile
                 self._discard(place)
@@ -190,6 +190,9 @@ class Store:
             Waiting: `DiskFull`.
         """
         place, digest = self.tree_path(artifact.digest), artifact.record_digest
+        for wanted in (place, self._place("wheels", artifact.digest)):
+            with contextlib.suppress(OSError):  # not there, or not ours: it only postpones `prune`
+                os.utime(wanted)
         if trees.matches(place, digest, contents=artifact.digest not in self._trees):
             self._trees.add(artifact.digest)
             return place
@@ -214,15 +217,19 @@ class Store:
 
     # -- upkeep ----------------------------------------------------------------------------------
 
-    def prune(self, keep: AbstractSet[str]) -> int:
-        """Delete wheels and trees whose digest is not in `keep`; returns the bytes freed."""
+    def prune(self, keep: AbstractSet[str], *, before: float) -> int:
+        """Delete the wheels and trees whose digest is not in `keep` and that nobody asked for since
+        `before` (seconds since the epoch); returns the bytes freed.
+        """
         freed = 0
         kinds: tuple[Kind, ...] = ("wheels", "trees")
         for kind in kinds:
             for place in (self.root / kind).glob("??/*"):
                 if place.name in keep:
                     continue
-                with self._exchange, self._translated(place.name):
+                with self._exchange(), self._translated(place.name):
+                    if place.stat().st_mtime >= before:
+                        continue
                     self._trees.discard(place.name)
                     freed += _size(place)
                     self._discard(place)
@@ -231,7 +238,7 @@ class Store:
     def _open(self) -> None:
         for folder in (self.root, *(self.root / name for name in ("wheels", "trees", "incoming"))):
             if not folder.is_dir():
-                _make_folder(folder)
+                files.make_folder(folder)
         self._check_generation()
         incoming = self.root / "incoming"
         with _locked(incoming):  # nobody sweeps between an owner's folder and the owner's lock
@@ -273,7 +280,7 @@ class Store:
     @contextlib.contextmanager
     def _aside(self) -> Iterator[Path]:
         with self._translated("a new entry"):
-            _make_folder(self._own)
+            files.make_folder(self._own)
             aside = Path(tempfile.mkdtemp(dir=self._own))
             aside.chmod(trees.FOLDER)
         try:
@@ -283,26 +290,28 @@ class Store:
 
     def _enter(self, aside: Path, place: Path, *, unless: Callable[[], bool]) -> None:
         """Move a complete folder to its place, `unless` what came first there is as good."""
-        _sync_folder(aside)
-        with self._exchange:
+        files.sync_folder(aside)
+        with self._exchange():
             if unless():
                 return
-            _make_folder(place.parent)
+            files.make_folder(place.parent)
             self._discard(place)
-            try:
-                aside.rename(place)
-            except OSError as error:
-                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
-                    raise  # else another process came first, with the same bytes
-            _sync_folder(place.parent)
-            _sync_folder(place.parent.parent)
+            aside.rename(place)
+            files.sync_folder(place.parent)
+            files.sync_folder(place.parent.parent)
+
+    def _exchange(self) -> AbstractContextManager[None]:
+        """Held, against other threads and processes alike, while a folder enters or leaves its
+        place: between the look at what is there and the rename nobody else acts.
+        """
+        return _locked(self.root)
 
     def _discard(self, place: Path) -> None:
         """Out of its place in one step, then deleted: nobody sees half of it, and no space is
         needed for it, as the disk may be full.
         """
         grave = self._own / f"{place.name}.{secrets.token_hex(4)}"
-        _make_folder(self._own)
+        files.make_folder(self._own)
         with contextlib.suppress(FileNotFoundError):
             place.rename(grave)
             shutil.rmtree(grave, ignore_errors=True)
@@ -346,20 +355,6 @@ def _identity(path: Path) -> Identity:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _make_folder(folder: Path) -> None:
-    """Also when the umask is stricter: Ray's user must be able to read here."""
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(trees.FOLDER)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _size(folder: Path) -> int:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import re
 import subprocess
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,10 @@ _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|os error (
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
+_GLANCE = 0.25
+"""Seconds between two looks at whether a run is still wanted."""
+
+
 class NoSolution(Exception):  # noqa: N818 - an answer of the resolver, translated by who asked
     """uv looked at all it could see and no set of versions fits.
 
@@ -92,6 +97,8 @@ class Uv:
     hard links."""
     environ: Mapping[str, str]
     clock: Callable[[], float] = time.monotonic
+    closed: threading.Event = field(default_factory=threading.Event)
+    """Once set, what runs is ended and nothing more is run."""
 
     def run(self, *arguments: str | Path, until: float, stdin: str = "") -> str:
         """Run uv to its end and return its stdout.
@@ -109,24 +116,43 @@ class Uv:
             Waiting: `DiskFull`.
         """
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 [self.binary, "--color", "never", "--no-progress", *arguments],
-                capture_output=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 cwd="/",  # no project's uv settings; the user's and the system's count
                 encoding="utf-8",
                 errors="replace",
                 env=self._environ(),
-                input=stdin,
-                timeout=max(until - self.clock(), 0.0),
-                check=False,
+                umask=0o022,  # Ray's user must be able to read what is installed
             )
-        except subprocess.TimeoutExpired as error:
-            raise self.too_slow() from error
         except OSError as error:
             raise _missing(f"{self.binary} does not run: {error.strerror or error}") from error
-        if done.returncode == 0:
-            return done.stdout
-        raise _failure(done.returncode, _CREDENTIALS.sub("***@", done.stderr).strip())
+        with process:
+            try:
+                stdout, stderr = self._communicate(process, stdin, until)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode == 0:
+            return stdout
+        raise _failure(process.returncode, _CREDENTIALS.sub("***@", stderr).strip())
+
+    def _communicate(
+        self, process: subprocess.Popen[str], stdin: str, until: float
+    ) -> tuple[str, str]:
+        """Its stdout and stderr, once it ended by itself."""
+        given: str | None = stdin
+        while not self.closed.is_set():
+            left = until - self.clock()
+            try:
+                return process.communicate(given, timeout=max(0.0, min(left, _GLANCE)))
+            except subprocess.TimeoutExpired as error:
+                if left <= _GLANCE:
+                    raise self.too_slow() from error
+            given = None  # it may be handed over once only
+        raise Transient("UvInterrupted", "the daemon ends or has a new configuration")
 
     def candidates(self, *folders: Path) -> Sequence[str | Path]:
         """The arguments that say where wheels may come from: `find_links`, these, and the index.

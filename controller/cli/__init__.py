@@ -25,7 +25,7 @@ from controller.cli.output import own_version
 from controller.cli.program import MEANINGS, Program
 from controller.cli.status import status
 
-__all__ = ["app", "main"]
+__all__ = ["app"]
 
 _EXIT_CODES = "\b\nExit codes:\n" + "\n".join(
     f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items()
@@ -86,8 +86,3 @@ app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(configuration.app, name="config")
 app.command()(authoring.new)
 app.command()(authoring.check)
-
-
-def main() -> None:
-    """The entry point of the installed command."""
-    app(prog_name="wheelway")

@@ -82,11 +82,8 @@ def _rows(
         for event in events
     ]
     told += [
-        (
-            applied.at,
-            (day_and_time(applied.at), f"config {applied.digest[:8]}", "Applied", applied.cause),
-        )
-        for applied in configs
+        (sent.at, (day_and_time(sent.at), f"config {sent.digest[:8]}", sent.outcome, sent.cause))
+        for sent in configs
     ]
     return [row for _, row in sorted(told, key=lambda pair: pair[0])]
 
@@ -100,7 +97,8 @@ def as_document(events: "Sequence[Event]", configs: "Sequence[AppliedConfig]") -
     """The history as JSON, oldest first. Keys are only ever added; times are ISO 8601 in UTC.
 
     events   at, subject, reason, message, fields
-    configs  at, digest, cause, kept (whether `history --config DIGEST` still has its text)
+    configs  at, digest, cause, outcome ("Applied", "Sending" or a reason), kept (whether
+             `history --config DIGEST` still has its text)
     """
     return {
         "events": [event_document(event) for event in events],
@@ -109,6 +107,7 @@ def as_document(events: "Sequence[Event]", configs: "Sequence[AppliedConfig]") -
                 "at": iso(applied.at),
                 "digest": applied.digest,
                 "cause": applied.cause,
+                "outcome": applied.outcome,
                 "kept": applied.kept,
             }
             for applied in configs

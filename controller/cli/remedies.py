@@ -44,7 +44,7 @@ BY_REASON: Final = {
     ),
     "StartTimeout": (
         "Make `load` faster, ship in the wheel what it downloads, or raise `ready_deadline` in "
-        "[rollout]."
+        "[rollout] and clear the quarantine."
     ),
     "ProbeFailed": (
         "Look at the ingress: does `curl` at the route reach this cluster? The predecessor has "

@@ -167,15 +167,15 @@ class Reader:
         ]
 
     def configs(self, limit: int = 50) -> list[AppliedConfig]:
-        """The last `limit` configs that were applied, oldest first."""
+        """The last `limit` configs that were sent, oldest first."""
         rows = self._run(
             "SELECT at, digest, cause, EXISTS (SELECT 1 FROM config_texts t "
-            "WHERE t.digest = configs.digest) FROM configs ORDER BY id DESC LIMIT ?1",
+            "WHERE t.digest = configs.digest), outcome FROM configs ORDER BY id DESC LIMIT ?1",
             limit,
         )
         return [
-            AppliedConfig(at, digest, cause, bool(kept))
-            for at, digest, cause, kept in reversed(rows)
+            AppliedConfig(at, digest, cause, bool(kept), outcome)
+            for at, digest, cause, kept, outcome in reversed(rows)
         ]
 
     def config(self, digest_prefix: str) -> str:
@@ -193,7 +193,7 @@ class Reader:
         if not rows:
             raise JournalError(
                 "ConfigUnknown",
-                f"no config with a digest that starts with {digest_prefix!r} was applied; see "
+                f"no config with a digest that starts with {digest_prefix!r} was sent; see "
                 "`wheelway history` for those that were",
             )
         if len(rows) > 1:
@@ -207,7 +207,7 @@ class Reader:
         if text is None:
             raise JournalError(
                 "ConfigForgotten",
-                f"config {digest[:12]} was applied, but only the texts of the last ones are kept",
+                f"config {digest[:12]} was sent, but only the texts of the last ones are kept",
             )
         return str(text)
 

@@ -34,13 +34,16 @@ class ReleaseRecord:
 
 @dataclass(frozen=True, slots=True)
 class AppliedConfig:
-    """One Serve config that was applied. Its text: `Reader.config(digest)`."""
+    """One Serve config that was sent. Its text: `Reader.config(digest)`."""
 
     at: float
     digest: str
     cause: str
     kept: bool
     """Whether the text is still there: only those of the last configs are."""
+    outcome: str
+    """`Applied`; `Sending` while nothing came back, which stays when the daemon was killed then;
+    else the reason for which it was refused, or for which nobody knows (a time-out)."""
 
 
 @dataclass(frozen=True, slots=True)

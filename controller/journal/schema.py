@@ -80,6 +80,7 @@ MIGRATIONS: tuple[str, ...] = (
         pid INTEGER NOT NULL, version TEXT NOT NULL, started_at REAL NOT NULL
     );
     """,
+    "ALTER TABLE configs ADD COLUMN outcome TEXT NOT NULL DEFAULT 'Applied'",
 )
 """Migration n, counted from 1, leads from schema n - 1 to schema n."""
 

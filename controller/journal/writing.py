@@ -174,13 +174,6 @@ class Journal(Reader):
             fields = {"phase": phase, "digest": release.digest, "placement": transition.placement}
             return self.append(Event(at, str(release), reason, transition.message, fields))
 
-    def forget(self, release: Release) -> None:
-        """Drop a release and its times; its events stay until they are pruned."""
-        self._run(
-            "DELETE FROM releases WHERE pipeline = ?1 AND version = ?2 AND digest = ?3",
-            *_key(release),
-        )
-
     def add_quarantine(self, quarantine: Quarantine) -> None:
         """Put a release into quarantine, in place of an earlier one of the same release."""
         self._run(
@@ -188,6 +181,13 @@ class Journal(Reader):
             *_key(quarantine.release),
             *(quarantine.stage, quarantine.reason, quarantine.message, quarantine.inputs),
             *(quarantine.log_tail, quarantine.at),
+        )
+
+    def end_quarantine(self, release: Release) -> None:
+        """The release went live after all, as it is run now; without an event, for that tells."""
+        self._run(
+            "DELETE FROM quarantines WHERE pipeline = ?1 AND version = ?2 AND digest = ?3",
+            *_key(release),
         )
 
     def clear_quarantine(
@@ -201,10 +201,7 @@ class Journal(Reader):
                 if version is None or quarantine.release.version == version
             ]
             for quarantine in lifted:
-                self._run(
-                    "DELETE FROM quarantines WHERE pipeline = ?1 AND version = ?2 AND digest = ?3",
-                    *_key(quarantine.release),
-                )
+                self.end_quarantine(quarantine.release)
                 message = f"lifted by {by}; it was: {quarantine.reason}: {quarantine.message}"
                 self.append(
                     Event(at, str(quarantine.release), "QuarantineCleared", message, {"by": by})
@@ -301,11 +298,14 @@ class Journal(Reader):
                 self.append(event)
         return story
 
-    def applied(self, yaml_text: str, digest: str, cause: str, at: float) -> None:
-        """A Serve config was applied. Texts are kept once a digest, those of the last digests."""
+    def sending(self, yaml_text: str, digest: str, cause: str, at: float) -> int:
+        """A Serve config is about to be sent; returns its number, for `sent`. Texts are kept once a
+        digest, those of the last digests.
+        """
         with self.transaction():
             ((newest,),) = self._run(
-                "INSERT INTO configs (at, digest, cause) VALUES (?1, ?2, ?3) RETURNING id",
+                "INSERT INTO configs (at, digest, cause, outcome) VALUES (?1, ?2, ?3, 'Sending') "
+                "RETURNING id",
                 *(at, digest, cause),
             )
             self._run("INSERT OR IGNORE INTO config_texts VALUES (?1, ?2)", digest, yaml_text)
@@ -315,6 +315,11 @@ class Journal(Reader):
                 "(SELECT digest FROM configs GROUP BY digest ORDER BY max(id) DESC LIMIT ?1)",
                 self._configs_kept,
             )
+        return int(newest)
+
+    def sent(self, number: int, outcome: str = "Applied") -> None:
+        """What became of a config: applied, or a reason."""
+        self._run("UPDATE configs SET outcome = ?2 WHERE id = ?1", number, outcome)
 
     # -- what was last seen ----------------------------------------------------------------------
 

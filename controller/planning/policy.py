@@ -54,7 +54,8 @@ ABSENT = "Absent"
 """No source lists the version any more: it is retired within the retire limit."""
 
 MISSING = "Missing"
-"""Absent, but only since a moment ago: it stays, and counts for the retire limit."""
+"""Absent, but only since a moment ago: it stays, with its place among those kept, and counts for
+the retire limit."""
 
 STANDS_IN = "StandsIn"
 """Elected for want of a fit successor: what serves the version now goes on as it is."""
@@ -81,6 +82,7 @@ def elect(
     serving: Collection[Release] = (),
     present: Collection[Release] = (),
     quarantined: Collection[Release] = (),
+    missing: Collection[Release] = (),
 ) -> tuple[Verdict, ...]:
     """Judge the candidates of one pipeline, and those of its releases that are on the cluster.
 
@@ -90,6 +92,7 @@ def elect(
         serving: this pipeline's releases that serve now.
         present: this pipeline's releases that are on the cluster, serving or not.
         quarantined: releases that failed with their present inputs.
+        missing: those offered no more of which that may be a matter of moments.
 
     Returns:
         A verdict for every candidate, every release whose version is offered no more, and every
@@ -97,21 +100,31 @@ def elect(
     """
     chosen: list[Verdict] = []
     offered = {candidate.release.version for candidate in candidates}
+    unlisted = {release for release in {*serving, *present} if release.version not in offered}
     aside = [
-        Verdict(release, False, ABSENT, "no source lists this version any more")
-        for release in {*serving, *present}
-        if release.version not in offered
+        Verdict(
+            release,
+            False,
+            MISSING if release in missing else ABSENT,
+            "no source lists this version any more",
+        )
+        for release in unlisted
     ]
+    awaited = {
+        release.version
+        for release in unlisted.intersection(missing)
+        if _excluded(release.version, rule) is None
+    }
     by_version = sorted(candidates, key=lambda c: c.release.version, reverse=True)
     for version, group in groupby(by_version, key=lambda c: c.release.version):
         claims = _claims(list(group), serving, quarantined)
         aside.extend(claims[1:])
         first = claims[0]
-        excluded = _excluded(version, rule)
-        if first.elected and excluded:
+        if first.elected and (excluded := _excluded(version, rule)) is not None:
             first = Verdict(first.release, False, *excluded)
-        elif first.elected and len(chosen) >= rule.keep and not rule.pins:
-            newer = ", ".join(str(verdict.release.version) for verdict in chosen)
+        before = {v.release.version for v in chosen} | {v for v in awaited if v > version}
+        if first.elected and len(before) >= rule.keep and not rule.pins:
+            newer = ", ".join(str(other) for other in sorted(before, reverse=True))
             first = Verdict(first.release, False, MAKING_ROOM, f"keep = {rule.keep}: {newer}")
         (chosen if first.elected else aside).append(first)
     return tuple(sorted([*chosen, *aside], key=lambda v: (v.release, v.elected), reverse=True))

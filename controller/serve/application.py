@@ -53,7 +53,6 @@ def _application(name: str, reported: Mapping[str, Any]) -> Application:
             for deployment in deployments.values()
             for replica in deployment.get("replicas") or ()
         ),
-        deployed_at=float(reported.get("last_deployed_time_s") or 0.0),
     )
 
 

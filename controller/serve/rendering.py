@@ -108,7 +108,7 @@ class Renderer:
                 f"{error.message}",
             ) from error
         name = _name(release, restart_digest(document))
-        return Placement(name, release, {**document, "name": name}, _cpus(document))
+        return Placement(name, release, {**document, "name": name})
 
     def _application(self, said: Mapping[str, JSON], release: Release) -> dict[str, JSON]:
         variables = {**said, "name": "", "wheelway": self._wheelway}
@@ -286,15 +286,3 @@ def _name(release: Release, digest: str) -> str:
     """Readable in `serve status`, never parsed. Ray names log files by it, so it has an end."""
     readable = re.sub(r"[^A-Za-z0-9._-]", "-", f"{release.pipeline}-{release.version}")
     return f"{readable[:120]}-{digest}"
-
-
-def _cpus(document: Mapping[str, JSON]) -> float:
-    """CPUs that the first replicas of all deployments ask for."""
-    total = 0.0
-    for deployment in document.get("deployments", ()):
-        scaling = deployment.get("autoscaling_config") or {}
-        replicas = deployment.get("num_replicas")
-        if not isinstance(replicas, int):
-            replicas = scaling.get("initial_replicas") or scaling.get("min_replicas", 1)
-        total += replicas * deployment.get("ray_actor_options", {}).get("num_cpus", 1.0)
-    return total

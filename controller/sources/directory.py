@@ -1,8 +1,10 @@
 """The `directory` source: wheels in one folder of a file system.
 
-Its job is to tell when a file is whole. A wheel that is moved in is; one that is being copied is
-not, and is pending until it ends as a zip archive does or has not changed for a while, so that a
-broken file gets its verdict too instead of silence. Files are hashed once and then only looked at.
+Its job is to tell when a file is whole. A new file is whole once it ends as a zip archive does,
+which no part of one can (a wheel moved in is so at once), or has not changed for a while, so that a
+broken file gets its verdict too instead of silence. A file that is written over, whose end may be
+that of its old content, must not have changed for a while. Files are hashed once and then only
+looked at.
 """
 
 from __future__ import annotations
@@ -66,6 +68,8 @@ class _Sight:
     digest: str | None = None
     final: bool = False
     """The digest was computed late enough that no change can hide behind the same stamp."""
+    rewritten: bool = False
+    """It is a file that was whole before, being written over: its end may still be the old one."""
 
 
 class _NotWhole(Exception):  # noqa: N818 - an outcome inside this module, no error
@@ -244,16 +248,22 @@ class DirectorySource:
         now = self._clock()
         sight = self._sights.get(name)
         if sight is None or sight.stamp != stamp:
-            sight = self._sights[name] = _Sight(stamp, now)
+            same_file = sight is not None and sight.stamp.inode == stamp.inode
+            rewritten = same_file and sight is not None and (bool(sight.digest) or sight.rewritten)
+            sight = self._sights[name] = _Sight(stamp, now, rewritten=rewritten)
         if sight.digest is not None and sight.final:
             return sight.digest
         age = max(now - sight.since, self._wall_clock() - max(stamp.mtime, stamp.ctime) / 1e9)
         with _open(path) as file:
             settled = now - sight.since >= self._settle
-            if not settled and not ends_like_a_zip(file, stamp.size):
+            whole = not sight.rewritten and ends_like_a_zip(file, stamp.size)
+            if not settled and not whole:
                 raise _NotWhole(
-                    "is still being copied, or is no wheel: it does not end like one; it is read "
-                    f"once it was unchanged for {self._settle:g} s"
+                    "is being written over; it is read once it was unchanged for "
+                    f"{self._settle:g} s"
+                    if sight.rewritten
+                    else "is still being copied, or is no wheel: it does not end like one; it is "
+                    f"read once it was unchanged for {self._settle:g} s"
                 )
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             if _stamp(os.fstat(file.fileno())) != stamp:

@@ -133,6 +133,7 @@ def test_every_bad_file_is_refused_with_its_reason_beside_a_release_that_serves(
     make_wheel(site.folder / "links", "lib", "1.0")
     site.configure(STAGING.format(ready_deadline=900) + STRICT)
     with one_good_release(site):
+        applied = site.sent()
         for name, fault in FILES.items():
             if name == "not-a-zip":
                 (site.wheels / "not_a_zip-1.0-py3-none-any.whl").write_bytes(b"words, no archive")
@@ -142,7 +143,6 @@ def test_every_bad_file_is_refused_with_its_reason_beside_a_release_that_serves(
             else:
                 site.drop(name, **fault.how)
         expect(site, FILES)
-        applied = site.sent()
         assert {app.release.pipeline for app in site.dashboard.applications() if app.release} == {
             "good"
         }

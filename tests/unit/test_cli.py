@@ -110,7 +110,11 @@ def filled(wheelway):
             ],
             now - 50,
         )
-        journal.applied("applications: []\n", CONFIG_DIGEST, "add iris-1.0-0123abcd: staged", now)
+        journal.sent(
+            journal.sending(
+                "applications: []\n", CONFIG_DIGEST, "add iris-1.0-0123abcd: staged", now
+            )
+        )
         _pass(journal, pid=os.getpid())
     return wheelway
 
@@ -425,7 +429,7 @@ def test_each_kind_of_error_has_its_exit_code():
 
 
 def test_a_reader_that_goes_away_is_met_in_silence(filled):
-    script = "from controller.cli import main; main()"
+    script = "from controller.__main__ import main; main()"
     command = [sys.executable, "-c", script, "--config", str(filled.config), "status", "--json"]
     read, write = os.pipe()
     os.close(read)
@@ -440,7 +444,7 @@ def test_a_reader_that_goes_away_is_met_in_silence(filled):
 def test_quick_commands_import_nothing_slow(filled, args):
     script = (
         "import sys\n"
-        "from controller.cli import main\n"
+        "from controller.__main__ import main\n"
         "try: main()\n"
         "finally: print({'ray', 'jinja2', 'httpx'} & sys.modules.keys(), file=sys.stderr)"
     )
@@ -583,3 +587,18 @@ def test_progress_notes_conditions_but_not_those_of_every_rollout():
 @pytest.mark.parametrize("document", [None, [], {}, {"paths": {}}, {"paths": {"/": {"post": {}}}}])
 def test_a_document_without_examples_gives_none(document):
     assert example_of(document) is None
+
+
+def test_without_the_commands_own_dependencies_it_says_how_to_get_them():
+    script = (
+        "import sys\n"
+        "sys.modules['typer'] = None\n"  # what importing it finds where it is not installed
+        "from controller.__main__ import main\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=False, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "pip install 'wheelway[controller]'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -145,7 +145,6 @@ def test_a_running_release_is_read_with_its_document_verbatim(server, dashboard)
     assert found.document == routed
     assert found.release == Release("iris", Version("1.0"), "a" * 64)
     assert found.replicas == (Replica("RUNNING", 42), Replica("STARTING", None))
-    assert found.deployed_at == 12.5
     assert not found.building
     assert found.message == ""
 

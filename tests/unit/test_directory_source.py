@@ -91,6 +91,25 @@ def test_a_copy_that_goes_on_is_never_taken_for_settled(source, folder, clock):
             clock.now += 60
 
 
+def test_a_wheel_that_is_written_over_is_read_only_once_it_has_settled(
+    source, folder, clock, tmp_path
+):
+    old = make_wheel(folder, files={"demo/more.py": "x = 1\n"})
+    new = make_wheel(tmp_path, files={"demo/more.py": "x = 2\n"}).read_bytes()
+    assert listed(source) == [(old.name, sha256(old))]
+    with old.open("r+b") as file:  # in place: its end looks finished all the time
+        file.write(new[: len(new) // 2])
+        file.flush()
+        listing = source.list()
+        assert listing.revisions == ()
+        assert "written over" in listing.pending[0].message
+        file.write(new[len(new) // 2 :])
+    assert listed(source) == []
+    clock.now += 60
+    assert listed(source) == [(old.name, sha256(old))]
+    assert old.read_bytes() == new
+
+
 def test_a_truncated_wheel_is_listed_once_it_has_settled(source, folder, clock):
     wheel = make_wheel(folder)
     os.truncate(wheel, wheel.stat().st_size - 10)
@@ -104,7 +123,7 @@ def test_a_truncated_wheel_is_listed_once_it_has_settled(source, folder, clock):
 
 @pytest.mark.parametrize("in_place", [True, False])
 def test_other_bytes_of_the_same_size_under_the_same_name_are_another_digest(
-    source, folder, in_place
+    source, folder, clock, in_place
 ):
     wheel = make_wheel(folder, marker="a", compression=zipfile.ZIP_STORED)
     before, size = listed(source), wheel.stat().st_size
@@ -112,6 +131,8 @@ def test_other_bytes_of_the_same_size_under_the_same_name_are_another_digest(
     assert other.stat().st_size == size
     if in_place:
         wheel.write_bytes(other.read_bytes())
+        assert listed(source) == []  # its end was finished all the time
+        clock.now += 60
     else:
         other.replace(wheel)
     assert listed(source) == [(wheel.name, sha256(wheel))] != before

@@ -27,6 +27,8 @@ from tests.support.wheels import make_wheel
 
 pytestmark = pytest.mark.unit
 
+LATER = time.time() + 3600.0
+
 
 @pytest.fixture(scope="module")
 def base() -> Base:
@@ -189,7 +191,7 @@ def test_an_artifact_keeps_the_versions_that_were_locked_for_it(opened, wheels):
     first = opened().prepare(artifact("zz-alpha"))
     package(wheels, "zz-alpha", "1.1")
     environments = opened()
-    assert environments.prune(set()) == (first.lock_digest,)
+    assert environments.prune(set(), before=LATER) == (first.lock_digest,)
     assert environments.prepare(artifact("zz-alpha")) == first
     assert run(first, "import zz_alpha; print(zz_alpha.VERSION)") == "1.0"
     assert environments.prepare(artifact("zz-alpha", digest="b")) != first
@@ -199,7 +201,7 @@ def test_other_bytes_than_those_locked_are_rejected(opened, wheels, environ, tmp
     package(wheels, "zz-alpha", "1.0")
     locked = opened().prepare(artifact("zz-alpha"))
     package(wheels, "zz-alpha", "1.0", code="VERSION = 'changed'\n")
-    opened().prune(set())
+    opened().prune(set(), before=LATER)
     emptied = opened(environ={**environ, "UV_CACHE_DIR": str(tmp_path / "uv")})
     with pytest.raises(Rejected, match=r"zz-alpha==1\.0") as caught:
         emptied.prepare(artifact("zz-alpha"))
@@ -227,7 +229,8 @@ def test_prune_removes_what_is_not_kept(opened, wheels, tmp_path):
     environments = opened()
     kept = environments.prepare(artifact("zz-alpha", digest="a"))
     removed = environments.prepare(artifact("zz-beta", digest="b"))
-    assert environments.prune({kept.lock_digest}) == (removed.lock_digest,)
+    assert environments.prune(set(), before=time.time() - 60) == ()
+    assert environments.prune({kept.lock_digest}, before=LATER) == (removed.lock_digest,)
     assert places(tmp_path) == [kept.lock_digest]
     assert environments.prepare(artifact("zz-beta", digest="b")) == removed
 

@@ -111,6 +111,16 @@ def test_what_no_source_lists_any_more_is_absent():
     assert verdicts == {"2.0a": "+Elected", "1.0a": "-Absent"}
 
 
+def test_what_may_only_be_missing_for_a_moment_keeps_its_place_among_those_kept():
+    serving = {release("3.0"), release("2.0")}
+    offered = [candidate("2.0"), candidate("1.0")]
+    verdicts = judged(offered, rule(), serving=serving, missing={release("3.0")})
+    assert verdicts == {"3.0a": "-Missing", "2.0a": "+Elected", "1.0a": "-NotKept"}
+    excluded = rule("<3")
+    verdicts = judged(offered, excluded, serving=serving, missing={release("3.0")})
+    assert verdicts == {"3.0a": "-Missing", "2.0a": "+Elected", "1.0a": "+Elected"}
+
+
 def test_the_first_matching_rule_wins_and_globs_match():
     config = Config(
         pipelines=(

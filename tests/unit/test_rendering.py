@@ -149,7 +149,6 @@ def test_an_application_says_what_the_host_needs_and_ray_accepts_it(renderer):
             },
         },
     }
-    assert placement.cpus == 1.0
     assert release_of(document) == placement.release
     renderer.validate(renderer.config([document], ServeOptions(), INGRESS))
 

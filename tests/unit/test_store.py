@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ from tests.support.wheels import make_wheel, revision_of, sha256
 pytestmark = pytest.mark.unit
 
 LIMITS = InspectionLimits()
+LATER = time.time() + 3600.0
 
 
 def chunks(wheel, size=100):
@@ -321,13 +323,14 @@ def test_pruning_frees_all_that_is_not_kept_and_nothing_else(store, tmp_path):
         store.tree(artifact)
     beside = store.root / "environments"
     beside.mkdir()
-    freed = store.prune({kept.digest})
+    assert store.prune({kept.digest}, before=time.time() - 60) == 0
+    freed = store.prune({kept.digest}, before=LATER)
     assert freed > gone.size
     assert (kept.wheel.exists(), kept.tree.exists()) == (True, True)
     assert (gone.wheel.exists(), gone.tree.exists()) == (False, False)
     assert store.get(gone.digest) is None
     assert beside.exists()
-    assert store.prune({kept.digest}) == 0
+    assert store.prune({kept.digest}, before=LATER) == 0
 
 
 def test_a_cache_of_a_newer_layout_is_refused_with_the_cure(store):

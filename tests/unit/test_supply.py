@@ -1,10 +1,12 @@
 """From a folder of wheels to inspected artifacts and environments, asked again and again."""
 
+import os
+import threading
 from functools import partial
 
 import pytest
 
-from controller.assembly import _receive
+from controller.assembly import _prune, _receive
 from controller.cache.base import detect
 from controller.cache.environments import Environments
 from controller.cache.store import Store
@@ -66,12 +68,13 @@ def source(folder, clock):
 def supply(source, base, clock, tmp_path):
     """Over the real store and real environments; every job runs in the asking thread."""
     store = Store(tmp_path / "cache")
-    options = EnvironmentOptions(offline=True)
+    environments = Environments(tmp_path / "cache", base, EnvironmentOptions(offline=True))
     return Supply(
         [source],
         Jobs(0, lambda: None, clock=clock, jitter=lambda: 0.0),
         receive=partial(_receive, store, base, InspectionLimits()),
-        prepare=Environments(tmp_path / "cache", base, options).prepare,
+        prepare=environments.prepare,
+        prune=partial(_prune, store, environments, 60.0),
         remembered={},
         clock=clock,
     )
@@ -119,6 +122,61 @@ def test_a_source_is_listed_when_its_time_has_come_or_somebody_says_so(supply, s
     assert supply.next_look() == 10
 
 
+def test_a_wake_up_while_a_source_is_being_listed_has_it_listed_once_more(folder, clock):
+    listing, go_on = threading.Event(), threading.Event()
+
+    class Slow(Counting):
+        def list(self) -> Listing:
+            found = super().list()
+            listing.set()
+            assert go_on.wait(20)
+            return found
+
+    source = Slow(Options(type="directory", path=folder, poll_interval=3600), clock=clock)
+    ended = threading.Semaphore(0)
+    jobs = Jobs(1, ended.release)
+
+    def unused(*_: object) -> None:
+        raise AssertionError("nothing is fetched")
+
+    supply = Supply(
+        [source], jobs, receive=unused, prepare=unused, prune=unused, remembered={}, clock=clock
+    )
+    supply.look()
+    assert listing.wait(20)
+    make_wheel(folder)  # after the folder was read
+    supply.look_again(source.name)
+    supply.look()
+    go_on.set()
+    assert ended.acquire(timeout=20)
+    supply.look()  # as the daemon does when a job ends
+    assert ended.acquire(timeout=20)
+    assert source.listed == 2
+    assert len(supply.listings()[source.name].revisions) == 1
+    jobs.close()
+    source.close()
+
+
+def test_what_is_neither_listed_nor_on_the_cluster_nor_recent_leaves_the_cache(
+    supply, folder, clock
+):
+    wheels = [make_wheel(folder, version=version) for version in ("1.0", "2.0", "3.0", "4.0")]
+    running, listed_still, forgotten, recent = (supply.artifact(r) for r in listed(supply))
+    for wheel in wheels:
+        if wheel.name != listed_still.filename:
+            wheel.unlink()
+    for artifact in (running, listed_still, forgotten):
+        for place in (artifact.wheel.parent, artifact.tree):
+            os.utime(place, (0, 0))
+    clock.now += 3600
+    supply.look()
+    supply.tidy([running.digest], [])
+    kept = {artifact.tree.exists() for artifact in (running, listed_still, recent)}
+    assert kept == {True}
+    assert not forgotten.tree.exists()
+    assert not forgotten.wheel.exists()
+
+
 def test_a_bad_wheel_stays_bad_until_it_is_forgotten(supply, folder):
     make_wheel(folder, entry_points="")
     [revision] = listed(supply)
@@ -126,7 +184,7 @@ def test_a_bad_wheel_stays_bad_until_it_is_forgotten(supply, folder):
     assert isinstance(first, Rejected)
     assert first.reason == "NoEntryPoint"
     assert supply.artifact(revision) is first
-    supply.forget(revision.sha256)
+    supply.forgive(revision.sha256)
     again = supply.artifact(revision)
     assert again is not first
     assert again.reason == "NoEntryPoint"
@@ -199,6 +257,7 @@ def test_what_an_earlier_run_listed_counts_until_this_one_has_looked(source, fol
         Jobs(0, lambda: None),
         receive=never,
         prepare=never,
+        prune=never,
         remembered={source.name: remembered, gone.source: gone},
     )
     assert supply.complete()
@@ -208,7 +267,9 @@ def test_what_an_earlier_run_listed_counts_until_this_one_has_looked(source, fol
 
 
 def test_without_sources_there_is_nothing_to_wait_for(base):
-    supply = Supply([], Jobs(0, lambda: None), receive=None, prepare=None, remembered={})
+    supply = Supply(
+        [], Jobs(0, lambda: None), receive=None, prepare=None, prune=None, remembered={}
+    )
     supply.look()
     assert supply.complete()
     assert supply.next_look() == 60
