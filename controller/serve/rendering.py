@@ -44,6 +44,7 @@ DEFAULTS: Mapping[str, JSON] = {
     "health_check_period": 10.0,
     "health_check_timeout": 30.0,
     "threads": 4,
+    "access_log": False,
 }
 """What an option is when nobody says; see `controller.config.Options`."""
 
