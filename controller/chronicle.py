@@ -28,13 +28,6 @@ class Chronicle:
     def __init__(self, journal: Journal, supply: Supply) -> None:
         self._journal = journal
         self._supply = supply
-        self._noticed: dict[str, float] = {}  # by digest: when it was first seen in a listing
-
-    def notice(self, now: float) -> None:
-        """Remember when each wheel was first listed; what it carries is known only later."""
-        for listing in self._supply.listings().values():
-            for revision in listing.revisions:
-                self._noticed.setdefault(revision.sha256, now)
 
     def date(
         self,
@@ -118,7 +111,7 @@ class Chronicle:
 
     def _arrival(self, release: Release, source: str, now: float) -> Iterator[Event | None]:
         """The steps of a release before anybody knew which release it was."""
-        noticed = self._noticed.get(release.digest)
+        noticed = self._supply.noticed_at.get(release.digest)
         if noticed is None:
             return
         listed = Transition(release, Phase.DISCOVERED, "Listed", f"listed by {source}")

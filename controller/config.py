@@ -176,10 +176,13 @@ class ActorOptions(_Section):
     num_cpus: Annotated[float, Field(ge=0)] | None = None
     """CPUs to reserve (1); fractions are allowed."""
     num_gpus: Annotated[float, Field(ge=0)] | None = None
+    """GPUs to reserve (0); fractions are allowed."""
     memory: Bytes | None = None
     """Bytes to reserve for scheduling; no limit, see `max_memory`."""
     resources: dict[str, float] | None = None
+    """Custom resources to reserve, by the names that the nodes were started with."""
     accelerator_type: str | None = None
+    """The kind of accelerator that the node must have, such as "T4"."""
 
 
 class Caps(_Section):
@@ -188,18 +191,26 @@ class Caps(_Section):
     num_replicas: Annotated[int, Field(ge=1)] | None = None
     """Also caps `max_replicas` of an autoscaling configuration."""
     num_cpus: Annotated[float, Field(ge=0)] | None = None
+    """CPUs of one replica."""
     num_gpus: Annotated[float, Field(ge=0)] | None = None
+    """GPUs of one replica."""
     memory: Bytes | None = None
+    """Bytes that one replica reserves."""
     max_memory: Bytes | None = None
+    """Bytes that one replica may allocate."""
     max_request_bytes: Bytes | None = None
+    """Bytes of a request body."""
     request_timeout: Annotated[float, Field(gt=0)] | None = None
+    """Seconds for one request."""
     threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of one replica for synchronous stages."""
 
 
 class ServeOptions(_Section):
     """`[serve]`: what all applications share."""
 
     proxy_location: Literal["HeadOnly", "EveryNode", "Disabled"] = "HeadOnly"
+    """On which nodes the ingress listens (Serve's `proxy_location`)."""
     http_options: dict[str, Any] = Field(default_factory=dict)
     """Serve's HTTP options (host, port, ...); host and port default to those of `ingress_url`."""
     defaults: Options = Options()
@@ -220,14 +231,17 @@ class PipelinePolicy(_Section):
     name: str
     """A pipeline's name or a glob (`acme-*`), normalised as PEP 503 does."""
     active: bool = True
+    """Whether it is served at all."""
     versions: SpecifierSet = SpecifierSet()
     """PEP 440 specifiers, such as ">=1,<3"."""
     keep: Annotated[int, Field(ge=1)] = 2
     """How many of the newest matching versions are served side by side."""
     prereleases: bool = False
+    """Whether pre-releases and development releases (PEP 440) are served."""
     pins: tuple[Version, ...] = ()
     """Exactly these versions instead of the newest; `versions` and `keep` do not apply."""
     options: Options = Options()
+    """How its releases are run, over what their wheels wish for."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Handed to the pipeline, merged key by key over the wheel's own; changes need no restart."""
 

@@ -16,8 +16,6 @@ import hashlib
 import json
 import os
 import re
-import selectors
-import signal
 import subprocess
 import tempfile
 import time
@@ -32,6 +30,7 @@ from controller.cache.environments import Environments
 from controller.cache.overlay import MARKER
 from controller.cache.store import Store
 from controller.errors import Rejected, Stalled, WheelwayError
+from controller.harness import started
 from controller.model import Revision
 from controller.planning.policy import rule_for
 
@@ -50,8 +49,6 @@ STARTING: Final = ("verify", "import", "schemas", "load", "examples")
 RESOURCES: Final = "resources"
 
 _CHUNK = 1 << 20
-_LOOK = 0.2  # seconds between two looks whether the process lives, while its pipe says nothing
-_TAIL = 8192  # bytes of what a process said that are worth showing
 _PIN = re.compile(r"^[\w.-]+==[^\s;\\]+", re.MULTILINE)
 
 
@@ -132,7 +129,6 @@ class _Trial:
         self._environments = Environments(
             folder / "cache", found, config.environments, environ=_uv_environ(), clock=clock
         )
-        self._log = folder / "log"
 
     def gates(self, wheel: Path) -> Iterator[Gate]:
         began = self._clock()
@@ -209,8 +205,10 @@ class _Trial:
         deadline = began + self._config.rollout.ready_deadline
         remaining = list(STARTING)
         peak = 0
-        with self._process(artifact, environment, pipeline) as process:
-            for report in self._reports(process, deadline):
+        command = _command(artifact, environment, self._base, pipeline)
+        environ = base.clean_environ(os.environ) | (pipeline.options.env_vars or {})
+        with started(command, environ, self._folder, clock=self._clock) as harness:
+            for report in harness.reports(deadline):
                 last = self._clock()
                 if report["gate"] == "memory":
                     peak = report["detail"]["peak_bytes"]
@@ -221,83 +219,12 @@ class _Trial:
                     yield from _not_run(*remaining, RESOURCES)
                     return
             if remaining:
-                yield self._failed(remaining[0], self._ended(process, deadline), last)
+                patience = self._config.rollout.ready_deadline
+                yield self._failed(remaining[0], harness.ended(deadline, patience), last)
                 yield from _not_run(*remaining[1:], RESOURCES)
                 return
         about = f"at most {peak / 2**20:.0f} MiB of memory, {last - began:.1f} s until ready"
         yield self._passed(RESOURCES, began, about, peak_bytes=peak, ready_after=last - began)
-
-    @contextlib.contextmanager
-    def _process(
-        self, artifact: Artifact, environment: Environment, pipeline: _Pipeline
-    ) -> Iterator[subprocess.Popen[bytes]]:
-        """The harness at work; killed in the end with everything that it started."""
-        environ = base.clean_environ(os.environ) | (pipeline.options.env_vars or {})
-        command = _command(artifact, environment, self._base, pipeline)
-        try:
-            with self._log.open("wb") as log:
-                process = subprocess.Popen(
-                    command,
-                    cwd=self._folder,
-                    env=environ | {"TMPDIR": str(self._folder)},
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    start_new_session=True,  # a process group of its own
-                )
-        except OSError as error:
-            raise Stalled(
-                "PythonUnusable", f"{command[0]} does not start: {error}; see to that first"
-            ) from error
-        with process:
-            try:
-                yield process
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-
-    def _reports(
-        self, process: subprocess.Popen[bytes], deadline: float
-    ) -> Iterator[dict[str, JSON]]:
-        """The lines that it writes, until it has ended or the deadline passed.
-
-        The pipe's end alone would not do: what the pipeline started may hold it open.
-        """
-        pipe, pending = process.stdout, b""
-        if pipe is None:  # cannot be: it was asked for
-            return
-        os.set_blocking(pipe.fileno(), False)
-        with selectors.DefaultSelector() as selector:
-            selector.register(pipe, selectors.EVENT_READ)
-            while (left := deadline - self._clock()) > 0:
-                over = process.poll() is not None  # before the look: nothing comes after it
-                readable = selector.select(0 if over else min(left, _LOOK))
-                chunk = os.read(pipe.fileno(), _CHUNK) if readable else b""
-                *lines, pending = (pending + chunk).split(b"\n")
-                yield from map(json.loads, lines)
-                if not chunk and (over or readable):
-                    return
-
-    def _ended(self, process: subprocess.Popen[bytes], deadline: float) -> Rejected:
-        """How a process ended that has not reported all its gates."""
-        tail = _tail(self._log)
-        try:
-            code = process.wait(max(0.0, deadline - self._clock()))
-        except subprocess.TimeoutExpired:
-            seconds = self._config.rollout.ready_deadline
-            return Rejected(
-                "StartTimeout",
-                f"not ready {seconds:g} s after its start: it hangs here, or takes longer than "
-                "`rollout.ready_deadline`",
-                log_tail=tail,
-            )
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return Rejected(
-            "ReplicaDied",
-            f"the process ended here with {how}: the pipeline left by os._exit, crashed in native "
-            "code, or was killed for memory",
-            log_tail=tail,
-        )
 
     # -- results ---------------------------------------------------------------------------------
 
@@ -400,9 +327,3 @@ def _uv_environ() -> dict[str, str]:
             timeout=30,
         ).strip()
     return {**own, **os.environ}
-
-
-def _tail(log: Path) -> str:
-    with log.open("rb") as stream:
-        stream.seek(-min(_TAIL, stream.seek(0, os.SEEK_END)), os.SEEK_END)
-        return stream.read().decode(errors="replace").strip()

@@ -130,8 +130,6 @@ class Reconciler:
         now = self._clock()
         self._supply.look()
         chronicle = self._chronicle if act else None
-        if chronicle is not None:
-            chronicle.notice(now)
         try:
             applications = self._dashboard.applications()
         except WheelwayError as error:

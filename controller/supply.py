@@ -60,8 +60,11 @@ class Supply:
         self._lock = threading.Lock()
         self._clock = clock
         self._wall_clock = wall_clock
+        self.noticed_at: dict[str, float] = {}
+        """By digest: when a wheel was first listed, seconds since the epoch."""
+        self._notice(self._listings.values())
         self.fetched_at: dict[str, float] = {}
-        """By digest: when the wheel was verified, seconds since the epoch."""
+        """By digest: when the wheel was verified."""
         self.prepared_at: dict[str, float] = {}
         """By digest: when its environment was ready."""
 
@@ -88,11 +91,18 @@ class Supply:
     def _lister(self, source: Source) -> Callable[[], Listing]:
         def work() -> Listing:
             listing = source.list()
+            self._notice([listing])
             with self._lock:
                 self._listings[source.name] = listing
             return listing
 
         return work
+
+    def _notice(self, listings: Iterable[Listing]) -> None:
+        now = self._wall_clock()
+        for listing in listings:
+            for revision in listing.revisions:
+                self.noticed_at.setdefault(revision.sha256, now)
 
     def listings(self) -> dict[str, Listing]:
         """The last good listing of each source, of this run or an earlier one."""

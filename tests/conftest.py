@@ -14,13 +14,17 @@ from controller.serve.subreaper import descendants
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 
+IMPATIENT = {"RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1"}
+"""Serve starts a replica that fails three times before it says so; here once is enough."""
+
+
 @pytest.fixture(scope="session")
 def head():
     """A head of this run's own, HAProxy ingress and all; other heads may run beside it.
 
     It has 16 logical CPUs whatever the machine has, so that no test waits for another's replicas.
     """
-    running = start(Tuning(num_cpus=16), isolated=True, deadline=240)
+    running = start(Tuning(num_cpus=16, environment=IMPATIENT), isolated=True, deadline=240)
     processes = descendants(running.pid)
     assert processes
     yield running

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,25 +140,24 @@ def test_a_daemon_killed_at_any_instant_goes_on_where_it_was_and_no_request_fail
     site.configure('[environments]\noffline = true\nfind_links = ["links"]\n')
     make_wheel(site.folder / "links", "lib", "1.0")
     site.drop("steady")
-    with daemon_process(site):
-        old = site.wait_for(ROUTE)
-        site.wait_for_phase(old, Phase.LIVE)
-    with load_on(site.ingress + ROUTE, clients=2, pause=0.02) as load:
+    with ExitStack() as daemons:
+        process = daemons.enter_context(daemon_process(site))
+        site.wait_for_phase(site.wait_for(ROUTE), Phase.LIVE)
+        load = daemons.enter_context(load_on(site.ingress + ROUTE, clients=2, pause=0.02))
         for instant, strike in INSTANTS.items():
-            with daemon_process(site) as process:
-                before = forwarder.puts
-                requires = ["lib"] if strike is when_its_environment_is_built else []
-                wheel = site.drop("steady", marker=instant, requires=requires)
-                release = f"steady@1.0+{sha256(wheel)[:8]}"
-                strike(Upgrade(site, forwarder, process, release, before))
+            before = forwarder.puts
+            requires = ["lib"] if strike is when_its_environment_is_built else []
+            wheel = site.drop("steady", marker=instant, requires=requires)
+            release = f"steady@1.0+{sha256(wheel)[:8]}"
+            strike(Upgrade(site, forwarder, process, release, before))
             assert process.returncode == -signal.SIGKILL, instant
-            with daemon_process(site):
-                site.wait_for_phase(release, Phase.LIVE)
-                eventually(lambda: len(ours(site)) == 1)
-                [app] = ours(site)
-                assert (str(app.release), app.route) == (release, ROUTE), instant
-                assert site.release_at(ROUTE) == release, instant
-                eventually(lambda there=release: load.answered.get(there, 0) > 5)
+            process = daemons.enter_context(daemon_process(site))
+            site.wait_for_phase(release, Phase.LIVE)
+            eventually(lambda: len(ours(site)) == 1)
+            [app] = ours(site)
+            assert (str(app.release), app.route) == (release, ROUTE), instant
+            assert site.release_at(ROUTE) == release, instant
+            eventually(lambda there=release: load.answered.get(there, 0) > 5)
             assert forwarder.puts - before <= len(ROLLOUT) + 1, instant
             assert load.failures == [], instant
     assert site.quarantines() == {}

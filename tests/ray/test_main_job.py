@@ -217,6 +217,7 @@ def test_applications_that_are_not_ours_stay_untouched(site, head):
 
     with imperative_application(head):
         before = eventually(both)
+        assert before["their-imperative"][0] is None  # Serve has no document of it
         with site.daemon():
             site.drop("ours")
             site.wait_for("/predict/ours/1.0")

@@ -152,42 +152,6 @@ def test_the_cause_of_a_failure_is_dug_out(dashboard, put):
     assert "site-packages/ray" not in build.message
 
 
-THEIRS = """
-import sys
-from ray import serve
-
-@serve.deployment(ray_actor_options={"num_cpus": 0.1})
-class Theirs:
-    def __call__(self, request):
-        return "theirs"
-
-serve.run(Theirs.bind(), name="theirs", route_prefix="/theirs")
-print("running", flush=True)
-sys.stdin.read()
-serve.delete("theirs")
-"""
-
-
-def test_an_imperative_application_is_foreign_and_survives_our_puts(head, dashboard, put):
-    put()
-    with subprocess.Popen(
-        [sys.executable, "-c", THEIRS],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **head.driver_environment},
-    ) as they:
-        assert any(line == "running\n" for line in they.stdout)
-        put()
-        found = application(dashboard, "theirs")
-        assert (found.document, found.release, found.route) == (None, None, "/theirs")
-        assert found.status is ApplicationStatus.RUNNING
-        eventually(lambda: Ingress(head.ingress_url).probe("/theirs").status == 200)
-        they.stdin.close()
-        assert they.wait(60) == 0
-    assert application(dashboard, "theirs") is None
-
-
 def test_a_config_that_ray_refuses_is_rejected_and_changes_nothing(dashboard, put):
     put(sound="sound")
     with pytest.raises(Rejected, match="application 'bad'"):

@@ -1,0 +1,121 @@
+"""`wheelway.local` at work in a process of its own: started, listened to, ended.
+
+It reports each gate that a replica passes as a line of JSON on its stdout; what the pipeline itself
+says goes into a log. Whatever the pipeline does, the process and all that it started are killed in
+the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+from controller.errors import Rejected, Stalled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from controller.model import JSON
+
+_CHUNK = 1 << 20
+_LOOK = 0.2  # seconds between two looks whether the process lives, while its pipe says nothing
+_TAIL = 8192  # bytes of what a process said that are worth showing
+
+
+@contextlib.contextmanager
+def started(
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    folder: Path,
+    *,
+    clock: Callable[[], float],
+) -> Iterator[Harness]:
+    """The process, while the block lasts; `folder` is its current one and gets its log.
+
+    Raises:
+        Stalled: `PythonUnusable`, the interpreter does not start.
+    """
+    log = folder / "log"
+    try:
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env={**environ, "TMPDIR": str(folder)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                start_new_session=True,  # a process group of its own
+            )
+    except OSError as error:
+        raise Stalled(
+            "PythonUnusable", f"{command[0]} does not start: {error}; see to that first"
+        ) from error
+    with process:
+        try:
+            yield Harness(process, log, clock)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+class Harness:
+    """A running one. Deadlines are on the clock that `started` was given."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], log: Path, clock: Callable[[], float]
+    ) -> None:
+        self._process = process
+        self._log = log
+        self._clock = clock
+
+    def reports(self, deadline: float) -> Iterator[dict[str, JSON]]:
+        """The lines that it writes, until it has ended or the deadline passed.
+
+        The pipe's end alone would not do: what the pipeline started may hold it open.
+        """
+        pipe, pending = self._process.stdout, b""
+        if pipe is None:  # cannot be: it was asked for
+            return
+        os.set_blocking(pipe.fileno(), False)
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            while (left := deadline - self._clock()) > 0:
+                over = self._process.poll() is not None  # before the look: nothing comes after it
+                readable = selector.select(0 if over else min(left, _LOOK))
+                chunk = os.read(pipe.fileno(), _CHUNK) if readable else b""
+                *lines, pending = (pending + chunk).split(b"\n")
+                yield from map(json.loads, lines)
+                if not chunk and (over or readable):
+                    return
+
+    def ended(self, deadline: float, patience: float) -> Rejected:
+        """How it ended without having reported all its gates; `patience` is what it had, in s."""
+        tail = self._last_words()
+        try:
+            code = self._process.wait(max(0.0, deadline - self._clock()))
+        except subprocess.TimeoutExpired:
+            return Rejected(
+                "StartTimeout",
+                f"not ready {patience:g} s after its start: it hangs here, or takes longer than "
+                "`rollout.ready_deadline`",
+                log_tail=tail,
+            )
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return Rejected(
+            "ReplicaDied",
+            f"the process ended here with {how}: the pipeline left by os._exit, crashed in native "
+            "code, or was killed for memory",
+            log_tail=tail,
+        )
+
+    def _last_words(self) -> str:
+        with self._log.open("rb") as stream:
+            stream.seek(-min(_TAIL, stream.seek(0, os.SEEK_END)), os.SEEK_END)
+            return stream.read().decode(errors="replace").strip()
