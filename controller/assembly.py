@@ -78,7 +78,10 @@ def assemble(
         resources.callback(ingress.close)
         jobs = Jobs(config.rollout.workers if workers is None else workers, wake)
         resources.callback(jobs.close)
-        sources = [open_source(options) for options in config.sources]
+        sources = [
+            open_source(options, tags=base.tags, python_version=base.version)
+            for options in config.sources
+        ]
         for source in sources:
             resources.callback(source.close)
         supply = Supply(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from controller.model import Condition
@@ -77,6 +78,7 @@ class Supply:
         def work() -> Listing:
             listing = source.list()
             with self._lock:
+                listing = _completed(listing, self._listings.get(source.name))
                 self._listings[source.name] = listing
             return listing
 
@@ -151,3 +153,16 @@ class Supply:
             for name, source in self.sources.items()
         ]
         return max(0.0, min(waits, default=60.0))
+
+
+def _completed(listing: Listing, before: Listing | None) -> Listing:
+    """A listing with what was known before of the projects that it could not look at."""
+    if before is None or not listing.unobserved:
+        return listing
+    listed = {revision.filename for revision in listing.revisions}
+    kept = [
+        revision
+        for revision in before.revisions
+        if revision.project in listing.unobserved and revision.filename not in listed
+    ]
+    return replace(listing, revisions=(*listing.revisions, *kept))
