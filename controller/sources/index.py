@@ -106,7 +106,7 @@ class IndexSource:
         self._root: _Root | None = None
         self._pages: dict[str, _Page] = {}
         self._changed: set[str] = set()
-        self._last_seen: dict[str, int] = {}
+        self._last_asked: dict[str, int] = {}
         self._round = 0
         self._pause: tuple[float, WheelwayError] | None = None
         self._listing = Listing(options.name, ())
@@ -187,7 +187,7 @@ class IndexSource:
         self._pause = None
 
     def _names(self, troubles: dict[str, WheelwayError]) -> Sequence[str]:
-        """The packages to look at, those first that went unseen for longest.
+        """The packages to look at, those first that were not asked about for longest.
 
         Raises:
             Transient, Stalled: the root page is needed and was never read.
@@ -204,7 +204,7 @@ class IndexSource:
             for name in self._root.names:
                 if any(fnmatchcase(name, glob) for glob in self._globs):
                     names.add(name)
-        return sorted(names, key=lambda name: (self._last_seen.get(name, 0), name))
+        return sorted(names, key=lambda name: (self._last_asked.get(name, 0), name))
 
     def _read_root(self) -> _Root:
         known = self._root
@@ -226,7 +226,7 @@ class IndexSource:
         def ask(name: str) -> Reply | WheelwayError:
             if patience.error is not None:
                 return patience.error
-            page = self._pages.get(name)
+            page, self._last_asked[name] = self._pages.get(name), self._round
             try:
                 reply = self._ask(f"{self._options.url}/{name}/", page.copy if page else None)
             except WheelwayError as error:
@@ -286,7 +286,6 @@ class IndexSource:
         except WheelwayError as error:
             return error
         self._changed.discard(name)
-        self._last_seen[name] = self._round
         return page
 
     def _selected(self, name: str, files: Sequence[File]) -> Selection:
@@ -316,7 +315,7 @@ class IndexSource:
         doubtful = {*failed, *(() if pages or self._root else missing)}
         kept = {name: page for name, page in self._pages.items() if name in doubtful}
         self._pages = {**kept, **pages}
-        self._last_seen = {name: self._last_seen.get(name, 0) for name in outcomes}
+        self._last_asked = {name: self._last_asked.get(name, 0) for name in outcomes}
         if self._hashes is not None:
             self._hashes.keep(file.url for page in self._pages.values() for file in page.files)
         shown = [self._pages[name].selection for name in sorted(self._pages)]

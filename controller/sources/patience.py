@@ -24,6 +24,8 @@ _FINAL = frozenset(
     }
 )
 _SHARED = frozenset({"IndexUnreachable", "IndexFailed", "IndexSlow"})
+_BEFORE_ANY = _SHARED | {"IndexForbidden"}
+"""Some indexes say "forbidden" to a wrong password; to others it is a matter of each package."""
 
 
 class Patience:
@@ -33,15 +35,16 @@ class Patience:
         self.error: WheelwayError | None = None
         """Why nobody should be asked any more in this round."""
         self._failures = 0
+        self._met = _BEFORE_ANY
         self._mutex = threading.Lock()
 
     def note(self, error: WheelwayError | None) -> None:
         """How one page went; None: well."""
         with self._mutex:
             if error is None:
-                self._failures = 0
+                self._failures, self._met = 0, _SHARED
                 return
-            self._failures += error.reason in _SHARED
+            self._failures += error.reason in self._met
             told_to_wait = isinstance(error, Transient) and error.retry_after is not None
             if self._failures >= FAILURES or error.reason in _FINAL or told_to_wait:
                 self.error = error

@@ -280,7 +280,7 @@ class Web:
             if status == 401:
                 why = f"does not accept {mine} (401); renew it"
             else:
-                why = f"may not be read with {mine} (403); grant it read permission there"
+                why = f"may not be read with {mine} (403): it is wrong, or lacks the permission"
         elif mine:
             why = (
                 f"wants credentials ({status}), but is not at {self._options.url}, where they "

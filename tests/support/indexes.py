@@ -34,12 +34,12 @@ class RealIndex:
     """The simple root."""
     upload_url: str
 
-    def upload(self, wheel: Path) -> None:
+    def upload(self, *wheels: Path) -> None:
         """`twine upload`, as a publisher does it."""
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "twine", "upload", "--non-interactive"),
-                *("--disable-progress-bar", "--repository-url", self.upload_url, str(wheel)),
+                *("--disable-progress-bar", "--repository-url", self.upload_url, *map(str, wheels)),
             ],
             env={
                 **os.environ,
@@ -57,7 +57,7 @@ class RealIndex:
 
 @contextmanager
 def pypiserver(folder: Path, *options: str) -> Iterator[RealIndex]:
-    """pypiserver over a folder of packages; without options anybody may do anything."""
+    """pypiserver over `folder/packages`; without options anybody may do anything."""
     packages = folder / "packages"
     packages.mkdir(parents=True, exist_ok=True)
     port = free_port()

@@ -130,7 +130,7 @@ class SimpleIndex:
         return Canned(body, headers={"Content-Type": kind, **tag})
 
     def _reply(self, request: Asked) -> Canned:
-        path = request.path
+        path = request.path.partition("?")[0]
         if self._next[path]:
             return self._next[path].popleft()
         if path in self._always:

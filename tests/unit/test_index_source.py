@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 from packaging.tags import parse_tag
@@ -527,11 +528,15 @@ def test_an_index_that_is_down_is_not_asked_for_every_package(index, connect):
 def test_the_trouble_of_many_packages_is_told_as_one(index, connect, wheel):
     index.publish(wheel())
     packages = [f"p{number}" for number in range(20)]
+    source = connect(index, "demo", *packages)
     for name in packages:
-        index.answer(f"/simple/{name}/", Canned(status=403))
-    listing = connect(index, "demo", *packages).list()
+        index.publish(wheel(name))
+    source.list()
+    for name in packages:
+        index.answer(f"/simple/{name}/", Canned(b"<html>", headers={"Content-Type": "text/html"}))
+    listing = source.list()
     [note] = listing.pending
-    assert (note.subject, note.reason) == ("index", "IndexForbidden")
+    assert (note.subject, note.reason) == ("index", "PageInvalid")
     assert "20 packages" in note.message
     assert len(listing.unobserved) == 20
 
@@ -597,6 +602,31 @@ def test_a_refused_password_is_not_tried_for_every_package(index, connect, tmp_p
     assert "alice" in caught.value.message
     assert str(secret) in caught.value.message
     assert "hunter2" not in caught.value.message
+    assert len(index.paths()) <= 8
+
+
+def test_packages_that_never_answer_do_not_keep_others_from_being_asked_about(
+    index, connect, wheel
+):
+    bad, good = [f"a{number}" for number in range(8)], ["b", "c", "d"]
+    for name in bad:
+        index.answer(f"/simple/{name}/", Canned(status=500))
+    for name in good:
+        index.publish(wheel(name))
+    source = connect(index, *bad, *good)
+    seen = set()
+    for _ in range(4):
+        with suppress(Transient):
+            seen |= {revision.project for revision in source.list().revisions}
+    assert seen == set(good)
+
+
+def test_a_password_that_is_answered_with_forbidden_is_not_tried_for_every_package(index, connect):
+    packages = [f"p{number}" for number in range(50)]
+    for name in packages:
+        index.answer(f"/simple/{name}/", Canned(status=403))
+    with pytest.raises(Stalled):
+        connect(index, *packages).list()
     assert len(index.paths()) <= 8
 
 
