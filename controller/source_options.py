@@ -131,6 +131,8 @@ class IndexSource(Section):
     def _one_credential(self) -> Self:
         if (self.username is None) != (self.password_file is None):
             raise ValueError("`username` and `password_file` need each other")
+        if ":" in (self.username or ""):
+            raise ValueError("`username` cannot have a colon (RFC 7617)")
         ways = (self.password_file, self.token_file, self.netrc)
         if sum(way is not None for way in ways) > 1:
             raise ValueError("choose one of `username` with `password_file`, `token_file`, `netrc`")

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from controller.sources.simple import File
 
+LONGEST = 255
+"""Characters of a file's name: what file systems take."""
+
 Hashed = tuple[str, int]
 """SHA-256 and size of a file, from its bytes."""
 
@@ -138,16 +141,17 @@ def _wheels(project: str, files: Iterable[File]) -> tuple[list[_Wheel], list[Ref
     for file in files:
         if not file.filename.endswith(".whl"):
             continue
-        why = ""
-        try:
-            named, version, _, tags = parse_wheel_filename(file.filename)
+        why = "" if file.filename.isprintable() else "it has unprintable characters"
+        try:  # what is longer is cut and no wheel any more, before its tags multiply
+            named, version, _, tags = parse_wheel_filename(file.filename[:LONGEST])
             if named != project:
                 why = f"it is listed under {project}, but belongs to {named}"
         except InvalidWheelFilename as error:
             why = str(error)
-        if why or not file.filename.isprintable():
-            name = file.filename if file.filename.isprintable() else ascii(file.filename)[1:-1]
-            refused.append(Refusal(name, "FilenameInvalid", f"{name}: {why or 'unprintable'}"))
+        if why:
+            printable = file.filename if file.filename.isprintable() else ascii(file.filename)[1:-1]
+            name = printable[:LONGEST]
+            refused.append(Refusal(name, "FilenameInvalid", f"{name}: {why[:300]}"))
             continue
         wheels.setdefault((file.filename, file.sha256), _Wheel(file, version, tags))
     newest = sorted(wheels.values(), key=lambda w: (w.version, w.file.filename), reverse=True)

@@ -15,6 +15,7 @@ from email.message import Message
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urldefrag
 
+from bs4 import MarkupResemblesLocatorWarning, XMLParsedAsHTMLWarning
 from bs4.exceptions import ParserRejectedMarkup
 from packaging.utils import canonicalize_name, is_normalized_name
 from pypi_simple import IndexPage, ProjectPage
@@ -33,8 +34,13 @@ ACCEPT = (
 )
 """JSON where the index has it (PEP 691)."""
 
-# A newer minor version only adds (PEP 629).
-warnings.filterwarnings("ignore", category=UnexpectedRepoVersionWarning)
+# A newer minor version only adds (PEP 629), and a page of another kind is told of by its error.
+for _category in (
+    UnexpectedRepoVersionWarning,
+    MarkupResemblesLocatorWarning,
+    XMLParsedAsHTMLWarning,
+):
+    warnings.filterwarnings("ignore", category=_category)
 
 _JSON = frozenset({"application/vnd.pypi.simple.v1+json", "application/json"})
 _HTML = frozenset({"application/vnd.pypi.simple.v1+html", "text/html", "application/xhtml+xml"})

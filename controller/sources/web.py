@@ -319,14 +319,15 @@ def validators(headers: Mapping[str, str]) -> dict[str, str]:
     A date alone is trusted only a minute after the change: before, the page may change again within
     the same second and would look the same (RFC 9110, 8.8.2.2).
     """
-    if etag := headers.get("etag"):
+    if (etag := headers.get("etag")) and etag.isascii():  # as what is sent must be
         return {"If-None-Match": etag}
     modified, date = headers.get("last-modified", ""), headers.get("date", "")
     try:
         age = parsedate_to_datetime(date) - parsedate_to_datetime(modified)
     except (ValueError, TypeError):
         return {}
-    return {"If-Modified-Since": modified} if age.total_seconds() >= 60 else {}
+    settled = age.total_seconds() >= 60 and modified.isascii()
+    return {"If-Modified-Since": modified} if settled else {}
 
 
 def shown(url: httpx.URL) -> str:

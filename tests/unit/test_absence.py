@@ -7,7 +7,15 @@ import pytest
 from controller.config import Config
 from controller.desired import Election
 from controller.jobs import Jobs
-from controller.model import Application, ApplicationStatus, Listing, PlacementRecord, Refusal
+from controller.model import (
+    Application,
+    ApplicationStatus,
+    Listing,
+    PlacementRecord,
+    Refusal,
+    Revision,
+    Standing,
+)
 from controller.planning.policy import ABSENT
 from controller.supply import Supply
 from tests.support.world import release
@@ -63,3 +71,14 @@ def test_a_version_of_a_project_that_could_not_be_looked_at_is_not():
 def test_nor_is_one_whose_file_is_there_but_cannot_be_read():
     pending = Refusal("acme_iris-1.0-py3-none-any.whl", "HashPending", "is read after the others")
     assert reasons_for(Listing("index", (), pending=(pending,))) == []
+
+
+def test_a_yanked_version_goes_on_where_it_runs_and_starts_nowhere_else():
+    def yanked(digest):
+        return Revision(
+            *("index", "acme-iris", SERVED.version, "acme_iris-1.0-py3-none-any.whl", "url"),
+            *(digest, None, Standing.RETAINED),
+        )
+
+    assert reasons_for(Listing("index", (yanked(SERVED.digest),))) == ["Elected"]
+    assert "Elected" not in reasons_for(Listing("index", (yanked("b" * 64),)))

@@ -6,14 +6,17 @@ import json
 from contextlib import suppress
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from packaging.tags import parse_tag
 
 from controller.errors import Stalled, Transient, WheelwayError
 from controller.model import Standing
 from controller.source_options import IndexSource as Options
-from controller.sources import open_source
+from controller.sources import open_source, simple
 from controller.sources.index import IndexSource
-from controller.sources.selection import Fit
+from controller.sources.selection import Fit, select
+from controller.sources.web import Reply
 from tests.support.simple_index import HTML, JSON, Canned, SimpleIndex, html_page
 from tests.support.wheels import make_wheel, sha256
 
@@ -117,6 +120,16 @@ def test_an_unchanged_poll_costs_one_304_a_package(index, connect, wheel):
     assert source.calls == {"ok": 3, "unchanged": 3}
 
 
+def test_an_etag_that_no_header_can_hold_is_left_alone(index, connect, wheel):
+    index.publish(wheel())
+    page = index.page("demo")
+    odd = {**page.headers, "ETag": '"\xe9"'}
+    index.answer("/simple/demo/", Canned(page.body, headers=odd))
+    source = connect(index)
+    assert source.list() is source.list()
+    assert all("if-none-match" not in asked.headers for asked in index.asked)
+
+
 def test_an_index_without_etags_gives_the_same_listing_for_the_same_page(connect, wheel):
     with SimpleIndex(etags=False) as index:
         index.publish(wheel())
@@ -200,6 +213,48 @@ def page_of(document, kind=JSON):
     return Canned(json.dumps(document).encode(), headers={"Content-Type": kind})
 
 
+PAGES = {
+    JSON: json.dumps(
+        {
+            "meta": {"api-version": "1.1"},
+            "name": "demo",
+            "files": [{"filename": "demo-1.0-py3-none-any.whl", "url": "x", "hashes": {}}],
+        }
+    ).encode(),
+    HTML: html_page([{"filename": "demo-1.0-py3-none-any.whl", "url": "x"}]).encode(),
+}
+SCRAPS = [
+    b"<",
+    b">",
+    b'"',
+    b"[",
+    b"{",
+    b"null",
+    b"<!",
+    b"<![",
+    b"&#x110000;",
+    b"\xff",
+    b"//[",
+    b"-",
+]
+
+
+@pytest.mark.parametrize("form", [JSON, HTML])
+@settings(deadline=None)
+@given(data=st.data())
+def test_a_page_is_read_or_refused_whatever_it_holds(form, data):
+    page = PAGES[form]
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(page)))
+        end = start + data.draw(st.sampled_from([0, 1, 5, 30]))
+        page = page[:start] + data.draw(st.sampled_from([b"", *SCRAPS])) + page[end:]
+    reply = Reply(200, "https://index.example.com/simple/demo/", {"content-type": form}, page)
+    with suppress(WheelwayError):
+        select("index", "demo", simple.project(reply, "demo"), Fit(python="3.11.7"), None)
+    with suppress(WheelwayError):
+        simple.projects(reply)
+
+
 # -- selection -----------------------------------------------------------------------------------
 
 
@@ -280,12 +335,19 @@ def test_files_that_are_no_wheels_of_the_package_are_refused_by_name(index, conn
     index.publish(wheel())
     index.publish(wheel("other"), project="demo")
     index.publish(wheel(filename="demo-latest.whl"), project="demo")
+    many = ".".join(f"py{number}" for number in range(400))
+    bomb = {"filename": f"demo-1.0-{many}-{many}-{many}.whl"}
+    index.publish(wheel(version="3.0"), project="demo", **bomb)
+    index.publish(wheel(version="4.0"), project="demo", filename="demo-\a-py3-none-any.whl")
     listing = connect(index).list()
     assert names(listing) == ["demo-1.0-py3-none-any.whl"]
-    assert reasons(listing.refused) == {
-        "other-1.0-py3-none-any.whl": "FilenameInvalid",
-        "demo-latest.whl": "FilenameInvalid",
+    assert set(reasons(listing.refused)) == {
+        "other-1.0-py3-none-any.whl",
+        "demo-latest.whl",
+        bomb["filename"][:255],
+        "demo-\\x07-py3-none-any.whl",
     }
+    assert set(reasons(listing.refused).values()) == {"FilenameInvalid"}
 
 
 # -- hashes --------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ def test_sources_of_several_kinds_stand_beside_each_other():
 MISTAKES = {
     'username = "a"\n': "`username` and `password_file` need each other",
     'password_file = "p"\n': "`username` and `password_file` need each other",
+    'username = "a:b"\npassword_file = "p"\n': "cannot have a colon",
     'token_file = "t"\nnetrc = "n"\n': "choose one of",
     'token_file = "t"\nusername = "a"\npassword_file = "p"\n': "choose one of",
     'allowed_hosts = ["https://files.example.com"]\n': "is no host",
