@@ -112,7 +112,7 @@ def select(
     for version, name in _sdists(project, files).items():
         if all(wheel.version != version for wheel in wheels):
             why = f"{project} {version} has no wheel yet, only {name}; publish a wheel of it"
-            unfit[version] = Refusal(f"{project}=={version}", "WheelAwaited", why)
+            unfit[version] = Refusal(f"{project}=={version}", "WheelNotArrived", why)
     pending = _newest(unfit, fitting)
     bare = [wheel for wheel in fitting if wheel.file.sha256 is None]
     revisions = [_revision(source, project, wheel) for wheel in fitting if wheel.file.sha256]

@@ -324,7 +324,7 @@ def test_a_version_whose_wheel_has_not_arrived_is_waited_for(index, connect, whe
         sdist.write_bytes(b"source")
         index.publish(sdist)
     source = connect(index)
-    assert reasons(source.list().pending) == {"demo==2.0": "WheelAwaited"}
+    assert reasons(source.list().pending) == {"demo==2.0": "WheelNotArrived"}
     index.publish(wheel(version="2.0"))
     listing = source.list()
     assert len(listing.revisions) == 2
