@@ -84,7 +84,10 @@ def assemble(
         jobs = Jobs(config.rollout.workers if workers is None else workers, wake)
         resources.callback(jobs.close)
         resources.callback(environments.close)  # before: a job that builds one ends soon
-        sources = [open_source(options) for options in config.sources]
+        sources = [
+            open_source(options, tags=base.tags, python_version=base.version)
+            for options in config.sources
+        ]
         for source in sources:
             resources.callback(source.close)
         supply = Supply(

@@ -297,7 +297,7 @@ class Election:
     ) -> bool:
         """Whether a wheel that nobody has looked into yet may hold this version."""
         wanted = (_project(app), release.version)
-        if wanted in self._unread():
+        if wanted in self._unread() or _project(app) in self._unobserved():
             return True
         return any(
             (revision.project, revision.version) == wanted
@@ -316,6 +316,11 @@ class Election:
                     project, version, _, _ = parse_wheel_filename(item.subject)
                     found.add((str(project), version))
         return found
+
+    def _unobserved(self) -> set[str]:
+        """Projects whose files could not all be listed."""
+        listings = self._supply.listings().values()
+        return {project for listing in listings for project in listing.unobserved}
 
     def _place(
         self,

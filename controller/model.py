@@ -48,9 +48,11 @@ class Revision:
     locator: str
     """Where the source finds the bytes again; opaque to everyone else."""
     sha256: str
-    size: int
-    """Bytes."""
+    size: int | None
+    """Bytes; None when the source does not know: then the digest alone tells a whole file."""
     standing: Standing = Standing.SELECTABLE
+    note: str = ""
+    """What the source says of its standing, for a person; empty when it is an ordinary one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,9 @@ class Listing:
     refused: tuple[Refusal, ...] = ()
     pending: tuple[Refusal, ...] = ()
     """Seen but not ready: still being copied, wheel not uploaded yet."""
+    unobserved: tuple[str, ...] = ()
+    """Projects that could not be looked at this time, or not whole: what is missing of them here is
+    not known to be absent."""
 
 
 # -- artifacts -----------------------------------------------------------------------------------

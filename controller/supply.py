@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -93,6 +94,7 @@ class Supply:
             listing = source.list()
             self._notice([listing])
             with self._lock:
+                listing = _completed(listing, self._listings.get(source.name))
                 self._listings[source.name] = listing
             return listing
 
@@ -192,3 +194,16 @@ class Supply:
             for name, source in self.sources.items()
         ]
         return max(0.0, min(waits, default=60.0))
+
+
+def _completed(listing: Listing, before: Listing | None) -> Listing:
+    """A listing with what was known before of the projects that it could not look at."""
+    if before is None or not listing.unobserved:
+        return listing
+    listed = {revision.filename for revision in listing.revisions}
+    kept = [
+        revision
+        for revision in before.revisions
+        if revision.project in listing.unobserved and revision.filename not in listed
+    ]
+    return replace(listing, revisions=(*listing.revisions, *kept))

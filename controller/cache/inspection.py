@@ -73,7 +73,7 @@ class Inspection:
             project=self.project,
             version=self.version,
             filename=revision.filename,
-            size=revision.size,
+            size=wheel.stat().st_size,
             wheel=wheel,
             tree=tree,
             record_digest=self.record_digest,

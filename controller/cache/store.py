@@ -83,7 +83,7 @@ class Store:
         pass through. Whatever happens, no partial file stays.
 
         Raises:
-            Rejected: `FilenameInvalid`, `DigestInvalid`, `TooLarge` (listed beyond the limit).
+            Rejected: `FilenameInvalid`, `DigestInvalid`, `TooLarge` (beyond the limit).
             Transient: `DigestMismatch`; `CacheUnusable` when the file system fails.
             Waiting: `DiskFull`.
         """
@@ -94,17 +94,13 @@ class Store:
                 f"{revision.filename!r} of {revision.source} is not a wheel's file name; publish it"
                 " as the build backend named it (PEP 427)",
             )
-        if revision.size > limits.max_size:
-            raise Rejected(
-                "TooLarge",
-                f"{revision.filename} has {revision.size} bytes, the limit is {limits.max_size}; "
-                "make the wheel smaller or raise `inspection.max_size`",
-            )
+        if revision.size is not None and revision.size > limits.max_size:
+            raise _too_large(revision, limits.max_size)
         if present := self.get(revision.sha256):
             return present
         with self._aside() as aside:
             wheel = aside / revision.filename
-            self._receive(revision, chunks, wheel)
+            self._receive(revision, chunks, wheel, limits.max_size)
             with self._translated(revision.filename):
                 self._enter(aside, place, unless=lambda: _wheel_in(place) is not None)
         if stored := self.get(revision.sha256):
@@ -138,29 +134,28 @@ class Store:
             raise self._unusable(digest, error) from error
         return None
 
-    def _receive(self, revision: Revision, chunks: Iterable[bytes], wheel: Path) -> None:
-        digest, size = hashlib.sha256(), 0
+    def _receive(self, revision: Revision, chunks: Iterable[bytes], wheel: Path, most: int) -> None:
+        digest, size, listed = hashlib.sha256(), 0, revision.size
         with self._translated(revision.filename):
             stream = wheel.open("xb", buffering=0)  # nothing left to fail when it is closed
         with stream:
             for chunk in chunks:
                 digest.update(chunk)
                 size += len(chunk)
-                if size > revision.size:
+                if size > (most if listed is None else listed):
                     break
                 with self._translated(revision.filename):
                     _write(stream, chunk)
-            if size != revision.size or digest.hexdigest() != revision.sha256:
+            if listed is None and size > most:
+                raise _too_large(revision, most)
+            if listed not in {None, size} or digest.hexdigest() != revision.sha256:
+                got = f"{size} bytes with {digest.hexdigest()[:12]}"
                 raise Transient(
                     "DigestMismatch",
                     f"{revision.filename} from {revision.source} is not what was listed: listed "
-                    f"{revision.size} bytes with SHA-256 {revision.sha256[:12]}, got "
-                    + (
-                        "more"
-                        if size > revision.size
-                        else f"{size} bytes with {digest.hexdigest()[:12]}"
-                    )
-                    + "; it is fetched again with the next listing, if this stays publish it again",
+                    f"{listed or 'some'} bytes with SHA-256 {revision.sha256[:12]}, got "
+                    f"{'more' if size > (listed or size) else got}; it is fetched again with the "
+                    "next listing, if this stays publish it again",
                 )
             with self._translated(revision.filename):
                 os.fchmod(stream.fileno(), trees.FILE)
@@ -335,6 +330,14 @@ class Store:
             f"{what} could not be read or written in {self.root}: {error.strerror or error}; check"
             " that disk and the folder's owner",
         )
+
+
+def _too_large(revision: Revision, limit: int) -> Rejected:
+    return Rejected(
+        "TooLarge",
+        f"{revision.filename} has {revision.size or 'more'} bytes, the limit is {limit}; "
+        "make the wheel smaller or raise `inspection.max_size`",
+    )
 
 
 def _wheel_in(place: Path) -> Path | None:

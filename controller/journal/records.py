@@ -63,29 +63,19 @@ class DaemonStatus:
 
 
 def listing_text(listing: Listing) -> str:
-    """A listing as JSON; equal listings give equal texts."""
-    return json.dumps(
-        {
-            "source": listing.source,
-            "revisions": [
-                {
-                    "source": revision.source,
-                    "project": revision.project,
-                    "version": str(revision.version),
-                    "filename": revision.filename,
-                    "locator": revision.locator,
-                    "sha256": revision.sha256,
-                    "size": revision.size,
-                    "standing": revision.standing.value,
-                }
-                for revision in listing.revisions
-            ],
-            "refused": [_refusal(item) for item in listing.refused],
-            "pending": [_refusal(item) for item in listing.pending],
-        },
-        separators=(",", ":"),
-        sort_keys=True,
-    )
+    """A listing as JSON; equal listings give equal texts.
+
+    Keys are only ever added; those that earlier versions did not write are left out when empty.
+    """
+    document: dict[str, Any] = {
+        "source": listing.source,
+        "revisions": [_revision(revision) for revision in listing.revisions],
+        "refused": [_refusal(item) for item in listing.refused],
+        "pending": [_refusal(item) for item in listing.pending],
+    }
+    if listing.unobserved:
+        document["unobserved"] = listing.unobserved
+    return json.dumps(document, separators=(",", ":"), sort_keys=True)
 
 
 def listing_of(text: str) -> Listing:
@@ -102,7 +92,22 @@ def listing_of(text: str) -> Listing:
         ),
         refused=tuple(Refusal(**item) for item in data["refused"]),
         pending=tuple(Refusal(**item) for item in data["pending"]),
+        unobserved=tuple(data.get("unobserved", ())),
     )
+
+
+def _revision(revision: Revision) -> dict[str, Any]:
+    document = {
+        "source": revision.source,
+        "project": revision.project,
+        "version": str(revision.version),
+        "filename": revision.filename,
+        "locator": revision.locator,
+        "sha256": revision.sha256,
+        "size": revision.size,
+        "standing": revision.standing.value,
+    }
+    return document | {"note": revision.note} if revision.note else document
 
 
 def _refusal(refusal: Refusal) -> dict[str, str]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 import ssl
 import time
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
 from controller.errors import Rejected, Stalled, Transient, Waiting
+from controller.planning import backoff
 from controller.serve.application import parse
 
 if TYPE_CHECKING:
@@ -156,7 +156,9 @@ class Dashboard:
             return Transient(
                 "DashboardFailed",
                 f"the Ray dashboard at {url} failed ({status}): {_last_line(text)}",
-                retry_after=_retry_after(response),
+                retry_after=backoff.asked_for(
+                    response.headers.get("retry-after", ""), now=time.time()
+                ),
             )
         return self._stranger()
 
@@ -232,17 +234,6 @@ def _refusal(text: str, config: Mapping[str, JSON]) -> str:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:500] if lines else "it said nothing"
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds of a `Retry-After` header (RFC 9110, 10.2.3), in either of its forms."""
-    value = response.headers.get("retry-after", "").strip()
-    if value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
 
 
 def _is_untrusted(error: BaseException | None) -> bool:

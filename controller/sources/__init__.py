@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from controller.sources.directory import DirectorySource
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from controller import config
+    from packaging.tags import Tag
+
     from controller.model import Listing, Revision
-
-__all__ = ["DirectorySource", "Source", "open_source"]
+    from controller.source_options import AnySource
 
 
 class Source(Protocol):
@@ -63,6 +61,24 @@ class Source(Protocol):
         """End every thread and connection; a second call does nothing."""
 
 
-def open_source(options: config.DirectorySource) -> Source:
-    """The source that a `[[sources]]` section describes."""
-    return DirectorySource(options)
+def open_source(
+    options: AnySource, *, tags: Sequence[Tag] = (), python_version: str = ""
+) -> Source:
+    """The source that a `[[sources]]` section describes; nothing is asked of it yet.
+
+    Args:
+        options: the section.
+        tags: what the serving interpreter takes, best first; empty: wheels are not judged by it.
+        python_version: the serving interpreter's, such as "3.11.7"; empty likewise.
+    """
+    # Each kind is imported by those alone who use it: some bring large libraries.
+    match options.type:
+        case "directory":
+            from controller.sources.directory import DirectorySource  # noqa: PLC0415
+
+            return DirectorySource(options)
+        case "index":
+            from controller.sources.index import IndexSource  # noqa: PLC0415
+            from controller.sources.selection import Fit  # noqa: PLC0415
+
+            return IndexSource(options, fit=Fit(frozenset(tags), python_version))

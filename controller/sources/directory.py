@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
     from watchdog.observers.api import BaseObserver
 
-    from controller.config import DirectorySource as Options
+    from controller.source_options import DirectorySource as Options
 
 CHUNK = 1024 * 1024
 """Bytes."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -167,9 +168,9 @@ def test_a_listing_comes_back_whole_and_is_written_only_when_it_changed(journal)
         *("directory", "iris", Version("2.0+gpu.1"), "iris-2.0+gpu.1-py3-none-any.whl", "x"),
         *("ab" * 32, 1234, Standing.RETAINED),
     )
-    listing = Listing(
-        "directory", (revision,), (Refusal("a", "B", "c"),), (Refusal("d", "E", "f"),)
-    )
+    unsized = replace(revision, size=None, note="yanked")
+    refused, pending = (Refusal("a", "B", "c"),), (Refusal("d", "E", "f"),)
+    listing = Listing("directory", (revision, unsized), refused, pending, unobserved=("iris",))
     assert journal.save_listing(listing, 1.0)
     assert not journal.save_listing(listing, 2.0)
     assert journal.listings() == {"directory": listing}

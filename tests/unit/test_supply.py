@@ -17,7 +17,7 @@ from controller.jobs import Jobs
 from controller.model import Artifact, Environment, Listing
 from controller.sources.directory import DirectorySource
 from controller.supply import Supply
-from tests.support.wheels import make_wheel
+from tests.support.wheels import make_wheel, revision_of
 
 pytestmark = pytest.mark.unit
 
@@ -273,3 +273,44 @@ def test_without_sources_there_is_nothing_to_wait_for(base):
     supply.look()
     assert supply.complete()
     assert supply.next_look() == 60
+
+
+class Partial:
+    """A source that lists what a test says."""
+
+    name = "index"
+    poll_interval = 0.0
+    watch_note = ""
+
+    def __init__(self, *listings: Listing):
+        self.listings = list(listings)
+
+    def list(self) -> Listing:
+        return self.listings.pop(0)
+
+
+def test_what_was_listed_of_a_project_stays_while_it_cannot_be_looked_at(tmp_path):
+    def listed_as(*wheels, unobserved=()):
+        revisions = tuple(revision_of(wheel, "index") for wheel in wheels)
+        return Listing("index", revisions, unobserved=unobserved)
+
+    old, new = (make_wheel(tmp_path, "demo", version) for version in ("1.0", "2.0"))
+    other = make_wheel(tmp_path, "other")
+    source = Partial(
+        listed_as(other, unobserved=("demo",)),
+        listed_as(unobserved=("demo",)),
+        listed_as(new, unobserved=("demo",)),
+        listed_as(new),
+    )
+    remembered = {"index": listed_as(old, other)}  # by an earlier run, as after a restart
+    never = pytest.fail
+    supply = Supply(
+        [source], Jobs(0, lambda: None), receive=never, prepare=never, remembered=remembered
+    )
+    names = [{revision.filename for revision in listed(supply)} for _ in range(4)]
+    assert names == [
+        {old.name, other.name},
+        {old.name},
+        {old.name, new.name},
+        {new.name},
+    ]

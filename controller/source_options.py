@@ -1,0 +1,148 @@
+"""The `[[sources]]` of the configuration, a section for each kind, and what all sections share.
+
+A new kind is a section here, a member of `AnySource`, and a line in `controller.sources`. What a
+section may say is checked when the configuration is read; files that it names are not opened here.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
+from typing import Annotated, Literal, Self, get_args
+from urllib.parse import urlsplit
+
+from packaging.utils import is_normalized_name
+from pydantic import (
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+Seconds = Annotated[float, Field(ge=0)]
+Bytes = Annotated[int, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
+
+_HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:.]*")
+_HTTP_URL: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are refused, nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DirectorySource(Section):
+    """`[[sources]] type = "directory"`: wheels in a folder, its sub-folders not included."""
+
+    type: Literal["directory"]
+    name: Name = "directory"
+    """How status and logs call this source; must be unique."""
+    path: Path
+    """The folder. Watched, and polled as well for file systems that send no events."""
+    poll_interval: Seconds = 5.0
+    """Seconds between two looks when no event comes."""
+    settle: Seconds = 2.0
+    """A file that does not yet end like a wheel is read once it was unchanged for this long."""
+
+    @property
+    def where(self) -> str:
+        """Where the wheels are, for a person."""
+        return str(self.path)
+
+
+class IndexSource(Section):
+    """`[[sources]] type = "index"`: packages of a simple index (PEP 503, 691, 700)."""
+
+    type: Literal["index"]
+    name: Name = "index"
+    """How status and logs call this source; must be unique."""
+    url: str
+    """Root of the simple index, the part before `/<package>/`; usually it ends in `/simple`."""
+    packages: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names of packages, or globs (`acme-*`). A glob reads the index's whole list of names."""
+    poll_interval: Seconds = 30.0
+    """Seconds between two looks."""
+    username: str | None = None
+    """User of HTTP basic authentication; `password_file` goes with it."""
+    password_file: Path | None = None
+    """A file with the password or token that goes with `username`; read again when it changes."""
+    token_file: Path | None = None
+    """A file with a bearer token; read again when it changes."""
+    netrc: Path | None = None
+    """A netrc file with an entry for the index's host; read again when it changes."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Hosts beside the index's own that redirects and files may lead to; `*.example.com` stands for
+    all below it. They are never sent the credentials."""
+    require_hashes: bool = True
+    """Refuse files without SHA-256. If false they are downloaded once more to compute it."""
+    max_response_bytes: Bytes = 32 * 1024**2
+    """Largest page that is read."""
+    timeout: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds to connect, and for each wait for more of an answer."""
+    ca_file: Path | None = None
+    """PEM bundle to trust instead of the public certificate authorities."""
+
+    @property
+    def where(self) -> str:
+        """Where the wheels are, for a person."""
+        return self.url
+
+    @field_validator("url")
+    @classmethod
+    def _is_root(cls, value: str) -> str:
+        try:
+            parts = urlsplit(str(_HTTP_URL.validate_python(value)))
+        except ValidationError:
+            raise ValueError("must be a URL such as https://index.example.com/simple") from None
+        if parts.username is not None or parts.password is not None:
+            raise ValueError(
+                "credentials do not belong into the URL, where logs would show them; use "
+                "`username` with `password_file`, `token_file` or `netrc`"
+            )
+        if parts.query or parts.fragment:
+            raise ValueError("must be a simple index's root, without `?` and `#`")
+        return value.rstrip("/")
+
+    @field_validator("packages")
+    @classmethod
+    def _normalise(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(re.sub(r"[-_.]+", "-", name).lower() for name in value)
+        for name, said in zip(names, value, strict=True):
+            if not is_normalized_name(re.sub(r"[*?]|\[[^]]*\]", "x", name)):
+                raise ValueError(f"{said!r} is neither a package's name nor a glob of names")
+        return names
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        hosts = tuple(host.lower().strip("[]") for host in value)
+        for host, said in zip(hosts, value, strict=True):
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{said!r} is no host; write `files.example.com`, without a port")
+        return hosts
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> Self:
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("`username` and `password_file` need each other")
+        if ":" in (self.username or ""):
+            raise ValueError("`username` cannot have a colon (RFC 7617)")
+        ways = (self.password_file, self.token_file, self.netrc)
+        if sum(way is not None for way in ways) > 1:
+            raise ValueError("choose one of `username` with `password_file`, `token_file`, `netrc`")
+        return self
+
+
+AnySource = Annotated[DirectorySource | IndexSource, Field(discriminator="type")]
+
+
+def kinds() -> tuple[str, ...]:
+    """Every `type` that a source may have."""
+    members: tuple[type[Section], ...] = get_args(get_args(AnySource)[0])
+    return tuple(get_args(member.model_fields["type"].annotation)[0] for member in members)
