@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controller.config import Config
-from controller.desired import Election
+from controller.desired import Absences, Election
 from controller.jobs import Jobs
 from controller.model import (
     Application,
@@ -50,10 +50,18 @@ def reasons_for(listing):
         Jobs(0, lambda: None),
         receive=pytest.fail,
         prepare=pytest.fail,
+        prune=pytest.fail,
         remembered={},
     )
     supply.look()
-    election = Election(Config(), supply, renderer=None, tags=(), fingerprint="")
+    election = Election(
+        *(Config(), supply),
+        renderer=None,
+        tags=(),
+        fingerprint="",
+        absences=Absences(),
+        grace=0.0,
+    )
     records = {LIVE.name: PlacementRecord(LIVE.name, 1.0, 1.0, 1.0)}
     desired = election.desired([LIVE], records, [], 10.0)
     return [verdict.reason for verdict in desired.verdicts]

@@ -305,7 +305,11 @@ def test_what_was_listed_of_a_project_stays_while_it_cannot_be_looked_at(tmp_pat
     remembered = {"index": listed_as(old, other)}  # by an earlier run, as after a restart
     never = pytest.fail
     supply = Supply(
-        [source], Jobs(0, lambda: None), receive=never, prepare=never, remembered=remembered
+        *([source], Jobs(0, lambda: None)),
+        receive=never,
+        prepare=never,
+        prune=never,
+        remembered=remembered,
     )
     names = [{revision.filename for revision in listed(supply)} for _ in range(4)]
     assert names == [
