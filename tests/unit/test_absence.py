@@ -90,3 +90,12 @@ def test_a_yanked_version_goes_on_where_it_runs_and_starts_nowhere_else():
 
     assert reasons_for(Listing("index", (yanked(SERVED.digest),))) == ["Elected"]
     assert "Elected" not in reasons_for(Listing("index", (yanked("b" * 64),)))
+
+
+def test_a_version_that_vanished_a_moment_ago_is_only_missing():
+    absences, gone = Absences(), {SERVED}
+    assert absences.lately(gone, 100.0, grace=10.0) == gone
+    assert absences.lately(gone, 109.0, grace=10.0) == gone
+    assert absences.lately(gone, 110.0, grace=10.0) == set()
+    assert absences.lately(set(), 111.0, grace=10.0) == set()
+    assert absences.lately(gone, 112.0, grace=10.0) == gone  # it came back in between
