@@ -21,7 +21,7 @@ from controller.reconciler import Reconciler, Report
 from controller.serve.dashboard import Dashboard
 from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer
-from controller.sources import Source, open_source
+from controller.sources import Source, open_index, open_source
 from controller.supply import Supply
 
 if TYPE_CHECKING:
@@ -71,14 +71,17 @@ def assemble(
         undo.callback(resources.close)
         base = detect(config.ray.python)
         store = Store(config.paths.cache)
-        environments = Environments(config.paths.cache, base, config.environments)
+        index = open_index(config)
+        if index is not None:
+            resources.callback(index.close)
+        environments = Environments(config.paths.cache, base, config.environments, index=index)
         dashboard = Dashboard.connect(config.ray)
         resources.callback(dashboard.close)
         ingress = Ingress(config.ray.ingress_url)
         resources.callback(ingress.close)
         jobs = Jobs(config.rollout.workers if workers is None else workers, wake)
         resources.callback(jobs.close)
-        sources = [open_source(options) for options in config.sources]
+        sources = [open_source(options, tags=base.tags) for options in config.sources]
         for source in sources:
             resources.callback(source.close)
         supply = Supply(

@@ -14,38 +14,28 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AnyHttpUrl, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from controller.errors import ConfigError
+from controller.source_options import (
+    AnySource,
+    Bytes,
+    CodeArtifactSource,
+    DirectorySource,
+    Name,
+    Seconds,
+    Section,
+    index_source,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Seconds = Annotated[float, Field(ge=0)]
-Bytes = Annotated[int, Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
+__all__ = ["AnySource", "CodeArtifactSource", "DirectorySource", "index_source"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class DirectorySource(_Section):
-    """`[[sources]] type = "directory"`: wheels in a folder, its sub-folders not included."""
-
-    type: Literal["directory"]
-    name: Name = "directory"
-    """How status and logs call this source; must be unique."""
-    path: Path
-    """The folder. Watched, and polled as well for file systems that send no events."""
-    poll_interval: Seconds = 5.0
-    """Seconds between two looks when no event comes."""
-    settle: Seconds = 2.0
-    """A file that does not yet end like a wheel is read once it was unchanged for this long."""
-
-
-class RayOptions(_Section):
+class RayOptions(Section):
     """`[ray]`: the cluster that serves."""
 
     dashboard_url: str = "http://127.0.0.1:8265"
@@ -68,7 +58,7 @@ class RayOptions(_Section):
         return value.rstrip("/")
 
 
-class PathOptions(_Section):
+class PathOptions(Section):
     """`[paths]`: where the daemon keeps things."""
 
     cache: Path = Path("/var/cache/wheelway")
@@ -79,7 +69,7 @@ class PathOptions(_Section):
     """A folder whose files override the shipped templates of the same name."""
 
 
-class InspectionLimits(_Section):
+class InspectionLimits(Section):
     """`[inspection]`: what a wheel may be at most."""
 
     max_size: Bytes = 2 * 1024**3
@@ -94,11 +84,14 @@ class InspectionLimits(_Section):
     """Characters of an entry's path."""
 
 
-class EnvironmentOptions(_Section):
+class EnvironmentOptions(Section):
     """`[environments]`: how requirements are installed."""
 
     index_url: str | None = None
     """The package index; default: what uv is configured to use on this machine."""
+    index: Name | None = None
+    """Instead of `index_url`: the name of a `codeartifact` source, or "codeartifact" for the only
+    one. Its repository is the package index, with a token that is renewed in time."""
     find_links: tuple[Path, ...] = ()
     """Folders with more wheels."""
     offline: bool = False
@@ -107,7 +100,7 @@ class EnvironmentOptions(_Section):
     """Seconds for resolving and installing one environment."""
 
 
-class RolloutOptions(_Section):
+class RolloutOptions(Section):
     """`[rollout]`: pace and patience."""
 
     interval: Annotated[float, Field(gt=0)] = 5.0
@@ -130,7 +123,7 @@ class RolloutOptions(_Section):
     """Wheels fetched and environments built at the same time."""
 
 
-class Options(_Section):
+class Options(Section):
     """How a release is run. In `wheelway.toml` these are the author's wishes, in `[serve.defaults]`
     and `[[pipelines]]` the operator's word, which overrides them; every field is optional.
 
@@ -165,7 +158,7 @@ class Options(_Section):
     """What a replica needs from Ray."""
 
 
-class ActorOptions(_Section):
+class ActorOptions(Section):
     """Resources of one replica (Ray's actor options)."""
 
     num_cpus: Annotated[float, Field(ge=0)] | None = None
@@ -177,7 +170,7 @@ class ActorOptions(_Section):
     accelerator_type: str | None = None
 
 
-class Caps(_Section):
+class Caps(Section):
     """The most that a wheel may wish for; an author's wish above a cap is refused, not cut."""
 
     num_replicas: Annotated[int, Field(ge=1)] | None = None
@@ -191,7 +184,7 @@ class Caps(_Section):
     threads: Annotated[int, Field(ge=1)] | None = None
 
 
-class ServeOptions(_Section):
+class ServeOptions(Section):
     """`[serve]`: what all applications share."""
 
     proxy_location: Literal["HeadOnly", "EveryNode", "Disabled"] = "HeadOnly"
@@ -202,14 +195,14 @@ class ServeOptions(_Section):
     caps: Caps = Caps()
 
 
-class PolicyOptions(_Section):
+class PolicyOptions(Section):
     """`[policy]`."""
 
     unlisted: Literal["active", "inactive"] = "active"
     """Whether pipelines that no `[[pipelines]]` names are served."""
 
 
-class PipelinePolicy(_Section):
+class PipelinePolicy(Section):
     """`[[pipelines]]`: the operator's rule for a pipeline; the first whose `name` matches wins."""
 
     name: str
@@ -269,7 +262,7 @@ class Config(BaseSettings):
         env_nested_delimiter="__",
     )
 
-    sources: tuple[DirectorySource, ...] = ()
+    sources: tuple[AnySource, ...] = ()
     ray: RayOptions = RayOptions()
     paths: PathOptions = PathOptions()
     inspection: InspectionLimits = InspectionLimits()
@@ -281,11 +274,22 @@ class Config(BaseSettings):
 
     @field_validator("sources")
     @classmethod
-    def _unique_names(cls, value: tuple[DirectorySource, ...]) -> tuple[DirectorySource, ...]:
+    def _unique_names(cls, value: tuple[AnySource, ...]) -> tuple[AnySource, ...]:
         names = [source.name for source in value]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two sources are called {name!r}; give each its own `name`")
+        return value
+
+    @field_validator("environments")
+    @classmethod
+    def _one_index(cls, value: EnvironmentOptions, info: ValidationInfo) -> EnvironmentOptions:
+        if value.index is None or "sources" not in info.data:
+            return value
+        if value.index_url is not None or value.offline:
+            other = "offline" if value.offline else "index_url"
+            raise ValueError(f"`index` and `{other}` contradict each other; keep one")
+        index_source(value.index, info.data["sources"])
         return value
 
     @classmethod
@@ -332,12 +336,18 @@ def parse(text: str, path: Path) -> Config:
 def _mistakes(error: ValidationError, text: str, path: Path) -> list[str]:
     lines = []
     for mistake in error.errors(include_url=False):
-        keys = [part for part in mistake["loc"] if part != "directory"]
-        line = line_of(text, keys)
-        dotted = ".".join(str(key) for key in keys)
+        keys = list(mistake["loc"])
+        if keys[0] == "sources":
+            del keys[2:3]  # the kind, which pydantic puts between the number and the key
         what = mistake["msg"].removeprefix("Value error, ")
         if mistake["type"] == "extra_forbidden":
             what = "unknown key; see `wheelway config check --schema` for the known ones"
+        elif mistake["type"] in {"union_tag_not_found", "union_tag_invalid"}:
+            keys.append("type")
+            known = mistake.get("ctx", {}).get("expected_tags", "not given")
+            what = f"says which kind of source this is: {known}; see `config check --schema`"
+        line = line_of(text, keys)
+        dotted = ".".join(str(key) for key in keys)
         lines.append(f"{path}:{line}: {dotted}: {what}")
     return lines
 
@@ -379,7 +389,7 @@ def _anchored(config: Config, folder: Path) -> Config:
             return folder / value.expanduser()
         if isinstance(value, tuple):
             return tuple(anchor(item) for item in value)
-        if isinstance(value, _Section):
+        if isinstance(value, Section):
             return value.model_copy(
                 update={key: anchor(getattr(value, key)) for key in type(value).model_fields}
             )

@@ -107,6 +107,11 @@ class Jobs:
         with self._lock:
             self._outcomes.clear()
 
+    def running(self, key: Hashable) -> bool:
+        """Whether this job runs now, or waits for a thread."""
+        with self._lock:
+            return key in self._running
+
     def busy(self) -> bool:
         """Whether any job runs now."""
         with self._lock:

@@ -31,7 +31,7 @@ class Standing(StrEnum):
     RETAINED = "retained"
     """Keeps running where it runs, is never newly elected (yanked, unlisted)."""
     GONE = "gone"
-    """Its bytes can no longer be had."""
+    """Its bytes can no longer be had: as if it were not listed, but it can be told why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class Revision:
     size: int
     """Bytes."""
     standing: Standing = Standing.SELECTABLE
+    note: str = ""
+    """What the source says of its standing, for a person; empty when it is an ordinary one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Refusal:
     """Something a source or a gate would not take, with why; it concerns nothing else."""
 
     subject: str
-    """A file name or a release, for a person."""
+    """A file's name, `project==version` where there is no file yet, or a release; for a person."""
     reason: str
     message: str
 
@@ -72,6 +74,8 @@ class Listing:
     refused: tuple[Refusal, ...] = ()
     pending: tuple[Refusal, ...] = ()
     """Seen but not ready: still being copied, wheel not uploaded yet."""
+    notes: tuple[Condition, ...] = ()
+    """What a person should know of it though nothing is refused for it."""
 
 
 # -- artifacts -----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from controller.errors import Rejected, Transient
 from controller.model import Condition
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from controller.jobs import Jobs
     from controller.model import Artifact, Environment, Listing, Revision
     from controller.sources import Source
+
+
+MISMATCHES = 3
+"""Fetches with wrong bytes in a row after which the wheel is bad, not the way to it."""
 
 
 class Supply:
@@ -49,6 +54,7 @@ class Supply:
         self._lock = threading.Lock()
         self._clock = clock
         self._wall_clock = wall_clock
+        self._mismatches: dict[str, int] = {}  # by digest: wrong bytes in a row
         self.fetched_at: dict[str, float] = {}
         """By digest: when the wheel was verified, seconds since the epoch."""
         self.prepared_at: dict[str, float] = {}
@@ -63,15 +69,19 @@ class Supply:
         """Start listing the sources whose time has come, and take in what was listed."""
         now = self._clock()
         for name, source in self.sources.items():
+            key, work = ("list", name), self._lister(source)
+            if self._jobs.running(key):
+                continue  # it may have looked before what it is to look at: what is due stays due
             late = now - self._listed_at.get(name, float("-inf")) >= source.poll_interval
             with self._lock:
                 due = late or name in self._due
                 self._due.discard(name)
-            if due:
+            if late:  # a look in between does not put off the next regular one
                 self._listed_at[name] = now
-                self._jobs.again(("list", name), self._lister(source))
+            if due:
+                self._jobs.again(key, work)
             else:
-                self._jobs.ensure(("list", name), self._lister(source))
+                self._jobs.ensure(key, work)
 
     def _lister(self, source: Source) -> Callable[[], Listing]:
         def work() -> Listing:
@@ -101,7 +111,7 @@ class Supply:
         source = self.sources[revision.source]
 
         def work() -> Artifact:
-            artifact = self._receive(source, revision)
+            artifact = self._received(source, revision)
             self.fetched_at[artifact.digest] = self._wall_clock()
             # Whoever asks for the wheel is about to ask for its environment.
             self._jobs.follow(("prepare", artifact.digest), self._preparer(artifact))
@@ -109,6 +119,26 @@ class Supply:
 
         outcome = self._jobs.ensure(("fetch", revision.sha256), work)
         return None if outcome is None else outcome.error or outcome.value
+
+    def _received(self, source: Source, revision: Revision) -> Artifact:
+        """The wheel; Rejected when its bytes were wrong too often in a row to be an accident."""
+        digest = revision.sha256
+        try:
+            artifact = self._receive(source, revision)
+        except Transient as error:
+            if error.reason != "DigestMismatch":
+                raise
+            self._mismatches[digest] = self._mismatches.get(digest, 0) + 1
+            if self._mismatches[digest] < MISMATCHES:
+                raise
+            raise Rejected(
+                error.reason,
+                f"{revision.filename} was fetched {MISMATCHES} times and never was what "
+                f"{source.name} lists; publish it again under another version, and find out who "
+                f"changes it on its way: {error.message}",
+            ) from error
+        self._mismatches.pop(digest, None)
+        return artifact
 
     def environment(self, artifact: Artifact) -> Environment | WheelwayError | None:
         """Where the artifact runs; an error that stands in its way; None while it is built."""
@@ -125,6 +155,7 @@ class Supply:
 
     def forget(self, digest: str) -> None:
         """Fetch and prepare a wheel anew: a person lifted its quarantine."""
+        self._mismatches.pop(digest, None)
         self._jobs.forget(("fetch", digest))
         self._jobs.forget(("prepare", digest))
 
@@ -141,6 +172,7 @@ class Supply:
             if listing is not None:
                 refused = [*listing.refused, *listing.pending]
                 found.extend(Condition(item.subject, item.reason, item.message) for item in refused)
+                found.extend(listing.notes)
         return found
 
     def next_look(self) -> float:

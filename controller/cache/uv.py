@@ -15,18 +15,17 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import uv
 
 from controller.cache.base import clean_environ
-from controller.errors import Rejected, Stalled, Transient, Waiting
+from controller.errors import Rejected, Stalled, Transient, Waiting, WheelwayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from controller.config import EnvironmentOptions
-    from controller.errors import WheelwayError
 
 LONGEST_EXPLANATION = 1200
 """Characters of uv's explanation in a message; the log tail has all of it."""
@@ -81,6 +80,16 @@ class NoSolution(Exception):  # noqa: N818 - an answer of the resolver, translat
         self.tail = tail
 
 
+class Index(Protocol):
+    """A package index whose credentials change: `controller.sources` has them."""
+
+    def variables(self) -> Mapping[str, str]:
+        """What uv's environment needs to use it; the values of `*_PASSWORD` are secret."""
+
+    def forget(self) -> None:
+        """The credentials that were handed out last were refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class Uv:
     """The uv binary with the settings that all its runs share."""
@@ -92,6 +101,8 @@ class Uv:
     hard links."""
     environ: Mapping[str, str]
     clock: Callable[[], float] = time.monotonic
+    index: Index | None = None
+    """Instead of an index that the options or uv's own configuration name."""
 
     def run(self, *arguments: str | Path, until: float, stdin: str = "") -> str:
         """Run uv to its end and return its stdout.
@@ -107,7 +118,9 @@ class Uv:
             Transient: `IndexUnreachable`, `EnvironmentTimeout`, `UvInterrupted`, `UvFailed`.
             Stalled: `IndexUnauthorized`, `UvMissing`, `FindLinksMissing`.
             Waiting: `DiskFull`.
+            WheelwayError: what keeps the index from giving credentials.
         """
+        access = self.index.variables() if self.index else {}
         try:
             done = subprocess.run(
                 [self.binary, "--color", "never", "--no-progress", *arguments],
@@ -115,7 +128,7 @@ class Uv:
                 cwd="/",  # no project's uv settings; the user's and the system's count
                 encoding="utf-8",
                 errors="replace",
-                env=self._environ(),
+                env=self._environ(access),
                 input=stdin,
                 timeout=max(until - self.clock(), 0.0),
                 check=False,
@@ -126,7 +139,10 @@ class Uv:
             raise _missing(f"{self.binary} does not run: {error.strerror or error}") from error
         if done.returncode == 0:
             return done.stdout
-        raise _failure(done.returncode, _CREDENTIALS.sub("***@", done.stderr).strip())
+        failure = _failure(done.returncode, _redacted(done.stderr, access).strip())
+        if self.index and isinstance(failure, Stalled) and failure.reason == "IndexUnauthorized":
+            self.index.forget()
+        raise failure
 
     def candidates(self, *folders: Path) -> Sequence[str | Path]:
         """The arguments that say where wheels may come from: `find_links`, these, and the index.
@@ -145,15 +161,16 @@ class Uv:
             arguments += ["--find-links", folder.absolute()]
         return [*arguments, "--offline"] if self.options.offline else arguments
 
-    def _environ(self) -> dict[str, str]:
+    def _environ(self, access: Mapping[str, str]) -> dict[str, str]:
         clean = clean_environ(self.environ)
         environ = {key: value for key, value in clean.items() if key not in _CONTRADICTING}
         environ.setdefault("UV_CACHE_DIR", str(self.cache))
         environ["UV_PYTHON_DOWNLOADS"] = "never"
         if self.options.index_url is not None:
+            access = {"UV_DEFAULT_INDEX": self.options.index_url}
+        if access:
             environ.pop("UV_INDEX_URL", None)
-            environ["UV_DEFAULT_INDEX"] = self.options.index_url
-        return environ
+        return {**environ, **access}
 
     def too_slow(self) -> Transient:
         """The error for an environment that was not done in time."""
@@ -184,6 +201,14 @@ def _missing(why: str) -> Stalled:
     )
 
 
+def _redacted(text: str, access: Mapping[str, str]) -> str:
+    """What uv said without any password, should one ever be in it."""
+    for name, value in access.items():
+        if name.endswith("_PASSWORD") and value:
+            text = text.replace(value, "***")
+    return _CREDENTIALS.sub("***@", text)
+
+
 def _failure(code: int, text: str) -> WheelwayError | NoSolution:
     """What a failed run means; from the certain to the vague, since one text may hold several."""
     said = _one_line(text)
@@ -196,7 +221,8 @@ def _failure(code: int, text: str) -> WheelwayError | NoSolution:
         return Stalled(
             "IndexUnauthorized",
             "the package index refuses the credentials; renew them where `environments.index_url` "
-            f"or uv's configuration has them: {_cut(refused.strip())}",
+            "or uv's configuration has them, or for `environments.index` allow the daemon's role "
+            f"to read the repository: {_cut(refused.strip())}",
         )
     if verdict := _verdict(text, said):
         return verdict

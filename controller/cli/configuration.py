@@ -129,10 +129,10 @@ def _try_templates(config: "Config") -> None:
 def sentences(config: "Config") -> "Iterator[str]":
     """What a configuration says, for a person to compare with what was meant."""
     if config.sources:
-        listed = ", ".join(f"{source.name} ({source.path})" for source in config.sources)
+        listed = ", ".join(f"{source.name} ({source.where})" for source in config.sources)
         yield f"Wheels come from {listed}."
         for source in config.sources:
-            if not source.path.is_dir():
+            if source.type == "directory" and not source.path.is_dir():
                 yield f"Note: {source.path} is not a folder; until it is, nothing comes from it."
     else:
         yield "Note: there are no [[sources]], so nothing new will ever be served."

@@ -58,16 +58,18 @@ def text() -> str:
     ]
     written: dict[str, str] = {}
     for name, field in schema["properties"].items():
-        target, header = _table(name, field)
-        lines += _block(target, header, schema["$defs"], written)
+        for target, header in _tables(name, field):
+            lines += _block(target, header, schema["$defs"], written)
     return "\n".join(lines) + "\n"
 
 
-def _table(name: str, field: Schema) -> tuple[str, str]:
-    """The model that a field of a table refers to, and the header of that table in TOML."""
-    if field.get("type") == "array":
-        return _referred(field["items"]), f"[[{name}]]"
-    return _referred(field), f"[{name}]"
+def _tables(name: str, field: Schema) -> Iterator[tuple[str, str]]:
+    """The models that a field of tables refers to, each with the header of its table in TOML."""
+    if field.get("type") != "array":
+        yield _referred(field), f"[{name}]"
+        return
+    for kind in field["items"].get("oneOf", [field["items"]]):
+        yield _referred(kind), f"[[{name}]]"
 
 
 def _referred(field: Schema) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
-from controller.model import Listing, Phase, Refusal, Release, Revision, Standing
+from controller.model import Condition, Listing, Phase, Refusal, Release, Revision, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,29 +60,19 @@ class DaemonStatus:
 
 
 def listing_text(listing: Listing) -> str:
-    """A listing as JSON; equal listings give equal texts."""
-    return json.dumps(
-        {
-            "source": listing.source,
-            "revisions": [
-                {
-                    "source": revision.source,
-                    "project": revision.project,
-                    "version": str(revision.version),
-                    "filename": revision.filename,
-                    "locator": revision.locator,
-                    "sha256": revision.sha256,
-                    "size": revision.size,
-                    "standing": revision.standing.value,
-                }
-                for revision in listing.revisions
-            ],
-            "refused": [_refusal(item) for item in listing.refused],
-            "pending": [_refusal(item) for item in listing.pending],
-        },
-        separators=(",", ":"),
-        sort_keys=True,
-    )
+    """A listing as JSON; equal listings give equal texts.
+
+    Keys are only ever added; those that earlier versions did not write are left out when empty.
+    """
+    document: dict[str, Any] = {
+        "source": listing.source,
+        "revisions": [_revision(revision) for revision in listing.revisions],
+        "refused": [_refusal(item) for item in listing.refused],
+        "pending": [_refusal(item) for item in listing.pending],
+    }
+    if listing.notes:
+        document["notes"] = [_refusal(item) | {"ok": item.ok} for item in listing.notes]
+    return json.dumps(document, separators=(",", ":"), sort_keys=True)
 
 
 def listing_of(text: str) -> Listing:
@@ -99,10 +89,25 @@ def listing_of(text: str) -> Listing:
         ),
         refused=tuple(Refusal(**item) for item in data["refused"]),
         pending=tuple(Refusal(**item) for item in data["pending"]),
+        notes=tuple(Condition(**item) for item in data.get("notes", ())),
     )
 
 
-def _refusal(refusal: Refusal) -> dict[str, str]:
+def _revision(revision: Revision) -> dict[str, Any]:
+    document = {
+        "source": revision.source,
+        "project": revision.project,
+        "version": str(revision.version),
+        "filename": revision.filename,
+        "locator": revision.locator,
+        "sha256": revision.sha256,
+        "size": revision.size,
+        "standing": revision.standing.value,
+    }
+    return document | {"note": revision.note} if revision.note else document
+
+
+def _refusal(refusal: Refusal | Condition) -> dict[str, Any]:
     return {
         "subject": refusal.subject,
         "reason": refusal.reason,

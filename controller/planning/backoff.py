@@ -5,6 +5,8 @@ The shape is "full jitter" of https://aws.amazon.com/builders-library/timeouts-r
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
+
 BASE = 1.0
 CAP = 300.0
 
@@ -27,3 +29,17 @@ def delay(
         raise ValueError(f"attempts count from 1, not {attempt}")
     ceiling = min(cap, base * 2.0 ** min(attempt - 1, 32))
     return (retry_after or 0.0) + ceiling * (0.5 + jitter / 2)
+
+
+def asked_for(retry_after: str, *, now: float) -> float | None:
+    """Seconds that a `Retry-After` header (RFC 9110, 10.2.3) asks for, in either of its forms.
+
+    `now` is in seconds since the epoch. None when the header says nothing that can be understood.
+    """
+    said = retry_after.strip()
+    if said.isascii() and said.isdigit():
+        return float(said)
+    try:
+        return max(0.0, parsedate_to_datetime(said).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None

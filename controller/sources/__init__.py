@@ -2,22 +2,25 @@
 
 A source observes and hands over bytes: it decides nothing about releases, keeps no durable state
 and reads no wheel's content beyond what tells it that a file is whole. A new source is a module
-here, a section in `controller.config` and a line in `open_source`.
+or package here, a section in `controller.source_options` and a line in `open_source`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from controller.sources.directory import DirectorySource
+from controller.source_options import index_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from controller import config
+    from packaging.tags import Tag
+
+    from controller.config import Config
     from controller.model import Listing, Revision
+    from controller.source_options import AnySource
 
-__all__ = ["DirectorySource", "Source", "open_source"]
+__all__ = ["PackageIndex", "Source", "open_index", "open_source"]
 
 
 class Source(Protocol):
@@ -63,6 +66,47 @@ class Source(Protocol):
         """End every thread and connection; a second call does nothing."""
 
 
-def open_source(options: config.DirectorySource) -> Source:
-    """The source that a `[[sources]]` section describes."""
-    return DirectorySource(options)
+class PackageIndex(Protocol):
+    """A source's repository where requirements come from. Methods may be called from any thread."""
+
+    def variables(self) -> Mapping[str, str]:
+        """What uv's environment needs to use it; the values of `*_PASSWORD` are secret.
+
+        Raises:
+            Transient, Waiting, Stalled: as `Source.list`.
+        """
+
+    def forget(self) -> None:
+        """What was handed out last was refused: do not hand it out again."""
+
+    def close(self) -> None:
+        """End every connection; a second call does nothing."""
+
+
+def open_source(options: AnySource, *, tags: Sequence[Tag] = ()) -> Source:
+    """The source that a `[[sources]]` section describes; nothing is asked of it yet.
+
+    Args:
+        options: the section.
+        tags: what the serving interpreter takes, best first, for sources that choose by it.
+    """
+    # Each kind is imported by those alone who use it: some bring large libraries.
+    match options.type:
+        case "directory":
+            from controller.sources.directory import DirectorySource  # noqa: PLC0415
+
+            return DirectorySource(options)
+        case "codeartifact":
+            from controller.sources.codeartifact import CodeArtifactSource  # noqa: PLC0415
+
+            return CodeArtifactSource(options, tags)
+
+
+def open_index(config: Config) -> PackageIndex | None:
+    """What `environments.index` names; None when it names nothing."""
+    name = config.environments.index
+    if name is None:
+        return None
+    from controller.sources.codeartifact import CodeArtifactIndex  # noqa: PLC0415 - as above
+
+    return CodeArtifactIndex(index_source(name, config.sources), use=config.environments.timeout)
