@@ -8,6 +8,7 @@ renewed them need not restart the daemon.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
@@ -91,6 +92,7 @@ class Connection:
         self._building = threading.Lock()
         self._counting = threading.Lock()
         self._session: botocore.session.Session | None = None
+        self._where: Place | None = None
         self._clients: dict[str, Any] = {}
         self._calls: Counter[str] = Counter()
 
@@ -137,7 +139,7 @@ class Connection:
     def renew(self) -> None:
         """Forget session and credentials: the next client is made from what there is then."""
         with self._building:
-            self._session = None
+            self._session = self._where = None
             clients, self._clients = self._clients, {}
         _close(clients)
 
@@ -148,6 +150,7 @@ class Connection:
     def _client(self, service: str, endpoint: str | None, region_name: str | None = None) -> Any:
         with self._building:
             if service not in self._clients:
+                _silence()
                 session: Any = boto3.Session(botocore_session=self._core())
                 try:
                     client = session.client(
@@ -200,16 +203,22 @@ class Connection:
         return found
 
     def _place(self) -> Place:
-        """Where requests go, for messages: nothing in it may fail."""
-        options, core = self._options, botocore.session.Session()
-        region = options.region
-        looked_in = ", ".join(way for way in _WAYS.values() if "{" not in way)
-        partition = "aws"
+        """Where requests go, for messages. Found out once, for it takes reading files."""
+        with self._building:
+            if self._where is None:
+                self._where = self._looked_up()
+            return self._where
+
+    def _looked_up(self) -> Place:
+        """Nothing in it may fail: `_building` is held, and an error is about to be told."""
+        options = self._options
+        region, partition = options.region, "aws"
         regions: tuple[str, ...] = ()
+        looked_in = ", ".join(way for way in _WAYS.values() if "{" not in way)
         try:
-            core = botocore.session.Session(profile=options.profile)
+            core = self._session or botocore.session.Session(profile=options.profile)
             region = region or core.get_config_variable("region")
-            looked_in = _looked_in(core)
+            looked_in = _looked_in(botocore.session.Session(profile=options.profile))
             partition = core.get_partition_for_region(region) if region else partition
             if not options.endpoint_url:
                 known = core.get_available_regions("codeartifact", partition_name=partition)
@@ -297,6 +306,15 @@ class _Role(CredentialProvider):
         return DeferredRefreshableCredentials(
             method=self.METHOD, refresh_using=fetcher.fetch_credentials
         )
+
+
+def _silence() -> None:
+    """Keep botocore from writing whole answers and headers to the log, as it does at DEBUG: tokens
+    and session credentials are in them, and whoever looks for something else must not get those.
+    """
+    logger = logging.getLogger("botocore")
+    if logger.getEffectiveLevel() < logging.INFO:
+        logger.setLevel(logging.INFO)
 
 
 def _looked_in(core: botocore.session.Session) -> str:

@@ -33,7 +33,7 @@ class Downloads:
         self._closed = False
 
     def read(
-        self, body: Any, *, what: str, size: int | None, announced: bool, timeout: float
+        self, body: Any, *, what: str, size: int | None, announced: int | None, timeout: float
     ) -> Iterator[bytes]:
         """The bytes of botocore's `StreamingBody`, which is closed in the end.
 
@@ -41,8 +41,8 @@ class Downloads:
             body: not read yet.
             what: the file, for messages.
             size: bytes that there should be.
-            announced: whether the answer said how many there will be. Then fewer are an error
-                of the connection, and all that it said but not `size` is for the caller to judge.
+            announced: bytes that the answer said there will be, if it did. Fewer are an error of
+                the connection; so many, but not `size`, are for the caller to judge.
             timeout: seconds for all of them.
 
         Raises:
@@ -59,8 +59,9 @@ class Downloads:
                 yield chunk
                 if self._clock() > deadline:
                     raise _broken(what, f"only {got} bytes came within {timeout:g} s")
-            if not self._closed and not announced and size is not None and got < size:
-                raise _broken(what, f"it ended after {got} of {size} bytes")
+            wanted = size if announced is None else announced
+            if wanted is not None and got < wanted:
+                raise _broken(what, f"it ended after {got} of {wanted} bytes")
         except Transient as error:
             if self._closed:
                 raise _ended(what) from error

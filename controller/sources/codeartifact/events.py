@@ -158,7 +158,7 @@ class QueueWatch:
                 return "foreign"
             package = canonicalize_name(detail["packageName"])
             unique = str(detail.get("eventDeduplicationId") or "")
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             if not self._told:
                 self._told = True
                 log.warning(
@@ -192,7 +192,7 @@ def _detail(body: str) -> dict[str, Any] | None:
     """What an event tells of a package version; None for an event of another kind.
 
     Raises:
-        ValueError, KeyError, TypeError: it is no event.
+        ValueError, KeyError, TypeError, RecursionError: it is no event.
     """
     event = json.loads(body)
     if not isinstance(event, dict):

@@ -156,11 +156,12 @@ class CodeArtifactSource:
             Waiting, Stalled: as `list`.
         """
         answer = self._repository.asset(Locator.of(revision.locator))
+        length = answer["ResponseMetadata"]["HTTPHeaders"].get("content-length", "")
         yield from self._downloads.read(
             answer["asset"],
             what=revision.filename,
             size=revision.size,
-            announced="content-length" in answer["ResponseMetadata"]["HTTPHeaders"],
+            announced=int(length) if length.isdecimal() else None,
             timeout=self._options.download_timeout,
         )
 
@@ -310,8 +311,8 @@ class CodeArtifactSource:
             if error.reason != "AccessDenied":
                 raise
             said = (
-                f"{error.message}; it is only needed to tell whether packages that `packages` names "
-                "may be completed from upstreams (dependency confusion)"
+                f"{error.message}; it is only needed to tell whether packages that `packages` "
+                "names may be completed from upstreams (dependency confusion)"
             )
             self._blind = Condition(self.name, "UpstreamUnknown", said, ok=True)
             return ""
