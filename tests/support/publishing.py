@@ -25,7 +25,7 @@ def run(*command: str | Path, env: Mapping[str, str]) -> Done:
     inherited = {key: value for key, value in os.environ.items() if not _ELSEWHERE.match(key)}
     return subprocess.run(
         [str(part) for part in command],
-        env=inherited | env,
+        env={**inherited, **env},
         capture_output=True,
         text=True,
         check=False,

@@ -1,7 +1,7 @@
 """The package endpoint: uploads as twine and uv send them, the simple index as pip and uv read it.
 
-Sources: the upload API (https://docs.pypi.org/api/upload), PEP 503, PEP 691. As with CodeArtifact,
-there is no list of all projects, and whoever asks names himself `aws`, with a token for password.
+Sources: the forms that twine and uv send, PEP 503, PEP 691. As with CodeArtifact, there is no list
+of all projects, and whoever asks is called `aws`, with a token for password.
 """
 
 from __future__ import annotations
