@@ -181,5 +181,6 @@ class Supply:
         waits = [
             source.poll_interval - (now - self._listed_at.get(name, now))
             for name, source in self.sources.items()
+            if not self._jobs.running(("list", name))  # whose end wakes the daemon
         ]
         return max(0.0, min(waits, default=60.0))
