@@ -81,7 +81,11 @@ def assemble(
         resources.callback(ingress.close)
         jobs = Jobs(config.rollout.workers if workers is None else workers, wake)
         resources.callback(jobs.close)
-        sources = [open_source(options, tags=base.tags) for options in config.sources]
+        remembered = journal.listings()
+        sources = [
+            open_source(options, tags=base.tags, before=remembered.get(options.name))
+            for options in config.sources
+        ]
         for source in sources:
             resources.callback(source.close)
         supply = Supply(
@@ -89,7 +93,7 @@ def assemble(
             jobs,
             receive=partial(_receive, store, base, config.inspection),
             prepare=environments.prepare,
-            remembered=journal.listings(),
+            remembered=remembered,
         )
         reconciler = Reconciler(
             config,

@@ -132,7 +132,7 @@ class Supply:
             if self._mismatches[digest] < MISMATCHES:
                 raise
             raise Rejected(
-                error.reason,
+                "WrongBytes",
                 f"{revision.filename} was fetched {MISMATCHES} times and never was what "
                 f"{source.name} lists; publish it again under another version, and find out who "
                 f"changes it on its way: {error.message}",

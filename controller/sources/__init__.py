@@ -83,12 +83,15 @@ class PackageIndex(Protocol):
         """End every connection; a second call does nothing."""
 
 
-def open_source(options: AnySource, *, tags: Sequence[Tag] = ()) -> Source:
+def open_source(
+    options: AnySource, *, tags: Sequence[Tag] = (), before: Listing | None = None
+) -> Source:
     """The source that a `[[sources]]` section describes; nothing is asked of it yet.
 
     Args:
         options: the section.
         tags: what the serving interpreter takes, best first, for sources that choose by it.
+        before: what an earlier run listed last, for sources that save work by it.
     """
     # Each kind is imported by those alone who use it: some bring large libraries.
     match options.type:
@@ -99,7 +102,7 @@ def open_source(options: AnySource, *, tags: Sequence[Tag] = ()) -> Source:
         case "codeartifact":
             from controller.sources.codeartifact import CodeArtifactSource  # noqa: PLC0415
 
-            return CodeArtifactSource(options, tags)
+            return CodeArtifactSource(options, tags, before=before)
 
 
 def open_index(config: Config) -> PackageIndex | None:

@@ -392,7 +392,7 @@ def test_bytes_that_stay_wrong_quarantine_the_release_and_not_the_source(
         clock.now += 3600
     rejected = supply.artifact(revision)
     assert isinstance(rejected, Rejected)
-    assert rejected.reason == "DigestMismatch"
+    assert rejected.reason == "WrongBytes"
     clock.now += 3600
     assert supply.artifact(revision) is rejected, "it is not fetched any more"
     assert source.calls[GET] == MISMATCHES

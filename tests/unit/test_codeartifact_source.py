@@ -10,9 +10,10 @@ from packaging.tags import Tag
 from packaging.version import Version
 
 from controller.errors import Stalled, Transient
-from controller.model import Standing
+from controller.journal.records import listing_of, listing_text
+from controller.model import Listing, Standing
 from tests.support.codeartifact import Fault, access_denied
-from tests.support.wheels import make_wheel, sha256
+from tests.support.wheels import make_wheel, revision_of, sha256
 
 pytestmark = pytest.mark.unit
 
@@ -484,6 +485,57 @@ def test_two_listings_at_once_do_the_work_of_two(at_standin, opened, publish):
         first, second = threads.map(lambda _: source.list(), range(2))
     assert first == second
     assert source.calls[POLL] == 2
+
+
+# -- across a restart ----------------------------------------------------------------------------
+
+
+def again(listing):
+    """As the journal gives it back."""
+    return listing_of(listing_text(listing))
+
+
+def test_after_a_restart_only_what_changed_has_its_files_asked_for(
+    at_standin, opened, publish, tmp_path
+):
+    for version in ("1.0", "1.1", "1.2"):
+        publish(version=version)
+    before = opened(packages=["demo"]).list()
+    publish(version="2.0")
+    at_standin.shelf.republish(make_wheel(tmp_path / "again", version="1.2", marker="other"))
+    at_standin.shelf.unlist("demo", "1.1")
+    source = opened(packages=["demo"], before=again(before))
+    listing = source.list()
+    assert source.calls[FILES] == 2
+    fresh = opened(packages=["demo"]).list()
+    assert listing == fresh
+
+
+def test_a_disposed_version_is_known_by_its_wheel_across_a_restart(at_standin, opened, publish):
+    publish()
+    before = opened(packages=["demo"]).list()
+    at_standin.shelf.dispose("demo", "1.0")
+    [revision] = opened(packages=["demo"], before=again(before)).list().revisions
+    assert (revision.standing, revision.sha256) == (Standing.GONE, before.revisions[0].sha256)
+
+
+@pytest.mark.parametrize(
+    "other", [{"tags": [Tag("py3", "none", "any")]}, {"region": "eu-central-1"}]
+)
+def test_another_interpreter_or_place_remembers_nothing(at_standin, opened, publish, other):
+    publish()
+    before = opened(packages=["demo"]).list()
+    source = opened(packages=["demo"], before=again(before), **other)
+    assert len(source.list().revisions) == 1
+    assert source.calls[FILES] == 1
+
+
+def test_what_a_source_of_another_kind_listed_under_the_name_is_no_harm(
+    at_standin, opened, publish, wheel
+):
+    publish()
+    strange = Listing("codeartifact", (revision_of(wheel),))
+    assert len(opened(packages=["demo"], before=strange).list().revisions) == 1
 
 
 # -- pages that change while they are read -------------------------------------------------------

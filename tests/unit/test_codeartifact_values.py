@@ -329,7 +329,7 @@ def test_a_summary_that_says_nothing_of_its_origin_is_not_trusted():
     assert trusted(found, Options(**HERE)) == "OriginExternal"
 
 
-@given(st.tuples(*[st.text()] * 4))
+@given(st.tuples(*[st.text()] * 5))
 def test_a_locator_comes_back_as_it_was(parts):
     assert Locator.of(str(Locator(*parts))) == Locator(*parts)
 

@@ -2,8 +2,8 @@
 
 A round looks at every package: one ListPackageVersions each, which also tells of retractions.
 What it says is compared with what is remembered, and only for what differs files are asked for.
-Between two rounds an event makes single packages be looked at. Nothing is remembered across a
-restart: the first round of a process asks for the files of every version once.
+Between two rounds an event makes single packages be looked at. Across a restart the last listing is
+remembered, so that only what changed meanwhile has its files asked for.
 
 Reference: https://docs.aws.amazon.com/codeartifact/latest/APIReference/API_Operations.html
 """
@@ -35,6 +35,7 @@ from controller.sources.codeartifact.versions import (
     Listed,
     Locator,
     Ranking,
+    remembered,
     trusted,
 )
 
@@ -55,6 +56,7 @@ class CodeArtifactSource:
     Args:
         options: its section of the configuration.
         tags: the wheels that replicas can use, best first.
+        before: what an earlier run listed last.
         clock: monotonic seconds.
         jitter: uniform in [0, 1).
     """
@@ -64,6 +66,7 @@ class CodeArtifactSource:
         options: Options,
         tags: Sequence[Tag],
         *,
+        before: Listing | None = None,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random,
     ) -> None:
@@ -72,7 +75,9 @@ class CodeArtifactSource:
         self._options = options
         self._clock = clock
         self._jitter = jitter
-        self._ranking = Ranking(tags)
+        place = (options.domain, options.domain_owner, options.repository, options.region)
+        self._ranking = Ranking(tags, f"{place} {options.endpoint_url}")
+        self._recalled = remembered(before, self._ranking)
         self._names = frozenset(one for one in options.packages if not set(one) & set(_SIGNS))
         self._globs = tuple(one for one in options.packages if one not in self._names)
         self._closing = threading.Event()
@@ -269,9 +274,9 @@ class CodeArtifactSource:
         named = name in self._names
         if not listed and not named:
             return None
-        remembered = before.versions if before else {}
+        held = before.versions if before else {}
         versions = {
-            key: self._version(name, one, remembered.get(key), now) for key, one in listed.items()
+            key: self._version(name, one, held.get(key), now) for key, one in listed.items()
         }
         package = package_of(name, versions, upstream, self._options, named=named)
         if package.selectable and name not in self._upstreams:
@@ -282,14 +287,17 @@ class CodeArtifactSource:
     def _version(self, name: str, listed: Listed, before: Known | None, now: float) -> Known:
         if before is not None and before.stands(listed, now):
             return before
-        files = before.files if before else None
+        if before is not None:
+            files, due = before.files, now >= before.retry_at
+            same = before.listed.revision == listed.revision
+        else:
+            files, due = self._recalled.pop((name, listed.version), None), False
+            same = files is not None and files.revision == listed.revision
         standing = STANDINGS.get(listed.status)
-        if standing in {Standing.SELECTABLE, Standing.RETAINED} and not trusted(
-            listed, self._options
-        ):
-            same = before is not None and before.listed.revision == listed.revision
-            if files is None or not same or (before is not None and now >= before.retry_at):
-                files = self._repository.files(name, listed)
+        kept = standing in {Standing.SELECTABLE, Standing.RETAINED}
+        wanted = kept and not trusted(listed, self._options)
+        if wanted and (files is None or due or not same):
+            files = self._repository.files(name, listed)
         return known(
             name,
             listed,

@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/codeartifact/latest/ug/package-origin-controls.html
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from packaging.tags import Tag
 
+    from controller.model import Listing
     from controller.source_options import CodeArtifactSource
 
 PUBLISHED = "Published"
@@ -111,9 +113,12 @@ class Locator:
     version: str
     revision: str
     asset: str
+    choice: str = ""
+    """Of which repository and for which interpreter it was chosen, see `Ranking.choice`."""
 
     def __str__(self) -> str:
-        return json.dumps([self.package, self.version, self.revision, self.asset])
+        where = [self.package, self.version, self.revision, self.asset, self.choice]
+        return json.dumps(where, separators=(",", ":"))
 
     @classmethod
     def of(cls, text: str) -> Locator:
@@ -122,10 +127,18 @@ class Locator:
 
 
 class Ranking:
-    """How well wheels fit the interpreter that replicas run on; `tags` are its own, best first."""
+    """How well wheels fit the interpreter that replicas run on.
 
-    def __init__(self, tags: Sequence[Tag]) -> None:
+    Args:
+        tags: those it supports, best first.
+        place: where the wheels are; only tells choices of one place from those of another.
+    """
+
+    def __init__(self, tags: Sequence[Tag], place: str = "") -> None:
         self._ranks = {tag: rank for rank, tag in reversed(list(enumerate(tags)))}
+        text = "\n".join([place, *map(str, tags)])
+        self.choice = hashlib.sha256(text.encode()).hexdigest()[:8]
+        """The same for choices that would be made alike."""
 
     def best(self, wheels: Iterable[Asset]) -> Asset | None:
         """The wheel with the best tag; of several the highest build number; None if none fits."""
@@ -184,12 +197,14 @@ def judged(
     choice = _choice(subject, package, version, files, ranking)
     if isinstance(choice, Refusal):
         return choice
+    held = files.revision if files else ""
+    where = Locator(package, listed.version, held, choice.name, ranking.choice)
     return Revision(
         source=source,
         project=package,
         version=version,
         filename=choice.name,
-        locator=str(Locator(package, listed.version, files.revision if files else "", choice.name)),
+        locator=str(where),
         sha256=choice.sha256,
         size=choice.size,
         standing=standing,
@@ -253,6 +268,23 @@ def _is_sdist(name: str) -> bool:
     except InvalidSdistFilename:
         return name.endswith((".tar.gz", ".zip"))
     return True
+
+
+def remembered(listing: Listing | None, ranking: Ranking) -> dict[tuple[str, str], Files]:
+    """What an earlier run knew of the files of versions, by package and version.
+
+    Of each only the wheel that was chosen; so it counts only where the choice would be the same.
+    """
+    found = {}
+    for revision in listing.revisions if listing else ():
+        try:
+            where = Locator.of(revision.locator)
+        except (ValueError, TypeError):  # of another kind of source that had this name
+            continue
+        if where.choice == ranking.choice:
+            asset = Asset(where.asset, revision.size, revision.sha256)
+            found[where.package, where.version] = Files(where.revision, (asset,))
+    return found
 
 
 # -- what is told of a whole package -------------------------------------------------------------
