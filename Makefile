@@ -18,20 +18,27 @@ MARKS := $(shell test -d /run/systemd/system -a "$$(id -u)" = 0 || echo "-m 'not
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
-.PHONY: help run examples test test-examples check format lint types layers bench lock set-up clean
+.PHONY: help run demo-codeartifact examples test test-examples check format lint types layers bench lock set-up clean
+
+BUILD := $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python \
+  --out-dir build/examples
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: examples ## Serve the examples and whatever is dropped into wheels/ (PORT, DASHBOARD_PORT)
 	@exec $(BIN)/wheelway up '$(WHEELS)' --port $(PORT) --dashboard-port $(DASHBOARD_PORT)
+
+demo-codeartifact: $(SET_UP) ## Publish to a stand-in of AWS CodeArtifact, and see the route
+	@rm -rf build/examples && $(BUILD) examples/greeter
+	@exec $(BIN)/python -m demos.codeartifact build/examples/*.whl \
+	  --port $(PORT) --dashboard-port $(DASHBOARD_PORT)
 
 # A wheel is renamed into the folder, as a publisher should, and only if its content is new.
 examples: $(SET_UP) ## Build the example pipelines into wheels/
 	@mkdir -p '$(WHEELS)' && rm -rf build/examples
 	@for example in greeter iris; do \
-	  $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python \
-	    --out-dir build/examples examples/$$example || exit 1; \
+	  $(BUILD) examples/$$example || exit 1; \
 	done
 	@for wheel in build/examples/*.whl; do \
 	  there='$(WHEELS)'/$${wheel##*/}; \

@@ -23,7 +23,7 @@ from controller.reconciler import Reconciler, Report
 from controller.serve.dashboard import Dashboard
 from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer
-from controller.sources import Source, open_source
+from controller.sources import Source, open_index, open_source
 from controller.supply import Supply
 
 if TYPE_CHECKING:
@@ -76,7 +76,10 @@ def assemble(
         undo.callback(resources.close)
         base = detect(config.ray.python)
         store = Store(config.paths.cache)
-        environments = Environments(config.paths.cache, base, config.environments)
+        index = open_index(config)
+        if index is not None:
+            resources.callback(index.close)
+        environments = Environments(config.paths.cache, base, config.environments, index=index)
         dashboard = Dashboard.connect(config.ray)
         resources.callback(dashboard.close)
         ingress = Ingress(config.ray.ingress_url)
@@ -84,8 +87,14 @@ def assemble(
         jobs = Jobs(config.rollout.workers if workers is None else workers, wake)
         resources.callback(jobs.close)
         resources.callback(environments.close)  # before: a job that builds one ends soon
+        remembered = journal.listings()
         sources = [
-            open_source(options, tags=base.tags, python_version=base.version)
+            open_source(
+                options,
+                tags=base.tags,
+                python_version=base.version,
+                before=remembered.get(options.name),
+            )
             for options in config.sources
         ]
         for source in sources:
@@ -96,7 +105,7 @@ def assemble(
             receive=partial(_receive, store, base, config.inspection),
             prepare=environments.prepare,
             prune=partial(_prune, store, environments, config.paths.retention),
-            remembered=journal.listings(),
+            remembered=remembered,
         )
         reconciler = Reconciler(
             config,

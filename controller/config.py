@@ -14,24 +14,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
-from pydantic import AnyHttpUrl, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AnyHttpUrl, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from controller.errors import ConfigError
 from controller.source_options import (
     AnySource,
     Bytes,
+    CodeArtifactSource,
     DirectorySource,
     IndexSource,
+    Name,
     Seconds,
     Section,
+    index_source,
     kinds,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["AnySource", "DirectorySource", "IndexSource"]
+__all__ = ["AnySource", "CodeArtifactSource", "DirectorySource", "IndexSource", "index_source"]
 
 
 class RayOptions(Section):
@@ -90,6 +93,9 @@ class EnvironmentOptions(Section):
 
     index_url: str | None = None
     """The package index; default: what uv is configured to use on this machine."""
+    index: Name | None = None
+    """Instead of `index_url`: the name of a `codeartifact` source, or "codeartifact" for the only
+    one. Its repository is the package index, with a token that is renewed in time."""
     find_links: tuple[Path, ...] = ()
     """Folders with more wheels."""
     offline: bool = False
@@ -294,6 +300,17 @@ class Config(BaseSettings):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two sources are called {name!r}; give each its own `name`")
+        return value
+
+    @field_validator("environments")
+    @classmethod
+    def _one_index(cls, value: EnvironmentOptions, info: ValidationInfo) -> EnvironmentOptions:
+        if value.index is None or "sources" not in info.data:
+            return value
+        if value.index_url is not None or value.offline:
+            other = "offline" if value.offline else "index_url"
+            raise ValueError(f"`index` and `{other}` contradict each other; keep one")
+        index_source(value.index, info.data["sources"])
         return value
 
     @classmethod

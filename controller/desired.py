@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.utils import parse_wheel_filename
 
 from controller.cache.wishes import effective, effective_settings
 from controller.errors import Rejected, WheelwayError
-from controller.model import Artifact, Condition, Environment, Quarantine, Release
+from controller.model import Artifact, Condition, Environment, Quarantine, Release, Standing
 from controller.planning.policy import (
     CONFLICT,
     MISSING,
@@ -30,12 +28,14 @@ from controller.planning.policy import (
     unfetched,
 )
 from controller.planning.situation import standing
+from controller.planning.subjects import version_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from packaging.tags import Tag
+    from packaging.version import Version
 
     from controller.config import Config
     from controller.model import (
@@ -130,6 +130,7 @@ class Election:
             revision
             for listing in listings.values()
             for revision in sorted(listing.revisions, key=self._preference)
+            if revision.standing is not Standing.GONE
         ]
 
     def _preference(self, revision: Revision) -> tuple[int, int, str]:
@@ -309,13 +310,12 @@ class Election:
 
     def _unread(self) -> set[tuple[str, Version]]:
         """Projects and versions of files that are there but cannot be read yet, or at all."""
-        found = set()
-        for listing in self._supply.listings().values():
-            for item in (*listing.pending, *listing.refused):
-                with suppress(InvalidWheelFilename, InvalidVersion):
-                    project, version, _, _ = parse_wheel_filename(item.subject)
-                    found.add((str(project), version))
-        return found
+        named = (
+            version_named(item.subject)
+            for listing in self._supply.listings().values()
+            for item in (*listing.pending, *listing.refused)
+        )
+        return {found for found in named if found is not None}
 
     def _unobserved(self) -> set[str]:
         """Projects whose files could not all be listed."""

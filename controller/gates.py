@@ -33,6 +33,7 @@ from controller.errors import Rejected, Stalled, WheelwayError
 from controller.harness import started
 from controller.model import Revision
 from controller.planning.policy import rule_for
+from controller.sources import open_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from controller.cache.base import Base
     from controller.config import Config, Options
     from controller.model import JSON, Artifact, Environment, PipelineEntry
+    from controller.sources import PackageIndex
 
 INSPECT: Final = "inspect"
 WISHES: Final = "wishes"
@@ -102,8 +104,14 @@ def check(
             f"{found.python} cannot import wheelway, so no pipeline can be tried with it; install "
             "wheelway there, or set `ray.python` to an interpreter that has it",
         )
-    with tempfile.TemporaryDirectory(prefix="wheelway-check-", ignore_cleanup_errors=True) as name:
-        yield from _Trial(Path(name), found, config, clock).gates(wheel)
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="wheelway-check-", ignore_cleanup_errors=True)
+        )
+        index = open_index(config)
+        if index is not None:
+            stack.callback(index.close)
+        yield from _Trial(Path(name), found, config, clock, index).gates(wheel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +127,12 @@ class _Trial:
     """One wheel's way through the gates, in a folder of its own."""
 
     def __init__(
-        self, folder: Path, found: Base, config: Config, clock: Callable[[], float]
+        self,
+        folder: Path,
+        found: Base,
+        config: Config,
+        clock: Callable[[], float],
+        index: PackageIndex | None,
     ) -> None:
         self._folder = folder
         self._base = found
@@ -127,7 +140,12 @@ class _Trial:
         self._clock = clock
         self._store = Store(folder / "cache")
         self._environments = Environments(
-            folder / "cache", found, config.environments, environ=_uv_environ(), clock=clock
+            folder / "cache",
+            found,
+            config.environments,
+            environ=_uv_environ(),
+            clock=clock,
+            index=index,
         )
 
     def gates(self, wheel: Path) -> Iterator[Gate]:

@@ -76,18 +76,13 @@ class Jobs:
         self._pool.submit(self._run, key, work)
         return outcome
 
-    def again(self, key: Hashable, work: Callable[[], Any]) -> bool:
-        """Start the job though it succeeded before, unless it must wait after a failure. False when
-        it runs already: what it brings may be older than the wish.
-        """
+    def again(self, key: Hashable, work: Callable[[], Any]) -> None:
+        """Start the job though it succeeded before, unless it runs or must wait after a failure."""
         with self._lock:
-            if key in self._running:
-                return False
             outcome = self._outcomes.get(key)
-            if outcome is not None and outcome.error is None:
+            if key not in self._running and outcome is not None and outcome.error is None:
                 del self._outcomes[key]
         self.ensure(key, work)
-        return True
 
     def follow(self, key: Hashable, work: Callable[[], Any]) -> None:
         """From within a job: do the next one in the same thread, before the wake-up."""
@@ -108,6 +103,11 @@ class Jobs:
             outcome = self._outcomes.get(key)
             if outcome is not None and outcome.error is not None:
                 del self._outcomes[key]
+
+    def running(self, key: Hashable) -> bool:
+        """Whether this job runs now, or waits for a thread."""
+        with self._lock:
+            return key in self._running
 
     def close(self) -> None:
         """Wait for the running jobs; those not begun are dropped."""

@@ -31,7 +31,7 @@ class Standing(StrEnum):
     RETAINED = "retained"
     """Keeps running where it runs, is never newly elected (yanked, unlisted)."""
     GONE = "gone"
-    """Its bytes can no longer be had."""
+    """Its bytes can no longer be had: as if it were not listed, but it can be told why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Refusal:
     """Something a source or a gate would not take, with why; it concerns nothing else."""
 
     subject: str
-    """A file name or a release, for a person."""
+    """A file's name, `project==version` where there is no file yet, or a release; for a person."""
     reason: str
     message: str
 
@@ -77,6 +77,8 @@ class Listing:
     unobserved: tuple[str, ...] = ()
     """Projects that could not be looked at this time, or not whole: what is missing of them here is
     not known to be absent."""
+    notes: tuple[Condition, ...] = ()
+    """What a person should know of it though nothing is refused for it."""
 
 
 # -- artifacts -----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
-from typing import Annotated, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from packaging.utils import is_normalized_name
@@ -23,6 +23,9 @@ from pydantic import (
     model_validator,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 Seconds = Annotated[float, Field(ge=0)]
 Bytes = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
@@ -35,6 +38,15 @@ class Section(BaseModel):
     """A table of the file: unknown keys are refused, nothing changes after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _names(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of packages and globs of them, normalised as PEP 503 does."""
+    names = tuple(re.sub(r"[-_.]+", "-", name).lower() for name in value)
+    for name, said in zip(names, value, strict=True):
+        if not is_normalized_name(re.sub(r"[*?]|\[[^]]*\]", "x", name)):
+            raise ValueError(f"{said!r} is neither a package's name nor a glob of names")
+    return tuple(dict.fromkeys(names))
 
 
 class DirectorySource(Section):
@@ -54,6 +66,73 @@ class DirectorySource(Section):
     def where(self) -> str:
         """Where the wheels are, for a person."""
         return str(self.path)
+
+
+class CodeArtifactSource(Section):
+    """`[[sources]] type = "codeartifact"`: packages of format pypi in a repository of AWS
+    CodeArtifact. Credentials are found by boto3 as everywhere: environment, profile, container,
+    instance.
+    """
+
+    type: Literal["codeartifact"]
+    name: Name = "codeartifact"
+    """How status and logs call this source; must be unique."""
+    domain: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,48}[a-z0-9]$")]
+    """The CodeArtifact domain."""
+    domain_owner: Annotated[str, Field(pattern=r"^[0-9]{12}$")] | None = None
+    """The account that owns the domain; default: that of the credentials."""
+    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,99}$")]
+    """The repository in that domain."""
+    packages: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
+    """Names of packages, or globs (`acme-*`). A name costs one call a poll; a glob costs one more
+    for each thousand packages that begin as it does."""
+    origin: Literal["internal", "any"] = "internal"
+    """"internal" takes only what was published to the domain itself, never what came through a
+    connection to a public index; "any" takes both."""
+    entry_repositories: tuple[str, ...] = ()
+    """More repositories of the domain through which a version may have entered; `repository`
+    itself always may, "*" stands for all."""
+    region: str | None = None
+    """The AWS region; default: what boto3 is configured to use."""
+    endpoint_url: str | None = None
+    """Where CodeArtifact is reached, for a VPC endpoint or a stand-in."""
+    profile: str | None = None
+    """A profile of the AWS configuration files."""
+    role_arn: Annotated[str, Field(pattern=r"^arn:[a-z-]+:iam::[0-9]{12}:role/.+$")] | None = None
+    """A role to assume with the credentials that were found."""
+    external_id: str | None = None
+    """The external id that the role's trust policy asks for."""
+    poll_interval: Annotated[float, Field(ge=1)] = 30.0
+    """Seconds between two looks at every package."""
+    events_queue_url: str | None = None
+    """An SQS queue with the repository's events from EventBridge: a package that changed is looked
+    at at once. The interval stays the authority."""
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 8
+    """Packages asked about at the same time."""
+    connect_timeout: Annotated[float, Field(gt=0)] = 5.0
+    """Seconds to connect."""
+    read_timeout: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds to wait for more of an answer."""
+    download_timeout: Annotated[float, Field(gt=0)] = 900.0
+    """Seconds for one wheel."""
+
+    @property
+    def where(self) -> str:
+        """Where the wheels are, for a person."""
+        return f"{self.domain}/{self.repository}"
+
+    @field_validator("endpoint_url", "events_queue_url")
+    @classmethod
+    def _is_http_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        _HTTP_URL.validate_python(value)
+        return value.rstrip("/")
+
+    @field_validator("packages")
+    @classmethod
+    def _normalise(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _names(value)
 
 
 class IndexSource(Section):
@@ -112,11 +191,7 @@ class IndexSource(Section):
     @field_validator("packages")
     @classmethod
     def _normalise(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        names = tuple(re.sub(r"[-_.]+", "-", name).lower() for name in value)
-        for name, said in zip(names, value, strict=True):
-            if not is_normalized_name(re.sub(r"[*?]|\[[^]]*\]", "x", name)):
-                raise ValueError(f"{said!r} is neither a package's name nor a glob of names")
-        return names
+        return _names(value)
 
     @field_validator("allowed_hosts")
     @classmethod
@@ -139,10 +214,28 @@ class IndexSource(Section):
         return self
 
 
-AnySource = Annotated[DirectorySource | IndexSource, Field(discriminator="type")]
+AnySource = Annotated[
+    DirectorySource | CodeArtifactSource | IndexSource, Field(discriminator="type")
+]
 
 
 def kinds() -> tuple[str, ...]:
     """Every `type` that a source may have."""
     members: tuple[type[Section], ...] = get_args(get_args(AnySource)[0])
     return tuple(get_args(member.model_fields["type"].annotation)[0] for member in members)
+
+
+def index_source(name: str, sources: Sequence[AnySource]) -> CodeArtifactSource:
+    """The source that `environments.index` names.
+
+    Raises:
+        ValueError: there is none of that name, or several that "codeartifact" could mean.
+    """
+    known = [source for source in sources if isinstance(source, CodeArtifactSource)]
+    meant = [source for source in known if source.name == name]
+    if not meant and name == "codeartifact" and len(known) == 1:
+        meant = known
+    if not meant:
+        names = ", ".join(source.name for source in known) or "there is none"
+        raise ValueError(f"`index` must name a source of type codeartifact ({names}), not {name!r}")
+    return meant[0]

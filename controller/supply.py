@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from controller.errors import Rejected, Transient
 from controller.model import Condition
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 TIDY_EVERY = 3600.0
 """Seconds between two looks at what the cache can do without."""
 _TIDY = ("tidy",)
+MISMATCHES = 3
+"""Fetches with wrong bytes in a row after which the wheel is bad, not the way to it."""
 
 
 class Supply:
@@ -64,6 +67,7 @@ class Supply:
         self.noticed_at: dict[str, float] = {}
         """By digest: when a wheel was first listed, seconds since the epoch."""
         self._notice(self._listings.values())
+        self._mismatches: dict[str, int] = {}  # by digest: wrong bytes in a row
         self.fetched_at: dict[str, float] = {}
         """By digest: when the wheel was verified."""
         self.prepared_at: dict[str, float] = {}
@@ -78,16 +82,19 @@ class Supply:
         """Start listing the sources whose time has come, and take in what was listed."""
         now = self._clock()
         for name, source in self.sources.items():
+            key, work = ("list", name), self._lister(source)
+            if self._jobs.running(key):
+                continue  # it may have looked before what it is to look at: what is due stays due
             late = now - self._listed_at.get(name, float("-inf")) >= source.poll_interval
             with self._lock:
                 asked = name in self._due
                 self._due.discard(name)
-            if not (asked or late):
-                self._jobs.ensure(("list", name), self._lister(source))
-            elif self._jobs.again(("list", name), self._lister(source)):
+            if late:  # a look in between does not put off the next regular one
                 self._listed_at[name] = now
-            elif asked:  # it is being listed: that may have begun before what woke us
-                self.look_again(name)
+            if asked or late:
+                self._jobs.again(key, work)
+            else:
+                self._jobs.ensure(key, work)
 
     def _lister(self, source: Source) -> Callable[[], Listing]:
         def work() -> Listing:
@@ -125,7 +132,7 @@ class Supply:
         source = self.sources[revision.source]
 
         def work() -> Artifact:
-            artifact = self._receive(source, revision)
+            artifact = self._received(source, revision)
             self.fetched_at[artifact.digest] = self._wall_clock()
             # Whoever asks for the wheel is about to ask for its environment.
             self._jobs.follow(("prepare", artifact.digest), self._preparer(artifact))
@@ -133,6 +140,26 @@ class Supply:
 
         outcome = self._jobs.ensure(("fetch", revision.sha256), work)
         return None if outcome is None else outcome.error or outcome.value
+
+    def _received(self, source: Source, revision: Revision) -> Artifact:
+        """The wheel; Rejected when its bytes were wrong too often in a row to be an accident."""
+        digest = revision.sha256
+        try:
+            artifact = self._receive(source, revision)
+        except Transient as error:
+            if error.reason != "DigestMismatch":
+                raise
+            self._mismatches[digest] = self._mismatches.get(digest, 0) + 1
+            if self._mismatches[digest] < MISMATCHES:
+                raise
+            raise Rejected(
+                "WrongBytes",
+                f"{revision.filename} was fetched {MISMATCHES} times and never was what "
+                f"{source.name} lists; publish it again under another version, and find out who "
+                f"changes it on its way: {error.message}",
+            ) from error
+        self._mismatches.pop(digest, None)
+        return artifact
 
     def environment(self, artifact: Artifact) -> Environment | WheelwayError | None:
         """Where the artifact runs; an error that stands in its way; None while it is built."""
@@ -149,6 +176,7 @@ class Supply:
 
     def forgive(self, digest: str) -> None:
         """Fetch and prepare a wheel anew if that failed: a person lifted its quarantine."""
+        self._mismatches.pop(digest, None)
         self._jobs.forgive(("fetch", digest))
         self._jobs.forgive(("prepare", digest))
 
@@ -184,6 +212,7 @@ class Supply:
                     Condition(item.subject, item.reason, item.message, ok=item in listing.pending)
                     for item in (*listing.refused, *listing.pending)
                 )
+                found.extend(listing.notes)
         return found
 
     def next_look(self) -> float:
@@ -192,6 +221,7 @@ class Supply:
         waits = [
             source.poll_interval - (now - self._listed_at.get(name, now))
             for name, source in self.sources.items()
+            if not self._jobs.running(("list", name))  # whose end wakes the daemon
         ]
         return max(0.0, min(waits, default=60.0))
 

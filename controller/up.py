@@ -57,6 +57,30 @@ def up(
     place.state.mkdir(parents=True, exist_ok=True)
     path = place.state / "controller.toml"
     path.write_text(configuration(place), encoding="utf-8")
+    invitation = f"drop wheels into {place.wheels}/ ; Ctrl-C ends everything started here"
+    return serve(path, invitation, say=say, watcher=watcher, num_cpus=num_cpus)
+
+
+def serve(
+    path: Path,
+    invitation: str,
+    *,
+    say: Callable[[str], None],
+    watcher: Callable[[Report], None] | None = None,
+    num_cpus: int | None = None,
+) -> int:
+    """Run the daemon, and a Ray head unless one answers already, until a signal ends both.
+
+    Args:
+        path: the configuration.
+        invitation: what is said once the head answers.
+        say: takes sentences for the person at the terminal.
+        watcher: is shown the report of every pass.
+        num_cpus: logical CPUs of a head that is started here; None for as many as there are cores.
+
+    Raises:
+        WheelwayError: Ray or the daemon cannot start.
+    """
     daemon = Daemon(path, watcher=watcher)
     with ExitStack() as stack:
         if not head.answers(daemon.config.ray.dashboard_url):
@@ -69,7 +93,7 @@ def up(
         else:
             say(f"the Ray head answers at {ray.dashboard_url}")
         stack.enter_context(signals(daemon))
-        say(f"drop wheels into {place.wheels}/ ; Ctrl-C ends everything started here")
+        say(invitation)
         daemon.run()
         if not ray.adopted:
             say("ending the Ray head ...")

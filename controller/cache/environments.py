@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from controller.cache.base import Base
     from controller.cache.resolution import Lock
+    from controller.cache.uv import Index
     from controller.config import EnvironmentOptions
     from controller.model import Artifact
 
@@ -66,6 +67,7 @@ class Environments:
         options: where wheels come from and how long it may take.
         environ: the variables that uv gets; default: the daemon's.
         clock: monotonic seconds.
+        index: where requirements come from, instead of what `options` or uv's configuration say.
 
     Raises on opening:
         Stalled: `CacheUnusable`, `UvMissing`.
@@ -79,6 +81,7 @@ class Environments:
         *,
         environ: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        index: Index | None = None,
     ) -> None:
         self._root = root.absolute()
         self._folder = self._root / "environments"
@@ -91,6 +94,7 @@ class Environments:
             cache=self._root / "uv",
             environ=os.environ if environ is None else environ,
             clock=clock,
+            index=index,
         )
         self._turns: dict[str, threading.Lock] = {}
         self._turns_lock = threading.Lock()

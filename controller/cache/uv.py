@@ -16,18 +16,17 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import uv
 
 from controller.cache.base import clean_environ
-from controller.errors import Rejected, Stalled, Transient, Waiting
+from controller.errors import Rejected, Stalled, Transient, Waiting, WheelwayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from controller.config import EnvironmentOptions
-    from controller.errors import WheelwayError
 
 LONGEST_EXPLANATION = 1200
 """Characters of uv's explanation in a message; the log tail has all of it."""
@@ -86,6 +85,16 @@ class NoSolution(Exception):  # noqa: N818 - an answer of the resolver, translat
         self.tail = tail
 
 
+class Index(Protocol):
+    """A package index whose credentials change: `controller.sources` has them."""
+
+    def variables(self) -> Mapping[str, str]:
+        """What uv's environment needs to use it; the values of `*_PASSWORD` are secret."""
+
+    def forget(self) -> None:
+        """The credentials that were handed out last were refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class Uv:
     """The uv binary with the settings that all its runs share."""
@@ -97,6 +106,8 @@ class Uv:
     hard links."""
     environ: Mapping[str, str]
     clock: Callable[[], float] = time.monotonic
+    index: Index | None = None
+    """Instead of an index that the options or uv's own configuration name."""
     closed: threading.Event = field(default_factory=threading.Event)
     """Once set, what runs is ended and nothing more is run."""
 
@@ -114,7 +125,9 @@ class Uv:
             Transient: `IndexUnreachable`, `EnvironmentTimeout`, `UvInterrupted`, `UvFailed`.
             Stalled: `IndexUnauthorized`, `UvMissing`, `FindLinksMissing`.
             Waiting: `DiskFull`.
+            WheelwayError: what keeps the index from giving credentials.
         """
+        access = self.index.variables() if self.index else {}
         try:
             process = subprocess.Popen(
                 [self.binary, "--color", "never", "--no-progress", *arguments],
@@ -124,7 +137,7 @@ class Uv:
                 cwd="/",  # no project's uv settings; the user's and the system's count
                 encoding="utf-8",
                 errors="replace",
-                env=self._environ(),
+                env=self._environ(access),
                 umask=0o022,  # Ray's user must be able to read what is installed
             )
         except OSError as error:
@@ -137,7 +150,10 @@ class Uv:
                 raise
         if process.returncode == 0:
             return stdout
-        raise _failure(process.returncode, _CREDENTIALS.sub("***@", stderr).strip())
+        failure = _failure(process.returncode, _redacted(stderr, access).strip())
+        if self.index and isinstance(failure, Stalled) and failure.reason == "IndexUnauthorized":
+            self.index.forget()
+        raise failure
 
     def _communicate(
         self, process: subprocess.Popen[str], stdin: str, until: float
@@ -171,15 +187,16 @@ class Uv:
             arguments += ["--find-links", folder.absolute()]
         return [*arguments, "--offline"] if self.options.offline else arguments
 
-    def _environ(self) -> dict[str, str]:
+    def _environ(self, access: Mapping[str, str]) -> dict[str, str]:
         clean = clean_environ(self.environ)
         environ = {key: value for key, value in clean.items() if key not in _CONTRADICTING}
         environ.setdefault("UV_CACHE_DIR", str(self.cache))
         environ["UV_PYTHON_DOWNLOADS"] = "never"
         if self.options.index_url is not None:
+            access = {"UV_DEFAULT_INDEX": self.options.index_url}
+        if access:
             environ.pop("UV_INDEX_URL", None)
-            environ["UV_DEFAULT_INDEX"] = self.options.index_url
-        return environ
+        return {**environ, **access}
 
     def too_slow(self) -> Transient:
         """The error for an environment that was not done in time."""
@@ -210,6 +227,14 @@ def _missing(why: str) -> Stalled:
     )
 
 
+def _redacted(text: str, access: Mapping[str, str]) -> str:
+    """What uv said without any password, should one ever be in it."""
+    for name, value in access.items():
+        if name.endswith("_PASSWORD") and value:
+            text = text.replace(value, "***")
+    return _CREDENTIALS.sub("***@", text)
+
+
 def _failure(code: int, text: str) -> WheelwayError | NoSolution:
     """What a failed run means; from the certain to the vague, since one text may hold several."""
     said = _one_line(text)
@@ -222,7 +247,8 @@ def _failure(code: int, text: str) -> WheelwayError | NoSolution:
         return Stalled(
             "IndexUnauthorized",
             "the package index refuses the credentials; renew them where `environments.index_url` "
-            f"or uv's configuration has them: {_cut(refused.strip())}",
+            "or uv's configuration has them, or for `environments.index` allow the daemon's role "
+            f"to read the repository: {_cut(refused.strip())}",
         )
     if verdict := _verdict(text, said):
         return verdict

@@ -79,13 +79,9 @@ def drawn(story: Story, now: float) -> "RenderableType":
     for chapter in story.chapters:
         parts += ["", *_chapter(chapter, now)]
     for revision in story.unread:
-        parts += [
-            "",
-            paragraph(
-                f"{revision.filename}: listed by {revision.source}, not fetched: policy asks for "
-                "other versions, or it has just been noticed"
-            ),
-        ]
+        why = revision.note or "policy asks for other versions, or it has just been noticed"
+        said = f"{revision.filename}: listed by {revision.source}, not fetched: {why}"
+        parts += ["", paragraph(said)]
     if story.conditions:
         parts += ["", paragraph("Conditions", style="bold")]
         for condition, since in story.conditions:
@@ -150,6 +146,8 @@ def _chapter(chapter: Chapter, now: float) -> "list[RenderableType]":
             ]
         parts.append(paragraph("what to do:", indent=2))
         parts += [paragraph(sentence, indent=4) for sentence in remedies(quarantine)]
+    if chapter.note:
+        parts.append(paragraph(chapter.note, indent=2))
     known = [f"file {chapter.filename}"] if chapter.filename else []
     if record is not None and record.source:
         known.append(f"source {record.source}")
@@ -201,9 +199,11 @@ def as_document(story: Story) -> "JSON":
     name        normalised, or the file's name
     summary     the answer in a sentence
     releases    newest version first; each as in `status --json`, with file ("" when it is no
-                longer listed), live, remedies (sentences) and events (at, reason, message,
-                fields)
-    unread      listed wheels that nobody looked into: source, project, version, file, digest
+                longer listed), note (of its source, on its standing there), live, remedies
+                (sentences) and events (at, reason, message, fields)
+    unread      listed wheels that nobody looked into: source, project, version, file, digest,
+
+    Note:
     conditions  as in `status --json`
     """
     return {
@@ -217,6 +217,7 @@ def as_document(story: Story) -> "JSON":
                 "version": str(revision.version),
                 "file": revision.filename,
                 "digest": revision.sha256,
+                "note": revision.note,
             }
             for revision in story.unread
         ],
@@ -238,6 +239,7 @@ def _chapter_document(chapter: Chapter) -> "JSON":
         }
     return document | {
         "file": chapter.filename,
+        "note": chapter.note,
         "live": chapter.live,
         "remedies": remedies(quarantine) if quarantine else [],
         "events": [event_document(event) for event in chapter.events],

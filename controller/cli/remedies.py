@@ -38,6 +38,10 @@ BY_REASON: Final = {
         "Publish a wheel for the Python and platform that Ray runs on, or a pure one "
         "(py3-none-any)."
     ),
+    "WrongBytes": (
+        "Find out who changes files between the source and this machine (a proxy, a mirror), or "
+        "publish the wheel anew under another version; then clear the quarantine."
+    ),
     "RequiresPython": "Publish a wheel that allows the Python version that Ray runs on.",
     "OutOfMemory": (
         "Load less, or raise `max_memory` of the pipeline (wheelway.toml or [[pipelines]])."

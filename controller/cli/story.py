@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import canonicalize_name
 
 from controller.errors import WheelwayError
 from controller.model import Condition, Event, Phase, Quarantine, Release, Revision
+from controller.planning.subjects import version_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,6 +42,8 @@ class Chapter:
     filename: str
     """Empty when no source lists it any more."""
     events: tuple[Event, ...]
+    note: str = ""
+    """What its source says of its standing."""
 
     @property
     def live(self) -> bool:
@@ -87,14 +90,15 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
         troubles = [p for p in troubles if version is None or _may_be(p[0].subject, version)]
         if version is not None and not (wanted or unread or troubles):
             raise _unknown_version(name, version, named)
-        filenames = {revision.sha256: revision.filename for revision in revisions}
+        listed = {revision.sha256: revision for revision in revisions}
         chapters = tuple(
             Chapter(
                 release=release,
                 record=records.get(release),
                 quarantine=quarantines.get(release),
-                filename=filenames.get(release.digest, ""),
+                filename=listed[release.digest].filename if release.digest in listed else "",
                 events=tuple(reader.events(subject=str(release), limit=EVENTS)),
+                note=listed[release.digest].note if release.digest in listed else "",
             )
             for release in sorted(wanted, key=lambda r: (r.version, _since(records.get(r))))[::-1]
         )
@@ -144,7 +148,10 @@ class _Subject:
             return True
         if match := _RELEASE.fullmatch(subject):
             return match["pipeline"] == self.name
-        return subject.endswith(".whl") and _project_of(subject) in self.projects
+        if subject.endswith(".whl"):
+            return _project_of(subject) in self.projects
+        named = version_named(subject)
+        return subject in self.projects or (named is not None and named[0] in self.projects)
 
 
 def _project_of(filename: str) -> str:
@@ -153,13 +160,11 @@ def _project_of(filename: str) -> str:
 
 
 def _may_be(subject: str, version: Version) -> bool:
-    """Whether a condition's subject may be about a version; a file that says none may."""
+    """Whether a condition's subject may be about a version; one that names none may."""
     if match := _RELEASE.fullmatch(subject):
         return match["version"] == str(version)
-    try:
-        return parse_wheel_filename(subject)[1] == version
-    except InvalidWheelFilename:
-        return True
+    named = version_named(subject)
+    return named is None or named[1] == version
 
 
 def _unknown_name(

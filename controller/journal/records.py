@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
-from controller.model import Listing, Phase, Refusal, Release, Revision, Standing
+from controller.model import Condition, Listing, Phase, Refusal, Release, Revision, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,6 +75,8 @@ def listing_text(listing: Listing) -> str:
     }
     if listing.unobserved:
         document["unobserved"] = listing.unobserved
+    if listing.notes:
+        document["notes"] = [_refusal(item) | {"ok": item.ok} for item in listing.notes]
     return json.dumps(document, separators=(",", ":"), sort_keys=True)
 
 
@@ -93,6 +95,7 @@ def listing_of(text: str) -> Listing:
         refused=tuple(Refusal(**item) for item in data["refused"]),
         pending=tuple(Refusal(**item) for item in data["pending"]),
         unobserved=tuple(data.get("unobserved", ())),
+        notes=tuple(Condition(**item) for item in data.get("notes", ())),
     )
 
 
@@ -110,7 +113,7 @@ def _revision(revision: Revision) -> dict[str, Any]:
     return document | {"note": revision.note} if revision.note else document
 
 
-def _refusal(refusal: Refusal) -> dict[str, str]:
+def _refusal(refusal: Refusal | Condition) -> dict[str, Any]:
     return {
         "subject": refusal.subject,
         "reason": refusal.reason,

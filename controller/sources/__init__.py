@@ -2,20 +2,25 @@
 
 A source observes and hands over bytes: it decides nothing about releases, keeps no durable state
 and reads no wheel's content beyond what tells it that a file is whole. A new source is a module
-here, a section in `controller.config` and a line in `open_source`.
+or package here, a section in `controller.source_options` and a line in `open_source`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from controller.source_options import index_source
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from packaging.tags import Tag
 
+    from controller.config import Config
     from controller.model import Listing, Revision
     from controller.source_options import AnySource
+
+__all__ = ["PackageIndex", "Source", "open_index", "open_source"]
 
 
 class Source(Protocol):
@@ -61,8 +66,29 @@ class Source(Protocol):
         """End every thread and connection; a second call does nothing."""
 
 
+class PackageIndex(Protocol):
+    """A source's repository where requirements come from. Methods may be called from any thread."""
+
+    def variables(self) -> Mapping[str, str]:
+        """What uv's environment needs to use it; the values of `*_PASSWORD` are secret.
+
+        Raises:
+            Transient, Waiting, Stalled: as `Source.list`.
+        """
+
+    def forget(self) -> None:
+        """What was handed out last was refused: do not hand it out again."""
+
+    def close(self) -> None:
+        """End every connection; a second call does nothing."""
+
+
 def open_source(
-    options: AnySource, *, tags: Sequence[Tag] = (), python_version: str = ""
+    options: AnySource,
+    *,
+    tags: Sequence[Tag] = (),
+    python_version: str = "",
+    before: Listing | None = None,
 ) -> Source:
     """The source that a `[[sources]]` section describes; nothing is asked of it yet.
 
@@ -70,6 +96,7 @@ def open_source(
         options: the section.
         tags: what the serving interpreter takes, best first; empty: wheels are not judged by it.
         python_version: the serving interpreter's, such as "3.11.7"; empty likewise.
+        before: what an earlier run listed last, for sources that save work by it.
     """
     # Each kind is imported by those alone who use it: some bring large libraries.
     match options.type:
@@ -82,3 +109,17 @@ def open_source(
             from controller.sources.selection import Fit  # noqa: PLC0415
 
             return IndexSource(options, fit=Fit(frozenset(tags), python_version))
+        case "codeartifact":
+            from controller.sources.codeartifact import CodeArtifactSource  # noqa: PLC0415
+
+            return CodeArtifactSource(options, tags, before=before)
+
+
+def open_index(config: Config) -> PackageIndex | None:
+    """What `environments.index` names; None when it names nothing."""
+    name = config.environments.index
+    if name is None:
+        return None
+    from controller.sources.codeartifact import CodeArtifactIndex  # noqa: PLC0415 - as above
+
+    return CodeArtifactIndex(index_source(name, config.sources), use=config.environments.timeout)

@@ -1,0 +1,332 @@
+"""One way into AWS for one source: session, credentials, clients; the pace and number of requests.
+
+Credentials are found by boto3's own chain, or a role is assumed with what it finds. Nothing is
+looked up before the first request, so a source whose credentials are missing says so in its own
+listing and stops nobody else. After a refusal of the credentials all is built anew: whoever
+renewed them need not restart the daemon.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    CredentialProvider,
+    CredentialResolver,
+    DeferredRefreshableCredentials,
+)
+from botocore.exceptions import BotoCoreError, ClientError
+
+from controller.errors import Stalled, Transient
+from controller.sources.codeartifact.failures import (
+    THROTTLING,
+    MissingThere,
+    Place,
+    meaning,
+    wait_asked_for,
+)
+from controller.sources.codeartifact.spacing import Spacing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mypy_boto3_codeartifact import CodeArtifactClient
+    from mypy_boto3_sqs import SQSClient
+
+    from controller.source_options import CodeArtifactSource
+
+ATTEMPTS = 3
+"""Of one call, by botocore's `standard` retries, which are for hiccups; jobs retry after that."""
+PATIENCE = 10.0
+"""Seconds that a request may wait for its turn; when it would be longer the call is given up."""
+STALE = frozenset({"CredentialsExpired", "CredentialsInvalid", "CredentialsMissing"})
+"""Reasons after which credentials are looked for again."""
+_SQS_HOST = re.compile(r"(?:sqs\.)?(?P<region>[a-z]{2}(?:-[a-z0-9]+)+-\d)\.(?:queue|amazonaws)\.")
+_WAYS = {
+    "env": "environment variables (AWS_ACCESS_KEY_ID)",
+    "assume-role": "a role in the profile",
+    "assume-role-with-web-identity": "a web identity (AWS_WEB_IDENTITY_TOKEN_FILE)",
+    "sso": "single sign-on of the profile",
+    "login": "a login session of the profile",
+    "shared-credentials-file": "{credentials_file}",
+    "custom-process": "a credential process of the profile",
+    "config-file": "{config_file}",
+    "container-role": "the container (AWS_CONTAINER_CREDENTIALS_*)",
+    "iam-role": "the instance's metadata",
+}
+"""botocore's providers in words; those that are older than its documentation are left out."""
+
+
+class Connection:
+    """Clients of one source. Any method may be called from any thread.
+
+    Args:
+        options: the source.
+        closing: set when the source ends; requests that wait for their turn are given up then.
+        spacing: the pace of all requests.
+    """
+
+    def __init__(
+        self,
+        options: CodeArtifactSource,
+        closing: threading.Event,
+        *,
+        spacing: Spacing | None = None,
+    ) -> None:
+        self._options = options
+        self._closing = closing
+        self._spacing = spacing or Spacing()
+        self._building = threading.Lock()
+        self._counting = threading.Lock()
+        self._session: botocore.session.Session | None = None
+        self._where: Place | None = None
+        self._clients: dict[str, Any] = {}
+        self._calls: Counter[str] = Counter()
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """Requests sent so far by operation, each retry counted; a copy."""
+        with self._counting:
+            return dict(self._calls)
+
+    def codeartifact(self) -> CodeArtifactClient:
+        """The client for the repository; to be asked for and used within `translated`."""
+        client: CodeArtifactClient = self._client("codeartifact", self._options.endpoint_url)
+        return client
+
+    def sqs(self) -> SQSClient:
+        """The client for the events' queue, at the host that the queue's URL names."""
+        parts = urlsplit(self._options.events_queue_url or "")
+        found = _SQS_HOST.match(parts.netloc)
+        client: SQSClient = self._client(
+            "sqs",
+            f"{parts.scheme}://{parts.netloc}",
+            region_name=found["region"] if found else self._region(),
+        )
+        return client
+
+    @contextmanager
+    def translated(self, package: str = "") -> Iterator[None]:
+        """Raise what botocore raises inside as the project's own errors.
+
+        Raises:
+            MissingThere: the package, version or asset is not there.
+            Transient: `Throttled`, `EndpointUnreachable`, `AwsFailed`, `AwsUnexpected`.
+            Waiting: `QuotaExceeded`.
+            Stalled: everything that a person must mend; see `failures`.
+        """
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            found = meaning(error, self._place(), package)
+            if not isinstance(found, MissingThere) and found.reason in STALE:
+                self.renew()
+            raise found from error
+
+    def renew(self) -> None:
+        """Forget session and credentials: the next client is made from what there is then."""
+        with self._building:
+            self._session = self._where = None
+            clients, self._clients = self._clients, {}
+        _close(clients)
+
+    close = renew
+
+    # -- session ---------------------------------------------------------------------------------
+
+    def _client(self, service: str, endpoint: str | None, region_name: str | None = None) -> Any:
+        with self._building:
+            if service not in self._clients:
+                _silence()
+                session: Any = boto3.Session(botocore_session=self._core())
+                try:
+                    client = session.client(
+                        service,
+                        endpoint_url=endpoint,
+                        region_name=region_name or self._options.region,
+                        config=self._config(),
+                    )
+                except ValueError as error:
+                    if isinstance(error, BotoCoreError):
+                        raise
+                    raise Stalled(
+                        "EndpointInvalid",
+                        f"source {self._options.name}: botocore does not take {endpoint} ({error});"
+                        " correct `endpoint_url` or `events_queue_url`",
+                    ) from error
+                name = client.meta.service_model.service_id.hyphenize()
+                client.meta.events.register(f"before-send.{name}", self._on_send)
+                if service == "codeartifact":
+                    client.meta.events.register(f"response-received.{name}", self._on_answer)
+                self._clients[service] = client
+            return self._clients[service]
+
+    def _config(self) -> Config:
+        return Config(
+            connect_timeout=self._options.connect_timeout,
+            read_timeout=self._options.read_timeout,
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            max_pool_connections=self._options.concurrency + 8,  # downloads and events beside
+            user_agent_extra=f"wheelway/{version('wheelway')}",
+            tcp_keepalive=True,
+        )
+
+    def _core(self) -> botocore.session.Session:
+        """The session; `_building` is held."""
+        if self._session is None:
+            core = botocore.session.Session(profile=self._options.profile)
+            if self._options.role_arn:
+                chain: CredentialResolver = core.get_component("credential_provider")
+                role = _Role(self._options, core, CredentialResolver(list(chain.providers)))
+                core.register_component("credential_provider", CredentialResolver([role]))
+            self._session = core
+        return self._session
+
+    def _region(self) -> str | None:
+        if self._options.region:
+            return self._options.region
+        core = self._session or botocore.session.Session(profile=self._options.profile)
+        found: str | None = core.get_config_variable("region")
+        return found
+
+    def _place(self) -> Place:
+        """Where requests go, for messages. Found out once, for it takes reading files."""
+        with self._building:
+            if self._where is None:
+                self._where = self._looked_up()
+            return self._where
+
+    def _looked_up(self) -> Place:
+        """Nothing in it may fail: `_building` is held, and an error is about to be told."""
+        options = self._options
+        region, partition = options.region, "aws"
+        regions: tuple[str, ...] = ()
+        looked_in = ", ".join(way for way in _WAYS.values() if "{" not in way)
+        try:
+            core = self._session or botocore.session.Session(profile=options.profile)
+            region = region or core.get_config_variable("region")
+            looked_in = _looked_in(botocore.session.Session(profile=options.profile))
+            partition = core.get_partition_for_region(region) if region else partition
+            if not options.endpoint_url:
+                known = core.get_available_regions("codeartifact", partition_name=partition)
+                regions = tuple(known)
+        except BotoCoreError:
+            pass  # the error that is being told is the same one, or matters more
+        return Place(
+            source=options.name,
+            domain=options.domain,
+            owner=options.domain_owner,
+            repository=options.repository,
+            region=region,
+            partition=partition,
+            profile=options.profile,
+            role_arn=options.role_arn,
+            queue_url=options.events_queue_url,
+            looked_in=looked_in,
+            regions=regions,
+        )
+
+    # -- every request ---------------------------------------------------------------------------
+
+    def _on_send(self, request: Any, event_name: str = "", **_: object) -> None:
+        """Before each attempt of each call: wait for its turn, count it."""
+        del request
+        operation = event_name.rpartition(".")[2]
+        if event_name.startswith("before-send.codeartifact"):
+            wait, granted = self._spacing.take(PATIENCE)
+            if not granted:
+                raise Transient(
+                    "Throttled",
+                    f"AWS asks source {self._options.name} to send fewer requests ({operation}); "
+                    f"the next one may go in {wait:.0f} s. If this lasts raise `poll_interval` or "
+                    "the account's quota",
+                    retry_after=wait,
+                )
+            if self._closing.wait(wait) if wait else self._closing.is_set():
+                raise Transient("SourceClosed", f"source {self._options.name} was closed")
+        with self._counting:
+            self._calls[operation] += 1
+
+    def _on_answer(self, parsed_response: Any = None, **_: object) -> None:
+        """After each attempt: learn the pace from it. Botocore may still try again by itself."""
+        if parsed_response is None:
+            return  # nothing came back
+        about = parsed_response.get("ResponseMetadata", {})
+        code = parsed_response.get("Error", {}).get("Code")
+        if code in THROTTLING or about.get("HTTPStatusCode") == 429:
+            headers = about.get("HTTPHeaders", {})
+            self._spacing.refused(wait_asked_for(headers, now=time.time()))
+        else:
+            self._spacing.served()
+
+
+class _Role(CredentialProvider):
+    """Credentials of a role, assumed with those that the chain finds, renewed when they end."""
+
+    METHOD = "wheelway-role"
+
+    def __init__(
+        self,
+        options: CodeArtifactSource,
+        core: botocore.session.Session,
+        chain: CredentialResolver,
+    ) -> None:
+        super().__init__()
+        self._options = options
+        self._core = core
+        self._chain = chain
+
+    def load(self) -> DeferredRefreshableCredentials | None:
+        """As botocore asks for it: None when there is nothing to assume the role with."""
+        source = self._chain.load_credentials()
+        if source is None:
+            return None
+        extra = {"RoleSessionName": "wheelway"}
+        if self._options.external_id:
+            extra["ExternalId"] = self._options.external_id
+        fetcher = AssumeRoleCredentialFetcher(
+            client_creator=partial(self._core.create_client, region_name=self._options.region),
+            source_credentials=source,
+            role_arn=self._options.role_arn or "",
+            extra_args=extra,
+        )
+        return DeferredRefreshableCredentials(
+            method=self.METHOD, refresh_using=fetcher.fetch_credentials
+        )
+
+
+def _silence() -> None:
+    """Keep botocore from writing whole answers and headers to the log, as it does at DEBUG: tokens
+    and session credentials are in them, and whoever looks for something else must not get those.
+    """
+    logger = logging.getLogger("botocore")
+    if logger.getEffectiveLevel() < logging.INFO:
+        logger.setLevel(logging.INFO)
+
+
+def _looked_in(core: botocore.session.Session) -> str:
+    """Where the chain looks, in its order, with the files' real names."""
+    files = {
+        name: str(core.get_config_variable(name)) for name in ("credentials_file", "config_file")
+    }
+    providers = core.get_component("credential_provider").providers
+    ways = [_WAYS[one.METHOD].format(**files) for one in providers if one.METHOD in _WAYS]
+    return ", ".join(ways)
+
+
+def _close(clients: Mapping[str, Any]) -> None:
+    for client in clients.values():
+        client.close()

@@ -1,0 +1,319 @@
+"""What botocore raises, in the project's own errors: what failed, at what, why, what to do next.
+
+Which action on which resource an operation needs is in the service authorization reference of
+CodeArtifact; error codes are those of botocore's service models and of AWS's common errors:
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscodeartifact.html
+https://docs.aws.amazon.com/codeartifact/latest/APIReference/CommonErrors.html
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore import exceptions as boto
+
+from controller.errors import Stalled, Transient, Waiting
+from controller.planning import backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from controller.errors import WheelwayError
+
+THROTTLING = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "LimitExceededException",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "Throttling",
+        "ThrottledException",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+_UNKNOWN_KEY = frozenset(
+    {
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "InvalidToken",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "OptInRequired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_SKEWED = frozenset({"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"})
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+_NO_QUEUE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
+_NO_CREDENTIALS = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.TokenRetrievalError,
+    boto.SSOError,
+    boto.NoAuthTokenError,
+    boto.InfiniteLoopConfigError,
+    boto.InvalidConfigError,
+    boto.RefreshWithMFAUnsupportedError,
+)
+_UNREACHABLE = (
+    boto.ConnectionError,
+    boto.HTTPClientError,
+    boto.IncompleteReadError,
+    boto.MetadataRetrievalError,
+)
+_CONFIGURATION = (boto.ConfigParseError, boto.ConfigNotFound, boto.InvalidRegionError)
+_ON_THE_DOMAIN = frozenset({"GetAuthorizationToken"})
+_ON_A_PACKAGE = frozenset(
+    {
+        "DescribePackage",
+        "GetPackageVersionAsset",
+        "ListPackageVersionAssets",
+        "ListPackageVersions",
+    }
+)
+
+
+class MissingThere(Exception):  # noqa: N818 - an answer, translated by who asked
+    """There is no such package, version or asset (now)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a source talks to, as messages call it."""
+
+    source: str
+    domain: str
+    owner: str | None
+    repository: str
+    region: str | None
+    partition: str
+    profile: str | None
+    role_arn: str | None
+    queue_url: str | None
+    looked_in: str
+    """Where boto3 looks for credentials, in words."""
+    regions: tuple[str, ...] = ()
+    """Those that have CodeArtifact, as far as botocore knows; empty when it need not know."""
+
+    def arn(self, operation: str, package: str = "") -> str:
+        """The resource that an operation is allowed or denied on."""
+        if operation == "AssumeRole":
+            return self.role_arn or "the role"
+        account = self.owner or "ACCOUNT"
+        if operation in {"ReceiveMessage", "DeleteMessageBatch"}:
+            *_, account, name = f"//{self.queue_url or ''}".rsplit("/", 2)
+            return f"arn:{self.partition}:sqs:{self.region}:{account}:{name}"
+        start = f"arn:{self.partition}:codeartifact:{self.region}:{account}"
+        if operation in _ON_THE_DOMAIN:
+            return f"{start}:domain/{self.domain}"
+        if operation in _ON_A_PACKAGE:
+            return f"{start}:package/{self.domain}/{self.repository}/pypi//{package or '*'}"
+        return f"{start}:repository/{self.domain}/{self.repository}"
+
+    @property
+    def lost(self) -> bool:
+        """Whether the region is most likely a mistake."""
+        return bool(self.regions) and self.region not in self.regions
+
+    def __str__(self) -> str:
+        owned = f" of account {self.owner}" if self.owner else ""
+        return f"{self.domain}/{self.repository}{owned} in {self.region or 'no region'}"
+
+
+def meaning(error: Exception, place: Place, package: str = "") -> WheelwayError | MissingThere:
+    """What an exception of botocore means for its source.
+
+    Args:
+        error: as botocore raised it.
+        place: what was talked to.
+        package: which one it was about, if about one.
+    """
+    if isinstance(error, boto.ClientError):
+        return _refusal(error, place, package)
+    return _unready(error, place) or _broken(error, place)
+
+
+def _unready(error: Exception, place: Place) -> Stalled | None:
+    """What on this side must be there before a request can be made; None when that is not it."""
+    found = None
+    if isinstance(error, _NO_CREDENTIALS):
+        found = Stalled(
+            "CredentialsMissing",
+            f"source {place.source} has no AWS credentials ({_text(error)}). boto3 looked, in this "
+            f"order, in: {place.looked_in}. Give the daemon's user one of these, or set `profile`",
+        )
+    elif isinstance(error, boto.ProfileNotFound):
+        found = Stalled(
+            "ProfileUnknown",
+            f"source {place.source}: the AWS configuration files have no profile "
+            f"{place.profile!r}; correct `profile`, or add it for the daemon's user",
+        )
+    elif isinstance(error, boto.NoRegionError):
+        found = Stalled(
+            "RegionMissing",
+            f"source {place.source} has no AWS region; set `region` in [[sources]], or AWS_REGION",
+        )
+    elif isinstance(error, _CONFIGURATION):
+        found = Stalled(
+            "AwsConfigInvalid",
+            f"source {place.source}: the AWS configuration cannot be used: {_text(error)}; correct "
+            "it, or `region` in [[sources]]",
+        )
+    elif isinstance(error, boto.ParamValidationError):
+        found = Stalled("RequestRefused", f"source {place.source}: {_text(error)}; correct it")
+    return found
+
+
+def _broken(error: Exception, place: Place) -> WheelwayError:
+    """What a failure of the connection means, or one that nobody foresaw."""
+    if isinstance(error, boto.SSLError):
+        return Stalled(
+            "EndpointUntrusted",
+            f"the certificate of CodeArtifact's endpoint in {place.region} is not trusted: "
+            f"{_text(error)}; name the authority in AWS_CA_BUNDLE, or correct `endpoint_url`",
+        )
+    if isinstance(error, boto.EndpointConnectionError) and place.lost:
+        return Stalled(
+            "RegionUnknown",
+            f"source {place.source}: nothing answers for region {place.region}, and CodeArtifact is"
+            f" not known to be there; correct `region`. It is in {', '.join(place.regions)}",
+        )
+    if isinstance(error, _UNREACHABLE):
+        return Transient(
+            "EndpointUnreachable",
+            f"AWS cannot be reached for source {place.source} ({place}): {_text(error)}; it is "
+            "tried again. If this lasts look at the network, `region` and `endpoint_url`",
+        )
+    return Transient(
+        "AwsUnexpected",
+        f"source {place.source} ({place}) got what no CodeArtifact answers: {_text(error)}; is "
+        "`endpoint_url` right?",
+    )
+
+
+def _refusal(error: boto.ClientError, place: Place, package: str) -> WheelwayError | MissingThere:
+    answer: Mapping[str, Any] = error.response
+    code = str(answer.get("Error", {}).get("Code", ""))
+    said = str(answer.get("Error", {}).get("Message", "")).strip().rstrip(".") or code
+    status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    operation = error.operation_name
+    if code in THROTTLING or status == 429:
+        return Transient(
+            "Throttled",
+            f"AWS asks source {place.source} to send fewer requests ({operation}); it goes slower "
+            "for a while. If this lasts raise `poll_interval` or the account's quota",
+            retry_after=wait_asked_for(headers, now=time.time()),
+        )
+    if (stalled := _not_admitted(code, said, operation, place, package)) is not None:
+        return stalled
+    if code == "ResourceNotFoundException" or code in _NO_QUEUE:
+        return _missing(answer, said, place)
+    if code == "ServiceQuotaExceededException":
+        return Waiting(
+            "QuotaExceeded",
+            f"a quota of CodeArtifact is used up for source {place.source} ({operation}): {said}; "
+            "ask AWS to raise it",
+        )
+    if status >= 500 or code == "ConflictException":
+        return Transient(
+            "AwsFailed", f"{operation} of {place} failed with {status} {code}: {said}; tried again"
+        )
+    return Stalled(
+        "RequestRefused",
+        f"{operation} of {place} was refused with {status} {code}: {said}; correct source "
+        f"{place.source} in [[sources]]",
+    )
+
+
+def _not_admitted(
+    code: str, said: str, operation: str, place: Place, package: str
+) -> Stalled | None:
+    """Why whoever asks may not; None when that was not the trouble."""
+    if code in _DENIED:
+        service = {"AssumeRole": "sts", "ReceiveMessage": "sqs", "DeleteMessageBatch": "sqs"}
+        action = f"{service.get(operation, 'codeartifact')}:{_ACTIONS.get(operation, operation)}"
+        return Stalled(
+            "AccessDenied",
+            f"source {place.source} may not {action} on {place.arn(operation, package)}; allow it "
+            f"in the role's policy and in the resource's own, if it has one. AWS says: {said}",
+        )
+    if code in _EXPIRED:
+        return Stalled(
+            "CredentialsExpired",
+            f"the AWS credentials of source {place.source} have expired: {said}. Renew them where "
+            f"boto3 found them; it looks, in this order, in: {place.looked_in}",
+        )
+    if code in _SKEWED or "Signature expired" in said or "Signature not yet current" in said:
+        return Stalled(
+            "ClockSkewed",
+            f"AWS takes no requests of source {place.source}, for this machine's clock is wrong: "
+            f"{said}; set it, best by NTP",
+        )
+    if code in _UNKNOWN_KEY:
+        return Stalled(
+            "CredentialsInvalid",
+            f"AWS does not take the credentials of source {place.source} ({code}): {said}. Correct "
+            f"them, or `region`; boto3 looks, in this order, in: {place.looked_in}",
+        )
+    return None
+
+
+_ACTIONS = {"DeleteMessageBatch": "DeleteMessage"}
+"""Operations that are allowed under another name."""
+
+
+def _missing(answer: Mapping[str, Any], said: str, place: Place) -> Stalled | MissingThere:
+    """What does not exist. Only CodeArtifact tells of which kind it is, and that not always."""
+    code = answer.get("Error", {}).get("Code")
+    if code in _NO_QUEUE:
+        return Stalled(
+            "QueueUnknown",
+            f"source {place.source}: there is no queue {place.queue_url} in {place.region}; "
+            "correct `events_queue_url`, or make the queue (docs/codeartifact.md)",
+        )
+    kind = str(answer.get("resourceType") or said.partition(" ")[0]).lower()
+    if kind == "domain":
+        return Stalled(
+            "DomainUnknown",
+            f"there is no domain {place.domain}"
+            + (f" of account {place.owner}" if place.owner else " in the credentials' own account")
+            + f" in {place.region}: correct `domain`, `domain_owner` or `region` of source "
+            f"{place.source}. AWS says: {said}",
+        )
+    if kind == "repository":
+        return Stalled(
+            "RepositoryUnknown",
+            f"domain {place.domain} in {place.region} has no repository {place.repository}: "
+            f"correct `repository` or `region` of source {place.source}. AWS says: {said}",
+        )
+    return MissingThere(said)
+
+
+def wait_asked_for(headers: Mapping[str, str], *, now: float) -> float | None:
+    """Seconds that an answer asks to wait; None when it does not say.
+
+    `x-amz-retry-after` is in milliseconds, as the SDKs read it, `Retry-After` as RFC 9110 has it.
+    """
+    lower = {key.lower(): str(value).strip() for key, value in headers.items()}
+    exact = lower.get("x-amz-retry-after", "")
+    if exact.isascii() and exact.isdigit():
+        return int(exact) / 1000
+    return backoff.asked_for(lower.get("retry-after", ""), now=now)
+
+
+def _text(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]

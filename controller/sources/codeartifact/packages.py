@@ -1,0 +1,147 @@
+"""What is remembered of a package between two looks, and its part of a listing.
+
+Pure. A look compares what CodeArtifact lists with what is remembered; only versions that differ, or
+that wait for a wheel and are due, have their files asked for again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from controller.model import Condition, Listing, Refusal, Revision, Standing
+from controller.planning import backoff
+from controller.sources.codeartifact.versions import (
+    PENDING,
+    absent_note,
+    judged,
+    trusted,
+    untrusted_note,
+    upstream_note,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from controller.source_options import CodeArtifactSource
+    from controller.sources.codeartifact.versions import Files, Listed, Ranking
+
+NEVER = float("inf")
+LONGEST_WAIT = 3600.0
+"""Seconds between two looks at a version without a wheel. That a file was added shows in its
+revision at once; these looks are for what does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A version, what it holds and what that is good for."""
+
+    listed: Listed
+    files: Files | None = None
+    verdict: Revision | Refusal | Condition | None = None
+    untrusted: str = ""
+    """Why its origin is not taken, as a PascalCase reason."""
+    tries: int = 0
+    """Looks at its files in a row that found no wheel."""
+    retry_at: float = NEVER
+    """On the source's monotonic clock."""
+
+    def stands(self, listed: Listed, now: float) -> bool:
+        """Whether there is nothing new to find out."""
+        return self.listed == listed and now < self.retry_at
+
+
+def known(
+    package: str,
+    listed: Listed,
+    files: Files | None,
+    before: Known | None,
+    *,
+    options: CodeArtifactSource,
+    ranking: Ranking,
+    now: float,
+    jitter: float,
+) -> Known:
+    """A version as it is now."""
+    if reason := trusted(listed, options):
+        return Known(listed, untrusted=reason)
+    verdict = judged(package, listed, files, options.name, ranking)
+    if not (isinstance(verdict, Refusal) and verdict.reason in PENDING):
+        return Known(listed, files, verdict)
+    same = before is not None and before.listed == listed
+    tries = (before.tries if before and same else 0) + 1
+    wait = backoff.delay(tries, jitter=jitter, cap=LONGEST_WAIT)
+    return Known(listed, files, verdict, tries=tries, retry_at=now + wait)
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package with its part of the listing."""
+
+    versions: Mapping[str, Known]
+    upstream: str = ""
+    """ALLOW or BLOCK; empty when nobody asked or may ask."""
+    revisions: tuple[Revision, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    pending: tuple[Refusal, ...] = ()
+    notes: tuple[Condition, ...] = ()
+    retry_at: float = field(default=NEVER)
+    """When the first version that waits for a wheel is due."""
+
+    def stands(self, listed: Mapping[str, Listed], now: float) -> bool:
+        """Whether the same is listed as before, and nothing is due."""
+        return (
+            now < self.retry_at
+            and listed.keys() == self.versions.keys()
+            and all(self.versions[key].listed == value for key, value in listed.items())
+        )
+
+    @property
+    def selectable(self) -> bool:
+        """Whether anything of it may be elected."""
+        return any(one.standing is Standing.SELECTABLE for one in self.revisions)
+
+
+def package_of(
+    name: str,
+    versions: Mapping[str, Known],
+    upstream: str,
+    options: CodeArtifactSource,
+    *,
+    named: bool,
+) -> Package:
+    """A package of these versions; `named`: the configuration names it, not a glob."""
+    verdicts = [one.verdict for one in versions.values()]
+    revisions = [one for one in verdicts if isinstance(one, Revision)]
+    refusals = sorted((o for o in verdicts if isinstance(o, Refusal)), key=lambda o: o.subject)
+    notes = sorted((o for o in verdicts if isinstance(o, Condition)), key=lambda o: o.subject)
+    for reason in sorted({one.untrusted for one in versions.values()} - {""}):
+        those = [one.listed for one in versions.values() if one.untrusted == reason]
+        those.sort(key=lambda one: one.version)
+        worth_knowing = named or bool(revisions)
+        notes.append(untrusted_note(name, reason, those, options, named=worth_knowing))
+    if named and not versions:
+        notes.append(absent_note(name, options))
+    if upstream == "ALLOW" and any(one.standing is Standing.SELECTABLE for one in revisions):
+        notes.append(upstream_note(name, options))
+    return Package(
+        versions=versions,
+        upstream=upstream,
+        revisions=tuple(sorted(revisions, key=lambda one: (one.version, one.filename))),
+        refused=tuple(one for one in refusals if one.reason not in PENDING),
+        pending=tuple(one for one in refusals if one.reason in PENDING),
+        notes=tuple(notes),
+        retry_at=min((one.retry_at for one in versions.values()), default=NEVER),
+    )
+
+
+def listing_of(source: str, packages: Mapping[str, Package], notes: Iterable[Condition]) -> Listing:
+    """The whole listing, in the order of the packages' names and versions."""
+    those = [packages[name] for name in sorted(packages)]
+    return Listing(
+        source,
+        tuple(one for package in those for one in package.revisions),
+        tuple(one for package in those for one in package.refused),
+        tuple(one for package in those for one in package.pending),
+        notes=(*(one for package in those for one in package.notes), *notes),
+    )

@@ -1,0 +1,338 @@
+"""The `codeartifact` source: wheels in a repository of AWS CodeArtifact, by boto3.
+
+A round looks at every package: one ListPackageVersions each, which also tells of retractions.
+What it says is compared with what is remembered, and only for what differs files are asked for.
+Between two rounds an event makes single packages be looked at. Across a restart the last listing is
+remembered, so that only what changed meanwhile has its files asked for.
+
+Reference: https://docs.aws.amazon.com/codeartifact/latest/APIReference/API_Operations.html
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
+from random import random
+from typing import TYPE_CHECKING
+
+from controller.errors import Stalled, Transient, WheelwayError
+from controller.model import Condition, Standing
+from controller.sources.codeartifact.connection import Connection
+from controller.sources.codeartifact.downloads import Downloads
+from controller.sources.codeartifact.events import QueueWatch
+from controller.sources.codeartifact.packages import (
+    Known,
+    Package,
+    known,
+    listing_of,
+    package_of,
+)
+from controller.sources.codeartifact.repository import Repository
+from controller.sources.codeartifact.versions import (
+    STANDINGS,
+    Listed,
+    Locator,
+    Ranking,
+    remembered,
+    trusted,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from packaging.tags import Tag
+
+    from controller.model import Listing, Revision
+    from controller.source_options import CodeArtifactSource as Options
+
+_SIGNS = "*?["
+
+
+class CodeArtifactSource:
+    """Packages of one repository.
+
+    Args:
+        options: its section of the configuration.
+        tags: the wheels that replicas can use, best first.
+        before: what an earlier run listed last.
+        clock: monotonic seconds.
+        jitter: uniform in [0, 1).
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        tags: Sequence[Tag],
+        *,
+        before: Listing | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random,
+    ) -> None:
+        self.name = options.name
+        self.poll_interval = options.poll_interval
+        self._options = options
+        self._clock = clock
+        self._jitter = jitter
+        place = (options.domain, options.domain_owner, options.repository, options.region)
+        self._ranking = Ranking(tags, f"{place} {options.endpoint_url}")
+        self._recalled = remembered(before, self._ranking)
+        self._names = frozenset(one for one in options.packages if not set(one) & set(_SIGNS))
+        self._globs = tuple(one for one in options.packages if one not in self._names)
+        self._closing = threading.Event()
+        self._connection = Connection(options, self._closing)
+        self._repository = Repository(options, self._connection)
+        self._downloads = Downloads(clock=clock)
+        self._askers = ThreadPoolExecutor(options.concurrency, f"wheelway-{options.name}")
+        self._looking = threading.Lock()  # held by a listing; it guards what is remembered
+        self._packages: dict[str, Package] = {}
+        self._upstreams: dict[str, str] = {}  # by package, as ListPackages says
+        self._denied: dict[str, Condition] = {}  # packages that may not be asked about just now
+        self._blind: Condition | None = None  # why upstreams of named packages are not known
+        self._due: set[str] = set()
+        self._round_at = float("-inf")
+        self._listing: Listing | None = None
+        self._hints: set[str] = set()
+        self._hinting = threading.Lock()
+        self._events = (
+            QueueWatch(options, self._connection, self._closing, self._hint, jitter=jitter)
+            if options.events_queue_url
+            else None
+        )
+
+    # -- the seam --------------------------------------------------------------------------------
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """Requests sent to AWS so far, by operation."""
+        return self._connection.calls
+
+    @property
+    def events(self) -> Mapping[str, int]:
+        """Messages taken from the queue so far, by what they were; see `QueueWatch.counts`."""
+        return self._events.counts if self._events else {}
+
+    @property
+    def watch_note(self) -> str:
+        """Why no events come; empty while they do, or nobody asked for them."""
+        return self._events.note if self._events else ""
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Take events from the queue, if one is configured."""
+        if self._events is not None and not self._closing.is_set():
+            self._events.start(wake)
+
+    def close(self) -> None:
+        """End downloads, requests that wait for their turn, the events' thread, connections."""
+        self._closing.set()
+        self._downloads.close()
+        self._askers.shutdown(wait=True)
+        if self._events is not None:
+            self._events.join()
+        self._connection.close()
+
+    def list(self) -> Listing:
+        """The packages as they are now, or, when only events ask for a look, as they are known
+        with these looked at.
+
+        Raises:
+            Transient: `Throttled`, `EndpointUnreachable`, `AwsFailed`, `AwsUnexpected`,
+                `SourceClosed`. What was not looked at then is what the next call begins with.
+            Waiting: `QuotaExceeded`.
+            Stalled: credentials, permissions, region, domain or repository; see `failures`.
+        """
+        with self._looking:
+            self._begin()
+            self._look()
+            self._due.clear()
+            notes = [*self._denied.values(), *([self._blind] if self._blind else ())]
+            listing = listing_of(self.name, self._packages, notes)
+            if listing != self._listing:
+                self._listing = listing
+            return self._listing or listing
+
+    def fetch(self, revision: Revision) -> Iterator[bytes]:
+        """The wheel's bytes as they come, of the package version revision that was listed.
+
+        Raises:
+            Transient: `AssetMissing` (just listed, or changed since), `DownloadBroken`, and what
+                `list` raises.
+            Waiting, Stalled: as `list`.
+        """
+        answer = self._repository.asset(Locator.of(revision.locator))
+        length = answer["ResponseMetadata"]["HTTPHeaders"].get("content-length", "")
+        yield from self._downloads.read(
+            answer["asset"],
+            what=revision.filename,
+            size=revision.size,
+            announced=int(length) if length.isdecimal() else None,
+            timeout=self._options.download_timeout,
+        )
+
+    # -- what to look at -------------------------------------------------------------------------
+
+    def _hint(self, package: str) -> bool:
+        if not self._wanted(package):
+            return False
+        with self._hinting:
+            self._hints.add(package)
+        return True
+
+    def _wanted(self, package: str) -> bool:
+        return package in self._names or any(fnmatchcase(package, one) for one in self._globs)
+
+    def _begin(self) -> None:
+        """Say what is due: what events hint at, what is left of a round that was cut short, or
+        everything. Whoever lists without a hint is taken to want everything.
+        """
+        with self._hinting:
+            hinted, self._hints = self._hints, set()
+        expired = self._clock() - self._round_at >= self.poll_interval
+        if expired or not (hinted or self._due):
+            began = self._clock()
+            self._due = self._discovered()
+            self._round_at = began
+        self._due |= hinted
+
+    def _discovered(self) -> set[str]:
+        """The packages there are: those named, those that a glob matches, and those that had
+        versions, whose absence from a listing of packages proves nothing while it changes.
+        """
+        found: dict[str, str] = {}
+        for prefix in prefixes(self._globs):
+            found |= self._repository.packages(prefix)
+        self._upstreams = {name: found[name] for name in found if self._wanted(name)}
+        held = {name for name, package in self._packages.items() if package.versions}
+        self._packages = {
+            name: package
+            for name, package in self._packages.items()
+            if name in held or name in self._names
+        }
+        return {*self._names, *self._upstreams, *held}
+
+    def _look(self) -> None:
+        """Look at all that is due, several at a time; the first trouble that is not of one package
+        alone ends it.
+
+        Raises:
+            WheelwayError: that trouble, or that of every package there was to look at.
+        """
+        ended = threading.Event()
+
+        def asked(name: str) -> WheelwayError | None:
+            if ended.is_set() or self._closing.is_set():
+                return None
+            try:
+                found = self._asked(name)
+            except WheelwayError as error:
+                if not (error.reason == "AccessDenied" and name in self._packages):
+                    ended.set()
+                return error
+            self._remember(name, found)
+            return None
+
+        due = sorted(self._due)
+        try:
+            # One is asked in this thread: others would only be slower.
+            outcomes = list(self._askers.map(asked, due) if len(due) > 1 else map(asked, due))
+        except RuntimeError:  # the threads have ended just now
+            if not self._closing.is_set():
+                raise
+        if self._closing.is_set():
+            raise Transient("SourceClosed", f"source {self.name} was closed")
+        errors = {name: error for name, error in zip(due, outcomes, strict=True) if error}
+        if errors and (ended.is_set() or len(errors) == len(due)):
+            worst = [error for error in errors.values() if error.reason != "AccessDenied"]
+            raise [*worst, *errors.values()][0]
+        for name, error in errors.items():
+            said = f"{error.message}; until then {name} is taken to be as it was last seen"
+            self._denied[name] = Condition(name, error.reason, said)
+
+    def _remember(self, name: str, package: Package | None) -> None:
+        self._due.discard(name)
+        self._denied.pop(name, None)
+        if package is None:
+            self._packages.pop(name, None)
+        else:
+            self._packages[name] = package
+
+    # -- one package -----------------------------------------------------------------------------
+
+    def _asked(self, name: str) -> Package | None:
+        """A package as it is now; None when it is gone and only a glob wanted it."""
+        before = self._packages.get(name)
+        listed, pages = self._repository.versions(name)
+        if pages > 1 and (before is None or before.versions.keys() - listed.keys()):
+            # Pages are no snapshot: what moved from one to another while they were read was missed,
+            # and what is missed is retired.
+            listed = self._repository.versions(name)[0] | listed
+        upstream = self._upstreams.get(name, before.upstream if before else "")
+        now = self._clock()
+        if before and before.upstream == upstream and before.stands(listed, now):
+            return before
+        named = name in self._names
+        if not listed and not named:
+            return None
+        held = before.versions if before else {}
+        versions = {
+            key: self._version(name, one, held.get(key), now) for key, one in listed.items()
+        }
+        package = package_of(name, versions, upstream, self._options, named=named)
+        if package.selectable and name not in self._upstreams:
+            upstream = self._upstream(name)
+            package = package_of(name, versions, upstream, self._options, named=named)
+        return package
+
+    def _version(self, name: str, listed: Listed, before: Known | None, now: float) -> Known:
+        if before is not None and before.stands(listed, now):
+            return before
+        if before is not None:
+            files, due = before.files, now >= before.retry_at
+            same = before.listed.revision == listed.revision
+        else:
+            files, due = self._recalled.pop((name, listed.version), None), False
+            same = files is not None and files.revision == listed.revision
+        standing = STANDINGS.get(listed.status)
+        kept = standing in {Standing.SELECTABLE, Standing.RETAINED}
+        wanted = kept and not trusted(listed, self._options)
+        if wanted and (files is None or due or not same):
+            files = self._repository.files(name, listed)
+        return known(
+            name,
+            listed,
+            files,
+            before,
+            options=self._options,
+            ranking=self._ranking,
+            now=now,
+            jitter=self._jitter(),
+        )
+
+    def _upstream(self, name: str) -> str:
+        """Of a package that the configuration names, so that no listing told it."""
+        if self._blind is not None:
+            return ""
+        try:
+            return self._repository.upstream(name)
+        except Stalled as error:
+            if error.reason != "AccessDenied":
+                raise
+            said = (
+                f"{error.message}; it is only needed to tell whether packages that `packages` "
+                "names may be completed from upstreams (dependency confusion)"
+            )
+            self._blind = Condition(self.name, "UpstreamUnknown", said, ok=True)
+            return ""
+
+
+def prefixes(globs: Sequence[str]) -> tuple[str, ...]:
+    """The fewest literal prefixes by which everything that the globs match can be listed."""
+    starts = sorted({_literal(one) for one in globs})
+    return tuple(
+        one for one in starts if not any(one != other and one.startswith(other) for other in starts)
+    )
+
+
+def _literal(glob: str) -> str:
+    return glob[: min(glob.find(sign) for sign in _SIGNS if sign in glob)]

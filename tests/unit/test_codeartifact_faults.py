@@ -1,0 +1,460 @@
+"""Every way in which CodeArtifact fails, over boto3's own wire: what the source makes of it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from functools import partial
+
+import pytest
+from botocore.credentials import Credentials
+
+from controller.assembly import _receive
+from controller.cache.base import detect
+from controller.cache.store import Store
+from controller.config import InspectionLimits
+from controller.errors import Rejected, Stalled, Transient, Waiting
+from controller.jobs import Jobs
+from controller.model import Artifact
+from controller.sources.codeartifact.connection import PATIENCE
+from controller.supply import MISMATCHES, Supply
+from tests.support.codeartifact import (
+    Fault,
+    access_denied,
+    expired_token,
+    internal_error,
+    not_found,
+    throttled,
+)
+from tests.support.wheels import make_wheel
+
+pytestmark = pytest.mark.unit
+
+POLL = "ListPackageVersions"
+GET = "GetPackageVersionAsset"
+
+
+@pytest.fixture
+def published(at_standin, wheel):
+    at_standin.shelf.publish(wheel)
+    return wheel
+
+
+@pytest.fixture
+def supply(source, clock, tmp_path):
+    """Over the real store; every job runs in the asking thread."""
+    store, base = Store(tmp_path / "cache"), detect()
+    return Supply(
+        [source],
+        Jobs(0, lambda: None, clock=clock, jitter=lambda: 0.0),
+        receive=partial(_receive, store, base, InspectionLimits()),
+        prepare=lambda _: None,
+        remembered={},
+        clock=clock,
+    )
+
+
+def refused(source, kind=Stalled):
+    with pytest.raises(kind) as caught:
+        source.list()
+    return caught.value
+
+
+def listed(supply):
+    supply.look()
+    [revision] = supply.listings()["codeartifact"].revisions
+    return revision
+
+
+# -- throttling ----------------------------------------------------------------------------------
+
+
+def test_a_throttled_request_is_sent_again_by_itself(source, at_standin, published):
+    at_standin.inject(POLL, throttled(retry_after_ms=20))
+    assert len(source.list().revisions) == 1
+    assert source.calls[POLL] == 2, "retries are requests, and counted as such"
+    assert source._connection._spacing.gap > 0
+
+
+def test_throttling_that_lasts_is_transient_and_says_when_to_come_again(
+    source, at_standin, published
+):
+    at_standin.inject(POLL, throttled(retry_after=600), times=None)
+    error = refused(source, Transient)
+    assert error.reason == "Throttled"
+    assert PATIENCE < error.retry_after <= 600
+    assert source.calls[POLL] == 1, "no attempt is made before the time that AWS asked for"
+
+
+def test_what_was_throttled_is_asked_again_when_its_time_has_come(
+    supply, source, at_standin, published, clock
+):
+    at_standin.inject(POLL, throttled(retry_after=600), times=1)
+    supply.look()
+    [condition] = supply.conditions()
+    assert (condition.subject, condition.reason) == ("codeartifact", "Throttled")
+    clock.now += 300
+    supply.look()
+    assert source.calls[POLL] == 1
+    clock.now += 302
+    source._connection._spacing._next = float("-inf")  # which runs by the real clock
+    supply.look()
+    assert supply.conditions() == []
+    assert source.calls[POLL] == 2
+
+
+# -- what passes, and what does not --------------------------------------------------------------
+
+
+def test_a_server_error_is_tried_again_and_then_transient(source, at_standin, published):
+    at_standin.inject(POLL, internal_error(), times=2)
+    assert len(source.list().revisions) == 1
+    at_standin.inject(POLL, internal_error(), times=3)
+    error = refused(source, Transient)
+    assert error.reason == "AwsFailed"
+    assert source.calls[POLL] == 6
+
+
+def test_a_quota_is_a_shortage(source, at_standin, published):
+    at_standin.inject(POLL, Fault("ServiceQuotaExceededException", "Too many"))
+    assert refused(source, Waiting).reason == "QuotaExceeded"
+
+
+def test_a_refused_request_says_which(source, at_standin, published):
+    fault = Fault("FancyNewException", "you may not do that", status=400)
+    at_standin.inject(POLL, fault)
+    error = refused(source)
+    assert error.reason == "RequestRefused"
+    assert "ListPackageVersions" in error.message
+    assert "FancyNewException" in error.message
+
+
+@pytest.mark.parametrize(
+    ("operation", "packages", "resource"),
+    [
+        (
+            POLL,
+            "demo",
+            "arn:aws:codeartifact:eu-central-1:111122223333:package/acme/pipelines/pypi//demo",
+        ),
+        (
+            "ListPackages",
+            "demo*",
+            "arn:aws:codeartifact:eu-central-1:111122223333:repository/acme/pipelines",
+        ),
+    ],
+)
+def test_denied_access_names_the_action_and_the_resource(
+    at_standin, opened, published, operation, packages, resource
+):
+    at_standin.inject(operation, access_denied())
+    source = opened(packages=[packages], domain_owner="111122223333")
+    error = refused(source)
+    assert error.reason == "AccessDenied"
+    assert f"may not codeartifact:{operation} on {resource};" in error.message
+
+
+def test_a_denied_download_is_of_its_own_wheel(supply, at_standin, published):
+    revision = listed(supply)
+    at_standin.inject(GET, access_denied())
+    error = supply.artifact(revision)
+    assert isinstance(error, Stalled)
+    assert "may not codeartifact:GetPackageVersionAsset on" in error.message
+    assert supply.conditions() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "reason", "word"),
+    [
+        ({"domain": "other"}, "DomainUnknown", "`domain`"),
+        ({"domain_owner": "999999999999"}, "DomainUnknown", "999999999999"),
+        ({"repository": "other"}, "RepositoryUnknown", "`repository`"),
+    ],
+)
+@pytest.mark.parametrize("packages", [["demo"], ["*"]])
+def test_a_wrong_name_is_told_with_its_fix(
+    at_standin, opened, published, options, reason, word, packages
+):
+    error = refused(opened(packages=packages, **options))
+    assert error.reason == reason
+    assert word in error.message
+
+
+def test_a_wrong_region_is_told_with_its_fix(at_standin, opened, published):
+    error = refused(opened(packages=["demo"], region="us-east-1"))
+    assert error.reason == "CredentialsInvalid"
+    assert "`region`" in error.message
+
+
+# -- credentials ---------------------------------------------------------------------------------
+
+
+def test_without_credentials_it_is_told_where_they_were_looked_for(
+    standin, alone, opened, tmp_path
+):
+    error = refused(opened(packages=["demo"], region="eu-central-1", endpoint_url=standin.url))
+    assert error.reason == "CredentialsMissing"
+    for place in ("AWS_ACCESS_KEY_ID", str(tmp_path / "aws-credentials"), "instance's metadata"):
+        assert place in error.message
+    assert standin.asked() == []
+
+
+def test_without_a_region_it_is_told_where_to_say_it(standin, alone, opened):
+    assert refused(opened(packages=["demo"])).reason == "RegionMissing"
+
+
+def test_a_profile_that_is_not_there_is_told(at_standin, opened):
+    error = refused(opened(packages=["demo"], profile="nobody"))
+    assert error.reason == "ProfileUnknown"
+    assert "'nobody'" in error.message
+
+
+def test_credentials_come_from_a_profile(standin, alone, opened, published_by, tmp_path):
+    keys = standin.access.credentials
+    (tmp_path / "aws-credentials").write_text(
+        f"[poller]\naws_access_key_id = {keys.access_key}\naws_secret_access_key = "
+        f"{keys.secret_key}\naws_session_token = {keys.token}\n"
+    )
+    source = opened(
+        packages=["demo"], profile="poller", region="eu-central-1", endpoint_url=standin.url
+    )
+    assert len(source.list().revisions) == 1
+
+
+@pytest.fixture
+def published_by(standin, wheel):
+    return standin.shelf.publish(wheel)
+
+
+def test_expired_credentials_that_were_renewed_in_their_file_are_taken_up(
+    standin, alone, opened, published_by, tmp_path
+):
+    def write(keys):
+        (tmp_path / "aws-credentials").write_text(
+            f"[default]\naws_access_key_id = {keys.access_key}\naws_secret_access_key = "
+            f"{keys.secret_key}\naws_session_token = {keys.token}\n"
+        )
+
+    write(standin.access.credentials)
+    source = opened(packages=["demo"], region="eu-central-1", endpoint_url=standin.url)
+    source.list()
+    standin.access.expire()
+    error = refused(source)
+    assert error.reason == "CredentialsExpired"
+    assert str(tmp_path / "aws-credentials") in error.message
+    write(standin.access.renew())
+    assert len(source.list().revisions) == 1
+
+
+def test_unknown_keys_are_told(standin, alone, opened, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not the secret of anybody")
+    error = refused(opened(packages=["demo"], region="eu-central-1", endpoint_url=standin.url))
+    assert error.reason == "CredentialsInvalid"
+    assert "not the secret" not in error.message
+
+
+def test_a_token_that_expires_for_one_call_is_over_with_the_next(source, at_standin, published):
+    at_standin.inject(POLL, expired_token())
+    assert refused(source).reason == "CredentialsExpired"
+    assert len(source.list().revisions) == 1
+
+
+def test_a_clock_that_is_wrong_is_told(source, at_standin, published):
+    said = "Signature expired: 20200101T000000Z is now earlier than 20260101T000000Z"
+    at_standin.inject(POLL, Fault("InvalidSignatureException", said))
+    assert refused(source).reason == "ClockSkewed"
+
+
+def test_a_role_is_assumed_with_the_credentials_that_are_found(
+    at_standin, opened, published, monkeypatch
+):
+    """moto is STS; the credentials that it gives are those the stand-in is told to accept."""
+    from moto.server import ThreadedMotoServer
+
+    from controller.sources.codeartifact import connection
+
+    seen = []
+
+    class Fetcher(connection.AssumeRoleCredentialFetcher):
+        """The real one; what it brings is shown to the stand-in."""
+
+        def fetch_credentials(self):
+            found = super().fetch_credentials()
+            seen.append(self._assume_kwargs)
+            at_standin.access.accept(
+                Credentials(found["access_key"], found["secret_key"], found["token"])
+            )
+            return found
+
+    monkeypatch.setattr(connection, "AssumeRoleCredentialFetcher", Fetcher)
+    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    moto.start()
+    try:
+        host, port = moto.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://{host}:{port}")
+        role = "arn:aws:iam::111122223333:role/poller"
+        source = opened(packages=["demo"], role_arn=role, external_id="wheels")
+        assert len(source.list().revisions) == 1
+    finally:
+        moto.stop()
+    assert seen == [{"RoleArn": role, "RoleSessionName": "wheelway", "ExternalId": "wheels"}]
+
+
+def test_a_role_without_credentials_to_assume_it_with_is_told(standin, alone, opened):
+    role = "arn:aws:iam::111122223333:role/poller"
+    source = opened(
+        packages=["demo"], role_arn=role, region="eu-central-1", endpoint_url=standin.url
+    )
+    assert refused(source).reason == "CredentialsMissing"
+
+
+# -- the connection ------------------------------------------------------------------------------
+
+
+def test_an_endpoint_that_does_not_answer_is_transient(at_standin, opened):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        error = refused(opened(packages=["demo"], endpoint_url=url), Transient)
+    assert error.reason == "EndpointUnreachable"
+    assert url in error.message
+
+
+def test_an_endpoint_that_says_nothing_is_transient(at_standin, opened):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        source = opened(packages=["demo"], endpoint_url=url, read_timeout=0.2)
+        assert refused(source, Transient).reason == "EndpointUnreachable"
+
+
+def test_sources_fail_each_for_itself(at_standin, opened, published, clock):
+    good, bad = opened(packages=["demo"]), opened(name="bad", packages=["demo"], profile="nobody")
+    supply = Supply(
+        [bad, good],
+        Jobs(0, lambda: None, clock=clock),
+        receive=None,
+        prepare=None,
+        remembered={},
+        clock=clock,
+    )
+    supply.look()
+    assert [len(listing.revisions) for listing in supply.listings().values()] == [1]
+    assert [(one.subject, one.reason) for one in supply.conditions()] == [("bad", "ProfileUnknown")]
+
+
+# -- downloads -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (not_found(), "AssetMissing"),
+        (Fault(cut=0.5), "DownloadBroken"),
+        (Fault(cut=0.5, announced=False), "DownloadBroken"),
+        (Fault(cut=0.0, announced=False), "DownloadBroken"),
+        (Fault(wrong=True), "DigestMismatch"),
+        (throttled(retry_after=600), "Throttled"),
+    ],
+)
+def test_a_download_that_fails_is_tried_again_after_its_backoff(
+    supply, source, at_standin, published, clock, fault, reason
+):
+    revision = listed(supply)
+    at_standin.inject(GET, fault)
+    error = supply.artifact(revision)
+    assert isinstance(error, Transient)
+    assert error.reason == reason
+    assert supply.artifact(revision) is error
+    clock.now += 700
+    source._connection._spacing._next = float("-inf")  # which runs by the real clock
+    artifact = supply.artifact(revision)
+    assert isinstance(artifact, Artifact)
+    assert artifact.wheel.read_bytes() == published.read_bytes()
+
+
+def test_an_answer_without_a_length_is_whole_when_its_bytes_are(supply, at_standin, published):
+    revision = listed(supply)
+    at_standin.inject(GET, Fault(announced=False))
+    assert isinstance(supply.artifact(revision), Artifact)
+
+
+def test_bytes_that_stay_wrong_quarantine_the_release_and_not_the_source(
+    supply, source, at_standin, published, clock, tmp_path
+):
+    revision = listed(supply)
+    at_standin.inject(GET, Fault(wrong=True), times=MISMATCHES)
+    for _ in range(MISMATCHES - 1):
+        error = supply.artifact(revision)
+        assert isinstance(error, Transient)
+        clock.now += 3600
+    rejected = supply.artifact(revision)
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason == "WrongBytes"
+    clock.now += 3600
+    assert supply.artifact(revision) is rejected, "it is not fetched any more"
+    assert source.calls[GET] == MISMATCHES
+    assert supply.conditions() == []
+    at_standin.shelf.publish(make_wheel(tmp_path / "next", version="2.0"))
+    supply.look()
+    found = supply.listings()["codeartifact"].revisions
+    assert [str(one.version) for one in found] == ["1.0", "2.0"]
+    assert isinstance(supply.artifact(found[1]), Artifact)
+    supply.forget(revision.sha256)
+    assert isinstance(supply.artifact(revision), Artifact), "a person lifted the quarantine"
+
+
+def test_wrong_bytes_in_between_are_forgiven(supply, at_standin, published, clock):
+    revision = listed(supply)
+    at_standin.inject(GET, Fault(wrong=True), times=MISMATCHES - 1)
+    for _ in range(MISMATCHES - 1):
+        supply.artifact(revision)
+        clock.now += 3600
+    assert isinstance(supply.artifact(revision), Artifact)
+
+
+def test_a_drip_ends_at_its_deadline(at_standin, opened, published):
+    import time
+
+    source = opened(packages=["demo"], download_timeout=0.3)
+    source._downloads._clock = time.monotonic
+    [revision] = source.list().revisions
+    at_standin.inject(GET, Fault(drip=(1, 0.05)))
+    with pytest.raises(Transient) as caught:
+        list(source.fetch(revision))
+    assert caught.value.reason == "DownloadBroken"
+    assert "within 0.3 s" in caught.value.message
+
+
+def test_closing_ends_a_download_at_once(source, at_standin, published):
+    [revision] = source.list().revisions
+    at_standin.inject(GET, Fault(drip=(1, 20.0)))
+    body = source.fetch(revision)
+    ended: list[Exception] = []
+
+    def read():
+        try:
+            list(body)
+        except Transient as error:
+            ended.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    while not source._downloads._open:
+        assert reader.is_alive()
+        reader.join(0.01)
+    source.close()
+    reader.join(10)
+    assert not reader.is_alive()
+    assert [error.reason for error in ended] == ["SourceClosed"]
+    assert refused(source, Transient).reason == "SourceClosed"
+
+
+def test_a_consumer_that_stops_gives_the_connection_back(source, at_standin, published):
+    [revision] = source.list().revisions
+    body = source.fetch(revision)
+    assert next(body)
+    body.close()
+    assert source._downloads._open == set()

@@ -1,0 +1,346 @@
+"""The pure parts of the `codeartifact` source: pace, waits, prefixes, choices, places."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from botocore import exceptions as boto
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.tags import Tag
+from pydantic import TypeAdapter, ValidationError
+
+from controller.errors import Stalled, Transient
+from controller.model import Condition, Refusal, Standing
+from controller.source_options import CodeArtifactSource as Options
+from controller.sources.codeartifact import spacing
+from controller.sources.codeartifact.failures import Place, meaning, wait_asked_for
+from controller.sources.codeartifact.source import prefixes
+from controller.sources.codeartifact.spacing import Spacing
+from controller.sources.codeartifact.versions import (
+    Asset,
+    Files,
+    Listed,
+    Locator,
+    Ranking,
+    judged,
+    trusted,
+)
+
+pytestmark = pytest.mark.unit
+
+ANY = Tag("py3", "none", "any")
+HERE = {"type": "codeartifact", "domain": "acme", "repository": "pipelines"}
+
+
+# -- pace ----------------------------------------------------------------------------------------
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_nothing_waits_until_something_was_refused():
+    pace = Spacing(clock=Clock())
+    assert [pace.take(1.0) for _ in range(3)] == [(0.0, True)] * 3
+
+
+def test_each_refusal_doubles_the_gap_and_successes_close_it():
+    clock = Clock()
+    pace = Spacing(clock=clock)
+    gaps = []
+    for _ in range(10):
+        pace.refused()
+        gaps.append(pace.gap)
+        clock.now += 60
+    assert gaps[:4] == [0.05, 0.1, 0.2, 0.4]
+    assert gaps[-1] == spacing.LONGEST
+    for _ in range(14):
+        pace.served()
+    assert pace.gap < spacing.LONGEST / 2
+    for _ in range(200):
+        pace.served()
+    assert pace.gap == 0.0
+
+
+def test_requests_that_were_refused_together_are_one_refusal():
+    pace = Spacing(clock=Clock())
+    for _ in range(8):
+        pace.refused()
+    assert pace.gap == spacing.FIRST
+
+
+def test_requests_queue_up_behind_each_other():
+    pace = Spacing(clock=Clock())
+    pace.refused()
+    waits = [pace.take(10.0)[0] for _ in range(3)]
+    assert waits == pytest.approx([0.05, 0.10, 0.15])
+
+
+def test_nothing_is_sent_before_the_time_that_was_asked_for():
+    clock = Clock()
+    pace = Spacing(clock=clock)
+    pace.refused(30.0)
+    assert pace.take(10.0) == (30.0, False)
+    clock.now += 25
+    assert pace.take(10.0) == (5.0, True)
+
+
+def test_a_wait_that_is_not_granted_takes_no_place():
+    clock = Clock()
+    pace = Spacing(clock=clock)
+    pace.refused(30.0)
+    for _ in range(100):
+        assert not pace.take(10.0)[1]
+    clock.now += 30
+    assert pace.take(10.0) == (0.0, True)
+
+
+# -- what AWS asks for ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "7"}, 7.0),
+        ({"retry-after": "Thu, 01 Jan 1970 00:01:40 GMT"}, 70.0),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:10 GMT"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"x-amz-retry-after": "1500"}, 1.5),
+        ({"X-Amz-Retry-After": "1500", "Retry-After": "7"}, 1.5),
+        ({"x-amz-retry-after": "-1", "Retry-After": "7"}, 7.0),
+    ],
+)
+def test_waits_that_an_answer_asks_for(headers, seconds):
+    assert wait_asked_for(headers, now=30.0) == seconds
+
+
+PLACE = Place(
+    source="wheels",
+    domain="acme",
+    owner=None,
+    repository="pipelines",
+    region="eu-weast-1",
+    partition="aws-cn",
+    profile=None,
+    role_arn="arn:aws-cn:iam::111122223333:role/poller",
+    queue_url="https://sqs.eu-west-1.amazonaws.com/111122223333/events",
+    looked_in="somewhere",
+    regions=("eu-west-1", "eu-west-2"),
+)
+
+
+def denied(operation):
+    answer = {"Error": {"Code": "AccessDenied", "Message": "no."}}
+    return meaning(boto.ClientError(answer, operation), PLACE, "iris").message
+
+
+@pytest.mark.parametrize(
+    ("operation", "action", "arn"),
+    [
+        ("AssumeRole", "sts:AssumeRole", "arn:aws-cn:iam::111122223333:role/poller"),
+        (
+            "ReceiveMessage",
+            "sqs:ReceiveMessage",
+            "arn:aws-cn:sqs:eu-weast-1:111122223333:events",
+        ),
+        (
+            "DeleteMessageBatch",
+            "sqs:DeleteMessage",
+            "arn:aws-cn:sqs:eu-weast-1:111122223333:events",
+        ),
+        (
+            "GetPackageVersionAsset",
+            "codeartifact:GetPackageVersionAsset",
+            "arn:aws-cn:codeartifact:eu-weast-1:ACCOUNT:package/acme/pipelines/pypi//iris",
+        ),
+        (
+            "GetRepositoryEndpoint",
+            "codeartifact:GetRepositoryEndpoint",
+            "arn:aws-cn:codeartifact:eu-weast-1:ACCOUNT:repository/acme/pipelines",
+        ),
+        (
+            "GetAuthorizationToken",
+            "codeartifact:GetAuthorizationToken",
+            "arn:aws-cn:codeartifact:eu-weast-1:ACCOUNT:domain/acme",
+        ),
+    ],
+)
+def test_denied_operations_name_what_to_allow(operation, action, arn):
+    assert f"may not {action} on {arn};" in denied(operation)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "reason"),
+    [
+        (boto.EndpointConnectionError(endpoint_url="https://x"), Stalled, "RegionUnknown"),
+        (boto.ConnectTimeoutError(endpoint_url="https://x"), Transient, "EndpointUnreachable"),
+        (boto.ProxyConnectionError(proxy_url="x", error="e"), Transient, "EndpointUnreachable"),
+        (
+            boto.SSLError(endpoint_url="https://x", error="self-signed"),
+            Stalled,
+            "EndpointUntrusted",
+        ),
+        (boto.UnauthorizedSSOTokenError(), Stalled, "CredentialsMissing"),
+        (boto.PartialCredentialsError(provider="env", cred_var="x"), Stalled, "CredentialsMissing"),
+        (boto.ConfigParseError(path="/etc/aws"), Stalled, "AwsConfigInvalid"),
+        (boto.InvalidRegionError(region_name="eu west"), Stalled, "AwsConfigInvalid"),
+        (boto.PaginationError(message="The same next token"), Transient, "AwsUnexpected"),
+        (boto.ParamValidationError(report="too short"), Stalled, "RequestRefused"),
+    ],
+)
+def test_what_botocore_raises_has_a_meaning(error, kind, reason):
+    found = meaning(error, PLACE)
+    assert isinstance(found, kind)
+    assert found.reason == reason
+
+
+def test_no_error_of_botocore_is_without_a_meaning():
+    kinds = [one for one in vars(boto).values() if isinstance(one, type)]
+    plain = [one for one in kinds if issubclass(one, boto.BotoCoreError)]
+    assert len(plain) > 50
+    for kind in plain:
+        found = meaning(kind.__new__(kind), PLACE)
+        assert isinstance(found, Stalled | Transient), kind
+
+
+# -- packages ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("globs", "wanted"),
+    [
+        ((), ()),
+        (("*",), ("",)),
+        (("acme-*", "other-*"), ("acme-", "other-")),
+        (("acme-*", "acme-iris-?", "acme-[ab]*"), ("acme-",)),
+        (("acme-*", "*"), ("",)),
+        (("a*", "a?"), ("a",)),
+    ],
+)
+def test_globs_are_listed_by_the_fewest_prefixes(globs, wanted):
+    assert prefixes(globs) == wanted
+
+
+def test_packages_are_normalised_and_told_once():
+    options = Options(**HERE, packages=["Acme_Iris", "acme-iris", "ACME.*"])
+    assert options.packages == ("acme-iris", "acme-*")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"packages": []},
+        {"packages": [""]},
+        {"packages": ["a b"]},
+        {"domain": "Acme"},
+        {"domain_owner": "1"},
+        {"repository": "x"},
+        {"role_arn": "poller"},
+        {"endpoint_url": "codeartifact"},
+        {"events_queue_url": "queue"},
+        {"origin": "external"},
+        {"poll_interval": 0},
+        {"concurrency": 0},
+    ],
+)
+def test_what_cannot_be_meant_is_refused(wrong):
+    with pytest.raises(ValidationError):
+        TypeAdapter(Options).validate_python(HERE | wrong)
+
+
+# -- versions ------------------------------------------------------------------------------------
+
+
+def asset(name="demo-1.0-py3-none-any.whl", sha256="ab" * 32):
+    return Asset(name, 10, sha256)
+
+
+def listed(status="Published", version="1.0", origin="INTERNAL", entry="pipelines"):
+    return Listed(version, "r1", status, origin, entry)
+
+
+def verdict(*assets, status="Published", version="1.0", known=True):
+    files = Files("r1", assets) if known else None
+    return judged("demo", listed(status, version), files, "wheels", Ranking([ANY]))
+
+
+@pytest.mark.parametrize(
+    ("assets", "reason"),
+    [
+        ([], "WheelNotArrived"),
+        ([asset("demo-1.0.tar.gz")], "SdistOnly"),
+        ([asset("demo-1.0.tar.gz.asc")], "WheelNotArrived"),
+        ([asset("demo.whl")], "FilenameInvalid"),
+        ([asset("demo-2.0-py3-none-any.whl")], "FilenameInvalid"),
+        ([asset("other-1.0-py3-none-any.whl"), asset("demo-1.0.tar.gz")], "FilenameInvalid"),
+        ([asset("demo-1.0-cp39-cp39-win32.whl")], "TagsIncompatible"),
+        ([asset(sha256="")], "DigestInvalid"),
+        ([asset(sha256="xyz")], "DigestInvalid"),
+    ],
+)
+def test_a_version_without_a_usable_wheel_says_why(assets, reason):
+    found = verdict(*assets)
+    assert isinstance(found, Refusal)
+    assert found.reason == reason
+
+
+def test_a_wheel_counts_whatever_the_version_is_spelt_like():
+    found = verdict(asset("Demo-1.0.0-py3-none-any.whl"), version="1.0")
+    assert (found.filename, str(found.version)) == ("Demo-1.0.0-py3-none-any.whl", "1.0")
+
+
+@pytest.mark.parametrize("status", ["Unlisted", "Archived", "Disposed", "Deleted"])
+def test_a_retracted_version_without_a_known_wheel_is_a_note(status):
+    for found in (verdict(status=status), verdict(status=status, known=False)):
+        assert isinstance(found, Condition)
+        assert (found.reason, found.ok) == (status, True)
+
+
+def test_a_disposed_version_is_remembered_by_its_wheel():
+    assert verdict(asset(), status="Disposed").standing is Standing.GONE
+
+
+@pytest.mark.parametrize(
+    ("origin", "entry", "options", "reason"),
+    [
+        ("INTERNAL", "pipelines", {}, ""),
+        ("EXTERNAL", "public:pypi", {}, "OriginExternal"),
+        ("EXTERNAL", "pipelines", {}, "OriginExternal"),
+        ("UNKNOWN", "pipelines", {}, "OriginExternal"),
+        ("INTERNAL", "", {}, "EntryRepositoryForeign"),
+        ("INTERNAL", "staging", {}, "EntryRepositoryForeign"),
+        ("INTERNAL", "staging", {"entry_repositories": ["staging"]}, ""),
+        ("EXTERNAL", "staging", {"entry_repositories": ["*"]}, "OriginExternal"),
+        ("EXTERNAL", "public:pypi", {"origin": "any"}, ""),
+    ],
+)
+def test_origins_are_trusted_as_the_operator_says(origin, entry, options, reason):
+    assert trusted(listed(origin=origin, entry=entry), Options(**HERE, **options)) == reason
+
+
+def test_a_summary_that_says_nothing_of_its_origin_is_not_trusted():
+    found = Listed.of({"version": "1.0", "status": "Published"})
+    assert trusted(found, Options(**HERE)) == "OriginExternal"
+
+
+@given(st.tuples(*[st.text()] * 5))
+def test_a_locator_comes_back_as_it_was(parts):
+    assert Locator.of(str(Locator(*parts))) == Locator(*parts)
+
+
+def test_the_order_in_which_files_are_listed_does_not_matter():
+    tags = [Tag("cp311", "cp311", "linux_x86_64"), Tag("cp311", "abi3", "linux_x86_64"), ANY]
+    wheels = [
+        asset("demo-1.0-py3-none-any.whl"),
+        asset("demo-1.0-cp39-cp39-win32.whl"),
+        asset("demo-1.0-1-cp311-cp311-linux_x86_64.whl"),
+        asset("demo-1.0-2-cp311-cp311-linux_x86_64.whl"),
+    ]
+    chosen = {Ranking(tags).best(order) for order in itertools.permutations(wheels)}
+    assert chosen == {wheels[-1]}
