@@ -96,7 +96,9 @@ def test_the_supply_lists_the_source_again_because_of_an_event(
         supply.look_again(pushed.name)
         supply.look()
 
-    supply = Supply([pushed], Jobs(1, lambda: None), receive=None, prepare=None, remembered={})
+    supply = Supply(
+        [pushed], Jobs(1, lambda: None), receive=None, prepare=None, prune=None, remembered={}
+    )
     supply.look()
     eventually(supply.complete, 30)
     at_standin.subscribe(to_queue(sqs, queue))

@@ -49,6 +49,7 @@ def supply(source, clock, tmp_path):
         Jobs(0, lambda: None, clock=clock, jitter=lambda: 0.0),
         receive=partial(_receive, store, base, InspectionLimits()),
         prepare=lambda _: None,
+        prune=None,
         remembered={},
         clock=clock,
     )
@@ -337,6 +338,7 @@ def test_sources_fail_each_for_itself(at_standin, opened, published, clock):
         Jobs(0, lambda: None, clock=clock),
         receive=None,
         prepare=None,
+        prune=None,
         remembered={},
         clock=clock,
     )
@@ -402,7 +404,7 @@ def test_bytes_that_stay_wrong_quarantine_the_release_and_not_the_source(
     found = supply.listings()["codeartifact"].revisions
     assert [str(one.version) for one in found] == ["1.0", "2.0"]
     assert isinstance(supply.artifact(found[1]), Artifact)
-    supply.forget(revision.sha256)
+    supply.forgive(revision.sha256)
     assert isinstance(supply.artifact(revision), Artifact), "a person lifted the quarantine"
 
 

@@ -84,6 +84,7 @@ def supply(base, tmp_path):
             Jobs(0, lambda: None),
             receive=partial(_receive, store, base, InspectionLimits()),
             prepare=lambda artifact: pytest.fail(f"nobody asked for {artifact}"),
+            prune=None,
             remembered={},
         )
 

@@ -13,7 +13,7 @@ from controller.cli.explain import as_document, drawn
 from controller.cli.output import console
 from controller.cli.story import tell
 from controller.config import Config, parse
-from controller.desired import Election
+from controller.desired import Absences, Election
 from controller.errors import ConfigError
 from controller.jobs import Jobs
 from controller.journal import Journal
@@ -57,7 +57,7 @@ class Told:
 
 def supply_of(source, jobs=None, **more):
     jobs = jobs or Jobs(0, lambda: None)
-    return Supply([source], jobs, receive=None, prepare=None, remembered={}, **more)
+    return Supply([source], jobs, receive=None, prepare=None, prune=None, remembered={}, **more)
 
 
 # -- supply --------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_a_look_that_is_asked_for_while_one_is_under_way_is_made_after_it():
     supply.look()
     supply.look()
     source.may.set()
-    eventually(lambda: not jobs.busy(), 30)
+    eventually(lambda: not jobs.running(("list", "wheels")), 30)
     assert source.listed == 1
     supply.look()
     eventually(lambda: len(supply.listings()["wheels"].revisions) == 1, 30)
@@ -123,7 +123,15 @@ def test_a_look_in_between_does_not_put_off_the_regular_one(clock):
 def election(listing):
     supply = supply_of(Told(listing))
     supply.look()
-    return Election(Config(), supply, None, tags=list(sys_tags()), fingerprint="")
+    return Election(
+        Config(),
+        supply,
+        None,
+        tags=list(sys_tags()),
+        fingerprint="",
+        absences=Absences(),
+        grace=0.0,
+    )
 
 
 def test_what_is_gone_is_as_if_it_were_not_listed():
@@ -275,7 +283,7 @@ def test_a_mistake_in_a_source_is_told_with_its_line_and_key(tmp_path, line, mis
 def test_a_kind_of_source_that_is_not_there_is_told_with_those_that_are(tmp_path, line):
     said = refused(f"[[sources]]\n{line}\n", tmp_path)
     assert ": sources.0.type: says which kind of source this is" in said
-    assert "schema" in said
+    assert "directory, codeartifact, index" in said
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """From a folder of wheels to inspected artifacts and environments, asked again and again."""
 
 import os
-import threading
 from functools import partial
 
 import pytest
@@ -120,41 +119,6 @@ def test_a_source_is_listed_when_its_time_has_come_or_somebody_says_so(supply, s
     supply.look()
     assert source.listed == 3
     assert supply.next_look() == 10
-
-
-def test_a_wake_up_while_a_source_is_being_listed_has_it_listed_once_more(folder, clock):
-    listing, go_on = threading.Event(), threading.Event()
-
-    class Slow(Counting):
-        def list(self) -> Listing:
-            found = super().list()
-            listing.set()
-            assert go_on.wait(20)
-            return found
-
-    source = Slow(Options(type="directory", path=folder, poll_interval=3600), clock=clock)
-    ended = threading.Semaphore(0)
-    jobs = Jobs(1, ended.release)
-
-    def unused(*_: object) -> None:
-        raise AssertionError("nothing is fetched")
-
-    supply = Supply(
-        [source], jobs, receive=unused, prepare=unused, prune=unused, remembered={}, clock=clock
-    )
-    supply.look()
-    assert listing.wait(20)
-    make_wheel(folder)  # after the folder was read
-    supply.look_again(source.name)
-    supply.look()
-    go_on.set()
-    assert ended.acquire(timeout=20)
-    supply.look()  # as the daemon does when a job ends
-    assert ended.acquire(timeout=20)
-    assert source.listed == 2
-    assert len(supply.listings()[source.name].revisions) == 1
-    jobs.close()
-    source.close()
 
 
 def test_what_is_neither_listed_nor_on_the_cluster_nor_recent_leaves_the_cache(
