@@ -112,7 +112,8 @@ class RolloutOptions(Section):
     max_staging: Annotated[int, Field(gt=0)] = 4
     """Releases that may start at the same time."""
     ready_deadline: Annotated[float, Field(gt=0)] = 300.0
-    """Seconds from staging until every example must have passed."""
+    """Seconds from staging until every example must have passed. Ray tells only after 30 s that it
+    has no room for a replica: with less a shortage looks like a slow start."""
     probe_deadline: Annotated[float, Field(gt=0)] = 30.0
     """Seconds from promotion until the ingress must answer with the release's own header."""
     build_deadline: Annotated[float, Field(gt=0)] = 60.0
@@ -147,7 +148,8 @@ class Options(Section):
     request_timeout: Annotated[float, Field(gt=0)] | None = None
     """* Seconds for one request; beyond it 504 (60)."""
     graceful_shutdown_timeout: Annotated[float, Field(ge=0)] | None = None
-    """* Seconds a replica may take to finish its requests when it is retired (20)."""
+    """* Seconds a replica may take to finish its requests when it is retired (`request_timeout` and
+    5 more)."""
     health_check_period: Annotated[float, Field(gt=0)] | None = None
     """* Seconds between two health checks of a replica (10)."""
     health_check_timeout: Annotated[float, Field(gt=0)] | None = None

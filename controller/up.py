@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from controller.daemon import Daemon, signals
+from controller.errors import Stalled
 from controller.serve import head
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def serve(
     Raises:
         WheelwayError: Ray or the daemon cannot start.
     """
-    daemon = Daemon(path, watcher=watcher)
+    daemon = Daemon(path)
     with ExitStack() as stack:
         if not head.answers(daemon.config.ray.dashboard_url):
             say("starting a Ray head (about ten seconds) ...")
@@ -93,9 +94,19 @@ def serve(
         else:
             say(f"the Ray head answers at {ray.dashboard_url}")
         stack.enter_context(signals(daemon))
+
+        def watch(report: Report) -> None:
+            if watcher is not None:
+                watcher(report)
+            if not ray.adopted and not ray.running():
+                daemon.end()
+
+        daemon.watcher = watch
         say(invitation)
         daemon.run()
         if not ray.adopted:
+            if not ray.running():
+                raise Stalled("HeadEnded", f"the Ray head ended by itself:\n{ray.last_words()}")
             say("ending the Ray head ...")
     return 0
 

@@ -24,6 +24,7 @@ What must hold of every plan:
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,13 @@ from controller.model import (
     Quarantine,
     Transition,
 )
-from controller.planning.changes import admit, assemble, differences, hold_back
+from controller.planning.changes import (
+    admit,
+    ailments_of_encoded_routes,
+    assemble,
+    differences,
+    hold_back,
+)
 from controller.planning.health import Diagnosis, Health, diagnose
 from controller.planning.policy import ABSENT, LEAVING, MAKING_ROOM, MISSING, STANDS_IN
 from controller.planning.situation import (
@@ -102,7 +109,11 @@ def plan(situation: Situation) -> Plan:
         changes=changes,
         transitions=tuple(t for step in ordered for t in step.transitions),
         quarantines=tuple(q for step in ordered for q in step.quarantines),
-        conditions=(*(c for step in ordered for c in step.conditions), *queued),
+        conditions=(
+            *(c for step in ordered for c in step.conditions),
+            *queued,
+            *ailments_of_encoded_routes(situation),
+        ),
         hold=hold,
         wake_at=min([*wakes, *([hold_until] if hold_until else [])], default=None),
     )
@@ -135,6 +146,8 @@ def _without_wanted(route: Route, situation: Situation) -> _Step:
     elected, holder = route.elected, route.holder
     if elected is None or elected.reason != STANDS_IN:
         same = elected is not None and holder is not None and holder.release == elected.release
+        if _instead_of_holder(route, situation) is not None:
+            return _Step(keep=_predecessors(route, situation), urgent=True)
         return _Step(
             keep=_as_they_are(route, "kept until its successor is prepared"),
             settled=same and holder is not None and was_live(holder, situation.records),
@@ -157,7 +170,8 @@ def _stage(route: Route, wanted: Placement, situation: Situation) -> _Step:
         why = f"an application {wanted.name!r} is still being deleted; waiting until it is gone"
         condition = Condition(str(wanted.release), "WaitingForDeletion", why)
         return _Step(keep=_predecessors(route, situation), conditions=(condition,))
-    return _Step(keep=_predecessors(route, situation), stage=wanted)
+    back = _instead_of_holder(route, situation) is not None
+    return _Step(keep=_predecessors(route, situation), stage=wanted, urgent=back)
 
 
 def _staged(route: Route, wanted: Placement, target: Application, situation: Situation) -> _Step:
@@ -194,6 +208,7 @@ def _staged(route: Route, wanted: Placement, target: Application, situation: Sit
         keep=(*before, waiting),
         transitions=phases(target, Phase.STAGED, diagnosis.reason, diagnosis.message),
         wake_at=deadline,
+        urgent=_instead_of_holder(route, situation) is not None,
     )
 
 
@@ -207,10 +222,17 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
             for app in route.others
             for transition in phases(app, Phase.RETIRING, "SuccessorLive", f"{target.name} is live")
         )
-        return _Step(keep=(at_route,), transitions=(*live, *leaving), settled=True)
+        return _Step(
+            keep=(at_route,),
+            transitions=(*live, *leaving),
+            conditions=_ailments(target, situation),
+            settled=True,
+        )
     others = _as_they_are(route, "kept until its successor answers", without=target)
     if was_live(target, situation.records):
         ailments = _ailments(target, situation)
+        for ailment in ailments:
+            live = phases(target, Phase.LIVE, ailment.reason, ailment.message)
         return _Step(
             keep=(at_route, *others),
             transitions=live,
@@ -231,7 +253,7 @@ def _unseen(
     deadline = since(situation, target, "routed_at") + patience
     answer = situation.answers.get(route.path)
     diagnosis = diagnose(target)
-    unreachable = answer is not None and answer.status is None
+    unreachable = answer is not None and not answer.reached
     if diagnosis.health is not Health.FAILED:
         waiting = phases(target, Phase.READY, "Promoted", "the ingress does not lead there yet")
         if unreachable and answer is not None:
@@ -291,24 +313,28 @@ def _unelected(
 
 
 def _beyond_retire_limit(routes: Sequence[Route], situation: Situation) -> dict[str, str]:
-    """Routes whose release vanished from the sources, when these are too many at once."""
-    absent = [
-        route.path
-        for route in routes
-        if route.holder
-        and any(v.reason in {ABSENT, MISSING} for v in route.verdicts)
-        and route.elected is None
-    ]
-    live = sum(1 for route in routes if route.holder)
-    allowed = max(1, int(situation.limits.retire_limit * live))
-    if len(absent) <= allowed:
-        return {}
-    why = (
-        f"{len(absent)} of {live} live releases vanished from the sources at once; at most "
-        f"{allowed} are retired without a person: bring the wheels back, or set "
-        "rollout.retire_limit higher for as long as it takes, or active = false"
-    )
-    return dict.fromkeys(absent, why)
+    """Routes whose release vanished from its source, when these are too many of one at once."""
+    by_source: dict[str, list[Route]] = defaultdict(list)
+    for route in routes:
+        if route.holder is not None and route.holder.release is not None:
+            by_source[situation.sources.get(route.holder.release, "")].append(route)
+    held: dict[str, str] = {}
+    for source, live in by_source.items():
+        absent = [
+            route.path
+            for route in live
+            if route.elected is None and any(v.reason in {ABSENT, MISSING} for v in route.verdicts)
+        ]
+        allowed = max(1, int(situation.limits.retire_limit * len(live)))
+        if len(absent) > allowed:
+            why = (
+                f"{len(absent)} of {len(live)} live releases vanished from "
+                f"{source or 'the sources'} at once; at most {allowed} are retired without a "
+                "person: bring the wheels back, or set rollout.retire_limit higher for as long as "
+                "it takes, or active = false"
+            )
+            held |= dict.fromkeys(absent, why)
+    return held
 
 
 def _predecessors(
@@ -318,18 +344,35 @@ def _predecessors(
 
     What never served and is no longer wanted is dropped here: it was superseded.
     """
+    holder = route.holder
+    works = holder is not None and (was_live(holder, situation.records) or seen(holder, situation))
+    if (before := _instead_of_holder(route, situation)) is not None and before is not without:
+        return (_given(before, route.path, "has its route back: who had it since failed"),)
     kept = []
-    works = route.holder is not None and (
-        was_live(route.holder, situation.records) or seen(route.holder, situation)
-    )
     for app in route.others:
         known = app.name in situation.records
         superseded = known and not was_live(app, situation.records)
         if app is not without and not works and not superseded:
             kept.append(as_it_is(app, "kept until its successor is proven"))
-    if route.holder is not None and route.holder is not without:
-        kept.append(as_it_is(route.holder, "keeps its route until its successor is ready"))
+    if holder is not None and holder is not without:
+        kept.append(as_it_is(holder, "keeps its route until its successor is ready"))
     return tuple(kept)
+
+
+def _instead_of_holder(route: Route, situation: Situation) -> Application | None:
+    """Who should have the route meanwhile, when its holder was never seen there and had its time:
+    a successor that is on its way does not make up for that.
+    """
+    holder = route.holder
+    if holder is None or proven(holder, situation.records) or seen(holder, situation):
+        return None
+    answer = situation.answers.get(route.path)
+    patience = since(situation, holder, "routed_at") + situation.limits.probe_deadline
+    reached = answer is None or answer.reached
+    late = reached and situation.now >= patience
+    if diagnose(holder).health is not Health.FAILED and not late:
+        return None
+    return stand_in(route, situation)
 
 
 def _as_they_are(
@@ -351,10 +394,10 @@ def _given(app: Application, path: str, reason: str) -> PlannedApplication:
 def _ailments(app: Application, situation: Situation) -> tuple[Condition, ...]:
     """What is wrong with a release that was live before; it keeps its place all the same."""
     diagnosis = diagnose(app)
-    if diagnosis.health is Health.FAILED:
+    if diagnosis.health in {Health.FAILED, Health.SHORT}:
         return (Condition(str(app.release), diagnosis.reason, diagnosis.message),)
     answer = situation.answers.get(app.route or "")
-    if answer is not None:
+    if answer is not None and not seen(app, situation):
         return (Condition(str(app.release), "RouteNotAnswering", _what_was_seen(answer)),)
     return ()
 
@@ -362,6 +405,8 @@ def _ailments(app: Application, situation: Situation) -> tuple[Condition, ...]:
 def _what_was_seen(answer: Answer | None) -> str:
     if answer is None:
         return "the ingress was not asked"
-    if answer.status is None:
+    if not answer.reached:
         return f"the ingress cannot be reached ({answer.detail})"
+    if answer.status is None:
+        return f"no answer came ({answer.detail})"
     return f"the ingress answered {answer.status} as {answer.header or 'nobody'}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -55,6 +55,8 @@ class Situation:
     limits: Limits
     inputs: Mapping[Release, str]
     """What each release's quarantine would be tied to."""
+    sources: Mapping[Release, str] = field(default_factory=dict)
+    """Which source listed each release, as far as that is known."""
     encoded_routes: Mapping[str, JSON] | None = None
     """The application that answers percent-encoded spellings of routes, for when it is needed."""
 

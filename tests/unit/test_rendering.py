@@ -127,7 +127,7 @@ def test_an_application_says_what_the_host_needs_and_ray_accepts_it(renderer):
         "name": "Host",
         "num_replicas": 2,
         "max_ongoing_requests": 400,
-        "graceful_shutdown_timeout_s": 20.0,
+        "graceful_shutdown_timeout_s": 65.0,
         "health_check_period_s": 10.0,
         "health_check_timeout_s": 30.0,
         "max_surge_percent": 100,
