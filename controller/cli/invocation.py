@@ -53,7 +53,7 @@ class Invocation:
 
     def config(self) -> Config:
         """The configuration, read and validated; raises ConfigError."""
-        from controller.config import load  # noqa: PLC0415 - pydantic is slow to import
+        from controller.configuration import load  # noqa: PLC0415 - pydantic is slow to import
 
         return load(self.config_path())
 
