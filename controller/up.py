@@ -7,6 +7,7 @@ Ctrl-C ends all that was started here and nothing else.
 from __future__ import annotations
 
 import json
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from controller.reconciler import Report
+
+
+LEAST_CPUS = 16
+"""Logical CPUs that a head started here hands out at least: most replicas of a first try idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +54,15 @@ def up(
         place: folders and ports.
         say: takes sentences for the person at the terminal.
         watcher: is shown the report of every pass.
-        num_cpus: logical CPUs of a head that is started here; None for as many as there are cores.
+        num_cpus: logical CPUs of a head that is started here; None for four a core, at least 16.
 
     Raises:
         WheelwayError: Ray or the daemon cannot start.
     """
     place.wheels.mkdir(parents=True, exist_ok=True)
     place.state.mkdir(parents=True, exist_ok=True)
+    cores = os.cpu_count() or 1
+    num_cpus = num_cpus or max(LEAST_CPUS, 4 * cores)  # a first try should wait for nothing
     path = place.state / "controller.toml"
     path.write_text(configuration(place), encoding="utf-8")
     invitation = f"drop wheels into {place.wheels}/ ; Ctrl-C ends everything started here"
@@ -114,8 +121,9 @@ def serve(
 def configuration(place: Place) -> str:
     """The configuration of such a run, as TOML."""
     return f"""\
-# Written by `wheelway up` at every start. To set policies, copy it, edit the copy, and run
-# `wheelway --config COPY run` beside a Ray head.
+# Written by `wheelway up` at every start, which also ends its Ray head. To set policies, copy it,
+# end `wheelway up`, start a Ray head of your own (docs/operating.md) and run
+# `wheelway --config COPY run` beside that.
 
 [[sources]]
 type = "directory"

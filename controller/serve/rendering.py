@@ -122,6 +122,14 @@ class Renderer:
                 "import_path and args.release must stay as the shipped template has them: the "
                 "running release is recognised by them",
             )
+        for key in ("target", "tree", "record_digest"):
+            if document.get("args", {}).get(key) != said[key]:
+                self._templates.blame(
+                    APPLICATION,
+                    ("args",),
+                    f"args.{key} must stay as the shipped template has it: no replica starts "
+                    "without it",
+                )
         return {**document, "name": "", "route_prefix": None}
 
     def _normalised(self, name: str, variables: Mapping[str, object]) -> dict[str, JSON]:
