@@ -46,6 +46,18 @@ class Clock:
         return self.now
 
 
+def reasons(report: Report) -> dict[str, str]:
+    """By subject: why something stands in the way."""
+    return {condition.subject: condition.reason for condition in report.conditions}
+
+
+def routes(head: PaperHead) -> list[dict[str, str | None]]:
+    """Every config that was sent, as names without their digests, and routes."""
+    return [
+        {name.rsplit("-", 1)[0]: route for name, route in config.items()} for config in head.sent()
+    ]
+
+
 def _rests(report: Report) -> bool:
     if report.plan is None or report.plan.changes:
         return False
