@@ -54,6 +54,8 @@ class PaperHead:
         """Routes to which the ingress does not lead."""
         self.said: dict[str, dict[str, str]] = {}
         """By route: what the metadata holds beside the application's name."""
+        self.status = ""
+        """What every application's status is, whatever it does."""
         self.empty = False
         """Serve's controller cannot be asked: the answer is that of no Serve at all."""
         self.refusal = ""
@@ -204,7 +206,7 @@ class PaperHead:
         return {
             "name": name,
             "route_prefix": app.route,
-            "status": status,
+            "status": self.status or status,
             "message": failed if status == "DEPLOY_FAILED" else "",
             "deployed_app_config": app.document,
             "source": app.source,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from controller.assembly import _prune, _receive
 from controller.cache.environments import Environments
@@ -74,13 +74,14 @@ class Passes:
         self.clock = Clock()
         self._open(sections)
 
-    def _open(self, sections: dict[str, object]) -> None:
+    def _open(self, sections: dict[str, Any]) -> None:
         ray = {"dashboard_url": self.head.dashboard_url, "ingress_url": self.head.ingress_url}
+        paths = {"cache": self.folder / "cache", "state": self.state, **sections.pop("paths", {})}
         self.config = Config(
             sources=[{"type": "directory", "name": "wheels", "path": self.wheels}],
             ray={**ray, "timeout": 0.3},
             environments={"offline": True},
-            paths={"cache": self.folder / "cache", "state": self.state},
+            paths=paths,
             **sections,
         )
         with ExitStack() as parts:
@@ -92,7 +93,7 @@ class Passes:
                 supply=self.supply,
                 dashboard=dashboard,
                 ingress=ingress,
-                renderer=Renderer(),
+                renderer=Renderer(self.config.paths.templates),
                 journal=self.journal,
                 tags=self.base.tags,
                 fingerprint=self.base.fingerprint,

@@ -94,6 +94,38 @@ def test_a_route_that_does_not_answer_goes_back_and_its_release_is_quarantined(w
     assert (quarantine.stage, quarantine.reason) == ("promote", "ProbeFailed")
 
 
+def test_encoded_spellings_of_a_local_version_are_answered_for_as_long_as_it_serves(
+    at_work, paper_head
+):
+    work = at_work()
+    work.drop(version="1.0+cu1")
+    work.settle()
+    local = {"demo-1.0-cu1": "/predict/demo/1.0+cu1", "wheelway-encoded": "/predict"}
+    assert routes(paper_head) == [{"demo-1.0-cu1": None}, local]
+    work.restart(pipelines=[{"name": "demo", "versions": ">2"}])
+    work.settle()
+    assert routes(paper_head)[2:] == [{}]
+
+
+def test_a_broken_template_of_the_operator_stops_every_config_and_touches_nothing(
+    at_work, paper_head, tmp_path
+):
+    template = tmp_path / "templates" / "serve.yaml.j2"
+    template.parent.mkdir()
+    work = at_work(paths={"templates": template.parent})
+    work.drop()
+    work.settle()
+    template.write_text("applications: {{ applications | jso }}")
+    work.drop("other")
+    report = work.pass_(after=60.0)
+    assert reasons(report) == {"serve config": "TemplateInvalid"}
+    assert str(template) in report.conditions[0].message
+    assert len(paper_head.puts) == 2
+    template.unlink()
+    assert reasons(work.settle()) == {}
+    assert routes(paper_head)[-1] == {"demo-1.0": ROUTE, "other-1.0": "/predict/other/1.0"}
+
+
 def test_settings_change_in_place(work, paper_head):
     work.drop()
     work.settle()

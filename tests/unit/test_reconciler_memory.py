@@ -209,11 +209,14 @@ def test_a_pass_that_does_not_act_says_what_would_be_retired_and_leaves_no_trace
 def test_a_preview_beside_a_daemon_reads_its_journal_and_leaves_no_trace(work, paper_head):
     wheel = work.drop()
     work.settle()
-    work.drop(marker="other bytes")
-    wheel.rename(work.wheels / "demo-3.0-py3-none-any.whl")  # no wheel of that version is inside
+    work.remove(wheel)
+    work.drop("other")
     before, sent = story(work), len(paper_head.puts)
     report = preview(work.config)
-    assert report.plan.changes
+    assert [change.split("-1.0")[0] for change in report.plan.changes] == [
+        "add other",
+        "remove demo",
+    ]
     assert not report.sent
     assert (story(work), len(paper_head.puts)) == (before, sent)
 
@@ -257,6 +260,28 @@ def test_the_cache_keeps_what_is_on_the_cluster_and_frees_the_rest_after_a_while
 def artifacts(work):
     [listing] = work.supply.listings().values()
     return [work.supply.known(revision) for revision in listing.revisions]
+
+
+def test_a_version_that_comes_back_while_it_is_being_deleted_waits_for_that(work, paper_head):
+    wheel = work.drop()
+    work.drop("other")
+    work.settle()
+    paper_head.leaving = 8
+    work.remove(wheel)
+    work.pass_()
+    work.pass_(after=10.0)
+    work.drop()
+    sent = len(paper_head.puts)
+    report = work.pass_(after=0.5)
+    assert set(reasons(report).values()) == {"WaitingForDeletion"}
+    while len(paper_head.puts) == sent:
+        work.pass_(after=0.5)
+    assert reasons(work.settle()) == {}
+    other = "/predict/other/1.0"
+    assert routes(paper_head)[sent:] == [
+        {"demo-1.0": None, "other-1.0": other},
+        {"demo-1.0": ROUTE, "other-1.0": other},
+    ]
 
 
 def test_a_version_that_comes_back_after_the_cache_was_freed_is_served_again(work, paper_head):
