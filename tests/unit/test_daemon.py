@@ -1,4 +1,4 @@
-"""The daemon beside a paper head: what it does with its configuration, with signals, with trouble."""
+"""The daemon beside a paper head: its configuration, signals, trouble."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passes of the real reconciler, from a folder of wheels to what a head is sent and a route says."""
+"""Passes of the real reconciler: from a folder of wheels to what a head is sent and says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ BROKEN = "wheelway-failure[LoadFailed] load() raised: no such file: model.bin"
 # -- a release's way -----------------------------------------------------------------------------
 
 
-def test_a_wheel_is_staged_promoted_and_live_in_two_configs_and_then_nothing_is_sent(work, paper_head):
+def test_a_wheel_is_staged_promoted_and_live_in_two_configs_and_then_nothing_is_sent(
+    work, paper_head
+):
     work.drop()
     phases = []
     for _ in range(5):
@@ -145,7 +147,9 @@ def test_what_a_release_says_of_its_settings_is_a_condition(work, paper_head):
     assert (condition.reason, condition.message) == ("SettingsRefused", "threshold must be below 1")
 
 
-def test_what_is_not_ours_is_carried_along_as_it_is_and_its_route_is_not_fought_over(work, paper_head):
+def test_what_is_not_ours_is_carried_along_as_it_is_and_its_route_is_not_fought_over(
+    work, paper_head
+):
     theirs = paper_head.runs("theirs", "/theirs")
     paper_head.runs("by-hand", "/predict/other/1.0", declarative=False)
     work.drop()
@@ -201,7 +205,9 @@ def test_a_wheel_that_failed_inspection_is_looked_into_again_once_its_quarantine
     assert (second.reason, second.at) == ("NoEntryPoint", work.clock())
 
 
-def test_with_other_options_it_is_tried_again_and_its_quarantine_ends_once_it_is_live(work, paper_head):
+def test_with_other_options_it_is_tried_again_and_its_quarantine_ends_once_it_is_live(
+    work, paper_head
+):
     paper_head.failing["demo"] = BROKEN
     work.drop()
     assert work.settle().quarantines
@@ -214,7 +220,9 @@ def test_with_other_options_it_is_tried_again_and_its_quarantine_ends_once_it_is
     assert work.journal.quarantines() == []
 
 
-def test_a_config_that_is_refused_waits_for_its_backoff_however_often_a_pass_is_made(work, paper_head):
+def test_a_config_that_is_refused_waits_for_its_backoff_however_often_a_pass_is_made(
+    work, paper_head
+):
     paper_head.refusal = "RayTaskError: there is no room for it"
     work.drop()
     for attempt, wait in enumerate((0.5, 1.0, 2.0, 4.0), start=1):
@@ -298,7 +306,9 @@ def test_a_head_that_hangs_is_not_waited_for_without_end(work, paper_head):
     assert "did not answer GET" in report.sentence
 
 
-def test_what_serves_is_not_touched_while_serve_says_for_a_moment_that_nothing_runs(work, paper_head):
+def test_what_serves_is_not_touched_while_serve_says_for_a_moment_that_nothing_runs(
+    work, paper_head
+):
     work.drop()
     work.settle()
     paper_head.empty = True

@@ -8,7 +8,6 @@ import shutil
 import pytest
 
 from controller.assembly import preview
-from controller.journal import Journal
 from controller.model import Phase
 from tests.support.passes import reasons, routes
 
