@@ -107,7 +107,7 @@ class Cluster:
 
     def answer(self, route):
         if not self.reachable:
-            return Answer(None, None, detail="connection refused")
+            return Answer(None, None, detail="connection refused", reached=False)
         there = self.leads_to.get(route)
         well = there is not None and there.app.status is not ApplicationStatus.UNHEALTHY
         if not well or there.nature == "mute" or there.app.name not in self.running:

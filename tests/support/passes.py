@@ -35,6 +35,7 @@ class Daemon:
     def lose_the_journal(self):
         self.records = {}
         self.quarantined = {}
+        self.sources = {}
 
     def restart(self):
         self.absences = Absences()
@@ -44,6 +45,7 @@ class Daemon:
         apps = cluster.applications
         self._date(apps, now)
         candidates = wishes.candidates if wishes.listed else ()
+        self.sources |= {candidate.release: candidate.source for candidate in candidates}
         inputs = {c.release: f"option {wishes.options[c.release.pipeline]}" for c in candidates}
         held = {r for r, q in self.quarantined.items() if q.inputs == inputs.get(r)}
         verdicts = self._judge(apps, candidates, held, wishes, now)
@@ -58,6 +60,7 @@ class Daemon:
             applications=apps,
             answers={route: cluster.answer(route) for route in routes_to_probe(apps, self.records)},
             records=dict(self.records),
+            sources=dict(self.sources),
             limits=Limits(),
             inputs=inputs,
         )
@@ -91,16 +94,12 @@ class Daemon:
             verdicts.extend(v for v in judged if v.reason != MISSING or v.release in lately)
         return verdicts
 
-    def send(self, situation, decided):
-        """Date who was seen at its route, as is done before a config is sent that relies on it."""
+    def record(self, situation, decided):
+        """Write down what was decided, as is done before it is acted upon."""
         for transition in decided.transitions:
             known = self.records.get(transition.placement)
             if transition.phase is Phase.LIVE and (known.live_at or 0) < (known.routed_at or 1):
                 self.records[known.name] = replace(known, live_at=situation.now)
-
-    def record(self, situation, decided):
-        """Write the whole pass down, as the chronicle does."""
-        self.send(situation, decided)
         failed = {failure.release: failure for failure in decided.quarantines}
         for transition in decided.transitions:
             release = transition.release

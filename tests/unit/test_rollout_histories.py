@@ -66,7 +66,7 @@ class Histories(RuleBasedStateMachine):
         pipeline, version = route.split("/")[2:]
         digest = f"{len(self.natures) + 1:064x}"
         release = replace(world.release(version, pipeline=pipeline), digest=digest)
-        self.listed[route] = Candidate(release, pipeline, "wheels")
+        self.listed[route] = Candidate(release, pipeline, source=f"{pipeline}'s")
         self.natures[digest] = natures
         if not prepared:
             self.unprepared.add(digest)
@@ -146,17 +146,12 @@ class Histories(RuleBasedStateMachine):
         decided = self.decided = plan(situation)
         self._note(situation)
         self._judge(situation, decided)
-        sending = bool(decided.changes) and not decided.hold
-        if sending:
-            self.daemon.send(situation, decided)
-        if sending and put != "it is lost":
-            self.cluster.put([a.document for a in decided.applications], self.natures)
-        if sending and put == "the daemon is killed after it":
-            self.daemon.restart()
-            return
         self.daemon.record(situation, decided)
-        if sending and put != "it is lost":
+        if decided.changes and not decided.hold and put != "it is lost":
+            self.cluster.put([a.document for a in decided.applications], self.natures)
             self._judge_the_next(situation, decided, plan(self._look()))
+        if put == "the daemon is killed after it":
+            self.daemon.restart()
 
     @rule(
         rounds=st.integers(1, 6), followed=st.booleans(), seconds=st.sampled_from([0, 1, 40, 400])
@@ -223,7 +218,9 @@ class Histories(RuleBasedStateMachine):
             return True
         if release.route not in self.listed:
             late = self.now >= self.withdrawn_at[release.route] + GRACE
-            return self.sources_known and late and self._few_vanished()
+            return (
+                self.sources_known and late and self._few_vanished(self.daemon.sources.get(release))
+            )
         by = self.rules[release.pipeline]
         newer = {
             r.release.version
@@ -234,10 +231,12 @@ class Histories(RuleBasedStateMachine):
         }
         return not by.pins and len(newer) >= by.keep
 
-    def _few_vanished(self):
+    def _few_vanished(self, source):
+        """Whether so few releases are missing from a source that no person need confirm it."""
         held = [r.release for r in self.cluster.ours if r.app.route]
-        vanished = [r for r in held if r.route not in self.listed and not self._excluded(r)]
-        return len(vanished) <= max(1, int(Limits().retire_limit * len(held)))
+        of_it = [r for r in held if self.daemon.sources.get(r) == source]
+        vanished = [r for r in of_it if r.route not in self.listed and not self._excluded(r)]
+        return len(vanished) <= max(1, int(Limits().retire_limit * len(of_it)))
 
     # -- what must always hold ---------------------------------------------------------------
 
@@ -319,7 +318,8 @@ class Histories(RuleBasedStateMachine):
                 assert running.app.route or release.route in theirs, f"{name} is left over"
                 continue
             pushed_out_in_vain = release.route in self.listed and release.pipeline in crowded
-            lost_with_many = release.route not in self.listed and not self._few_vanished()
+            source = self.daemon.sources.get(release)
+            lost_with_many = release.route not in self.listed and not self._few_vanished(source)
             assert pushed_out_in_vain or lost_with_many, f"{name} should have gone"
             assert running.app.route, f"{name} is left over"
             assert not self._excluded(release), f"{name} should have gone at a word"
