@@ -171,7 +171,7 @@ def standing(
 
 def stand_in(route: Route, situation: Situation) -> Application | None:
     """Who should hold the route when what was elected for it is unfit: who held it last."""
-    if route.holder is not None and proven(route.holder, situation.records):
+    if route.holder is not None and works(route.holder, situation):
         return route.holder
     before = [app for app in route.others if proven(app, situation.records)]
     return max(before, key=lambda app: (since(situation, app, "live_at"), app.name), default=None)
@@ -187,6 +187,11 @@ def seen(app: Application, situation: Situation) -> bool:
         and answer.header == app.release.header
         and answer.application == app.name
     )
+
+
+def works(app: Application, situation: Situation) -> bool:
+    """Whether the application may be taken for one that works: it is proven, or seen just now."""
+    return proven(app, situation.records) or seen(app, situation)
 
 
 def since(situation: Situation, app: Application, what: str) -> float:

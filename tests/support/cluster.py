@@ -1,0 +1,132 @@
+"""A cluster that is played, for tests of planning: Serve starts applications slowly and by their
+nature well or badly, its ingress follows late. Values only; nothing runs and nothing waits.
+"""
+
+from dataclasses import dataclass, replace
+
+from packaging.version import Version
+
+from controller.model import Answer, Application, ApplicationStatus, Placement, Release, Replica
+
+NATURES = ("good", "raises", "hangs", "mute")
+"""Mute: it becomes ready, but never answers at its route."""
+
+
+@dataclass
+class Running:
+    app: Application
+    nature: str
+    release: Release | None
+    """What it is, which Serve forgets as soon as it is being deleted."""
+
+    @property
+    def leaving(self):
+        return self.app.status is ApplicationStatus.DELETING
+
+
+class Cluster:
+    def __init__(self):
+        self.running = {}
+        self.leads_to = {}
+        """By route: what the ingress has there, which may be out of date."""
+        self.reachable = True
+
+    @property
+    def applications(self):
+        return [running.app for running in self.running.values()]
+
+    @property
+    def ours(self):
+        return [r for r in self.running.values() if r.release and not r.leaving]
+
+    def holder(self, route):
+        """Who has the route by the config last applied, ours or not."""
+        held = (r for r in self.running.values() if r.app.route == route and not r.leaving)
+        return next(held, None)
+
+    def put(self, documents, natures):
+        """What is in the config is there afterwards, and of all declarative ones nothing else."""
+        wanted = {document["name"]: document for document in documents}
+        for name, running in self.running.items():
+            app = running.app
+            if name in wanted:
+                assert app.document is not None, f"{name} is not ours to change, or being deleted"
+                document = wanted.pop(name)
+                running.app = replace(app, document=document, route=document["route_prefix"])
+            elif app.document is not None:
+                status = ApplicationStatus.DELETING
+                running.app = replace(app, status=status, document=None, release=None)
+        for document in wanted.values():
+            self._start(document, natures)
+
+    def _start(self, document, natures):
+        release = release_of(document)
+        app = Application(
+            document["name"],
+            ApplicationStatus.DEPLOYING,
+            document["route_prefix"],
+            document,
+            release,
+            building=True,
+        )
+        nature = natures[release.digest][document["args"]["option"]]
+        self.running[app.name] = Running(app, nature, release)
+
+    def add(self, stranger):
+        self.running[stranger.name] = Running(stranger, "good", None)
+
+    def move_on(self):
+        for name, running in list(self.running.items()):
+            app = running.app
+            if running.leaving:
+                del self.running[name]
+            elif app.building:
+                running.app = replace(app, building=False, replicas=(Replica("STARTING", 1),))
+            elif app.status is ApplicationStatus.DEPLOYING and running.nature != "hangs":
+                bad = running.nature == "raises"
+                status = ApplicationStatus.DEPLOY_FAILED if bad else ApplicationStatus.RUNNING
+                running.app = replace(app, status=status)
+
+    def ingress_follows(self):
+        self.leads_to = {
+            running.app.route: running
+            for running in self.running.values()
+            if running.app.route and not running.leaving
+        }
+
+    def fall_ill(self, route):
+        """Whoever runs at the route fails its health checks."""
+        there = self.holder(route)
+        if there is not None and there.release and there.app.status is ApplicationStatus.RUNNING:
+            there.app = replace(there.app, status=ApplicationStatus.UNHEALTHY)
+
+    def get_well(self):
+        for running in self.running.values():
+            if running.app.status is ApplicationStatus.UNHEALTHY:
+                running.app = replace(running.app, status=ApplicationStatus.RUNNING)
+
+    def answer(self, route):
+        if not self.reachable:
+            return Answer(None, None, detail="connection refused", reached=False)
+        there = self.leads_to.get(route)
+        well = there is not None and there.app.status is not ApplicationStatus.UNHEALTHY
+        if not well or there.nature == "mute" or there.app.name not in self.running:
+            return Answer(None, 503)
+        return Answer(there.release and there.release.header, 200, there.app.name)
+
+
+def place(release, option):
+    """The placement of a release with one of the options that restart replicas."""
+    name = f"{release.pipeline}-{release.version}-{release.digest[-7:]}{option}"
+    args = {
+        "pipeline": release.pipeline,
+        "version": str(release.version),
+        "digest": release.digest,
+        "option": option,
+    }
+    return Placement(name, release, {"name": name, "route_prefix": None, "args": args})
+
+
+def release_of(document):
+    args = document["args"]
+    return Release(args["pipeline"], Version(args["version"]), args["digest"])
