@@ -119,6 +119,7 @@ class Reconciler:
         self._blind_until = 0.0
         self._blinded: WheelwayError | None = None
         self._empty_since: float | None = None
+        self._emptied = False  # by our own last config
         self._answers: dict[str, Answer] = {}
         self._absences = Absences()
         self.notes: tuple[Condition, ...] = ()
@@ -217,10 +218,12 @@ class Reconciler:
         self._blind_passes += 1
         self._blinded = error
         asked = error.retry_after if isinstance(error, Transient) else None
-        wait = backoff.delay(self._blind_passes, jitter=self._jitter(), retry_after=asked)
-        if asked is None:  # whoever waits for Ray to start wants to see that it did
-            wait = min(wait, self.config.rollout.interval)
-        self._blind_until = now + wait
+        self._blind_until = now + backoff.delay(
+            self._blind_passes,
+            jitter=self._jitter(),
+            retry_after=asked,
+            cap=self.config.rollout.interval,  # whoever waits for Ray wants to see that it is back
+        )
 
     def _doubt_emptiness(self, applications: Sequence[Application], now: float) -> None:
         """Serve says the same, that nothing runs, while its controller cannot be asked (its actor
@@ -233,7 +236,8 @@ class Reconciler:
         names = {app.name for app in applications}
         records = self._journal.placements().values()
         gone = [r.name for r in records if r.live_at is not None and r.name not in names]
-        if names or not gone:
+        if names or not gone or self._emptied:
+            self._emptied = self._emptied and not names
             self._empty_since = None
             return
         self._empty_since = self._empty_since or now
@@ -346,7 +350,7 @@ class Reconciler:
             self._refused = (digest, error, failures + 1, now + wait)
             return text, False, error
         outcome("Applied")
-        self._refused = None
+        self._refused, self._emptied = None, not decided.applications
         return text, True, None
 
     def _tidy(self, observed: _Observed, desired: Desired) -> None:
