@@ -22,7 +22,7 @@ from controller.reconciler import Reconciler
 from controller.serve.dashboard import Dashboard
 from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer
-from controller.sources import open_source
+from controller.sources import Source, open_source
 from controller.supply import Supply
 from tests.support.wheels import make_wheel
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from controller.cache.base import Base
     from controller.journal import ReleaseRecord
+    from controller.model import Artifact, Revision
     from controller.reconciler import Report
     from tests.support.paper_head import PaperHead
 
@@ -72,6 +73,8 @@ class Passes:
         self.wheels, self.state = folder / "wheels", folder / "state"
         self.wheels.mkdir()
         self.clock = Clock()
+        self.received: list[str] = []
+        """The wheels that were fetched and inspected, each as often as it was."""
         self._open(sections)
 
     def _open(self, sections: dict[str, Any]) -> None:
@@ -120,13 +123,17 @@ class Passes:
         return Supply(
             [source],
             Jobs(0, lambda: None, clock=self.clock, jitter=lambda: 0.0),
-            receive=partial(_receive, store, self.base, self.config.inspection),
+            receive=partial(self._receive, store),
             prepare=environments.prepare,
             prune=partial(_prune, store, environments, 60.0),
             remembered=remembered,
             clock=self.clock,
             wall_clock=self.clock,
         )
+
+    def _receive(self, store: Store, source: Source, revision: Revision) -> Artifact:
+        self.received.append(revision.filename)
+        return _receive(store, self.base, self.config.inspection, source, revision)
 
     def close(self) -> None:
         self._parts.close()

@@ -1,4 +1,4 @@
-"""The daemon beside a paper head: its configuration, signals, trouble."""
+"""The daemon beside a paper head: what it does with its configuration, signals and trouble."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ pytestmark = pytest.mark.unit
 ROUTE = "/predict/demo/1.0"
 IDLE = "[rollout]\ninterval = 300\n"
 """Passes only when something wakes the daemon."""
+BUSY = "[rollout]\nabsence_grace = 0\ninterval = 0.2\n"
+"""A pass, and a look at the configuration file, at every turn."""
 
 
 # -- the configuration file ----------------------------------------------------------------------
@@ -102,7 +104,10 @@ def test_another_folder_for_the_journal_needs_a_restart(file):
 
 @pytest.fixture
 def site(tmp_path, paper_head):
-    return Site(tmp_path, paper_head)
+    opened = Site(tmp_path, paper_head)
+    opened.configure(BUSY)
+    yield opened
+    opened.dashboard.close()
 
 
 @pytest.fixture
@@ -132,13 +137,13 @@ def test_a_wheel_wakes_the_daemon_and_goes_live(site, paper_head):
 
 def test_a_broken_edit_is_a_condition_and_the_last_good_one_stays_in_force(site):
     with site.daemon():
-        site.configure("[policy]\nunlisted = 'sometimes'\n")
+        site.configure(BUSY + "[policy]\nunlisted = 'sometimes'\n")
         [condition] = eventually(lambda: site.conditions("ConfigInvalid"))
         assert "policy.unlisted" in condition.message
         site.drop("demo")
         site.wait_for(ROUTE)
         assert site.conditions("ConfigInvalid")
-        site.configure("")
+        site.configure(BUSY)
         eventually(lambda: not site.conditions("ConfigInvalid"))
 
 
@@ -146,10 +151,10 @@ def test_a_good_edit_takes_effect_and_can_be_undone(site):
     site.drop("demo")
     with site.daemon():
         release = site.wait_for(ROUTE)
-        site.configure("[policy]\nunlisted = 'inactive'\n")
+        site.configure(BUSY + "[policy]\nunlisted = 'inactive'\n")
         site.wait_for_phase(release, Phase.RETIRED)
         assert site.release_at(ROUTE) == ""
-        site.configure("")
+        site.configure(BUSY)
         assert site.wait_for(ROUTE) == release
 
 
@@ -159,7 +164,7 @@ def test_what_cannot_be_put_together_is_tried_again_while_the_old_parts_go_on(si
     with site.daemon():
         good = site.basics
         site.basics = good.replace('cache = "cache"', 'cache = "blocked/cache"')
-        site.configure("")
+        site.configure(BUSY)
         [condition] = eventually(lambda: site.conditions("CacheUnusable"))
         assert condition.subject == "config"
         assert "goes on with the configuration before" in condition.message
@@ -174,25 +179,25 @@ def test_what_cannot_be_put_together_is_tried_again_while_the_old_parts_go_on(si
 
 def test_an_edit_that_could_not_be_put_together_can_be_undone(site):
     with site.daemon():
-        site.configure("[environments]\nindex_url = 'https://a.example/'\n")
+        site.configure(BUSY + "[environments]\nindex_url = 'https://a.example/'\n")
         good = site.basics
         site.basics = good.replace("[ray]", "[ray]\nca_file = 'no-such-file.pem'")
-        site.configure("")
+        site.configure(BUSY)
         eventually(lambda: site.conditions("CertificateUnreadable"))
         site.basics = good
-        site.configure("")
+        site.configure(BUSY)
         eventually(lambda: not site.conditions("CertificateUnreadable"))
 
 
 def test_a_source_that_left_the_configuration_is_forgotten_and_so_is_what_it_brought(site):
     more = source(site, "more")
-    site.configure("[rollout]\nabsence_grace = 0\n" + more)
+    site.configure(BUSY + more)
     site.drop("demo")
     with site.daemon():
         kept = site.wait_for(ROUTE)
         site.drop("other").rename(site.folder / "more" / "other-1.0-py3-none-any.whl")
         gone = site.wait_for("/predict/other/1.0")
-        site.configure("[rollout]\nabsence_grace = 0\n")
+        site.configure(BUSY)
         site.wait_for_phase(gone, Phase.RETIRED)
         with Journal.read(site.folder / "state") as journal:
             assert list(journal.listings()) == ["directory"]
@@ -200,22 +205,24 @@ def test_a_source_that_left_the_configuration_is_forgotten_and_so_is_what_it_bro
 
 
 def test_nothing_starts_on_a_head_that_came_back_as_another_before_it_was_looked_at(
-    site, paper_head, inquisitive
+    site, paper_head
 ):
-    with site.daemon() as daemon:
-        site.drop("demo")
-        site.wait_for(ROUTE)
+    def comes_back(ray):
         paper_head.fails(503)
-        daemon.look()
         eventually(lambda: site.conditions("DashboardFailed"))
         site.drop("other")
-        fits, paper_head.ray = paper_head.ray, "2.59.0"
-        paper_head.session = "session_2"
+        paper_head.ray = ray
         paper_head.recovers()
+
+    fits = paper_head.ray
+    with site.daemon():
+        site.drop("demo")
+        site.wait_for_phase(site.wait_for(ROUTE), Phase.LIVE)
+        comes_back("2.59.0")
         eventually(lambda: site.conditions("Queued"))
         assert site.conditions("RayVersionDiffers")
         assert len(paper_head.puts) == 2
-        paper_head.ray = fits
+        comes_back(fits)
         site.wait_for("/predict/other/1.0")
 
 
@@ -225,7 +232,7 @@ def test_the_interpreter_is_looked_at_anew_when_ray_was_restarted(site, paper_he
     python.write_text(f'#!/bin/sh\necho >> "{asked}"\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     site.basics = site.basics.replace("[ray]", "[ray]\npython = 'python'")
-    site.configure("")
+    site.configure(BUSY)
     with site.daemon():
         eventually(lambda: site.reports[-1].plan is not None)
         before = asked.stat().st_size

@@ -1,4 +1,4 @@
-"""Passes of the real reconciler: from a folder of wheels to what a head is sent and says."""
+"""Passes of the real reconciler: from a folder of wheels to what a head is sent and answers."""
 
 from __future__ import annotations
 
@@ -192,17 +192,19 @@ def test_a_lifted_quarantine_is_tried_again(work, paper_head):
 
 
 def test_a_wheel_that_failed_inspection_is_looked_into_again_once_its_quarantine_is_lifted(work):
-    work.drop(entry_points="")
+    wheel = work.drop(entry_points="")
     work.settle()
     [first] = work.journal.quarantines()
     assert (first.stage, first.reason) == ("inspect", "NoEntryPoint")
     work.pass_(after=60.0)
     assert work.journal.quarantines() == [first]
+    assert work.received == [wheel.name]
     with Journal.amend(work.state) as beside:
         beside.clear_quarantine("demo", at=work.clock())
     work.pass_(after=1.0)
     [second] = work.journal.quarantines()
     assert (second.reason, second.at) == ("NoEntryPoint", work.clock())
+    assert work.received == [wheel.name] * 2
 
 
 def test_with_other_options_it_is_tried_again_and_its_quarantine_ends_once_it_is_live(
