@@ -210,6 +210,11 @@ class ApplicationStatus(StrEnum):
     UNHEALTHY = "UNHEALTHY"
     DELETING = "DELETING"
 
+    @classmethod
+    def _missing_(cls, value: object) -> ApplicationStatus:
+        """A word of a later Serve: neither ready nor failed, so whatever is there stays as it is."""
+        return cls.NOT_STARTED
+
 
 @dataclass(frozen=True, slots=True)
 class Replica:
