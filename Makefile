@@ -11,8 +11,10 @@ WHEELS ?= wheels
 PORT ?= 8000
 DASHBOARD_PORT ?= 8265
 
-# For `make test`: more arguments for pytest. Tests of the system need a systemd to try.
+# For `make test`: more arguments for pytest. One worker has the tests that share a Ray head, where
+# most of the time is waiting, and the other the rest. Tests of the system need a systemd to try.
 ARGS ?=
+WORKERS ?= 2
 MARKS := $(shell test -d /run/systemd/system -a "$$(id -u)" = 0 || echo "-m 'not system'")
 
 .DEFAULT_GOAL := help
@@ -46,7 +48,7 @@ examples: $(SET_UP) ## Build the example pipelines into wheels/
 	done
 
 test: $(SET_UP) ## Run the tests; for instance ARGS="-m unit"
-	@$(BIN)/python -m pytest $(MARKS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(MARKS) $(ARGS)
 
 explore: $(SET_UP) ## Seek random histories that break the rules, others each time; takes minutes
 	@$(BIN)/python -m pytest -q tests/unit/test_rollout_histories.py --hypothesis-profile=explore $(ARGS)
