@@ -18,7 +18,7 @@ MARKS := $(shell test -d /run/systemd/system -a "$$(id -u)" = 0 || echo "-m 'not
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
-.PHONY: help run demo-codeartifact examples test test-examples check format lint types layers bench lock set-up clean
+.PHONY: help run demo-codeartifact examples test explore test-examples check format lint types layers bench lock set-up clean
 
 BUILD := $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python \
   --out-dir build/examples
@@ -47,6 +47,9 @@ examples: $(SET_UP) ## Build the example pipelines into wheels/
 
 test: $(SET_UP) ## Run the tests; for instance ARGS="-m unit"
 	@$(BIN)/python -m pytest $(MARKS) $(ARGS)
+
+explore: $(SET_UP) ## Seek random histories that break the rules, others each time; takes minutes
+	@$(BIN)/python -m pytest -q tests/unit/test_rollout_histories.py --hypothesis-profile=explore $(ARGS)
 
 test-examples: $(SET_UP) ## Run the examples' own tests
 	@$(BIN)/python -m pytest -q examples/greeter/tests

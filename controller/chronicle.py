@@ -1,7 +1,7 @@
 """What the passes saw and decided, written down: dates, phases, quarantines, conditions, events.
 
-Nothing is decided here. Every pass writes in one transaction, so that a journal that was cut off
-holds whole passes only.
+Nothing is decided here. What a pass decided is written in one transaction before it is acted upon,
+so that a daemon that is killed in between knows what failed and what was seen.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Chronicle:
                     journal.placement_staged(app.name, now)
         return journal.placements()
 
-    def blind(self, conditions: Iterable[Condition], now: float) -> tuple[Event, ...]:
-        """A pass in which Ray could not be observed."""
+    def conditions(self, conditions: Iterable[Condition], now: float) -> tuple[Event, ...]:
+        """All that stands in the way now. Returns what is worth telling of, for the log."""
         return tuple(self._journal.set_conditions(conditions, now))
 
     def sending(self, text: str, digest: str, cause: str, now: float) -> Callable[[str], None]:
@@ -73,12 +73,11 @@ class Chronicle:
         applications: Sequence[Application],
         desired: Desired,
         decided: Plan,
-        conditions: Sequence[Condition],
+        known: Mapping[Release, ReleaseRecord],
         now: float,
     ) -> tuple[Event, ...]:
-        """One pass, whole. Returns the events that it is worth telling of, for the log."""
+        """What was decided, whole. Returns the events that it is worth telling of, for the log."""
         journal, failures = self._journal, (*desired.failed, *decided.quarantines)
-        known = {record.release: record for record in journal.releases()}
         transitions = _transitions(applications, desired, decided, known)
         failed = {quarantine.release for quarantine in failures}
         held = failed | desired.quarantines.keys()
@@ -106,7 +105,6 @@ class Chronicle:
                     quarantine.release, Phase.QUARANTINED, quarantine.reason, quarantine.message
                 )
                 story.append(journal.record(end, now))
-            story.extend(journal.set_conditions(conditions, now))
         return tuple(event for event in story if event is not None)
 
     def _arrival(self, release: Release, source: str, now: float) -> Iterator[Event | None]:

@@ -8,16 +8,14 @@ folder. Every field can also come from the environment: `WHEELWAY_RAY__DASHBOARD
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
-from pydantic import AnyHttpUrl, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AnyHttpUrl, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from controller.errors import ConfigError
 from controller.source_options import (
     AnySource,
     Bytes,
@@ -28,11 +26,7 @@ from controller.source_options import (
     Seconds,
     Section,
     index_source,
-    kinds,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["AnySource", "CodeArtifactSource", "DirectorySource", "IndexSource", "index_source"]
 
@@ -112,7 +106,8 @@ class RolloutOptions(Section):
     max_staging: Annotated[int, Field(gt=0)] = 4
     """Releases that may start at the same time."""
     ready_deadline: Annotated[float, Field(gt=0)] = 300.0
-    """Seconds from staging until every example must have passed."""
+    """Seconds from staging until every example must have passed. Ray tells only after 30 s that it
+    has no room for a replica: with less a shortage looks like a slow start."""
     probe_deadline: Annotated[float, Field(gt=0)] = 30.0
     """Seconds from promotion until the ingress must answer with the release's own header."""
     build_deadline: Annotated[float, Field(gt=0)] = 60.0
@@ -147,7 +142,8 @@ class Options(Section):
     request_timeout: Annotated[float, Field(gt=0)] | None = None
     """* Seconds for one request; beyond it 504 (60)."""
     graceful_shutdown_timeout: Annotated[float, Field(ge=0)] | None = None
-    """* Seconds a replica may take to finish its requests when it is retired (20)."""
+    """* Seconds a replica may take to finish its requests when it is retired (`request_timeout` and
+    5 more)."""
     health_check_period: Annotated[float, Field(gt=0)] | None = None
     """* Seconds between two health checks of a replica (10)."""
     health_check_timeout: Annotated[float, Field(gt=0)] | None = None
@@ -325,102 +321,3 @@ class Config(BaseSettings):
         """The environment wins over the file, whose content arrives as init arguments."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
-
-
-def load(path: Path) -> Config:
-    """Read and validate a configuration file.
-
-    Raises:
-        ConfigError: it cannot be read, is not TOML, or says something unknown or impossible; the
-            message holds a line `file:line: key: what is wrong` for each mistake.
-    """
-    return parse(read(path), path)
-
-
-def read(path: Path) -> str:
-    """The first half of `load`: the text of the file."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-
-
-def parse(text: str, path: Path) -> Config:
-    """The second half of `load`; `path` is for messages and relative paths."""
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found = re.search(r"at line (\d+)", str(error))
-        line = int(found[1]) if found else text.count("\n") + 1
-        raise ConfigError(f"{path}:{line}: not valid TOML: {error}") from error
-    try:
-        config = Config(**data)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_mistakes(error, text, path))) from error
-    return _anchored(config, path.resolve().parent)
-
-
-def _mistakes(error: ValidationError, text: str, path: Path) -> list[str]:
-    lines = []
-    for mistake in error.errors(include_url=False):
-        keys = list(mistake["loc"])
-        if keys[0] == "sources":
-            del keys[2:3]  # the kind, which pydantic puts between the number and the key
-        what = mistake["msg"].removeprefix("Value error, ")
-        if mistake["type"] == "extra_forbidden":
-            what = "unknown key; see `wheelway config check --schema` for the known ones"
-        elif mistake["type"] in {"union_tag_not_found", "union_tag_invalid"}:
-            keys.append("type")
-            what = f"says which kind of source this is: {', '.join(kinds())}"
-        line = line_of(text, keys)
-        dotted = ".".join(str(key) for key in keys)
-        lines.append(f"{path}:{line}: {dotted}: {what}")
-    return lines
-
-
-def line_of(text: str, keys: Sequence[str | int]) -> int:
-    """The 1-based line on which the deepest part of a key path that the text has is written.
-
-    Follows table headers (`[a.b]`, `[[a]]`) and `key =` lines; good enough to point a person there.
-    """
-    best, best_depth = 1, 0
-    here: list[str | int] = []
-    counts: dict[str, int] = {}
-    for number, raw in enumerate(text.splitlines(), start=1):
-        line = raw.strip()
-        if line.startswith("["):
-            name = line.strip("[]").split("]")[0].strip()
-            here = list(name.split("."))
-            if line.startswith("[["):
-                counts[name] = counts.get(name, -1) + 1
-                here.append(counts[name])
-            elif (parent := name.split(".")[0]) in counts:
-                here.insert(1, counts[parent])
-            candidate: list[str | int] = list(here)
-        elif "=" in line and not line.startswith("#"):
-            candidate = [*here, *(part.strip(" \"'") for part in line.split("=")[0].split("."))]
-        else:
-            continue
-        depth = len(candidate)
-        if depth > best_depth and list(keys[:depth]) == candidate:
-            best, best_depth = number, depth
-    return best
-
-
-def _anchored(config: Config, folder: Path) -> Config:
-    """Relative paths become absolute, from the configuration file's folder."""
-
-    def anchor(value: object) -> object:
-        if isinstance(value, Path):
-            return folder / value.expanduser()
-        if isinstance(value, tuple):
-            return tuple(anchor(item) for item in value)
-        if isinstance(value, Section):
-            return value.model_copy(
-                update={key: anchor(getattr(value, key)) for key in type(value).model_fields}
-            )
-        return value
-
-    return config.model_copy(
-        update={key: anchor(getattr(config, key)) for key in type(config).model_fields}
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from controller import config as configuration
+from controller import configuration
 from controller.errors import ConfigError
 from controller.model import Condition
 

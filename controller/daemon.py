@@ -61,7 +61,7 @@ class Daemon:
             ConfigError: it cannot be used.
         """
         self._file = ConfigurationFile(path)
-        self._watcher = watcher
+        self.watcher = watcher
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._started_at = time.time()
@@ -151,14 +151,16 @@ class Daemon:
     def _inquire(self, assembly: Assembly) -> Head | None:
         """Look at Ray's side now and then; None when it was not looked at."""
         now = time.monotonic()
-        if now - self._inquired_at < INQUIRE_EVERY:
+        if now - self._inquired_at < INQUIRE_EVERY or assembly.reconciler.resting():
             return None
         self._inquired_at = now
+        assembly.reconciler.inspected = False
         try:
             found = cluster.inspect(assembly.dashboard)
         except WheelwayError:
             self._inquired_at = now - INQUIRE_EVERY + 2.0  # the pass itself reports it
             return None
+        assembly.reconciler.inspected = True
         self._misfits = tuple(misfits(found, assembly.base, self._version))
         before, self._session = self._session, found.session
         return Head.SAME if before in {"", found.session} else Head.ANOTHER
@@ -180,6 +182,9 @@ class Daemon:
             # with its traceback, and the next pass observes anew.
             log.exception("the pass failed unexpectedly; please report this")
             report = Report("the pass failed unexpectedly, see the log", 5.0)
+        if report.plan is None:  # what answers next may be another head: nothing starts unseen
+            self._inquired_at = float("-inf")
+            assembly.reconciler.inspected = False
         for event in report.events:
             _tell(event)
         status = DaemonStatus(
@@ -195,8 +200,8 @@ class Daemon:
             journal.set_status(status)
         except WheelwayError as error:  # a full disk must not end what looks after the releases
             log.error("the pass could not be recorded: %s", error.message)
-        if self._watcher is not None:
-            self._watcher(report)
+        if self.watcher is not None:
+            self.watcher(report)
         return report
 
 

@@ -100,7 +100,10 @@ class Election:
         self._absences = absences
         self._grace = grace
         parts = (config.serve, config.environments, config.inspection)
-        self._common = "\n".join([fingerprint, *(part.model_dump_json() for part in parts)])
+        ingress = config.ray.ingress_url  # with another one, what failed at it may answer
+        self._common = "\n".join(
+            [fingerprint, ingress, *(part.model_dump_json() for part in parts)]
+        )
 
     def desired(
         self,
@@ -162,7 +165,8 @@ class Election:
             if known is not None:
                 artifacts[revision.sha256] = known
         failed = self._held(artifacts, recorded)
-        for revision in unfetched(sound, artifacts, self._config, failed):
+        misnamed = [r for r in sound if r.sha256 in artifacts and not _is(artifacts[r.sha256], r)]
+        for revision in (*unfetched(sound, artifacts, self._config, failed), *misnamed):
             result = self._supply.artifact(revision)
             as_release = Release(revision.project, revision.version, revision.sha256)
             if isinstance(result, Artifact):
@@ -194,6 +198,8 @@ class Election:
         candidates = []
         for revision in revisions:
             artifact = artifacts.get(revision.sha256)
+            if artifact is not None and not _is(artifact, revision):
+                continue
             for entry in artifact.pipelines if artifact else ():
                 release = Release(entry.name, revision.version, revision.sha256)
                 candidates.append(
@@ -389,6 +395,11 @@ class Election:
 def _ranks(tags: tuple[Tag, ...]) -> Mapping[Tag, int]:
     """How well a wheel with the tag fits, 0 for best. There are a thousand, the same each pass."""
     return {tag: rank for rank, tag in reversed(list(enumerate(tags)))}
+
+
+def _is(artifact: Artifact, revision: Revision) -> bool:
+    """Whether the wheel is what this file name says: the same bytes may have a wrong one too."""
+    return (artifact.project, artifact.version) == (revision.project, revision.version)
 
 
 def _project(app: Application) -> str:

@@ -18,9 +18,13 @@ from controller.errors import Rejected, Transient, WheelwayError
 from controller.planning import backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
 
 log = logging.getLogger(__name__)
+
+
+Key = tuple[str, ...]
+"""What kind of work, and on what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +58,10 @@ class Jobs:
         self._clock = clock
         self._jitter = jitter
         self._lock = threading.Lock()
-        self._running: set[Hashable] = set()
-        self._outcomes: dict[Hashable, Outcome] = {}
+        self._running: set[Key] = set()
+        self._outcomes: dict[Key, Outcome] = {}
 
-    def ensure(self, key: Hashable, work: Callable[[], Any]) -> Outcome | None:
+    def ensure(self, key: Key, work: Callable[[], Any]) -> Outcome | None:
         """The job's outcome; None while it runs. Starts it when it never ran or is due again."""
         with self._lock:
             outcome = self._outcomes.get(key)
@@ -76,7 +80,7 @@ class Jobs:
         self._pool.submit(self._run, key, work)
         return outcome
 
-    def again(self, key: Hashable, work: Callable[[], Any]) -> None:
+    def again(self, key: Key, work: Callable[[], Any]) -> None:
         """Start the job though it succeeded before, unless it runs or must wait after a failure."""
         with self._lock:
             outcome = self._outcomes.get(key)
@@ -84,7 +88,7 @@ class Jobs:
                 del self._outcomes[key]
         self.ensure(key, work)
 
-    def follow(self, key: Hashable, work: Callable[[], Any]) -> None:
+    def follow(self, key: Key, work: Callable[[], Any]) -> None:
         """From within a job: do the next one in the same thread, before the wake-up."""
         with self._lock:
             if key in self._running or key in self._outcomes:
@@ -92,19 +96,24 @@ class Jobs:
             self._running.add(key)
         self._run(key, work, wake=False)
 
-    def outcome(self, key: Hashable) -> Outcome | None:
+    def outcome(self, key: Key) -> Outcome | None:
         """How the job ended last; None when it never did."""
         with self._lock:
             return self._outcomes.get(key)
 
-    def forgive(self, key: Hashable) -> None:
-        """Forget that a job failed, so that it is done anew when it is next asked for."""
+    def forgive(self, which: Callable[[Key], bool]) -> None:
+        """Forget that jobs failed, so that they are done anew when they are next asked for."""
         with self._lock:
-            outcome = self._outcomes.get(key)
-            if outcome is not None and outcome.error is not None:
+            for key in [k for k, o in self._outcomes.items() if o.error is not None and which(k)]:
                 del self._outcomes[key]
 
-    def running(self, key: Hashable) -> bool:
+    def forget(self, which: Callable[[Key], bool]) -> None:
+        """Forget how jobs ended, well or badly."""
+        with self._lock:
+            for key in [key for key in self._outcomes if which(key)]:
+                del self._outcomes[key]
+
+    def running(self, key: Key) -> bool:
         """Whether this job runs now, or waits for a thread."""
         with self._lock:
             return key in self._running
@@ -114,7 +123,7 @@ class Jobs:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, key: Hashable, work: Callable[[], Any], *, wake: bool = True) -> None:
+    def _run(self, key: Key, work: Callable[[], Any], *, wake: bool = True) -> None:
         value, error = None, None
         try:
             value = work()

@@ -246,12 +246,14 @@ class Answer:
     header: str | None
     """The `x-wheelway-release` header; None when there was none."""
     status: int | None
-    """The HTTP status; None when nothing answered at all (refused, timeout)."""
+    """The HTTP status; None when no answer came."""
     application: str = ""
     """The name of the Serve application that answered, as it says itself."""
     detail: str = ""
     settings_error: str = ""
     """What the release says about settings that it could not take."""
+    reached: bool = True
+    """False when no connection to the ingress could be made: that is no route's fault."""
 
 
 @dataclass(frozen=True, slots=True)

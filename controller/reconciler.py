@@ -31,13 +31,16 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
 
     from controller.config import Config
-    from controller.journal import Reader
+    from controller.journal import Reader, ReleaseRecord
     from controller.model import JSON, Answer, Application, PlacementRecord, Quarantine, Release
     from controller.serve.dashboard import Dashboard
     from controller.serve.ingress import Ingress
     from controller.serve.rendering import Renderer
     from controller.supply import Supply
 
+EMPTY_FOR = 20.0
+"""Seconds for which a cluster must say that it is empty, when it just was not: longer than Serve's
+controller takes to come back with the head's storage (16 s measured)."""
 PROBE_ALL_EVERY = 30.0
 """Seconds between two looks at every route, needed for the plan or not."""
 MOVING = 0.12
@@ -113,14 +116,24 @@ class Reconciler:
         self._rendered: _Rendered | None = None
         self._held: set[Release] = set()
         self._blind_passes = 0
+        self._blind_until = 0.0
+        self._blinded: WheelwayError | None = None
+        self._empty_since: float | None = None
+        self._emptied = False  # by our own last config
         self._answers: dict[str, Answer] = {}
         self._absences = Absences()
         self.notes: tuple[Condition, ...] = ()
         """Conditions that others found: about Ray, the configuration."""
+        self.inspected = True
+        """Whether Ray's side was looked at since it last could not be; nothing starts before."""
 
     def close(self) -> None:
         """End the probing threads."""
         self._probers.shutdown(wait=True)
+
+    def resting(self) -> bool:
+        """Whether Ray could not be observed and is to be left alone for now."""
+        return self._blinded is not None and self._clock() < self._blind_until
 
     def run_pass(self, *, act: bool = True) -> Report:
         """Observe, plan, act, record.
@@ -130,26 +143,33 @@ class Reconciler:
         now = self._clock()
         self._supply.look()
         chronicle = self._chronicle if act else None
+        if self._blinded is not None and now < self._blind_until:
+            return self._blind(self._blinded, now, chronicle)
         try:
             applications = self._dashboard.applications()
+            self._doubt_emptiness(applications, now)
         except WheelwayError as error:
+            self._look_later(error, now)
             return self._blind(error, now, chronicle)
-        self._blind_passes = 0
+        self._blind_passes, self._blinded = 0, None
         observed = self._observe(applications, now, chronicle)
         quarantines = self._journal.quarantines()
         self._retry_what_was_cleared(quarantines)
         desired = self._election(grace=self.config.rollout.absence_grace if act else 0.0).desired(
             observed.applications, observed.records, quarantines, now
         )
-        decided = plan(self._situation(observed, desired, now))
+        known = {record.release: record for record in self._journal.releases()}
+        decided = plan(self._situation(observed, desired, known, now))
+        events: tuple[Event, ...] = ()
+        if chronicle is not None:  # before acting: what was decided must outlive us
+            events = chronicle.record(observed.applications, desired, decided, known, now)
         text, sent, refusal = self._act(decided, chronicle, now)
         conditions = [*self.notes, *desired.conditions, *decided.conditions]
         conditions.extend(self._settings_refused(observed))
         if refusal is not None:
             conditions.append(Condition("serve config", refusal.reason, refusal.message))
-        events: tuple[Event, ...] = ()
         if chronicle is not None:
-            events = chronicle.record(observed.applications, desired, decided, conditions, now)
+            events += chronicle.conditions(conditions, now)
             self._tidy(observed, desired)
         sentence = _sentence(observed, desired, decided, sent=sent)
         wait = self._next_in(decided, now, sent=sent)
@@ -189,13 +209,45 @@ class Reconciler:
         """Ray cannot be observed: nothing is decided, serving goes on without us."""
         trouble = Condition("ray", error.reason, error.message)
         conditions = (trouble, *self.notes, *self._supply.conditions())
-        events = chronicle.blind(conditions, now) if chronicle is not None else ()
-        self._blind_passes += 1
-        asked = error.retry_after if isinstance(error, Transient) else None
-        wait = backoff.delay(self._blind_passes, jitter=self._jitter(), retry_after=asked)
-        if asked is None:  # whoever waits for Ray to start wants to see that it did
-            wait = min(wait, self.config.rollout.interval)
+        events = chronicle.conditions(conditions, now) if chronicle is not None else ()
+        wait = max(MOVING, self._blind_until - now)
         return Report(f"waiting for Ray: {error.message}", wait, events, conditions=conditions)
+
+    def _look_later(self, error: WheelwayError, now: float) -> None:
+        """Until then no pass asks Ray anything, however many events come."""
+        self._blind_passes += 1
+        self._blinded = error
+        asked = error.retry_after if isinstance(error, Transient) else None
+        self._blind_until = now + backoff.delay(
+            self._blind_passes,
+            jitter=self._jitter(),
+            retry_after=asked,
+            cap=self.config.rollout.interval,  # whoever waits for Ray wants to see that it is back
+        )
+
+    def _doubt_emptiness(self, applications: Sequence[Application], now: float) -> None:
+        """Serve says the same, that nothing runs, while its controller cannot be asked (its actor
+        is not found, or not restored yet) as when nothing does: ray/dashboard/modules/serve, GET.
+        Taking its word would send a config without what serves.
+
+        Raises:
+            Transient: `ClusterEmpty`, for as long as that may pass.
+        """
+        names = {app.name for app in applications}
+        records = self._journal.placements().values()
+        gone = [r.name for r in records if r.live_at is not None and r.name not in names]
+        if names or not gone or self._emptied:
+            self._emptied = self._emptied and not names
+            self._empty_since = None
+            return
+        self._empty_since = self._empty_since or now
+        if now - self._empty_since < EMPTY_FOR:
+            raise Transient(
+                "ClusterEmpty",
+                f"Ray Serve reports no application at all, though {', '.join(sorted(gone))} served "
+                f"a moment ago; believed once it said so for {EMPTY_FOR:g} s",
+                retry_after=1.0,
+            )
 
     def _retry_what_was_cleared(self, quarantines: Sequence[Quarantine]) -> None:
         """A person lifted a quarantine: what failed then is done anew, not remembered as failed."""
@@ -226,9 +278,15 @@ class Reconciler:
         except WheelwayError:
             return None  # the whole config fails by the same templates, and says why
 
-    def _situation(self, observed: _Observed, desired: Desired, now: float) -> Situation:
+    def _situation(
+        self,
+        observed: _Observed,
+        desired: Desired,
+        known: Mapping[Release, ReleaseRecord],
+        now: float,
+    ) -> Situation:
         rollout = self.config.rollout
-        unfit = any(note.reason in BLOCKING for note in self.notes)
+        unfit = not self.inspected or any(note.reason in BLOCKING for note in self.notes)
         return Situation(
             now=now,
             verdicts=desired.verdicts,
@@ -244,6 +302,7 @@ class Reconciler:
                 retire_limit=rollout.retire_limit,
             ),
             inputs=desired.inputs,
+            sources={release: record.source for release, record in known.items()},
             encoded_routes=self._encoded_routes(),
         )
 
@@ -291,7 +350,7 @@ class Reconciler:
             self._refused = (digest, error, failures + 1, now + wait)
             return text, False, error
         outcome("Applied")
-        self._refused = None
+        self._refused, self._emptied = None, not decided.applications
         return text, True, None
 
     def _tidy(self, observed: _Observed, desired: Desired) -> None:

@@ -124,7 +124,7 @@ class Supply:
 
     def known(self, revision: Revision) -> Artifact | None:
         """The inspected wheel, if it was fetched in this run."""
-        outcome = self._jobs.outcome(("fetch", revision.sha256))
+        outcome = self._jobs.outcome(_fetching(revision))
         return outcome.value if outcome is not None and outcome.error is None else None
 
     def artifact(self, revision: Revision) -> Artifact | WheelwayError | None:
@@ -138,7 +138,7 @@ class Supply:
             self._jobs.follow(("prepare", artifact.digest), self._preparer(artifact))
             return artifact
 
-        outcome = self._jobs.ensure(("fetch", revision.sha256), work)
+        outcome = self._jobs.ensure(_fetching(revision), work)
         return None if outcome is None else outcome.error or outcome.value
 
     def _received(self, source: Source, revision: Revision) -> Artifact:
@@ -177,8 +177,7 @@ class Supply:
     def forgive(self, digest: str) -> None:
         """Fetch and prepare a wheel anew if that failed: a person lifted its quarantine."""
         self._mismatches.pop(digest, None)
-        self._jobs.forgive(("fetch", digest))
-        self._jobs.forgive(("prepare", digest))
+        self._jobs.forgive(lambda key: key[:2] in {("fetch", digest), ("prepare", digest)})
 
     def tidy(self, wheels: Iterable[str], environments: Iterable[str]) -> None:
         """Now and then, free the cache of what is neither listed nor named here.
@@ -191,8 +190,10 @@ class Supply:
             return
         self._tidied_at = self._clock()
         listed = (r.sha256 for listing in self.listings().values() for r in listing.revisions)
-        work = partial(self._prune, {*wheels, *listed}, set(environments))
-        self._jobs.again(_TIDY, work)
+        kept = {*wheels, *listed}
+        # What may go is no longer known: who wants it again looks whether it is there.
+        self._jobs.forget(lambda key: key[0] in {"fetch", "prepare"} and key[1] not in kept)
+        self._jobs.again(_TIDY, partial(self._prune, kept, set(environments)))
 
     def conditions(self) -> list[Condition]:
         """What keeps sources from being read, and files from being taken."""
@@ -224,6 +225,11 @@ class Supply:
             if not self._jobs.running(("list", name))  # whose end wakes the daemon
         ]
         return max(0.0, min(waits, default=60.0))
+
+
+def _fetching(revision: Revision) -> tuple[str, ...]:
+    """A job's key. The name belongs to it: the same bytes may lie there under a wrong one too."""
+    return ("fetch", revision.sha256, revision.filename)
 
 
 def _completed(listing: Listing, before: Listing | None) -> Listing:

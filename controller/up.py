@@ -7,11 +7,13 @@ Ctrl-C ends all that was started here and nothing else.
 from __future__ import annotations
 
 import json
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from controller.daemon import Daemon, signals
+from controller.errors import Stalled
 from controller.serve import head
 
 if TYPE_CHECKING:
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from controller.reconciler import Report
+
+
+LEAST_CPUS = 16
+"""Logical CPUs that a head started here hands out at least: most replicas of a first try idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +54,15 @@ def up(
         place: folders and ports.
         say: takes sentences for the person at the terminal.
         watcher: is shown the report of every pass.
-        num_cpus: logical CPUs of a head that is started here; None for as many as there are cores.
+        num_cpus: logical CPUs of a head that is started here; None for four a core, at least 16.
 
     Raises:
         WheelwayError: Ray or the daemon cannot start.
     """
     place.wheels.mkdir(parents=True, exist_ok=True)
     place.state.mkdir(parents=True, exist_ok=True)
+    cores = os.cpu_count() or 1
+    num_cpus = num_cpus or max(LEAST_CPUS, 4 * cores)  # a first try should wait for nothing
     path = place.state / "controller.toml"
     path.write_text(configuration(place), encoding="utf-8")
     invitation = f"drop wheels into {place.wheels}/ ; Ctrl-C ends everything started here"
@@ -81,7 +89,7 @@ def serve(
     Raises:
         WheelwayError: Ray or the daemon cannot start.
     """
-    daemon = Daemon(path, watcher=watcher)
+    daemon = Daemon(path)
     with ExitStack() as stack:
         if not head.answers(daemon.config.ray.dashboard_url):
             say("starting a Ray head (about ten seconds) ...")
@@ -93,9 +101,19 @@ def serve(
         else:
             say(f"the Ray head answers at {ray.dashboard_url}")
         stack.enter_context(signals(daemon))
+
+        def watch(report: Report) -> None:
+            if watcher is not None:
+                watcher(report)
+            if not ray.adopted and not ray.running():
+                daemon.end()
+
+        daemon.watcher = watch
         say(invitation)
         daemon.run()
         if not ray.adopted:
+            if not ray.running():
+                raise Stalled("HeadEnded", f"the Ray head ended by itself:\n{ray.last_words()}")
             say("ending the Ray head ...")
     return 0
 
@@ -103,8 +121,9 @@ def serve(
 def configuration(place: Place) -> str:
     """The configuration of such a run, as TOML."""
     return f"""\
-# Written by `wheelway up` at every start. To set policies, copy it, edit the copy, and run
-# `wheelway --config COPY run` beside a Ray head.
+# Written by `wheelway up` at every start, which also ends its Ray head. To set policies, copy it,
+# end `wheelway up`, start a Ray head of your own (docs/operating.md) and run
+# `wheelway --config COPY run` beside that.
 
 [[sources]]
 type = "directory"

@@ -1,4 +1,4 @@
-"""What the whole run shares: one real Ray head, for the tests marked `ray`."""
+"""What the whole run shares: how random its tests are, and one real Ray head for those of `ray`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from controller.serve.head import Tuning, start
 from controller.serve.subreaper import descendants
@@ -13,6 +14,10 @@ from controller.serve.subreaper import descendants
 # Modules that tests share are imported by their bare name; tests themselves are not a package.
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
+# A run is the same every time; new histories are sought by `make explore`, with time to find some.
+settings.register_profile("repeatable", max_examples=120, derandomize=True, deadline=None)
+settings.register_profile("explore", max_examples=3000, deadline=None, print_blob=True)
+settings.load_profile("repeatable")
 
 IMPATIENT = {"RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1"}
 """Serve starts a replica that fails three times before it says so; here once is enough."""

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-"""The group of a wheel's `entry_points.txt` in which pipelines are looked for."""
-
 
 @dataclass(frozen=True, slots=True)
 class Release:

@@ -126,10 +126,7 @@ class Environments:
             Transient: `IndexUnreachable`, `EnvironmentTimeout`, `EnvironmentInterrupted`,
                 `UvInterrupted`, `UvFailed`, `CacheUnusable`.
         """
-        known = self._prepared.get(artifact.digest)
-        if known is not None and (
-            known.python is None or overlay.is_usable(self._place(known.lock_digest))
-        ):
+        if (known := self._prepared.get(artifact.digest)) == BASE_ALONE:
             return known
         requirements = requirements_of(artifact, self._base)
         environment = BASE_ALONE
@@ -143,8 +140,8 @@ class Environments:
         self._uv.closed.set()
 
     def prune(self, keep: AbstractSet[str], *, before: float) -> tuple[str, ...]:
-        """Remove the environments whose lock digest is not in `keep` and that nobody asked for
-        since `before` (seconds since the epoch); returns those removed.
+        """Remove the environments whose lock digest is not in `keep` and that were not needed since
+        `before` (seconds since the epoch); returns those removed. What is kept is needed now.
 
         The caller must keep what replicas run in. Locks stay: they are small, and a release that
         comes back gets the environment it had.
@@ -154,6 +151,8 @@ class Environments:
         """
         with self._translated("environments"):
             present = sorted(folder.name for folder in self._folder.iterdir())
+            for digest in (name for name in present if name in keep):
+                os.utime(self._place(digest))
             unwanted = [name for name in present if _DIGEST.fullmatch(name) and name not in keep]
             return tuple(digest for digest in unwanted if self._removed(digest, before))
 

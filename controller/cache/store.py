@@ -185,9 +185,8 @@ class Store:
             Waiting: `DiskFull`.
         """
         place, digest = self.tree_path(artifact.digest), artifact.record_digest
-        for wanted in (place, self._place("wheels", artifact.digest)):
-            with contextlib.suppress(OSError):  # not there, or not ours: it only postpones `prune`
-                os.utime(wanted)
+        with self._exchange():  # not while `prune` looks at it
+            self._touch(place, self._place("wheels", artifact.digest))
         if trees.matches(place, digest, contents=artifact.digest not in self._trees):
             self._trees.add(artifact.digest)
             return place
@@ -213,14 +212,15 @@ class Store:
     # -- upkeep ----------------------------------------------------------------------------------
 
     def prune(self, keep: AbstractSet[str], *, before: float) -> int:
-        """Delete the wheels and trees whose digest is not in `keep` and that nobody asked for since
-        `before` (seconds since the epoch); returns the bytes freed.
+        """Delete the wheels and trees whose digest is not in `keep` and that were not needed since
+        `before` (seconds since the epoch); returns the bytes freed. What is kept is needed now.
         """
         freed = 0
         kinds: tuple[Kind, ...] = ("wheels", "trees")
         for kind in kinds:
             for place in (self.root / kind).glob("??/*"):
                 if place.name in keep:
+                    self._touch(place)
                     continue
                 with self._exchange(), self._translated(place.name):
                     if place.stat().st_mtime >= before:
@@ -229,6 +229,12 @@ class Store:
                     freed += _size(place)
                     self._discard(place)
         return freed
+
+    @staticmethod
+    def _touch(*places: Path) -> None:
+        for place in places:
+            with contextlib.suppress(OSError):  # not there, or not ours: it only hastens `prune`
+                os.utime(place)
 
     def _open(self) -> None:
         for folder in (self.root, *(self.root / name for name in ("wheels", "trees", "incoming"))):

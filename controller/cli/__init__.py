@@ -56,7 +56,8 @@ def wheelway(
         typer.Option(
             envvar="WHEELWAY_CONFIG",
             metavar="PATH",
-            help="The daemon's configuration; default: /etc/wheelway/controller.toml.",
+            help="The daemon's configuration; default: /etc/wheelway/controller.toml, else that of "
+            "`wheelway up` here or in a folder above.",
         ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; log more.")] = False,

@@ -41,13 +41,19 @@ def new(
     for file in files:
         out.print(paragraph(str(file.relative_to(folder)), indent=2))
     out.print(paragraph("Next:"))
-    for command in (f"cd {shlex.quote(str(folder))}", "uv build", "wheelway check dist/*.whl"):
+    for command in (
+        f"cd {shlex.quote(str(folder))}",
+        "uv build --wheel",
+        "wheelway check dist/*.whl",
+    ):
         out.print(paragraph(command, indent=2))
 
 
 def check(
     ctx: typer.Context,
-    wheel: Annotated[Path, typer.Argument(help="The wheel, under its published name.")],
+    wheels: Annotated[
+        list[Path], typer.Argument(metavar="WHEEL...", help="Wheels, under their published names.")
+    ],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
     timeout: Annotated[
@@ -58,7 +64,7 @@ def check(
         list[Path] | None, typer.Option(metavar="DIR", help="A folder with more wheels.")
     ] = None,
 ) -> None:
-    """Try a wheel here, as the daemon and a replica would.
+    """Try wheels here, as the daemon and a replica would.
 
     Every gate is shown; nothing is served and nothing is left behind. Limits and caps are those
     of --config, when it is given, else the defaults.
@@ -67,16 +73,23 @@ def check(
     from controller.gates import passed  # noqa: PLC0415 - as above
 
     config = _judging(invocation(ctx), timeout, find_links or [], offline=offline)
+    documents, good = [], True
+    for wheel in wheels:
+        if not wheel.is_file():
+            raise typer.BadParameter(f"{wheel}: there is no such file")
+        if as_json:
+            found = list(gates(wheel, config))
+            documents.append(as_document(wheel, found))
+        else:
+            found = _shown(gates(wheel, config))
+            for gate in found:
+                _complain(gate)
+            verdict = "passes every gate" if passed(found) else "would not be served"
+            console().print(paragraph(f"\n{wheel.name} {verdict}.", style="bold"))
+        good = good and passed(found)
     if as_json:
-        found = list(gates(wheel, config))
-        print_json(as_document(wheel, found))
-    else:
-        found = _shown(gates(wheel, config))
-        for gate in found:
-            _complain(gate)
-        verdict = "passes every gate" if passed(found) else "would not be served"
-        console().print(paragraph(f"\n{wheel.name} {verdict}.", style="bold"))
-    if not passed(found):
+        print_json(documents[0] if len(documents) == 1 else documents)
+    if not good:
         raise typer.Exit(ExitCode.FAILED)
 
 

@@ -70,7 +70,7 @@ def _print_schema(*, as_json: bool) -> None:
 
 def _examined(file: Path) -> "tuple[list[str], Config | None]":
     """The mistakes in a file and in the templates that it names, and what it says if it can."""
-    from controller.config import load  # noqa: PLC0415 - pydantic is slow to import
+    from controller.configuration import load  # noqa: PLC0415 - pydantic is slow to import
 
     try:
         loaded = load(file)

@@ -95,13 +95,20 @@ def drawn(story: Story, now: float) -> "RenderableType":
 
 def summary(story: Story) -> str:
     """The whole story in a sentence."""
-    live = [str(c.release.version) for c in story.chapters if c.live]
-    said = f"{', '.join(live)} {'is' if len(live) == 1 else 'are'} live" if live else "none is live"
-    if not story.chapters:
-        said = "no release of it is known yet"
-    newest = story.chapters[0] if story.chapters else None
+    versions = ", ".join(map(str, story.live))
+    live = f"{versions} {'is' if len(story.live) == 1 else 'are'} live" if story.live else ""
+    newest = next((c for c in story.chapters if c.filename or story.asked), None)
+    if not story.chapters and story.asked is None:
+        return f"{story.name}: no release of it is known yet"
+    if story.asked is not None and story.asked not in story.live:
+        why = f": {_standing(newest)}" if newest is not None else ""
+        return f"{story.name}: {story.asked} is not live{why}{f'; {live}' if live else ''}"
+    said = live or "none is live"
     if newest is not None and not newest.live and live:
-        said += f"; the newest, {newest.release.version}, is not: {_standing(newest)}"
+        what = str(newest.release.version)
+        if newest.release.version in story.live:
+            what += f" with other bytes ({newest.release.digest[:8]})"
+        said += f"; the newest, {what}, is not: {_standing(newest)}"
     return f"{story.name}: {said}"
 
 
@@ -133,7 +140,8 @@ def _chapter(chapter: Chapter, now: float) -> "list[RenderableType]":
         parts.append(paragraph(f"not live: {record.message or record.reason}", indent=2))
     if quarantine is not None:
         when = WHEN.get(quarantine.stage, "then")
-        said = f"not live: it failed at stage {quarantine.stage!r}, {when}: {quarantine.reason}"
+        said = f"it failed at stage {quarantine.stage!r}, {when}: {quarantine.reason}"
+        said = f"as it is configured now, {said}" if chapter.live else f"not live: {said}"
         parts += [
             paragraph(said, indent=2, style="red"),
             paragraph(quarantine.message, indent=4),

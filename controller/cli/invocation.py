@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from controller.cli.output import console, paragraph
 from controller.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 SYSTEM: Final = Path("/etc/wheelway/controller.toml")
 """The configuration of the daemon that runs as a service."""
 
+_STATE: Final = re.compile(r"""\s*state\s*=\s*["'](?P<path>[^"']+)["']""")
+
 BESIDE: Final = Path(".wheelway/controller.toml")
-"""The configuration that `wheelway up` leaves in the folder it is run in."""
+"""The configuration that `wheelway up` leaves in the folder it is run in; found from below too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,32 +46,70 @@ class Invocation:
                     "with --config or in WHEELWAY_CONFIG"
                 )
             return self.config_option
-        for path in (SYSTEM, BESIDE):
+        here = Path.cwd()
+        for path in (SYSTEM, *(folder / BESIDE for folder in (here, *here.parents))):
             if path.is_file():
                 return path
         raise ConfigError(
-            f"there is no configuration: neither {SYSTEM} nor {BESIDE} exists. Give one with "
-            "--config PATH or in WHEELWAY_CONFIG (`wheelway config check --schema` lists its "
-            "keys), or start with `wheelway up`, which needs none"
+            f"there is no configuration: {SYSTEM} does not exist, nor does {BESIDE} here or in a "
+            "folder above, where `wheelway up` leaves it. Give one with --config PATH or in "
+            "WHEELWAY_CONFIG (`wheelway config check --schema` lists its keys)"
         )
 
     def config(self) -> Config:
         """The configuration, read and validated; raises ConfigError."""
-        from controller.config import load  # noqa: PLC0415 - pydantic is slow to import
+        from controller.configuration import load  # noqa: PLC0415 - pydantic is slow to import
 
         return load(self.config_path())
+
+    def config_as_far_as_it_goes(self) -> Config:
+        """The configuration; when it has mistakes, these are told and the defaults returned with
+        its `paths.state`: the journal may well say how the daemon goes on with the one before.
+        """
+        try:
+            return self.config()
+        except ConfigError as error:
+            state = _state_of(self.config_path())
+            if not state.is_dir():
+                raise
+            stderr = console(stderr=True)
+            stderr.print(paragraph(f"warning: {error.message}", style="yellow"))
+            stderr.print(paragraph(f"what follows is from the journal in {state}"))
+            from controller.config import Config, PathOptions  # noqa: PLC0415 - as in `config`
+
+            return Config(paths=PathOptions(state=state))
 
     def reader(self, config: Config | None = None) -> Reader:
         """The daemon's journal, to be read; raises JournalError when there is none yet."""
         from controller.journal import Journal  # noqa: PLC0415 - not every command needs it
 
-        return Journal.read((config or self.config()).paths.state)
+        return Journal.read((config or self.config_as_far_as_it_goes()).paths.state)
 
     def journal(self) -> Journal:
         """The daemon's journal, for one short write beside it; raises JournalError."""
         from controller.journal import Journal  # noqa: PLC0415 - not every command needs it
 
         return Journal.amend(self.config().paths.state)
+
+
+def _state_of(path: Path) -> Path:
+    """Where a configuration that has mistakes says that the journal is, or else where it is by
+    default; the folder may not exist.
+    """
+    from controller.config import PathOptions  # noqa: PLC0415 - pydantic is slow to import
+
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    table = ""
+    state = str(PathOptions().state)
+    for line in lines:
+        if line.lstrip().startswith("["):
+            table = line.strip()
+        elif table == "[paths]" and (found := _STATE.match(line)):
+            state = found["path"]
+    return path.resolve().parent / Path(state).expanduser()
 
 
 def invocation(ctx: typer.Context) -> Invocation:

@@ -139,9 +139,12 @@ class Progress:
             more = f"{self._command} explain {match['pipeline']} {match['version']}"
         elif phase in {Phase.RETIRING, Phase.SUPERSEDED}:
             detail = first_line(event.message)
+        step = _STEPS[phase]
+        if event.reason == "Lost":
+            step, detail = "gone", "the cluster that it ran on has it no more"
         style = PHASE_STYLES.get(phase.value, "")
         seconds = self._seconds(run, event.at)
-        self._line(event.at, run.label, _STEPS[phase], seconds=seconds, detail=detail, style=style)
+        self._line(event.at, run.label, step, seconds=seconds, detail=detail, style=style)
         if more:
             self._out.print(Text(f"{'':10}{clean(more)}", style="bold"), soft_wrap=True)
 
@@ -165,6 +168,8 @@ class Progress:
         change = event.fields.get("condition")
         if event.reason in _BRIEF and change:
             return
+        if event.reason == _SHORT and change and _RELEASE.fullmatch(event.subject):
+            return  # its own step says so
         if change == "gone":
             self._line(event.at, label, "resolved", detail=event.reason, style="dim")
             return

@@ -13,7 +13,7 @@ from controller.cli.invocation import BESIDE, invocation
 from controller.cli.output import console, paragraph, print_json
 from controller.cli.program import ExitCode
 from controller.cli.progress import Progress
-from controller.errors import Stalled, Waiting
+from controller.errors import Stalled, TemplateError, Waiting
 
 if TYPE_CHECKING:
     from controller.model import JSON
@@ -36,7 +36,7 @@ def up(
         Path | None, typer.Option(metavar="DIR", help="For the journal; default: .wheelway.")
     ] = None,
     num_cpus: Annotated[
-        int | None, typer.Option(min=1, help="CPUs that Ray may hand out; default: all.")
+        int | None, typer.Option(min=1, help="CPUs that Ray may hand out; default: 4 a core.")
     ] = None,
 ) -> None:
     """Serve the wheels in a folder: for a laptop, or a first try.
@@ -110,6 +110,9 @@ def render(
     """
     report = _previewed(ctx)
     if not report.config:
+        broken = [c.message for c in report.conditions if c.reason == "TemplateInvalid"]
+        if broken:
+            raise TemplateError("\n".join(dict.fromkeys(broken)))
         raise Stalled(
             "ConfigNotRendered",
             f"there is no config to print: {report.sentence}. `wheelway plan` and "

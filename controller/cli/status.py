@@ -81,7 +81,7 @@ def status(
     if watch and as_json:
         raise typer.BadParameter("--watch is for people, --json for scripts; choose one")
     asked = invocation(ctx)
-    config = asked.config()
+    config = asked.config_as_far_as_it_goes()
     if watch:
         _watch(asked, config, everything=everything)
         return
@@ -164,8 +164,8 @@ def pulse(daemon: "DaemonStatus | None", config: "Config", now: float, *, alive:
     if not alive:
         return Pulse(
             "down",
-            f"the daemon is down (process {daemon.pid} is gone); what is served stays up, new "
-            f"releases wait; {last}",
+            f"the daemon is down (process {daemon.pid} is gone); what is served stays up while Ray "
+            f"does, new releases wait; {last}",
         )
     # A pass may wait this long for Ray: a PUT that starts Serve gets six times the timeout.
     patience = config.rollout.interval + 6 * config.ray.timeout + 10

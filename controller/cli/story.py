@@ -61,6 +61,10 @@ class Story:
     unread: tuple[Revision, ...]
     """Listed wheels that nobody has looked into."""
     conditions: tuple[tuple[Condition, float], ...]
+    live: tuple[Version, ...] = ()
+    """Every version of it that is live, asked for or not; the newest first."""
+    asked: Version | None = None
+    """The one version that was asked for."""
 
 
 def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
@@ -102,7 +106,15 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
             )
             for release in sorted(wanted, key=lambda r: (r.version, _since(records.get(r))))[::-1]
         )
-    return Story(subject.name, chapters, tuple(unread), tuple(troubles))
+    live = {r.version for r in named if r in records and records[r].phase is Phase.LIVE}
+    return Story(
+        subject.name,
+        chapters,
+        tuple(unread),
+        tuple(troubles),
+        live=tuple(sorted(live, reverse=True)),
+        asked=version,
+    )
 
 
 def _since(record: ReleaseRecord | None) -> float:

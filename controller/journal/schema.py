@@ -112,7 +112,7 @@ def lock(folder: Path) -> int:
         raise JournalError(
             "JournalLocked",
             f"{folder} is in use by another wheelway daemon, process {holder or '(unknown)'}; "
-            "stop that one first, or give this one its own `state` in [paths]",
+            "stop that one first: two daemons on one cluster undo each other's work",
         ) from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -64,6 +64,16 @@ def assemble(
     return tuple(sorted(planned, key=lambda item: str(item.document["name"])))
 
 
+def ailments_of_encoded_routes(situation: Situation) -> tuple[Condition, ...]:
+    """Why percent-encoded spellings of routes are not answered, though they should be."""
+    name = situation.encoded_routes["name"] if situation.encoded_routes else None
+    for app in situation.applications:
+        diagnosis = diagnose(app)
+        if app.name == name and diagnosis.health is Health.FAILED:
+            return (Condition("encoded routes", diagnosis.reason, diagnosis.message),)
+    return ()
+
+
 def differences(
     planned: Sequence[PlannedApplication], observed: Sequence[Application]
 ) -> tuple[str, ...]:

@@ -72,8 +72,9 @@ def _unscheduled(message: str) -> Diagnosis:
     return Diagnosis(
         Health.SHORT,
         "InsufficientResources",
-        "no node has room for a replica: retire something, lower num_cpus of a pipeline, or "
-        f"add a node. Serve says: {_needs(message)}",
+        "no node has room for a replica: lower `num_cpus`, or `keep` fewer versions, under "
+        "[[pipelines]]; take away what is not needed (active = false), or give Ray more CPUs "
+        f"(`--num-cpus`). Serve says: {_needs(message)}",
     )
 
 

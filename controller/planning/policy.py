@@ -54,8 +54,8 @@ ABSENT = "Absent"
 """No source lists the version any more: it is retired within the retire limit."""
 
 MISSING = "Missing"
-"""Absent, but only since a moment ago: it stays, with its place among those kept, and counts for
-the retire limit."""
+"""Absent, but only since a moment ago: it stays, if it serves with its place among those kept, and
+counts for the retire limit."""
 
 STANDS_IN = "StandsIn"
 """Elected for want of a fit successor: what serves the version now goes on as it is."""
@@ -101,18 +101,16 @@ def elect(
     chosen: list[Verdict] = []
     offered = {candidate.release.version for candidate in candidates}
     unlisted = {release for release in {*serving, *present} if release.version not in offered}
+    nowhere = "no source lists this version any more"
     aside = [
-        Verdict(
-            release,
-            False,
-            MISSING if release in missing else ABSENT,
-            "no source lists this version any more",
-        )
+        Verdict(release, False, MISSING, nowhere)
+        if release in missing
+        else Verdict(release, False, *(_excluded(release.version, rule) or (ABSENT, nowhere)))
         for release in unlisted
     ]
     awaited = {
         release.version
-        for release in unlisted.intersection(missing)
+        for release in unlisted.intersection(missing, serving)
         if _excluded(release.version, rule) is None
     }
     by_version = sorted(candidates, key=lambda c: c.release.version, reverse=True)

@@ -5,7 +5,8 @@ Each route is decided for itself, by what it has and what it should have:
     elected, not on the cluster      stage it: run it without a route
     staged and ready                 promote it: one config gives it the route, its predecessor
                                      goes on running without one
-    on its route, not seen there     wait for the ingress; after the deadline route back
+    on its route, not seen there     wait for the ingress; after the deadline route back, whatever
+                                     is elected by then
     on its route and seen there      live: its predecessors are retired
     failed before it was ever live   quarantine it; whatever holds the route keeps it
     not elected                      retire it: at once if the operator said so, after its
@@ -24,6 +25,7 @@ What must hold of every plan:
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -35,14 +37,27 @@ from controller.model import (
     Quarantine,
     Transition,
 )
-from controller.planning.changes import admit, assemble, differences, hold_back
+from controller.planning.changes import (
+    admit,
+    ailments_of_encoded_routes,
+    assemble,
+    differences,
+    hold_back,
+)
 from controller.planning.health import Diagnosis, Health, diagnose
 from controller.planning.policy import ABSENT, LEAVING, MAKING_ROOM, MISSING, STANDS_IN
+from controller.planning.promotion import (
+    ailments_of,
+    answer_due,
+    arrivals,
+    failed_promotion,
+    relief_due,
+    relieved,
+)
 from controller.planning.situation import (
     as_it_is,
     foreign_holder,
     phases,
-    proven,
     quarantine,
     routed,
     routes_of,
@@ -50,12 +65,13 @@ from controller.planning.situation import (
     since,
     stand_in,
     was_live,
+    works,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from controller.model import Answer, Application, Placement
+    from controller.model import Application, Placement
     from controller.planning.situation import Route, Situation
 
 
@@ -77,7 +93,8 @@ class _Step:
 
 def plan(situation: Situation) -> Plan:
     """Decide the next config. See the module's docstring for the rules."""
-    routes = routes_of(situation)
+    found = routes_of(situation)
+    routes = [relieved(route, situation) for route in found]
     steps = {route.path: _decide(route, situation) for route in routes}
     unsettled = {
         route.elected.release.pipeline
@@ -90,21 +107,29 @@ def plan(situation: Situation) -> Plan:
             steps[route.path] = _unelected(route, unsettled, held, situation)
     ordered = [steps[path] for path in sorted(steps)]
     staged, queued = admit([step.stage for step in ordered if step.stage], situation)
-    kept = [planned for step in ordered for planned in step.keep]
+    returned = {route.holder.name for route in routes if route.holder and route not in found}
+    kept = [_explained(planned, returned) for step in ordered for planned in step.keep]
     applications = assemble([*kept, *staged], situation)
     changes = differences(applications, situation.applications)
     hold, hold_until = ("", None)
-    if changes and not any(step.urgent for step in ordered):
+    if changes and not returned and not any(step.urgent for step in ordered):
         hold, hold_until = hold_back(situation)
-    wakes = [step.wake_at for step in ordered if step.wake_at is not None]
+    wakes = [step.wake_at for step in ordered] + [relief_due(route, situation) for route in routes]
     return Plan(
         applications=applications,
         changes=changes,
-        transitions=tuple(t for step in ordered for t in step.transitions),
+        transitions=(
+            *arrivals(routes, situation),
+            *(t for step in ordered for t in step.transitions),
+        ),
         quarantines=tuple(q for step in ordered for q in step.quarantines),
-        conditions=(*(c for step in ordered for c in step.conditions), *queued),
+        conditions=(
+            *(c for step in ordered for c in step.conditions),
+            *queued,
+            *ailments_of_encoded_routes(situation),
+        ),
         hold=hold,
-        wake_at=min([*wakes, *([hold_until] if hold_until else [])], default=None),
+        wake_at=min((at for at in [*wakes, hold_until] if at is not None), default=None),
     )
 
 
@@ -165,36 +190,44 @@ def _staged(route: Route, wanted: Placement, target: Application, situation: Sit
     release = wanted.release
     before = _predecessors(route, situation, without=target)
     waiting = PlannedApplication(routed(wanted, None), "staged: it must become ready first")
-    diagnosis = diagnose(target)
-    deadline = since(situation, target, "staged_at") + situation.limits.ready_deadline
+    diagnosis = _start_of(target, situation)
     if diagnosis.health is Health.READY:
         promoted = PlannedApplication(routed(wanted, route.path), "promoted: it is ready")
         return _Step(
             keep=(*(_unrouted(planned) for planned in before), promoted),
             transitions=phases(target, Phase.READY, "ExamplesPassed", diagnosis.message),
         )
-    if diagnosis.health is Health.FAILED:
+    failed = diagnosis.health is Health.FAILED
+    # What was live before is not dropped for being ill while nothing else is known to work.
+    fallback = was_live(target, situation.records) and not _holder_works(route, situation)
+    if failed and not fallback:
         return _Step(keep=before, quarantines=(quarantine(release, "stage", diagnosis, situation),))
-    if diagnosis.health is Health.SHORT:
-        return _Step(
-            keep=(*before, waiting),
-            transitions=phases(target, Phase.STAGED, diagnosis.reason, diagnosis.message),
-            conditions=(Condition(str(release), diagnosis.reason, diagnosis.message),),
-        )
-    if situation.now >= deadline:
-        late = Diagnosis(
-            Health.FAILED,
-            "StartTimeout",
-            f"not ready {situation.limits.ready_deadline:g} s after it was staged "
-            f"({diagnosis.message}): load hangs or takes longer than rollout.ready_deadline",
-            target.message,
-        )
-        return _Step(keep=before, quarantines=(quarantine(release, "stage", late, situation),))
+    why = Condition(str(release), diagnosis.reason, diagnosis.message)
+    starting = diagnosis.health is Health.STARTING
     return _Step(
         keep=(*before, waiting),
         transitions=phases(target, Phase.STAGED, diagnosis.reason, diagnosis.message),
-        wake_at=deadline,
+        conditions=() if starting else (why,),
+        wake_at=_start_due(target, situation) if starting else None,
     )
+
+
+def _start_of(app: Application, situation: Situation) -> Diagnosis:
+    """How an application without a route does; one that takes too long has failed."""
+    diagnosis = diagnose(app)
+    if diagnosis.health is not Health.STARTING or situation.now < _start_due(app, situation):
+        return diagnosis
+    return Diagnosis(
+        Health.FAILED,
+        "StartTimeout",
+        f"not ready {situation.limits.ready_deadline:g} s after it was staged "
+        f"({diagnosis.message}): load hangs or takes longer than rollout.ready_deadline",
+        app.message,
+    )
+
+
+def _start_due(app: Application, situation: Situation) -> float:
+    return since(situation, app, "staged_at") + situation.limits.ready_deadline
 
 
 def _confirm(route: Route, wanted: Placement, target: Application, situation: Situation) -> _Step:
@@ -207,10 +240,17 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
             for app in route.others
             for transition in phases(app, Phase.RETIRING, "SuccessorLive", f"{target.name} is live")
         )
-        return _Step(keep=(at_route,), transitions=(*live, *leaving), settled=True)
+        return _Step(
+            keep=(at_route,),
+            transitions=(*live, *leaving),
+            conditions=ailments_of(target, situation),
+            settled=True,
+        )
     others = _as_they_are(route, "kept until its successor answers", without=target)
     if was_live(target, situation.records):
-        ailments = _ailments(target, situation)
+        ailments = ailments_of(target, situation)
+        for ailment in ailments:
+            live = phases(target, Phase.LIVE, ailment.reason, ailment.message)
         return _Step(
             keep=(at_route, *others),
             transitions=live,
@@ -227,27 +267,15 @@ def _unseen(
     situation: Situation,
 ) -> _Step:
     """Promoted, but the ingress does not lead there yet: wait, or route back."""
-    patience = situation.limits.probe_deadline
-    deadline = since(situation, target, "routed_at") + patience
-    answer = situation.answers.get(route.path)
-    diagnosis = diagnose(target)
-    unreachable = answer is not None and answer.status is None
-    if diagnosis.health is not Health.FAILED:
+    failure = failed_promotion(target, situation)
+    if failure is None:
         waiting = phases(target, Phase.READY, "Promoted", "the ingress does not lead there yet")
-        if unreachable and answer is not None:
+        answer = situation.answers.get(route.path)
+        if answer is not None and not answer.reached:
             why = Condition(str(target.release), "IngressUnreachable", answer.detail)
             return _Step(keep=keep, transitions=waiting, conditions=(why,))
-        if situation.now < deadline:
-            return _Step(keep=keep, transitions=waiting, wake_at=deadline)
-        diagnosis = Diagnosis(
-            Health.FAILED,
-            "ProbeFailed",
-            f"{route.path} did not answer as {target.release} within {patience:g} s of its "
-            f"promotion: {_what_was_seen(answer)}",
-        )
-    failed = (
-        (quarantine(target.release, "promote", diagnosis, situation),) if target.release else ()
-    )
+        return _Step(keep=keep, transitions=waiting, wake_at=answer_due(target, situation))
+    failed = (quarantine(target.release, "promote", failure, situation),) if target.release else ()
     before = stand_in(route, situation)
     why_back = "has its route back: its successor failed"
     back = (_given(before, route.path, why_back),) if before else ()
@@ -269,7 +297,7 @@ def _unelected(
     kept_because = ""
     conditions: tuple[Condition, ...] = ()
     if cause.reason not in LEAVING:
-        if not proven(holder, situation.records):
+        if not works(holder, situation) and failed_promotion(holder, situation):
             return _Step()
         kept_because = "nothing fitter is elected"
     elif cause.reason == MAKING_ROOM and holder.release.pipeline in unsettled:
@@ -281,7 +309,7 @@ def _unelected(
         return _Step(transitions=phases(holder, Phase.RETIRING, cause.reason, cause.message))
     live = was_live(holder, situation.records)
     return _Step(
-        keep=(as_it_is(holder, kept_because),),
+        keep=_predecessors(route, situation, kept_because),
         transitions=phases(holder, Phase.LIVE, "AnswersAtRoute", route.path) if live else (),
         conditions=conditions,
     )
@@ -291,45 +319,56 @@ def _unelected(
 
 
 def _beyond_retire_limit(routes: Sequence[Route], situation: Situation) -> dict[str, str]:
-    """Routes whose release vanished from the sources, when these are too many at once."""
-    absent = [
-        route.path
-        for route in routes
-        if route.holder
-        and any(v.reason in {ABSENT, MISSING} for v in route.verdicts)
-        and route.elected is None
-    ]
-    live = sum(1 for route in routes if route.holder)
-    allowed = max(1, int(situation.limits.retire_limit * live))
-    if len(absent) <= allowed:
-        return {}
-    why = (
-        f"{len(absent)} of {live} live releases vanished from the sources at once; at most "
-        f"{allowed} are retired without a person: bring the wheels back, or set "
-        "rollout.retire_limit higher for as long as it takes, or active = false"
-    )
-    return dict.fromkeys(absent, why)
+    """Routes whose release vanished from its source, when these are too many of one at once."""
+    by_source: dict[str, list[Route]] = defaultdict(list)
+    for route in routes:
+        if route.holder is not None and route.holder.release is not None:
+            by_source[situation.sources.get(route.holder.release, "")].append(route)
+    held: dict[str, str] = {}
+    for source, live in by_source.items():
+        absent = [
+            route.path
+            for route in live
+            if route.elected is None and any(v.reason in {ABSENT, MISSING} for v in route.verdicts)
+        ]
+        allowed = max(1, int(situation.limits.retire_limit * len(live)))
+        if len(absent) > allowed:
+            why = (
+                f"{len(absent)} of {len(live)} live releases vanished from "
+                f"{source or 'the sources'} at once; at most {allowed} are retired without a "
+                "person: bring the wheels back, or set rollout.retire_limit higher for as long as "
+                "it takes, or active = false"
+            )
+            held |= dict.fromkeys(absent, why)
+    return held
 
 
 def _predecessors(
-    route: Route, situation: Situation, without: Application | None = None
+    route: Route,
+    situation: Situation,
+    reason: str = "keeps its route until its successor is ready",
+    without: Application | None = None,
 ) -> tuple[PlannedApplication, ...]:
     """The holder, and beside it whatever served before while the holder is not proven.
 
     What never served and is no longer wanted is dropped here: it was superseded.
     """
     kept = []
-    works = route.holder is not None and (
-        was_live(route.holder, situation.records) or seen(route.holder, situation)
-    )
+    superseding = _holder_works(route, situation)
     for app in route.others:
         known = app.name in situation.records
         superseded = known and not was_live(app, situation.records)
-        if app is not without and not works and not superseded:
+        if app is not without and not superseding and not superseded:
             kept.append(as_it_is(app, "kept until its successor is proven"))
     if route.holder is not None and route.holder is not without:
-        kept.append(as_it_is(route.holder, "keeps its route until its successor is ready"))
+        kept.append(as_it_is(route.holder, reason))
     return tuple(kept)
+
+
+def _holder_works(route: Route, situation: Situation) -> bool:
+    return route.holder is not None and (
+        was_live(route.holder, situation.records) or seen(route.holder, situation)
+    )
 
 
 def _as_they_are(
@@ -344,24 +383,11 @@ def _unrouted(planned: PlannedApplication) -> PlannedApplication:
     return replace(planned, document=document, reason="gives its route to its successor")
 
 
+def _explained(planned: PlannedApplication, returned: set[str]) -> PlannedApplication:
+    if planned.document["name"] not in returned or planned.document["route_prefix"] is None:
+        return planned
+    return replace(planned, reason="has its route back: who had it since failed")
+
+
 def _given(app: Application, path: str, reason: str) -> PlannedApplication:
     return PlannedApplication({**(app.document or {}), "route_prefix": path}, reason)
-
-
-def _ailments(app: Application, situation: Situation) -> tuple[Condition, ...]:
-    """What is wrong with a release that was live before; it keeps its place all the same."""
-    diagnosis = diagnose(app)
-    if diagnosis.health is Health.FAILED:
-        return (Condition(str(app.release), diagnosis.reason, diagnosis.message),)
-    answer = situation.answers.get(app.route or "")
-    if answer is not None:
-        return (Condition(str(app.release), "RouteNotAnswering", _what_was_seen(answer)),)
-    return ()
-
-
-def _what_was_seen(answer: Answer | None) -> str:
-    if answer is None:
-        return "the ingress was not asked"
-    if answer.status is None:
-        return f"the ingress cannot be reached ({answer.detail})"
-    return f"the ingress answered {answer.status} as {answer.header or 'nobody'}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -55,6 +55,8 @@ class Situation:
     limits: Limits
     inputs: Mapping[Release, str]
     """What each release's quarantine would be tied to."""
+    sources: Mapping[Release, str] = field(default_factory=dict)
+    """Which source listed each release, as far as that is known."""
     encoded_routes: Mapping[str, JSON] | None = None
     """The application that answers percent-encoded spellings of routes, for when it is needed."""
 
@@ -169,7 +171,7 @@ def standing(
 
 def stand_in(route: Route, situation: Situation) -> Application | None:
     """Who should hold the route when what was elected for it is unfit: who held it last."""
-    if route.holder is not None and proven(route.holder, situation.records):
+    if route.holder is not None and works(route.holder, situation):
         return route.holder
     before = [app for app in route.others if proven(app, situation.records)]
     return max(before, key=lambda app: (since(situation, app, "live_at"), app.name), default=None)
@@ -185,6 +187,11 @@ def seen(app: Application, situation: Situation) -> bool:
         and answer.header == app.release.header
         and answer.application == app.name
     )
+
+
+def works(app: Application, situation: Situation) -> bool:
+    """Whether the application may be taken for one that works: it is proven, or seen just now."""
+    return proven(app, situation.records) or seen(app, situation)
 
 
 def since(situation: Situation, app: Application, what: str) -> float:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from controller.model import JSON
 
 HEADER = "x-wheelway-release"
+_UNREACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL)
 _PATH = "/+!:@$&'()*,;=~"
 """What a path may hold as typed (RFC 3986, 3.3): HAProxy compares paths as they are sent."""
 
@@ -50,7 +51,8 @@ class Ingress:
             response = self._client.get(url)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             detail = f"{type(error).__name__}: {error}".rstrip(": ")
-            return Answer(header=None, status=None, detail=detail)
+            reached = not isinstance(error, _UNREACHED)
+            return Answer(header=None, status=None, reached=reached, detail=detail)
         metadata = _metadata(response)
         return Answer(
             header=response.headers.get(HEADER),

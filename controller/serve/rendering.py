@@ -40,13 +40,14 @@ DEFAULTS: Mapping[str, JSON] = {
     "max_queued_requests": 200,
     "max_request_bytes": 16 * 2**20,
     "request_timeout": 60.0,
-    "graceful_shutdown_timeout": 20.0,
     "health_check_period": 10.0,
     "health_check_timeout": 30.0,
     "threads": 4,
     "access_log": False,
 }
 """What an option is when nobody says; see `controller.config.Options`."""
+MARGIN = 5.0
+"""Seconds that a retired replica has beyond the longest request."""
 
 _LIGHTWEIGHT = {
     "autoscaling_config",
@@ -121,6 +122,14 @@ class Renderer:
                 "import_path and args.release must stay as the shipped template has them: the "
                 "running release is recognised by them",
             )
+        for key in ("target", "tree", "record_digest"):
+            if document.get("args", {}).get(key) != said[key]:
+                self._templates.blame(
+                    APPLICATION,
+                    ("args",),
+                    f"args.{key} must stay as the shipped template has it: no replica starts "
+                    "without it",
+                )
         return {**document, "name": "", "route_prefix": None}
 
     def _normalised(self, name: str, variables: Mapping[str, object]) -> dict[str, JSON]:
@@ -227,6 +236,8 @@ def _filled(options: Options) -> dict[str, JSON]:
             filled[name] = value
     if filled["num_replicas"] is None and filled["autoscaling_config"] is None:
         filled["num_replicas"] = 1
+    if filled["graceful_shutdown_timeout"] is None:  # what was admitted may finish
+        filled["graceful_shutdown_timeout"] = filled["request_timeout"] + MARGIN
     actor = filled["ray_actor_options"] or {}
     filled["ray_actor_options"] = {**actor, "num_cpus": 1.0}
     if actor.get("num_cpus") is not None:

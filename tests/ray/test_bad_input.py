@@ -158,13 +158,16 @@ def test_names_and_links_that_a_folder_should_not_hold_are_refused_one_by_one(si
         (site.wheels / "dangling-1.0-py3-none-any.whl").symlink_to(site.wheels / "nowhere")
         (site.wheels / "nested").mkdir()
         shutil.copy(make_wheel(site.folder / "made", "nested"), site.wheels / "nested")
+        [good] = site.wheels.glob("good-1.0*")
+        shutil.copy(good, site.wheels / good.name.replace("1.0", "1.1"))  # sound, wrongly named
         [name] = eventually(lambda: site.conditions("FilenameInvalid"))
         [leading_out] = eventually(lambda: site.conditions("SymlinkOutside"))
         [dangling] = eventually(lambda: site.conditions("Unreadable"))
         assert name.message.startswith("good-latest.whl is no wheel's file name")
         assert leading_out.message.startswith(f"{outside.name} is a symlink that leads out of")
         assert dangling.message.startswith("dangling-1.0-py3-none-any.whl is a symlink to nothing")
-        assert site.quarantines() == {}
+        assert site.quarantine("good").reason == "MetadataMismatch"
+        assert str(site.quarantine("good").release.version) == "1.1"
 
 
 def test_of_two_wheels_that_claim_a_pipeline_and_version_the_one_that_serves_keeps_it(site):

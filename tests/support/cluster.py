@@ -1,140 +1,132 @@
-"""A stand-in of a Ray cluster: Serve's part of the dashboard and the ingress, on one loopback port.
-
-For tests of the daemon's whole loop that are not about Ray: whatever is PUT runs at once, and
-answers at its route. Bodies have the shape that Ray 2.60 sends
-(ray.serve.schema.ServeInstanceDetails).
+"""A cluster that is played, for tests of planning: Serve starts applications slowly and by their
+nature well or badly, its ingress follows late. Values only; nothing runs and nothing waits.
 """
 
-from __future__ import annotations
+from dataclasses import dataclass, replace
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import unquote
+from packaging.version import Version
 
-from controller.serve.application import release_of
-from controller.serve.dashboard import APPLICATIONS
-from controller.serve.ports import Ports
+from controller.model import Answer, Application, ApplicationStatus, Placement, Release, Replica
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-Document = dict[str, Any]
+NATURES = ("good", "raises", "hangs", "mute")
+"""Mute: it becomes ready, but never answers at its route."""
 
 
-class ClusterStandIn:
-    """A context manager that serves until it is left. Takes the place of a `controller.serve.Head`.
+@dataclass
+class Running:
+    app: Application
+    nature: str
+    release: Release | None
+    """What it is, which Serve forgets as soon as it is being deleted."""
 
-    `puts` are the configs that came, oldest first.
-    """
+    @property
+    def leaving(self):
+        return self.app.status is ApplicationStatus.DELETING
 
-    def __init__(self) -> None:
-        self.puts: list[Document] = []
-        self._mutex = threading.Lock()
-        self._server = _Server(self)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), name="cluster", daemon=True
+
+class Cluster:
+    def __init__(self):
+        self.running = {}
+        self.leads_to = {}
+        """By route: what the ingress has there, which may be out of date."""
+        self.reachable = True
+
+    @property
+    def applications(self):
+        return [running.app for running in self.running.values()]
+
+    @property
+    def ours(self):
+        return [r for r in self.running.values() if r.release and not r.leaving]
+
+    def holder(self, route):
+        """Who has the route by the config last applied, ours or not."""
+        held = (r for r in self.running.values() if r.app.route == route and not r.leaving)
+        return next(held, None)
+
+    def put(self, documents, natures):
+        """What is in the config is there afterwards, and of all declarative ones nothing else."""
+        wanted = {document["name"]: document for document in documents}
+        for name, running in self.running.items():
+            app = running.app
+            if name in wanted:
+                assert app.document is not None, f"{name} is not ours to change, or being deleted"
+                document = wanted.pop(name)
+                running.app = replace(app, document=document, route=document["route_prefix"])
+            elif app.document is not None:
+                status = ApplicationStatus.DELETING
+                running.app = replace(app, status=status, document=None, release=None)
+        for document in wanted.values():
+            self._start(document, natures)
+
+    def _start(self, document, natures):
+        release = release_of(document)
+        app = Application(
+            document["name"],
+            ApplicationStatus.DEPLOYING,
+            document["route_prefix"],
+            document,
+            release,
+            building=True,
         )
-        self.ports = Ports(ingress=self._server.server_port)
-        self.dashboard_url = f"http://127.0.0.1:{self._server.server_port}"
+        nature = natures[release.digest][document["args"]["option"]]
+        self.running[app.name] = Running(app, nature, release)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def add(self, stranger):
+        self.running[stranger.name] = Running(stranger, "good", None)
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def move_on(self):
+        for name, running in list(self.running.items()):
+            app = running.app
+            if running.leaving:
+                del self.running[name]
+            elif app.building:
+                running.app = replace(app, building=False, replicas=(Replica("STARTING", 1),))
+            elif app.status is ApplicationStatus.DEPLOYING and running.nature != "hangs":
+                bad = running.nature == "raises"
+                status = ApplicationStatus.DEPLOY_FAILED if bad else ApplicationStatus.RUNNING
+                running.app = replace(app, status=status)
 
-    # -- what it answers -------------------------------------------------------------------------
-
-    def apply(self, config: Document) -> None:
-        """A PUT: these applications and no others."""
-        with self._mutex:
-            self.puts.append(config)
-
-    def documents(self) -> list[Document]:
-        """The applications that run."""
-        with self._mutex:
-            return self.puts[-1]["applications"] if self.puts else []
-
-    def details(self) -> Document:
-        return {
-            "proxy_location": "HeadOnly",
-            "applications": {one["name"]: _reported(one) for one in self.documents()},
+    def ingress_follows(self):
+        self.leads_to = {
+            running.app.route: running
+            for running in self.running.values()
+            if running.app.route and not running.leaving
         }
 
-    def at(self, route: str) -> tuple[int, Document, Mapping[str, str]]:
-        """What the ingress answers at a route: status, body, headers."""
-        for document in self.documents():
-            release = release_of(document)
-            if release is not None and document["route_prefix"] == route:
-                return (
-                    200,
-                    {"application": document["name"]},
-                    {"x-wheelway-release": release.header},
-                )
-        return 404, {}, {}
+    def fall_ill(self, route):
+        """Whoever runs at the route fails its health checks."""
+        there = self.holder(route)
+        if there is not None and there.release and there.app.status is ApplicationStatus.RUNNING:
+            there.app = replace(there.app, status=ApplicationStatus.UNHEALTHY)
+
+    def get_well(self):
+        for running in self.running.values():
+            if running.app.status is ApplicationStatus.UNHEALTHY:
+                running.app = replace(running.app, status=ApplicationStatus.RUNNING)
+
+    def answer(self, route):
+        if not self.reachable:
+            return Answer(None, None, detail="connection refused", reached=False)
+        there = self.leads_to.get(route)
+        well = there is not None and there.app.status is not ApplicationStatus.UNHEALTHY
+        if not well or there.nature == "mute" or there.app.name not in self.running:
+            return Answer(None, 503)
+        return Answer(there.release and there.release.header, 200, there.app.name)
 
 
-def _reported(document: Document) -> Document:
-    replica = {"state": "RUNNING", "pid": 1}
-    return {
-        "name": document["name"],
-        "route_prefix": document["route_prefix"],
-        "status": "RUNNING",
-        "message": "",
-        "deployed_app_config": document,
-        "source": "declarative",
-        "deployments": {
-            one["name"]: {"status": "HEALTHY", "message": "", "replicas": [replica]}
-            for one in document["deployments"]
-        },
+def place(release, option):
+    """The placement of a release with one of the options that restart replicas."""
+    name = f"{release.pipeline}-{release.version}-{release.digest[-7:]}{option}"
+    args = {
+        "pipeline": release.pipeline,
+        "version": str(release.version),
+        "digest": release.digest,
+        "option": option,
     }
+    return Placement(name, release, {"name": name, "route_prefix": None, "args": args})
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, cluster: ClusterStandIn) -> None:
-        self.cluster = cluster
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1  # head and body leave together
-
-    def do_GET(self) -> None:
-        cluster, path = self.server.cluster, unquote(self.path.partition("?")[0])
-        if path == APPLICATIONS:
-            self._answer(200, cluster.details())
-        elif path == "/api/version":
-            self._answer(200, {"ray_version": version("ray"), "session_name": "stand-in"})
-        else:
-            self._answer(*cluster.at(path))
-
-    def do_PUT(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.cluster.apply(json.loads(body))
-        self._answer(200, {})
-
-    def _answer(
-        self, status: int, body: Document, headers: Mapping[str, str] | None = None
-    ) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is overridden
-        """Says nothing."""
+def release_of(document):
+    args = document["args"]
+    return Release(args["pipeline"], Version(args["version"]), args["digest"])

@@ -1,4 +1,4 @@
-"""A stand-in of CodeArtifact for whoever asks, a client of it that does not retry, and sources."""
+"""Stand-ins for whoever asks: CodeArtifact with sources of it, a head with passes beside it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import os
 import pytest
 from packaging.tags import sys_tags
 
+from controller.cache.base import detect
 from controller.source_options import CodeArtifactSource as Options
 from controller.sources.codeartifact import CodeArtifactSource
 from tests.support.acme import ONCE
 from tests.support.codeartifact import StandIn
+from tests.support.paper_head import PaperHead
+from tests.support.passes import Clock, Passes
 from tests.support.wheels import make_wheel
 
 
@@ -28,15 +31,6 @@ def client(standin):
 @pytest.fixture
 def wheel(tmp_path):
     return make_wheel(tmp_path / "dist")
-
-
-class Clock:
-    """Time that passes when a test says so."""
-
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -82,3 +76,34 @@ def opened(clock):
 @pytest.fixture
 def source(at_standin, opened):
     return opened(packages=["demo"])
+
+
+@pytest.fixture(scope="session")
+def interpreter():
+    """What this one has, found out once."""
+    return detect()
+
+
+@pytest.fixture
+def paper_head():
+    with PaperHead() as running:
+        yield running
+
+
+@pytest.fixture
+def at_work(paper_head, interpreter, tmp_path):
+    """Opens the reconciler of one folder, with sections of the configuration."""
+    opened = []
+
+    def opener(**sections):
+        opened.append(Passes(tmp_path, paper_head, interpreter, **sections))
+        return opened[-1]
+
+    yield opener
+    for passes in opened:
+        passes.close()
+
+
+@pytest.fixture
+def work(at_work):
+    return at_work()

@@ -602,3 +602,37 @@ def test_without_the_commands_own_dependencies_it_says_how_to_get_them():
     assert done.returncode == 1
     assert "pip install 'wheelway[controller]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_explain_of_a_version_that_is_not_live_says_which_are(filled):
+    said = filled("explain", "iris", "2.0").stdout.splitlines()[0]
+    assert said == "iris: 2.0 is not live: it failed when it was started (LoadFailed); 1.0 is live"
+    assert filled("explain", "iris", "1.0").stdout.startswith("iris: 1.0 is live\n")
+
+
+@pytest.mark.parametrize("mistake", ["keep = = 2", "[rollout]\nnope = 1"])
+def test_a_mistake_in_the_configuration_does_not_hide_the_journal(filled, mistake):
+    filled.config.write_text(f"{filled.config.read_text()}\n{mistake}\n")
+    result = filled("status")
+    assert result.exit_code == 0
+    assert "iris" in result.stdout
+    assert "warning: " in result.stderr
+    assert f"{filled.config}:" in result.stderr
+
+
+def test_what_up_left_is_found_from_a_folder_below(filled, tmp_path, monkeypatch):
+    beside = tmp_path / ".wheelway" / "controller.toml"
+    beside.parent.mkdir()
+    beside.write_text(f'[paths]\nstate = "{filled.state}"\n')
+    below = tmp_path / "project" / "src"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    result = CliRunner().invoke(app, ["status"], prog_name="wheelway")
+    assert result.exit_code == 0, result.stderr
+    assert "iris" in result.stdout
+
+
+def test_a_wheel_that_is_not_there_is_said_to_be_so(wheelway, tmp_path):
+    result = wheelway("check", str(tmp_path / "nope.whl"))
+    assert result.exit_code == ExitCode.USAGE
+    assert "there is no such file" in result.stderr

@@ -417,5 +417,6 @@ def test_an_ingress_that_is_not_there_or_hangs_is_an_answer_without_a_status(ser
         unused.bind(("127.0.0.1", 0))
         refused = Ingress(f"http://127.0.0.1:{unused.getsockname()[1]}").probe("/r")
     assert (hanging.status, refused.status) == (None, None)
+    assert (hanging.reached, refused.reached) == (True, False)
     assert "Timeout" in hanging.detail
     assert "refused" in refused.detail

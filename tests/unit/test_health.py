@@ -37,7 +37,7 @@ def test_a_replica_without_room_is_nobodys_fault_and_the_figures_are_told():
     found = diagnose(application(status="DEPLOYING", message=SHORT))
     assert (found.health, found.reason) == (Health.SHORT, "InsufficientResources")
     assert 'Resources required for each replica: {"CPU": 64.0}' in found.message
-    assert "lower num_cpus" in found.message
+    assert "lower `num_cpus`" in found.message
 
 
 def test_a_replica_that_has_room_and_is_not_started_is_not_blamed_on_the_room():

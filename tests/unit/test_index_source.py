@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from packaging.tags import parse_tag
 
@@ -240,7 +240,6 @@ SCRAPS = [
 
 
 @pytest.mark.parametrize("form", [JSON, HTML])
-@settings(deadline=None)
 @given(data=st.data())
 def test_a_page_is_read_or_refused_whatever_it_holds(form, data):
     page = PAGES[form]

@@ -208,7 +208,7 @@ def sound(tmp_path_factory):
     return wheel, revision_of(wheel), wheel.read_bytes()
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_mutation_of_the_bytes_raises_anything_but_rejected(tmp_path, sound, data):
     _, revision, body = sound
@@ -224,7 +224,7 @@ def test_no_mutation_of_the_bytes_raises_anything_but_rejected(tmp_path, sound, 
 TEXTS = st.text(max_size=80) | st.binary(max_size=80)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     entry_points=TEXTS, toml=TEXTS, header=st.text(max_size=40), requirement=st.text(max_size=40)
 )

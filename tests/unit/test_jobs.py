@@ -24,7 +24,7 @@ def inline(clock=None):
 def test_a_job_that_succeeded_is_not_done_again():
     jobs, calls = inline(), []
     for _ in range(3):
-        outcome = jobs.ensure("key", lambda: calls.append(1) or "value")
+        outcome = jobs.ensure(("key",), lambda: calls.append(1) or "value")
     assert outcome.value == "value"
     assert calls == [1]
 
@@ -37,11 +37,11 @@ def test_a_passing_failure_is_tried_again_only_after_its_backoff():
         calls.append(clock.now)
         raise Transient("Down", "the index is down", retry_after=3)
 
-    assert jobs.ensure("key", work).error.reason == "Down"
+    assert jobs.ensure(("key",), work).error.reason == "Down"
     clock.now = 3.4
-    jobs.ensure("key", work)
+    jobs.ensure(("key",), work)
     clock.now = 3.6
-    jobs.ensure("key", work)
+    jobs.ensure(("key",), work)
     assert calls == [0.0, 3.6]
 
 
@@ -52,17 +52,17 @@ def test_a_final_failure_is_not_tried_again_until_forgiven():
         calls.append(1)
         raise Rejected("NotAZip", "no zip")
 
-    jobs.ensure("key", work)
-    jobs.ensure("key", work)
+    jobs.ensure(("key",), work)
+    jobs.ensure(("key",), work)
     assert calls == [1]
-    jobs.forgive("key")
-    jobs.ensure("key", work)
+    jobs.forgive(lambda key: key == ("key",))
+    jobs.ensure(("key",), work)
     assert calls == [1, 1]
 
 
 def test_a_bug_in_a_job_is_reported_as_an_error_and_not_swallowed():
     jobs = inline()
-    outcome = jobs.ensure("key", lambda: 1 / 0)
+    outcome = jobs.ensure(("key",), lambda: 1 / 0)
     assert outcome.error.reason == "InternalError"
     assert isinstance(outcome.error.__cause__, ZeroDivisionError)
 
@@ -78,11 +78,11 @@ def test_a_running_job_is_not_started_twice_and_wakes_when_it_ends():
         assert release.wait(10)
         return "done"
 
-    assert jobs.ensure("key", work) is None
+    assert jobs.ensure(("key",), work) is None
     assert started.wait(10)
-    assert jobs.ensure("key", work) is None
+    assert jobs.ensure(("key",), work) is None
     release.set()
     assert woken.wait(10)
-    assert jobs.ensure("key", work).value == "done"
+    assert jobs.ensure(("key",), work).value == "done"
     assert calls == [1]
     jobs.close()

@@ -111,6 +111,25 @@ def test_what_no_source_lists_any_more_is_absent():
     assert verdicts == {"2.0a": "+Elected", "1.0a": "-Absent"}
 
 
+def test_what_the_operator_excludes_leaves_by_his_word_though_no_source_lists_it():
+    # By "Absent" the retire limit could keep it, against what that limit's message promises.
+    serving = {release("1.0")}
+    assert judged([], rule(active=False), serving=serving) == {"1.0a": "-Inactive"}
+    assert judged([], rule(">=2"), serving=serving) == {"1.0a": "-VersionExcluded"}
+
+
+def test_what_is_missing_and_never_served_takes_no_place_from_what_serves():
+    missing = {release("3.0"), release("2.0")}
+    verdicts = judged(
+        [candidate("1.0")],
+        rule(),
+        serving={release("1.0")},
+        present={release("1.0"), *missing},
+        missing=missing,
+    )
+    assert verdicts == {"3.0a": "-Missing", "2.0a": "-Missing", "1.0a": "+Elected"}
+
+
 def test_what_may_only_be_missing_for_a_moment_keeps_its_place_among_those_kept():
     serving = {release("3.0"), release("2.0")}
     offered = [candidate("2.0"), candidate("1.0")]

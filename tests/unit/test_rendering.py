@@ -127,7 +127,7 @@ def test_an_application_says_what_the_host_needs_and_ray_accepts_it(renderer):
         "name": "Host",
         "num_replicas": 2,
         "max_ongoing_requests": 400,
-        "graceful_shutdown_timeout_s": 20.0,
+        "graceful_shutdown_timeout_s": 65.0,
         "health_check_period_s": 10.0,
         "health_check_timeout_s": 30.0,
         "max_surge_percent": 100,
@@ -390,3 +390,13 @@ def test_a_placement_is_what_the_model_promises(renderer):
     placement = place(renderer)
     assert placement == replace(placement, name=placement.document["name"])
     assert placement.document["route_prefix"] is None
+
+
+@pytest.mark.parametrize(
+    "line", ["  record_digest: {{ record_digest | json }}\n", "  tree: {{ tree | json }}\n"]
+)
+def test_a_template_without_what_every_replica_needs_is_refused_before_it_harms(operators, line):
+    renderer, folder = operators
+    edited(folder, APPLICATION, line, "")
+    with pytest.raises(TemplateError, match=r"args\.\w+ must stay"):
+        place(renderer)

@@ -161,11 +161,57 @@ def test_a_route_that_does_not_lead_there_by_the_deadline_goes_back():
 
 
 def test_an_unreachable_ingress_is_nobodys_fault():
-    old, new, now = promoted(NOW - 9999, Answer(None, None, detail="connection refused"))
+    refused = Answer(None, None, detail="connection refused", reached=False)
+    old, new, now = promoted(NOW - 9999, refused)
     decided = plan(now)
     assert routes(decided) == {old.name: None, new.name: ROUTE}
     assert not decided.quarantines
     assert decided.conditions[0].reason == "IngressUnreachable"
+
+
+def test_a_route_that_accepts_connections_and_never_answers_goes_back():
+    old, _new, now = promoted(NOW - 31, Answer(None, None, detail="ReadTimeout"))
+    decided = plan(now)
+    assert routes(decided) == {old.name: ROUTE}
+    assert decided.quarantines[0].reason == "ProbeFailed"
+    assert "no answer came (ReadTimeout)" in decided.quarantines[0].message
+
+
+@pytest.mark.parametrize("status", ["DEPLOY_FAILED", "RUNNING"])
+@pytest.mark.parametrize("fix", ["unprepared", "prepared", "starting"])
+def test_a_fix_on_its_way_does_not_leave_the_route_with_a_successor_that_failed(status, fix):
+    old = application(release(digest="a"))
+    mute = application(release(digest="b"), status, route=ROUTE)
+    mended = release(digest="c")
+    apps = [old, mute, *([application(mended, "DEPLOYING")] if fix == "starting" else [])]
+    decided = plan(
+        situation(
+            [elected(mended), gone(mute.release, "Replaced"), gone(old.release, "Replaced")],
+            [] if fix == "unprepared" else [placement(mended)],
+            apps,
+            [record(old, live=NOW - 98), record(mute, routed=NOW - 31)],
+            {ROUTE: Answer(None, 503)},
+        )
+    )
+    there = routes(decided)
+    assert there[old.name] == ROUTE
+    assert mute.name not in there
+    assert (placement(mended).name in there) == (fix != "unprepared")
+
+
+def test_a_live_release_that_serve_calls_ill_is_told_though_its_route_answers():
+    app = application(status="UNHEALTHY", route=ROUTE, message="it is ill")
+    decided = plan(
+        situation(
+            [elected()],
+            [placement()],
+            [app],
+            [record(app, routed=NOW - 99, live=NOW - 98)],
+            {ROUTE: answer(app)},
+        )
+    )
+    assert routes(decided) == {app.name: ROUTE}
+    assert [condition.reason for condition in decided.conditions] == ["Unhealthy"]
 
 
 def test_a_quarantined_successor_that_still_holds_the_route_gives_it_back():

@@ -8,7 +8,8 @@ import pytest
 
 from controller.cli.configuration import sentences
 from controller.cli.reference import text
-from controller.config import DirectorySource, IndexSource, parse
+from controller.config import DirectorySource, IndexSource
+from controller.configuration import parse
 from controller.errors import ConfigError
 from controller.source_options import kinds
 

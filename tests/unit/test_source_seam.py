@@ -12,7 +12,8 @@ from packaging.version import Version
 from controller.cli.explain import as_document, drawn
 from controller.cli.output import console
 from controller.cli.story import tell
-from controller.config import Config, parse
+from controller.config import Config
+from controller.configuration import parse
 from controller.desired import Absences, Election
 from controller.errors import ConfigError
 from controller.jobs import Jobs

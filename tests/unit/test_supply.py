@@ -1,6 +1,7 @@
 """From a folder of wheels to inspected artifacts and environments, asked again and again."""
 
 import os
+import shutil
 from functools import partial
 
 import pytest
@@ -139,6 +140,34 @@ def test_what_is_neither_listed_nor_on_the_cluster_nor_recent_leaves_the_cache(
     assert kept == {True}
     assert not forgotten.tree.exists()
     assert not forgotten.wheel.exists()
+
+
+@pytest.mark.parametrize("wrong", ["demo-0.9-py3-none-any.whl", "demo-1.1-py3-none-any.whl"])
+def test_the_same_bytes_under_a_wrong_name_too_are_judged_by_each_name(supply, folder, wrong):
+    right = make_wheel(folder)
+    shutil.copy(right, folder / wrong)
+    found = {revision.filename: supply.artifact(revision) for revision in listed(supply)}
+    assert isinstance(found[right.name], Artifact)
+    assert found[wrong].reason == "MetadataMismatch"
+
+
+def test_a_wheel_that_left_the_cache_is_fetched_anew_when_it_is_listed_again(
+    supply, folder, clock, tmp_path
+):
+    wheel = make_wheel(folder)
+    [artifact] = [supply.artifact(revision) for revision in listed(supply)]
+    wheel.rename(tmp_path / wheel.name)
+    for place in (artifact.wheel.parent, artifact.tree):
+        os.utime(place, (0, 0))
+    clock.now += 3600
+    supply.look()
+    supply.tidy([], [])
+    assert not artifact.tree.exists()
+    (tmp_path / wheel.name).rename(wheel)
+    supply.look_again("directory")
+    [again] = [supply.artifact(revision) for revision in listed(supply)]
+    assert again == artifact
+    assert again.tree.is_dir()
 
 
 def test_a_bad_wheel_stays_bad_until_it_is_forgotten(supply, folder):

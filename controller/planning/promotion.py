@@ -1,0 +1,108 @@
+"""Whether what was promoted is seen at its route in time, and who has the route back if not.
+
+The holder of a route has its probe deadline whatever is elected meanwhile: a successor that was
+overtaken before it was seen is as live as any when it answers, and as unfit when it does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from controller.model import Condition, Phase
+from controller.planning.health import Diagnosis, Health, diagnose
+from controller.planning.situation import phases, seen, since, stand_in, was_live, works
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from controller.model import Answer, Application, Transition
+    from controller.planning.situation import Route, Situation
+
+
+def answer_due(app: Application, situation: Situation) -> float:
+    """By when an application that was given its route must have answered there."""
+    return since(situation, app, "routed_at") + situation.limits.probe_deadline
+
+
+def failed_promotion(app: Application, situation: Situation) -> Diagnosis | None:
+    """Why an application that has its route, but was never seen there, must give it back now."""
+    diagnosis = diagnose(app)
+    if diagnosis.health is Health.FAILED:
+        return diagnosis
+    answer = situation.answers.get(app.route or "")
+    unreachable = answer is not None and not answer.reached
+    if unreachable or situation.now < answer_due(app, situation):
+        return None
+    return Diagnosis(
+        Health.FAILED,
+        "ProbeFailed",
+        f"{app.route} did not answer as {app.release} within "
+        f"{situation.limits.probe_deadline:g} s of its promotion: {_what_was_seen(answer)}",
+    )
+
+
+def _what_was_seen(answer: Answer | None) -> str:
+    if answer is None:
+        return "the ingress was not asked"
+    if not answer.reached:
+        return f"the ingress cannot be reached ({answer.detail})"
+    if answer.status is None:
+        return f"no answer came ({answer.detail})"
+    return f"the ingress answered {answer.status} as {answer.header or 'nobody'}"
+
+
+def ailments_of(app: Application, situation: Situation) -> tuple[Condition, ...]:
+    """What is wrong with a release that was live before; it keeps its place all the same."""
+    diagnosis = diagnose(app)
+    if diagnosis.health in {Health.FAILED, Health.SHORT}:
+        return (Condition(str(app.release), diagnosis.reason, diagnosis.message),)
+    answer = situation.answers.get(app.route or "")
+    if answer is not None and not seen(app, situation):
+        return (Condition(str(app.release), "RouteNotAnswering", _what_was_seen(answer)),)
+    return ()
+
+
+def relieved(route: Route, situation: Situation) -> Route:
+    """The route given back to who served before, if its holder failed and is wanted no longer.
+
+    The wanted one may be long in coming: not prepared yet, queued, short of resources. A holder
+    that is itself the wanted one is judged, and quarantined, where it is confirmed.
+    """
+    holder, before = _unproven(route, situation), stand_in(route, situation)
+    if holder is None or before is None or failed_promotion(holder, situation) is None:
+        return route
+    document = {**(before.document or {}), "route_prefix": route.path}
+    back = replace(before, route=route.path, document=document)
+    return replace(route, holder=back, others=tuple(a for a in route.others if a is not before))
+
+
+def relief_due(route: Route, situation: Situation) -> float | None:
+    """When a holder that is wanted no longer loses the route, if it does not answer before."""
+    holder = _unproven(route, situation)
+    due = answer_due(holder, situation) if holder else situation.now
+    return due if due > situation.now else None
+
+
+def _unproven(route: Route, situation: Situation) -> Application | None:
+    """The holder, if another is wanted in its place and nothing shows that it works."""
+    holder = route.holder
+    if holder is None or holder is route.target or works(holder, situation):
+        return None
+    return holder
+
+
+def arrivals(routes: Iterable[Route], situation: Situation) -> tuple[Transition, ...]:
+    """Who is first seen at its route when another is wanted there already.
+
+    It is live like any other: its predecessors go, so it must be known as what to fall back on.
+    """
+    return tuple(
+        transition
+        for route in routes
+        if route.holder is not None
+        and route.holder is not route.target
+        and not was_live(route.holder, situation.records)
+        and seen(route.holder, situation)
+        for transition in phases(route.holder, Phase.LIVE, "AnswersAtRoute", route.path)
+    )

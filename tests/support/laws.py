@@ -1,0 +1,76 @@
+"""What must hold of any plan, whatever history led to it: judged from its situation alone."""
+
+from dataclasses import replace
+
+from controller.model import ApplicationStatus, Phase
+from controller.planning.rollout import plan
+from controller.planning.situation import Limits
+
+PATIENT = Limits(max_staging=99, retire_limit=1.0)
+"""Under these nothing that one release does can make another wait."""
+
+
+def documents(decided):
+    """By name: what a plan would apply."""
+    return {a.document["name"]: a.document for a in decided.applications}
+
+
+def lives(decided):
+    """Names of those that a plan takes for live."""
+    return {t.placement for t in decided.transitions if t.phase is Phase.LIVE}
+
+
+def order_does_not_matter(situation, decided):
+    """The same facts give the same plan, in whatever order they come."""
+    assert plan(situation) == decided
+    shuffled = replace(
+        situation,
+        applications=situation.applications[::-1],
+        verdicts=sorted(situation.verdicts, key=lambda v: v.release.pipeline, reverse=True),
+        placements=dict(reversed(situation.placements.items())),
+        records=dict(reversed(situation.records.items())),
+    )
+    pace = {"hold": "", "wake_at": None}  # of several builds one is named
+    assert replace(plan(shuffled), **pace) == replace(decided, **pace)
+
+
+def a_failed_start_changes_nothing_else(situation):
+    """Were it still starting, all others would be planned just the same."""
+    situation = replace(situation, limits=PATIENT)
+    decided = plan(situation)
+    failed = {q.release for q in decided.quarantines if q.stage == "stage"}
+    if not failed:
+        return
+    names = {p.name for release, p in situation.placements.items() if release in failed}
+    apps = [
+        replace(app, status=ApplicationStatus.DEPLOYING, message="") if app.name in names else app
+        for app in situation.applications
+    ]
+    young = {n: replace(r, staged_at=situation.now) for n, r in situation.records.items()}
+    hopeful = plan(replace(situation, applications=apps, records=young))
+    others = {n: d for n, d in documents(hopeful).items() if n not in names}
+    assert documents(decided) == others
+
+
+def pipelines_do_not_see_each_other(situation):
+    """What is planned for a pipeline is what would be planned for it alone."""
+    situation = replace(situation, limits=PATIENT)
+    together = plan(situation)
+    for pipeline in {v.release.pipeline for v in situation.verdicts}:
+        verdicts = [v for v in situation.verdicts if v.release.pipeline == pipeline]
+        apps = [
+            app
+            for app in situation.applications
+            if app.release is None or app.release.pipeline == pipeline
+        ]
+        alone = plan(replace(situation, verdicts=verdicts, applications=apps))
+        assert _part(pipeline, alone) == _part(pipeline, together)
+
+
+def _part(pipeline, decided):
+    return (
+        [a for a in decided.applications if a.document.get("args", {}).get("pipeline") == pipeline],
+        [t for t in decided.transitions if t.release.pipeline == pipeline],
+        [q for q in decided.quarantines if q.release.pipeline == pipeline],
+        [c for c in decided.conditions if c.subject.startswith(f"{pipeline}@")],
+    )

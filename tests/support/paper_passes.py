@@ -1,0 +1,110 @@
+"""The reconciler's part around `elect` and `plan`, played for tests of planning: what it gathers
+for them as values, and what the journal and the process remember between two passes.
+"""
+
+from dataclasses import dataclass, replace
+
+from controller.desired import Absences
+from controller.model import Phase, PlacementRecord
+from controller.planning.policy import MISSING, elect
+from controller.planning.situation import Limits, Situation, routes_to_probe, standing
+from tests.support.cluster import place
+
+GRACE = 30.0
+"""Seconds that a version must be missing before it counts as absent."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the sources offer and the operator wants, at one moment."""
+
+    candidates: tuple
+    rules: dict
+    options: dict
+    unprepared: set
+    """Digests of what has no environment yet."""
+    listed: bool
+    """False before the first listing after a restart: nothing is offered, nothing is missed."""
+
+
+class Daemon:
+    def __init__(self):
+        self.lose_the_journal()
+        self.restart()
+
+    def lose_the_journal(self):
+        self.records = {}
+        self.quarantined = {}
+        self.sources = {}
+
+    def restart(self):
+        self.absences = Absences()
+
+    def look(self, cluster, wishes, now):
+        """What a pass would plan from. Dates what is seen for the first time."""
+        apps = cluster.applications
+        self._date(apps, now)
+        candidates = wishes.candidates if wishes.listed else ()
+        self.sources |= {candidate.release: candidate.source for candidate in candidates}
+        inputs = {c.release: f"option {wishes.options[c.release.pipeline]}" for c in candidates}
+        held = {r for r, q in self.quarantined.items() if q.inputs == inputs.get(r)}
+        verdicts = self._judge(apps, candidates, held, wishes, now)
+        return Situation(
+            now=now,
+            verdicts=verdicts,
+            placements={
+                verdict.release: place(verdict.release, wishes.options[verdict.release.pipeline])
+                for verdict in verdicts
+                if verdict.reason == "Elected" and verdict.release.digest not in wishes.unprepared
+            },
+            applications=apps,
+            answers={route: cluster.answer(route) for route in routes_to_probe(apps, self.records)},
+            records=dict(self.records),
+            sources=dict(self.sources),
+            limits=Limits(),
+            inputs=inputs,
+        )
+
+    def _date(self, apps, now):
+        ours = {app.name: app for app in apps if app.release is not None}
+        for name, app in ours.items():
+            adopted = now if app.route else None
+            known = self.records.get(name) or PlacementRecord(name, now, adopted, adopted)
+            routed_at = (known.routed_at or now) if app.route else None
+            self.records[name] = replace(known, routed_at=routed_at)
+        self.records = {name: one for name, one in self.records.items() if name in ours}
+
+    def _judge(self, apps, candidates, held, wishes, now):
+        serving = standing(apps, self.records)
+        present = {app.release for app in apps if app.release is not None}
+        offered = {(c.release.pipeline, c.release.version) for c in candidates}
+        unlisted = {r for r in serving | present if (r.pipeline, r.version) not in offered}
+        unknown = set() if wishes.listed else unlisted
+        lately = self.absences.lately(unlisted - unknown, now, GRACE)
+        verdicts = []
+        for pipeline, rule in wishes.rules.items():
+            judged = elect(
+                [c for c in candidates if c.release.pipeline == pipeline],
+                rule,
+                serving={r for r in serving if r.pipeline == pipeline},
+                present={r for r in present if r.pipeline == pipeline},
+                quarantined=held,
+                missing=unknown | lately,
+            )
+            verdicts.extend(v for v in judged if v.reason != MISSING or v.release in lately)
+        return verdicts
+
+    def record(self, situation, decided):
+        """Write down what was decided, as is done before it is acted upon."""
+        for transition in decided.transitions:
+            known = self.records.get(transition.placement)
+            if transition.phase is Phase.LIVE and (known.live_at or 0) < (known.routed_at or 1):
+                self.records[known.name] = replace(known, live_at=situation.now)
+        failed = {failure.release: failure for failure in decided.quarantines}
+        for transition in decided.transitions:
+            release = transition.release
+            held = self.quarantined.get(release)
+            lifted = held is not None and held.inputs != situation.inputs.get(release)
+            if transition.phase is Phase.LIVE and lifted:
+                del self.quarantined[release]
+        self.quarantined |= failed

@@ -1,0 +1,191 @@
+"""A reconciler over real parts, beside a paper head: the test makes its passes and its time.
+
+Sources, store, environments, journal, templates and HTTP clients are the daemon's own. Jobs are
+done within the pass that asks for them, so that each pass is the same in each run.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from controller.assembly import _prune, _receive
+from controller.cache.environments import Environments
+from controller.cache.store import Store
+from controller.config import Config
+from controller.jobs import Jobs
+from controller.journal import Journal
+from controller.model import Phase
+from controller.reconciler import Reconciler
+from controller.serve.dashboard import Dashboard
+from controller.serve.ingress import Ingress
+from controller.serve.rendering import Renderer
+from controller.sources import Source, open_source
+from controller.supply import Supply
+from tests.support.wheels import make_wheel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from controller.cache.base import Base
+    from controller.journal import ReleaseRecord
+    from controller.model import Artifact, Revision
+    from controller.reconciler import Report
+    from tests.support.paper_head import PaperHead
+
+ON_THE_WAY = {Phase.STAGED, Phase.READY, Phase.RETIRING}
+
+
+class Clock:
+    """Time that passes when a test says so."""
+
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def reasons(report: Report) -> dict[str, str]:
+    """By subject: why something stands in the way."""
+    return {condition.subject: condition.reason for condition in report.conditions}
+
+
+def routes(head: PaperHead) -> list[dict[str, str | None]]:
+    """Every config that was sent, as names without their digests, and routes."""
+    return [
+        {name.rsplit("-", 1)[0]: route for name, route in config.items()} for config in head.sent()
+    ]
+
+
+def _rests(report: Report) -> bool:
+    if report.plan is None or report.plan.changes:
+        return False
+    return not {transition.phase for transition in report.plan.transitions} & ON_THE_WAY
+
+
+class Passes:
+    """One folder of wheels, one journal, one reconciler; `close` it."""
+
+    def __init__(self, folder: Path, head: PaperHead, base: Base, **sections: object) -> None:
+        self.folder, self.head, self.base = folder, head, base
+        self.wheels, self.state = folder / "wheels", folder / "state"
+        self.wheels.mkdir()
+        self.clock = Clock()
+        self.received: list[str] = []
+        """The wheels that were fetched and inspected, each as often as it was."""
+        self._open(sections)
+
+    def _open(self, sections: dict[str, Any]) -> None:
+        ray = {"dashboard_url": self.head.dashboard_url, "ingress_url": self.head.ingress_url}
+        paths = {"cache": self.folder / "cache", "state": self.state, **sections.pop("paths", {})}
+        self.config = Config(
+            sources=[{"type": "directory", "name": "wheels", "path": self.wheels}],
+            ray={**ray, "timeout": 0.3},
+            environments={"offline": True},
+            paths=paths,
+            **sections,
+        )
+        with ExitStack() as parts:
+            self.journal = parts.enter_context(Journal.open(self.state, clock=self.clock))
+            self.supply = self._supply(parts)
+            dashboard, ingress = Dashboard.connect(self.config.ray), Ingress(self.head.ingress_url)
+            self.reconciler = Reconciler(
+                self.config,
+                supply=self.supply,
+                dashboard=dashboard,
+                ingress=ingress,
+                renderer=Renderer(self.config.paths.templates),
+                journal=self.journal,
+                tags=self.base.tags,
+                fingerprint=self.base.fingerprint,
+                clock=self.clock,
+                jitter=lambda: 0.0,
+            )
+            for part in (dashboard, ingress, self.reconciler):
+                parts.callback(part.close)
+            self._parts = parts.pop_all()
+
+    def _supply(self, parts: ExitStack) -> Supply:
+        store = Store(self.config.paths.cache)
+        environments = Environments(self.config.paths.cache, self.base, self.config.environments)
+        parts.callback(environments.close)
+        remembered = self.journal.listings()
+        options = self.config.sources[0]
+        source = open_source(
+            options,
+            tags=self.base.tags,
+            python_version=self.base.version,
+            before=remembered.get(options.name),
+        )
+        parts.callback(source.close)
+        return Supply(
+            [source],
+            Jobs(0, lambda: None, clock=self.clock, jitter=lambda: 0.0),
+            receive=partial(self._receive, store),
+            prepare=environments.prepare,
+            prune=partial(_prune, store, environments, 60.0),
+            remembered=remembered,
+            clock=self.clock,
+            wall_clock=self.clock,
+        )
+
+    def _receive(self, store: Store, source: Source, revision: Revision) -> Artifact:
+        self.received.append(revision.filename)
+        return _receive(store, self.base, self.config.inspection, source, revision)
+
+    def close(self) -> None:
+        self._parts.close()
+
+    def restart(self, state: Path | None = None, **sections: object) -> None:
+        """Another process takes over: from this journal, or from another; with other options."""
+        self.close()
+        self.state = state or self.state
+        self._open(sections)
+
+    # -- what a person does ----------------------------------------------------------------------
+
+    def drop(self, name: str = "demo", version: str = "1.0", **how: object) -> Path:
+        """Publish a wheel; the watched folder says so."""
+        made = make_wheel(self.folder / "made", name, version, **how)
+        target = self.wheels / made.name
+        os.replace(made, target)  # noqa: PTH105 - the same call publishers make
+        self.supply.look_again("wheels")
+        return target
+
+    def remove(self, wheel: Path) -> None:
+        """Take a wheel out of the folder."""
+        wheel.unlink()
+        self.supply.look_again("wheels")
+
+    # -- passes ----------------------------------------------------------------------------------
+
+    def pass_(self, *, after: float = 0.0, act: bool = True) -> Report:
+        """One pass, some seconds after the one before."""
+        self.clock.now += after
+        return self.reconciler.run_pass(act=act)
+
+    def settle(self, passes: int = 40) -> Report:
+        """Passes, each when the one before says so, until nothing is on its way for two of them."""
+        quiet, report = 0, self.pass_()
+        for _ in range(passes):
+            quiet = quiet + 1 if _rests(report) else 0
+            if quiet == 2:
+                return report
+            report = self.pass_(after=report.next_in)
+        raise AssertionError(f"not settled after {passes} passes: {report.sentence}")
+
+    # -- what the journal says -------------------------------------------------------------------
+
+    def records(self) -> dict[str, ReleaseRecord]:
+        """By `pipeline-version`."""
+        found = self.journal.releases()
+        return {f"{item.release.pipeline}-{item.release.version}": item for item in found}
+
+    def phases(self) -> dict[str, Phase]:
+        return {name: record.phase for name, record in self.records().items()}
+
+    def outcomes(self) -> list[str]:
+        """What became of each config that was sent."""
+        return [config.outcome for config in self.journal.configs()]

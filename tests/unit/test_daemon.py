@@ -1,0 +1,278 @@
+"""The daemon beside a paper head: what it does with its configuration, signals and trouble."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+
+import pytest
+
+from controller import daemon as module
+from controller.configuration_file import ConfigurationFile
+from controller.daemon import Daemon, signals
+from controller.errors import ConfigError, JournalError
+from controller.journal import Journal
+from controller.model import Phase
+from tests.support.head import eventually
+from tests.support.site import Site
+
+pytestmark = pytest.mark.unit
+
+ROUTE = "/predict/demo/1.0"
+IDLE = "[rollout]\ninterval = 300\n"
+"""Passes only when something wakes the daemon."""
+BUSY = "[rollout]\nabsence_grace = 0\ninterval = 0.2\n"
+"""A pass, and a look at the configuration file, at every turn."""
+
+
+# -- the configuration file ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "controller.toml"
+    path.write_text("[rollout]\ninterval = 1\n")
+    return path
+
+
+def test_a_file_that_cannot_be_used_at_the_start_is_an_error(tmp_path):
+    path = tmp_path / "controller.toml"
+    with pytest.raises(ConfigError, match="cannot be read"):
+        ConfigurationFile(path)
+    path.write_text("[rollout]\nintervall = 1\n")
+    with pytest.raises(ConfigError, match=r"controller\.toml:2: rollout\.intervall: unknown key"):
+        ConfigurationFile(path)
+
+
+def test_an_edit_counts_when_the_file_looks_the_same_twice(file):
+    opened = ConfigurationFile(file)
+    assert not opened.edited()
+    assert not opened.settling
+    for half in ("[rollout]\n", "[rollout]\ninterval", "[rollout]\ninterval = 2"):
+        file.write_text(half)  # the first and the last of them are whole by accident
+        assert not opened.edited()
+        assert opened.settling
+        assert (opened.config.rollout.interval, opened.trouble) == (1, None)
+    file.write_text("[rollout]\ninterval = 20\n")
+    assert [opened.edited(), opened.edited(), opened.edited()] == [False, True, False]
+    assert opened.config.rollout.interval == 20
+    assert not opened.settling
+
+
+def test_a_broken_edit_is_reported_until_it_is_mended_or_undone(file):
+    opened, good = ConfigurationFile(file), file.read_text()
+    for mended, changed in ((good, False), ("[rollout]\ninterval = 2\n", True)):
+        file.write_text("[rollout]\ninterval = 0\n")
+        assert [opened.edited(), opened.edited()] == [False, False]
+        assert (opened.trouble.subject, opened.trouble.reason) == ("config", "ConfigInvalid")
+        assert f"{file}:2: rollout.interval" in opened.trouble.message
+        assert opened.config.rollout.interval == 1
+        file.write_text(mended)
+        assert [opened.edited(), opened.edited()] == [False, changed]
+        assert opened.trouble is None
+
+
+def test_a_file_that_went_away_is_reported_until_it_is_back(file):
+    opened, good = ConfigurationFile(file), file.read_text()
+    file.unlink()
+    assert not opened.edited()
+    assert opened.trouble.reason == "ConfigUnreadable"
+    file.write_text(good)
+    assert not opened.edited()
+    assert opened.trouble is None
+
+
+def test_an_edit_that_means_the_same_changes_nothing(file):
+    opened = ConfigurationFile(file)
+    file.write_text("# slowly\n" + file.read_text())
+    assert [opened.edited(), opened.edited()] == [False, False]
+    assert opened.trouble is None
+
+
+def test_another_folder_for_the_journal_needs_a_restart(file):
+    opened = ConfigurationFile(file)
+    file.write_text('[paths]\nstate = "elsewhere"\n')
+    assert [opened.edited(), opened.edited()] == [False, True]
+    assert opened.trouble.reason == "RestartNeeded"
+
+
+# -- the daemon ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(tmp_path, paper_head):
+    opened = Site(tmp_path, paper_head)
+    opened.configure(BUSY)
+    yield opened
+    opened.dashboard.close()
+
+
+@pytest.fixture
+def inquisitive(monkeypatch):
+    """Looks at Ray's side in every pass."""
+    monkeypatch.setattr(module, "INQUIRE_EVERY", 0.0)
+
+
+def source(site, folder):
+    (site.folder / folder).mkdir(exist_ok=True)
+    return f'[[sources]]\ntype = "directory"\nname = "{folder}"\npath = "{folder}"\n'
+
+
+def test_a_wheel_wakes_the_daemon_and_goes_live(site, paper_head):
+    site.basics = site.basics.replace("poll_interval = 1", "poll_interval = 300")
+    site.configure(IDLE)
+    with site.daemon():
+        site.drop("demo")
+        release = site.wait_for(ROUTE)
+        site.wait_for_phase(release, Phase.LIVE)
+    assert len(paper_head.puts) == 2
+    with Journal.read(site.folder / "state") as journal:
+        status = journal.status()
+    assert (status.number, status.pid) == (len(site.reports), os.getpid())
+    assert status.sentence == site.reports[-1].sentence
+
+
+def test_a_broken_edit_is_a_condition_and_the_last_good_one_stays_in_force(site):
+    with site.daemon():
+        site.configure(BUSY + "[policy]\nunlisted = 'sometimes'\n")
+        [condition] = eventually(lambda: site.conditions("ConfigInvalid"))
+        assert "policy.unlisted" in condition.message
+        site.drop("demo")
+        site.wait_for(ROUTE)
+        assert site.conditions("ConfigInvalid")
+        site.configure(BUSY)
+        eventually(lambda: not site.conditions("ConfigInvalid"))
+
+
+def test_a_good_edit_takes_effect_and_can_be_undone(site):
+    site.drop("demo")
+    with site.daemon():
+        release = site.wait_for(ROUTE)
+        site.configure(BUSY + "[policy]\nunlisted = 'inactive'\n")
+        site.wait_for_phase(release, Phase.RETIRED)
+        assert site.release_at(ROUTE) == ""
+        site.configure(BUSY)
+        assert site.wait_for(ROUTE) == release
+
+
+def test_what_cannot_be_put_together_is_tried_again_while_the_old_parts_go_on(site, inquisitive):
+    blocked = site.folder / "blocked"
+    blocked.write_text("a file where a folder should be")
+    with site.daemon():
+        good = site.basics
+        site.basics = good.replace('cache = "cache"', 'cache = "blocked/cache"')
+        site.configure(BUSY)
+        [condition] = eventually(lambda: site.conditions("CacheUnusable"))
+        assert condition.subject == "config"
+        assert "goes on with the configuration before" in condition.message
+        site.drop("demo")
+        site.wait_for(ROUTE)
+        blocked.unlink()
+        eventually(lambda: not site.conditions("CacheUnusable"))
+        site.drop("other")
+        site.wait_for("/predict/other/1.0")
+        assert list((blocked / "cache").rglob("other*.whl"))
+
+
+def test_an_edit_that_could_not_be_put_together_can_be_undone(site):
+    with site.daemon():
+        site.configure(BUSY + "[environments]\nindex_url = 'https://a.example/'\n")
+        good = site.basics
+        site.basics = good.replace("[ray]", "[ray]\nca_file = 'no-such-file.pem'")
+        site.configure(BUSY)
+        eventually(lambda: site.conditions("CertificateUnreadable"))
+        site.basics = good
+        site.configure(BUSY)
+        eventually(lambda: not site.conditions("CertificateUnreadable"))
+
+
+def test_a_source_that_left_the_configuration_is_forgotten_and_so_is_what_it_brought(site):
+    more = source(site, "more")
+    site.configure(BUSY + more)
+    site.drop("demo")
+    with site.daemon():
+        kept = site.wait_for(ROUTE)
+        site.drop("other").rename(site.folder / "more" / "other-1.0-py3-none-any.whl")
+        gone = site.wait_for("/predict/other/1.0")
+        site.configure(BUSY)
+        site.wait_for_phase(gone, Phase.RETIRED)
+        with Journal.read(site.folder / "state") as journal:
+            assert list(journal.listings()) == ["directory"]
+        assert site.release_at(ROUTE) == kept
+
+
+def test_nothing_starts_on_a_head_that_came_back_as_another_before_it_was_looked_at(
+    site, paper_head
+):
+    def comes_back(ray):
+        paper_head.fails(503)
+        eventually(lambda: site.conditions("DashboardFailed"))
+        site.drop("other")
+        paper_head.ray = ray
+        paper_head.recovers()
+
+    fits = paper_head.ray
+    with site.daemon():
+        site.drop("demo")
+        site.wait_for_phase(site.wait_for(ROUTE), Phase.LIVE)
+        comes_back("2.59.0")
+        eventually(lambda: site.conditions("Queued"))
+        assert site.conditions("RayVersionDiffers")
+        assert len(paper_head.puts) == 2
+        comes_back(fits)
+        site.wait_for("/predict/other/1.0")
+
+
+def test_the_interpreter_is_looked_at_anew_when_ray_was_restarted(site, paper_head, inquisitive):
+    asked = site.folder / "asked"
+    python = site.folder / "python"
+    python.write_text(f'#!/bin/sh\necho >> "{asked}"\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    site.basics = site.basics.replace("[ray]", "[ray]\npython = 'python'")
+    site.configure(BUSY)
+    with site.daemon():
+        eventually(lambda: site.reports[-1].plan is not None)
+        before = asked.stat().st_size
+        paper_head.session = "session_2"
+        eventually(lambda: asked.stat().st_size > before)
+
+
+def test_a_bug_in_a_pass_does_not_end_the_daemon(site, paper_head, caplog):
+    with site.daemon() as daemon:
+        paper_head.runs("theirs", "/theirs")
+        paper_head.status = "LEVITATING"  # no Ray of today says so
+        daemon.look()
+        eventually(lambda: "the pass failed unexpectedly" in site.reports[-1].sentence)
+        assert "LEVITATING" in caplog.text
+        paper_head.status = ""
+        site.drop("demo")
+        site.wait_for(ROUTE)
+
+
+def test_a_second_daemon_does_not_start(site):
+    with site.daemon(), pytest.raises(JournalError, match="another"):
+        Daemon(site.config).run()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_make_it_look_and_end_it(site, number):
+    site.configure(IDLE)
+    before = signal.getsignal(number)
+    with ExitStack() as stack:
+        daemon = Daemon(site.config, watcher=site.reports.append)
+        stack.enter_context(signals(daemon))
+        thread = threading.Thread(target=daemon.run)
+        thread.start()
+        stack.callback(thread.join, 60)
+        stack.callback(daemon.end)
+        eventually(lambda: site.reports)
+        seen = len(site.reports)
+        os.kill(os.getpid(), signal.SIGHUP)
+        eventually(lambda: len(site.reports) > seen)
+        os.kill(os.getpid(), number)
+        thread.join(60)
+        assert not thread.is_alive()
+    assert signal.getsignal(number) is before

@@ -1,0 +1,370 @@
+"""Passes of the real reconciler: from a folder of wheels to what a head is sent and answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from controller.journal import Journal
+from controller.model import Phase
+from tests.support.passes import reasons, routes
+
+pytestmark = pytest.mark.unit
+
+ROUTE = "/predict/demo/1.0"
+BROKEN = "wheelway-failure[LoadFailed] load() raised: no such file: model.bin"
+
+
+# -- a release's way -----------------------------------------------------------------------------
+
+
+def test_a_wheel_is_staged_promoted_and_live_in_two_configs_and_then_nothing_is_sent(
+    work, paper_head
+):
+    work.drop()
+    phases = []
+    for _ in range(5):
+        work.pass_(after=0.5)
+        phases.append(work.phases()["demo-1.0"])
+    assert phases == [Phase.PREPARED, Phase.STAGED, Phase.STAGED, Phase.READY, Phase.LIVE]
+    assert routes(paper_head) == [{"demo-1.0": None}, {"demo-1.0": ROUTE}]
+    for _ in range(20):
+        report = work.pass_(after=2.0)
+        assert (report.sent, report.sentence, report.events) == (False, "1 live", ())
+    assert len(paper_head.puts) == 2
+    assert work.outcomes() == ["Applied", "Applied"]
+    times = work.records()["demo-1.0"].times
+    way = [Phase.DISCOVERED, Phase.FETCHED, Phase.PREPARED, Phase.STAGED, Phase.READY, Phase.LIVE]
+    assert list(times) == way
+    assert sorted(times.values()) == list(times.values())
+
+
+def test_a_newer_version_is_live_before_the_one_it_pushes_out_is_retired(at_work, paper_head):
+    work = at_work(pipelines=[{"name": "demo", "keep": 1}])
+    work.drop()
+    work.settle()
+    work.drop(version="2.0")
+    work.settle()
+    second = "/predict/demo/2.0"
+    assert routes(paper_head)[2:] == [
+        {"demo-1.0": ROUTE, "demo-2.0": None},
+        {"demo-1.0": ROUTE, "demo-2.0": second},
+        {"demo-2.0": second},
+    ]
+    assert work.phases() == {"demo-1.0": Phase.RETIRED, "demo-2.0": Phase.LIVE}
+
+
+def test_other_bytes_of_a_version_take_its_route_in_one_config(work, paper_head):
+    work.drop()
+    work.settle()
+    [old] = paper_head.sent()[-1]
+    work.drop(marker="other bytes")
+    work.settle()
+    staged, promoted, retired = paper_head.sent()[2:]
+    [new] = retired
+    assert (staged, promoted) == ({old: ROUTE, new: None}, {old: None, new: ROUTE})
+    assert retired == {new: ROUTE}
+
+
+def test_a_config_waits_for_a_build_and_then_carries_all_that_came_meanwhile(work, paper_head):
+    paper_head.building = 4
+    work.drop()
+    work.pass_()
+    work.drop("other")
+    work.drop("third")
+    report = work.pass_(after=0.5)
+    assert "is being built" in report.plan.hold
+    work.settle()
+    staged = {"demo-1.0": None, "other-1.0": None, "third-1.0": None}
+    assert routes(paper_head)[:2] == [{"demo-1.0": None}, staged]
+
+
+def test_a_route_that_does_not_answer_goes_back_and_its_release_is_quarantined(work, paper_head):
+    work.drop()
+    work.settle()
+    [old] = paper_head.sent()[-1]
+    work.drop(marker="other bytes")
+    work.pass_()
+    paper_head.mute.add(ROUTE)
+    while paper_head.sent()[-1].get(old) == ROUTE:
+        work.pass_(after=0.5)
+    work.pass_(after=0.5)
+    assert work.pass_(after=29.9).conditions == ()
+    assert paper_head.sent()[-1][old] is None
+    work.pass_(after=0.1)
+    assert paper_head.sent()[-1] == {old: ROUTE}
+    [quarantine] = work.journal.quarantines()
+    assert (quarantine.stage, quarantine.reason) == ("promote", "ProbeFailed")
+
+
+def test_encoded_spellings_of_a_local_version_are_answered_for_as_long_as_it_serves(
+    at_work, paper_head
+):
+    work = at_work()
+    work.drop(version="1.0+cu1")
+    work.settle()
+    local = {"demo-1.0-cu1": "/predict/demo/1.0+cu1", "wheelway-encoded": "/predict"}
+    assert routes(paper_head) == [{"demo-1.0-cu1": None}, local]
+    work.restart(pipelines=[{"name": "demo", "versions": ">2"}])
+    work.settle()
+    assert routes(paper_head)[2:] == [{}]
+
+
+def test_a_broken_template_of_the_operator_stops_every_config_and_touches_nothing(
+    at_work, paper_head, tmp_path
+):
+    template = tmp_path / "templates" / "serve.yaml.j2"
+    template.parent.mkdir()
+    work = at_work(paths={"templates": template.parent})
+    work.drop()
+    work.settle()
+    template.write_text("applications: {{ applications | jso }}")
+    work.drop("other")
+    report = work.pass_(after=60.0)
+    assert reasons(report) == {"serve config": "TemplateInvalid"}
+    assert str(template) in report.conditions[0].message
+    assert len(paper_head.puts) == 2
+    template.unlink()
+    assert reasons(work.settle()) == {}
+    assert routes(paper_head)[-1] == {"demo-1.0": ROUTE, "other-1.0": "/predict/other/1.0"}
+
+
+def test_settings_change_in_place(work, paper_head):
+    work.drop()
+    work.settle()
+    work.restart(pipelines=[{"name": "demo", "settings": {"threshold": 0.7}}])
+    work.settle()
+    assert len(paper_head.puts) == 3
+    assert paper_head.sent()[2] == paper_head.sent()[1]
+    [deployment] = paper_head.puts[2]["applications"][0]["deployments"]
+    assert deployment["user_config"]["settings"] == {"threshold": 0.7}
+
+
+def test_what_a_release_says_of_its_settings_is_a_condition(work, paper_head):
+    paper_head.said[ROUTE] = {"settings_error": "threshold must be below 1"}
+    work.drop()
+    report = work.settle()
+    [condition] = report.conditions
+    assert (condition.reason, condition.message) == ("SettingsRefused", "threshold must be below 1")
+
+
+def test_what_is_not_ours_is_carried_along_as_it_is_and_its_route_is_not_fought_over(
+    work, paper_head
+):
+    theirs = paper_head.runs("theirs", "/theirs")
+    paper_head.runs("by-hand", "/predict/other/1.0", declarative=False)
+    work.drop()
+    work.drop("other")
+    report = work.settle()
+    assert all(theirs in config["applications"] for config in paper_head.puts)
+    assert routes(paper_head)[-1] == {"demo-1.0": ROUTE, "theirs": "/theirs"}
+    assert set(reasons(report).values()) == {"RouteConflict"}
+
+
+# -- what fails ----------------------------------------------------------------------------------
+
+
+def test_a_release_that_fails_to_start_is_quarantined_and_taken_off_alone(work, paper_head):
+    paper_head.failing["bad"] = BROKEN
+    work.drop()
+    work.drop("bad")
+    work.settle()
+    assert work.phases() == {"bad-1.0": Phase.QUARANTINED, "demo-1.0": Phase.LIVE}
+    assert routes(paper_head)[-1] == {"demo-1.0": ROUTE}
+    [quarantine] = work.journal.quarantines()
+    assert (quarantine.stage, quarantine.reason) == ("stage", "LoadFailed")
+    sent = len(paper_head.puts)
+    for _ in range(10):
+        work.pass_(after=60.0)
+    assert len(paper_head.puts) == sent
+
+
+def test_a_lifted_quarantine_is_tried_again(work, paper_head):
+    paper_head.failing["demo"] = BROKEN
+    work.drop()
+    work.settle()
+    paper_head.failing.clear()
+    with Journal.amend(work.state) as beside:
+        [lifted] = beside.clear_quarantine("demo", at=work.clock())
+    assert lifted.reason == "LoadFailed"
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+    assert work.journal.quarantines() == []
+
+
+def test_a_wheel_that_failed_inspection_is_looked_into_again_once_its_quarantine_is_lifted(work):
+    wheel = work.drop(entry_points="")
+    work.settle()
+    [first] = work.journal.quarantines()
+    assert (first.stage, first.reason) == ("inspect", "NoEntryPoint")
+    work.pass_(after=60.0)
+    assert work.journal.quarantines() == [first]
+    assert work.received == [wheel.name]
+    with Journal.amend(work.state) as beside:
+        beside.clear_quarantine("demo", at=work.clock())
+    work.pass_(after=1.0)
+    [second] = work.journal.quarantines()
+    assert (second.reason, second.at) == ("NoEntryPoint", work.clock())
+    assert work.received == [wheel.name] * 2
+
+
+def test_with_other_options_it_is_tried_again_and_its_quarantine_ends_once_it_is_live(
+    work, paper_head
+):
+    paper_head.failing["demo"] = BROKEN
+    work.drop()
+    assert work.settle().quarantines
+    paper_head.failing.clear()
+    work.restart(pipelines=[{"name": "demo", "options": {"threads": 8}}])
+    assert work.pass_().quarantines == ()
+    assert work.journal.quarantines() != []  # it is not proven yet
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+    assert work.journal.quarantines() == []
+
+
+def test_a_config_that_is_refused_waits_for_its_backoff_however_often_a_pass_is_made(
+    work, paper_head
+):
+    paper_head.refusal = "RayTaskError: there is no room for it"
+    work.drop()
+    for attempt, wait in enumerate((0.5, 1.0, 2.0, 4.0), start=1):
+        for after in (0.0, 0.0, wait - 0.01):
+            report = work.pass_(after=after)
+            assert len(paper_head.puts) == attempt
+            assert reasons(report) == {"serve config": "ConfigRefused"}
+            assert "there is no room for it" in report.conditions[0].message
+        assert work.outcomes() == ["ConfigRefused"] * attempt
+        work.clock.now += 0.01
+    paper_head.refusal = ""
+    assert work.pass_().sent
+    assert reasons(work.settle()) == {}
+    assert work.outcomes() == [*["ConfigRefused"] * 4, "Applied", "Applied"]
+
+
+def test_another_config_does_not_wait_for_the_backoff_of_one_that_was_refused(work, paper_head):
+    paper_head.refusal = "no"
+    work.drop()
+    work.pass_()
+    work.drop("other")
+    work.pass_()
+    assert routes(paper_head) == [{"demo-1.0": None}, {"demo-1.0": None, "other-1.0": None}]
+
+
+def test_a_config_whose_answer_is_lost_is_in_the_journal_and_not_sent_twice(work, paper_head):
+    paper_head.loses_answers = True
+    work.drop()
+    report = work.pass_()
+    assert not report.sent
+    assert reasons(report) == {"serve config": "DashboardUnreachable"}
+    [config] = work.journal.configs()
+    assert config.outcome == "DashboardUnreachable"
+    assert "wheelway.host:build" in work.journal.config(config.digest)
+    paper_head.loses_answers = False
+    assert reasons(work.settle()) == {}
+    assert routes(paper_head) == [{"demo-1.0": None}, {"demo-1.0": ROUTE}]
+
+
+# -- Ray cannot be seen --------------------------------------------------------------------------
+
+
+def test_blind_passes_back_off_and_ask_nothing_in_between(work, paper_head):
+    paper_head.fails(500)
+    waits = []
+    for _ in range(8):
+        report = work.pass_()
+        looks = paper_head.looks()
+        assert (report.plan, reasons(report)["ray"]) == (None, "DashboardFailed")
+        for _ in range(3):
+            assert work.reconciler.resting()
+            assert work.pass_().next_in == pytest.approx(report.next_in)
+        work.pass_(after=report.next_in - 0.01)
+        assert paper_head.looks() == looks
+        waits.append(report.next_in)
+        work.clock.now += 0.011
+    assert waits == sorted(waits)
+    assert waits[0] < 1
+    assert waits[-1] <= work.config.rollout.interval
+    paper_head.recovers()
+    assert work.pass_().plan is not None
+    assert not work.reconciler.resting()
+    paper_head.fails(500)
+    assert work.pass_().next_in == pytest.approx(waits[0])
+
+
+def test_a_blind_pass_honours_retry_after(work, paper_head):
+    paper_head.fails(429, Retry_After="60")
+    report = work.pass_()
+    assert report.next_in >= 60
+    paper_head.recovers()
+    assert work.pass_(after=59.9).plan is None
+    assert paper_head.looks() == 1
+    assert work.pass_(after=report.next_in - 59.9).plan is not None
+
+
+def test_a_head_that_hangs_is_not_waited_for_without_end(work, paper_head):
+    paper_head.hangs()
+    report = work.pass_()
+    assert reasons(report) == {"ray": "DashboardUnreachable"}
+    assert "did not answer GET" in report.sentence
+
+
+def test_what_serves_is_not_touched_while_serve_says_for_a_moment_that_nothing_runs(
+    work, paper_head
+):
+    work.drop()
+    work.settle()
+    paper_head.empty = True
+    began, sent, known = work.clock(), len(paper_head.puts), work.journal.placements()
+    report = work.pass_()
+    while work.clock() + report.next_in < began + 20:
+        assert reasons(report) == {"ray": "ClusterEmpty"}
+        report = work.pass_(after=report.next_in)
+    paper_head.empty = False
+    report = work.pass_(after=report.next_in)
+    assert report.sentence == "1 live"
+    assert (len(paper_head.puts), work.journal.placements()) == (sent, known)
+
+
+@pytest.mark.parametrize("blind", [0, 30])
+def test_a_cluster_that_stays_empty_is_filled_again_soon_however_long_it_was_down(
+    work, paper_head, blind
+):
+    work.drop()
+    work.settle()
+    sent = len(paper_head.puts)
+    paper_head.fails(503)
+    for _ in range(blind):
+        work.clock.now += work.pass_().next_in
+    paper_head.recovers()
+    paper_head.forgets()
+    began = work.clock()
+    while len(paper_head.puts) == sent:
+        work.clock.now += work.pass_().next_in
+        assert work.clock() < began + 30
+    assert work.clock() >= began + 20
+    work.settle()
+    assert routes(paper_head)[sent:] == [{"demo-1.0": None}, {"demo-1.0": ROUTE}]
+
+
+def test_what_was_taken_away_on_purpose_is_no_reason_to_doubt_an_empty_cluster(work, paper_head):
+    work.drop()
+    work.settle()
+    work.restart(policy={"unlisted": "inactive"})
+    paper_head.leaving = 0
+    assert work.pass_().sent
+    report = work.pass_(after=0.5)
+    assert (reasons(report), report.sentence) == ({}, "0 live")
+    assert work.phases() == {"demo-1.0": Phase.RETIRED}
+
+
+def test_nothing_is_staged_before_rays_side_was_looked_at(work, paper_head):
+    work.drop()
+    work.pass_()
+    work.reconciler.inspected = False
+    work.drop("other")
+    report = [work.pass_(after=0.5) for _ in range(6)][-1]
+    assert set(reasons(report).values()) == {"Queued"}
+    assert routes(paper_head) == [{"demo-1.0": None}, {"demo-1.0": ROUTE}]
+    work.reconciler.inspected = True
+    work.pass_()
+    assert routes(paper_head)[-1] == {"demo-1.0": ROUTE, "other-1.0": None}
