@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from tests.support.codeartifact import StandIn
 
 
+def sqs(standin: StandIn, url: str) -> Any:
+    """A client for the server of a queue, or of none yet, with the stand-in's credentials."""
+    parts, credentials = urlsplit(url), standin.access.credentials
+    return boto3.client(
+        "sqs",
+        endpoint_url=f"{parts.scheme}://{parts.netloc}",
+        region_name=standin.address.region,
+        aws_access_key_id=credentials.access_key,
+        aws_secret_access_key=credentials.secret_key,
+    )
+
+
 @contextmanager
 def events_queue(standin: StandIn) -> Iterator[str]:
     """The URL of a queue that gets the event of every change from now on."""
@@ -23,14 +36,7 @@ def events_queue(standin: StandIn) -> Iterator[str]:
     server.start()
     try:
         host, port = server.get_host_and_port()
-        credentials = standin.access.credentials
-        client = boto3.client(
-            "sqs",
-            endpoint_url=f"http://{host}:{port}",
-            region_name=standin.address.region,
-            aws_access_key_id=credentials.access_key,
-            aws_secret_access_key=credentials.secret_key,
-        )
+        client = sqs(standin, f"http://{host}:{port}")
         url = str(client.create_queue(QueueName="wheelway-events")["QueueUrl"])
         standin.subscribe(to_queue(client, url))
         yield url

@@ -6,17 +6,19 @@ runs at once whatever is sent to it.
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from typer.testing import CliRunner
 
 from controller.cli import app
+from controller.journal import Journal
 from controller.model import Phase
 from controller.supply import MISMATCHES
 from tests.support.acme import section
 from tests.support.codeartifact import (
     Address,
     Fault,
-    StandIn,
     access_denied,
     expired_token,
     internal_error,
@@ -25,7 +27,7 @@ from tests.support.codeartifact import (
 )
 from tests.support.forwarder import Forwarder
 from tests.support.head import eventually
-from tests.support.queues import events_queue
+from tests.support.queues import events_queue, sqs
 from tests.support.site import Site
 from tests.support.wheels import make_wheel
 
@@ -37,6 +39,7 @@ GET = "GetPackageVersionAsset"
 BRISK = """
 [rollout]
 absence_grace = 0.5
+interval = 0.3
 retire_limit = 1
 workers = 16
 """
@@ -54,22 +57,6 @@ def site(cluster, tmp_path):
     site = Site(tmp_path, cluster)
     yield site
     site.dashboard.close()
-
-
-@pytest.fixture
-def repositories(at_standin):
-    """Starts stand-ins that all take the credentials in the environment, and ends them."""
-    running = []
-
-    def start():
-        standin = StandIn().__enter__()
-        standin.access.accept(at_standin.access.credentials)
-        running.append(standin)
-        return standin
-
-    yield start
-    for standin in running:
-        standin.close()
 
 
 @pytest.fixture
@@ -115,11 +102,6 @@ def explained(site, name):
     done = CliRunner(env={"COLUMNS": "500"}).invoke(app, command, prog_name="wheelway")
     assert done.exit_code == 0, done.output
     return done.stdout
-
-
-def told(site):
-    """Subject, reason and message of every condition of this run."""
-    return {(c.subject, c.reason, c.message) for r in site.reports for c in r.conditions}
 
 
 # -- states --------------------------------------------------------------------------------------
@@ -217,8 +199,8 @@ def test_pages_in_another_order_or_twice_change_nothing(site, cluster, at_standi
             live(site, "paged", version=version)
         sent = len(cluster.puts)
         for pages in ("reversed", "repeated"):
-            at_standin.inject(POLL, Fault(pages=pages), times=6)
-        looked_again(site, at_standin, times=13)
+            at_standin.inject(POLL, Fault(pages=pages), times=3)
+        looked_again(site, at_standin, times=7)
     assert len(cluster.puts) == sent
 
 
@@ -235,53 +217,60 @@ TROUBLES = {
     ),
     "expired": (expired_token(), "CredentialsExpired", "AWS_ACCESS_KEY_ID"),
 }
+ASTRAY = {
+    "other-repository": ({"repository": "elsewhere"}, "RepositoryUnknown", "`repository`"),
+    "other-domain": ({"domain": "nowhere"}, "DomainUnknown", "`domain`"),
+    "other-profile": ({"profile": "nobody"}, "ProfileUnknown", "`profile`"),
+}
 
 
 def test_sources_in_trouble_say_so_and_serve_on_and_the_others_go_on(
-    site, cluster, repositories, publish
+    site, cluster, at_standin, publish
 ):
-    standins = {name: repositories() for name in (*TROUBLES, "cut-off", "healthy")}
-    gate = Forwarder(int(standins["cut-off"].url.rpartition(":")[2]))
-    for name, standin in standins.items():
-        publish(standin, name)
-    site.configure(
-        "".join(
-            section(
-                standin,
-                name=name,
-                packages=[name],
-                endpoint_url=gate.url if name == "cut-off" else standin.url,
-            )
-            for name, standin in standins.items()
-        )
-        + BRISK
-    )
+    gate = Forwarder(int(at_standin.url.rpartition(":")[2]))
+    names = (*TROUBLES, "cut-off", "healthy")
+    more = {name: options for name, (options, _, _) in ASTRAY.items()}
+    more["cut-off"] = {"endpoint_url": gate.url}
+    for name in names:
+        publish(at_standin, name)
+    sections = [
+        section(at_standin, name=name, packages=[name], **more.get(name, {}))
+        for name in (*names, *ASTRAY)
+    ]
+    site.configure("".join(sections) + BRISK)
     with site.daemon():
-        live(site, *standins)
+        live(site, *names)
+        complains(site, ASTRAY)
         sent = len(cluster.puts)
         with gate.closed():
             for name, (fault, _, _) in TROUBLES.items():
-                standins[name].inject(POLL, fault, times=None)
-            for name, standin in standins.items():
-                publish(standin, name, "2.0")
+                at_standin.inject(POLL, fault, package=name, times=None)
+            for name in names:
+                publish(at_standin, name, "2.0")
             live(site, "healthy", version="2.0")
-            for name, (_, reason, said) in TROUBLES.items():
-                complaint = eventually(lambda n=name, r=reason: of(site, n, r), 60)
-                assert said in complaint.message
-            assert of(site, "healthy", "AwsFailed") is None
-            eventually(lambda: of(site, "cut-off", "EndpointUnreachable"), 60)
-        for standin in standins.values():
-            standin.heal()
-        live(site, *standins, version="2.0")
-        eventually(lambda: not any(of(site, n, r) for n, (_, r, _) in TROUBLES.items()), 60)
+            complains(site, TROUBLES | {"cut-off": (None, "EndpointUnreachable", gate.url)})
+        at_standin.heal()
+        live(site, *names, version="2.0")
+        troubles = {(name, reason) for name, (_, reason, _) in TROUBLES.items()}
+        eventually(lambda: not troubles & present(site).keys(), 60)
     gate.close()
-    first = {f"/predict/{name}/1.0" for name in standins}
+    first = {f"/predict/{name}/1.0" for name in names}
     assert all(routes(config) >= first for config in cluster.puts[sent:])
 
 
-def of(site, subject, reason):
-    """The condition, if it holds now."""
-    return next((c for c in site.conditions(reason) if c.subject == subject), None)
+def present(site):
+    """What the conditions of now say, by subject and reason."""
+    with Journal.read(site.folder / "state") as journal:
+        return {(found.subject, found.reason): found.message for found, _ in journal.conditions()}
+
+
+def complains(site, expected):
+    """Wait until each of these sources says for which reason it cannot be read, and what of it."""
+    reasons = {(name, reason) for name, (_, reason, _) in expected.items()}
+    eventually(lambda: present(site).keys() >= reasons, 60)
+    found = present(site)
+    for name, (_, reason, said) in expected.items():
+        assert said in found.get((name, reason), "")
 
 
 BROKEN = {
@@ -296,52 +285,62 @@ BROKEN = {
 
 
 def test_downloads_that_fail_are_told_and_come_right_while_everything_serves_on(
-    site, cluster, repositories, publish
+    site, cluster, at_standin, publish
 ):
-    standins = {name: repositories() for name in (*BROKEN, "poisoned")}
-    for name, standin in standins.items():
-        publish(standin, name)
-    site.configure(
-        "".join(
-            section(standin, name=name, packages=[name], download_timeout=1)
-            for name, standin in standins.items()
-        )
-        + BRISK
-    )
+    names = (*BROKEN, "poisoned")
+    for name in names:
+        publish(at_standin, name)
+    site.configure(section(at_standin, packages=names, download_timeout=1) + BRISK)
     with site.daemon():
-        live(site, *standins)
+        live(site, *names)
         sent = len(cluster.puts)
         for name, (fault, times, _) in BROKEN.items():
-            standins[name].inject(GET, fault, times=times)
-        standins["poisoned"].inject(GET, Fault(wrong=True), times=MISMATCHES)
-        for name, standin in standins.items():
-            publish(standin, name, "2.0")
+            at_standin.inject(GET, fault, package=name, times=times)
+        at_standin.inject(GET, Fault(wrong=True), package="poisoned", times=MISMATCHES)
+        for name in names:
+            publish(at_standin, name, "2.0")
         live(site, *BROKEN, version="2.0")
         assert site.quarantine("poisoned").reason == "WrongBytes"
-        publish(standins["poisoned"], "poisoned", "3.0")
+        publish(at_standin, "poisoned", "3.0")
         live(site, "poisoned", version="3.0")
         assert site.quarantines().keys() == {"poisoned"}
-    said = {(subject, reason) for subject, reason, _ in told(site)}
+    said = {(c.subject, c.reason) for report in site.reports for c in report.conditions}
     for name, (_, _, reason) in BROKEN.items():
-        wheel = f"{name.replace('-', '_')}-2.0-py3-none-any.whl"
-        assert (wheel, reason) in said
-    first = {f"/predict/{name}/1.0" for name in standins}
+        assert (f"{name.replace('-', '_')}-2.0-py3-none-any.whl", reason) in said
+    first = {f"/predict/{name}/1.0" for name in names}
     assert all(routes(config) >= first for config in cluster.puts[sent:])
 
 
 # -- push ----------------------------------------------------------------------------------------
 
 
-def test_events_alone_are_enough_for_a_release_to_come_and_go(site, at_standin, publish):
-    with events_queue(at_standin) as queue:
-        site.configure(section(at_standin, poll_interval=3600, events_queue_url=queue) + BRISK)
+def test_events_alone_are_enough_for_a_release_to_come_and_go(site, at_standin, publish, caplog):
+    publish(at_standin, "other")
+    packages = ["pushed", "other"]
+    with events_queue(at_standin) as url:
+        client = sqs(at_standin, url)
+
+        def send(*bodies):
+            for body in bodies:
+                client.send_message(QueueUrl=url, MessageBody=body)
+
+        def send_what_else_comes(event):
+            elsewhere = event["detail"] | {"repositoryName": "elsewhere", "packageName": "other"}
+            send(json.dumps(event | {"detail": elsewhere}), json.dumps(event), json.dumps(event))
+
+        source = section(at_standin, packages=packages, poll_interval=3600, events_queue_url=url)
+        site.configure(source + BRISK)
         with site.daemon():
-            eventually(lambda: at_standin.asked("ListPackages"), 60)
+            live(site, "other")
+            looked = len(at_standin.asked(POLL))
+            send("no JSON", "[]", '{"source": "aws.codeartifact"}')
+            at_standin.subscribe(send_what_else_comes)
             publish(at_standin, "pushed")
             release = live(site, "pushed")["pushed"]
             at_standin.shelf.delete("pushed", "1.0")
             eventually(lambda: site.phases()[release] is Phase.RETIRED, 60)
-    assert len(at_standin.asked("ListPackages")) == 1
+    assert {call.asked.params["package"] for call in at_standin.asked(POLL)[looked:]} == {"pushed"}
+    assert caplog.text.count("no event of EventBridge's") == 1
 
 
 # -- what pipelines require ----------------------------------------------------------------------
