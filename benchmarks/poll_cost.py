@@ -1,14 +1,15 @@
 """What a steady poll of CodeArtifact costs, and how long a published version goes unnoticed.
 
-    timeout 600 python benchmarks/poll_cost.py [--packages 10 100 1000] [--json FILE]
+    timeout 900 python benchmarks/poll_cost.py [--packages 10 100 1000] [--rounds 5] [--json FILE]
 
 The source is the daemon's own, over boto3's real wire; the repository is the stand-in of the tests,
 in a process of its own. Every package is named in the configuration and has 50 versions, known from
 a run before. Nothing changes between two polls, so of each only the versions are listed.
 
 For each number of packages, a poll's calls, the bytes of their answers, its CPU milliseconds (of
-the whole process, threads included) and seconds, the medians of several polls; for noticing, the
-seconds from the version's being there to its being in the daemon's listing, by polling every
+the whole process, threads included) and seconds: in each round all of them in turns, each as often
+as it takes to ask about as many packages as the largest has; medians of the rounds. For noticing,
+the seconds from the version's being there to its being in the daemon's listing, by polling every
 2 seconds and by an event through SQS (moto's).
 
 To reach: CPU for a package flat within 20 % from the fewest packages to the most; by an event
@@ -23,8 +24,8 @@ import json
 import random
 import threading
 import time
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, NoReturn
@@ -42,10 +43,9 @@ from controller.sources.codeartifact.versions import Locator
 from controller.supply import Supply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-POLLED = 1500
-"""Packages that are polled for a figure, in as many polls as that takes; at least three."""
+ROUNDS = 5
 INTERVAL = 2.0
 """Seconds between two polls where polling is what notices."""
 TRIALS = 5
@@ -57,10 +57,9 @@ SOON = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Medians over the polls, each for one poll."""
+    """Of one poll."""
 
     packages: int
-    polls: int
     calls: float
     kilobytes: float
     cpu: float
@@ -115,26 +114,39 @@ def known(repository: Repository, packages: int) -> Listing:
 # -- what a poll costs ---------------------------------------------------------------------------
 
 
-def cost(repository: Repository, packages: int) -> Cost:
-    """Poll again and again. The first round, which asks for more, is not counted."""
-    repository.fill(packages)
-    before = known(repository, packages)
-    with closing(opened(repository, names(packages), before)) as source:
-        assert len(source.list().revisions) == packages * VERSIONS
-        assert "ListPackageVersionAssets" not in source.calls
-        figures = [measured(repository, source) for _ in range(max(3, POLLED // packages))]
-    calls, kilobytes, cpu, seconds = (median(column) for column in zip(*figures, strict=True))
-    return Cost(packages, len(figures), calls, kilobytes, cpu, seconds)
+def costs(repository: Repository, sizes: Sequence[int], rounds: int) -> list[Cost]:
+    """For each number of packages, the medians of the rounds."""
+    before = known(repository, max(sizes))
+    found: dict[int, list[Cost]] = {size: [] for size in sizes}
+    with ExitStack() as stack:
+        sources = {}
+        for size in sizes:
+            named = names(size)
+            mine = replace(before, revisions=before.revisions[: size * VERSIONS])
+            source = stack.enter_context(closing(opened(repository, named, mine)))
+            # The first poll asks for more: it is not counted, but must find everything as known.
+            assert len(source.list().revisions) == size * VERSIONS
+            assert "ListPackageVersionAssets" not in source.calls
+            sources[size] = source
+        for _ in range(rounds):
+            for size, source in sources.items():
+                found[size].append(polled(repository, source, size, max(sizes) // size))
+    return [_median(found[size]) for size in sizes]
 
 
-def measured(repository: Repository, source: CodeArtifactSource) -> tuple[float, ...]:
-    """Calls, kilobytes, CPU milliseconds and seconds of one poll."""
+def polled(repository: Repository, source: CodeArtifactSource, packages: int, times: int) -> Cost:
+    """What so many polls took, for one."""
     served, cpu, began = repository.served(), time.process_time(), time.monotonic()
-    source.list()
+    for _ in range(times):
+        source.list()
     took, cpu = time.monotonic() - began, time.process_time() - cpu
     after = repository.served()
-    calls = after["calls"] - served["calls"]
-    return calls, (after["bytes"] - served["bytes"]) / 1000, cpu * 1000, took
+    calls, answered = (after[what] - served[what] for what in ("calls", "bytes"))
+    return Cost(packages, calls / times, answered / times / 1000, cpu * 1000 / times, took / times)
+
+
+def _median(found: list[Cost]) -> Cost:
+    return Cost(*(median(column) for column in zip(*map(astuple, found), strict=True)))
 
 
 # -- how long until it is noticed ----------------------------------------------------------------
@@ -208,17 +220,17 @@ def noticed(repository: Repository, supply: Supply, name: str, version: str) -> 
 # -- the run -------------------------------------------------------------------------------------
 
 
-def table(costs: list[Cost], noticed: dict[str, list[float]]) -> str:
+def table(found: list[Cost], noticed: dict[str, list[float]]) -> str:
     """Markdown, for docs/benchmarks.md."""
     lines = [
-        "| packages | polls | calls | kB | kB a package | CPU ms | CPU ms a package | seconds |",
-        "|---|---|---|---|---|---|---|---|",
+        "| packages | calls | kB | kB a package | CPU ms | CPU ms a package | seconds |",
+        "|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {one.packages:,} | {one.polls} | {one.calls:,.0f} | {one.kilobytes:,.0f} "
+        f"| {one.packages:,.0f} | {one.calls:,.0f} | {one.kilobytes:,.0f} "
         f"| {one.kilobytes / one.packages:.2f} | {one.cpu:,.0f} | {one.each:.2f} "
         f"| {one.seconds:.2f} |"
-        for one in costs
+        for one in found
     ]
     lines += ["", "| noticed by | trials | median s | least | most |", "|---|---|---|---|---|"]
     lines += [
@@ -231,25 +243,26 @@ def table(costs: list[Cost], noticed: dict[str, list[float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what a poll of CodeArtifact costs.")
     parser.add_argument("--packages", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
     options = parser.parse_args()
-    before = machine()
+    before, sizes = machine(), sorted(options.packages)
     with Repository() as repository:
-        costs = [cost(repository, packages) for packages in sorted(options.packages)]
-        repository.fill(WATCHED)
+        repository.fill(max(*sizes, WATCHED))
+        found = costs(repository, sizes, options.rounds)
         times = {
             f"polling every {INTERVAL:g} s": noticing(repository, push=False),
             "an event": noticing(repository, push=True),
         }
     print(f"{before} before, {machine().rpartition(' average ')[2]} after\n")
-    print(f"{table(costs, times)}\n")
-    each = [one.each for one in costs]
+    print(f"{table(found, times)}\n")
+    each = [one.each for one in found]
     spread = max(each) / min(each)
     slowest = max(times["an event"])
     print(f"CPU a package, most / least: {spread:.2f} (to reach: <= {FLAT})")
     print(f"noticed by an event, slowest: {slowest:.2f} s (to reach: <= {SOON:g})")
     if options.json:
-        figures = {"costs": [asdict(one) for one in costs], "noticed": times, "spread": spread}
+        figures = {"costs": [asdict(one) for one in found], "noticed": times, "spread": spread}
         options.json.write_text(json.dumps(figures, indent=1))
 
 
