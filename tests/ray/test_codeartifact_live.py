@@ -6,7 +6,7 @@ import pytest
 from controller.journal import Journal
 from controller.model import Phase
 from tests.support.acme import section
-from tests.support.codeartifact import StandIn, access_denied, throttled
+from tests.support.codeartifact import StandIn
 from tests.support.head import eventually
 from tests.support.publishing import twine_upload
 from tests.support.queues import events_queue
@@ -69,18 +69,6 @@ def test_a_wheel_uploaded_to_codeartifact_lives_and_ends_with_its_state(
         looked_again(site, standin)
         assert (site.release_at(ONE), site.release_at(TWO)) == (first, second)
         assert site.release_at(THREE) == ""
-
-        standin.inject(POLL, throttled(retry_after=1), times=None)
-        eventually(lambda: site.conditions("Throttled"))
-        assert site.ask(ONE, [2]).json()["echo"] == [2]
-        standin.heal()
-        standin.inject(POLL, access_denied(), times=None)
-        [denied] = eventually(lambda: site.conditions("AccessDenied"))
-        package = standin.address.arn({"repository": "pipelines", "package": "acme-demo"})
-        assert f"codeartifact:{POLL} on {package}" in denied.message
-        assert site.ask(TWO, [3]).json()["echo"] == [3]
-        standin.heal()
-        eventually(lambda: not site.conditions("AccessDenied"))
 
         shelf.delete("acme-demo", "1.0")
         eventually(lambda: site.phases()[first] is Phase.RETIRED)
