@@ -211,9 +211,9 @@ class ApplicationStatus(StrEnum):
     DELETING = "DELETING"
 
     @classmethod
-    def _missing_(cls, value: object) -> ApplicationStatus:
-        """A word of a later Serve: neither ready nor failed, so whatever is there stays as it is."""
-        return cls.NOT_STARTED
+    def _missing_(cls, value: object) -> ApplicationStatus | None:
+        """A word of a later Serve: neither ready nor failed, so what is there stays as it is."""
+        return cls.NOT_STARTED if isinstance(value, str) else None
 
 
 @dataclass(frozen=True, slots=True)
