@@ -48,7 +48,8 @@ examples: $(SET_UP) ## Build the example pipelines into wheels/
 	done
 
 test: $(SET_UP) ## Run the tests; for instance ARGS="-m unit"
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(MARKS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder \
+	  $(MARKS) $(ARGS)
 
 explore: $(SET_UP) ## Seek random histories that break the rules, others each time; takes minutes
 	@$(BIN)/python -m pytest -q tests/unit/test_rollout_histories.py --hypothesis-profile=explore $(ARGS)

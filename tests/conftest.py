@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from controller.serve.head import Tuning, start
 from controller.serve.subreaper import descendants
@@ -23,13 +24,16 @@ IMPATIENT = {"RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1"}
 """Serve starts a replica that fails three times before it says so; here once is enough."""
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in a hook of its own
-def pytest_collection_modifyitems(items):
-    """Tests that share something go to one worker, in their order."""
-    for item in items:
-        for shared in ("ray", "system"):
-            if item.get_closest_marker(shared):
-                item.add_marker(pytest.mark.xdist_group(shared))
+class ByHead(LoadScopeScheduling):
+    """For xdist: what shares a head or a machine goes to one worker, all else file by file."""
+
+    def _split_scope(self, nodeid):
+        file = nodeid.partition("::")[0]
+        return file if file.startswith("tests/unit/") else str(Path(file).parent)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByHead(config, log)
 
 
 @pytest.fixture(scope="session")
