@@ -89,7 +89,8 @@ class EnvironmentOptions(Section):
     """The package index; default: what uv is configured to use on this machine."""
     index: Name | None = None
     """Instead of `index_url`: the name of a `codeartifact` source, or "codeartifact" for the only
-    one. Its repository is the package index, with a token that is renewed in time."""
+    one. Its repository is the only package index, with a token that is renewed in time; uv's own
+    configuration files are not read then."""
     find_links: tuple[Path, ...] = ()
     """Folders with more wheels."""
     offline: bool = False

@@ -53,6 +53,9 @@ _CONTRADICTING = frozenset(
         "UV_WORKING_DIR",
     }
 )
+# What names other indexes than the one that is handed over, which is to be the only one: whoever
+# registers a name elsewhere would get in. uv's own files can name them as well, so none is read.
+_OTHER_INDEXES = re.compile(r"UV_(INDEX(_\w+)?|DEFAULT_INDEX|EXTRA_INDEX_URL|NO_INDEX|CONFIG_FILE)")
 _UNAUTHORIZED = re.compile(
     r"\b(401 Unauthorized|403 Forbidden|407 Proxy Authentication Required)\b"
 )
@@ -107,7 +110,8 @@ class Uv:
     environ: Mapping[str, str]
     clock: Callable[[], float] = time.monotonic
     index: Index | None = None
-    """Instead of an index that the options or uv's own configuration name."""
+    """Instead of any index that the options, the environment or uv's own configuration name; none
+    of these files is read then."""
     closed: threading.Event = field(default_factory=threading.Event)
     """Once set, what runs is ended and nothing more is run."""
 
@@ -192,11 +196,15 @@ class Uv:
         environ = {key: value for key, value in clean.items() if key not in _CONTRADICTING}
         environ.setdefault("UV_CACHE_DIR", str(self.cache))
         environ["UV_PYTHON_DOWNLOADS"] = "never"
+        if self.index is not None:
+            kept = {
+                key: value for key, value in environ.items() if not _OTHER_INDEXES.fullmatch(key)
+            }
+            return {**kept, **access, "UV_NO_CONFIG": "1"}
         if self.options.index_url is not None:
-            access = {"UV_DEFAULT_INDEX": self.options.index_url}
-        if access:
             environ.pop("UV_INDEX_URL", None)
-        return {**environ, **access}
+            environ["UV_DEFAULT_INDEX"] = self.options.index_url
+        return environ
 
     def too_slow(self) -> Transient:
         """The error for an environment that was not done in time."""

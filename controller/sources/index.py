@@ -137,9 +137,9 @@ class IndexSource:
             if self._hashes is not None:
                 self._hashes.begin()
             troubles: dict[str, WheelwayError] = {}
-            names = self._names(troubles)
+            names, rooted = self._names(troubles)
             outcomes = self._look(names)
-            listing = self._listed(outcomes, troubles)
+            listing = self._listed(outcomes, troubles, rooted=rooted)
             if listing != self._listing:
                 self._listing = listing
             return self._listing
@@ -186,16 +186,18 @@ class IndexSource:
             raise Transient(error.reason, error.message, retry_after=rest)
         self._pause = None
 
-    def _names(self, troubles: dict[str, WheelwayError]) -> Sequence[str]:
-        """The packages to look at, those first that were not asked about for longest.
+    def _names(self, troubles: dict[str, WheelwayError]) -> tuple[Sequence[str], bool]:
+        """The packages to look at, those first that were not asked about for longest; and whether
+        the root page was read for it just now.
 
         Raises:
             Transient, Stalled: the root page is needed and was never read.
         """
         names = set(self._options.packages) - set(self._globs)
+        rooted = False
         if self._globs:
             try:
-                self._root = self._read_root()
+                self._root, rooted = self._read_root(), True
             except WheelwayError as error:
                 if self._root is None:
                     raise
@@ -204,7 +206,7 @@ class IndexSource:
             for name in self._root.names:
                 if any(fnmatchcase(name, glob) for glob in self._globs):
                     names.add(name)
-        return sorted(names, key=lambda name: (self._last_asked.get(name, 0), name))
+        return sorted(names, key=lambda name: (self._last_asked.get(name, 0), name)), rooted
 
     def _read_root(self) -> _Root:
         known = self._root
@@ -297,12 +299,13 @@ class IndexSource:
         return select(self.name, name, files, self._fit, hashed if hashes is not None else None)
 
     def _listed(
-        self, outcomes: Mapping[str, Outcome], troubles: dict[str, WheelwayError]
+        self, outcomes: Mapping[str, Outcome], troubles: dict[str, WheelwayError], *, rooted: bool
     ) -> Listing:
         """One listing out of all outcomes.
 
-        That a package is missing is believed only beside something that is not: when nothing at all
-        is there, the address or the permissions are wrong rather than everything deleted.
+        That a package is missing is believed only of an index that shows what it has: with globs,
+        its root page, read in this look (`rooted`); else another package. When nothing at all is
+        there, the address or the permissions are wrong rather than everything deleted.
 
         Raises:
             Transient, Stalled: every package failed.
@@ -312,7 +315,8 @@ class IndexSource:
         pages = {name: found for name, found in outcomes.items() if isinstance(found, _Page)}
         if failed and len(failed) == len(outcomes):
             raise _worst(failed.values())
-        doubtful = {*failed, *(() if pages or self._root else missing)}
+        believed = rooted if self._globs else bool(pages)
+        doubtful = {*failed, *(() if believed else missing)}
         kept = {name: page for name, page in self._pages.items() if name in doubtful}
         self._pages = {**kept, **pages}
         self._last_asked = {name: self._last_asked.get(name, 0) for name in outcomes}

@@ -243,6 +243,21 @@ def test_closing_ends_the_thread(pushed):
     pushed.close()
 
 
+def test_what_comes_to_a_source_that_closes_is_left_to_the_one_after_it(
+    at_standin, opened, pushed, sqs, queue, publish, monkeypatch
+):
+    monkeypatch.setattr(events, "HIDDEN", 1)
+    at_standin.subscribe(to_queue(sqs, queue))
+    publish("acme-a")
+    pushed.watch(pushed._closing.set)  # it is closed while it handles the event
+    pushed._events.join()
+    assert pushed.events == {"received": 1, "hinted": 1}
+    woken = threading.Event()
+    after = opened(packages=["acme-*"], events_queue_url=queue, poll_interval=3600)
+    after.watch(woken.set)
+    assert woken.wait(30)
+
+
 def test_without_a_queue_nothing_listens(at_standin, opened):
     source = opened(packages=["demo"])
     before = threading.active_count()

@@ -18,6 +18,7 @@ from controller.model import Artifact
 from controller.source_options import CodeArtifactSource as Options
 from controller.sources.codeartifact import CodeArtifactIndex
 from tests.support.codeartifact import access_denied, internal_error
+from tests.support.simple_index import SimpleIndex
 from tests.support.wheels import make_wheel, revision_of
 
 pytestmark = pytest.mark.unit
@@ -201,12 +202,47 @@ def test_what_uv_says_is_told_without_the_token(indexed, tmp_path):
     assert token not in f"{slow.value!r} {slow.value.__cause__!r} {vars(slow.value.__cause__)}"
 
 
-def test_an_operators_index_url_does_not_come_before_it(indexed, tmp_path):
+def test_no_other_index_of_the_environment_reaches_uv(indexed, tmp_path):
     binary = tmp_path / "uv"
     binary.write_text("#!/bin/sh\nenv\n")
     binary.chmod(stat.S_IRWXU)
-    environ = {"UV_INDEX_URL": "https://elsewhere/simple", "UV_DEFAULT_INDEX": "https://else/"}
-    uv = Uv(binary, EnvironmentOptions(), tmp_path / "cache", environ, index=indexed())
+    names = ("INDEX", "INDEX_URL", "DEFAULT_INDEX", "EXTRA_INDEX_URL", "FIND_LINKS", "CONFIG_FILE")
+    environ = {f"UV_{name}": "https://elsewhere/simple" for name in names}
+    environ |= {"UV_NO_INDEX": "elsewhere", "UV_INDEX_STRATEGY": "elsewhere"}
+    environ |= {"UV_INDEX_WHEELWAY_PASSWORD": "elsewhere", "UV_INDEX_OTHER_USERNAME": "elsewhere"}
+    environ |= {"UV_NATIVE_TLS": "true", "UV_HTTP_TIMEOUT": "7", "HTTPS_PROXY": "http://proxy"}
+    index = indexed()
+    uv = Uv(binary, EnvironmentOptions(), tmp_path / "cache", environ, index=index)
     said = uv.run("pip", "compile", until=time.monotonic() + 30)
+    told = dict(line.split("=", 1) for line in said.splitlines())
     assert "elsewhere" not in said
-    assert "https://else/" not in said
+    assert told.items() >= {**index.variables(), "UV_NO_CONFIG": "1"}.items()
+    assert (told["UV_NATIVE_TLS"], told["UV_HTTP_TIMEOUT"]) == ("true", "7"), "the way there stays"
+    assert told["HTTPS_PROXY"] == "http://proxy"
+
+
+def test_uv_resolves_from_the_repository_alone_whatever_its_own_configuration_names(
+    base, indexed, at_standin, tmp_path, wheel
+):
+    at_standin.shelf.publish(make_wheel(tmp_path / "third", "zz-third-party", "1.2"))
+    settings = tmp_path / "config/uv/uv.toml"
+    settings.parent.mkdir(parents=True)
+    with SimpleIndex() as elsewhere:
+        elsewhere.publish(make_wheel(tmp_path / "evil", "zz-third-party", "99.0"))
+        settings.write_text(
+            f'index-strategy = "unsafe-best-match"\n[[index]]\nname = "evil"\n'
+            f'url = "{elsewhere.url}"\n[pip]\nextra-index-url = ["{elsewhere.url}"]\n'
+        )
+        environ = {
+            **os.environ,
+            "UV_CACHE_DIR": str(tmp_path / "uv"),
+            "UV_EXTRA_INDEX_URL": elsewhere.url,
+            "UV_INDEX": elsewhere.url,
+            "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        }
+        options = EnvironmentOptions(index="codeartifact")
+        room = Environments(tmp_path / "cache", base, options, environ=environ, index=indexed())
+        room.prepare(artifact_of(wheel, ["zz-third-party>=1"]))
+        assert elsewhere.asked == []
+    lock = next((tmp_path / "cache/locks").glob("*.txt")).read_text()
+    assert "zz-third-party==1.2" in lock

@@ -12,7 +12,8 @@ from packaging.version import Version
 from controller.errors import Stalled, Transient
 from controller.journal.records import listing_of, listing_text
 from controller.model import Listing, Standing
-from tests.support.codeartifact import Fault, access_denied
+from controller.sources.codeartifact.upstreams import SELDOM
+from tests.support.codeartifact import Fault, expired_token
 from tests.support.wheels import make_wheel, revision_of, sha256
 
 pytestmark = pytest.mark.unit
@@ -306,6 +307,7 @@ def test_versions_enter_through_the_named_repositories_only(
     listing = opened(packages=["demo"], entry_repositories=allowed).list()
     assert versions(listing) == taken
     assert reasons(listing.notes) == ({} if taken else {"demo": "EntryRepositoryForeign"})
+    assert all("a copy still counts" in note.message for note in listing.notes)
 
 
 def test_external_packages_that_only_a_glob_matches_are_no_trouble(
@@ -319,37 +321,6 @@ def test_external_packages_that_only_a_glob_matches_are_no_trouble(
     assert versions(listing) == ["1.0"]
     [note] = listing.notes
     assert (note.subject, note.reason, note.ok) == ("requests", "OriginExternal", True)
-
-
-@pytest.mark.parametrize("packages", [["demo"], ["d*"]])
-def test_a_package_that_may_be_completed_from_upstream_is_a_warning(
-    at_standin, opened, publish, packages, clock
-):
-    publish()
-    at_standin.shelf.restrict("demo", upstream="ALLOW")
-    source = opened(packages=packages)
-    [note] = source.list().notes
-    assert (note.subject, note.reason, note.ok) == ("demo", "UpstreamAllowed", False)
-    assert "upstream=BLOCK" in note.message
-    at_standin.shelf.restrict("demo", upstream="BLOCK")
-    publish(version="2.0")
-    later(clock)
-    assert source.list().notes == ()
-
-
-def test_not_being_allowed_to_see_restrictions_is_told_once_and_stops_nothing(
-    source, at_standin, publish, clock
-):
-    at_standin.inject("DescribePackage", access_denied(), times=None)
-    for version in ("1.0", "2.0"):
-        publish(version=version)
-        later(clock)
-        listing = source.list()
-    assert versions(listing) == ["1.0", "2.0"]
-    [note] = listing.notes
-    assert (note.reason, note.ok) == ("UpstreamUnknown", True)
-    assert "codeartifact:DescribePackage" in note.message
-    assert asked(at_standin, "DescribePackage") == 1
 
 
 # -- packages ------------------------------------------------------------------------------------
@@ -417,10 +388,15 @@ def test_a_steady_poll_of_named_packages_is_one_call_each(
     first = source.list()
     assert source.calls["ListPackageVersions"] == count
     before = dict(source.calls)
-    for polls in (1, 2, 3):
-        later(clock)
+    # Exactly so many until an hour has passed; then upstreams are asked about once more.
+    began = clock.now
+    for polls, seconds in enumerate((30, 60, 90, SELDOM - 1), start=1):
+        clock.now = began + seconds
         assert source.list() is first
         assert {**before, POLL: count * (polls + 1)} == source.calls
+    clock.now = began + SELDOM
+    assert source.list() is first
+    assert source.calls == {**before, POLL: count * 6, "DescribePackage": 2 * count}
     assert "ListPackages" not in source.calls
     sent = {operation: asked(at_standin, operation) for operation in source.calls}
     assert sent == source.calls
@@ -465,7 +441,7 @@ def test_only_what_changed_has_its_files_asked_for(at_standin, opened, publish, 
     later(clock)
     source.list()
     spent = {key: source.calls[key] - before[key] for key in source.calls}
-    assert spent == {POLL: 5, FILES: 1, "DescribePackage": 1}
+    assert spent == {POLL: 5, FILES: 1, "DescribePackage": 0}
 
 
 def test_packages_are_asked_about_several_at_a_time_and_the_answer_has_their_order(
@@ -609,32 +585,13 @@ def test_a_round_that_was_cut_short_goes_on_where_it_ended(at_standin, opened, p
     for name in names:
         publish(name)
     source = opened(packages=names, concurrency=1)
-    at_standin.inject(POLL, access_denied(), after=2)
+    at_standin.inject(POLL, expired_token(), after=2)
     with pytest.raises(Stalled):
         source.list()
     later(clock, 2)
     assert len(source.list().revisions) == 4
     asked_for = [call.asked.params["package"] for call in at_standin.asked(POLL)]
     assert asked_for == ["model-0", "model-1", "model-2", "model-2", "model-3"]
-
-
-def test_a_package_that_may_no_longer_be_read_stays_as_it_was_and_is_told(
-    at_standin, opened, publish, clock
-):
-    for name in ("acme-a", "acme-b"):
-        publish(name)
-    source = opened(packages=["acme-a", "acme-b"], concurrency=1)
-    source.list()
-    publish("acme-b", "2.0")
-    at_standin.inject(POLL, access_denied())
-    later(clock)
-    listing = source.list()
-    assert versions(listing) == ["1.0", "1.0", "2.0"]
-    [note] = listing.notes
-    assert (note.subject, note.reason, note.ok) == ("acme-a", "AccessDenied", False)
-    assert "package/acme/pipelines/pypi//acme-a" in note.message
-    later(clock)
-    assert source.list().notes == ()
 
 
 def test_digests_are_those_of_the_bytes(source, publish):

@@ -15,7 +15,9 @@ from controller.errors import Stalled, Transient
 from controller.model import Condition, Refusal, Standing
 from controller.source_options import CodeArtifactSource as Options
 from controller.sources.codeartifact import spacing
-from controller.sources.codeartifact.failures import Place, meaning, wait_asked_for
+from controller.sources.codeartifact.connection import STALE
+from controller.sources.codeartifact.failures import LONGEST_WAIT, meaning, wait_asked_for
+from controller.sources.codeartifact.place import Place
 from controller.sources.codeartifact.source import prefixes
 from controller.sources.codeartifact.spacing import Spacing
 from controller.sources.codeartifact.versions import (
@@ -114,6 +116,11 @@ def test_a_wait_that_is_not_granted_takes_no_place():
         ({"x-amz-retry-after": "1500"}, 1.5),
         ({"X-Amz-Retry-After": "1500", "Retry-After": "7"}, 1.5),
         ({"x-amz-retry-after": "-1", "Retry-After": "7"}, 7.0),
+        ({"Retry-After": "7200"}, LONGEST_WAIT),
+        ({"Retry-After": "9" * 400}, LONGEST_WAIT),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, LONGEST_WAIT),
+        ({"x-amz-retry-after": "86400000"}, LONGEST_WAIT),
+        ({"x-amz-retry-after": "9" * 400}, LONGEST_WAIT),
     ],
 )
 def test_waits_that_an_answer_asks_for(headers, seconds):
@@ -135,8 +142,8 @@ PLACE = Place(
 )
 
 
-def denied(operation):
-    answer = {"Error": {"Code": "AccessDenied", "Message": "no."}}
+def denied(operation, said="no.", code="AccessDenied"):
+    answer = {"Error": {"Code": code, "Message": said}}
     return meaning(boto.ClientError(answer, operation), PLACE, "iris").message
 
 
@@ -147,32 +154,84 @@ def denied(operation):
         (
             "ReceiveMessage",
             "sqs:ReceiveMessage",
-            "arn:aws-cn:sqs:eu-weast-1:111122223333:events",
+            "arn:aws-cn:sqs:eu-west-1:111122223333:events",
         ),
         (
             "DeleteMessageBatch",
             "sqs:DeleteMessage",
-            "arn:aws-cn:sqs:eu-weast-1:111122223333:events",
+            "arn:aws-cn:sqs:eu-west-1:111122223333:events",
         ),
         (
             "GetPackageVersionAsset",
             "codeartifact:GetPackageVersionAsset",
-            "arn:aws-cn:codeartifact:eu-weast-1:ACCOUNT:package/acme/pipelines/pypi//iris",
+            "arn:aws-cn:codeartifact:eu-weast-1:*:package/acme/pipelines/pypi//iris",
         ),
         (
             "GetRepositoryEndpoint",
             "codeartifact:GetRepositoryEndpoint",
-            "arn:aws-cn:codeartifact:eu-weast-1:ACCOUNT:repository/acme/pipelines",
+            "arn:aws-cn:codeartifact:eu-weast-1:*:repository/acme/pipelines",
         ),
         (
             "GetAuthorizationToken",
             "codeartifact:GetAuthorizationToken",
-            "arn:aws-cn:codeartifact:eu-weast-1:ACCOUNT:domain/acme",
+            "arn:aws-cn:codeartifact:eu-weast-1:*:domain/acme",
         ),
     ],
 )
 def test_denied_operations_name_what_to_allow(operation, action, arn):
     assert f"may not {action} on {arn};" in denied(operation)
+
+
+BEARER = "sts:GetServiceBearerToken"
+DOMAIN = "arn:aws-cn:codeartifact:eu-weast-1:*:domain/acme"
+WHO = "User: arn:aws:iam::111122223333:user/x is not authorized to perform:"
+
+
+@pytest.mark.parametrize(
+    ("operation", "said", "what"),
+    [
+        (
+            "GetAuthorizationToken",
+            f"{WHO} {BEARER} on resource: arn:aws:sts::111122223333:x because no policy allows it",
+            f"{BEARER} on arn:aws:sts::111122223333:x",
+        ),
+        ("GetAuthorizationToken", f"{WHO} {BEARER} with an explicit deny", f"{BEARER} on *"),
+        (
+            "GetAuthorizationToken",
+            f"{WHO} codeartifact:GetAuthorizationToken",
+            f"codeartifact:GetAuthorizationToken on {DOMAIN}",
+        ),
+        (
+            "ReceiveMessage",
+            f'{WHO} sqs:receivemessage on resource: "arn:aws:sqs:eu-west-1:1:q".',
+            "sqs:ReceiveMessage on arn:aws:sqs:eu-west-1:1:q",
+        ),
+    ],
+)
+def test_what_aws_says_is_lacking_is_told_as_it_says(operation, said, what):
+    assert f"may not {what}; allow it" in denied(operation, said)
+
+
+@pytest.mark.parametrize("code", ["KMS.AccessDeniedException", "KmsAccessDenied"])
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ("The ciphertext refers to a key.", "kms:Decrypt on the key of the queue"),
+        (
+            f"{WHO} kms:Decrypt on resource: arn:aws:kms:eu-west-1:1:key/k with an explicit deny.",
+            "kms:Decrypt on arn:aws:kms:eu-west-1:1:key/k",
+        ),
+    ],
+)
+def test_a_queues_key_that_may_not_be_used_is_told(code, said, what):
+    assert f"may not {what};" in denied("ReceiveMessage", said, code)
+
+
+def test_a_queue_that_is_not_there_is_told_with_its_own_region():
+    answer = {"Error": {"Code": "AWS.SimpleQueueService.NonExistentQueue", "Message": "no"}}
+    found = meaning(boto.ClientError(answer, "ReceiveMessage"), PLACE)
+    assert found.reason == "QueueUnknown"
+    assert f"{PLACE.queue_url} in eu-west-1;" in found.message
 
 
 @pytest.mark.parametrize(
@@ -186,7 +245,17 @@ def test_denied_operations_name_what_to_allow(operation, action, arn):
             Stalled,
             "EndpointUntrusted",
         ),
-        (boto.UnauthorizedSSOTokenError(), Stalled, "CredentialsMissing"),
+        (boto.UnauthorizedSSOTokenError(), Stalled, "CredentialsExpired"),
+        (boto.LoginRefreshRequired(), Stalled, "CredentialsExpired"),
+        (
+            boto.TokenRetrievalError(provider="sso", error_msg="Token has expired and no refresh"),
+            Stalled,
+            "CredentialsExpired",
+        ),
+        (boto.TokenRetrievalError(provider="sso", error_msg="?"), Stalled, "CredentialsMissing"),
+        (boto.SSOTokenLoadError(error_msg="no file"), Stalled, "CredentialsMissing"),
+        (boto.LoginTokenLoadError(error_msg="no file"), Stalled, "CredentialsMissing"),
+        (boto.MissingDependencyException(msg="awscrt"), Stalled, "CredentialsMissing"),
         (boto.PartialCredentialsError(provider="env", cred_var="x"), Stalled, "CredentialsMissing"),
         (boto.ConfigParseError(path="/etc/aws"), Stalled, "AwsConfigInvalid"),
         (boto.InvalidRegionError(region_name="eu west"), Stalled, "AwsConfigInvalid"),
@@ -207,6 +276,21 @@ def test_no_error_of_botocore_is_without_a_meaning():
     for kind in plain:
         found = meaning(kind.__new__(kind), PLACE)
         assert isinstance(found, Stalled | Transient), kind
+
+
+def test_errors_about_credentials_are_never_blamed_on_the_endpoint():
+    about = ("Login", "SSO", "Token", "Credential")
+    kinds = [
+        one
+        for name, one in vars(boto).items()
+        if isinstance(one, type)
+        and issubclass(one, boto.BotoCoreError)
+        and any(word in name for word in about)
+    ]
+    assert len(kinds) > 10
+    for kind in kinds:
+        found = meaning(kind.__new__(kind), PLACE)
+        assert found.reason in STALE, kind  # after which they are looked for again
 
 
 # -- packages ------------------------------------------------------------------------------------

@@ -731,6 +731,27 @@ def test_a_list_that_cannot_be_read_again_leaves_the_names_as_they_were(index, c
     assert reasons(listing.pending) == {"index": "PageInvalid"}
 
 
+@pytest.mark.parametrize("status", [403, 404, 500])
+@pytest.mark.parametrize("hidden", [["acme-one"], ["acme-one", "acme-two"]])
+def test_nothing_is_believed_to_be_gone_while_the_list_cannot_be_read(
+    status, hidden, index, connect, wheel
+):
+    for name in ("acme-one", "acme-two"):
+        index.publish(wheel(name))
+    source = connect(index, "acme-*")
+    before = source.list()
+    index.answer("/simple/", Canned(status=status))
+    for name in hidden:
+        index.answer(f"/simple/{name}/", Canned(status=404))
+    listing = source.list()
+    assert listing.revisions == before.revisions
+    assert listing.unobserved == tuple(hidden)
+    index.answer("/simple/", None)
+    listing = source.list()
+    assert [r.project for r in listing.revisions] == [*{"acme-one", "acme-two"} - {*hidden}]
+    assert listing.unobserved == ()
+
+
 @pytest.mark.parametrize(
     ("canned", "reason"),
     [

@@ -9,7 +9,6 @@ renewed them need not restart the daemon.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections import Counter
@@ -34,10 +33,10 @@ from controller.errors import Stalled, Transient
 from controller.sources.codeartifact.failures import (
     THROTTLING,
     MissingThere,
-    Place,
     meaning,
     wait_asked_for,
 )
+from controller.sources.codeartifact.place import Place, queue_region
 from controller.sources.codeartifact.spacing import Spacing
 
 if TYPE_CHECKING:
@@ -54,7 +53,6 @@ PATIENCE = 10.0
 """Seconds that a request may wait for its turn; when it would be longer the call is given up."""
 STALE = frozenset({"CredentialsExpired", "CredentialsInvalid", "CredentialsMissing"})
 """Reasons after which credentials are looked for again."""
-_SQS_HOST = re.compile(r"(?:sqs\.)?(?P<region>[a-z]{2}(?:-[a-z0-9]+)+-\d)\.(?:queue|amazonaws)\.")
 _WAYS = {
     "env": "environment variables (AWS_ACCESS_KEY_ID)",
     "assume-role": "a role in the profile",
@@ -109,12 +107,12 @@ class Connection:
 
     def sqs(self) -> SQSClient:
         """The client for the events' queue, at the host that the queue's URL names."""
-        parts = urlsplit(self._options.events_queue_url or "")
-        found = _SQS_HOST.match(parts.netloc)
+        url = self._options.events_queue_url or ""
+        parts = urlsplit(url)
         client: SQSClient = self._client(
             "sqs",
             f"{parts.scheme}://{parts.netloc}",
-            region_name=found["region"] if found else self._region(),
+            region_name=queue_region(url) or self._region(),
         )
         return client
 

@@ -36,8 +36,10 @@ LONG_POLL = 2
 """Seconds that SQS holds a request while there is no message, and so how long closing may take. An
 event ends it at once; longer ones only save requests, which cost half a dollar a month like this.
 """
-HIDDEN = 60
-"""Seconds until a message comes again that was not deleted."""
+HIDDEN = 10
+"""Seconds until a message comes again that was not deleted: what a source took while it was closed,
+the one that comes after it waits for.
+"""
 REMEMBERED = 4096
 """Events that are remembered as handled."""
 
@@ -139,7 +141,7 @@ class QueueWatch:
             return  # nobody would look; the next daemon does
         if "hinted" in kinds:
             wake()
-        if not messages:
+        if not messages or self._closing.is_set():
             return
         with self._connection.translated():
             self._connection.sqs().delete_message_batch(

@@ -1,15 +1,15 @@
 """What botocore raises, in the project's own errors: what failed, at what, why, what to do next.
 
-Which action on which resource an operation needs is in the service authorization reference of
-CodeArtifact; error codes are those of botocore's service models and of AWS's common errors:
-https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscodeartifact.html
+Error codes are those of botocore's service models and of AWS's common errors; how denials are
+worded is in the user guide of IAM:
+https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
 https://docs.aws.amazon.com/codeartifact/latest/APIReference/CommonErrors.html
 """
 
 from __future__ import annotations
 
+import re
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore import exceptions as boto
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from controller.errors import WheelwayError
+    from controller.sources.codeartifact.place import Place
 
 THROTTLING = frozenset(
     {
@@ -55,18 +56,29 @@ _UNKNOWN_KEY = frozenset(
     }
 )
 _SKEWED = frozenset({"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"})
-_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+_KEY_DENIED = frozenset({"KMS.AccessDeniedException", "KmsAccessDenied"})
+"""Of the key that a queue is encrypted with."""
+_DENIED = _KEY_DENIED | {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+_LACKING = re.compile(
+    r"not authorized to perform: (?P<action>[\w-]+:\w+)(?: on resource: (?P<resource>\S+))?"
+)
 _NO_QUEUE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
+_ENDED = (boto.LoginRefreshRequired, boto.UnauthorizedSSOTokenError)
+"""A session that somebody has to begin anew."""
 _NO_CREDENTIALS = (
     boto.NoCredentialsError,
     boto.PartialCredentialsError,
     boto.CredentialRetrievalError,
     boto.TokenRetrievalError,
     boto.SSOError,
+    boto.LoginError,
+    boto.MissingDependencyException,
     boto.NoAuthTokenError,
     boto.InfiniteLoopConfigError,
     boto.InvalidConfigError,
     boto.RefreshWithMFAUnsupportedError,
+    boto.UnknownCredentialError,
+    boto.UnknownTokenProviderError,
 )
 _UNREACHABLE = (
     boto.ConnectionError,
@@ -75,62 +87,12 @@ _UNREACHABLE = (
     boto.MetadataRetrievalError,
 )
 _CONFIGURATION = (boto.ConfigParseError, boto.ConfigNotFound, boto.InvalidRegionError)
-_ON_THE_DOMAIN = frozenset({"GetAuthorizationToken"})
-_ON_A_PACKAGE = frozenset(
-    {
-        "DescribePackage",
-        "GetPackageVersionAsset",
-        "ListPackageVersionAssets",
-        "ListPackageVersions",
-    }
-)
+LONGEST_WAIT = 3600.0
+"""Seconds that an answer may make a source wait: what asks for more is a mistake."""
 
 
 class MissingThere(Exception):  # noqa: N818 - an answer, translated by who asked
     """There is no such package, version or asset (now)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What a source talks to, as messages call it."""
-
-    source: str
-    domain: str
-    owner: str | None
-    repository: str
-    region: str | None
-    partition: str
-    profile: str | None
-    role_arn: str | None
-    queue_url: str | None
-    looked_in: str
-    """Where boto3 looks for credentials, in words."""
-    regions: tuple[str, ...] = ()
-    """Those that have CodeArtifact, as far as botocore knows; empty when it need not know."""
-
-    def arn(self, operation: str, package: str = "") -> str:
-        """The resource that an operation is allowed or denied on."""
-        if operation == "AssumeRole":
-            return self.role_arn or "the role"
-        account = self.owner or "ACCOUNT"
-        if operation in {"ReceiveMessage", "DeleteMessageBatch"}:
-            *_, account, name = f"//{self.queue_url or ''}".rsplit("/", 2)
-            return f"arn:{self.partition}:sqs:{self.region}:{account}:{name}"
-        start = f"arn:{self.partition}:codeartifact:{self.region}:{account}"
-        if operation in _ON_THE_DOMAIN:
-            return f"{start}:domain/{self.domain}"
-        if operation in _ON_A_PACKAGE:
-            return f"{start}:package/{self.domain}/{self.repository}/pypi//{package or '*'}"
-        return f"{start}:repository/{self.domain}/{self.repository}"
-
-    @property
-    def lost(self) -> bool:
-        """Whether the region is most likely a mistake."""
-        return bool(self.regions) and self.region not in self.regions
-
-    def __str__(self) -> str:
-        owned = f" of account {self.owner}" if self.owner else ""
-        return f"{self.domain}/{self.repository}{owned} in {self.region or 'no region'}"
 
 
 def meaning(error: Exception, place: Place, package: str = "") -> WheelwayError | MissingThere:
@@ -149,7 +111,9 @@ def meaning(error: Exception, place: Place, package: str = "") -> WheelwayError 
 def _unready(error: Exception, place: Place) -> Stalled | None:
     """What on this side must be there before a request can be made; None when that is not it."""
     found = None
-    if isinstance(error, _NO_CREDENTIALS):
+    if _has_ended(error):
+        found = _expired(place, _text(error))
+    elif isinstance(error, _NO_CREDENTIALS):
         found = Stalled(
             "CredentialsMissing",
             f"source {place.source} has no AWS credentials ({_text(error)}). boto3 looked, in this "
@@ -175,6 +139,21 @@ def _unready(error: Exception, place: Place) -> Stalled | None:
     elif isinstance(error, boto.ParamValidationError):
         found = Stalled("RequestRefused", f"source {place.source}: {_text(error)}; correct it")
     return found
+
+
+def _has_ended(error: Exception) -> bool:
+    """Whether there were credentials, and a person has to renew them."""
+    if isinstance(error, boto.TokenRetrievalError):  # of which there is only the text
+        return "expired" in str(error)
+    return isinstance(error, _ENDED)
+
+
+def _expired(place: Place, said: str) -> Stalled:
+    return Stalled(
+        "CredentialsExpired",
+        f"the AWS credentials of source {place.source} have expired: {said}. Renew them where "
+        f"boto3 found them; it looks, in this order, in: {place.looked_in}",
+    )
 
 
 def _broken(error: Exception, place: Place) -> WheelwayError:
@@ -244,19 +223,17 @@ def _not_admitted(
 ) -> Stalled | None:
     """Why whoever asks may not; None when that was not the trouble."""
     if code in _DENIED:
-        service = {"AssumeRole": "sts", "ReceiveMessage": "sqs", "DeleteMessageBatch": "sqs"}
-        action = f"{service.get(operation, 'codeartifact')}:{_ACTIONS.get(operation, operation)}"
+        action, resource = place.action(operation), place.arn(operation, package)
+        if code in _KEY_DENIED:
+            action, resource = "kms:Decrypt", "the key of the queue"
+        action, resource = _lacking(said, action, resource)
         return Stalled(
             "AccessDenied",
-            f"source {place.source} may not {action} on {place.arn(operation, package)}; allow it "
-            f"in the role's policy and in the resource's own, if it has one. AWS says: {said}",
+            f"source {place.source} may not {action} on {resource}; allow it in the role's policy "
+            f"and in the resource's own, if it has one. AWS says: {said}",
         )
     if code in _EXPIRED:
-        return Stalled(
-            "CredentialsExpired",
-            f"the AWS credentials of source {place.source} have expired: {said}. Renew them where "
-            f"boto3 found them; it looks, in this order, in: {place.looked_in}",
-        )
+        return _expired(place, said)
     if code in _SKEWED or "Signature expired" in said or "Signature not yet current" in said:
         return Stalled(
             "ClockSkewed",
@@ -272,8 +249,17 @@ def _not_admitted(
     return None
 
 
-_ACTIONS = {"DeleteMessageBatch": "DeleteMessage"}
-"""Operations that are allowed under another name."""
+def _lacking(said: str, action: str, resource: str) -> tuple[str, str]:
+    """What AWS says must be allowed, and on what; where it does not say, what is given here.
+
+    It need not be the operation's own action: a token takes `sts:GetServiceBearerToken` as well.
+    """
+    found = _LACKING.search(said)
+    if found is None:
+        return action, resource
+    same = found["action"].lower() == action.lower()  # SQS has it in lower case
+    named = (found["resource"] or "").strip("\"'.,;")
+    return action if same else found["action"], named or (resource if same else "*")
 
 
 def _missing(answer: Mapping[str, Any], said: str, place: Place) -> Stalled | MissingThere:
@@ -282,8 +268,9 @@ def _missing(answer: Mapping[str, Any], said: str, place: Place) -> Stalled | Mi
     if code in _NO_QUEUE:
         return Stalled(
             "QueueUnknown",
-            f"source {place.source}: there is no queue {place.queue_url} in {place.region}; "
-            "correct `events_queue_url`, or make the queue (docs/codeartifact.md)",
+            f"source {place.source}: there is no queue {place.queue_url} in "
+            f"{place.queue_region}; correct `events_queue_url`, or make the queue "
+            "(docs/codeartifact.md)",
         )
     kind = str(answer.get("resourceType") or said.partition(" ")[0]).lower()
     if kind == "domain":
@@ -307,12 +294,14 @@ def wait_asked_for(headers: Mapping[str, str], *, now: float) -> float | None:
     """Seconds that an answer asks to wait; None when it does not say.
 
     `x-amz-retry-after` is in milliseconds, as the SDKs read it, `Retry-After` as RFC 9110 has it.
+    At most `LONGEST_WAIT`.
     """
     lower = {key.lower(): str(value).strip() for key, value in headers.items()}
     exact = lower.get("x-amz-retry-after", "")
     if exact.isascii() and exact.isdigit():
-        return int(exact) / 1000
-    return backoff.asked_for(lower.get("retry-after", ""), now=now)
+        return min(float(exact) / 1000, LONGEST_WAIT)
+    asked = backoff.asked_for(lower.get("retry-after", ""), now=now)
+    return None if asked is None else min(asked, LONGEST_WAIT)
 
 
 def _text(error: Exception) -> str:

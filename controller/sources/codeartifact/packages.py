@@ -135,13 +135,21 @@ def package_of(
     )
 
 
-def listing_of(source: str, packages: Mapping[str, Package], notes: Iterable[Condition]) -> Listing:
-    """The whole listing, in the order of the packages' names and versions."""
+def listing_of(
+    source: str,
+    packages: Mapping[str, Package],
+    notes: Iterable[Condition],
+    unobserved: Iterable[str],
+) -> Listing:
+    """The whole listing, in the order of the packages' names and versions; `unobserved` ones could
+    not be looked at.
+    """
     those = [packages[name] for name in sorted(packages)]
     return Listing(
         source,
         tuple(one for package in those for one in package.revisions),
         tuple(one for package in those for one in package.refused),
         tuple(one for package in those for one in package.pending),
+        unobserved=tuple(sorted(unobserved)),
         notes=(*(one for package in those for one in package.notes), *notes),
     )

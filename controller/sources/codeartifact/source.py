@@ -17,8 +17,8 @@ from fnmatch import fnmatchcase
 from random import random
 from typing import TYPE_CHECKING
 
-from controller.errors import Stalled, Transient, WheelwayError
-from controller.model import Condition, Standing
+from controller.errors import Transient, WheelwayError
+from controller.model import Standing
 from controller.sources.codeartifact.connection import Connection
 from controller.sources.codeartifact.downloads import Downloads
 from controller.sources.codeartifact.events import QueueWatch
@@ -30,6 +30,8 @@ from controller.sources.codeartifact.packages import (
     package_of,
 )
 from controller.sources.codeartifact.repository import Repository
+from controller.sources.codeartifact.troubles import Troubles
+from controller.sources.codeartifact.upstreams import Upstreams
 from controller.sources.codeartifact.versions import (
     STANDINGS,
     Listed,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
     from controller.model import Listing, Revision
     from controller.source_options import CodeArtifactSource as Options
+    from controller.sources.codeartifact.versions import Files
 
 _SIGNS = "*?["
 
@@ -77,7 +80,8 @@ class CodeArtifactSource:
         self._jitter = jitter
         place = (options.domain, options.domain_owner, options.repository, options.region)
         self._ranking = Ranking(tags, f"{place} {options.endpoint_url}")
-        self._recalled = remembered(before, self._ranking)
+        # By package and version, of packages that were not looked at wholly (yet).
+        self._recalled: dict[str, dict[str, Files]] = remembered(before, self._ranking)
         self._names = frozenset(one for one in options.packages if not set(one) & set(_SIGNS))
         self._globs = tuple(one for one in options.packages if one not in self._names)
         self._closing = threading.Event()
@@ -87,9 +91,10 @@ class CodeArtifactSource:
         self._askers = ThreadPoolExecutor(options.concurrency, f"wheelway-{options.name}")
         self._looking = threading.Lock()  # held by a listing; it guards what is remembered
         self._packages: dict[str, Package] = {}
-        self._upstreams: dict[str, str] = {}  # by package, as ListPackages says
-        self._denied: dict[str, Condition] = {}  # packages that may not be asked about just now
-        self._blind: Condition | None = None  # why upstreams of named packages are not known
+        self._troubles = Troubles()
+        self._upstreams = Upstreams(
+            self._repository.upstream, options.poll_interval, clock=clock, jitter=jitter
+        )
         self._due: set[str] = set()
         self._round_at = float("-inf")
         self._listing: Listing | None = None
@@ -136,18 +141,23 @@ class CodeArtifactSource:
         """The packages as they are now, or, when only events ask for a look, as they are known
         with these looked at.
 
+        A package that could not be looked at is as it was last seen; it has a note, and is in
+        `unobserved`.
+
         Raises:
             Transient: `Throttled`, `EndpointUnreachable`, `AwsFailed`, `AwsUnexpected`,
                 `SourceClosed`. What was not looked at then is what the next call begins with.
             Waiting: `QuotaExceeded`.
-            Stalled: credentials, permissions, region, domain or repository; see `failures`.
+            Stalled: credentials, permissions, region, domain or repository; see `failures`. All of
+                these only when they are of the whole source, see `troubles`.
         """
         with self._looking:
             self._begin()
             self._look()
             self._due.clear()
-            notes = [*self._denied.values(), *([self._blind] if self._blind else ())]
-            listing = listing_of(self.name, self._packages, notes)
+            blind = self._upstreams.note(self.name)
+            notes = [*self._troubles.notes(), *([blind] if blind else ())]
+            listing = listing_of(self.name, self._packages, notes, self._troubles.packages)
             if listing != self._listing:
                 self._listing = listing
             return self._listing or listing
@@ -192,70 +202,66 @@ class CodeArtifactSource:
         if expired or not (hinted or self._due):
             began = self._clock()
             self._due = self._discovered()
+            self._troubles.begin_round(self._due)
             self._round_at = began
         self._due |= hinted
 
     def _discovered(self) -> set[str]:
         """The packages there are: those named, those that a glob matches, and those that had
-        versions, whose absence from a listing of packages proves nothing while it changes.
+        versions or may have had, whose absence from a listing of packages proves nothing while it
+        changes.
         """
         found: dict[str, str] = {}
         for prefix in prefixes(self._globs):
             found |= self._repository.packages(prefix)
-        self._upstreams = {name: found[name] for name in found if self._wanted(name)}
+        found = {name: upstream for name, upstream in found.items() if self._wanted(name)}
+        self._upstreams.tell(found, self._names)
         held = {name for name, package in self._packages.items() if package.versions}
         self._packages = {
             name: package
             for name, package in self._packages.items()
             if name in held or name in self._names
         }
-        return {*self._names, *self._upstreams, *held}
+        return {*self._names, *found, *held, *self._troubles.packages}
 
     def _look(self) -> None:
-        """Look at all that is due, several at a time; the first trouble that is not of one package
-        alone ends it.
+        """Look at all that is due, several at a time, until there is trouble that is not of single
+        packages.
 
         Raises:
-            WheelwayError: that trouble, or that of every package there was to look at.
+            WheelwayError: that trouble.
         """
-        ended = threading.Event()
 
-        def asked(name: str) -> WheelwayError | None:
-            if ended.is_set() or self._closing.is_set():
-                return None
+        def ask(name: str) -> None:
+            if self._troubles.ended or self._closing.is_set():
+                return
             try:
                 found = self._asked(name)
             except WheelwayError as error:
-                if not (error.reason == "AccessDenied" and name in self._packages):
-                    ended.set()
-                return error
-            self._remember(name, found)
-            return None
+                self._troubles.failed(name, error)
+            else:
+                self._remember(name, found)
 
-        due = sorted(self._due)
+        due = self._troubles.begin_look(self._due)
         try:
             # One is asked in this thread: others would only be slower.
-            outcomes = list(self._askers.map(asked, due) if len(due) > 1 else map(asked, due))
+            list(self._askers.map(ask, due) if len(due) > 1 else map(ask, due))
         except RuntimeError:  # the threads have ended just now
             if not self._closing.is_set():
                 raise
         if self._closing.is_set():
             raise Transient("SourceClosed", f"source {self.name} was closed")
-        errors = {name: error for name, error in zip(due, outcomes, strict=True) if error}
-        if errors and (ended.is_set() or len(errors) == len(due)):
-            worst = [error for error in errors.values() if error.reason != "AccessDenied"]
-            raise [*worst, *errors.values()][0]
-        for name, error in errors.items():
-            said = f"{error.message}; until then {name} is taken to be as it was last seen"
-            self._denied[name] = Condition(name, error.reason, said)
+        if (error := self._troubles.verdict(self._packages)) is not None:
+            raise error
 
     def _remember(self, name: str, package: Package | None) -> None:
         self._due.discard(name)
-        self._denied.pop(name, None)
+        self._recalled.pop(name, None)
         if package is None:
             self._packages.pop(name, None)
         else:
             self._packages[name] = package
+        self._troubles.well(name)
 
     # -- one package -----------------------------------------------------------------------------
 
@@ -267,22 +273,28 @@ class CodeArtifactSource:
             # Pages are no snapshot: what moved from one to another while they were read was missed,
             # and what is missed is retired.
             listed = self._repository.versions(name)[0] | listed
-        upstream = self._upstreams.get(name, before.upstream if before else "")
         now = self._clock()
-        if before and before.upstream == upstream and before.stands(listed, now):
-            return before
-        named = name in self._names
-        if not listed and not named:
+        if before is not None and before.stands(listed, now):
+            package = before
+        elif not listed and name not in self._names:
+            self._upstreams.forget(name)
             return None
-        held = before.versions if before else {}
-        versions = {
-            key: self._version(name, one, held.get(key), now) for key, one in listed.items()
-        }
-        package = package_of(name, versions, upstream, self._options, named=named)
-        if package.selectable and name not in self._upstreams:
-            upstream = self._upstream(name)
-            package = package_of(name, versions, upstream, self._options, named=named)
+        else:
+            held = before.versions if before else {}
+            versions = {
+                key: self._version(name, one, held.get(key), now) for key, one in listed.items()
+            }
+            package = self._package(name, versions, before.upstream if before else "")
+        if not package.selectable:
+            self._upstreams.forget(name)
+            return package
+        upstream = self._upstreams.of(name)
+        if upstream != package.upstream:
+            package = self._package(name, package.versions, upstream)
         return package
+
+    def _package(self, name: str, versions: Mapping[str, Known], upstream: str) -> Package:
+        return package_of(name, versions, upstream, self._options, named=name in self._names)
 
     def _version(self, name: str, listed: Listed, before: Known | None, now: float) -> Known:
         if before is not None and before.stands(listed, now):
@@ -291,13 +303,15 @@ class CodeArtifactSource:
             files, due = before.files, now >= before.retry_at
             same = before.listed.revision == listed.revision
         else:
-            files, due = self._recalled.pop((name, listed.version), None), False
+            files, due = self._recalled.get(name, {}).get(listed.version), False
             same = files is not None and files.revision == listed.revision
         standing = STANDINGS.get(listed.status)
         kept = standing in {Standing.SELECTABLE, Standing.RETAINED}
         wanted = kept and not trusted(listed, self._options)
         if wanted and (files is None or due or not same):
             files = self._repository.files(name, listed)
+            if files is not None:  # should another version fail, this one need not be asked again
+                self._recalled.setdefault(name, {})[listed.version] = files
         return known(
             name,
             listed,
@@ -308,22 +322,6 @@ class CodeArtifactSource:
             now=now,
             jitter=self._jitter(),
         )
-
-    def _upstream(self, name: str) -> str:
-        """Of a package that the configuration names, so that no listing told it."""
-        if self._blind is not None:
-            return ""
-        try:
-            return self._repository.upstream(name)
-        except Stalled as error:
-            if error.reason != "AccessDenied":
-                raise
-            said = (
-                f"{error.message}; it is only needed to tell whether packages that `packages` "
-                "names may be completed from upstreams (dependency confusion)"
-            )
-            self._blind = Condition(self.name, "UpstreamUnknown", said, ok=True)
-            return ""
 
 
 def prefixes(globs: Sequence[str]) -> tuple[str, ...]:

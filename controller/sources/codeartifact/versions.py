@@ -270,12 +270,12 @@ def _is_sdist(name: str) -> bool:
     return True
 
 
-def remembered(listing: Listing | None, ranking: Ranking) -> dict[tuple[str, str], Files]:
+def remembered(listing: Listing | None, ranking: Ranking) -> dict[str, dict[str, Files]]:
     """What an earlier run knew of the files of versions, by package and version.
 
     Of each only the wheel that was chosen; so it counts only where the choice would be the same.
     """
-    found = {}
+    found: dict[str, dict[str, Files]] = {}
     for revision in listing.revisions if listing else ():
         try:
             where = Locator.of(revision.locator)
@@ -283,7 +283,8 @@ def remembered(listing: Listing | None, ranking: Ranking) -> dict[tuple[str, str
             continue
         if where.choice == ranking.choice and revision.size is not None:
             asset = Asset(where.asset, revision.size, revision.sha256)
-            found[where.package, where.version] = Files(where.revision, (asset,))
+            files = Files(where.revision, (asset,))
+            found.setdefault(where.package, {})[where.version] = files
     return found
 
 
@@ -316,7 +317,8 @@ def untrusted_note(
     else:
         said = (
             f"{package} {versions} was published to {through}, not to {options.repository}, so it "
-            "is not taken; publish it there, or name that repository in `entry_repositories`"
+            "is not taken; publish it there (a copy still counts as published to where it came "
+            "from), or name that repository in `entry_repositories`"
         )
     return Condition(package, reason, said, ok=not named)
 
