@@ -7,6 +7,7 @@ folder. Every field can also come from the environment: `WHEELWAY_RAY__DASHBOARD
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -17,6 +18,7 @@ from packaging.version import InvalidVersion, Version
 from pydantic import AnyHttpUrl, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from controller.credentials import RAY_TOKEN, credential
 from controller.errors import ConfigError
 from controller.source_options import (
     AnySource,
@@ -42,7 +44,8 @@ class RayOptions(Section):
     ingress_url: str = "http://127.0.0.1:8000"
     """Base URL of the Serve ingress, for probes."""
     token_file: Path | None = None
-    """A file with the bearer token (RAY_AUTH_MODE=token); read again when it changes."""
+    """A file with the bearer token (RAY_AUTH_MODE=token); read again when it changes. Default: the
+    credential `wheelway.ray-token`, if the service manager hands one over."""
     ca_file: Path | None = None
     """PEM bundle for an https dashboard."""
     python: Path | None = None
@@ -340,7 +343,7 @@ def parse(text: str, path: Path) -> Config:
         config = Config(**data)
     except ValidationError as error:
         raise ConfigError("\n".join(_mistakes(error, text, path))) from error
-    return _anchored(config, path.resolve().parent)
+    return _with_credentials(_anchored(config, path.resolve().parent))
 
 
 def _mistakes(error: ValidationError, text: str, path: Path) -> list[str]:
@@ -388,6 +391,13 @@ def line_of(text: str, keys: Sequence[str | int]) -> int:
         if depth > best_depth and list(keys[:depth]) == candidate:
             best, best_depth = number, depth
     return best
+
+
+def _with_credentials(config: Config) -> Config:
+    """Secrets that were handed over instead of being named in the file."""
+    if config.ray.token_file is not None or (token := credential(RAY_TOKEN, os.environ)) is None:
+        return config
+    return config.model_copy(update={"ray": config.ray.model_copy(update={"token_file": token})})
 
 
 def _anchored(config: Config, folder: Path) -> Config:
