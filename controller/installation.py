@@ -323,6 +323,9 @@ class _Record:
         here = self.target.at(path)
         if here.is_dir():
             return
+        if path == path.parent:
+            here.mkdir(parents=True)  # a root that is yet to be filled
+            return
         self._make(path.parent)
         here.mkdir(mode=0o755)
         self._folders.add(path)

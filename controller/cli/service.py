@@ -137,8 +137,8 @@ def ray_head(
 ) -> None:
     """Become a Ray head that is tuned for serving.
 
-    The unit wheelway-ray-head runs this. On loopback, HAProxy as the ingress with threads by cores. RAY_* variables of the environment
-    win over those that are set here.
+    The unit wheelway-ray-head runs this. On loopback, HAProxy as the ingress with threads by cores.
+    RAY_* variables of the environment win over those that are set here.
     """
     from controller.serve import service  # noqa: PLC0415 - for this command alone
     from controller.serve.head import Tuning  # noqa: PLC0415 - as above
