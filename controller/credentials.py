@@ -18,5 +18,10 @@ RAY_TOKEN = "wheelway.ray-token"  # noqa: S105 - the credential's name
 def credential(name: str, environ: Mapping[str, str]) -> Path | None:
     """The file of a credential; None when it was not handed over."""
     folder = environ.get("CREDENTIALS_DIRECTORY")
-    path = Path(folder, name) if folder else None
-    return path if path is not None and path.is_file() else None
+    if not folder:
+        return None
+    path = Path(folder, name)
+    try:
+        return path if path.is_file() else None
+    except PermissionError:  # systemd 252 keeps a folder without any credential to root
+        return None

@@ -194,11 +194,13 @@ def _check(target: Target) -> None:
 
 
 def _enabled(target: Target) -> Iterator[str]:
+    wants = list(target.at(Path("/etc/systemd/system")).glob("*.wants"))
+    # systemd keeps such a link for each unit that runs.
+    running = target.at(Path("/run/systemd/units"))
     for unit in UNITS:
-        wanted = target.at(Path("/etc/systemd/system")).glob(f"*.wants/{unit}")
-        # systemd keeps this link for each unit that runs.
-        running = target.at(Path("/run/systemd/units")) / f"invocation:{unit}"
-        if any(wanted) or running.is_symlink():
+        # In an image they lead nowhere yet, so they are looked at, not followed.
+        links = [*(one / unit for one in wants), running / f"invocation:{unit}"]
+        if any(link.is_symlink() for link in links):
             yield unit
 
 
