@@ -164,6 +164,8 @@ class Machine:
 
     def halt(self) -> None:
         """End every process of it, and free what it used."""
+        if not self._folder.exists():
+            return
         self._visitor.shutdown()
         if self._process is not None:
             self._process.kill()

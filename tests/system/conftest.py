@@ -18,7 +18,7 @@ SYSTEM_PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
 """Those that a service can see; one that a user installed for himself it cannot."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def machine(tmp_path_factory):
     """Booted, and wheelway in a fresh prefix: no checkout is seen from it."""
     if why := obstacle():

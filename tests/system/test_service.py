@@ -184,15 +184,15 @@ def test_stopping_the_ray_unit_leaves_no_process(serving):
     assert serving.listening() == set()
 
 
-def test_uninstalling_leaves_nothing_but_state(installed):
-    refused = installed.run(WHEELWAY, "systemd", "uninstall", check=False)
+def test_uninstalling_leaves_nothing_but_state(daemon):
+    refused = daemon.run(WHEELWAY, "systemd", "uninstall", check=False)
     assert refused.returncode == 1
     command = re.search(r"first: (systemctl disable .+)", refused.stderr)
     assert command, refused.stderr
-    installed.run(*command[1].split())
-    installed.run(WHEELWAY, "systemd", "uninstall")
-    installed.run("systemctl", "daemon-reload")
-    found = installed.run(
+    daemon.run(*command[1].split())
+    daemon.run(WHEELWAY, "systemd", "uninstall")
+    daemon.run("systemctl", "daemon-reload")
+    found = daemon.run(
         *("find", "/etc", "/run", "/usr/lib", "/usr/local", "/var", "-iname", "*wheelway*"),
         *("-not", "-path", "/var/log/journal/*"),
     ).stdout.split()
