@@ -39,7 +39,8 @@ class RayOptions(Section):
     ingress_url: str = "http://127.0.0.1:8000"
     """Base URL of the Serve ingress, for probes."""
     token_file: Path | None = None
-    """A file with the bearer token (RAY_AUTH_MODE=token); read again when it changes."""
+    """A file with the bearer token (RAY_AUTH_MODE=token); read again when it changes. Default: the
+    credential `wheelway.ray-token`, if the service manager hands one over."""
     ca_file: Path | None = None
     """PEM bundle for an https dashboard."""
     python: Path | None = None

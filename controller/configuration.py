@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from controller.config import Config
+from controller.credentials import RAY_TOKEN, credential
 from controller.errors import ConfigError
 from controller.source_options import Section, kinds
 
@@ -47,7 +49,7 @@ def parse(text: str, path: Path) -> Config:
         config = Config(**data)
     except ValidationError as error:
         raise ConfigError("\n".join(_mistakes(error, text, path))) from error
-    return _anchored(config, path.resolve().parent)
+    return _with_credentials(_anchored(config, path.resolve().parent))
 
 
 def _mistakes(error: ValidationError, text: str, path: Path) -> list[str]:
@@ -95,6 +97,13 @@ def line_of(text: str, keys: Sequence[str | int]) -> int:
         if depth > best_depth and list(keys[:depth]) == candidate:
             best, best_depth = number, depth
     return best
+
+
+def _with_credentials(config: Config) -> Config:
+    """Secrets that were handed over instead of being named in the file."""
+    if config.ray.token_file is not None or (token := credential(RAY_TOKEN, os.environ)) is None:
+        return config
+    return config.model_copy(update={"ray": config.ray.model_copy(update={"token_file": token})})
 
 
 def _anchored(config: Config, folder: Path) -> Config:

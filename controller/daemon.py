@@ -2,7 +2,8 @@
 
 It wakes for events (a source, a finished job, a signal) and at the latest after the interval, which
 stays the authority: events only make it look sooner. The configuration file is read again when it
-changes; a broken edit is reported and the last good one stays in force.
+changes; a broken edit is reported and the last good one stays in force. Whoever supervises it (see
+`notify.py`) hears of every complete pass, and of nothing that is not done.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from controller.errors import WheelwayError
 from controller.fitness import misfits
 from controller.journal import DaemonStatus, Journal
 from controller.model import Condition, Phase
+from controller.notify import Supervisor, supervisor
 from controller.reconciler import Report
 from controller.serve import cluster, schema
 
@@ -42,6 +44,11 @@ SPACING = 0.1
 pass sees them all."""
 INQUIRE_EVERY = 30.0
 """Seconds between two looks at what Ray's side is."""
+STEP = 180.0
+"""Seconds that one step of the start may take: a journal to be migrated, an interpreter to be asked
+(60 at most), a pass that starts Serve (as much again). They are granted a step at a time."""
+ENDING = 90.0
+"""Seconds for the pass and the jobs that are under way when the end is asked for."""
 
 
 class Head(Enum):
@@ -52,9 +59,17 @@ class Head(Enum):
 
 
 class Daemon:
-    """Passes over one configuration file. `watcher` is shown the report of every pass."""
+    """Passes over one configuration file. `watcher` is shown the report of every pass, `supervisor`
+    told how far the daemon is.
+    """
 
-    def __init__(self, path: Path, *, watcher: Callable[[Report], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        watcher: Callable[[Report], None] | None = None,
+        supervisor: Supervisor | None = None,
+    ) -> None:
         """Reads the configuration.
 
         Raises:
@@ -62,6 +77,8 @@ class Daemon:
         """
         self._file = ConfigurationFile(path)
         self.watcher = watcher
+        self._supervisor = supervisor or Supervisor()
+        self._reload = threading.Event()
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._started_at = time.time()
@@ -86,6 +103,11 @@ class Daemon:
         """Make a pass now."""
         self._wake.set()
 
+    def reload(self) -> None:
+        """Take up the configuration file as it is now, look at every source, and make a pass."""
+        self._reload.set()
+        self._wake.set()
+
     def run(self) -> None:
         """Make passes until `end`.
 
@@ -95,20 +117,39 @@ class Daemon:
         """
         threading.Thread(target=schema.preload, name="wheelway-preload", daemon=True).start()
         with ExitStack() as stack:
+            self._supervisor.starting("opening the journal", STEP)
             journal = stack.enter_context(Journal.open(self.config.paths.state))
+            self._supervisor.starting("looking at the cache and at Ray's interpreter", STEP)
             assembly = self._assemble(journal)
+            self._supervisor.starting("making the first pass", STEP)
+            announce = True  # that the start, or a reload, is done
             try:
                 while not self._ending.is_set():
                     self._wake.clear()
                     began = time.monotonic()
-                    if self._renewal_due(assembly):
+                    if asked := self._reload.is_set():
+                        self._reload.clear()
+                        self._supervisor.reloading()
+                        assembly.supply.look_again(*assembly.supply.sources)
+                    if self._renewal_due(assembly, asked=asked):
                         assembly = self._reassemble(assembly, journal)
                     report = self._pass(assembly, journal)
-                    wait = min(report.next_in, SETTLE) if self._file.settling else report.next_in
-                    self._wake.wait(wait)
-                    self._ending.wait(max(0.0, began + SPACING - time.monotonic()))
+                    self._supervisor.alive(report.sentence)
+                    if announce or asked:
+                        announce = False
+                        self._supervisor.ready()
+                    self._rest(report, began)
+                self._supervisor.stopping(ENDING)
             finally:
                 assembly.close()
+
+    def _rest(self, report: Report, began: float) -> None:
+        """Until something wakes us, the next pass is due, or the supervisor wants to see one."""
+        waits = [report.next_in, self._supervisor.patience]
+        if self._file.settling:
+            waits.append(SETTLE)
+        self._wake.wait(min(wait for wait in waits if wait is not None))
+        self._ending.wait(max(0.0, began + SPACING - time.monotonic()))
 
     # -- the parts -------------------------------------------------------------------------------
 
@@ -136,16 +177,16 @@ class Daemon:
         threading.Thread(target=assembly.close, name="wheelway-closing").start()
         return renewed
 
-    def _renewal_due(self, assembly: Assembly) -> bool:
+    def _renewal_due(self, assembly: Assembly, *, asked: bool) -> bool:
         """Whether the parts must be put together anew: the configuration or Ray's head is another,
-        or it is time to try again what failed.
+        or it is time to try again what failed. Who asks for it says that the file is whole.
         """
-        edited = self._file.edited()
+        edited = self._file.edited(whole=asked)
         inquired = self._inquire(assembly)
         return (
             edited
             or inquired is Head.ANOTHER
-            or (inquired is Head.SAME and self._unassembled is not None)
+            or ((asked or inquired is Head.SAME) and self._unassembled is not None)
         )
 
     def _inquire(self, assembly: Assembly) -> Head | None:
@@ -216,11 +257,11 @@ def _tell(event: Event) -> None:
 
 @contextmanager
 def signals(daemon: Daemon) -> Iterator[None]:
-    """SIGTERM and SIGINT end the daemon, SIGHUP makes it look now."""
+    """SIGTERM and SIGINT end the daemon, SIGHUP makes it read its file and look now."""
     handlers = {
         signal.SIGTERM: lambda *_: daemon.end(),
         signal.SIGINT: lambda *_: daemon.end(),
-        signal.SIGHUP: lambda *_: daemon.look(),
+        signal.SIGHUP: lambda *_: daemon.reload(),
     }
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
@@ -231,12 +272,12 @@ def signals(daemon: Daemon) -> Iterator[None]:
 
 
 def run(path: Path, *, watcher: Callable[[Report], None] | None = None) -> int:
-    """The daemon in the foreground, until a signal ends it.
+    """The daemon in the foreground, until a signal ends it; a service manager is kept informed.
 
     Raises:
         WheelwayError: it cannot start.
     """
-    daemon = Daemon(path, watcher=watcher)
+    daemon = Daemon(path, watcher=watcher, supervisor=supervisor(os.environ))
     with signals(daemon):
         daemon.run()
     return 0

@@ -73,10 +73,10 @@ class Supply:
         self.prepared_at: dict[str, float] = {}
         """By digest: when its environment was ready."""
 
-    def look_again(self, source: str) -> None:
-        """Have a source listed at the next look, whatever its interval says."""
+    def look_again(self, *sources: str) -> None:
+        """Have sources listed at the next look, whatever their intervals say."""
         with self._lock:
-            self._due.add(source)
+            self._due.update(sources)
 
     def look(self) -> None:
         """Start listing the sources whose time has come, and take in what was listed."""

@@ -8,6 +8,7 @@
     configuration   `config check`, with `reference` for the list of keys
     authoring       `new` and `check`
     serving         `up` (shown by `progress`), `run`, `plan`, `render`
+    service         `systemd install` and `uninstall`, `ray-head`
 
 What is slow to import (Ray, Jinja, HTTP) is imported by the commands that need it, when they run.
 """
@@ -17,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import authoring, configuration, quarantine, serving
+from controller.cli import authoring, configuration, quarantine, service, serving
 from controller.cli.explain import explain
 from controller.cli.history import history
 from controller.cli.invocation import Invocation
@@ -87,3 +88,5 @@ app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(configuration.app, name="config")
 app.command()(authoring.new)
 app.command()(authoring.check)
+app.add_typer(service.app, name="systemd")
+app.command()(service.ray_head)

@@ -1,5 +1,6 @@
 """What serves: `up` and `run` keep at it, `plan` and `render` only say what they would do."""
 
+import faulthandler
 import logging
 import os
 import shlex
@@ -74,6 +75,7 @@ def run(ctx: typer.Context) -> None:
     path = invocation(ctx).config_path()
     from controller.daemon import run as serve  # noqa: PLC0415 - imports the whole daemon
 
+    faulthandler.enable()  # the service manager's watchdog aborts: then every thread's traceback
     _log_to_stderr(logging.DEBUG if invocation(ctx).debug else logging.INFO)
     raise typer.Exit(serve(path))
 
