@@ -18,7 +18,8 @@ from packaging.version import InvalidVersion, Version
 
 from controller.cache.wishes import effective, effective_settings
 from controller.errors import Rejected, WheelwayError
-from controller.model import Artifact, Condition, Environment, Quarantine, Release
+from controller.model import NOTHING_ORDERED, Artifact, Condition, Environment, Quarantine, Release
+from controller.planning.absence import Absences
 from controller.planning.policy import (
     CONFLICT,
     MISSING,
@@ -28,18 +29,19 @@ from controller.planning.policy import (
     elect,
     rule_for,
     unfetched,
+    unmet,
 )
 from controller.planning.situation import standing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
     from packaging.tags import Tag
 
     from controller.config import Config
     from controller.model import (
         Application,
+        Overrides,
         PipelineEntry,
         Placement,
         PlacementRecord,
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
     )
     from controller.serve.rendering import Renderer
     from controller.supply import Supply
+
+
+__all__ = ["Absences", "Desired", "Election"]
 
 
 @dataclass(slots=True)
@@ -64,22 +69,10 @@ class Desired:
     conditions: list[Condition] = field(default_factory=list)
 
 
-class Absences:
-    """Since when each release on the cluster is listed nowhere."""
-
-    def __init__(self) -> None:
-        self._since: dict[Release, float] = {}
-
-    def lately(self, absent: AbstractSet[Release], now: float, grace: float) -> set[Release]:
-        """Those of the absent ones that went less than `grace` seconds ago. Call it every pass."""
-        self._since = {release: self._since.get(release, now) for release in absent}
-        return {release for release, since in self._since.items() if since > now - grace}
-
-
 class Election:
     """Gathers the desired state. `fingerprint` stands for everything beside the configuration that
     a release's chance depends on: the interpreter, Ray's and wheelway's versions, the templates.
-    `absences` lasts longer than one pass; `grace` is in seconds.
+    `absences` lasts longer than one pass; `grace` is in seconds; `overrides` holds over policy.
     """
 
     def __init__(
@@ -92,6 +85,7 @@ class Election:
         fingerprint: str,
         absences: Absences,
         grace: float,
+        overrides: Overrides = NOTHING_ORDERED,
     ) -> None:
         self._config = config
         self._supply = supply
@@ -99,6 +93,7 @@ class Election:
         self._rank = _ranks(tuple(tags))
         self._absences = absences
         self._grace = grace
+        self._pins = overrides.pins
         parts = (config.serve, config.environments, config.inspection)
         self._common = "\n".join([fingerprint, *(part.model_dump_json() for part in parts)])
 
@@ -161,7 +156,7 @@ class Election:
             if known is not None:
                 artifacts[revision.sha256] = known
         failed = self._held(artifacts, recorded)
-        for revision in unfetched(sound, artifacts, self._config, failed):
+        for revision in unfetched(sound, artifacts, self._config, failed, self._pins):
             result = self._supply.artifact(revision)
             as_release = Release(revision.project, revision.version, revision.sha256)
             if isinstance(result, Artifact):
@@ -245,6 +240,7 @@ class Election:
             verdicts = elect(
                 [claim for claim in claims if claim.release.pipeline == name],
                 rule_for(name, self._config),
+                pin=self._pins.get(name),
                 serving={release for release in serving if release.pipeline == name},
                 present={release for release in present if release.pipeline == name},
                 quarantined=found.quarantines.keys(),
@@ -260,6 +256,9 @@ class Election:
                 for verdict in verdicts
                 if verdict.reason == CONFLICT
             )
+        if self._pins and self._supply.complete():
+            unread = [r for r in revisions if r.sha256 not in artifacts]
+            found.conditions.extend(unmet(self._pins, found.verdicts, claims, unread))
 
     def _claims_on(
         self,

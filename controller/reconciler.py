@@ -24,6 +24,7 @@ from controller.model import Condition, Event, Phase, Plan
 from controller.planning import backoff
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits, Situation, routes_to_probe, was_live
+from controller.planning.standstill import SUSPENDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,15 @@ if TYPE_CHECKING:
 
     from controller.config import Config
     from controller.journal import Reader
-    from controller.model import JSON, Answer, Application, PlacementRecord, Quarantine, Release
+    from controller.model import (
+        JSON,
+        Answer,
+        Application,
+        Overrides,
+        PlacementRecord,
+        Quarantine,
+        Release,
+    )
     from controller.serve.dashboard import Dashboard
     from controller.serve.ingress import Ingress
     from controller.serve.rendering import Renderer
@@ -136,12 +145,13 @@ class Reconciler:
             return self._blind(error, now, chronicle)
         self._blind_passes = 0
         observed = self._observe(applications, now, chronicle)
-        quarantines = self._journal.quarantines()
+        quarantines, overrides = self._journal.quarantines(), self._journal.overrides()
         self._retry_what_was_cleared(quarantines)
-        desired = self._election(grace=self.config.rollout.absence_grace if act else 0.0).desired(
+        grace = self.config.rollout.absence_grace if act else 0.0
+        desired = self._election(overrides, grace=grace).desired(
             observed.applications, observed.records, quarantines, now
         )
-        decided = plan(self._situation(observed, desired, now))
+        decided = plan(self._situation(observed, desired, overrides, now))
         text, sent, refusal = self._act(decided, chronicle, now)
         conditions = [*self.notes, *desired.conditions, *decided.conditions]
         conditions.extend(self._settings_refused(observed))
@@ -206,7 +216,7 @@ class Reconciler:
 
     # -- plan ------------------------------------------------------------------------------------
 
-    def _election(self, *, grace: float) -> Election:
+    def _election(self, overrides: Overrides, *, grace: float) -> Election:
         with suppress(WheelwayError):  # each placement reports it
             self._templates = self._renderer.fingerprint()
         fingerprint = f"{self._fingerprint} {self._templates}"
@@ -218,6 +228,7 @@ class Reconciler:
             fingerprint=fingerprint,
             absences=self._absences,
             grace=grace,
+            overrides=overrides,
         )
 
     def _encoded_routes(self) -> dict[str, JSON] | None:
@@ -226,7 +237,9 @@ class Reconciler:
         except WheelwayError:
             return None  # the whole config fails by the same templates, and says why
 
-    def _situation(self, observed: _Observed, desired: Desired, now: float) -> Situation:
+    def _situation(
+        self, observed: _Observed, desired: Desired, overrides: Overrides, now: float
+    ) -> Situation:
         rollout = self.config.rollout
         unfit = any(note.reason in BLOCKING for note in self.notes)
         return Situation(
@@ -245,6 +258,7 @@ class Reconciler:
             ),
             inputs=desired.inputs,
             encoded_routes=self._encoded_routes(),
+            overrides=overrides,
         )
 
     def _render(self, decided: Plan) -> tuple[dict[str, JSON], str, WheelwayError | None]:
@@ -315,7 +329,7 @@ class Reconciler:
             (transition.phase, transition.reason)
             for transition in decided.transitions
             if transition.phase in {Phase.READY, Phase.STAGED, Phase.RETIRING}
-            and transition.reason != "InsufficientResources"
+            and transition.reason not in {"InsufficientResources", SUSPENDED}
         }
         if sent or decided.hold or on_the_way:
             self._moving_since = self._moving_since or now
@@ -339,6 +353,8 @@ def _sentence(observed: _Observed, desired: Desired, decided: Plan, *, sent: boo
         parts.append(f"{len(starting)} starting")
     if desired.quarantines:
         parts.append(f"{len(desired.quarantines)} quarantined")
+    if any(c.reason == SUSPENDED and c.subject == "serve config" for c in decided.conditions):
+        parts.append("suspended")
     if decided.hold:
         parts.append(f"holding the next config: {decided.hold}")
     elif sent:

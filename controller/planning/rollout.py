@@ -11,6 +11,7 @@ Each route is decided for itself, by what it has and what it should have:
     not elected                      retire it: at once if the operator said so, after its
                                      successors are live if these push it out, within the retire
                                      limit if the sources lost it
+    suspended by an operator         nothing changes
 
 Everything here is level-triggered: a plan follows from the present alone, so a daemon that was
 killed anywhere observes, plans again and goes on. The journal's records only date things.
@@ -35,9 +36,10 @@ from controller.model import (
     Quarantine,
     Transition,
 )
+from controller.planning import standstill
 from controller.planning.changes import admit, assemble, differences, hold_back
 from controller.planning.health import Diagnosis, Health, diagnose
-from controller.planning.policy import ABSENT, LEAVING, MAKING_ROOM, MISSING, STANDS_IN
+from controller.planning.policy import ABSENT, LEAVING, MISSING, PUSHED_OUT, STANDS_IN
 from controller.planning.situation import (
     as_it_is,
     foreign_holder,
@@ -55,7 +57,7 @@ from controller.planning.situation import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from controller.model import Answer, Application, Placement
+    from controller.model import Answer, Application, Placement, Suspension
     from controller.planning.situation import Route, Situation
 
 
@@ -78,7 +80,17 @@ class _Step:
 def plan(situation: Situation) -> Plan:
     """Decide the next config. See the module's docstring for the rules."""
     routes = routes_of(situation)
-    steps = {route.path: _decide(route, situation) for route in routes}
+    still = {
+        route.path: why
+        for route in routes
+        if (why := situation.overrides.suspension_of(route.pipeline)) is not None
+    }
+    steps = {
+        route.path: _standstill(route, still[route.path], situation)
+        if route.path in still
+        else _decide(route, situation)
+        for route in routes
+    }
     unsettled = {
         route.elected.release.pipeline
         for route in routes
@@ -86,12 +98,14 @@ def plan(situation: Situation) -> Plan:
     }
     held = _beyond_retire_limit(routes, situation)
     for route in routes:
-        if route.elected is None:
+        if route.elected is None and route.path not in still:
             steps[route.path] = _unelected(route, unsettled, held, situation)
     ordered = [steps[path] for path in sorted(steps)]
     staged, queued = admit([step.stage for step in ordered if step.stage], situation)
     kept = [planned for step in ordered for planned in step.keep]
     applications = assemble([*kept, *staged], situation)
+    if (all_of_it := situation.overrides.suspension_of("")) is not None:
+        applications = standstill.everything(situation, all_of_it)
     changes = differences(applications, situation.applications)
     hold, hold_until = ("", None)
     if changes and not any(step.urgent for step in ordered):
@@ -102,13 +116,24 @@ def plan(situation: Situation) -> Plan:
         changes=changes,
         transitions=tuple(t for step in ordered for t in step.transitions),
         quarantines=tuple(q for step in ordered for q in step.quarantines),
-        conditions=(*(c for step in ordered for c in step.conditions), *queued),
+        conditions=(
+            *(c for step in ordered for c in step.conditions),
+            *queued,
+            *standstill.conditions(situation),
+        ),
         hold=hold,
         wake_at=min([*wakes, *([hold_until] if hold_until else [])], default=None),
     )
 
 
 # -- one route -----------------------------------------------------------------------------------
+
+
+def _standstill(route: Route, why: Suspension, situation: Situation) -> _Step:
+    """The step of a route that an operator suspended."""
+    return _Step(
+        keep=standstill.kept(route, why), transitions=standstill.seen_at(route, why, situation)
+    )
 
 
 def _decide(route: Route, situation: Situation) -> _Step:
@@ -272,7 +297,7 @@ def _unelected(
         if not proven(holder, situation.records):
             return _Step()
         kept_because = "nothing fitter is elected"
-    elif cause.reason == MAKING_ROOM and holder.release.pipeline in unsettled:
+    elif cause.reason in PUSHED_OUT and holder.release.pipeline in unsettled:
         kept_because = "kept until the versions that push it out are live"
     elif route.path in held:
         kept_because = "kept: too many vanished from the sources at once"
