@@ -17,6 +17,7 @@ from packaging.version import InvalidVersion, Version
 from pydantic import AnyHttpUrl, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from controller.api_options import ApiOptions
 from controller.errors import ConfigError
 from controller.source_options import (
     AnySource,
@@ -285,6 +286,7 @@ class Config(BaseSettings):
     rollout: RolloutOptions = RolloutOptions()
     serve: ServeOptions = ServeOptions()
     policy: PolicyOptions = PolicyOptions()
+    api: ApiOptions = ApiOptions()
     pipelines: tuple[PipelinePolicy, ...] = ()
 
     @field_validator("sources")

@@ -17,12 +17,15 @@ from enum import Enum, auto
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from controller.account.overview import patience
+from controller.api import Api, Inside, nothing_measured
 from controller.assembly import Assembly, assemble, watch
 from controller.configuration_file import ConfigurationFile
 from controller.errors import WheelwayError
 from controller.fitness import misfits
 from controller.journal import DaemonStatus, Journal
 from controller.model import Condition, Phase
+from controller.passes import Passes
 from controller.reconciler import Report
 from controller.serve import cluster, schema
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from controller.api import Exposition
     from controller.config import Config
     from controller.model import Event
 
@@ -69,8 +73,12 @@ class Daemon:
         self._inquired_at = float("-inf")
         self._misfits: tuple[Condition, ...] = ()
         self._unassembled: Condition | None = None
+        self._unopened: tuple[Condition, ...] = ()
         self._number = 0
         self._version = version("wheelway")
+        self.passes = Passes(self._wake.set, lambda: patience(self.config))
+        self.exposition: Callable[[], Exposition] = nothing_measured
+        """Metrics for the API; to be set before `run`."""
 
     @property
     def config(self) -> Config:
@@ -96,6 +104,7 @@ class Daemon:
         threading.Thread(target=schema.preload, name="wheelway-preload", daemon=True).start()
         with ExitStack() as stack:
             journal = stack.enter_context(Journal.open(self.config.paths.state))
+            api = stack.enter_context(self._answering(journal.path.parent))
             assembly = self._assemble(journal)
             try:
                 while not self._ending.is_set():
@@ -103,12 +112,31 @@ class Daemon:
                     began = time.monotonic()
                     if self._renewal_due(assembly):
                         assembly = self._reassemble(assembly, journal)
+                    self._unopened = api.apply(self.config.api)
+                    if self.passes.wanted():
+                        assembly.supply.look_at_all()
+                    complete = not assembly.supply.looking()
                     report = self._pass(assembly, journal)
+                    self.passes.ended(self._number, report, complete=complete)
+                    if self.passes.awaited and not assembly.supply.looking():
+                        self._wake.set()
                     wait = min(report.next_in, SETTLE) if self._file.settling else report.next_in
                     self._wake.wait(wait)
                     self._ending.wait(max(0.0, began + SPACING - time.monotonic()))
             finally:
                 assembly.close()
+
+    @contextmanager
+    def _answering(self, state: Path) -> Iterator[Api]:
+        """The control socket, which answers from before the first pass until after the last."""
+        with Journal.read(state) as reader, Journal.amend(state) as writer:
+            inside = Inside(reader, writer, self.passes, lambda: self.config, self.exposition)
+            api = Api(inside, state=state)
+            try:
+                yield api
+            finally:
+                self.passes.over()
+                api.close()
 
     # -- the parts -------------------------------------------------------------------------------
 
@@ -169,7 +197,11 @@ class Daemon:
         began = time.monotonic()
         self._number += 1
         troubles = (self._file.trouble, self._unassembled)
-        assembly.reconciler.notes = (*self._misfits, *filter(None, troubles))
+        assembly.reconciler.notes = (
+            *self._misfits,
+            *filter(None, troubles),
+            *self._unopened,
+        )
         try:
             report = assembly.reconciler.run_pass()
         except WheelwayError as error:

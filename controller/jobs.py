@@ -97,6 +97,11 @@ class Jobs:
             self._running.add(key)
         self._run(key, work, wake=False)
 
+    def running(self, key: Hashable) -> bool:
+        """Whether the job is being done now, or waits for a thread."""
+        with self._lock:
+            return key in self._running
+
     def outcome(self, key: Hashable) -> Outcome | None:
         """How the job ended last; None when it never did."""
         with self._lock:

@@ -74,6 +74,16 @@ class Supply:
         with self._lock:
             self._due.add(source)
 
+    def look_at_all(self) -> None:
+        """Have every source listed at the next look."""
+        with self._lock:
+            self._due.update(self.sources)
+
+    def looking(self) -> bool:
+        """Whether a source is to be listed, or is being listed, so that more may be known soon."""
+        with self._lock:
+            return bool(self._due) or any(self._jobs.running(("list", n)) for n in self.sources)
+
     def look(self) -> None:
         """Start listing the sources whose time has come, and take in what was listed."""
         now = self._clock()

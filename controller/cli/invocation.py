@@ -63,11 +63,11 @@ class Invocation:
 
         return Journal.read((config or self.config()).paths.state)
 
-    def journal(self) -> Journal:
+    def journal(self, config: Config | None = None) -> Journal:
         """The daemon's journal, for one short write beside it; raises JournalError."""
         from controller.journal import Journal  # noqa: PLC0415 - not every command needs it
 
-        return Journal.amend(self.config().paths.state)
+        return Journal.amend((config or self.config()).paths.state)
 
 
 def invocation(ctx: typer.Context) -> Invocation:

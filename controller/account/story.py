@@ -1,4 +1,4 @@
-"""Everything that the journal knows about one name: a pipeline, a project or a file.
+"""What `explain` tells: all that the journal knows about one name, a pipeline, project or file.
 
 A wheel that was refused before anybody saw its pipelines is known by its project's name, one that
 no source would take by its file's name. People ask by whichever they have.
@@ -12,19 +12,44 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
+from typing_extensions import TypedDict
 
+from controller.account.documents import (
+    ConditionDocument,
+    EventDocument,
+    OverridesDocument,
+    ReleaseDocument,
+    condition_document,
+    condition_of,
+    documented,
+    event_document,
+    event_of,
+    overrides_document,
+    overrides_of,
+    release_document,
+    release_of,
+)
+from controller.account.remedies import remedies
 from controller.errors import WheelwayError
-from controller.model import Condition, Event, Phase, Quarantine, Release, Revision
+from controller.journal import ReleaseRecord
+from controller.model import Condition, Event, Overrides, Phase, Quarantine, Release, Revision
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from packaging.version import Version
-
-    from controller.journal import Reader, ReleaseRecord
+    from controller.journal import Reader
 
 EVENTS: Final = 30
 """The last events of a release that are told."""
+WHEN: Final = {
+    "inspect": "when the wheel was inspected",
+    "wishes": "when its wheelway.toml was read",
+    "prepare": "when its environment was prepared",
+    "stage": "when it was started",
+    "promote": "when it was given its route",
+}
+"""The stages of a quarantine in words."""
 _SUGGESTED: Final = 5
 _ALIKE: Final = 0.5
 _RELEASE: Final = re.compile(r"(?P<pipeline>[a-z0-9-]+)@(?P<version>.+)\+[0-9a-f]{8}")
@@ -35,8 +60,7 @@ class Chapter:
     """One release and what happened to it."""
 
     release: Release
-    record: ReleaseRecord | None
-    """None for a quarantine of which nothing else is left."""
+    record: ReleaseRecord
     quarantine: Quarantine | None
     filename: str
     """Empty when no source lists it any more."""
@@ -45,7 +69,7 @@ class Chapter:
     @property
     def live(self) -> bool:
         """Whether it serves its route now."""
-        return self.record is not None and self.record.phase is Phase.LIVE
+        return self.record.phase is Phase.LIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +82,8 @@ class Story:
     unread: tuple[Revision, ...]
     """Listed wheels that nobody has looked into."""
     conditions: tuple[tuple[Condition, float], ...]
+    overrides: Overrides
+    """Those that are in force for this pipeline."""
 
 
 def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
@@ -68,12 +94,13 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
             what comes near.
     """
     with reader.snapshot():
-        records = {record.release: record for record in reader.releases()}
         quarantines = {quarantine.release: quarantine for quarantine in reader.quarantines()}
+        records = {release: _left_of(failed) for release, failed in quarantines.items()}
+        records |= {record.release: record for record in reader.releases()}
         revisions = [r for found in reader.listings().values() for r in found.revisions]
-        conditions = reader.conditions()
+        conditions, overrides = reader.conditions(), reader.overrides()
         subject = _Subject.of(name, records, revisions)
-        named = [r for r in {*records, *quarantines} if subject.has(r, quarantines.get(r))]
+        named = [r for r in records if subject.has(r, quarantines.get(r))]
         unread = [
             revision
             for revision in revisions
@@ -81,7 +108,7 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
         ]
         troubles = [pair for pair in conditions if subject.is_meant_by(pair[0].subject)]
         if not (named or unread or troubles):
-            raise _unknown_name(name, records, revisions, [c for c, _ in conditions])
+            raise unknown_name(name, records, revisions, [c for c, _ in conditions])
         wanted = [r for r in named if version is None or r.version == version]
         unread = [r for r in unread if version is None or r.version == version]
         troubles = [p for p in troubles if version is None or _may_be(p[0].subject, version)]
@@ -91,18 +118,30 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
         chapters = tuple(
             Chapter(
                 release=release,
-                record=records.get(release),
+                record=records[release],
                 quarantine=quarantines.get(release),
                 filename=filenames.get(release.digest, ""),
                 events=tuple(reader.events(subject=str(release), limit=EVENTS)),
             )
-            for release in sorted(wanted, key=lambda r: (r.version, _since(records.get(r))))[::-1]
+            for release in sorted(wanted, key=lambda r: (r.version, records[r].since))[::-1]
         )
-    return Story(subject.name, chapters, tuple(unread), tuple(troubles))
+    return Story(
+        subject.name, chapters, tuple(unread), tuple(troubles), _about(subject.name, overrides)
+    )
 
 
-def _since(record: ReleaseRecord | None) -> float:
-    return record.since if record else 0.0
+def _left_of(failed: Quarantine) -> ReleaseRecord:
+    """The record of a release of which nothing but its quarantine is left."""
+    return ReleaseRecord(
+        failed.release, Phase.QUARANTINED, failed.reason, failed.message, "", "", failed.at, {}
+    )
+
+
+def _about(name: str, overrides: Overrides) -> Overrides:
+    return Overrides(
+        {key: pin for key, pin in overrides.pins.items() if key == name},
+        {key: order for key, order in overrides.suspensions.items() if key in {"", name}},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +201,13 @@ def _may_be(subject: str, version: Version) -> bool:
         return True
 
 
-def _unknown_name(
+def unknown_name(
     name: str,
     releases: Iterable[Release],
     revisions: Iterable[Revision],
     conditions: Iterable[Condition],
 ) -> WheelwayError:
+    """What to say of a name that stands for nothing: which ones come near."""
     known = {release.pipeline for release in releases}
     for revision in revisions:
         known |= {revision.project, revision.filename}
@@ -186,3 +226,122 @@ def _unknown_version(name: str, version: Version, named: Iterable[Release]) -> W
     versions = ", ".join(str(v) for v in sorted({r.version for r in named}, reverse=True))
     hint = f"there is {versions}" if versions else "no version of it is known"
     return WheelwayError("VersionUnknown", f"{name} has no version {version}; {hint}")
+
+
+# -- as a document -------------------------------------------------------------------------------
+
+
+@documented
+class ChapterDocument(ReleaseDocument):
+    """A release, and what happened to it."""
+
+    file: str
+    """Empty when no source lists it any more."""
+    live: bool
+    remedies: list[str]
+    """What helps, in sentences, the most useful first."""
+    events: list[EventDocument]
+    """The last ones, oldest first."""
+
+
+@documented
+class UnreadDocument(TypedDict):
+    """A listed wheel that nobody looked into."""
+
+    source: str
+    project: str
+    version: str
+    file: str
+    digest: str
+
+
+@documented
+class StoryDocument(TypedDict):
+    """Why each version of a pipeline is live, or exactly why it is not."""
+
+    name: str
+    """Normalised (PEP 503), or the file's name."""
+    summary: str
+    """The answer in a sentence."""
+    releases: list[ChapterDocument]
+    """The newest version first."""
+    unread: list[UnreadDocument]
+    conditions: list[ConditionDocument]
+    overrides: OverridesDocument
+
+
+def summary(story: Story) -> str:
+    """The whole story in a sentence."""
+    live = [str(c.release.version) for c in story.chapters if c.live]
+    said = f"{', '.join(live)} {'is' if len(live) == 1 else 'are'} live" if live else "none is live"
+    if not story.chapters:
+        said = "no release of it is known yet"
+    newest = story.chapters[0] if story.chapters else None
+    if newest is not None and not newest.live and live:
+        said += f"; the newest, {newest.release.version}, is not: {_standing(newest)}"
+    return f"{story.name}: {said}"
+
+
+def _standing(chapter: Chapter) -> str:
+    if chapter.quarantine is not None:
+        return f"it failed {WHEN.get(chapter.quarantine.stage, '')} ({chapter.quarantine.reason})"
+    return f"{chapter.record.phase.value} ({chapter.record.reason})"
+
+
+def as_document(story: Story) -> StoryDocument:
+    """The story as JSON."""
+    return {
+        "name": story.name,
+        "summary": summary(story),
+        "releases": [_chapter_document(chapter) for chapter in story.chapters],
+        "unread": [
+            {
+                "source": revision.source,
+                "project": revision.project,
+                "version": str(revision.version),
+                "file": revision.filename,
+                "digest": revision.sha256,
+            }
+            for revision in story.unread
+        ],
+        "conditions": [condition_document(*pair) for pair in story.conditions],
+        "overrides": overrides_document(story.overrides),
+    }
+
+
+def _chapter_document(chapter: Chapter) -> ChapterDocument:
+    return {
+        **release_document(chapter.record, chapter.quarantine),
+        "file": chapter.filename,
+        "live": chapter.live,
+        "remedies": remedies(chapter.quarantine) if chapter.quarantine else [],
+        "events": [event_document(event) for event in chapter.events],
+    }
+
+
+def from_document(document: StoryDocument) -> Story:
+    """The inverse of `as_document`, but for what it does not tell of unread wheels."""
+    return Story(
+        name=document["name"],
+        chapters=tuple(_chapter_of(item) for item in document["releases"]),
+        unread=tuple(
+            Revision(
+                source=item["source"],
+                project=item["project"],
+                version=Version(item["version"]),
+                filename=item["file"],
+                locator="",
+                sha256=item["digest"],
+                size=None,
+            )
+            for item in document["unread"]
+        ),
+        conditions=tuple(condition_of(item) for item in document["conditions"]),
+        overrides=overrides_of(document["overrides"]),
+    )
+
+
+def _chapter_of(document: ChapterDocument) -> Chapter:
+    record, quarantine = release_of(document)
+    events = tuple(event_of(item) for item in document["events"])
+    return Chapter(record.release, record, quarantine, document["file"], events)
