@@ -118,7 +118,7 @@ class Daemon:
                     complete = not assembly.supply.looking()
                     report = self._pass(assembly, journal)
                     self.passes.ended(self._number, report, complete=complete)
-                    if self.passes.awaited and not assembly.supply.looking():
+                    if self.passes.someone_waits and not assembly.supply.looking():
                         self._wake.set()
                     wait = min(report.next_in, SETTLE) if self._file.settling else report.next_in
                     self._wake.wait(wait)

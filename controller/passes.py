@@ -59,7 +59,7 @@ class Passes:
             return new
 
     @property
-    def awaited(self) -> bool:
+    def someone_waits(self) -> bool:
         """Whether somebody still waits for a pass that has seen all that was asked for."""
         with self._turn:
             return self._answered < self._asked

@@ -14,7 +14,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from controller.account.documents import event_document
-from controller.api.operations import Asked, Name, Whole
+from controller.api.operations import WHOLE, Asked, Name
 from controller.api.seam import Inside
 from controller.errors import WheelwayError
 
@@ -31,7 +31,7 @@ BATCH: Final = 200
 class EventsAsked(Asked):
     """What `events` takes."""
 
-    after: Annotated[Whole, Field(ge=0)] | None = None
+    after: Annotated[int, Field(ge=0, lt=10**18), WHOLE] | None = None
     """Begin after the event of this number, 0 for all that are kept; default: what comes now. The
     header `Last-Event-ID` wins."""
     pipeline: Name | None = None

@@ -85,7 +85,7 @@ def _parameters(model: type[Asked], path: str) -> list[dict[str, Any]]:
             "name": name,
             "in": "path" if inside else "query",
             "required": inside,
-            "description": own.pop("description", ""),
+            "description": " ".join(own.pop("description", "").split()),
             "schema": _without_null(own),
         }
         parameters.append(parameter)

@@ -34,8 +34,8 @@ VersionText = Annotated[str, Field(pattern=VERSION, max_length=100, examples=["1
 Name = Annotated[str, Field(pattern=NAME, max_length=100, examples=["iris"])]
 Truth = Annotated[bool, BeforeValidator(_truth)]
 """`true` or `false`, in a query."""
-Whole = Annotated[int, BeforeValidator(_whole)]
-"""Digits, in a query."""
+WHOLE: Final = BeforeValidator(_whole)
+"""Of an integer in a query: digits; after its bounds, so that the schema has them."""
 
 
 class Asked(BaseModel):

@@ -14,6 +14,7 @@ from controller.account.documents import (
 )
 from controller.account.plans import PlanDocument
 from controller.api.operations import (
+    WHOLE,
     Asked,
     Name,
     Nothing,
@@ -21,7 +22,6 @@ from controller.api.operations import (
     Text,
     Truth,
     VersionText,
-    Whole,
 )
 from controller.api.seam import Inside
 
@@ -47,7 +47,7 @@ class HistoryAsked(Asked):
 
     pipeline: Name | None = None
     """One pipeline; default: everything."""
-    limit: Annotated[Whole, Field(ge=1, le=5000)] = 50
+    limit: Annotated[int, Field(ge=1, le=5000), WHOLE] = 50
     """At most this many events, and as many configs; the last ones."""
 
 

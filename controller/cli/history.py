@@ -25,9 +25,7 @@ def history(
     ctx: typer.Context,
     name: Annotated[str | None, typer.Argument(help="One pipeline; default: everything.")] = None,
     *,
-    limit: Annotated[
-        int, typer.Option(min=1, max=5000, help="At most this many, the last ones.")
-    ] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=5000, help="At most this many.")] = 50,
     config: Annotated[
         str | None,
         typer.Option(metavar="DIGEST", help="Print this applied config (a digest's start)."),
@@ -61,12 +59,13 @@ def history(
 
 def _text(asked: Invocation, digest: str) -> str:
     """The text of an applied config."""
-    return told(
+    text: str = told(
         asked,
         asked.config(),
         lambda daemon: daemon.get("v1", "configs", digest),
         lambda reader: reader.config(digest),
     )
+    return text
 
 
 def _rows(happened: History) -> list[tuple[Cell, ...]]:

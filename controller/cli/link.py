@@ -149,9 +149,10 @@ def told(
     try:
         return question(link(config))
     except Unanswered as error:
-        say(f"{error.message}; this is from its journal")
         with asked.reader(config) as reader:
-            return otherwise(reader)
+            found = otherwise(reader)
+        say(f"{error.message}; this is from its journal")
+        return found
 
 
 def ordered(

@@ -77,13 +77,14 @@ def look(
     asked: Invocation, config: "Config", *, everything: bool, say: "Callable[[str], None]" = note
 ) -> StatusDocument:
     """What the daemon says of itself, or its journal when it does not answer."""
-    return told(
+    seen: StatusDocument = told(
         asked,
         config,
         lambda daemon: daemon.get("v1", "status", all=everything),
         lambda reader: as_document(overview(reader, config, time.time(), everything=everything)),
         say=say,
     )
+    return seen
 
 
 def _watch(asked: Invocation, config: "Config", *, everything: bool) -> None:
