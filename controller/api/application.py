@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
@@ -39,11 +40,10 @@ OWN_HOSTS: Final = {"localhost", "127.0.0.1", "[::1]"}
 
 def whole(inside: Inside) -> Starlette:
     """Every operation, the events and the OpenAPI document: for the Unix socket."""
-    described = document(OPERATIONS)
 
     async def openapi(request: Request) -> Response:
         del request
-        return JSONResponse(described)
+        return JSONResponse(await run_in_threadpool(_described))
 
     async def stream(request: Request) -> Response:
         try:
@@ -61,6 +61,11 @@ def whole(inside: Inside) -> Starlette:
 
     routes = [Route("/openapi.json", openapi), Route(events.PATH, stream)]
     return _application([*routes, *(_route(inside, one) for one in OPERATIONS)])
+
+
+@cache
+def _described() -> dict[str, Any]:
+    return document(OPERATIONS)
 
 
 def open_part(inside: Inside) -> Starlette:

@@ -53,8 +53,8 @@ class Api:
         self._state = state
         self._clock = clock
         self._options: ApiOptions | None = None
-        self._unix: _Server | None = None
-        self._port: _Server | None = None
+        self._unix: Server | None = None
+        self._port: Server | None = None
         self._due = float("-inf")
         self._conditions: tuple[Condition, ...] = ()
 
@@ -82,12 +82,12 @@ class Api:
         self._conditions = tuple(filter(None, troubles))
         return self._conditions
 
-    def _on_socket(self, path: Path, options: ApiOptions) -> _Server:
+    def _on_socket(self, path: Path, options: ApiOptions) -> Server:
         listening = unix_socket(path, options.socket_group)
-        return _Server(whole(self._inside), listening, path)
+        return Server(whole(self._inside), listening, path)
 
-    def _on_port(self, address: tuple[str, int]) -> _Server:
-        return _Server(open_part(self._inside), loopback_socket(*address))
+    def _on_port(self, address: tuple[str, int]) -> Server:
+        return Server(open_part(self._inside), loopback_socket(*address))
 
     def close(self) -> None:
         """End the servers; requests have a moment to end."""
@@ -102,8 +102,8 @@ class Api:
 
 
 def _opened(
-    before: _Server | None, opening: Callable[[], _Server]
-) -> tuple[_Server | None, Condition | None]:
+    before: Server | None, opening: Callable[[], Server]
+) -> tuple[Server | None, Condition | None]:
     if before is not None:
         before.close()
     try:
@@ -113,7 +113,7 @@ def _opened(
         return None, Condition("api", error.reason, error.message)
 
 
-class _Server:
+class Server:
     """An application on one listening socket, in a thread."""
 
     def __init__(

@@ -71,7 +71,8 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
 
 
 def _answer(one: Operation, schema: dict[str, Any] | None) -> dict[str, Any]:
-    content = {"schema": schema if schema is not None else {"type": "string"}}
+    text = {"type": "object" if one.media_type.endswith("yaml") else "string"}
+    content = {"schema": schema if schema is not None else text}
     return {"description": f"{one.summary}.", "content": {one.media_type: content}}
 
 
