@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import cache
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import ValidationError
@@ -34,8 +35,6 @@ log = logging.getLogger(__name__)
 OPERATIONS: Final = (*reading.OPERATIONS, *ordering.OPERATIONS, *health.OPERATIONS)
 LARGEST: Final = 64 * 1024
 """Bytes of a request's body."""
-OWN_HOSTS: Final = {"localhost", "127.0.0.1", "[::1]"}
-"""Names of this machine: a web page that has another one point here gets nothing from the port."""
 
 
 def whole(inside: Inside) -> Starlette:
@@ -76,9 +75,8 @@ def open_part(inside: Inside) -> Starlette:
     ) -> Callable[[Request], Awaitable[Response]]:
         async def guard(request: Request) -> Response:
             host = request.headers.get("host", "").lower()
-            name = host if host.endswith("]") else host.rpartition(":")[0] or host
-            if name not in OWN_HOSTS:
-                why = f"{name or 'nobody'} is not served here; ask for localhost or 127.0.0.1"
+            if not _is_own(host):
+                why = f"{host or 'nobody'} is not served here; ask for localhost or 127.0.0.1"
                 return problem(421, "HostRefused", why)
             return await endpoint(request)
 
@@ -91,6 +89,17 @@ def open_part(inside: Inside) -> Starlette:
             if one.open
         ]
     )
+
+
+def _is_own(host: str) -> bool:
+    """Whether a request's `Host` names this machine. A web page that has another name point here
+    gets nothing: its requests carry that name.
+    """
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    try:
+        return name == "localhost" or ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _application(routes: list[Route]) -> Starlette:
@@ -184,5 +193,5 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     reason = {404: "PathUnknown", 405: "MethodNotAllowed"}.get(error.status_code, "RequestInvalid")
-    why = f"{request.method} {request.url.path}: {error.detail}; see /openapi.json"
+    why = f"{request.method} {request.url.path}: {error.detail}; /openapi.json on the socket has all"
     return problem(error.status_code, reason, why, error.headers)

@@ -11,14 +11,15 @@ import http.client
 import json
 import socket
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 from controller.cli.output import clean
-from controller.errors import Transient, Waiting, WheelwayError
+from controller.errors import JournalError, Transient, Waiting, WheelwayError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from controller.cli.invocation import Invocation
@@ -28,12 +29,18 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-PATIENCE: Final = 30.0
-"""Seconds for an answer, beyond those that were asked for."""
+READING: Final = 5.0
+"""Seconds for an answer to a question, which can be had elsewhere."""
+ORDERING: Final = 30.0
+"""Seconds for an answer to an order, which may wait for the journal."""
 
 
 class Unanswered(Transient):
-    """Nobody answers at the control socket: nothing was done there."""
+    """Nobody listens at the control socket: nothing was done there."""
+
+
+class Silent(Waiting):
+    """Somebody listens there, and does not answer: what was done is not known."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -52,8 +59,8 @@ class _UnixConnection(http.client.HTTPConnection):
 class Link:
     """The daemon behind one control socket.
 
-    Its methods raise `Unanswered` when nobody listens there, and otherwise what the daemon raised:
-    WheelwayError, Waiting for what may pass.
+    Its methods raise `Unanswered` and `Silent`, and otherwise what the daemon raised: WheelwayError,
+    Waiting for what may pass.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,14 +74,14 @@ class Link:
             if value is not None
         }
         address = "/".join(quote(part, safe="") for part in path)
-        return self._ask("GET", f"/{address}?{urlencode(given)}".rstrip("?"))
+        return self._ask("GET", f"/{address}?{urlencode(given)}".rstrip("?"), READING)
 
-    def post(self, *path: str, timeout: float = 0.0, **body: JSON) -> Any:
-        """Order something; `timeout` is how many seconds the daemon may take on purpose."""
-        return self._ask("POST", "/" + "/".join(path), body, timeout)
+    def post(self, *path: str, more: float = 0.0, **body: JSON) -> Any:
+        """Order something, which may take `more` seconds than usual."""
+        return self._ask("POST", "/" + "/".join(path), ORDERING + more, body)
 
-    def _ask(self, method: str, address: str, body: JSON = None, more: float = 0.0) -> Any:
-        connection = _UnixConnection(self._path, PATIENCE + more)
+    def _ask(self, method: str, address: str, patience: float, body: JSON = None) -> Any:
+        connection = _UnixConnection(self._path, patience)
         try:
             connection.connect()
         except OSError as error:
@@ -88,10 +95,10 @@ class Link:
             answer = connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException) as error:
-            raise Waiting(
+            raise Silent(
                 "DaemonSilent",
                 f"the daemon at {self._path} took the request and did not answer it "
-                f"({error or type(error).__name__}); `wheelway status` shows whether it did it",
+                f"({error or type(error).__name__})",
             ) from error
         finally:
             connection.close()
@@ -113,11 +120,11 @@ def _understood(answer: http.client.HTTPResponse, content: bytes) -> Any:
     try:
         document = json.loads(content) if kind.endswith("json") else content.decode()
     except ValueError as error:
-        raise Waiting("DaemonSilent", f"the daemon's answer is no {kind}: {error}") from error
+        raise Silent("DaemonSilent", f"the daemon's answer is no {kind}: {error}") from error
     if answer.status == http.client.OK:
         return document
     if not isinstance(document, dict):
-        raise Waiting("DaemonSilent", f"the daemon answered {answer.status} {answer.reason}")
+        raise Silent("DaemonSilent", f"the daemon answered {answer.status} {answer.reason}")
     reason, message = str(document.get("reason", "")), str(document.get("detail", ""))
     if answer.status == http.client.SERVICE_UNAVAILABLE:
         raise Waiting(reason, message)
@@ -125,6 +132,17 @@ def _understood(answer: http.client.HTTPResponse, content: bytes) -> Any:
 
 
 # -- or the journal ------------------------------------------------------------------------------
+
+
+@contextmanager
+def _instead(error: WheelwayError) -> Iterator[None]:
+    """Whoever may use neither the socket nor the journal is told of both."""
+    try:
+        yield
+    except JournalError as other:
+        if not isinstance(error.__cause__, PermissionError):
+            raise
+        raise JournalError(other.reason, f"{error.message}; and {other.message}") from other
 
 
 def note(message: str) -> None:
@@ -148,8 +166,8 @@ def told(
     """What the daemon tells; what its journal tells when it does not answer, which it says."""
     try:
         return question(link(config))
-    except Unanswered as error:
-        with asked.reader(config) as reader:
+    except (Unanswered, Silent) as error:
+        with _instead(error), asked.reader(config) as reader:
             found = otherwise(reader)
         say(f"{error.message}; this is from its journal")
         return found
@@ -165,10 +183,13 @@ def ordered(
     try:
         return order(link(config))
     except Unanswered as error:
-        with asked.journal(config) as journal:
+        with _instead(error), asked.journal(config) as journal:
             done = otherwise(journal)
         note(f"{error.message}; it is in its journal now, for its next pass")
         return done
+    except Silent as error:
+        message = f"{error.message}; `wheelway status` and `history` show whether it did it"
+        raise Silent(error.reason, message) from error
 
 
 def whoami() -> str:

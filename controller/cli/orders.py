@@ -34,7 +34,7 @@ def reconcile(
 ) -> None:
     """Have the daemon look at all sources now, and say what it found and did."""
     config = invocation(ctx).config()
-    done: PassDocument = link(config).post("v1", "reconcile", timeout=timeout)
+    done: PassDocument = link(config).post("v1", "reconcile", more=timeout, timeout=timeout)
     if as_json:
         print_json(done)
         return

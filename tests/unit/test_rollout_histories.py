@@ -11,9 +11,19 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from packaging.version import Version
 
-from controller.model import Answer, Application, ApplicationStatus, PlacementRecord, Replica
-from controller.planning.policy import LEAVING, elect
+from controller.model import (
+    Answer,
+    Application,
+    ApplicationStatus,
+    Overrides,
+    Pin,
+    PlacementRecord,
+    Replica,
+    Suspension,
+)
+from controller.planning.policy import LEAVING, OTHER_PINNED, elect
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits, Situation, routes_to_probe, standing
 from tests.support import world
@@ -39,6 +49,8 @@ class Histories(RuleBasedStateMachine):
         self.listed = {}
         self.natures = {}
         self.policy = world.rule()
+        self.pin = None
+        self.overrides = Overrides()
         self.cluster = {}
         self.ingress = {}
         self.records = {}
@@ -67,6 +79,16 @@ class Histories(RuleBasedStateMachine):
     )
     def edit_policy(self, keep, versions, active):
         self.policy = world.rule(versions, keep=keep, active=active)
+
+    @rule(versions=st.lists(st.sampled_from(VERSIONS), max_size=2, unique=True))
+    def pin_or_unpin(self, versions):
+        wanted = tuple(map(Version, versions))
+        self.pin = Pin("iris", wanted, "somebody", "", self.now) if wanted else None
+
+    @rule(what=st.sampled_from([None, None, "", "iris"]))
+    def suspend_or_resume(self, what):
+        orders = {} if what is None else {what: Suspension(what, "somebody", "", self.now)}
+        self.overrides = Overrides({}, orders)
 
     @rule(seconds=st.sampled_from([1, 40, 400]))
     def time_passes(self, seconds):
@@ -137,6 +159,7 @@ class Histories(RuleBasedStateMachine):
         verdicts = elect(
             candidates,
             self.policy,
+            pin=self.pin,
             serving=serving,
             present={app.release for app in apps},
             quarantined=self.quarantined.keys(),
@@ -145,7 +168,10 @@ class Histories(RuleBasedStateMachine):
         placements = {v.release: world.placement(v.release, "") for v in verdicts if v.elected}
         placements = {r: replace(p, name=self._name(r)) for r, p in placements.items()}
         decided = plan(
-            Situation(self.now, verdicts, placements, apps, answers, self.records, Limits(), {})
+            Situation(
+                *(self.now, verdicts, placements, apps, answers, self.records, Limits(), {}),
+                overrides=self.overrides,
+            )
         )
         self._check(verdicts, answers, decided)
         for failure in decided.quarantines:
@@ -193,12 +219,17 @@ class Histories(RuleBasedStateMachine):
 
     def _check(self, verdicts, answers, decided):
         kept = {a.document["name"]: a.document for a in decided.applications}
+        if self.overrides.suspensions:
+            assert decided.changes == (), "what is suspended stays as it is"
         leaving = {v.release.route for v in verdicts if v.reason in LEAVING}
+        pushed_out = {v.release.route for v in verdicts if v.reason == OTHER_PINNED}
         for running in self.cluster.values():
             app = running.app
             if app.status is ApplicationStatus.DELETING or not self._live(app):
                 continue
             route = app.release.route
+            if route in pushed_out and app.route and app.name not in kept:
+                assert self._pin_is_met(kept, answers), "a pin takes nothing before it is met"
             if route in leaving:
                 continue
             answered = answers.get(route)
@@ -209,6 +240,17 @@ class Histories(RuleBasedStateMachine):
             holder = next((n for n, d in kept.items() if d["route_prefix"] == route), None)
             assert holder is not None
             assert self.cluster[holder].app.status is ApplicationStatus.RUNNING
+
+    def _pin_is_met(self, kept, answers):
+        pinned = {f"/predict/iris/{version}" for version in self.pin.versions}
+        return any(
+            document["route_prefix"] in pinned
+            and (
+                self._live(self.cluster[name].app)
+                or answers[document["route_prefix"]].application == name
+            )
+            for name, document in kept.items()
+        )
 
     @invariant()
     def no_route_has_two_holders(self):
