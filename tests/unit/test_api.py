@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -226,6 +227,26 @@ def test_writes_that_meet_a_locked_journal_wait_or_say_so(service, client):
             thread.start()
         thread.join(30)
     assert done.is_set()
+
+
+def test_many_may_ask_and_order_at_the_same_time(service):
+    with service.serving() as client, ThreadPoolExecutor(12) as pool:
+
+        def ask(number):
+            match number % 4:
+                case 0:
+                    return post(client, "pin", pipeline="iris", versions=["1.3"], by=str(number))
+                case 1:
+                    return client.get("/v1/explain/iris")
+                case 2:
+                    return client.get("/v1/status?all=true")
+            return client.get("/v1/history?pipeline=iris")
+
+        answers = list(pool.map(ask, range(120)))
+    assert {answer.status_code for answer in answers} == {200}
+    with Journal.read(service.folder) as journal:
+        said = [e.fields["by"] for e in journal.events(pipeline="iris") if e.reason == "PinSet"]
+    assert sorted(map(int, said)) == list(range(0, 120, 4))
 
 
 # -- a pass that was asked for -------------------------------------------------------------------

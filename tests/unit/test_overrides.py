@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from packaging.version import Version
+from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
-from controller.model import Overrides, Phase, Pin, Revision, Suspension
+from controller.model import (
+    Artifact,
+    Overrides,
+    Phase,
+    Pin,
+    PipelineEntry,
+    Revision,
+    Suspension,
+)
 from controller.planning.policy import elect, unfetched, unmet
 from controller.planning.rollout import plan
 from controller.config import Config
@@ -93,18 +102,21 @@ def test_a_pinned_wheel_is_fetched_though_newer_ones_fill_keep():
         return Revision("shelf", "iris", Version(version), name, name, digest * 64, 1)
 
     listed = [revision("3.0", "a"), revision("2.0", "b"), revision("1.0", "c")]
-    known = {"a" * 64: _carrying("iris")}
+    known = {"a" * 64: carrying("iris", "a" * 64)}
     config = Config(pipelines=[{"name": "iris", "keep": 1}])
     assert unfetched(listed, known, config) == ()
     wanted = unfetched(listed, known, config, pins={"iris": pin("1.0")})
     assert [str(one.version) for one in wanted] == ["1.0"]
 
 
-class _carrying:
-    """As much of an artifact as policy looks at."""
-
-    def __init__(self, *names):
-        self.pipelines = [type("Entry", (), {"name": name}) for name in names]
+def carrying(name, digest):
+    entry = PipelineEntry(name, f"{name}:Pipeline", {}, {})
+    somewhere, version = Path("nowhere"), Version("3.0")
+    return Artifact(
+        *(digest, name, version, f"{name}-3.0-py3-none-any.whl", 1, somewhere, somewhere, digest),
+        requires=(),
+        pipelines=(entry,),
+    )
 
 
 def test_what_a_pin_pushes_out_stays_until_the_pinned_version_is_live():
