@@ -16,6 +16,7 @@ from packaging.version import InvalidVersion, Version
 from pydantic import AnyHttpUrl, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from controller.api_options import ApiOptions
 from controller.source_options import (
     AnySource,
     Bytes,
@@ -288,6 +289,7 @@ class Config(BaseSettings):
     rollout: RolloutOptions = RolloutOptions()
     serve: ServeOptions = ServeOptions()
     policy: PolicyOptions = PolicyOptions()
+    api: ApiOptions = ApiOptions()
     pipelines: tuple[PipelinePolicy, ...] = ()
 
     @field_validator("sources")

@@ -18,6 +18,8 @@ from enum import Enum, auto
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from controller.account.overview import patience
+from controller.api import Api, Inside, nothing_measured
 from controller.assembly import Assembly, assemble, watch
 from controller.configuration_file import ConfigurationFile
 from controller.errors import WheelwayError
@@ -25,6 +27,7 @@ from controller.fitness import misfits
 from controller.journal import DaemonStatus, Journal
 from controller.model import Condition, Phase
 from controller.notify import Supervisor, supervisor
+from controller.passes import Passes
 from controller.reconciler import Report
 from controller.serve import cluster, schema
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from controller.api import Exposition
     from controller.config import Config
     from controller.model import Event
 
@@ -86,8 +90,12 @@ class Daemon:
         self._inquired_at = float("-inf")
         self._misfits: tuple[Condition, ...] = ()
         self._unassembled: Condition | None = None
+        self._unopened: tuple[Condition, ...] = ()
         self._number = 0
         self._version = version("wheelway")
+        self.passes = Passes(self._wake.set, lambda: patience(self.config))
+        self.exposition: Callable[[], Exposition] = nothing_measured
+        """Metrics for the API; to be set before `run`."""
 
     @property
     def config(self) -> Config:
@@ -119,6 +127,7 @@ class Daemon:
         with ExitStack() as stack:
             self._supervisor.starting("opening the journal", STEP)
             journal = stack.enter_context(Journal.open(self.config.paths.state))
+            api = stack.enter_context(self._answering(journal.path.parent))
             self._supervisor.starting("looking at the cache and at Ray's interpreter", STEP)
             assembly = self._assemble(journal)
             self._supervisor.starting("making the first pass", STEP)
@@ -130,21 +139,39 @@ class Daemon:
                     if asked := self._reload.is_set():
                         self._reload.clear()
                         self._supervisor.reloading()
-                        assembly.supply.look_again(*assembly.supply.sources)
                     if self._renewal_due(assembly, asked=asked):
                         assembly = self._reassemble(assembly, journal)
+                    self._unopened = api.apply(self.config.api)
+                    if self.passes.wanted() or asked:
+                        assembly.supply.look_again(*assembly.supply.sources)
+                    complete = not assembly.supply.looking()
                     report = self._pass(assembly, journal)
+                    self.passes.ended(self._number, report, complete=complete)
                     self._supervisor.alive(report.sentence)
                     if announce or asked:
                         announce = False
                         self._supervisor.ready()
-                    self._rest(report, began)
+                    self._rest(assembly, report, began)
                 self._supervisor.stopping(ENDING)
             finally:
+                self.passes.over()
                 assembly.close()
 
-    def _rest(self, report: Report, began: float) -> None:
+    @contextmanager
+    def _answering(self, state: Path) -> Iterator[Api]:
+        """The control socket, which answers from before the first pass until after the last."""
+        with Journal.read(state) as reader, Journal.amend(state) as writer:
+            inside = Inside(reader, writer, self.passes, lambda: self.config, self.exposition)
+            api = Api(inside, state=state)
+            try:
+                yield api
+            finally:
+                api.close()
+
+    def _rest(self, assembly: Assembly, report: Report, began: float) -> None:
         """Until something wakes us, the next pass is due, or the supervisor wants to see one."""
+        if self.passes.someone_waits and not assembly.supply.looking():
+            self._wake.set()
         waits = [report.next_in, self._supervisor.patience]
         if self._file.settling:
             waits.append(SETTLE)
@@ -211,7 +238,7 @@ class Daemon:
     def _pass(self, assembly: Assembly, journal: Journal) -> Report:
         began = time.monotonic()
         self._number += 1
-        troubles = (self._file.trouble, self._unassembled)
+        troubles = (self._file.trouble, self._unassembled, *self._unopened)
         assembly.reconciler.notes = (*self._misfits, *filter(None, troubles))
         try:
             report = assembly.reconciler.run_pass()

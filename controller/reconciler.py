@@ -16,14 +16,16 @@ from random import random
 from typing import TYPE_CHECKING, Any
 
 from controller.chronicle import Chronicle
-from controller.desired import Absences, Desired, Election
+from controller.desired import Desired, Election
 from controller.errors import Transient, WheelwayError
 from controller.fitness import BLOCKING
 from controller.journal import Journal
 from controller.model import Condition, Event, Phase, Plan
 from controller.planning import backoff
+from controller.planning.absence import Absences
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits, Situation, routes_to_probe, was_live
+from controller.planning.standstill import SUSPENDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +34,15 @@ if TYPE_CHECKING:
 
     from controller.config import Config
     from controller.journal import Reader, ReleaseRecord
-    from controller.model import JSON, Answer, Application, PlacementRecord, Quarantine, Release
+    from controller.model import (
+        JSON,
+        Answer,
+        Application,
+        Overrides,
+        PlacementRecord,
+        Quarantine,
+        Release,
+    )
     from controller.serve.dashboard import Dashboard
     from controller.serve.ingress import Ingress
     from controller.serve.rendering import Renderer
@@ -153,13 +163,14 @@ class Reconciler:
             return self._blind(error, now, chronicle)
         self._blind_passes, self._blinded = 0, None
         observed = self._observe(applications, now, chronicle)
-        quarantines = self._journal.quarantines()
+        quarantines, overrides = self._journal.quarantines(), self._journal.overrides()
         self._retry_what_was_cleared(quarantines)
-        desired = self._election(grace=self.config.rollout.absence_grace if act else 0.0).desired(
+        grace = self.config.rollout.absence_grace if act else 0.0
+        desired = self._election(overrides, grace=grace).desired(
             observed.applications, observed.records, quarantines, now
         )
         known = {record.release: record for record in self._journal.releases()}
-        decided = plan(self._situation(observed, desired, known, now))
+        decided = plan(self._situation(observed, desired, overrides, known, now))
         events: tuple[Event, ...] = ()
         if chronicle is not None:  # before acting: what was decided must outlive us
             events = chronicle.record(observed.applications, desired, decided, known, now)
@@ -258,7 +269,7 @@ class Reconciler:
 
     # -- plan ------------------------------------------------------------------------------------
 
-    def _election(self, *, grace: float) -> Election:
+    def _election(self, overrides: Overrides, *, grace: float) -> Election:
         with suppress(WheelwayError):  # each placement reports it
             self._templates = self._renderer.fingerprint()
         fingerprint = f"{self._fingerprint} {self._templates}"
@@ -270,6 +281,7 @@ class Reconciler:
             fingerprint=fingerprint,
             absences=self._absences,
             grace=grace,
+            overrides=overrides,
         )
 
     def _encoded_routes(self) -> dict[str, JSON] | None:
@@ -282,6 +294,7 @@ class Reconciler:
         self,
         observed: _Observed,
         desired: Desired,
+        overrides: Overrides,
         known: Mapping[Release, ReleaseRecord],
         now: float,
     ) -> Situation:
@@ -304,6 +317,7 @@ class Reconciler:
             inputs=desired.inputs,
             sources={release: record.source for release, record in known.items()},
             encoded_routes=self._encoded_routes(),
+            overrides=overrides,
         )
 
     def _render(self, decided: Plan) -> tuple[dict[str, JSON], str, WheelwayError | None]:
@@ -374,7 +388,7 @@ class Reconciler:
             (transition.phase, transition.reason)
             for transition in decided.transitions
             if transition.phase in {Phase.READY, Phase.STAGED, Phase.RETIRING}
-            and transition.reason != "InsufficientResources"
+            and transition.reason not in {"InsufficientResources", SUSPENDED}
         }
         if sent or decided.hold or on_the_way:
             self._moving_since = self._moving_since or now
@@ -398,6 +412,8 @@ def _sentence(observed: _Observed, desired: Desired, decided: Plan, *, sent: boo
         parts.append(f"{len(starting)} starting")
     if desired.quarantines:
         parts.append(f"{len(desired.quarantines)} quarantined")
+    if any(c.reason == SUSPENDED and c.subject == "serve config" for c in decided.conditions):
+        parts.append("suspended")
     if decided.hold:
         parts.append(f"holding the next config: {decided.hold}")
     elif sent:

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 
 from controller.errors import Rejected, Transient
 from controller.model import Condition
+from controller.planning.subjects import version_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
+
+    from packaging.version import Version
 
     from controller.errors import WheelwayError
     from controller.jobs import Jobs
@@ -78,6 +81,11 @@ class Supply:
         with self._lock:
             self._due.update(sources)
 
+    def looking(self) -> bool:
+        """Whether a source is to be listed, or is being listed, so that more may be known soon."""
+        with self._lock:
+            return bool(self._due) or any(self._jobs.running(("list", n)) for n in self.sources)
+
     def look(self) -> None:
         """Start listing the sources whose time has come, and take in what was listed."""
         now = self._clock()
@@ -121,6 +129,19 @@ class Supply:
     def complete(self) -> bool:
         """Whether every source has been listed: only then can a release be called absent."""
         return len(self.listings()) == len(self.sources)
+
+    def unread(self) -> set[tuple[str, Version]]:
+        """Projects and versions of files that are there but cannot be read yet, or at all."""
+        named = (
+            version_named(item.subject)
+            for listing in self.listings().values()
+            for item in (*listing.pending, *listing.refused)
+        )
+        return {found for found in named if found is not None}
+
+    def unobserved(self) -> set[str]:
+        """Projects whose files could not all be listed."""
+        return {project for listing in self.listings().values() for project in listing.unobserved}
 
     def known(self, revision: Revision) -> Artifact | None:
         """The inspected wheel, if it was fetched in this run."""

@@ -3,11 +3,13 @@
     program         errors become sentences and exit codes
     invocation      what the global options say: configuration, journal
     output          tables, times, JSON; plain where nobody watches
-    documents       what `--json` prints of releases, quarantines, conditions, events
-    status, explain, history, quarantine      read from the journal, daemon or not
+    link            the daemon's control socket, or its journal when nobody answers
+    status, explain, history, quarantine      what is known
+    orders          `reconcile`, `pin`, `unpin`, `rollback`, `suspend`, `resume`
     configuration   `config check`, with `reference` for the list of keys
     authoring       `new` and `check`
-    serving         `up` (shown by `progress`), `run`, `plan`, `render`
+    plans           `plan`, `render`
+    serving         `up` (shown by `progress`), `run`
     service         `systemd install` and `uninstall`, `ray-head`
 
 What is slow to import (Ray, Jinja, HTTP) is imported by the commands that need it, when they run.
@@ -18,7 +20,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import authoring, configuration, quarantine, service, serving
+from controller.cli import authoring, configuration, orders, plans, quarantine, service, serving
 from controller.cli.explain import explain
 from controller.cli.history import history
 from controller.cli.invocation import Invocation
@@ -77,11 +79,17 @@ def wheelway(
 for command in (
     serving.up,
     serving.run,
-    serving.plan,
-    serving.render,
+    plans.plan,
+    plans.render,
     status,
     explain,
     history,
+    orders.reconcile,
+    orders.suspend,
+    orders.resume,
+    orders.pin,
+    orders.unpin,
+    orders.rollback,
 ):
     app.command()(command)
 app.add_typer(quarantine.app, name="quarantine")

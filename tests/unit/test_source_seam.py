@@ -9,17 +9,18 @@ import pytest
 from packaging.tags import sys_tags
 from packaging.version import Version
 
-from controller.cli.explain import as_document, drawn
+from controller.account.story import as_document, tell
+from controller.cli.explain import drawn
 from controller.cli.output import console
-from controller.cli.story import tell
 from controller.config import Config
 from controller.configuration import parse
-from controller.desired import Absences, Election
+from controller.desired import Election
 from controller.errors import ConfigError
 from controller.jobs import Jobs
 from controller.journal import Journal
 from controller.journal.records import listing_of, listing_text
 from controller.model import Condition, Listing, Refusal, Revision, Standing
+from controller.planning.absence import Absences
 from controller.planning.subjects import version_named
 from controller.source_options import CodeArtifactSource as Options
 from controller.source_options import DirectorySource
