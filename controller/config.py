@@ -10,13 +10,21 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
-from pydantic import AnyHttpUrl, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AnyHttpUrl,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from controller.config_mistakes import mistakes
 from controller.errors import ConfigError
 from controller.source_options import (
     AnySource,
@@ -25,11 +33,8 @@ from controller.source_options import (
     IndexSource,
     Seconds,
     Section,
-    kinds,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from controller.telemetry_options import AnyNotification, LogOptions
 
 __all__ = ["AnySource", "DirectorySource", "IndexSource"]
 
@@ -286,14 +291,18 @@ class Config(BaseSettings):
     serve: ServeOptions = ServeOptions()
     policy: PolicyOptions = PolicyOptions()
     pipelines: tuple[PipelinePolicy, ...] = ()
+    log: LogOptions = LogOptions()
+    notifications: tuple[AnyNotification, ...] = ()
 
-    @field_validator("sources")
+    @field_validator("sources", "notifications")
     @classmethod
-    def _unique_names(cls, value: tuple[AnySource, ...]) -> tuple[AnySource, ...]:
-        names = [source.name for source in value]
+    def _unique_names(cls, value: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        names = [item.name for item in value]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two sources are called {name!r}; give each its own `name`")
+                raise ValueError(
+                    f"two {info.field_name} are called {name!r}; give each its own `name`"
+                )
         return value
 
     @classmethod
@@ -339,55 +348,8 @@ def parse(text: str, path: Path) -> Config:
     try:
         config = Config(**data)
     except ValidationError as error:
-        raise ConfigError("\n".join(_mistakes(error, text, path))) from error
+        raise ConfigError("\n".join(mistakes(error, text, path))) from error
     return _anchored(config, path.resolve().parent)
-
-
-def _mistakes(error: ValidationError, text: str, path: Path) -> list[str]:
-    lines = []
-    for mistake in error.errors(include_url=False):
-        keys = list(mistake["loc"])
-        if keys[0] == "sources":
-            del keys[2:3]  # the kind, which pydantic puts between the number and the key
-        what = mistake["msg"].removeprefix("Value error, ")
-        if mistake["type"] == "extra_forbidden":
-            what = "unknown key; see `wheelway config check --schema` for the known ones"
-        elif mistake["type"] in {"union_tag_not_found", "union_tag_invalid"}:
-            keys.append("type")
-            what = f"says which kind of source this is: {', '.join(kinds())}"
-        line = line_of(text, keys)
-        dotted = ".".join(str(key) for key in keys)
-        lines.append(f"{path}:{line}: {dotted}: {what}")
-    return lines
-
-
-def line_of(text: str, keys: Sequence[str | int]) -> int:
-    """The 1-based line on which the deepest part of a key path that the text has is written.
-
-    Follows table headers (`[a.b]`, `[[a]]`) and `key =` lines; good enough to point a person there.
-    """
-    best, best_depth = 1, 0
-    here: list[str | int] = []
-    counts: dict[str, int] = {}
-    for number, raw in enumerate(text.splitlines(), start=1):
-        line = raw.strip()
-        if line.startswith("["):
-            name = line.strip("[]").split("]")[0].strip()
-            here = list(name.split("."))
-            if line.startswith("[["):
-                counts[name] = counts.get(name, -1) + 1
-                here.append(counts[name])
-            elif (parent := name.split(".")[0]) in counts:
-                here.insert(1, counts[parent])
-            candidate: list[str | int] = list(here)
-        elif "=" in line and not line.startswith("#"):
-            candidate = [*here, *(part.strip(" \"'") for part in line.split("=")[0].split("."))]
-        else:
-            continue
-        depth = len(candidate)
-        if depth > best_depth and list(keys[:depth]) == candidate:
-            best, best_depth = number, depth
-    return best
 
 
 def _anchored(config: Config, folder: Path) -> Config:

@@ -17,21 +17,22 @@ from enum import Enum, auto
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from controller import logs
 from controller.assembly import Assembly, assemble, watch
 from controller.configuration_file import ConfigurationFile
 from controller.errors import WheelwayError
 from controller.fitness import misfits
 from controller.journal import DaemonStatus, Journal
-from controller.model import Condition, Phase
+from controller.model import Condition
 from controller.reconciler import Report
 from controller.serve import cluster, schema
+from controller.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from controller.config import Config
-    from controller.model import Event
 
 log = logging.getLogger("wheelway")
 
@@ -52,9 +53,17 @@ class Head(Enum):
 
 
 class Daemon:
-    """Passes over one configuration file. `watcher` is shown the report of every pass."""
+    """Passes over one configuration file. `watcher` is shown the report of every pass, `renewed`
+    each configuration that comes into force while it runs.
+    """
 
-    def __init__(self, path: Path, *, watcher: Callable[[Report], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        watcher: Callable[[Report], None] | None = None,
+        renewed: Callable[[Config], None] | None = None,
+    ) -> None:
         """Reads the configuration.
 
         Raises:
@@ -62,6 +71,7 @@ class Daemon:
         """
         self._file = ConfigurationFile(path)
         self._watcher = watcher
+        self._renewed = renewed
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._started_at = time.time()
@@ -96,18 +106,21 @@ class Daemon:
         threading.Thread(target=schema.preload, name="wheelway-preload", daemon=True).start()
         with ExitStack() as stack:
             journal = stack.enter_context(Journal.open(self.config.paths.state))
+            telemetry = stack.enter_context(Telemetry(self.config, journal, version=self._version))
+            log.info("wheelway %s begins", self._version, extra=logs.about("DaemonStarted"))
             assembly = self._assemble(journal)
             try:
                 while not self._ending.is_set():
                     self._wake.clear()
                     began = time.monotonic()
                     if self._renewal_due(assembly):
-                        assembly = self._reassemble(assembly, journal)
-                    report = self._pass(assembly, journal)
+                        assembly = self._reassemble(assembly, journal, telemetry)
+                    report = self._pass(assembly, journal, telemetry)
                     wait = min(report.next_in, SETTLE) if self._file.settling else report.next_in
                     self._wake.wait(wait)
                     self._ending.wait(max(0.0, began + SPACING - time.monotonic()))
             finally:
+                log.info("wheelway ends; serving goes on", extra=logs.about("DaemonEnding"))
                 assembly.close()
 
     # -- the parts -------------------------------------------------------------------------------
@@ -120,11 +133,14 @@ class Daemon:
         self._inquired_at = float("-inf")
         return assembly
 
-    def _reassemble(self, assembly: Assembly, journal: Journal) -> Assembly:
+    def _reassemble(self, assembly: Assembly, journal: Journal, telemetry: Telemetry) -> Assembly:
         """The same with the new configuration or interpreter; the old parts as long as that fails.
 
         The old parts' running jobs end beside the passes of the new ones.
         """
+        telemetry.renew(self.config)
+        if self._renewed is not None:
+            self._renewed(self.config)
         try:
             renewed = self._assemble(journal)
         except WheelwayError as error:
@@ -165,28 +181,34 @@ class Daemon:
 
     # -- one pass --------------------------------------------------------------------------------
 
-    def _pass(self, assembly: Assembly, journal: Journal) -> Report:
+    def _pass(self, assembly: Assembly, journal: Journal, telemetry: Telemetry) -> Report:
         began = time.monotonic()
+        failed = False
         self._number += 1
+        logs.PASS.set(self._number)
         troubles = (self._file.trouble, self._unassembled)
         assembly.reconciler.notes = (*self._misfits, *filter(None, troubles))
         try:
             report = assembly.reconciler.run_pass()
         except WheelwayError as error:
-            log.error("%s", error.message)
+            failed = True
+            log.error("%s", error.message, extra=logs.about("PassFailed", REASON=error.reason))
             report = Report(f"the pass was cut short: {error.message}", 2.0)
         except Exception:
             # A bug must not take the daemon down with every release it looks after: it is told
             # with its traceback, and the next pass observes anew.
-            log.exception("the pass failed unexpectedly; please report this")
+            failed = True
+            log.exception(
+                "the pass failed unexpectedly; please report this", extra=logs.about("PassFailed")
+            )
             report = Report("the pass failed unexpectedly, see the log", 5.0)
-        for event in report.events:
-            _tell(event)
+        duration = time.monotonic() - began
+        telemetry.observe(report, assembly, duration=duration, failed=failed)
         status = DaemonStatus(
             self._number,
             time.time(),
             report.sentence,
-            time.monotonic() - began,
+            duration,
             os.getpid(),
             self._version,
             self._started_at,
@@ -198,15 +220,6 @@ class Daemon:
         if self._watcher is not None:
             self._watcher(report)
         return report
-
-
-def _tell(event: Event) -> None:
-    """An event as a line of the log; failures stand out."""
-    bad = event.fields.get("phase") == Phase.QUARANTINED or (
-        event.fields.get("condition") == "appeared" and not event.fields.get("ok")
-    )
-    level = logging.WARNING if bad else logging.INFO
-    log.log(level, "%s %s: %s", event.subject, event.reason, event.message)
 
 
 @contextmanager
@@ -225,13 +238,18 @@ def signals(daemon: Daemon) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run(path: Path, *, watcher: Callable[[Report], None] | None = None) -> int:
-    """The daemon in the foreground, until a signal ends it.
+def run(
+    path: Path,
+    *,
+    watcher: Callable[[Report], None] | None = None,
+    renewed: Callable[[Config], None] | None = None,
+) -> int:
+    """The daemon in the foreground, until a signal ends it; arguments as those of `Daemon`.
 
     Raises:
         WheelwayError: it cannot start.
     """
-    daemon = Daemon(path, watcher=watcher)
+    daemon = Daemon(path, watcher=watcher, renewed=renewed)
     with signals(daemon):
         daemon.run()
     return 0

@@ -64,10 +64,27 @@ class Report:
     config: str = ""
     """The planned Serve config as YAML."""
     sent: bool = False
+    tried: bool = False
+    """Whether sending it was tried, whatever became of it."""
+    retried: bool = False
+    """Whether what was tried, or observing, had failed in the pass before."""
+    error: WheelwayError | None = None
+    """What Ray's side answered instead: to observing, or to the config."""
 
 
 _Rendered = tuple[tuple[list[Any], str], tuple[dict[str, Any], str]]
 """What was rendered last (documents, templates' fingerprint), and into what (config, YAML)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """The planned config as YAML, and what became of it."""
+
+    text: str
+    sent: bool = False
+    refusal: WheelwayError | None = None
+    tried: bool = False
+    retried: bool = False
 
 
 @dataclass(slots=True)
@@ -142,17 +159,17 @@ class Reconciler:
             observed.applications, observed.records, quarantines, now
         )
         decided = plan(self._situation(observed, desired, now))
-        text, sent, refusal = self._act(decided, chronicle, now)
+        done = self._act(decided, chronicle, now)
         conditions = [*self.notes, *desired.conditions, *decided.conditions]
         conditions.extend(self._settings_refused(observed))
-        if refusal is not None:
-            conditions.append(Condition("serve config", refusal.reason, refusal.message))
+        if done.refusal is not None:
+            conditions.append(Condition("serve config", done.refusal.reason, done.refusal.message))
         events: tuple[Event, ...] = ()
         if chronicle is not None:
             events = chronicle.record(observed.applications, desired, decided, conditions, now)
             self._tidy(observed, desired)
-        sentence = _sentence(observed, desired, decided, sent=sent)
-        wait = self._next_in(decided, now, sent=sent)
+        sentence = _sentence(observed, desired, decided, sent=done.sent)
+        wait = self._next_in(decided, now, sent=done.sent)
         return Report(
             sentence,
             wait,
@@ -160,8 +177,11 @@ class Reconciler:
             decided,
             tuple(conditions),
             (*desired.quarantines.values(), *decided.quarantines),
-            text,
-            sent,
+            done.text,
+            done.sent,
+            tried=done.tried,
+            retried=done.retried,
+            error=done.refusal if done.tried else None,
         )
 
     # -- observe ---------------------------------------------------------------------------------
@@ -195,7 +215,14 @@ class Reconciler:
         wait = backoff.delay(self._blind_passes, jitter=self._jitter(), retry_after=asked)
         if asked is None:  # whoever waits for Ray to start wants to see that it did
             wait = min(wait, self.config.rollout.interval)
-        return Report(f"waiting for Ray: {error.message}", wait, events, conditions=conditions)
+        return Report(
+            f"waiting for Ray: {error.message}",
+            wait,
+            events,
+            conditions=conditions,
+            retried=self._blind_passes > 1,
+            error=error,
+        )
 
     def _retry_what_was_cleared(self, quarantines: Sequence[Quarantine]) -> None:
         """A person lifted a quarantine: what failed then is done anew, not remembered as failed."""
@@ -265,21 +292,19 @@ class Reconciler:
 
     # -- act -------------------------------------------------------------------------------------
 
-    def _act(
-        self, decided: Plan, chronicle: Chronicle | None, now: float
-    ) -> tuple[str, bool, WheelwayError | None]:
-        """The planned config as YAML, whether it was sent, and what stood in its way. One that was
-        refused is not sent again before its backoff has passed.
+    def _act(self, decided: Plan, chronicle: Chronicle | None, now: float) -> _Act:
+        """Send the planned config, if it is time to. One that was refused is not sent again before
+        its backoff has passed.
         """
         config, text, refusal = self._render(decided)
         if chronicle is None or refusal is not None or decided.hold or not decided.changes:
-            return text, False, refusal
+            return _Act(text, refusal=refusal)
         digest = hashlib.sha256(text.encode()).hexdigest()
         failures = 0
         if self._refused is not None and self._refused[0] == digest:
             _, refusal, failures, retry_at = self._refused
             if now < retry_at:
-                return text, False, refusal
+                return _Act(text, refusal=refusal)
         outcome = chronicle.sending(text, digest, "; ".join(decided.changes), now)
         try:
             self._renderer.validate(config)
@@ -289,10 +314,10 @@ class Reconciler:
             asked = error.retry_after if isinstance(error, Transient) else None
             wait = backoff.delay(failures + 1, jitter=self._jitter(), retry_after=asked)
             self._refused = (digest, error, failures + 1, now + wait)
-            return text, False, error
+            return _Act(text, refusal=error, tried=True, retried=failures > 0)
         outcome("Applied")
         self._refused = None
-        return text, True, None
+        return _Act(text, sent=True, tried=True, retried=failures > 0)
 
     def _tidy(self, observed: _Observed, desired: Desired) -> None:
         present = [app for app in observed.applications if app.release is not None]

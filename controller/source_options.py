@@ -142,7 +142,7 @@ class IndexSource(Section):
 AnySource = Annotated[DirectorySource | IndexSource, Field(discriminator="type")]
 
 
-def kinds() -> tuple[str, ...]:
-    """Every `type` that a source may have."""
-    members: tuple[type[Section], ...] = get_args(get_args(AnySource)[0])
+def kinds(union: object) -> tuple[str, ...]:
+    """Every `type` that a table may have which is one of several kinds."""
+    members: tuple[type[Section], ...] = get_args(get_args(union)[0])
     return tuple(get_args(member.model_fields["type"].annotation)[0] for member in members)

@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from controller.config import Caps, Options, PipelinePolicy, line_of
+from controller.config import Caps, Options, PipelinePolicy
+from controller.config_mistakes import line_of
 from controller.errors import Rejected
 from controller.model import JSON, PipelineEntry, Refusal
 

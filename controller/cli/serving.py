@@ -1,7 +1,6 @@
 """What serves: `up` and `run` keep at it, `plan` and `render` only say what they would do."""
 
 import logging
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from controller.cli.progress import Progress
 from controller.errors import Stalled, Waiting
 
 if TYPE_CHECKING:
+    from controller.config import Config
     from controller.model import JSON
     from controller.reconciler import Report
 
@@ -44,11 +44,14 @@ def up(
     Starts a Ray head unless one runs already. Ctrl-C ends everything that this started, and
     nothing else.
     """
+    from controller.logs import begin  # noqa: PLC0415 - for the daemon alone
+    from controller.telemetry_options import LogOptions  # noqa: PLC0415 - as above
     from controller.up import Place  # noqa: PLC0415 - imports the whole daemon
     from controller.up import up as serve  # noqa: PLC0415 - as above
 
     # What happens is shown step by step; the log would say it twice.
-    _log_to_stderr(logging.INFO if invocation(ctx).debug else logging.CRITICAL)
+    level = logging.INFO if invocation(ctx).debug else logging.CRITICAL
+    begin(LogOptions(format="text"), level=level)
     place = Place(
         wheels=folder,
         cache=cache or _default_cache(state or BESIDE.parent),
@@ -73,9 +76,15 @@ def run(ctx: typer.Context) -> None:
     """Run the daemon in the foreground."""
     path = invocation(ctx).config_path()
     from controller.daemon import run as serve  # noqa: PLC0415 - imports the whole daemon
+    from controller.logs import begin  # noqa: PLC0415 - as above
 
-    _log_to_stderr(logging.DEBUG if invocation(ctx).debug else logging.INFO)
-    raise typer.Exit(serve(path))
+    level = logging.DEBUG if invocation(ctx).debug else None
+
+    def log(config: "Config") -> None:
+        begin(config.log, level=level)
+
+    log(invocation(ctx).config())
+    raise typer.Exit(serve(path, renewed=log))
 
 
 def plan(
@@ -137,13 +146,6 @@ def _previewed(ctx: typer.Context) -> "Report":
     if report.plan is None:
         raise Waiting("RayUnavailable", report.sentence)
     return report
-
-
-def _log_to_stderr(level: int) -> None:
-    """Lines for a person or for the service manager, which dates them itself."""
-    dated = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    logging.basicConfig(level=level, format=f"{dated}%(levelname)s %(message)s", force=True)
-    logging.getLogger("httpx").setLevel(max(level, logging.WARNING))  # a line for every request
 
 
 def _print_plan(report: "Report") -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from packaging.tags import Tag
 
@@ -32,6 +32,10 @@ class Source(Protocol):
     @property
     def watch_note(self) -> str:
         """Why wake-ups do not come, and what to do, for a condition; empty when all is well."""
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """Calls so far over a network, by outcome; for metrics."""
 
     def list(self) -> Listing:
         """Everything the source has now, in an order that depends on its content alone.
