@@ -217,7 +217,9 @@ class ToJournal(logging.Handler):
         """Send it."""
         try:
             self._transport.send((name, _encodable(said)) for name, said in self._fields(record))
+            self._transport.socket.settimeout(SOCKET_TIMEOUT)
         except OSError:
+            self._transport.socket.settimeout(0)  # until it takes something, no line waits again
             self._otherwise.handle(record)
         except Exception:  # noqa: BLE001 - logging's rule: a line that cannot be formed ends nothing
             self.handleError(record)

@@ -142,7 +142,7 @@ class IndexSource(Section):
 AnySource = Annotated[DirectorySource | IndexSource, Field(discriminator="type")]
 
 
-def kinds(union: object) -> tuple[str, ...]:
-    """Every `type` that a table may have which is one of several kinds."""
+def kinds(union: object = AnySource) -> tuple[str, ...]:
+    """Every `type` that a table may have which is one of several kinds; default: a source."""
     members: tuple[type[Section], ...] = get_args(get_args(union)[0])
     return tuple(get_args(member.model_fields["type"].annotation)[0] for member in members)
