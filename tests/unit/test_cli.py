@@ -222,11 +222,6 @@ def test_a_daemon_that_never_finished_a_pass_is_said_to_be_so(wheelway):
     assert "No releases yet." in wheelway("status").stdout
 
 
-def test_watching_needs_a_terminal_and_goes_ill_with_json(filled):
-    assert filled("status", "--watch").exit_code == ExitCode.USAGE
-    assert filled("status", "--watch", "--json").exit_code == ExitCode.USAGE
-
-
 # -- explain -------------------------------------------------------------------------------------
 
 

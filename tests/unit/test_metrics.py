@@ -48,7 +48,6 @@ class Site:
         self.config = load(path)
         self.own = Journal.open(self.config.paths.state)
         self.assembly = assemble(self.config, self.own, wake=threading.Event().set)
-        self.begin(folder / "metrics")
 
     def begin(self, state):
         """New metrics over an empty journal."""
