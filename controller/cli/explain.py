@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.text import Text
 
+from controller.cli.completion import pipelines, versions
 from controller.cli.documents import (
     condition_document,
     event_document,
@@ -46,12 +47,25 @@ WHEN: Final = {
 
 def explain(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="A pipeline, a project or a wheel's file name.")],
-    version: Annotated[str | None, typer.Argument(help="One version; default: all.")] = None,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A pipeline, a project or a wheel's file name.", autocompletion=pipelines
+        ),
+    ],
+    version: Annotated[
+        str | None,
+        typer.Argument(help="One version; default: all.", autocompletion=versions),
+    ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
-    """Say why each version is live, or exactly why it is not."""
+    """Say why each version is live, or exactly why it is not.
+
+    Of each version: how far it came and when, what stands in its way with what helps, and of one
+    that failed the stage, the reason and the last lines of its log. A file that no pipeline is
+    known of yet is found by its name.
+    """
     with invocation(ctx).reader() as reader:
         story = tell(reader, name, None if version is None else parsed_version(version))
     if as_json:

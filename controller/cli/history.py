@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from packaging.utils import canonicalize_name
 
+from controller.cli.completion import pipelines
 from controller.cli.documents import event_document
 from controller.cli.invocation import invocation
 from controller.cli.output import (
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
 def history(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="One pipeline; default: everything.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="One pipeline; default: everything.", autocompletion=pipelines),
+    ] = None,
     *,
     limit: Annotated[int, typer.Option(min=1, help="At most this many, the last ones.")] = 50,
     config: Annotated[
@@ -38,7 +42,9 @@ def history(
 ) -> None:
     """Tell what happened, which configs were applied, and why.
 
-    The oldest comes first.
+    The oldest comes first. Events are the steps of releases and the conditions that came and went;
+    each config is listed by its digest with the reasons for it and what became of it, and printed
+    by --config DIGEST.
     """
     with invocation(ctx).reader() as reader:
         if config is not None:

@@ -73,7 +73,12 @@ def _default_cache(state: Path) -> Path:
 
 
 def run(ctx: typer.Context) -> None:
-    """Run the daemon in the foreground."""
+    """Run the daemon in the foreground.
+
+    It looks at the sources, brings what is published to its route, and ends on SIGTERM or SIGINT;
+    serving goes on without it. SIGHUP makes it look now. Its log goes to stderr, or with fields to
+    systemd's journal when that is what stderr is; [log] in the configuration says otherwise.
+    """
     path = invocation(ctx).config_path()
     from controller.daemon import run as serve  # noqa: PLC0415 - imports the whole daemon
     from controller.logs import begin  # noqa: PLC0415 - as above

@@ -597,3 +597,37 @@ def test_without_the_commands_own_dependencies_it_says_how_to_get_them():
     assert done.returncode == 1
     assert "pip install 'wheelway[controller]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# -- completion ----------------------------------------------------------------------------------
+
+
+def _completed(wheelway, line):
+    """What bash would offer at the end of a command line."""
+    words = ["wheelway", "--config", str(wheelway.config), *line.split(" ")]
+    done = subprocess.run(
+        [sys.executable, "-c", "from controller.cli import app; app(prog_name='wheelway')"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "_WHEELWAY_COMPLETE": "complete_bash",
+            "COMP_WORDS": " ".join(words),
+            "COMP_CWORD": str(len(words) - 1),
+        },
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_the_shell_completes_commands_options_pipelines_and_versions(filled):
+    assert _completed(filled, "sta") == ["status"]
+    assert "--watch" in _completed(filled, "status --")
+    assert _completed(filled, "explain ") == ["acme-iris", "greeter", "iris"]
+    assert _completed(filled, "history gr") == ["greeter"]
+    assert _completed(filled, "explain iris ") == ["2.0", "1.0", "0.9"]
+
+
+def test_without_a_journal_the_shell_is_offered_nothing_and_told_nothing(wheelway):
+    assert _completed(wheelway, "explain ") == []

@@ -1,4 +1,4 @@
-"""`wheelway status --watch`, and what it reads of Ray: from a server that speaks as Ray 2.60 does."""
+"""`wheelway status --watch`, and what it reads of Ray, from a server that speaks as Ray does."""
 
 from __future__ import annotations
 
