@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from controller import logs
@@ -11,6 +12,7 @@ from controller.metrics import Metrics
 from controller.notifications import Notifications
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from controller.assembly import Assembly
@@ -47,10 +49,8 @@ class Telemetry:
 
     def renew(self, config: Config) -> None:
         """Another configuration is in force."""
-        try:
+        with _apart("notifications"):
             self.notifications.renew(config.notifications, _sources(config))
-        except WheelwayError as error:
-            log.error("notifications stay as they were: %s", error.message)
 
     def observe(self, report: Report, assembly: Assembly, *, duration: float, failed: bool) -> None:
         """Tell of a pass.
@@ -68,7 +68,7 @@ class Telemetry:
         for event in report.events:
             logs.tell(log, event, digest=digests.get(event.subject, ""))
         log.debug("%s", report.sentence)
-        try:
+        with _apart("metrics"):
             self.metrics.observe(
                 report,
                 assembly,
@@ -76,10 +76,21 @@ class Telemetry:
                 failed=failed,
                 notifications=self.notifications.counts(),
             )
-            if not failed:
+        if not failed:
+            with _apart("notifications"):
                 self.notifications.observe(report)
-        except WheelwayError as error:  # the journal: the pass itself has told more of it
-            log.error("the pass could not be counted: %s", error.message)
+
+
+@contextmanager
+def _apart(what: str) -> Iterator[None]:
+    """What goes wrong inside is logged and goes no further."""
+    try:
+        yield
+    except WheelwayError as error:  # the journal: the pass itself tells more of it
+        log.error("%s of this pass are incomplete: %s", what, error.message)
+    except Exception:
+        # A bug in what only tells must not take down what looks after the releases.
+        log.exception("%s of this pass failed unexpectedly; please report this", what)
 
 
 def _sources(config: Config) -> list[str]:
