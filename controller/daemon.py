@@ -217,6 +217,7 @@ class Daemon:
             journal.set_status(status)
         except WheelwayError as error:  # a full disk must not end what looks after the releases
             log.error("the pass could not be recorded: %s", error.message)
+        logs.PASS.set(0)
         if self._watcher is not None:
             self._watcher(report)
         return report
