@@ -28,6 +28,7 @@ from controller.source_options import (
     Section,
     index_source,
 )
+from controller.telemetry_options import AnyNotification, LogOptions
 
 __all__ = ["AnySource", "CodeArtifactSource", "DirectorySource", "IndexSource", "index_source"]
 
@@ -291,14 +292,18 @@ class Config(BaseSettings):
     policy: PolicyOptions = PolicyOptions()
     api: ApiOptions = ApiOptions()
     pipelines: tuple[PipelinePolicy, ...] = ()
+    log: LogOptions = LogOptions()
+    notifications: tuple[AnyNotification, ...] = ()
 
-    @field_validator("sources")
+    @field_validator("sources", "notifications")
     @classmethod
-    def _unique_names(cls, value: tuple[AnySource, ...]) -> tuple[AnySource, ...]:
-        names = [source.name for source in value]
+    def _unique_names(cls, value: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        names = [item.name for item in value]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two sources are called {name!r}; give each its own `name`")
+                raise ValueError(
+                    f"two {info.field_name} are called {name!r}; give each its own `name`"
+                )
         return value
 
     @field_validator("environments")

@@ -13,10 +13,17 @@ from pydantic import ValidationError
 from controller.config import Config
 from controller.credentials import RAY_TOKEN, credential
 from controller.errors import ConfigError
-from controller.source_options import Section, kinds
+from controller.source_options import AnySource, Section, kinds
+from controller.telemetry_options import AnyNotification
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_OF_KINDS: dict[int | str, str] = {
+    "sources": f"source this is: {', '.join(kinds(AnySource))}",
+    "notifications": f"notification this is: {', '.join(kinds(AnyNotification))}",
+}
+"""Tables whose `type` says which keys they have, and what may stand there."""
 
 
 def load(path: Path) -> Config:
@@ -56,14 +63,15 @@ def _mistakes(error: ValidationError, text: str, path: Path) -> list[str]:
     lines = []
     for mistake in error.errors(include_url=False):
         keys = list(mistake["loc"])
-        if keys[0] == "sources":
+        table = keys[0]
+        if table in _OF_KINDS:
             del keys[2:3]  # the kind, which pydantic puts between the number and the key
         what = mistake["msg"].removeprefix("Value error, ")
         if mistake["type"] == "extra_forbidden":
             what = "unknown key; see `wheelway config check --schema` for the known ones"
         elif mistake["type"] in {"union_tag_not_found", "union_tag_invalid"}:
             keys.append("type")
-            what = f"says which kind of source this is: {', '.join(kinds())}"
+            what = f"says which kind of {_OF_KINDS[table]}"
         line = line_of(text, keys)
         dotted = ".".join(str(key) for key in keys)
         lines.append(f"{path}:{line}: {dotted}: {what}")

@@ -6,6 +6,7 @@ unless a name says otherwise; all digests are lower-case hex SHA-256 of a whole 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,8 @@ class Revision:
     standing: Standing = Standing.SELECTABLE
     note: str = ""
     """What the source says of its standing, for a person; empty when it is an ordinary one."""
+    published_at: float | None = field(default=None, compare=False)
+    """When it was published, as far as the source knows; nothing is decided by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,15 @@ class Release:
 
     def __str__(self) -> str:
         return self.header
+
+
+_HEADER = re.compile(r"(?P<pipeline>[a-z0-9-]+)@(?P<version>.+)\+(?P<digest8>[0-9a-f]{8})")
+
+
+def named(subject: str) -> tuple[str, str] | None:
+    """The pipeline and the version of a subject that is a release; None when it is none."""
+    match = _HEADER.fullmatch(subject)
+    return (match["pipeline"], match["version"]) if match else None
 
 
 class Phase(StrEnum):

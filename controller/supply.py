@@ -69,6 +69,8 @@ class Supply:
         self._wall_clock = wall_clock
         self.noticed_at: dict[str, float] = {}
         """By digest: when a wheel was first listed, seconds since the epoch."""
+        self.published_at: dict[str, float] = {}
+        """By digest: when the wheel was published, where its source knows."""
         self._notice(self._listings.values())
         self._mismatches: dict[str, int] = {}  # by digest: wrong bytes in a row
         self.fetched_at: dict[str, float] = {}
@@ -120,6 +122,8 @@ class Supply:
         for listing in listings:
             for revision in listing.revisions:
                 self.noticed_at.setdefault(revision.sha256, now)
+                if revision.published_at is not None:
+                    self.published_at.setdefault(revision.sha256, revision.published_at)
 
     def listings(self) -> dict[str, Listing]:
         """The last good listing of each source, of this run or an earlier one."""

@@ -6,7 +6,6 @@ no source would take by its file's name. People ask by whichever they have.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
@@ -33,7 +32,16 @@ from controller.account.documents import (
 from controller.account.remedies import remedies
 from controller.errors import WheelwayError
 from controller.journal import ReleaseRecord
-from controller.model import Condition, Event, Overrides, Phase, Quarantine, Release, Revision
+from controller.model import (
+    Condition,
+    Event,
+    Overrides,
+    Phase,
+    Quarantine,
+    Release,
+    Revision,
+    named,
+)
 from controller.planning.subjects import version_named
 
 if TYPE_CHECKING:
@@ -53,7 +61,6 @@ WHEN: Final = {
 """The stages of a quarantine in words."""
 _SUGGESTED: Final = 5
 _ALIKE: Final = 0.5
-_RELEASE: Final = re.compile(r"(?P<pipeline>[a-z0-9-]+)@(?P<version>.+)\+[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +114,20 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
         revisions = [r for found in reader.listings().values() for r in found.revisions]
         conditions, overrides = reader.conditions(), reader.overrides()
         subject = _Subject.of(name, records, revisions)
-        named = [r for r in records if subject.has(r, quarantines.get(r))]
+        meant = [r for r in records if subject.has(r, quarantines.get(r))]
         unread = [
             revision
             for revision in revisions
             if subject.lists(revision) and revision.sha256 not in {r.digest for r in records}
         ]
         troubles = [pair for pair in conditions if subject.is_meant_by(pair[0].subject)]
-        if not (named or unread or troubles):
+        if not (meant or unread or troubles):
             raise unknown_name(name, records, revisions, [c for c, _ in conditions])
-        wanted = [r for r in named if version is None or r.version == version]
+        wanted = [r for r in meant if version is None or r.version == version]
         unread = [r for r in unread if version is None or r.version == version]
         troubles = [p for p in troubles if version is None or _may_be(p[0].subject, version)]
         if version is not None and not (wanted or unread or troubles):
-            raise _unknown_version(name, version, named)
+            raise _unknown_version(name, version, meant)
         listed = {revision.sha256: revision for revision in revisions}
         chapters = tuple(
             Chapter(
@@ -133,7 +140,7 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
             )
             for release in sorted(wanted, key=lambda r: (r.version, records[r].since))[::-1]
         )
-    live = {release.version for release in named if records[release].phase is Phase.LIVE}
+    live = {release.version for release in meant if records[release].phase is Phase.LIVE}
     return Story(
         subject.name,
         chapters,
@@ -196,12 +203,12 @@ class _Subject:
         """Whether a condition's subject, a release or a file, is about this."""
         if subject == self.name:
             return True
-        if match := _RELEASE.fullmatch(subject):
-            return match["pipeline"] == self.name
+        if (release := named(subject)) is not None:
+            return release[0] == self.name
         if subject.endswith(".whl"):
             return _project_of(subject) in self.projects
-        named = version_named(subject)
-        return subject in self.projects or (named is not None and named[0] in self.projects)
+        wheel = version_named(subject)
+        return subject in self.projects or (wheel is not None and wheel[0] in self.projects)
 
 
 def _project_of(filename: str) -> str:
@@ -211,10 +218,10 @@ def _project_of(filename: str) -> str:
 
 def _may_be(subject: str, version: Version) -> bool:
     """Whether a condition's subject may be about a version; one that names none may."""
-    if match := _RELEASE.fullmatch(subject):
-        return match["version"] == str(version)
-    named = version_named(subject)
-    return named is None or named[1] == version
+    if (release := named(subject)) is not None:
+        return release[1] == str(version)
+    wheel = version_named(subject)
+    return wheel is None or wheel[1] == version
 
 
 def unknown_name(
@@ -238,8 +245,8 @@ def unknown_name(
     return WheelwayError("NameUnknown", f"no pipeline, project or wheel is called {name!r}; {hint}")
 
 
-def _unknown_version(name: str, version: Version, named: Iterable[Release]) -> WheelwayError:
-    versions = ", ".join(str(v) for v in sorted({r.version for r in named}, reverse=True))
+def _unknown_version(name: str, version: Version, known: Iterable[Release]) -> WheelwayError:
+    versions = ", ".join(str(v) for v in sorted({r.version for r in known}, reverse=True))
     hint = f"there is {versions}" if versions else "no version of it is known"
     return WheelwayError("VersionUnknown", f"{name} has no version {version}; {hint}")
 

@@ -33,6 +33,18 @@ __all__ = ["app"]
 _EXIT_CODES = "\b\nExit codes:\n" + "\n".join(
     f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items()
 )
+_AROUND = """\b
+Files:
+  /etc/wheelway/controller.toml   the configuration of the service
+  .wheelway/controller.toml       what `wheelway up` leaves where it was run
+
+\b
+Environment:
+  WHEELWAY_CONFIG                 as --config
+  WHEELWAY_<TABLE>__<KEY>         one key of the configuration, before the file
+  NO_COLOR                        no colours, whatever the terminal can do
+
+"""
 
 app = typer.Typer(
     name="wheelway",
@@ -40,7 +52,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=_EXIT_CODES,
+    epilog=_AROUND + _EXIT_CODES,
 )
 
 
@@ -71,7 +83,11 @@ def wheelway(
         ),
     ] = False,
 ) -> None:
-    """Publish a Python wheel, and /predict/<pipeline>/<version> answers."""
+    """Publish a Python wheel, and /predict/<pipeline>/<version> answers.
+
+    `wheelway COMMAND --help` says what each command does; most have --json for scripts. Without
+    --config the service's configuration is used, or the one that `wheelway up` left here.
+    """
     del version  # its callback has dealt with it
     ctx.obj = Invocation(config, debug)
 

@@ -17,6 +17,7 @@ from controller.account.story import (
     tell,
 )
 from controller.account.times import ago
+from controller.cli.completion import pipelines, versions
 from controller.cli.invocation import invocation
 from controller.cli.link import told
 from controller.cli.output import (
@@ -41,12 +42,25 @@ if TYPE_CHECKING:
 
 def explain(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="A pipeline, a project or a wheel's file name.")],
-    version: Annotated[str | None, typer.Argument(help="One version; default: all.")] = None,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A pipeline, a project or a wheel's file name.", autocompletion=pipelines
+        ),
+    ],
+    version: Annotated[
+        str | None,
+        typer.Argument(help="One version; default: all.", autocompletion=versions),
+    ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
-    """Say why each version is live, or exactly why it is not."""
+    """Say why each version is live, or exactly why it is not.
+
+    Of each version: how far it came and when, what stands in its way with what helps, and of one
+    that failed the stage, the reason and the last lines of its log. A file that no pipeline is
+    known of yet is found by its name.
+    """
     asked, wanted = invocation(ctx), None if version is None else parsed_version(version)
     document = told(
         asked,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controller.account.history import History, as_document, from_document, tell
+from controller.cli.completion import pipelines
 from controller.cli.invocation import Invocation, invocation
 from controller.cli.link import told
 from controller.cli.output import (
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 def history(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="One pipeline; default: everything.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="One pipeline; default: everything.", autocompletion=pipelines),
+    ] = None,
     *,
     limit: Annotated[int, typer.Option(min=1, max=5000, help="At most this many.")] = 50,
     config: Annotated[
@@ -34,7 +38,9 @@ def history(
 ) -> None:
     """Tell what happened, which configs were applied, and why.
 
-    The oldest comes first.
+    The oldest comes first. Events are the steps of releases and the conditions that came and went;
+    each config is listed by its digest with the reasons for it and what became of it, and printed
+    by --config DIGEST.
     """
     asked = invocation(ctx)
     if config is not None:

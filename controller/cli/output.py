@@ -100,7 +100,10 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]], *, plain: bool) 
     return drawn
 
 
-_WHOLE: Final = {"pipeline", "version", "phase", "since", "time", "route"}
+_WHOLE: Final = {
+    *("pipeline", "version", "phase", "state", "since", "time", "route"),
+    *("replicas", "requests/s", "p50"),
+}
 """Columns that are never wrapped."""
 
 

@@ -2,15 +2,17 @@
 
 import faulthandler
 import logging
-import os
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from controller.cli.invocation import BESIDE, invocation
 from controller.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from controller.config import Config
 
 
 def up(
@@ -37,11 +39,14 @@ def up(
     Starts a Ray head unless one runs already. Ctrl-C ends everything that this started, and
     nothing else.
     """
+    from controller.logs import begin  # noqa: PLC0415 - for the daemon alone
+    from controller.telemetry_options import LogOptions  # noqa: PLC0415 - as above
     from controller.up import Place  # noqa: PLC0415 - imports the whole daemon
     from controller.up import up as serve  # noqa: PLC0415 - as above
 
     # What happens is shown step by step; the log would say it twice.
-    _log_to_stderr(logging.INFO if invocation(ctx).debug else logging.CRITICAL)
+    level = logging.INFO if invocation(ctx).debug else logging.CRITICAL
+    begin(LogOptions(format="text"), level=level)
     place = Place(
         wheels=folder,
         cache=cache or _default_cache(state or BESIDE.parent),
@@ -63,17 +68,22 @@ def _default_cache(state: Path) -> Path:
 
 
 def run(ctx: typer.Context) -> None:
-    """Run the daemon in the foreground."""
+    """Run the daemon in the foreground.
+
+    It looks at the sources, brings what is published to its route, and ends on SIGTERM or SIGINT;
+    serving goes on without it. SIGHUP makes it read its configuration and look now. Its log goes to
+    stderr, or with fields to systemd's journal when that is what stderr is; [log] in the
+    configuration says otherwise.
+    """
     path = invocation(ctx).config_path()
     from controller.daemon import run as serve  # noqa: PLC0415 - imports the whole daemon
+    from controller.logs import begin  # noqa: PLC0415 - as above
 
     faulthandler.enable()  # the service manager's watchdog aborts: then every thread's traceback
-    _log_to_stderr(logging.DEBUG if invocation(ctx).debug else logging.INFO)
-    raise typer.Exit(serve(path))
+    level = logging.DEBUG if invocation(ctx).debug else None
 
+    def log(config: "Config") -> None:
+        begin(config.log, level=level)
 
-def _log_to_stderr(level: int) -> None:
-    """Lines for a person or for the service manager, which dates them itself."""
-    dated = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    logging.basicConfig(level=level, format=f"{dated}%(levelname)s %(message)s", force=True)
-    logging.getLogger("httpx").setLevel(max(level, logging.WARNING))  # a line for every request
+    log(invocation(ctx).config())
+    raise typer.Exit(serve(path, renewed=log))

@@ -40,30 +40,37 @@ if TYPE_CHECKING:
     from controller.journal import ReleaseRecord
 
 HEADS: Final = ("pipeline", "version", "phase", "reason", "since", "route", "placement")
-OVER: Final = {Phase.RETIRED, Phase.SUPERSEDED}
-ON_CLUSTER: Final = {Phase.STAGED, Phase.READY, Phase.LIVE, Phase.RETIRING}
 WIDE: Final = 120
 """Columns of a terminal from which on there is room for all heads."""
-WATCH_INTERVAL: Final = 1.0
-"""Seconds between two looks of `--watch`."""
 
 
 def status(
     ctx: typer.Context,
     *,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every second.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Stay, and show each change as it comes.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
     everything: Annotated[
         bool, typer.Option("--all", help="Also what is over: retired, superseded, not kept.")
     ] = False,
 ) -> None:
-    """Show every release and whether the daemon runs."""
-    if watch and as_json:
-        raise typer.BadParameter("--watch is for people, --json for scripts; choose one")
+    """Show every release and whether the daemon runs.
+
+    What is over (retired, superseded, older than what is served) is left out; --all shows it too.
+    The daemon tells it, or its journal while the daemon is down.
+
+    With --watch the table stays up to date, and Ray is asked as well: how many replicas run, and of
+    the last half minute how many requests a second were answered, and how quickly half of them. A
+    dash is what Ray does not say. On a terminal, Ctrl-C ends it; elsewhere each change is printed
+    as it comes, with --json as one document a line.
+    """
     asked = invocation(ctx)
     config = asked.config_as_far_as_it_goes()
     if watch:
-        _watch(asked, config, everything=everything)
+        from controller.cli import watching  # noqa: PLC0415 - what asks Ray is slow to import
+
+        watching.watch(asked, config, everything=everything, as_json=as_json)
         return
     seen = look(asked, config, everything=everything)
     if as_json:
@@ -87,36 +94,33 @@ def look(
     return seen
 
 
-def _watch(asked: Invocation, config: "Config", *, everything: bool) -> None:
-    from rich.live import Live  # noqa: PLC0415 - for --watch alone
-
-    out = console()
-    if not out.is_terminal:
-        raise typer.BadParameter("--watch needs a terminal; use --json, or `watch wheelway status`")
-    with Live(console=out, auto_refresh=False, vertical_overflow="crop") as live:
-        while True:
-            seen = from_document(look(asked, config, everything=everything, say=_silent))
-            live.update(drawn(seen, out), refresh=True)
-            time.sleep(WATCH_INTERVAL)
-
-
-def _silent(message: str) -> None:
-    """While somebody watches, the first line says it."""
-
-
 # -- for people ----------------------------------------------------------------------------------
 
 
-def drawn(seen: Overview, out: "Console") -> "RenderableType":
-    """The overview for a person; a narrow terminal has no room for the placements."""
-    columns = len(HEADS) - (out.width < WIDE)
+def drawn(
+    seen: Overview,
+    out: "Console",
+    *,
+    rows: "tuple[Sequence[str], Sequence[Sequence[Cell]]] | None" = None,
+    note: str = "",
+) -> "RenderableType":
+    """The overview for a person; a narrow terminal has no room for the placements.
+
+    Args:
+        seen: the overview.
+        out: where it will be printed.
+        rows: heads and rows of another table of the releases.
+        note: said below that table.
+    """
     style = {"running": "green", "late": "yellow", "down": "red"}.get(seen.pulse.state, "yellow")
     parts: list[RenderableType | None] = [paragraph(seen.pulse.sentence, style=style)]
     if seen.releases:
-        rows = [_row(record, seen.at)[:columns] for record in seen.releases]
-        parts += ["", table(HEADS[:columns], rows, plain=not out.is_terminal)]
+        heads, cells = rows or _table(seen, wide=out.width >= WIDE)
+        parts += ["", table(heads, cells, plain=not out.is_terminal)]
     else:
         parts += ["", paragraph("No releases yet.")]
+    if note:
+        parts.append(paragraph(note, style="dim"))
     if seen.hidden:
         parts.append(paragraph(f"{seen.hidden} older not shown (--all)", style="dim"))
     if seen.quarantines:
@@ -142,6 +146,11 @@ def drawn(seen: Overview, out: "Console") -> "RenderableType":
                 paragraph(condition.message, indent=4),
             ]
     return stack(*parts)
+
+
+def _table(seen: Overview, *, wide: bool) -> "tuple[Sequence[str], Sequence[Sequence[Cell]]]":
+    columns = len(HEADS) if wide else len(HEADS) - 1
+    return HEADS[:columns], [_row(record, seen.at)[:columns] for record in seen.releases]
 
 
 def _row(record: "ReleaseRecord", now: float) -> "Sequence[Cell]":

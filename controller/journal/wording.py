@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_version
 
-from controller.model import Condition, Event, Pin
+from controller.model import Condition, Event, Pin, named
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from controller.model import Suspension
 
-_RELEASE = re.compile(r"(?P<pipeline>[a-z0-9-]+)@(?P<version>.+)\+[0-9a-f]{8}")
-"""`str(Release)`, by which events and conditions call a release."""
-
 
 def concerns(event: Event) -> tuple[str | None, str | None]:
     """The pipeline and the version, so written that equal versions are equal texts."""
     about = event.fields
-    if "pipeline" not in about:
-        match = _RELEASE.fullmatch(event.subject)
-        about = match.groupdict() if match else {}
-    version = about.get("version")
-    return about.get("pipeline"), None if version is None else canonicalize_version(str(version))
+    pipeline, version = about.get("pipeline"), about.get("version")
+    if pipeline is None:
+        pipeline, version = named(event.subject) or (None, None)
+    return pipeline, None if version is None else canonicalize_version(str(version))
 
 
 def condition_event(condition: Condition, at: float, change: str) -> Event:

@@ -175,7 +175,12 @@ class Journal(Reader):
             self._run("INSERT OR IGNORE INTO phases VALUES (?1, ?2, ?3, ?4, ?5)", *key, phase, at)
             if before == [(phase, reason)]:
                 return None
-            fields = {"phase": phase, "digest": release.digest, "placement": transition.placement}
+            fields = {
+                "phase": phase,
+                "before": before[0][0] if before else "",
+                "digest": release.digest,
+                "placement": transition.placement,
+            }
             return self.append(Event(at, str(release), reason, transition.message, fields))
 
     def add_quarantine(self, quarantine: Quarantine) -> None:

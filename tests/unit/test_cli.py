@@ -222,11 +222,6 @@ def test_a_daemon_that_never_finished_a_pass_is_said_to_be_so(wheelway):
     assert "No releases yet." in wheelway("status").stdout
 
 
-def test_watching_needs_a_terminal_and_goes_ill_with_json(filled):
-    assert filled("status", "--watch").exit_code == ExitCode.USAGE
-    assert filled("status", "--watch", "--json").exit_code == ExitCode.USAGE
-
-
 # -- explain -------------------------------------------------------------------------------------
 
 
@@ -636,3 +631,37 @@ def test_a_wheel_that_is_not_there_is_said_to_be_so(wheelway, tmp_path):
     result = wheelway("check", str(tmp_path / "nope.whl"))
     assert result.exit_code == ExitCode.USAGE
     assert "there is no such file" in result.stderr
+
+
+# -- completion ----------------------------------------------------------------------------------
+
+
+def _completed(wheelway, line):
+    """What bash would offer at the end of a command line."""
+    words = ["wheelway", "--config", str(wheelway.config), *line.split(" ")]
+    done = subprocess.run(
+        [sys.executable, "-c", "from controller.cli import app; app(prog_name='wheelway')"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "_WHEELWAY_COMPLETE": "complete_bash",
+            "COMP_WORDS": " ".join(words),
+            "COMP_CWORD": str(len(words) - 1),
+        },
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_the_shell_completes_commands_options_pipelines_and_versions(filled):
+    assert _completed(filled, "sta") == ["status"]
+    assert "--watch" in _completed(filled, "status --")
+    assert _completed(filled, "explain ") == ["acme-iris", "greeter", "iris"]
+    assert _completed(filled, "history gr") == ["greeter"]
+    assert _completed(filled, "explain iris ") == ["2.0", "1.0", "0.9"]
+
+
+def test_without_a_journal_the_shell_is_offered_nothing_and_told_nothing(wheelway):
+    assert _completed(wheelway, "explain ") == []

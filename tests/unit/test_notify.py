@@ -155,10 +155,10 @@ def test_a_daemon_that_makes_no_pass_feeds_no_watchdog(listener, environ, run, m
     environ["WATCHDOG_USEC"] = "400000"
     entered, stuck = threading.Event(), threading.Event()
 
-    def hang(self, assembly, journal):
+    def hang(self, run):
         entered.set()
         stuck.wait(60)
-        return original(self, assembly, journal)
+        return original(self, run)
 
     original = Daemon._pass
     daemon = run(supervisor(environ))

@@ -160,7 +160,9 @@ def test_a_version_whose_wheel_has_not_arrived_is_not_absent():
         ),
     )
     wanted = {("acme-iris", Version(version)) for version in ("1.0", "2.0", "3.0")}
-    assert election(listing)._unread() == wanted
+    supply = supply_of(Told(listing))
+    supply.look()
+    assert supply.unread() == wanted
 
 
 @pytest.mark.parametrize(
