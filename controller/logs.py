@@ -42,6 +42,7 @@ KINDS: Final[Mapping[str, str]] = {
     "ReleaseQuarantined": "a90c7f7621dc4bb5a0c2d2ddf421accd",
     "ConditionAppeared": "d7e975975e2f45549f14309846f3ff61",
     "ConditionGone": "723c534449474c2bb7d15768da26d3dd",
+    "OrderGiven": "ceb9cdda39fd4e1d934549439078c86b",
     "DaemonStarted": "c39935e6a7c84e83bff5a0483c4126fd",
     "DaemonEnding": "e649de5551914b92b22d00abffa010be",
     "PassFailed": "a0902225f43447c18d91941e6f71912a",
@@ -96,14 +97,17 @@ def tell(log: logging.Logger, event: Event, *, digest: str = "") -> None:
 
     Args:
         log: where to.
-        event: a release's step, or a condition that came or went.
+        event: a release's step, a condition that came or went, or what a person ordered.
         digest: of the release that the event is about, where the event does not have it.
     """
     phase, change = event.fields.get("phase", ""), event.fields.get("condition", "")
+    by = event.fields.get("by", "")
     bad = phase == Phase.QUARANTINED or (change == "appeared" and not event.fields.get("ok"))
-    kind = f"Release{phase}" if phase else f"Condition{change.capitalize()}" if change else ""
+    kind = f"Release{phase}" if phase else "OrderGiven" if by else ""
+    if change:
+        kind = f"Condition{change.capitalize()}"
     release = named(event.subject)
-    pipeline, version = release or ("", "")
+    pipeline, version = release or (event.fields.get("pipeline", ""), "")
     extra = about(
         kind if kind in KINDS else "",
         SUBJECT=event.subject,
@@ -114,6 +118,7 @@ def tell(log: logging.Logger, event: Event, *, digest: str = "") -> None:
         PHASE=phase,
         REASON=event.reason,
         PLACEMENT=event.fields.get("placement", ""),
+        ORDERED_BY=by,
     )
     said = f"{phase}, {event.reason}" if phase else event.reason
     level = logging.WARNING if bad else logging.INFO

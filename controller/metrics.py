@@ -158,9 +158,8 @@ class Metrics:
         for work, count in jobs.retries.items():
             counted.retries.labels(work).inc(self._new(count, "retries", work))
         for name, source in assembly.supply.sources.items():
-            for outcome, count in source.calls.items():
-                new = self._new(count, "calls", name, outcome)
-                counted.calls.labels(name, outcome).inc(new)
+            for call, count in source.calls.items():
+                counted.calls.labels(name, call).inc(self._new(count, "calls", name, call))
         for (name, result), count in notifications.items():
             new = self._new(count, "notifications", name, result)
             counted.notifications.labels(name, result).inc(new)
@@ -251,7 +250,9 @@ class _Counted:
         )
         self.retries = counter("retries", "What was tried again after an error, by work.", "work")
         self.calls = counter(
-            "source_calls", "Calls of a source over the network, by outcome.", "source", "outcome"
+            "source_calls",
+            "Calls of a source over the network, by what they were or how they ended.",
+            *("source", "call"),
         )
         self.notifications = counter(
             "notifications", "Notifications by result: sent, dropped.", "notification", "result"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from controller.assembly import Assembly
     from controller.config import Config
     from controller.journal import Reader
+    from controller.model import Event
     from controller.reconciler import Report
 
 log = logging.getLogger("wheelway")
@@ -28,6 +29,8 @@ class Telemetry:
 
     def __init__(self, config: Config, journal: Reader, *, version: str) -> None:
         """`version` is wheelway's. Raises WheelwayError when the journal cannot be read."""
+        self._journal = journal
+        self._heard = journal.last_event()
         self.metrics = Metrics(journal, version=version)
         """`metrics.render()` may be called from any thread."""
         self.notifications = Notifications(config.notifications, journal, sources=_sources(config))
@@ -65,6 +68,9 @@ class Telemetry:
         known = [transition.release for transition in (plan.transitions if plan else ())]
         known += [quarantine.release for quarantine in report.quarantines]
         digests = {str(release): release.digest for release in known}
+        with _apart("orders"):
+            for event in self._orders():
+                logs.tell(log, event)
         for event in report.events:
             logs.tell(log, event, digest=digests.get(event.subject, ""))
         log.debug("%s", report.sentence)
@@ -79,6 +85,13 @@ class Telemetry:
         if not failed:
             with _apart("notifications"):
                 self.notifications.observe(report)
+
+    def _orders(self) -> Iterator[Event]:
+        """What people ordered since the pass before: others wrote it down, into the journal."""
+        for number, event in self._journal.events_after(self._heard):
+            self._heard = number
+            if "by" in event.fields:
+                yield event
 
 
 @contextmanager

@@ -40,7 +40,9 @@ class Source(Protocol):
 
     @property
     def calls(self) -> Mapping[str, int]:
-        """Calls so far over a network, by outcome; for metrics."""
+        """Calls so far over a network, for metrics: by outcome, or by operation where an interface
+        has several.
+        """
 
     def list(self) -> Listing:
         """Everything the source has now, in an order that depends on its content alone.

@@ -28,7 +28,7 @@ IRIS = Release("iris", Version("1.4"), "ab" * 32)
 PLAN = Plan((), ())
 NOW = 1_000_000.0
 LABELS = (
-    *("pipeline", "phase", "reason", "work", "class", "source", "outcome", "result", "step"),
+    *("pipeline", "phase", "reason", "work", "class", "source", "call", "result", "step"),
     "part",
 )
 """In the order in which `samples` gives their values."""

@@ -8,13 +8,14 @@ import threading
 from contextlib import ExitStack, closing
 
 import pytest
+from packaging.version import Version
 
 from controller.assembly import assemble
 from controller.configuration import load
 from controller.daemon import Daemon
 from controller.journal import Journal
 from controller.logs import PASS
-from controller.model import Event, Plan
+from controller.model import Event, Pin, Plan, Suspension
 from controller.reconciler import Report
 from controller.telemetry import Telemetry
 from tests.support.canned import canned
@@ -122,3 +123,25 @@ def test_a_journal_in_trouble_fails_no_pass(tmp_path, lines):
         "metrics of this pass are incomplete" in record.getMessage() for _, record in lines.records
     )
     assert "ReleaseLive" in {kind for _, kind in lines.kinds()}
+
+
+def test_the_log_tells_what_people_ordered_through_the_journal(tmp_path, lines):
+    (tmp_path / "wheels").mkdir()
+    path = tmp_path / "controller.toml"
+    path.write_text(BASICS)
+    config = load(path)
+    with Journal.open(config.paths.state) as journal, ExitStack() as stack:
+        journal.order(Suspension("rag", "bob", "", 1.0), message="before it began")
+        assembly = assemble(config, journal, wake=threading.Event().set)
+        stack.callback(assembly.close)
+        telemetry = stack.enter_context(Telemetry(config, journal, version="9.9"))
+        with Journal.amend(config.paths.state) as beside:
+            order = Pin("iris", (Version("1.4"),), "alice", "worse", 2.0)
+            beside.order(order, message=str(order))
+        for _ in range(2):
+            telemetry.observe(Report("", 1.0), assembly, duration=0.1, failed=False)
+    (said,) = [r for _, r in lines.records if getattr(r, "wheelway", None)]
+    assert said.wheelway.kind == "OrderGiven"
+    about = {"PIPELINE": "iris", "REASON": "PinSet", "ORDERED_BY": "alice"}
+    assert about.items() <= said.wheelway.fields.items()
+    assert "pinned to 1.4 by alice (worse)" in said.getMessage()
