@@ -105,7 +105,7 @@ def plan(situation: Situation) -> Plan:
         for route in routes
         if route.elected and not steps[route.path].settled
     }
-    held = beyond_retire_limit([*routes, *still], situation)
+    held = beyond_retire_limit(found, situation)
     for route in routes:
         if route.elected is None:
             steps[route.path] = _unelected(route, unsettled, held, situation)

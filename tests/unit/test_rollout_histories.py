@@ -418,3 +418,16 @@ def test_a_bad_successor_never_takes_the_place_of_what_serves_until_its_options_
     [mended] = history.cluster.running
     assert mended != good
     assert history.daemon.quarantined == {}
+
+
+def test_what_is_promoted_and_mute_counts_when_too_many_vanish_at_once():
+    history = Histories()
+    history.much_is_live_already({"/predict/iris/2", "/predict/iris/3"})
+    history.nothing_happens_any_more()
+    history.publish_and_start("/predict/iris/2", ("mute", "good"), 1, followed=False)
+    history.the_journal_is_lost()
+    history.time_passes(2, followed=False)
+    history.withdraw({"/predict/iris/2", "/predict/iris/3"})
+    history.nothing_happens_any_more()
+    held = sorted(running.app.route for running in history.cluster.ours)
+    assert held == ["/predict/iris/2", "/predict/iris/3"]
