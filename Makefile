@@ -11,9 +11,12 @@ WHEELS ?= wheels
 PORT ?= 8000
 DASHBOARD_PORT ?= 8265
 
-# For `make test`: more arguments for pytest. Tests of the system boot a systemd of their own, for
-# which the kernel must give namespaces to root; `python3 tests/support/systemd.py` says if it does.
+# For `make test`: more arguments for pytest. One worker has the tests that share a Ray head, where
+# most of the time is waiting, and the other the rest. Tests of the system boot a systemd of their
+# own, for which the kernel must give namespaces to root; `python3 tests/support/systemd.py` says if
+# it does.
 ARGS ?=
+WORKERS ?= 2
 MARKS = $(shell $(BIN)/python tests/support/systemd.py >&2 || echo "-m 'not system'")
 
 .DEFAULT_GOAL := help
@@ -47,7 +50,7 @@ examples: $(SET_UP) ## Build the example pipelines into wheels/
 	done
 
 test: $(SET_UP) ## Run the tests; for instance ARGS="-m unit"
-	@$(BIN)/python -m pytest $(MARKS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(MARKS) $(ARGS)
 
 explore: $(SET_UP) ## Seek random histories that break the rules, others each time; takes minutes
 	@$(BIN)/python -m pytest -q tests/unit/test_rollout_histories.py --hypothesis-profile=explore $(ARGS)
@@ -71,7 +74,7 @@ layers: $(SET_UP) ## Check that imports point one way
 	@$(BIN)/lint-imports
 
 bench: $(SET_UP) ## Measure against the floor and the rivals; takes minutes
-	@for benchmark in drop_to_live request_path upgrade_under_load; do \
+	@for benchmark in drop_to_live request_path upgrade_under_load poll_cost; do \
 	  $(BIN)/python benchmarks/$$benchmark.py || exit 1; \
 	done
 

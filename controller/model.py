@@ -277,6 +277,11 @@ class ApplicationStatus(StrEnum):
     UNHEALTHY = "UNHEALTHY"
     DELETING = "DELETING"
 
+    @classmethod
+    def _missing_(cls, value: object) -> ApplicationStatus | None:
+        """A word of a later Serve: neither ready nor failed, so what is there stays as it is."""
+        return cls.NOT_STARTED if isinstance(value, str) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Replica:

@@ -85,11 +85,13 @@ def main() -> int:
     given = parser.parse_args()
     with TemporaryDirectory(prefix="wheelway-demo-") as name, StandIn() as standin:
         folder = Path(name)
-        os.environ |= standin.environment  # where boto3 looks first
+        os.environ |= standin.environment | {"NO_PROXY": "127.0.0.1"}  # where boto3 looks first
+        os.environ.pop("AWS_PROFILE", None)  # boto3 would insist on it
         config, exports = folder / "controller.toml", folder / "publish.env"
         config.write_text(configuration(standin, folder, given.port, given.dashboard_port))
         exports.write_text(standin.exports())
-        progress = Progress(f"http://127.0.0.1:{given.port}", command=f"wheelway --config {config}")
+        command = f".venv/bin/wheelway --config {config}"
+        progress = Progress(f"http://127.0.0.1:{given.port}", command=command)
         progress.say(f"a stand-in of CodeArtifact answers at {standin.url}")
         demo = Demo(standin, given.wheel, progress)
         invitation = (
@@ -101,6 +103,8 @@ def main() -> int:
         except WheelwayError as error:
             progress.say(error.message)
             return 1
+        except KeyboardInterrupt:  # while the head was starting
+            return 130
         finally:
             if demo.publication.ident is not None:
                 demo.publication.join()

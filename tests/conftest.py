@@ -23,6 +23,15 @@ IMPATIENT = {"RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1"}
 """Serve starts a replica that fails three times before it says so; here once is enough."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in a hook of its own
+def pytest_collection_modifyitems(items):
+    """Tests that share something go to one worker, in their order."""
+    for item in items:
+        for shared in ("ray", "system"):
+            if item.get_closest_marker(shared):
+                item.add_marker(pytest.mark.xdist_group(shared))
+
+
 @pytest.fixture(scope="session")
 def head():
     """A head of this run's own, HAProxy ingress and all; other heads may run beside it.

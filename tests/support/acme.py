@@ -1,7 +1,8 @@
-"""Short words for asking the stand-in: what is asked for, and which error came."""
+"""Short words for asking the stand-in: what is asked for, which error came, a source that does."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,8 @@ from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.support.codeartifact import StandIn
 
 HERE = {"domain": "acme", "repository": "pipelines"}
 DEMO = {**HERE, "format": "pypi", "package": "demo"}
@@ -23,3 +26,20 @@ def code_of(call: Callable[..., Any], **params: Any) -> str:
     with pytest.raises(ClientError) as caught:
         call(**params)
     return str(caught.value.response["Error"]["Code"])
+
+
+def section(standin: StandIn, **options: Any) -> str:
+    """A `[[sources]]` section for the stand-in's repository; `options` go before its own."""
+    address = standin.address
+    mine = {
+        "type": "codeartifact",
+        "domain": address.domain,
+        "domain_owner": address.owner,
+        "repository": address.repository,
+        "region": address.region,
+        "endpoint_url": standin.url,
+        "poll_interval": 1,
+    }
+    # Strings, numbers and lists of them are in JSON what they are in TOML.
+    lines = (f"{key} = {json.dumps(value)}" for key, value in (mine | options).items())
+    return "\n".join(["", "[[sources]]", *lines, ""])

@@ -54,8 +54,8 @@ class PaperHead:
         """Routes to which the ingress does not lead."""
         self.said: dict[str, dict[str, str]] = {}
         """By route: what the metadata holds beside the application's name."""
-        self.status = ""
-        """What every application's status is, whatever it does."""
+        self.odd: dict[str, Any] = {}
+        """What is said of every application in place of the truth."""
         self.empty = False
         """Serve's controller cannot be asked: the answer is that of no Serve at all."""
         self.refusal = ""
@@ -206,11 +206,12 @@ class PaperHead:
         return {
             "name": name,
             "route_prefix": app.route,
-            "status": self.status or status,
+            "status": status,
             "message": failed if status == "DEPLOY_FAILED" else "",
             "deployed_app_config": app.document,
             "source": app.source,
             "deployments": deployments,
+            **self.odd,
         }
 
     def _status(self, app: _Served) -> str:

@@ -107,6 +107,10 @@ def test_only_a_deployment_without_deployments_is_building():
     assert not only(status="DEPLOY_FAILED").building
 
 
+def test_a_status_that_only_a_later_serve_knows_is_neither_ready_nor_failed():
+    assert only(status="MIGRATING").status is ApplicationStatus.NOT_STARTED
+
+
 def test_an_imperative_application_is_not_ours_and_holds_the_route_it_has():
     found = only(deployed_app_config=None, source="imperative", route_prefix="/theirs")
     assert (found.document, found.release, found.route) == (None, None, "/theirs")

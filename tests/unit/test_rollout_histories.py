@@ -428,6 +428,9 @@ def test_what_is_promoted_and_mute_counts_when_too_many_vanish_at_once():
     history.the_journal_is_lost()
     history.time_passes(2, followed=False)
     history.withdraw({"/predict/iris/2", "/predict/iris/3"})
-    history.nothing_happens_any_more()
+    history.the_ingress_comes_or_goes(reachable=False)  # that it is mute shows with the absence
+    history.time_passes(1, seconds=400)
+    history.the_ingress_comes_or_goes(reachable=True)
+    history.a_pass()
     held = sorted(running.app.route for running in history.cluster.ours)
     assert held == ["/predict/iris/2", "/predict/iris/3"]

@@ -8,7 +8,6 @@ standin.inject("ListPackages", Fault(pages="reversed"), times=None)
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Literal
@@ -113,29 +112,41 @@ class Schedule:
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._coming: defaultdict[str, Iterator[Fault]] = defaultdict(lambda: iter(()))
+        self._coming: dict[tuple[str, str], Iterator[Fault]] = {}
 
     def inject(
-        self, operation: str, fault: Fault, *, times: int | None = 1, after: int = 0
+        self,
+        operation: str,
+        fault: Fault,
+        *,
+        package: str = "",
+        times: int | None = 1,
+        after: int = 0,
     ) -> None:
         """Let a fault come, behind those that were injected before.
 
         Args:
             operation: by the model's name, or `Upload`, `Simple`, `Download`.
             fault: what happens.
+            package: to calls about which one; those of any come when it has none of its own.
             times: with how many calls; None for all from then on.
             after: how many calls go well before.
         """
         faults = repeat(fault) if times is None else repeat(fault, times)
+        key = (operation, package)
         with self._mutex:
-            self._coming[operation] = chain(self._coming[operation], repeat(Fault(), after), faults)
+            before = self._coming.get(key, iter(()))
+            self._coming[key] = chain(before, repeat(Fault(), after), faults)
 
     def heal(self) -> None:
         """Forget everything that was to come."""
         with self._mutex:
             self._coming.clear()
 
-    def due(self, operation: str) -> Fault:
+    def due(self, operation: str, package: str) -> Fault:
         """What comes with this call."""
         with self._mutex:
-            return next(self._coming[operation], Fault())
+            for key in ((operation, package), (operation, "")):
+                if fault := next(self._coming.get(key, iter(())), None):
+                    return fault
+        return Fault()

@@ -202,7 +202,7 @@ class StandIn:
         try:
             asked = endpoint.read(request)
             endpoint.authorize(request)
-            fault = self._schedule.due(asked.operation)
+            fault = self._schedule.due(asked.operation, asked.params.get("package", ""))
             fault.strike(f"codeartifact:{asked.operation}", self.address.arn(asked.params))
             answer = endpoint.answer(asked, request, fault)
         except Refused as refused:
