@@ -226,7 +226,8 @@ class Pin:
     at: float
 
     def __str__(self) -> str:
-        return f"pinned to {', '.join(map(str, self.versions))} by {_whom(self.by, self.note)}"
+        versions, why = ", ".join(map(str, self.versions)), f" ({self.note})" if self.note else ""
+        return f"pinned to {versions} by {self.by}{why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +241,7 @@ class Suspension:
     at: float
 
     def __str__(self) -> str:
-        return f"suspended by {_whom(self.by, self.note)}"
-
-
-def _whom(by: str, note: str) -> str:
-    return f"{by} ({note})" if note else by
+        return f"suspended by {self.by}" + (f" ({self.note})" if self.note else "")
 
 
 @dataclass(frozen=True, slots=True)
