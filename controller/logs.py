@@ -155,8 +155,9 @@ def begin(
         output = ToJournal(otherwise=output)
     least = logging.getLevelName(options.level.upper()) if level is None else level
     logging.basicConfig(level=least, handlers=[output], force=True)
-    # A line for every request tells nobody anything.
-    logging.getLogger("httpx").setLevel(max(least, logging.WARNING))
+    # A line for every request, and more for each of its steps, tell nobody anything.
+    for talkative in ("asyncio", "botocore", "httpcore", "httpx", "urllib3"):
+        logging.getLogger(talkative).setLevel(max(least, logging.WARNING))
 
 
 def is_journal(stream: TextIO, journal_stream: str) -> bool:
