@@ -26,9 +26,8 @@ from tests.support.paper_passes import GRACE, Daemon, Wishes
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(900)]  # a failure is shrunk for minutes
 
 PIPELINES = st.sampled_from(["iris", "rag"])
-ROUTES = st.sampled_from(
-    ["/predict/iris/1", "/predict/iris/2", "/predict/iris/3", "/predict/rag/1"]
-)
+EVERY_ROUTE = ("/predict/iris/1", "/predict/iris/2", "/predict/iris/3", "/predict/rag/1")
+ROUTES = st.sampled_from(EVERY_ROUTE)
 """Each stands for a pipeline at a version. They are few, so that much happens to each."""
 VERSIONS = st.sampled_from([Version("1"), Version("2"), Version("3")])
 TWO_NATURES = st.tuples(st.sampled_from(NATURES), st.sampled_from(NATURES))
@@ -49,7 +48,7 @@ class Histories(RuleBasedStateMachine):
         self.suspensions = {}
         self.sources_known = True
         self.listed = {}  # by route: a candidate
-        self.withdrawn_at = {}  # by route
+        self.missed_since = {}  # by route: the first pass that could know it as listed no more
         self.natures = {}  # by digest: one for each option
         self.unprepared = set()  # digests
         self.strangers = {}  # by name: applications that are not ours
@@ -84,7 +83,6 @@ class Histories(RuleBasedStateMachine):
     def withdraw(self, routes):
         for route in routes & self.listed.keys():
             del self.listed[route]
-            self.withdrawn_at[route] = self.now
 
     @rule(
         pipeline=PIPELINES,
@@ -100,16 +98,21 @@ class Histories(RuleBasedStateMachine):
     def edit_options(self, pipeline):
         self.options[pipeline] = 1 - self.options[pipeline]
 
-    @rule(pipeline=PIPELINES, versions=st.sets(VERSIONS, max_size=2))
-    def pin_or_unpin(self, pipeline, versions):
+    @rule(pipeline=PIPELINES, versions=st.sets(VERSIONS, max_size=2), rounds=st.integers(0, 5))
+    def pin_or_unpin(self, pipeline, versions, rounds):
         self.pins.pop(pipeline, None)
         if versions:
             self.pins[pipeline] = Pin(pipeline, tuple(versions), "somebody", "", self.now)
+        self.time_passes(rounds)
 
-    @rule(pipelines=st.sets(st.sampled_from(["", "iris", "rag"]), max_size=1))
-    def suspend_or_resume(self, pipelines):
+    @rule(
+        pipelines=st.sets(st.sampled_from(["", "iris", "rag"]), max_size=1),
+        seconds=st.sampled_from([0, 1, 40]),
+    )
+    def suspend_or_resume(self, pipelines, seconds):
         """The empty name suspends everything."""
         self.suspensions = {name: Suspension(name, "somebody", "", self.now) for name in pipelines}
+        self.time_passes(1, seconds=seconds)
 
     @rule(route=ROUTES, ready=st.booleans())
     def environments_change(self, route, ready):
@@ -204,6 +207,9 @@ class Histories(RuleBasedStateMachine):
     # -- what the world knows ----------------------------------------------------------------
 
     def _look(self):
+        if self.sources_known:
+            missing = set(EVERY_ROUTE) - self.listed.keys()
+            self.missed_since = {r: self.missed_since.get(r, self.now) for r in missing}
         candidates = tuple(self.listed[route] for route in sorted(self.listed))
         overrides = Overrides(dict(self.pins), dict(self.suspensions))
         wishes = Wishes(
@@ -254,7 +260,7 @@ class Histories(RuleBasedStateMachine):
         if self._excluded(release) or (self._unpinned(release) and self._pushed_out(release)):
             return True
         if release.route not in self.listed:
-            late = self.now >= self.withdrawn_at[release.route] + GRACE
+            late = self.now >= self.missed_since.get(release.route, self.now) + GRACE
             return (
                 self.sources_known and late and self._few_vanished(self.daemon.sources.get(release))
             )
@@ -434,3 +440,24 @@ def test_what_is_promoted_and_mute_counts_when_too_many_vanish_at_once():
     history.a_pass()
     held = sorted(running.app.route for running in history.cluster.ours)
     assert held == ["/predict/iris/2", "/predict/iris/3"]
+
+
+def test_a_pin_takes_nothing_away_before_what_it_names_is_live():
+    history = Histories()
+    history.much_is_live_already({"/predict/iris/1", "/predict/iris/2"})
+    history.publish("/predict/iris/3", ("good", "good"))
+    history.pin_or_unpin("iris", {Version("3")}, 9)  # judged in every pass
+    assert [running.app.route for running in history.cluster.ours] == ["/predict/iris/3"]
+
+
+def test_what_is_suspended_waits_for_whatever_was_ordered_meanwhile():
+    history = Histories()
+    history.much_is_live_already({"/predict/iris/1", "/predict/iris/2", "/predict/rag/1"})
+    history.suspend_or_resume({"iris"}, 1)
+    for pipeline in ("iris", "rag"):
+        history.edit_policy(pipeline, 1, "", (), active=False)
+    history.time_passes(2)
+    held = sorted(running.app.route for running in history.cluster.ours)
+    assert held == ["/predict/iris/1", "/predict/iris/2"]
+    history.suspend_or_resume(set(), 1)
+    assert history.cluster.ours == []
