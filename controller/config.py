@@ -16,6 +16,7 @@ from packaging.version import InvalidVersion, Version
 from pydantic import AnyHttpUrl, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from controller.api_options import ApiOptions
 from controller.source_options import (
     AnySource,
     Bytes,
@@ -27,6 +28,7 @@ from controller.source_options import (
     Section,
     index_source,
 )
+from controller.telemetry_options import AnyNotification, LogOptions
 
 __all__ = ["AnySource", "CodeArtifactSource", "DirectorySource", "IndexSource", "index_source"]
 
@@ -39,7 +41,8 @@ class RayOptions(Section):
     ingress_url: str = "http://127.0.0.1:8000"
     """Base URL of the Serve ingress, for probes."""
     token_file: Path | None = None
-    """A file with the bearer token (RAY_AUTH_MODE=token); read again when it changes."""
+    """A file with the bearer token (RAY_AUTH_MODE=token); read again when it changes. Default: the
+    credential `wheelway.ray-token`, if the service manager hands one over."""
     ca_file: Path | None = None
     """PEM bundle for an https dashboard."""
     python: Path | None = None
@@ -288,15 +291,20 @@ class Config(BaseSettings):
     rollout: RolloutOptions = RolloutOptions()
     serve: ServeOptions = ServeOptions()
     policy: PolicyOptions = PolicyOptions()
+    api: ApiOptions = ApiOptions()
     pipelines: tuple[PipelinePolicy, ...] = ()
+    log: LogOptions = LogOptions()
+    notifications: tuple[AnyNotification, ...] = ()
 
-    @field_validator("sources")
+    @field_validator("sources", "notifications")
     @classmethod
-    def _unique_names(cls, value: tuple[AnySource, ...]) -> tuple[AnySource, ...]:
-        names = [source.name for source in value]
+    def _unique_names(cls, value: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        names = [item.name for item in value]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two sources are called {name!r}; give each its own `name`")
+                raise ValueError(
+                    f"two {info.field_name} are called {name!r}; give each its own `name`"
+                )
         return value
 
     @field_validator("environments")

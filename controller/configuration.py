@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -10,11 +11,19 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from controller.config import Config
+from controller.credentials import RAY_TOKEN, credential
 from controller.errors import ConfigError
-from controller.source_options import Section, kinds
+from controller.source_options import AnySource, Section, kinds
+from controller.telemetry_options import AnyNotification
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_OF_KINDS: dict[int | str, str] = {
+    "sources": f"source this is: {', '.join(kinds(AnySource))}",
+    "notifications": f"notification this is: {', '.join(kinds(AnyNotification))}",
+}
+"""Tables whose `type` says which keys they have, and what may stand there."""
 
 
 def load(path: Path) -> Config:
@@ -47,21 +56,22 @@ def parse(text: str, path: Path) -> Config:
         config = Config(**data)
     except ValidationError as error:
         raise ConfigError("\n".join(_mistakes(error, text, path))) from error
-    return _anchored(config, path.resolve().parent)
+    return _with_credentials(_anchored(config, path.resolve().parent))
 
 
 def _mistakes(error: ValidationError, text: str, path: Path) -> list[str]:
     lines = []
     for mistake in error.errors(include_url=False):
         keys = list(mistake["loc"])
-        if keys[0] == "sources":
+        table = keys[0]
+        if table in _OF_KINDS:
             del keys[2:3]  # the kind, which pydantic puts between the number and the key
         what = mistake["msg"].removeprefix("Value error, ")
         if mistake["type"] == "extra_forbidden":
             what = "unknown key; see `wheelway config check --schema` for the known ones"
         elif mistake["type"] in {"union_tag_not_found", "union_tag_invalid"}:
             keys.append("type")
-            what = f"says which kind of source this is: {', '.join(kinds())}"
+            what = f"says which kind of {_OF_KINDS[table]}"
         line = line_of(text, keys)
         dotted = ".".join(str(key) for key in keys)
         lines.append(f"{path}:{line}: {dotted}: {what}")
@@ -95,6 +105,13 @@ def line_of(text: str, keys: Sequence[str | int]) -> int:
         if depth > best_depth and list(keys[:depth]) == candidate:
             best, best_depth = number, depth
     return best
+
+
+def _with_credentials(config: Config) -> Config:
+    """Secrets that were handed over instead of being named in the file."""
+    if config.ray.token_file is not None or (token := credential(RAY_TOKEN, os.environ)) is None:
+        return config
+    return config.model_copy(update={"ray": config.ray.model_copy(update={"token_file": token})})
 
 
 def _anchored(config: Config, folder: Path) -> Config:

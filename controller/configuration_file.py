@@ -40,8 +40,11 @@ class ConfigurationFile:
         """Whether it was just edited: it counts when it looks the same once more."""
         return self._seen != self._taken
 
-    def edited(self) -> bool:
-        """Look at the file; whether there is another good configuration than before."""
+    def edited(self, *, whole: bool = False) -> bool:
+        """Look at the file; whether there is another good configuration than before.
+
+        An edit counts at the second look that sees it; at once when somebody says it is `whole`.
+        """
         try:
             text = configuration.read(self._path)
         except ConfigError as error:
@@ -51,7 +54,7 @@ class ConfigurationFile:
             return False
         self._unreadable = None
         seen, self._seen = self._seen, text
-        if self._taken == text or text != seen:  # somebody may still be writing
+        if self._taken == text or not (whole or text == seen):  # somebody may still be writing
             return False
         self._taken = text
         return self._take(text)

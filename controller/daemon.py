@@ -1,8 +1,12 @@
 """The daemon: passes, one after another, until it is told to end.
 
-It wakes for events (a source, a finished job, a signal) and at the latest after the interval, which
-stays the authority: events only make it look sooner. The configuration file is read again when it
-changes; a broken edit is reported and the last good one stays in force.
+It wakes for events (a source, a finished job, a signal, an order) and at the latest after the
+interval, which stays the authority: events only make it look sooner. The configuration file is read
+again when it changes; a broken edit is reported and the last good one stays in force.
+
+Around the loop stand those who look on: whoever supervises it (`notify.py`), the control socket
+(`api`, by way of `passes.py`), and what only tells (`telemetry.py`: log, metrics, notifications).
+They hear of every complete pass, and of nothing that is not done; none of them can fail one.
 """
 
 from __future__ import annotations
@@ -13,25 +17,31 @@ import signal
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from enum import Enum, auto
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from controller import logs, metrics
+from controller.account.overview import patience
+from controller.api import Api, Exposition, Inside
 from controller.assembly import Assembly, assemble, watch
 from controller.configuration_file import ConfigurationFile
 from controller.errors import WheelwayError
 from controller.fitness import misfits
 from controller.journal import DaemonStatus, Journal
-from controller.model import Condition, Phase
+from controller.model import Condition
+from controller.notify import Supervisor, supervisor
+from controller.passes import Passes
 from controller.reconciler import Report
 from controller.serve import cluster, schema
+from controller.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from controller.config import Config
-    from controller.model import Event
 
 log = logging.getLogger("wheelway")
 
@@ -42,6 +52,11 @@ SPACING = 0.1
 pass sees them all."""
 INQUIRE_EVERY = 30.0
 """Seconds between two looks at what Ray's side is."""
+STEP = 180.0
+"""Seconds that one step of the start may take: a journal to be migrated, an interpreter to be asked
+(60 at most), a pass that starts Serve (as much again). They are granted a step at a time."""
+ENDING = 90.0
+"""Seconds for the pass and the jobs that are under way when the end is asked for."""
 
 
 class Head(Enum):
@@ -51,10 +66,32 @@ class Head(Enum):
     ANOTHER = auto()
 
 
-class Daemon:
-    """Passes over one configuration file. `watcher` is shown the report of every pass."""
+@dataclass(slots=True)
+class _Run:
+    """What is open while the daemon runs."""
 
-    def __init__(self, path: Path, *, watcher: Callable[[Report], None] | None = None) -> None:
+    journal: Journal
+    telemetry: Telemetry
+    api: Api
+    assembly: Assembly
+    """Put together anew for another configuration or another head."""
+
+
+class Daemon:
+    """Passes over one configuration file.
+
+    `watcher` is shown the report of every pass, `supervisor` told how far the daemon is, `renewed`
+    shown each configuration that comes into force while it runs.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        watcher: Callable[[Report], None] | None = None,
+        supervisor: Supervisor | None = None,
+        renewed: Callable[[Config], None] | None = None,
+    ) -> None:
         """Reads the configuration.
 
         Raises:
@@ -62,6 +99,9 @@ class Daemon:
         """
         self._file = ConfigurationFile(path)
         self.watcher = watcher
+        self._supervisor = supervisor or Supervisor()
+        self._renewed = renewed
+        self._reload = threading.Event()
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._started_at = time.time()
@@ -69,8 +109,10 @@ class Daemon:
         self._inquired_at = float("-inf")
         self._misfits: tuple[Condition, ...] = ()
         self._unassembled: Condition | None = None
+        self._unopened: tuple[Condition, ...] = ()
         self._number = 0
         self._version = version("wheelway")
+        self.passes = Passes(self._wake.set, lambda: patience(self.config))
 
     @property
     def config(self) -> Config:
@@ -86,6 +128,11 @@ class Daemon:
         """Make a pass now."""
         self._wake.set()
 
+    def reload(self) -> None:
+        """Take up the configuration file as it is now, look at every source, and make a pass."""
+        self._reload.set()
+        self._wake.set()
+
     def run(self) -> None:
         """Make passes until `end`.
 
@@ -95,22 +142,69 @@ class Daemon:
         """
         threading.Thread(target=schema.preload, name="wheelway-preload", daemon=True).start()
         with ExitStack() as stack:
+            self._supervisor.starting("opening the journal", STEP)
             journal = stack.enter_context(Journal.open(self.config.paths.state))
-            assembly = self._assemble(journal)
+            telemetry = stack.enter_context(Telemetry(self.config, journal, version=self._version))
+            log.info("wheelway %s begins", self._version, extra=logs.about("DaemonStarted"))
+            api = stack.enter_context(self._answering(journal.path.parent, telemetry))
+            self._supervisor.starting("looking at the cache and at Ray's interpreter", STEP)
+            run = _Run(journal, telemetry, api, self._assemble(journal))
+            self._supervisor.starting("making the first pass", STEP)
             try:
-                while not self._ending.is_set():
-                    self._wake.clear()
-                    began = time.monotonic()
-                    if self._renewal_due(assembly):
-                        assembly = self._reassemble(assembly, journal)
-                    report = self._pass(assembly, journal)
-                    wait = min(report.next_in, SETTLE) if self._file.settling else report.next_in
-                    self._wake.wait(wait)
-                    self._ending.wait(max(0.0, began + SPACING - time.monotonic()))
+                self._make_passes(run)
+                self._supervisor.stopping(ENDING)
             finally:
-                assembly.close()
+                log.info("wheelway ends; serving goes on", extra=logs.about("DaemonEnding"))
+                self.passes.over()
+                run.assembly.close()
+
+    def _make_passes(self, run: _Run) -> None:
+        announced = False
+        while not self._ending.is_set():
+            self._wake.clear()
+            began = time.monotonic()
+            if reload := self._reload.is_set():
+                self._reload.clear()
+                self._supervisor.reloading()
+            self._renew(run, asked=reload)
+            supply = run.assembly.supply
+            if self.passes.wanted() or reload:
+                supply.look_again(*supply.sources)
+            complete = not supply.looking()
+            report = self._pass(run)
+            self.passes.ended(self._number, report, complete=complete)
+            self._supervisor.alive(report.sentence)
+            if reload or not announced:
+                announced = True
+                self._supervisor.ready()
+            if self.passes.someone_waits and not supply.looking():
+                self._wake.set()
+            self._rest(report, began)
+
+    def _rest(self, report: Report, began: float) -> None:
+        """Until something wakes us, the next pass is due, or the supervisor wants to see one."""
+        waits = [report.next_in, self._supervisor.patience]
+        if self._file.settling:
+            waits.append(SETTLE)
+        self._wake.wait(min(wait for wait in waits if wait is not None))
+        self._ending.wait(max(0.0, began + SPACING - time.monotonic()))
 
     # -- the parts -------------------------------------------------------------------------------
+
+    @contextmanager
+    def _answering(self, state: Path, telemetry: Telemetry) -> Iterator[Api]:
+        """The control socket, which answers from the first pass on until after the last."""
+
+        def exposition() -> Exposition:
+            return Exposition(telemetry.metrics.render(), metrics.CONTENT_TYPE)
+
+        with Journal.read(state) as reader, Journal.amend(state) as writer:
+            inside = Inside(reader, writer, self.passes, lambda: self.config, exposition)
+            api = Api(inside, state=state)
+            try:
+                yield api
+            finally:
+                api.close()
 
     def _assemble(self, journal: Journal) -> Assembly:
         assembly = assemble(self.config, journal, wake=self._wake.set)
@@ -120,33 +214,35 @@ class Daemon:
         self._inquired_at = float("-inf")
         return assembly
 
-    def _reassemble(self, assembly: Assembly, journal: Journal) -> Assembly:
+    def _renew(self, run: _Run, *, asked: bool) -> None:
+        """Take up what changed: the configuration, Ray's head, what could not be put together then.
+        Who asks for it says that the file is whole.
+        """
+        if edited := self._file.edited(whole=asked):
+            run.telemetry.renew(self.config)
+            if self._renewed is not None:
+                self._renewed(self.config)
+        self._unopened = run.api.apply(self.config.api)
+        found = self._inquire(run.assembly)
+        again = self._unassembled is not None and (asked or found is Head.SAME)
+        if edited or again or found is Head.ANOTHER:
+            self._reassemble(run)
+
+    def _reassemble(self, run: _Run) -> None:
         """The same with the new configuration or interpreter; the old parts as long as that fails.
 
         The old parts' running jobs end beside the passes of the new ones.
         """
         try:
-            renewed = self._assemble(journal)
+            renewed = self._assemble(run.journal)
         except WheelwayError as error:
             message = f"{error.message}; until then it goes on with the configuration before"
             self._unassembled = Condition("config", error.reason, message)
             log.error("%s", message)
-            return assembly
+            return
         self._unassembled = None
-        threading.Thread(target=assembly.close, name="wheelway-closing").start()
-        return renewed
-
-    def _renewal_due(self, assembly: Assembly) -> bool:
-        """Whether the parts must be put together anew: the configuration or Ray's head is another,
-        or it is time to try again what failed.
-        """
-        edited = self._file.edited()
-        inquired = self._inquire(assembly)
-        return (
-            edited
-            or inquired is Head.ANOTHER
-            or (inquired is Head.SAME and self._unassembled is not None)
-        )
+        before, run.assembly = run.assembly, renewed
+        threading.Thread(target=before.close, name="wheelway-closing").start()
 
     def _inquire(self, assembly: Assembly) -> Head | None:
         """Look at Ray's side now and then; None when it was not looked at."""
@@ -167,31 +263,48 @@ class Daemon:
 
     # -- one pass --------------------------------------------------------------------------------
 
-    def _pass(self, assembly: Assembly, journal: Journal) -> Report:
-        began = time.monotonic()
+    def _pass(self, run: _Run) -> Report:
+        """One pass, counted, recorded and told of, whatever became of it."""
         self._number += 1
-        troubles = (self._file.trouble, self._unassembled)
+        with logs.in_pass(self._number):
+            began = time.monotonic()
+            report, failed = self._attempted(run.assembly)
+            duration = time.monotonic() - began
+            run.telemetry.observe(report, run.assembly, duration=duration, failed=failed)
+            self._record(run.journal, report, duration)
+        if self.watcher is not None:
+            self.watcher(report)
+        return report
+
+    def _attempted(self, assembly: Assembly) -> tuple[Report, bool]:
+        """What a pass reports, and whether it failed."""
+        failed = False
+        troubles = (self._file.trouble, self._unassembled, *self._unopened)
         assembly.reconciler.notes = (*self._misfits, *filter(None, troubles))
         try:
             report = assembly.reconciler.run_pass()
         except WheelwayError as error:
-            log.error("%s", error.message)
+            failed = True
+            log.error("%s", error.message, extra=logs.about("PassFailed", REASON=error.reason))
             report = Report(f"the pass was cut short: {error.message}", 2.0)
         except Exception:
             # A bug must not take the daemon down with every release it looks after: it is told
             # with its traceback, and the next pass observes anew.
-            log.exception("the pass failed unexpectedly; please report this")
+            failed = True
+            message = "the pass failed unexpectedly; please report this"
+            log.exception(message, extra=logs.about("PassFailed"))
             report = Report("the pass failed unexpectedly, see the log", 5.0)
         if report.plan is None:  # what answers next may be another head: nothing starts unseen
             self._inquired_at = float("-inf")
             assembly.reconciler.inspected = False
-        for event in report.events:
-            _tell(event)
+        return report, failed
+
+    def _record(self, journal: Journal, report: Report, duration: float) -> None:
         status = DaemonStatus(
             self._number,
             time.time(),
             report.sentence,
-            time.monotonic() - began,
+            duration,
             os.getpid(),
             self._version,
             self._started_at,
@@ -200,27 +313,15 @@ class Daemon:
             journal.set_status(status)
         except WheelwayError as error:  # a full disk must not end what looks after the releases
             log.error("the pass could not be recorded: %s", error.message)
-        if self.watcher is not None:
-            self.watcher(report)
-        return report
-
-
-def _tell(event: Event) -> None:
-    """An event as a line of the log; failures stand out."""
-    bad = event.fields.get("phase") == Phase.QUARANTINED or (
-        event.fields.get("condition") == "appeared" and not event.fields.get("ok")
-    )
-    level = logging.WARNING if bad else logging.INFO
-    log.log(level, "%s %s: %s", event.subject, event.reason, event.message)
 
 
 @contextmanager
 def signals(daemon: Daemon) -> Iterator[None]:
-    """SIGTERM and SIGINT end the daemon, SIGHUP makes it look now."""
+    """SIGTERM and SIGINT end the daemon, SIGHUP makes it read its file and look now."""
     handlers = {
         signal.SIGTERM: lambda *_: daemon.end(),
         signal.SIGINT: lambda *_: daemon.end(),
-        signal.SIGHUP: lambda *_: daemon.look(),
+        signal.SIGHUP: lambda *_: daemon.reload(),
     }
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
@@ -230,13 +331,19 @@ def signals(daemon: Daemon) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run(path: Path, *, watcher: Callable[[Report], None] | None = None) -> int:
-    """The daemon in the foreground, until a signal ends it.
+def run(
+    path: Path,
+    *,
+    watcher: Callable[[Report], None] | None = None,
+    renewed: Callable[[Config], None] | None = None,
+) -> int:
+    """The daemon in the foreground, until a signal ends it; a service manager is kept informed.
+    `watcher` and `renewed` are as for `Daemon`.
 
     Raises:
         WheelwayError: it cannot start.
     """
-    daemon = Daemon(path, watcher=watcher)
+    daemon = Daemon(path, watcher=watcher, supervisor=supervisor(os.environ), renewed=renewed)
     with signals(daemon):
         daemon.run()
     return 0

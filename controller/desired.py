@@ -16,7 +16,15 @@ from packaging.utils import parse_wheel_filename
 
 from controller.cache.wishes import effective, effective_settings
 from controller.errors import Rejected, WheelwayError
-from controller.model import Artifact, Condition, Environment, Quarantine, Release, Standing
+from controller.model import (
+    NOTHING_ORDERED,
+    Artifact,
+    Condition,
+    Environment,
+    Quarantine,
+    Release,
+    Standing,
+)
 from controller.planning.policy import (
     CONFLICT,
     MISSING,
@@ -26,25 +34,25 @@ from controller.planning.policy import (
     elect,
     rule_for,
     unfetched,
+    unmet,
 )
 from controller.planning.situation import standing
-from controller.planning.subjects import version_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
     from packaging.tags import Tag
-    from packaging.version import Version
 
     from controller.config import Config
     from controller.model import (
         Application,
+        Overrides,
         PipelineEntry,
         Placement,
         PlacementRecord,
         Revision,
     )
+    from controller.planning.absence import Absences
     from controller.serve.rendering import Renderer
     from controller.supply import Supply
 
@@ -64,22 +72,10 @@ class Desired:
     conditions: list[Condition] = field(default_factory=list)
 
 
-class Absences:
-    """Since when each release on the cluster is listed nowhere."""
-
-    def __init__(self) -> None:
-        self._since: dict[Release, float] = {}
-
-    def lately(self, absent: AbstractSet[Release], now: float, grace: float) -> set[Release]:
-        """Those of the absent ones that went less than `grace` seconds ago. Call it every pass."""
-        self._since = {release: self._since.get(release, now) for release in absent}
-        return {release for release, since in self._since.items() if since > now - grace}
-
-
 class Election:
     """Gathers the desired state. `fingerprint` stands for everything beside the configuration that
     a release's chance depends on: the interpreter, Ray's and wheelway's versions, the templates.
-    `absences` lasts longer than one pass; `grace` is in seconds.
+    `absences` lasts longer than one pass; `grace` is in seconds; `overrides` holds over policy.
     """
 
     def __init__(
@@ -92,6 +88,7 @@ class Election:
         fingerprint: str,
         absences: Absences,
         grace: float,
+        overrides: Overrides = NOTHING_ORDERED,
     ) -> None:
         self._config = config
         self._supply = supply
@@ -99,6 +96,7 @@ class Election:
         self._rank = _ranks(tuple(tags))
         self._absences = absences
         self._grace = grace
+        self._pins = overrides.pins
         parts = (config.serve, config.environments, config.inspection)
         ingress = config.ray.ingress_url  # with another one, what failed at it may answer
         self._common = "\n".join(
@@ -166,7 +164,8 @@ class Election:
                 artifacts[revision.sha256] = known
         failed = self._held(artifacts, recorded)
         misnamed = [r for r in sound if r.sha256 in artifacts and not _is(artifacts[r.sha256], r)]
-        for revision in (*unfetched(sound, artifacts, self._config, failed), *misnamed):
+        wanted = unfetched(sound, artifacts, self._config, failed, self._pins)
+        for revision in (*wanted, *misnamed):
             result = self._supply.artifact(revision)
             as_release = Release(revision.project, revision.version, revision.sha256)
             if isinstance(result, Artifact):
@@ -252,6 +251,7 @@ class Election:
             verdicts = elect(
                 [claim for claim in claims if claim.release.pipeline == name],
                 rule_for(name, self._config),
+                pin=self._pins.get(name),
                 serving={release for release in serving if release.pipeline == name},
                 present={release for release in present if release.pipeline == name},
                 quarantined=found.quarantines.keys(),
@@ -267,6 +267,9 @@ class Election:
                 for verdict in verdicts
                 if verdict.reason == CONFLICT
             )
+        if self._pins and self._supply.complete():
+            unread = [r for r in revisions if r.sha256 not in artifacts]
+            found.conditions.extend(unmet(self._pins, found.verdicts, claims, unread))
 
     def _claims_on(
         self,
@@ -304,7 +307,7 @@ class Election:
     ) -> bool:
         """Whether a wheel that nobody has looked into yet may hold this version."""
         wanted = (_project(app), release.version)
-        if wanted in self._unread() or _project(app) in self._unobserved():
+        if wanted in self._supply.unread() or _project(app) in self._supply.unobserved():
             return True
         return any(
             (revision.project, revision.version) == wanted
@@ -313,20 +316,6 @@ class Election:
             not in found.quarantines
             for revision in revisions
         )
-
-    def _unread(self) -> set[tuple[str, Version]]:
-        """Projects and versions of files that are there but cannot be read yet, or at all."""
-        named = (
-            version_named(item.subject)
-            for listing in self._supply.listings().values()
-            for item in (*listing.pending, *listing.refused)
-        )
-        return {found for found in named if found is not None}
-
-    def _unobserved(self) -> set[str]:
-        """Projects whose files could not all be listed."""
-        listings = self._supply.listings().values()
-        return {project for listing in listings for project in listing.unobserved}
 
     def _place(
         self,

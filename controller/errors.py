@@ -65,3 +65,11 @@ class Rejected(WheelwayError):  # noqa: N818 - a kind of outcome, not of mistake
     def __init__(self, reason: str, message: str, *, log_tail: str = "") -> None:
         super().__init__(reason, message)
         self.log_tail = log_tail
+
+
+def class_of(error: WheelwayError) -> str:
+    """Which of the four kinds an error is, for metrics; `Bug` for what was not foreseen."""
+    if error.reason == "InternalError":
+        return "Bug"
+    kinds = (Transient, Waiting, Stalled, Rejected)
+    return next((kind.__name__ for kind in kinds if isinstance(error, kind)), "Bug")

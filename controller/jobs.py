@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from random import random
 from typing import TYPE_CHECKING, Any
 
-from controller.errors import Rejected, Transient, WheelwayError
+from controller.errors import Rejected, Transient, WheelwayError, class_of
 from controller.planning import backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,15 @@ class Outcome:
     """In a row."""
     retry_at: float = 0.0
     """On the monotonic clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What went wrong so far, by the kind of work: the first part of the jobs' keys."""
+
+    errors: Mapping[tuple[str, str], int]
+    """By kind of work and class of error (`errors.class_of`)."""
+    retries: Mapping[str, int]
 
 
 class Jobs:
@@ -60,6 +70,13 @@ class Jobs:
         self._lock = threading.Lock()
         self._running: set[Key] = set()
         self._outcomes: dict[Key, Outcome] = {}
+        self._errors: Counter[tuple[str, str]] = Counter()
+        self._retries: Counter[str] = Counter()
+
+    def counts(self) -> Counts:
+        """How often jobs failed and were tried again."""
+        with self._lock:
+            return Counts(dict(self._errors), dict(self._retries))
 
     def ensure(self, key: Key, work: Callable[[], Any]) -> Outcome | None:
         """The job's outcome; None while it runs. Starts it when it never ran or is due again."""
@@ -72,6 +89,7 @@ class Jobs:
                     return outcome
                 if self._clock() < outcome.retry_at:
                     return outcome
+                self._retries[key[0]] += 1
             self._running.add(key)
         if self._pool is None:
             self._run(key, work)
@@ -139,6 +157,7 @@ class Jobs:
             failures = (before.failures if before else 0) + 1 if error else 0
             retry_at = 0.0
             if error is not None:
+                self._errors[key[0], class_of(error)] += 1
                 asked = error.retry_after if isinstance(error, Transient) else None
                 wait = backoff.delay(failures, jitter=self._jitter(), retry_after=asked)
                 retry_at = self._clock() + wait

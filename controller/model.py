@@ -6,6 +6,7 @@ unless a name says otherwise; all digests are lower-case hex SHA-256 of a whole 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,8 @@ class Revision:
     standing: Standing = Standing.SELECTABLE
     note: str = ""
     """What the source says of its standing, for a person; empty when it is an ordinary one."""
+    published_at: float | None = field(default=None, compare=False)
+    """When it was published, as far as the source knows; nothing is decided by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,15 @@ class Release:
         return self.header
 
 
+_HEADER = re.compile(r"(?P<pipeline>[a-z0-9-]+)@(?P<version>.+)\+(?P<digest8>[0-9a-f]{8})")
+
+
+def named(subject: str) -> tuple[str, str] | None:
+    """The pipeline and the version of a subject that is a release; None when it is none."""
+    match = _HEADER.fullmatch(subject)
+    return (match["pipeline"], match["version"]) if match else None
+
+
 class Phase(StrEnum):
     """How far a release has come."""
 
@@ -195,6 +207,58 @@ class Placement:
     release: Release
     document: Mapping[str, JSON]
     """The application as Serve's schema has it, with `route_prefix` None."""
+
+
+# -- what an operator orders ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Serve exactly these versions of a pipeline, whatever the configuration's policy says."""
+
+    pipeline: str
+    versions: tuple[Version, ...]
+    """The newest first."""
+    by: str
+    """Who said so."""
+    note: str
+    """Why, in their words; may be empty."""
+    at: float
+
+    def __str__(self) -> str:
+        versions, why = ", ".join(map(str, self.versions)), f" ({self.note})" if self.note else ""
+        return f"pinned to {versions} by {self.by}{why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """Change nothing on the cluster for one pipeline, or at all; what serves goes on."""
+
+    pipeline: str
+    """Empty: everything is suspended."""
+    by: str
+    note: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"suspended by {self.by}" + (f" ({self.note})" if self.note else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What operators ordered by command; it holds over the configuration until it is lifted."""
+
+    pins: Mapping[str, Pin] = field(default_factory=dict)
+    """By pipeline."""
+    suspensions: Mapping[str, Suspension] = field(default_factory=dict)
+    """By pipeline; under the empty name that of everything."""
+
+    def suspension_of(self, pipeline: str) -> Suspension | None:
+        """What keeps a pipeline as it is, if anything does."""
+        return self.suspensions.get("") or self.suspensions.get(pipeline)
+
+
+NOTHING_ORDERED = Overrides()
 
 
 # -- observed ------------------------------------------------------------------------------------

@@ -7,23 +7,25 @@ can be cut off anywhere: the next pass, of this process or another, observes aga
 
 from __future__ import annotations
 
-import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from controller.chronicle import Chronicle
-from controller.desired import Absences, Desired, Election
-from controller.errors import Transient, WheelwayError
+from controller.desired import Desired, Election
+from controller.errors import WheelwayError
 from controller.fitness import BLOCKING
 from controller.journal import Journal
+from controller.lookout import Lookout
 from controller.model import Condition, Event, Phase, Plan
-from controller.planning import backoff
+from controller.planning.absence import Absences
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits, Situation, routes_to_probe, was_live
+from controller.planning.standstill import SUSPENDED
+from controller.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,15 +34,20 @@ if TYPE_CHECKING:
 
     from controller.config import Config
     from controller.journal import Reader, ReleaseRecord
-    from controller.model import JSON, Answer, Application, PlacementRecord, Quarantine, Release
+    from controller.model import (
+        JSON,
+        Answer,
+        Application,
+        Overrides,
+        PlacementRecord,
+        Quarantine,
+        Release,
+    )
     from controller.serve.dashboard import Dashboard
     from controller.serve.ingress import Ingress
     from controller.serve.rendering import Renderer
     from controller.supply import Supply
 
-EMPTY_FOR = 20.0
-"""Seconds for which a cluster must say that it is empty, when it just was not: longer than Serve's
-controller takes to come back with the head's storage (16 s measured)."""
 PROBE_ALL_EVERY = 30.0
 """Seconds between two looks at every route, needed for the plan or not."""
 MOVING = 0.12
@@ -67,10 +74,12 @@ class Report:
     config: str = ""
     """The planned Serve config as YAML."""
     sent: bool = False
-
-
-_Rendered = tuple[tuple[list[Any], str], tuple[dict[str, Any], str]]
-"""What was rendered last (documents, templates' fingerprint), and into what (config, YAML)."""
+    tried: bool = False
+    """Whether sending it was tried, whatever became of it."""
+    retried: bool = False
+    """Whether what was tried, or observing, had failed in the pass before."""
+    error: WheelwayError | None = None
+    """What Ray's side answered instead: to observing, or to the config."""
 
 
 @dataclass(slots=True)
@@ -99,7 +108,8 @@ class Reconciler:
     ) -> None:
         self.config = config
         self._supply = supply
-        self._dashboard = dashboard
+        self._lookout = Lookout(dashboard, journal, cap=config.rollout.interval, jitter=jitter)
+        self._sender = Sender(config, dashboard=dashboard, renderer=renderer, jitter=jitter)
         self._ingress = ingress
         self._renderer = renderer
         self._journal = journal
@@ -107,19 +117,11 @@ class Reconciler:
         self._tags = tags
         self._fingerprint = fingerprint
         self._clock = clock
-        self._jitter = jitter
         self._probers = ThreadPoolExecutor(8, "wheelway-probe")
         self._probed_all_at = 0.0
         self._moving_since: float | None = None
-        self._refused: tuple[str, WheelwayError, int, float] | None = None
         self._templates = ""
-        self._rendered: _Rendered | None = None
         self._held: set[Release] = set()
-        self._blind_passes = 0
-        self._blind_until = 0.0
-        self._blinded: WheelwayError | None = None
-        self._empty_since: float | None = None
-        self._emptied = False  # by our own last config
         self._answers: dict[str, Answer] = {}
         self._absences = Absences()
         self.notes: tuple[Condition, ...] = ()
@@ -133,7 +135,7 @@ class Reconciler:
 
     def resting(self) -> bool:
         """Whether Ray could not be observed and is to be left alone for now."""
-        return self._blinded is not None and self._clock() < self._blind_until
+        return self._lookout.resting(self._clock())
 
     def run_pass(self, *, act: bool = True) -> Report:
         """Observe, plan, act, record.
@@ -143,36 +145,35 @@ class Reconciler:
         now = self._clock()
         self._supply.look()
         chronicle = self._chronicle if act else None
-        if self._blinded is not None and now < self._blind_until:
-            return self._blind(self._blinded, now, chronicle)
+        rested = self._lookout.resting(now)
         try:
-            applications = self._dashboard.applications()
-            self._doubt_emptiness(applications, now)
+            applications = self._lookout.applications(now)
         except WheelwayError as error:
-            self._look_later(error, now)
-            return self._blind(error, now, chronicle)
-        self._blind_passes, self._blinded = 0, None
+            return self._blind(error, now, chronicle, asked=not rested)
         observed = self._observe(applications, now, chronicle)
-        quarantines = self._journal.quarantines()
+        quarantines, overrides = self._journal.quarantines(), self._journal.overrides()
         self._retry_what_was_cleared(quarantines)
-        desired = self._election(grace=self.config.rollout.absence_grace if act else 0.0).desired(
+        grace = self.config.rollout.absence_grace if act else 0.0
+        desired = self._election(overrides, grace=grace).desired(
             observed.applications, observed.records, quarantines, now
         )
         known = {record.release: record for record in self._journal.releases()}
-        decided = plan(self._situation(observed, desired, known, now))
+        decided = plan(self._situation(observed, desired, overrides, known, now))
         events: tuple[Event, ...] = ()
         if chronicle is not None:  # before acting: what was decided must outlive us
             events = chronicle.record(observed.applications, desired, decided, known, now)
-        text, sent, refusal = self._act(decided, chronicle, now)
+        done = self._sender.send(decided, chronicle.sending if chronicle else None, now)
+        if done.sent:
+            self._lookout.applied(decided.applications)
         conditions = [*self.notes, *desired.conditions, *decided.conditions]
         conditions.extend(self._settings_refused(observed))
-        if refusal is not None:
-            conditions.append(Condition("serve config", refusal.reason, refusal.message))
+        if done.refusal is not None:
+            conditions.append(Condition("serve config", done.refusal.reason, done.refusal.message))
         if chronicle is not None:
             events += chronicle.conditions(conditions, now)
             self._tidy(observed, desired)
-        sentence = _sentence(observed, desired, decided, sent=sent)
-        wait = self._next_in(decided, now, sent=sent)
+        sentence = _sentence(observed, desired, decided, sent=done.sent)
+        wait = self._next_in(decided, now, sent=done.sent)
         return Report(
             sentence,
             wait,
@@ -180,8 +181,11 @@ class Reconciler:
             decided,
             tuple(conditions),
             (*desired.quarantines.values(), *decided.quarantines),
-            text,
-            sent,
+            done.text,
+            done.sent,
+            tried=done.tried,
+            retried=done.retried,
+            error=done.refusal if done.tried else None,
         )
 
     # -- observe ---------------------------------------------------------------------------------
@@ -205,49 +209,21 @@ class Reconciler:
         observed.answers = self._answers
         return observed
 
-    def _blind(self, error: WheelwayError, now: float, chronicle: Chronicle | None) -> Report:
+    def _blind(
+        self, error: WheelwayError, now: float, chronicle: Chronicle | None, *, asked: bool
+    ) -> Report:
         """Ray cannot be observed: nothing is decided, serving goes on without us."""
         trouble = Condition("ray", error.reason, error.message)
         conditions = (trouble, *self.notes, *self._supply.conditions())
         events = chronicle.conditions(conditions, now) if chronicle is not None else ()
-        wait = max(MOVING, self._blind_until - now)
-        return Report(f"waiting for Ray: {error.message}", wait, events, conditions=conditions)
-
-    def _look_later(self, error: WheelwayError, now: float) -> None:
-        """Until then no pass asks Ray anything, however many events come."""
-        self._blind_passes += 1
-        self._blinded = error
-        asked = error.retry_after if isinstance(error, Transient) else None
-        self._blind_until = now + backoff.delay(
-            self._blind_passes,
-            jitter=self._jitter(),
-            retry_after=asked,
-            cap=self.config.rollout.interval,  # whoever waits for Ray wants to see that it is back
+        return Report(
+            f"waiting for Ray: {error.message}",
+            max(MOVING, self._lookout.wait(now)),
+            events,
+            conditions=conditions,
+            retried=asked and self._lookout.failures > 1,
+            error=error if asked else None,
         )
-
-    def _doubt_emptiness(self, applications: Sequence[Application], now: float) -> None:
-        """Serve says the same, that nothing runs, while its controller cannot be asked (its actor
-        is not found, or not restored yet) as when nothing does: ray/dashboard/modules/serve, GET.
-        Taking its word would send a config without what serves.
-
-        Raises:
-            Transient: `ClusterEmpty`, for as long as that may pass.
-        """
-        names = {app.name for app in applications}
-        records = self._journal.placements().values()
-        gone = [r.name for r in records if r.live_at is not None and r.name not in names]
-        if names or not gone or self._emptied:
-            self._emptied = self._emptied and not names
-            self._empty_since = None
-            return
-        self._empty_since = self._empty_since or now
-        if now - self._empty_since < EMPTY_FOR:
-            raise Transient(
-                "ClusterEmpty",
-                f"Ray Serve reports no application at all, though {', '.join(sorted(gone))} served "
-                f"a moment ago; believed once it said so for {EMPTY_FOR:g} s",
-                retry_after=1.0,
-            )
 
     def _retry_what_was_cleared(self, quarantines: Sequence[Quarantine]) -> None:
         """A person lifted a quarantine: what failed then is done anew, not remembered as failed."""
@@ -258,7 +234,7 @@ class Reconciler:
 
     # -- plan ------------------------------------------------------------------------------------
 
-    def _election(self, *, grace: float) -> Election:
+    def _election(self, overrides: Overrides, *, grace: float) -> Election:
         with suppress(WheelwayError):  # each placement reports it
             self._templates = self._renderer.fingerprint()
         fingerprint = f"{self._fingerprint} {self._templates}"
@@ -270,6 +246,7 @@ class Reconciler:
             fingerprint=fingerprint,
             absences=self._absences,
             grace=grace,
+            overrides=overrides,
         )
 
     def _encoded_routes(self) -> dict[str, JSON] | None:
@@ -282,6 +259,7 @@ class Reconciler:
         self,
         observed: _Observed,
         desired: Desired,
+        overrides: Overrides,
         known: Mapping[Release, ReleaseRecord],
         now: float,
     ) -> Situation:
@@ -304,54 +282,10 @@ class Reconciler:
             inputs=desired.inputs,
             sources={release: record.source for release, record in known.items()},
             encoded_routes=self._encoded_routes(),
+            overrides=overrides,
         )
 
-    def _render(self, decided: Plan) -> tuple[dict[str, JSON], str, WheelwayError | None]:
-        """The planned config, as it is and as YAML. Most passes plan what the one before planned,
-        and rendering costs more than all the rest of them.
-        """
-        documents = [planned.document for planned in decided.applications]
-        try:
-            source = (documents, self._renderer.fingerprint())
-            if self._rendered is None or self._rendered[0] != source:
-                config = self._renderer.config(
-                    documents, self.config.serve, self.config.ray.ingress_url
-                )
-                self._rendered = source, (config, self._renderer.to_yaml(config))
-        except WheelwayError as error:
-            return {}, "", error
-        return *self._rendered[1], None
-
     # -- act -------------------------------------------------------------------------------------
-
-    def _act(
-        self, decided: Plan, chronicle: Chronicle | None, now: float
-    ) -> tuple[str, bool, WheelwayError | None]:
-        """The planned config as YAML, whether it was sent, and what stood in its way. One that was
-        refused is not sent again before its backoff has passed.
-        """
-        config, text, refusal = self._render(decided)
-        if chronicle is None or refusal is not None or decided.hold or not decided.changes:
-            return text, False, refusal
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        failures = 0
-        if self._refused is not None and self._refused[0] == digest:
-            _, refusal, failures, retry_at = self._refused
-            if now < retry_at:
-                return text, False, refusal
-        outcome = chronicle.sending(text, digest, "; ".join(decided.changes), now)
-        try:
-            self._renderer.validate(config)
-            self._dashboard.put(config)
-        except WheelwayError as error:
-            outcome(error.reason)
-            asked = error.retry_after if isinstance(error, Transient) else None
-            wait = backoff.delay(failures + 1, jitter=self._jitter(), retry_after=asked)
-            self._refused = (digest, error, failures + 1, now + wait)
-            return text, False, error
-        outcome("Applied")
-        self._refused, self._emptied = None, not decided.applications
-        return text, True, None
 
     def _tidy(self, observed: _Observed, desired: Desired) -> None:
         present = [app for app in observed.applications if app.release is not None]
@@ -374,7 +308,7 @@ class Reconciler:
             (transition.phase, transition.reason)
             for transition in decided.transitions
             if transition.phase in {Phase.READY, Phase.STAGED, Phase.RETIRING}
-            and transition.reason != "InsufficientResources"
+            and transition.reason not in {"InsufficientResources", SUSPENDED}
         }
         if sent or decided.hold or on_the_way:
             self._moving_since = self._moving_since or now
@@ -398,6 +332,8 @@ def _sentence(observed: _Observed, desired: Desired, decided: Plan, *, sent: boo
         parts.append(f"{len(starting)} starting")
     if desired.quarantines:
         parts.append(f"{len(desired.quarantines)} quarantined")
+    if any(c.reason == SUSPENDED and c.subject == "serve config" for c in decided.conditions):
+        parts.append("suspended")
     if decided.hold:
         parts.append(f"holding the next config: {decided.hold}")
     elif sent:

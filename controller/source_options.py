@@ -219,9 +219,9 @@ AnySource = Annotated[
 ]
 
 
-def kinds() -> tuple[str, ...]:
-    """Every `type` that a source may have."""
-    members: tuple[type[Section], ...] = get_args(get_args(AnySource)[0])
+def kinds(union: object = AnySource) -> tuple[str, ...]:
+    """Every `type` that a table may have which is one of several kinds; default: a source."""
+    members: tuple[type[Section], ...] = get_args(get_args(union)[0])
     return tuple(get_args(member.model_fields["type"].annotation)[0] for member in members)
 
 

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 
 from controller.errors import Rejected, Transient
 from controller.model import Condition
+from controller.planning.subjects import version_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
+
+    from packaging.version import Version
 
     from controller.errors import WheelwayError
     from controller.jobs import Jobs
@@ -66,6 +69,8 @@ class Supply:
         self._wall_clock = wall_clock
         self.noticed_at: dict[str, float] = {}
         """By digest: when a wheel was first listed, seconds since the epoch."""
+        self.published_at: dict[str, float] = {}
+        """By digest: when the wheel was published, where its source knows."""
         self._notice(self._listings.values())
         self._mismatches: dict[str, int] = {}  # by digest: wrong bytes in a row
         self.fetched_at: dict[str, float] = {}
@@ -73,10 +78,15 @@ class Supply:
         self.prepared_at: dict[str, float] = {}
         """By digest: when its environment was ready."""
 
-    def look_again(self, source: str) -> None:
-        """Have a source listed at the next look, whatever its interval says."""
+    def look_again(self, *sources: str) -> None:
+        """Have sources listed at the next look, whatever their intervals say."""
         with self._lock:
-            self._due.add(source)
+            self._due.update(sources)
+
+    def looking(self) -> bool:
+        """Whether a source is to be listed, or is being listed, so that more may be known soon."""
+        with self._lock:
+            return bool(self._due) or any(self._jobs.running(("list", n)) for n in self.sources)
 
     def look(self) -> None:
         """Start listing the sources whose time has come, and take in what was listed."""
@@ -112,6 +122,8 @@ class Supply:
         for listing in listings:
             for revision in listing.revisions:
                 self.noticed_at.setdefault(revision.sha256, now)
+                if revision.published_at is not None:
+                    self.published_at.setdefault(revision.sha256, revision.published_at)
 
     def listings(self) -> dict[str, Listing]:
         """The last good listing of each source, of this run or an earlier one."""
@@ -121,6 +133,19 @@ class Supply:
     def complete(self) -> bool:
         """Whether every source has been listed: only then can a release be called absent."""
         return len(self.listings()) == len(self.sources)
+
+    def unread(self) -> set[tuple[str, Version]]:
+        """Projects and versions of files that are there but cannot be read yet, or at all."""
+        named = (
+            version_named(item.subject)
+            for listing in self.listings().values()
+            for item in (*listing.pending, *listing.refused)
+        )
+        return {found for found in named if found is not None}
+
+    def unobserved(self) -> set[str]:
+        """Projects whose files could not all be listed."""
+        return {project for listing in self.listings().values() for project in listing.unobserved}
 
     def known(self, revision: Revision) -> Artifact | None:
         """The inspected wheel, if it was fetched in this run."""

@@ -3,11 +3,14 @@
     program         errors become sentences and exit codes
     invocation      what the global options say: configuration, journal
     output          tables, times, JSON; plain where nobody watches
-    documents       what `--json` prints of releases, quarantines, conditions, events
-    status, explain, history, quarantine      read from the journal, daemon or not
+    link            the daemon's control socket, or its journal when nobody answers
+    status, explain, history, quarantine      what is known
+    orders          `reconcile`, `pin`, `unpin`, `rollback`, `suspend`, `resume`
     configuration   `config check`, with `reference` for the list of keys
     authoring       `new` and `check`
-    serving         `up` (shown by `progress`), `run`, `plan`, `render`
+    plans           `plan`, `render`
+    serving         `up` (shown by `progress`), `run`
+    service         `systemd install` and `uninstall`, `ray-head`
 
 What is slow to import (Ray, Jinja, HTTP) is imported by the commands that need it, when they run.
 """
@@ -17,7 +20,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import authoring, configuration, quarantine, serving
+from controller.cli import authoring, configuration, orders, plans, quarantine, service, serving
 from controller.cli.explain import explain
 from controller.cli.history import history
 from controller.cli.invocation import Invocation
@@ -30,6 +33,18 @@ __all__ = ["app"]
 _EXIT_CODES = "\b\nExit codes:\n" + "\n".join(
     f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items()
 )
+_AROUND = """\b
+Files:
+  /etc/wheelway/controller.toml   the configuration of the service
+  .wheelway/controller.toml       what `wheelway up` leaves where it was run
+
+\b
+Environment:
+  WHEELWAY_CONFIG                 as --config
+  WHEELWAY_<TABLE>__<KEY>         one key of the configuration, before the file
+  NO_COLOR                        no colours, whatever the terminal can do
+
+"""
 
 app = typer.Typer(
     name="wheelway",
@@ -37,7 +52,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=_EXIT_CODES,
+    epilog=_AROUND + _EXIT_CODES,
 )
 
 
@@ -68,7 +83,11 @@ def wheelway(
         ),
     ] = False,
 ) -> None:
-    """Publish a Python wheel, and /predict/<pipeline>/<version> answers."""
+    """Publish a Python wheel, and /predict/<pipeline>/<version> answers.
+
+    `wheelway COMMAND --help` says what each command does; most have --json for scripts. Without
+    --config the service's configuration is used, or the one that `wheelway up` left here.
+    """
     del version  # its callback has dealt with it
     ctx.obj = Invocation(config, debug)
 
@@ -76,14 +95,22 @@ def wheelway(
 for command in (
     serving.up,
     serving.run,
-    serving.plan,
-    serving.render,
+    plans.plan,
+    plans.render,
     status,
     explain,
     history,
+    orders.reconcile,
+    orders.suspend,
+    orders.resume,
+    orders.pin,
+    orders.unpin,
+    orders.rollback,
 ):
     app.command()(command)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(configuration.app, name="config")
 app.command()(authoring.new)
 app.command()(authoring.check)
+app.add_typer(service.app, name="systemd")
+app.command()(service.ray_head)

@@ -152,6 +152,9 @@ def sentences(config: "Config") -> "Iterator[str]":
     else:
         yield "Note: no pipeline is served: there are no [[pipelines]], and others are inactive."
     yield f"The cache is {config.paths.cache}, the journal is kept in {config.paths.state}."
+    yield f"Orders are taken at {config.api.path(config.paths.state)}."
+    if config.api.listen is not None:
+        yield f"Health, metrics and status are told at http://{config.api.listen}/."
     if config.paths.templates is not None:
         yield f"Templates in {config.paths.templates} override the shipped ones."
 

@@ -1,63 +1,79 @@
 """`wheelway explain`: why each version of a pipeline is live, or why it is not."""
 
 import time
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from controller.cli.documents import (
-    condition_document,
-    event_document,
-    quarantine_document,
-    release_document,
+from controller.account.remedies import remedies
+from controller.account.story import (
+    WHEN,
+    Chapter,
+    Story,
+    as_document,
+    from_document,
+    summary,
+    tell,
 )
+from controller.account.times import ago
+from controller.cli.completion import pipelines, versions
 from controller.cli.invocation import invocation
+from controller.cli.link import told
 from controller.cli.output import (
     PHASE_STYLES,
-    ago,
     clean,
     console,
     day_and_time,
+    drawn_orders,
     first_line,
     paragraph,
     print_json,
     stack,
 )
-from controller.cli.remedies import remedies
-from controller.cli.story import Chapter, Story, tell
 from controller.model import Phase
 
 if TYPE_CHECKING:
     from packaging.version import Version
     from rich.console import RenderableType
 
-    from controller.model import JSON, Event
-
-WHEN: Final = {
-    "inspect": "when the wheel was inspected",
-    "wishes": "when its wheelway.toml was read",
-    "prepare": "when its environment was prepared",
-    "stage": "when it was started",
-    "promote": "when it was given its route",
-}
-"""The stages of a quarantine in words."""
+    from controller.model import Event
 
 
 def explain(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="A pipeline, a project or a wheel's file name.")],
-    version: Annotated[str | None, typer.Argument(help="One version; default: all.")] = None,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A pipeline, a project or a wheel's file name.", autocompletion=pipelines
+        ),
+    ],
+    version: Annotated[
+        str | None,
+        typer.Argument(help="One version; default: all.", autocompletion=versions),
+    ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
-    """Say why each version is live, or exactly why it is not."""
-    with invocation(ctx).reader() as reader:
-        story = tell(reader, name, None if version is None else parsed_version(version))
+    """Say why each version is live, or exactly why it is not.
+
+    Of each version: how far it came and when, what stands in its way with what helps, and of one
+    that failed the stage, the reason and the last lines of its log. A file that no pipeline is
+    known of yet is found by its name.
+    """
+    asked, wanted = invocation(ctx), None if version is None else parsed_version(version)
+    document = told(
+        asked,
+        asked.config_as_far_as_it_goes(),
+        lambda daemon: daemon.get(
+            *("v1", "explain", name), version=None if wanted is None else str(wanted)
+        ),
+        lambda reader: as_document(tell(reader, name, wanted)),
+    )
     if as_json:
-        print_json(as_document(story))
+        print_json(document)
     else:
-        console().print(drawn(story, time.time()))
+        console().print(drawn(from_document(document), time.time()))
 
 
 def parsed_version(text: str) -> "Version":
@@ -76,6 +92,7 @@ def parsed_version(text: str) -> "Version":
 def drawn(story: Story, now: float) -> "RenderableType":
     """The story for a person: the answer in a sentence, then each release."""
     parts: list[RenderableType | None] = [paragraph(summary(story), style="bold")]
+    parts += drawn_orders(story.overrides, now)
     for chapter in story.chapters:
         parts += ["", *_chapter(chapter, now)]
     for revision in story.unread:
@@ -93,50 +110,22 @@ def drawn(story: Story, now: float) -> "RenderableType":
     return stack(*parts)
 
 
-def summary(story: Story) -> str:
-    """The whole story in a sentence."""
-    versions = ", ".join(map(str, story.live))
-    live = f"{versions} {'is' if len(story.live) == 1 else 'are'} live" if story.live else ""
-    newest = next((c for c in story.chapters if c.filename or story.asked), None)
-    if not story.chapters and story.asked is None:
-        return f"{story.name}: no release of it is known yet"
-    if story.asked is not None and story.asked not in story.live:
-        why = f": {_standing(newest)}" if newest is not None else ""
-        return f"{story.name}: {story.asked} is not live{why}{f'; {live}' if live else ''}"
-    said = live or "none is live"
-    if newest is not None and not newest.live and live:
-        what = str(newest.release.version)
-        if newest.release.version in story.live:
-            what += f" with other bytes ({newest.release.digest[:8]})"
-        said += f"; the newest, {what}, is not: {_standing(newest)}"
-    return f"{story.name}: {said}"
-
-
-def _standing(chapter: Chapter) -> str:
-    if chapter.quarantine is not None:
-        return f"it failed {WHEN.get(chapter.quarantine.stage, '')} ({chapter.quarantine.reason})"
-    if chapter.record is None:
-        return "nothing is known of it"
-    return f"{chapter.record.phase.value} ({chapter.record.reason})"
-
-
 def _chapter(chapter: Chapter, now: float) -> "list[RenderableType]":
     release, record, quarantine = chapter.release, chapter.record, chapter.quarantine
-    phase = record.phase.value if record else "Quarantined"
+    phase = record.phase.value
     head = Text.assemble(
         (f"{release.pipeline} {release.version}", "bold"),
         (f" ({release.digest[:8]})  ", "dim"),
         (phase, PHASE_STYLES.get(phase, "")),
-        f"  {record.reason if record else ''}",
-        f", for {ago(now - record.since)}" if record else "",
+        f"  {record.reason}, for {ago(now - record.since)}",
     )
     parts: list[RenderableType] = [head]
     if chapter.live:
         parts.append(paragraph(f"live at {release.route}", indent=2))
-    elif record is not None and quarantine is None and record.phase is Phase.QUARANTINED:
+    elif quarantine is None and record.phase is Phase.QUARANTINED:
         lifted = "not live: its quarantine was lifted; the daemon tries it at its next pass"
         parts.append(paragraph(lifted, indent=2))
-    elif record is not None and quarantine is None:
+    elif quarantine is None:
         parts.append(paragraph(f"not live: {record.message or record.reason}", indent=2))
     if quarantine is not None:
         when = WHEN.get(quarantine.stage, "then")
@@ -157,9 +146,9 @@ def _chapter(chapter: Chapter, now: float) -> "list[RenderableType]":
     if chapter.note:
         parts.append(paragraph(chapter.note, indent=2))
     known = [f"file {chapter.filename}"] if chapter.filename else []
-    if record is not None and record.source:
+    if record.source:
         known.append(f"source {record.source}")
-    if record is not None and record.placement:
+    if record.placement:
         known.append(f"placement {record.placement}")
     if known:
         parts.append(paragraph(", ".join(known), indent=2, style="dim"))
@@ -169,7 +158,7 @@ def _chapter(chapter: Chapter, now: float) -> "list[RenderableType]":
 def _timeline(chapter: Chapter) -> "list[RenderableType]":
     """When each phase was first reached, and how long that took."""
     record = chapter.record
-    if record is None or not record.times:
+    if not record.times:
         return []
     parts: list[RenderableType] = [paragraph("timeline:", indent=2)]
     before: float | None = None
@@ -196,59 +185,3 @@ def _events(chapter: Chapter) -> "list[RenderableType]":
 def _happened(event: "Event") -> str:
     phase = event.fields.get("phase")
     return clean(f"{phase} ({event.reason})" if phase else event.reason)
-
-
-# -- for scripts ---------------------------------------------------------------------------------
-
-
-def as_document(story: Story) -> "JSON":
-    """The story as JSON. Keys are only ever added; times are ISO 8601 in UTC.
-
-    name        normalised, or the file's name
-    summary     the answer in a sentence
-    releases    newest version first; each as in `status --json`, with file ("" when it is no
-                longer listed), note (of its source, on its standing there), live, remedies
-                (sentences) and events (at, reason, message, fields)
-    unread      listed wheels that nobody looked into: source, project, version, file, digest,
-
-    Note:
-    conditions  as in `status --json`
-    """
-    return {
-        "name": story.name,
-        "summary": summary(story),
-        "releases": [_chapter_document(chapter) for chapter in story.chapters],
-        "unread": [
-            {
-                "source": revision.source,
-                "project": revision.project,
-                "version": str(revision.version),
-                "file": revision.filename,
-                "digest": revision.sha256,
-                "note": revision.note,
-            }
-            for revision in story.unread
-        ],
-        "conditions": [condition_document(*pair) for pair in story.conditions],
-    }
-
-
-def _chapter_document(chapter: Chapter) -> "JSON":
-    release, quarantine = chapter.release, chapter.quarantine
-    if chapter.record is not None:
-        document = release_document(chapter.record, quarantine)
-    else:
-        document = {
-            "pipeline": release.pipeline,
-            "version": str(release.version),
-            "digest": release.digest,
-            "phase": "Quarantined",
-            "quarantine": quarantine and quarantine_document(quarantine),
-        }
-    return document | {
-        "file": chapter.filename,
-        "note": chapter.note,
-        "live": chapter.live,
-        "remedies": remedies(quarantine) if quarantine else [],
-        "events": [event_document(event) for event in chapter.events],
-    }

@@ -74,7 +74,7 @@ class Invocation:
                 raise
             stderr = console(stderr=True)
             stderr.print(paragraph(f"warning: {error.message}", style="yellow"))
-            stderr.print(paragraph(f"what follows is from the journal in {state}"))
+            stderr.print(paragraph(f"what follows is of the daemon whose state is in {state}"))
             from controller.config import Config, PathOptions  # noqa: PLC0415 - as in `config`
 
             return Config(paths=PathOptions(state=state))
@@ -85,11 +85,11 @@ class Invocation:
 
         return Journal.read((config or self.config_as_far_as_it_goes()).paths.state)
 
-    def journal(self) -> Journal:
+    def journal(self, config: Config | None = None) -> Journal:
         """The daemon's journal, for one short write beside it; raises JournalError."""
         from controller.journal import Journal  # noqa: PLC0415 - not every command needs it
 
-        return Journal.amend(self.config().paths.state)
+        return Journal.amend((config or self.config()).paths.state)
 
 
 def _state_of(path: Path) -> Path:

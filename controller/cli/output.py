@@ -10,7 +10,6 @@ import json
 import sys
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from textwrap import indent as indented
 from typing import TYPE_CHECKING, Final
@@ -19,12 +18,14 @@ from rich.console import Console, Group
 from rich.padding import Padding
 from rich.text import Text
 
+from controller.account.times import ago
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.console import ConsoleOptions, RenderableType
 
-    from controller.model import JSON
+    from controller.model import Overrides
 
 PHASE_STYLES: Final = {
     "Live": "green",
@@ -69,21 +70,6 @@ def first_line(text: str) -> str:
 # -- time ----------------------------------------------------------------------------------------
 
 
-def ago(seconds: float) -> str:
-    """A span of time in one unit, for a person: `12 s`, `3 min`, `5 h`, `9 d`."""
-    seconds = max(0.0, seconds)
-    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
-        if seconds < limit:
-            return f"{int(seconds / size)} {unit}"
-    return f"{int(seconds / 86_400)} d"
-
-
-def iso(at: float) -> str:
-    """Seconds since the epoch as ISO 8601 in UTC, to the millisecond: for JSON."""
-    text = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
-
-
 def day_and_time(at: float) -> str:
     """Local time to the second, for a person."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
@@ -114,7 +100,10 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]], *, plain: bool) 
     return drawn
 
 
-_WHOLE: Final = {"pipeline", "version", "phase", "since", "time", "route"}
+_WHOLE: Final = {
+    *("pipeline", "version", "phase", "state", "since", "time", "route"),
+    *("replicas", "requests/s", "p50"),
+}
 """Columns that are never wrapped."""
 
 
@@ -160,7 +149,27 @@ def stack(*parts: RenderableType | None) -> Group:
     return Group(*[part for part in parts if part is not None])
 
 
-def print_json(value: JSON) -> None:
+def drawn_orders(overrides: Overrides, now: float) -> list[RenderableType | None]:
+    """What operators ordered and nobody lifted, under its head; nothing when there is nothing."""
+    lines = [
+        *((f"{name}: {pin}", pin.at, f"unpin {name}") for name, pin in overrides.pins.items()),
+        *(
+            (f"{name or 'everything'}: {order}", order.at, f"resume {name}".rstrip())
+            for name, order in overrides.suspensions.items()
+        ),
+    ]
+    if not lines:
+        return []
+    parts: list[RenderableType | None] = ["", paragraph("Ordered", style="bold")]
+    for said, at, end in lines:
+        parts += [
+            paragraph(f"{said}, {ago(now - at)} ago", indent=2, style="yellow"),
+            paragraph(f"wheelway {end}", indent=4),
+        ]
+    return parts
+
+
+def print_json(value: object) -> None:
     """One JSON document on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 

@@ -38,7 +38,7 @@ MEANINGS: Final = {
     ExitCode.FAILED: "failed or refused",
     ExitCode.CHANGES: "`plan` found changes",
     ExitCode.USAGE: "the command line was not understood",
-    ExitCode.UNAVAILABLE: "Ray or the journal is not available; trying again may help",
+    ExitCode.UNAVAILABLE: "Ray, the daemon or the journal is not available; trying again may help",
     ExitCode.BUG: "a mistake in wheelway itself",
     ExitCode.CONFIG: "the configuration or a template is wrong",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",

@@ -12,7 +12,6 @@ of every pass and reads only its events; a log file of it reads as well as a ter
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import time
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from controller.cli.output import PHASE_STYLES, clean, console, first_line, time_of_day
-from controller.model import Phase
+from controller.model import Phase, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +35,6 @@ PATIENCE: Final = 1.0
 LONGEST_EXAMPLE: Final = 400
 """Characters of an example's JSON that still make a line to copy."""
 
-_RELEASE: Final = re.compile(r"(?P<pipeline>[a-z0-9-]+)@(?P<version>.+)\+[0-9a-f]{8}")
 _STEPS: Final = {
     Phase.FETCHED: "fetched, verified",
     Phase.PREPARED: "prepared",
@@ -61,11 +59,17 @@ _STEP_WIDTH: Final = 17
 class _Run:
     """How far a release has been shown."""
 
-    label: str
+    pipeline: str
+    version: str
     noticed: float | None = None
     before: float | None = None
     shown: tuple[Phase, str] | None = None
     """The phase of the last line, with what made it a line of its own."""
+
+    @property
+    def label(self) -> str:
+        """The release for a person."""
+        return f"{self.pipeline} {self.version}"
 
 
 class Progress:
@@ -105,18 +109,17 @@ class Progress:
         self._out.print(f"{time_of_day(self._clock())}  {clean(sentence)}", soft_wrap=True)
 
     def _tell(self, event: Event) -> None:
-        match = _RELEASE.fullmatch(event.subject)
-        label = f"{match['pipeline']} {match['version']}" if match else event.subject
+        release = named(event.subject)
         phase = event.fields.get("phase")
-        if phase is None or match is None:
-            self._note(event, label)
+        if phase is None or release is None:
+            self._note(event, " ".join(release or (event.subject,)))
             return
-        run = self._runs.setdefault(event.subject, _Run(label))
-        self._step(run, Phase(phase), event, match)
+        run = self._runs.setdefault(event.subject, _Run(*release))
+        self._step(run, Phase(phase), event)
 
     # -- steps -----------------------------------------------------------------------------------
 
-    def _step(self, run: _Run, phase: Phase, event: Event, match: re.Match[str]) -> None:
+    def _step(self, run: _Run, phase: Phase, event: Event) -> None:
         """One line, unless this step was shown already."""
         if phase is Phase.DISCOVERED:
             run.noticed = run.before = event.at
@@ -132,11 +135,11 @@ class Progress:
         run.shown = (phase, "")
         detail, more = "", ""
         if phase is Phase.LIVE:
-            route = f"/predict/{match['pipeline']}/{match['version']}"
+            route = f"/predict/{run.pipeline}/{run.version}"
             detail, more = route, self._curl(route)
         elif phase is Phase.QUARANTINED:
             detail = f"{event.reason}: {first_line(event.message)}"
-            more = f"{self._command} explain {match['pipeline']} {match['version']}"
+            more = f"{self._command} explain {run.label}"
         elif phase in {Phase.RETIRING, Phase.SUPERSEDED}:
             detail = first_line(event.message)
         step = _STEPS[phase]
@@ -168,7 +171,7 @@ class Progress:
         change = event.fields.get("condition")
         if event.reason in _BRIEF and change:
             return
-        if event.reason == _SHORT and change and _RELEASE.fullmatch(event.subject):
+        if event.reason == _SHORT and change and named(event.subject):
             return  # its own step says so
         if change == "gone":
             self._line(event.at, label, "resolved", detail=event.reason, style="dim")

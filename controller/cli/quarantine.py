@@ -1,19 +1,21 @@
 """`wheelway quarantine`: what is set aside after a failure, and how to give it another chance."""
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from packaging.utils import canonicalize_name
 
-from controller.cli.documents import quarantine_document
+from controller.account import orders
+from controller.account.documents import (
+    QuarantinedDocument,
+    quarantined_document,
+    quarantined_of,
+)
+from controller.account.times import ago
 from controller.cli.explain import parsed_version
 from controller.cli.invocation import invocation
-from controller.cli.output import ago, console, first_line, paragraph, print_json, table
-from controller.errors import WheelwayError
-
-if TYPE_CHECKING:
-    from controller.model import JSON, Quarantine
+from controller.cli.link import ordered, told, whoami
+from controller.cli.output import console, first_line, paragraph, print_json, table
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -30,12 +32,18 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """List the releases that failed and are left alone."""
-    with invocation(ctx).reader() as reader:
-        found = reader.quarantines()
+    asked = invocation(ctx)
+    documents: list[QuarantinedDocument] = told(
+        asked,
+        asked.config_as_far_as_it_goes(),
+        lambda daemon: daemon.get("v1", "quarantine"),
+        lambda reader: [quarantined_document(failed) for failed in reader.quarantines()],
+    )
     if as_json:
-        print_json([_document(quarantine) for quarantine in found])
+        print_json(documents)
         return
     out, now = console(), time.time()
+    found = [quarantined_of(document) for document in documents]
     if not found:
         out.print(paragraph("Nothing is quarantined."))
         return
@@ -64,30 +72,25 @@ def clear(
 ) -> None:
     """Lift a quarantine: the daemon tries the release again at its next pass."""
     wanted = None if version is None else parsed_version(version)
-    with invocation(ctx).journal() as journal:
-        lifted = journal.clear_quarantine(canonicalize_name(name), wanted, at=time.time())
-    if not lifted:
-        which = name if version is None else f"{name} {version}"
-        raise WheelwayError(
-            "NotQuarantined",
-            f"{which} is not quarantined; `wheelway quarantine list` shows what is",
-        )
+    asked, by = invocation(ctx), whoami()
+    lifted: list[QuarantinedDocument] = ordered(
+        asked,
+        asked.config(),
+        lambda daemon: daemon.post(
+            *("v1", "quarantine", "clear"),
+            pipeline=name,
+            version=None if wanted is None else str(wanted),
+            by=by,
+        ),
+        lambda journal: [
+            quarantined_document(quarantine)
+            for quarantine in orders.clear_quarantine(journal, name, wanted, by=by, at=time.time())
+        ],
+    )
     if as_json:
-        print_json([_document(quarantine) for quarantine in lifted])
+        print_json(lifted)
         return
     out = console()
-    for quarantine in lifted:
-        release = quarantine.release
-        out.print(paragraph(f"lifted: {release.pipeline} {release.version} ({quarantine.reason})"))
+    for item in lifted:
+        out.print(paragraph(f"lifted: {item['pipeline']} {item['version']} ({item['reason']})"))
     out.print(paragraph("The daemon tries again at its next pass; see `wheelway status`."))
-
-
-def _document(quarantine: "Quarantine") -> "JSON":
-    """As JSON: pipeline, version, digest, and what `status --json` has of a quarantine."""
-    release = quarantine.release
-    return {
-        "pipeline": release.pipeline,
-        "version": str(release.version),
-        "digest": release.digest,
-        **quarantine_document(quarantine),
-    }

@@ -1,15 +1,16 @@
 """The journal: the durable record of what the daemon saw, decided and did (SQLite).
 
 None of it is needed for being right: a daemon without a journal observes and arrives at the same
-state. It dates deadlines, keeps quarantines over a restart and tells the story to `status`,
-`explain` and `history`. What may change here: tables (by a new migration in `schema`), queries,
-bounds. What comes in are the values of `controller.model`; what goes out are these or the frozen
-records of `records`.
+state. It dates deadlines, keeps quarantines and what operators ordered over a restart, and tells
+the story to `status`, `explain` and `history`. What may change here: tables (by a new migration in
+`schema`), queries, bounds. What comes in are the values of `controller.model`; what goes out are
+these or the frozen records of `records`.
 
     records     what comes out
     schema      the file: tables and their migrations, the daemon's lock, damage and how it is met
     reading     `Reader`: every query; many at a time, in any process
     writing     `Journal`: a reader that writes; the daemon's, or for one short write beside it
+    wording     the events that the journal appends by itself
 """
 
 from controller.journal.reading import Reader

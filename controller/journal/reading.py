@@ -17,10 +17,13 @@ from controller.model import (
     Condition,
     Event,
     Listing,
+    Overrides,
     Phase,
+    Pin,
     PlacementRecord,
     Quarantine,
     Release,
+    Suspension,
 )
 
 if TYPE_CHECKING:
@@ -120,6 +123,20 @@ class Reader:
         rows = self._run("SELECT name, staged_at, routed_at, live_at FROM placements ORDER BY name")
         return {row[0]: PlacementRecord(*row) for row in rows}
 
+    def overrides(self) -> Overrides:
+        """What operators ordered by command and nobody lifted since."""
+        pins: dict[str, Pin] = {}
+        suspensions: dict[str, Suspension] = {}
+        for kind, pipeline, versions, *rest in self._run(
+            "SELECT kind, pipeline, versions, who, note, at FROM overrides ORDER BY kind, pipeline"
+        ):
+            if kind == "pin":
+                pinned = tuple(Version(text) for text in json.loads(versions))
+                pins[pipeline] = Pin(pipeline, pinned, *rest)
+            else:
+                suspensions[pipeline] = Suspension(pipeline, *rest)
+        return Overrides(pins, suspensions)
+
     # -- the story -------------------------------------------------------------------------------
 
     def conditions(self) -> list[tuple[Condition, float]]:
@@ -165,6 +182,27 @@ class Reader:
             Event(at, about, reason, message, json.loads(fields))
             for at, about, reason, message, fields in reversed(rows)
         ]
+
+    def events_after(
+        self, number: int, *, pipeline: str | None = None, limit: int = 200
+    ) -> list[tuple[int, Event]]:
+        """The next `limit` events after one, each with its number, of all or of one pipeline.
+        Numbers only grow; those of events that are no longer kept are never given again.
+        """
+        rows = self._run(
+            "SELECT id, at, subject, reason, message, fields FROM events "
+            "WHERE id > ?1 AND (?2 IS NULL OR pipeline = ?2) ORDER BY id LIMIT ?3",
+            *(number, pipeline, limit),
+        )
+        return [
+            (own, Event(at, about, reason, message, json.loads(fields)))
+            for own, at, about, reason, message, fields in rows
+        ]
+
+    def last_event(self) -> int:
+        """The number of the newest event; 0 when there is none."""
+        ((newest,),) = self._run("SELECT coalesce(max(id), 0) FROM events")
+        return int(newest)
 
     def configs(self, limit: int = 50) -> list[AppliedConfig]:
         """The last `limit` configs that were sent, oldest first."""

@@ -81,6 +81,13 @@ MIGRATIONS: tuple[str, ...] = (
     );
     """,
     "ALTER TABLE configs ADD COLUMN outcome TEXT NOT NULL DEFAULT 'Applied'",
+    """
+    CREATE TABLE overrides (
+        kind TEXT NOT NULL, pipeline TEXT NOT NULL, versions TEXT NOT NULL,
+        who TEXT NOT NULL, note TEXT NOT NULL, at REAL NOT NULL,
+        PRIMARY KEY (kind, pipeline)
+    ) WITHOUT ROWID;
+    """,
 )
 """Migration n, counted from 1, leads from schema n - 1 to schema n."""
 

@@ -6,19 +6,26 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
-from packaging.utils import canonicalize_version
-
 from controller.errors import JournalError
 from controller.journal import schema
 from controller.journal.reading import Reader
 from controller.journal.records import DaemonStatus, listing_text
-from controller.model import Condition, Event, Listing, Quarantine, Release, Transition
+from controller.journal.wording import concerns, condition_event, order_event, set_aside_event
+from controller.model import (
+    Condition,
+    Event,
+    Listing,
+    Pin,
+    Quarantine,
+    Release,
+    Suspension,
+    Transition,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,9 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from packaging.version import Version
-
-_RELEASE = re.compile(r"(?P<pipeline>[a-z0-9-]+)@(?P<version>.+)\+[0-9a-f]{8}")
-"""`str(Release)`, by which events and conditions call a release."""
 
 
 class Journal(Reader):
@@ -97,7 +101,7 @@ class Journal(Reader):
             os.close(lock)
             raise
         if aside is not None:
-            journal.append(_set_aside_event(clock(), path, aside, cause))
+            journal.append(set_aside_event(clock(), path, aside, cause))
         return journal
 
     @staticmethod
@@ -171,7 +175,12 @@ class Journal(Reader):
             self._run("INSERT OR IGNORE INTO phases VALUES (?1, ?2, ?3, ?4, ?5)", *key, phase, at)
             if before == [(phase, reason)]:
                 return None
-            fields = {"phase": phase, "digest": release.digest, "placement": transition.placement}
+            fields = {
+                "phase": phase,
+                "before": before[0][0] if before else "",
+                "digest": release.digest,
+                "placement": transition.placement,
+            }
             return self.append(Event(at, str(release), reason, transition.message, fields))
 
     def add_quarantine(self, quarantine: Quarantine) -> None:
@@ -207,6 +216,32 @@ class Journal(Reader):
                     Event(at, str(quarantine.release), "QuarantineCleared", message, {"by": by})
                 )
         return lifted
+
+    # -- what operators order --------------------------------------------------------------------
+
+    def order(self, order: Pin | Suspension, *, message: str) -> Event:
+        """Keep a pin or a suspension, in place of an earlier one of the same pipeline, and append
+        the event that tells of it.
+        """
+        kind, versions = _kind(type(order)), []
+        if isinstance(order, Pin):
+            versions = [str(version) for version in order.versions]
+        with self.transaction():
+            self._run(
+                "INSERT OR REPLACE INTO overrides VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                *(kind, order.pipeline, json.dumps(versions), order.by, order.note, order.at),
+            )
+            return self.append(order_event(order, "Set", message, order.by, order.at))
+
+    def lift(self, order: Pin | Suspension, *, at: float, by: str) -> Event:
+        """Drop a pin or a suspension, and append the event that tells of it."""
+        with self.transaction():
+            self._run(
+                "DELETE FROM overrides WHERE kind = ?1 AND pipeline = ?2",
+                *(_kind(type(order)), order.pipeline),
+            )
+            message = f"lifted by {by}; it was {order}"
+            return self.append(order_event(order, "Lifted", message, by, at))
 
     # -- placements ------------------------------------------------------------------------------
 
@@ -258,7 +293,7 @@ class Journal(Reader):
         It is found by pipeline and version when its subject is a release as `str()` writes it, or
         its fields have `pipeline` (and `version`).
         """
-        pipeline, version = _concerns(event)
+        pipeline, version = concerns(event)
         with self.transaction():
             ((newest,),) = self._run(
                 "INSERT INTO events (at, subject, pipeline, version, reason, message, fields) "
@@ -282,14 +317,14 @@ class Journal(Reader):
             present = {(old.subject, old.reason): (old, at) for old, at in self.conditions()}
             for key in sorted(present.keys() - coming.keys()):
                 self._run("DELETE FROM conditions WHERE subject = ?1 AND reason = ?2", *key)
-                story.append(_condition_event(present[key][0], at, "gone"))
+                story.append(condition_event(present[key][0], at, "gone"))
             for key, item in sorted(coming.items()):
                 old, since = present.get(key, (None, at))
                 if item == old:
                     continue
                 if old is None or old.ok != item.ok:
                     since = at
-                    story.append(_condition_event(item, at, "appeared"))
+                    story.append(condition_event(item, at, "appeared"))
                 self._run(
                     "INSERT OR REPLACE INTO conditions VALUES (?1, ?2, ?3, ?4, ?5)",
                     *(*key, item.message, item.ok, since),
@@ -356,28 +391,5 @@ def _key(release: Release) -> tuple[str, str, str]:
     return release.pipeline, str(release.version), release.digest
 
 
-def _concerns(event: Event) -> tuple[str | None, str | None]:
-    """The pipeline and the version, so written that equal versions are equal texts."""
-    about = event.fields
-    if "pipeline" not in about:
-        match = _RELEASE.fullmatch(event.subject)
-        about = match.groupdict() if match else {}
-    version = about.get("version")
-    return about.get("pipeline"), None if version is None else canonicalize_version(str(version))
-
-
-def _condition_event(condition: Condition, at: float, change: str) -> Event:
-    message = f"no longer: {condition.message}" if change == "gone" else condition.message
-    fields = {"condition": change, "ok": condition.ok}
-    return Event(at, condition.subject, condition.reason, message, fields)
-
-
-def _set_aside_event(at: float, path: Path, aside: Path, cause: str) -> Event:
-    return Event(
-        at,
-        "journal",
-        "JournalSetAside",
-        f"{path} was damaged ({cause}) and is kept as {aside.name}; a fresh one was begun. What "
-        "runs is found by observing; quarantines and history from before are not in it",
-        {"path": str(aside)},
-    )
+def _kind(order: type[Pin | Suspension]) -> str:
+    return "pin" if order is Pin else "suspension"

@@ -7,13 +7,14 @@ quarantined version takes no place among those kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import groupby
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from controller.config import PipelinePolicy
-from controller.model import Release, Standing
+from controller.model import Condition, Release, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from controller.config import Config
-    from controller.model import Artifact, Revision
+    from controller.model import Artifact, Pin, Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,12 @@ WITHDRAWING = frozenset({"Inactive", "VersionExcluded", "PrereleaseExcluded", "N
 MAKING_ROOM = "NotKept"
 """Newer versions fill `keep`: it is retired once all of these are live."""
 
+OTHER_PINNED = "OtherPinned"
+"""An operator's pin names other versions: it is retired once these are live."""
+
+PIN_UNMET = "PinUnmet"
+"""An operator's pin names versions none of which is fit to serve: what serves stays."""
+
 ABSENT = "Absent"
 """No source lists the version any more: it is retired within the retire limit."""
 
@@ -63,7 +70,10 @@ STANDS_IN = "StandsIn"
 CONFLICT = "Conflict"
 """Another project has the pipeline and version: refused until one of the two is published anew."""
 
-LEAVING = WITHDRAWING | {MAKING_ROOM, ABSENT}
+PUSHED_OUT = frozenset({MAKING_ROOM, OTHER_PINNED})
+"""Reasons by which a version leaves once those that take its place are live."""
+
+LEAVING = WITHDRAWING | PUSHED_OUT | {ABSENT}
 """Every reason by which a version that is served leaves."""
 
 
@@ -79,6 +89,7 @@ def elect(
     candidates: Sequence[Candidate],
     rule: PipelinePolicy,
     *,
+    pin: Pin | None = None,
     serving: Collection[Release] = (),
     present: Collection[Release] = (),
     quarantined: Collection[Release] = (),
@@ -89,6 +100,7 @@ def elect(
     Args:
         candidates: what the sources offer for this pipeline, in order of preference.
         rule: the operator's rule for it.
+        pin: what an operator ordered by command; it beats the rule.
         serving: this pipeline's releases that serve now.
         present: this pipeline's releases that are on the cluster, serving or not.
         quarantined: releases that failed with their present inputs.
@@ -98,6 +110,8 @@ def elect(
         A verdict for every candidate, every release whose version is offered no more, and every
         serving one that other bytes replace; newest version first.
     """
+    if pin is not None:
+        rule = rule.model_copy(update={"active": True, "pins": pin.versions})
     chosen: list[Verdict] = []
     offered = {candidate.release.version for candidate in candidates}
     unlisted = {release for release in {*serving, *present} if release.version not in offered}
@@ -125,7 +139,25 @@ def elect(
             newer = ", ".join(str(other) for other in sorted(before, reverse=True))
             first = Verdict(first.release, False, MAKING_ROOM, f"keep = {rule.keep}: {newer}")
         (chosen if first.elected else aside).append(first)
-    return tuple(sorted([*chosen, *aside], key=lambda v: (v.release, v.elected), reverse=True))
+    verdicts = [*chosen, *aside]
+    if pin is not None:
+        verdicts = [_under_pin(verdict, pin, met=bool(chosen)) for verdict in verdicts]
+    return tuple(sorted(verdicts, key=lambda v: (v.release, v.elected), reverse=True))
+
+
+def _under_pin(verdict: Verdict, pin: Pin, *, met: bool) -> Verdict:
+    """The verdict in the words of an operator's pin. Unlike the rule's own pins it takes nothing
+    away before what it names is live: whoever rolls back must not be left with nothing.
+    """
+    match verdict.reason:
+        case "Elected":
+            return replace(verdict, reason="Pinned", message=str(pin))
+        case "NotPinned" if met:
+            return replace(verdict, reason=OTHER_PINNED, message=str(pin))
+        case "NotPinned":
+            why = f"{pin}, of which none is fit to serve"
+            return replace(verdict, reason=PIN_UNMET, message=why)
+    return verdict
 
 
 def _claims(
@@ -191,6 +223,7 @@ def unfetched(
     artifacts: Mapping[str, Artifact],
     config: Config,
     quarantined: Collection[Release] = (),
+    pins: Mapping[str, Pin] = MappingProxyType({}),
 ) -> tuple[Revision, ...]:
     """The revisions that must be fetched before policy can be applied, in listing order.
 
@@ -215,6 +248,34 @@ def unfetched(
                 if r.sha256 not in artifacts
                 or any(entry.name == name for entry in artifacts[r.sha256].pipelines)
             ]
-            verdicts = elect(candidates, rule, quarantined=quarantined)
+            verdicts = elect(candidates, rule, pin=pins.get(name), quarantined=quarantined)
             wanted.update(verdict.release.digest for verdict in verdicts if verdict.elected)
     return tuple(r for r in revisions if r.sha256 in wanted and r.sha256 not in artifacts)
+
+
+def unmet(
+    pins: Mapping[str, Pin],
+    verdicts: Sequence[Verdict],
+    claims: Iterable[Candidate],
+    unread: Sequence[Revision],
+) -> list[Condition]:
+    """The pins of which no version can be served, unless one may be among the wheels that nobody
+    has looked into yet; failed ones are claims.
+    """
+    served = {verdict.release.pipeline for verdict in verdicts if verdict.elected}
+    claims = list(claims)
+    judged = {claim.release.digest for claim in claims}
+    found = []
+    for name, pin in sorted(pins.items()):
+        projects = {c.project for c in claims if c.release.pipeline == name} | {name}
+        coming = any(
+            r.project in projects and r.version in pin.versions and r.sha256 not in judged
+            for r in unread
+        )
+        if name not in served and not coming:
+            why = (
+                f"{pin}, but no source lists such a version that is fit to serve; what serves "
+                f"stays. Publish one, pin another, or `wheelway unpin {name}`"
+            )
+            found.append(Condition(name, PIN_UNMET, why))
+    return found

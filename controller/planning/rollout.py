@@ -12,6 +12,7 @@ Each route is decided for itself, by what it has and what it should have:
     not elected                      retire it: at once if the operator said so, after its
                                      successors are live if these push it out, within the retire
                                      limit if the sources lost it
+    suspended by an operator         nothing changes
 
 Everything here is level-triggered: a plan follows from the present alone, so a daemon that was
 killed anywhere observes, plans again and goes on. The journal's records only date things.
@@ -25,7 +26,6 @@ What must hold of every plan:
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,8 @@ from controller.model import (
     Quarantine,
     Transition,
 )
+from controller.planning import standstill
+from controller.planning.absence import beyond_retire_limit
 from controller.planning.changes import (
     admit,
     ailments_of_encoded_routes,
@@ -45,7 +47,7 @@ from controller.planning.changes import (
     hold_back,
 )
 from controller.planning.health import Diagnosis, Health, diagnose
-from controller.planning.policy import ABSENT, LEAVING, MAKING_ROOM, MISSING, STANDS_IN
+from controller.planning.policy import LEAVING, MISSING, PUSHED_OUT, STANDS_IN
 from controller.planning.promotion import (
     ailments_of,
     answer_due,
@@ -69,7 +71,7 @@ from controller.planning.situation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from controller.model import Application, Placement
     from controller.planning.situation import Route, Situation
@@ -94,14 +96,16 @@ class _Step:
 def plan(situation: Situation) -> Plan:
     """Decide the next config. See the module's docstring for the rules."""
     found = routes_of(situation)
-    routes = [relieved(route, situation) for route in found]
+    still = [route for route in found if standstill.cause(route, situation)]
+    routes = [relieved(route, situation) for route in found if route not in still]
     steps = {route.path: _decide(route, situation) for route in routes}
+    steps |= {route.path: _standing_still(route, situation) for route in still}
     unsettled = {
         route.elected.release.pipeline
         for route in routes
         if route.elected and not steps[route.path].settled
     }
-    held = _beyond_retire_limit(routes, situation)
+    held = beyond_retire_limit(found, situation)
     for route in routes:
         if route.elected is None:
             steps[route.path] = _unelected(route, unsettled, held, situation)
@@ -110,6 +114,8 @@ def plan(situation: Situation) -> Plan:
     returned = {route.holder.name for route in routes if route.holder and route not in found}
     kept = [_explained(planned, returned) for step in ordered for planned in step.keep]
     applications = assemble([*kept, *staged], situation)
+    if "" in situation.overrides.suspensions:
+        applications = standstill.everything(situation)
     changes = differences(applications, situation.applications)
     hold, hold_until = ("", None)
     if changes and not returned and not any(step.urgent for step in ordered):
@@ -127,6 +133,7 @@ def plan(situation: Situation) -> Plan:
             *(c for step in ordered for c in step.conditions),
             *queued,
             *ailments_of_encoded_routes(situation),
+            *standstill.conditions(situation),
         ),
         hold=hold,
         wake_at=min((at for at in [*wakes, hold_until] if at is not None), default=None),
@@ -134,6 +141,13 @@ def plan(situation: Situation) -> Plan:
 
 
 # -- one route -----------------------------------------------------------------------------------
+
+
+def _standing_still(route: Route, situation: Situation) -> _Step:
+    """The step of a route that an operator suspended."""
+    return _Step(
+        keep=standstill.kept(route, situation), transitions=standstill.seen_at(route, situation)
+    )
 
 
 def _decide(route: Route, situation: Situation) -> _Step:
@@ -300,7 +314,7 @@ def _unelected(
         if not works(holder, situation) and failed_promotion(holder, situation):
             return _Step()
         kept_because = "nothing fitter is elected"
-    elif cause.reason == MAKING_ROOM and holder.release.pipeline in unsettled:
+    elif cause.reason in PUSHED_OUT and holder.release.pipeline in unsettled:
         kept_because = "kept until the versions that push it out are live"
     elif route.path in held:
         kept_because = "kept: too many vanished from the sources at once"
@@ -313,34 +327,6 @@ def _unelected(
         transitions=phases(holder, Phase.LIVE, "AnswersAtRoute", route.path) if live else (),
         conditions=conditions,
     )
-
-
-# -- across routes -------------------------------------------------------------------------------
-
-
-def _beyond_retire_limit(routes: Sequence[Route], situation: Situation) -> dict[str, str]:
-    """Routes whose release vanished from its source, when these are too many of one at once."""
-    by_source: dict[str, list[Route]] = defaultdict(list)
-    for route in routes:
-        if route.holder is not None and route.holder.release is not None:
-            by_source[situation.sources.get(route.holder.release, "")].append(route)
-    held: dict[str, str] = {}
-    for source, live in by_source.items():
-        absent = [
-            route.path
-            for route in live
-            if route.elected is None and any(v.reason in {ABSENT, MISSING} for v in route.verdicts)
-        ]
-        allowed = max(1, int(situation.limits.retire_limit * len(live)))
-        if len(absent) > allowed:
-            why = (
-                f"{len(absent)} of {len(live)} live releases vanished from "
-                f"{source or 'the sources'} at once; at most {allowed} are retired without a "
-                "person: bring the wheels back, or set rollout.retire_limit higher for as long as "
-                "it takes, or active = false"
-            )
-            held |= dict.fromkeys(absent, why)
-    return held
 
 
 def _predecessors(

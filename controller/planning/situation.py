@@ -6,7 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from controller.model import ApplicationStatus, PlannedApplication, Quarantine, Transition
+from controller.model import (
+    NOTHING_ORDERED,
+    ApplicationStatus,
+    PlannedApplication,
+    Quarantine,
+    Transition,
+)
 from controller.planning.policy import STANDS_IN
 
 if TYPE_CHECKING:
@@ -16,6 +22,7 @@ if TYPE_CHECKING:
         JSON,
         Answer,
         Application,
+        Overrides,
         Phase,
         Placement,
         PlacementRecord,
@@ -59,6 +66,8 @@ class Situation:
     """Which source listed each release, as far as that is known."""
     encoded_routes: Mapping[str, JSON] | None = None
     """The application that answers percent-encoded spellings of routes, for when it is needed."""
+    overrides: Overrides = NOTHING_ORDERED
+    """What operators ordered; pins are in the verdicts already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,14 @@ class Route:
     wanted: Placement | None
     holder: Application | None
     others: tuple[Application, ...]
+
+    @property
+    def pipeline(self) -> str:
+        """Whose route it is."""
+        releases = [verdict.release for verdict in self.verdicts]
+        apps = [*([self.holder] if self.holder else []), *self.others]
+        releases += [app.release for app in apps if app.release is not None]
+        return releases[0].pipeline
 
     @property
     def target(self) -> Application | None:

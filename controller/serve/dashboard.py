@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from controller.model import JSON, Application
 
 APPLICATIONS = "/api/serve/applications/"
+METRICS_TARGETS = "/api/prometheus/sd"
 
 _PUT_FACTOR = 6
 """A PUT that starts Serve takes seconds where others take milliseconds."""
@@ -102,6 +103,18 @@ class Dashboard:
         if not isinstance(value, dict):
             raise self._stranger()
         return value
+
+    def metrics_targets(self) -> tuple[str, ...]:
+        """`host:port` of everything in the cluster that has metrics for Prometheus (its HTTP
+        service discovery).
+        """
+        response = self._send("GET", METRICS_TARGETS, self._timeout)
+        self._check(response)
+        try:
+            groups = response.json()
+            return tuple(str(target) for group in groups for target in group["targets"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise self._stranger() from error
 
     def _send(self, method: str, path: str, timeout: float, **content: Any) -> httpx.Response:
         url = self._client.base_url

@@ -1,8 +1,9 @@
 """A Ray head tuned for serving: started as a child, owned, and ended without leftovers.
 
 `wheelway up`, the tests and the benchmarks use it; the daemon under systemd does not, there Ray is
-a unit of its own. `adopt_or_start` leaves a head that already answers alone. What a head that was
-started here consists of is known exactly, see `subreaper.py`; nothing else is ever touched.
+a unit of its own with the same settings (`service.py`). `adopt_or_start` leaves a head that already
+answers alone. What a head that was started here consists of is known exactly, see `subreaper.py`;
+nothing else is ever touched.
 
 The environment variables are Ray's own: ray/serve/_private/constants.py and ray_constants.py of
 Ray 2.60.
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Self
 import httpx
 
 from controller.errors import Stalled, Waiting
-from controller.serve import subreaper
+from controller.serve import haproxy, subreaper
 from controller.serve.ports import Ports, claim_block, free, is_free
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ exist costs a line in the worker's log and nothing else."""
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Otherwise Ray replaces 127.0.0.1 by the machine's outside address: whoever reaches the machine
 could run code in it. The switch is what Ray itself uses on laptops of other makes; a driver needs
-it as well, see `Head.driver_environment`. HAProxy's statistics and metrics, and one gRPC port of
-each replica, listen on all interfaces all the same."""
+it as well, see `Head.driver_environment`. One gRPC port of each replica listens on all interfaces
+all the same; see `haproxy.py` for what HAProxy would open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +291,7 @@ def environment(
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports.replica_http[1]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(ports.replica_grpc[0]),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports.replica_grpc[1]),
+        **haproxy.variables(tuning.python, inherited),
         **tuning.environment,
     }
 

@@ -10,28 +10,26 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import jinja2
 import yaml
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-import controller
 from controller.errors import TemplateError
 from controller.serve import schema
+from controller.shipped import folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from controller.model import JSON
 
 
 def shipped() -> Path:
-    """The folder of the shipped templates: in the package, or beside it in a checkout."""
-    package = Path(controller.__file__).parent
-    installed = package / "templates"
-    return installed if installed.is_dir() else package.parent / "templates"
+    """The folder of the shipped templates."""
+    return folder("templates")
 
 
 @dataclass(frozen=True, slots=True)

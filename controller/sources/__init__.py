@@ -38,6 +38,12 @@ class Source(Protocol):
     def watch_note(self) -> str:
         """Why wake-ups do not come, and what to do, for a condition; empty when all is well."""
 
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """Calls so far over a network, for metrics: by outcome, or by operation where an interface
+        has several.
+        """
+
     def list(self) -> Listing:
         """Everything the source has now, in an order that depends on its content alone.
 

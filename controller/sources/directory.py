@@ -28,7 +28,7 @@ from controller.model import Listing, Refusal, Revision
 from controller.sources.watching import FolderWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from packaging.version import Version
     from watchdog.observers.api import BaseObserver
@@ -96,6 +96,11 @@ class DirectorySource:
         self._sights: dict[str, _Sight] = {}
         self._mutex = threading.Lock()
         self._folder_watch = FolderWatch(options.path, observer)
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """None: a folder is no network."""
+        return {}
 
     @property
     def watch_note(self) -> str:
@@ -241,6 +246,8 @@ class DirectorySource:
             locator=name,
             sha256=self._digest(name, path, stamp),
             size=stamp.size,
+            # Of the rename into the folder too, which leaves the time of the content as it was.
+            published_at=stamp.ctime / 1e9,
         )
 
     def _digest(self, name: str, path: Path, stamp: _Stamp) -> str:

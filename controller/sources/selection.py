@@ -192,6 +192,7 @@ def _revision(source: str, project: str, wheel: _Wheel, hashed: Hashed | None = 
         size=size,
         standing=Standing.SELECTABLE if file.yanked is None else Standing.RETAINED,
         note=note,
+        published_at=file.uploaded_at,
     )
 
 

@@ -64,6 +64,8 @@ class File:
     """Why it must not be newly selected, perhaps empty; None when it may be."""
     hashes: tuple[str, ...] = ()
     """Names of the algorithms for which the index gives a hash."""
+    uploaded_at: float | None = None
+    """Seconds since the epoch (PEP 700)."""
 
 
 def project(reply: Reply, name: str) -> tuple[File, ...]:
@@ -146,6 +148,7 @@ def _file(package: DistributionPackage, everything: str | None) -> File:
         requires_python=package.requires_python,
         yanked=yanked,
         hashes=tuple(sorted(package.digests)),
+        uploaded_at=package.upload_time.timestamp() if package.upload_time else None,
     )
 
 

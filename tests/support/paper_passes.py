@@ -4,9 +4,9 @@ for them as values, and what the journal and the process remember between two pa
 
 from dataclasses import dataclass, replace
 
-from controller.desired import Absences
-from controller.model import Phase, PlacementRecord
-from controller.planning.policy import MISSING, elect
+from controller.model import Overrides, Phase, PlacementRecord
+from controller.planning.absence import Absences
+from controller.planning.policy import MISSING, STANDS_IN, elect
 from controller.planning.situation import Limits, Situation, routes_to_probe, standing
 from tests.support.cluster import place
 
@@ -20,6 +20,7 @@ class Wishes:
 
     candidates: tuple
     rules: dict
+    overrides: Overrides
     options: dict
     unprepared: set
     """Digests of what has no environment yet."""
@@ -55,7 +56,9 @@ class Daemon:
             placements={
                 verdict.release: place(verdict.release, wishes.options[verdict.release.pipeline])
                 for verdict in verdicts
-                if verdict.reason == "Elected" and verdict.release.digest not in wishes.unprepared
+                if verdict.elected
+                and verdict.reason != STANDS_IN
+                and verdict.release.digest not in wishes.unprepared
             },
             applications=apps,
             answers={route: cluster.answer(route) for route in routes_to_probe(apps, self.records)},
@@ -63,6 +66,7 @@ class Daemon:
             sources=dict(self.sources),
             limits=Limits(),
             inputs=inputs,
+            overrides=wishes.overrides,
         )
 
     def _date(self, apps, now):
@@ -86,6 +90,7 @@ class Daemon:
             judged = elect(
                 [c for c in candidates if c.release.pipeline == pipeline],
                 rule,
+                pin=wishes.overrides.pins.get(pipeline),
                 serving={r for r in serving if r.pipeline == pipeline},
                 present={r for r in present if r.pipeline == pipeline},
                 quarantined=held,

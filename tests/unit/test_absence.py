@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controller.config import Config
-from controller.desired import Absences, Election
+from controller.desired import Election
 from controller.jobs import Jobs
 from controller.model import (
     Application,
@@ -16,6 +16,7 @@ from controller.model import (
     Revision,
     Standing,
 )
+from controller.planning.absence import Absences
 from controller.planning.policy import ABSENT
 from controller.supply import Supply
 from tests.support.world import release

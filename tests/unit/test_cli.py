@@ -185,7 +185,7 @@ def test_a_failed_release_is_past_once_other_bytes_of_its_version_are_live(fille
 
 def test_status_as_json_keeps_its_documented_shape(filled):
     document = filled.json("status")
-    assert document.keys() == {"at", "daemon", "releases", "hidden", "conditions"}
+    assert document.keys() == {*("at", "daemon", "releases", "hidden", "conditions", "overrides")}
     assert document["daemon"].keys() == {
         *("state", "sentence", "last_pass", "pass", "said", "duration", "pid", "version"),
         "started_at",
@@ -220,11 +220,6 @@ def test_a_daemon_that_never_finished_a_pass_is_said_to_be_so(wheelway):
     assert document["daemon"]["state"] == "never"
     assert document["daemon"]["last_pass"] is None
     assert "No releases yet." in wheelway("status").stdout
-
-
-def test_watching_needs_a_terminal_and_goes_ill_with_json(filled):
-    assert filled("status", "--watch").exit_code == ExitCode.USAGE
-    assert filled("status", "--watch", "--json").exit_code == ExitCode.USAGE
 
 
 # -- explain -------------------------------------------------------------------------------------
@@ -436,7 +431,7 @@ def test_a_reader_that_goes_away_is_met_in_silence(filled):
     with subprocess.Popen(command, stdout=write, stderr=subprocess.PIPE) as process:
         os.close(write)
         _, errors = process.communicate(timeout=60)
-    assert errors == b""
+    assert re.fullmatch(rb"note: the daemon does not answer at [^\n]+\n", errors)
     assert process.returncode == ExitCode.BROKEN_PIPE
 
 
@@ -450,7 +445,7 @@ def test_quick_commands_import_nothing_slow(filled, args):
     )
     command = [sys.executable, "-c", script, "--config", str(filled.config), *args]
     done = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
-    assert done.stderr.strip() == "set()"
+    assert done.stderr.splitlines()[-1] == "set()"
 
 
 def test_new_makes_a_project_and_says_how_to_go_on(tmp_path):
@@ -636,3 +631,37 @@ def test_a_wheel_that_is_not_there_is_said_to_be_so(wheelway, tmp_path):
     result = wheelway("check", str(tmp_path / "nope.whl"))
     assert result.exit_code == ExitCode.USAGE
     assert "there is no such file" in result.stderr
+
+
+# -- completion ----------------------------------------------------------------------------------
+
+
+def _completed(wheelway, line):
+    """What bash would offer at the end of a command line."""
+    words = ["wheelway", "--config", str(wheelway.config), *line.split(" ")]
+    done = subprocess.run(
+        [sys.executable, "-c", "from controller.cli import app; app(prog_name='wheelway')"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "_WHEELWAY_COMPLETE": "complete_bash",
+            "COMP_WORDS": " ".join(words),
+            "COMP_CWORD": str(len(words) - 1),
+        },
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_the_shell_completes_commands_options_pipelines_and_versions(filled):
+    assert _completed(filled, "sta") == ["status"]
+    assert "--watch" in _completed(filled, "status --")
+    assert _completed(filled, "explain ") == ["acme-iris", "greeter", "iris"]
+    assert _completed(filled, "history gr") == ["greeter"]
+    assert _completed(filled, "explain iris ") == ["2.0", "1.0", "0.9"]
+
+
+def test_without_a_journal_the_shell_is_offered_nothing_and_told_nothing(wheelway):
+    assert _completed(wheelway, "explain ") == []

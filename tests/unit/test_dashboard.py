@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from packaging.version import Version
@@ -21,66 +19,15 @@ from controller.serve.application import cause, parse
 from controller.serve.cluster import Cluster, inspect
 from controller.serve.dashboard import APPLICATIONS, Dashboard
 from controller.serve.ingress import Ingress
+from tests.support.canned import canned
 
 pytestmark = pytest.mark.unit
 
 
-class Canned(ThreadingHTTPServer):
-    """Answers with what was put into `answers`, and keeps what it was asked."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Canned)
-        self.answers = {}
-        self.asked = []
-        self.release = threading.Event()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def says(self, path, body, status=200, **headers):
-        text = body if isinstance(body, str) else json.dumps(body)
-        self.answers[path] = (status, text.encode(), headers)
-
-
-class _Canned(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.asked.append((self.command, self.path, headers, body))
-        answer = self.server.answers.get(self.path)
-        if answer is None:
-            answer = self.server.answers.get(self.path.partition("?")[0], (404, b"not here", {}))
-        if answer == "hang":
-            self.server.release.wait(20)
-            return
-        status, content, headers = answer
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_PUT = do_GET  # noqa: N815 - the name that http.server calls
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def server():
-    with Canned() as canned:
-        thread = threading.Thread(target=canned.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield canned
-        canned.release.set()
-        canned.shutdown()
-        thread.join()
+    with canned() as running:
+        yield running
 
 
 def dashboard_at(url, **options):

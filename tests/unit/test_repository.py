@@ -36,6 +36,7 @@ ALL_IS_WELL = {"Running", "Building", "Starting"}
 OF_ONE_COMMAND = {
     *("controller/cli", "controller/gates.py", "controller/scaffold.py"),
     *("controller/serve/head.py", "controller/serve/ports.py", "controller/journal/reading.py"),
+    *("controller/serve/service.py", "controller/installation.py"),
 }
 """Their reasons are told at once, to whoever typed the command."""
 

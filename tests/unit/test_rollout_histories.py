@@ -1,10 +1,10 @@
 """Random histories: whatever arrives, fails, is edited or crashes, what works goes on working.
 
 The machine plays the world: sources that list the wheels of two pipelines, an operator who edits
-policy and options, others who run applications of their own, and a cluster with its ingress
-(`tests/support/cluster.py`). Under test are `elect` and `plan`, called as the reconciler calls them
-(`tests/support/paper_passes.py`). What they may do is judged by the world's own facts, never by the
-reasons that they give. The rules are those of docs/architecture.md.
+policy and options, pins and suspends, others who run applications of their own, and a cluster with
+its ingress (`tests/support/cluster.py`). Under test are `elect` and `plan`, called as the
+reconciler calls them (`tests/support/paper_passes.py`). What they may do is judged by the world's
+own facts, never by the reasons that they give. The rules are those of docs/architecture.md.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from packaging.version import Version
 
-from controller.model import ApplicationStatus
+from controller.model import ApplicationStatus, Overrides, Pin, Suspension
 from controller.planning.policy import Candidate
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits
@@ -26,10 +26,10 @@ from tests.support.paper_passes import GRACE, Daemon, Wishes
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(900)]  # a failure is shrunk for minutes
 
 PIPELINES = st.sampled_from(["iris", "rag"])
-ROUTES = st.sampled_from(
-    ["/predict/iris/1", "/predict/iris/2", "/predict/iris/3", "/predict/rag/1"]
-)
+EVERY_ROUTE = ("/predict/iris/1", "/predict/iris/2", "/predict/iris/3", "/predict/rag/1")
+ROUTES = st.sampled_from(EVERY_ROUTE)
 """Each stands for a pipeline at a version. They are few, so that much happens to each."""
+VERSIONS = st.sampled_from([Version("1"), Version("2"), Version("3")])
 TWO_NATURES = st.tuples(st.sampled_from(NATURES), st.sampled_from(NATURES))
 """Of the same bytes, under each of the two options."""
 FATES = st.sampled_from(["it arrives", "it arrives", "it is lost", "the daemon is killed after it"])
@@ -44,9 +44,11 @@ class Histories(RuleBasedStateMachine):
         self.daemon = Daemon()
         self.rules = dict.fromkeys(["iris", "rag"], world.rule())
         self.options = dict.fromkeys(["iris", "rag"], 0)
+        self.pins = {}  # by pipeline, as suspensions
+        self.suspensions = {}
         self.sources_known = True
         self.listed = {}  # by route: a candidate
-        self.withdrawn_at = {}  # by route
+        self.missed_since = {}  # by route: the first pass that could know it as listed no more
         self.natures = {}  # by digest: one for each option
         self.unprepared = set()  # digests
         self.strangers = {}  # by name: applications that are not ours
@@ -81,7 +83,6 @@ class Histories(RuleBasedStateMachine):
     def withdraw(self, routes):
         for route in routes & self.listed.keys():
             del self.listed[route]
-            self.withdrawn_at[route] = self.now
 
     @rule(
         pipeline=PIPELINES,
@@ -96,6 +97,22 @@ class Histories(RuleBasedStateMachine):
     @rule(pipeline=PIPELINES)
     def edit_options(self, pipeline):
         self.options[pipeline] = 1 - self.options[pipeline]
+
+    @rule(pipeline=PIPELINES, versions=st.sets(VERSIONS, max_size=2), rounds=st.integers(0, 5))
+    def pin_or_unpin(self, pipeline, versions, rounds):
+        self.pins.pop(pipeline, None)
+        if versions:
+            self.pins[pipeline] = Pin(pipeline, tuple(versions), "somebody", "", self.now)
+        self.time_passes(rounds)
+
+    @rule(
+        pipelines=st.sets(st.sampled_from(["", "iris", "rag"]), max_size=1),
+        seconds=st.sampled_from([0, 1, 40]),
+    )
+    def suspend_or_resume(self, pipelines, seconds):
+        """The empty name suspends everything."""
+        self.suspensions = {name: Suspension(name, "somebody", "", self.now) for name in pipelines}
+        self.time_passes(1, seconds=seconds)
 
     @rule(route=ROUTES, ready=st.booleans())
     def environments_change(self, route, ready):
@@ -172,6 +189,7 @@ class Histories(RuleBasedStateMachine):
         self.unprepared.clear()
         self.cluster.get_well()
         self.cluster.reachable = True
+        self.suspensions.clear()
         started, held = set(self.cluster.running), set(self.daemon.quarantined.values())
         for _ in range(40):
             before = (self.cluster.applications, None, ())
@@ -189,8 +207,14 @@ class Histories(RuleBasedStateMachine):
     # -- what the world knows ----------------------------------------------------------------
 
     def _look(self):
+        if self.sources_known:
+            missing = set(EVERY_ROUTE) - self.listed.keys()
+            self.missed_since = {r: self.missed_since.get(r, self.now) for r in missing}
         candidates = tuple(self.listed[route] for route in sorted(self.listed))
-        wishes = Wishes(candidates, self.rules, self.options, self.unprepared, self.sources_known)
+        overrides = Overrides(dict(self.pins), dict(self.suspensions))
+        wishes = Wishes(
+            *(candidates, self.rules, overrides, self.options, self.unprepared, self.sources_known)
+        )
         return self.daemon.look(self.cluster, wishes, self.now)
 
     def _note(self, situation):
@@ -207,41 +231,54 @@ class Histories(RuleBasedStateMachine):
         waited = self.now - self.daemon.records[app.name].routed_at
         return waited < Limits().probe_deadline or not self.cluster.reachable
 
+    def _is_suspended(self, pipeline):
+        return "" in self.suspensions or pipeline in self.suspensions
+
     def _excluded(self, release):
+        """Whether the operator's word takes a version away, be it that nothing takes its place."""
+        if release.pipeline in self.pins:
+            return False
         by = self.rules[release.pipeline]
         allowed = release.version in (by.pins or by.versions)
         return not by.active or not allowed
 
+    def _unpinned(self, release):
+        pin = self.pins.get(release.pipeline)
+        return pin is not None and release.version not in pin.versions
+
+    def _pushed_out(self, release):
+        """Whether those that take a version's place are there: what is pinned, or what is newer."""
+        ours = [r for r in self.cluster.ours if r.release.pipeline == release.pipeline]
+        there = {r.release.version for r in ours if r.app.name in self.proven}
+        if (pin := self.pins.get(release.pipeline)) is not None:
+            return self._unpinned(release) and not there.isdisjoint(pin.versions)
+        by = self.rules[release.pipeline]
+        return not by.pins and sum(version > release.version for version in there) >= by.keep
+
     def _may_leave(self, release):
         """Whether the operator or the sources take a version away that works."""
-        if self._excluded(release):
+        if self._excluded(release) or (self._unpinned(release) and self._pushed_out(release)):
             return True
         if release.route not in self.listed:
-            late = self.now >= self.withdrawn_at[release.route] + GRACE
+            late = self.now >= self.missed_since.get(release.route, self.now) + GRACE
             return (
                 self.sources_known and late and self._few_vanished(self.daemon.sources.get(release))
             )
-        by = self.rules[release.pipeline]
-        newer = {
-            r.release.version
-            for r in self.cluster.ours
-            if r.release.pipeline == release.pipeline
-            and r.release.version > release.version
-            and r.app.name in self.proven
-        }
-        return not by.pins and len(newer) >= by.keep
+        return self._pushed_out(release)
 
     def _few_vanished(self, source):
         """Whether so few releases are missing from a source that no person need confirm it."""
         held = [r.release for r in self.cluster.ours if r.app.route]
         of_it = [r for r in held if self.daemon.sources.get(r) == source]
-        vanished = [r for r in of_it if r.route not in self.listed and not self._excluded(r)]
+        gone = [r for r in of_it if r.route not in self.listed]
+        vanished = [r for r in gone if not self._excluded(r) and not self._unpinned(r)]
         return len(vanished) <= max(1, int(Limits().retire_limit * len(of_it)))
 
     # -- what must always hold ---------------------------------------------------------------
 
     def _judge(self, situation, decided):
         kept = laws.documents(decided)
+        self._what_is_suspended_stays_as_it_is(kept, decided)
         self._what_works_goes_on(kept)
         self._strangers_stay_as_they_are(kept)
         self._nobody_is_blamed_in_vain(situation, decided)
@@ -253,6 +290,14 @@ class Histories(RuleBasedStateMachine):
         laws.a_failed_start_changes_nothing_else(situation)
         laws.pipelines_do_not_see_each_other(situation)
 
+    def _what_is_suspended_stays_as_it_is(self, kept, decided):
+        assert "" not in self.suspensions or not decided.changes
+        for pipeline in self.suspensions:
+            there = [r.app for r in self.cluster.ours if r.release.pipeline == pipeline]
+            ours = {n: d for n, d in kept.items() if n.startswith(f"{pipeline}-")}
+            assert ours == {app.name: app.document for app in there} or not pipeline
+            assert not [q for q in decided.quarantines if q.release.pipeline == pipeline]
+
     def _what_works_goes_on(self, kept):
         """A live release serves until its successor answered; a bad one takes nobody's route, not
         even that of one which still has time to answer.
@@ -260,7 +305,7 @@ class Histories(RuleBasedStateMachine):
         hopeful = self.proven | {r.app.name for r in self.cluster.ours if self._has_time(r.app)}
         routes = {r.release.route: r.release for r in self.cluster.ours if r.app.name in hopeful}
         for route, release in routes.items():
-            if self._may_leave(release):
+            if self._is_suspended(release.pipeline) or self._may_leave(release):
                 continue
             here = {r.app.name: r.app for r in self.cluster.ours if r.release.route == route}
             name = next((n for n, d in kept.items() if d["route_prefix"] == route), None)
@@ -312,6 +357,7 @@ class Histories(RuleBasedStateMachine):
                 assert holder.app.name in self.proven, f"{holder.app.name} never answered"
                 wanted = place(release, self.options[release.pipeline]).name
                 assert holder.app.name == wanted or self._quarantined(release)
+        served = {release.pipeline for release in taken.values()}
         crowded = {taken[route].pipeline for route in taken.keys() & theirs}
         assert bool(crowded) == ("RouteConflict" in {c.reason for c in self.decided.conditions})
         for running in self.cluster.ours:
@@ -319,10 +365,13 @@ class Histories(RuleBasedStateMachine):
             if release.route in taken:
                 assert running.app.route or release.route in theirs, f"{name} is left over"
                 continue
-            pushed_out_in_vain = release.route in self.listed and release.pipeline in crowded
+            replaced = release.route in self.listed or self._unpinned(release)
+            pushed_out_in_vain = replaced and release.pipeline in crowded
+            pin_unmet = self._unpinned(release) and release.pipeline not in served
             source = self.daemon.sources.get(release)
             lost_with_many = release.route not in self.listed and not self._few_vanished(source)
-            assert pushed_out_in_vain or lost_with_many, f"{name} should have gone"
+            kept = pushed_out_in_vain or pin_unmet or lost_with_many
+            assert kept, f"{name} should have gone"
             assert running.app.route, f"{name} is left over"
             assert not self._excluded(release), f"{name} should have gone at a word"
 
@@ -331,11 +380,13 @@ class Histories(RuleBasedStateMachine):
         taken = {}
         for route, candidate in sorted(self.listed.items(), reverse=True):
             release, by = candidate.release, self.rules[candidate.release.pipeline]
+            chosen = by.pins or release.pipeline in self.pins
             kept = sum(other.pipeline == release.pipeline for other in taken.values())
             holder = self.cluster.holder(route)
             stands_in = holder is not None and holder.app.name in self.proven
             fit = stands_in or not self._quarantined(release)
-            if fit and not self._excluded(release) and (by.pins or kept < by.keep):
+            away = self._excluded(release) or self._unpinned(release)
+            if fit and not away and (chosen or kept < by.keep):
                 taken[route] = release
         return taken
 
@@ -373,3 +424,40 @@ def test_a_bad_successor_never_takes_the_place_of_what_serves_until_its_options_
     [mended] = history.cluster.running
     assert mended != good
     assert history.daemon.quarantined == {}
+
+
+def test_what_is_promoted_and_mute_counts_when_too_many_vanish_at_once():
+    history = Histories()
+    history.much_is_live_already({"/predict/iris/2", "/predict/iris/3"})
+    history.nothing_happens_any_more()
+    history.publish_and_start("/predict/iris/2", ("mute", "good"), 1, followed=False)
+    history.the_journal_is_lost()
+    history.time_passes(2, followed=False)
+    history.withdraw({"/predict/iris/2", "/predict/iris/3"})
+    history.the_ingress_comes_or_goes(reachable=False)  # that it is mute shows with the absence
+    history.time_passes(1, seconds=400)
+    history.the_ingress_comes_or_goes(reachable=True)
+    history.a_pass()
+    held = sorted(running.app.route for running in history.cluster.ours)
+    assert held == ["/predict/iris/2", "/predict/iris/3"]
+
+
+def test_a_pin_takes_nothing_away_before_what_it_names_is_live():
+    history = Histories()
+    history.much_is_live_already({"/predict/iris/1", "/predict/iris/2"})
+    history.publish("/predict/iris/3", ("good", "good"))
+    history.pin_or_unpin("iris", {Version("3")}, 9)  # judged in every pass
+    assert [running.app.route for running in history.cluster.ours] == ["/predict/iris/3"]
+
+
+def test_what_is_suspended_waits_for_whatever_was_ordered_meanwhile():
+    history = Histories()
+    history.much_is_live_already({"/predict/iris/1", "/predict/iris/2", "/predict/rag/1"})
+    history.suspend_or_resume({"iris"}, 1)
+    for pipeline in ("iris", "rag"):
+        history.edit_policy(pipeline, 1, "", (), active=False)
+    history.time_passes(2)
+    held = sorted(running.app.route for running in history.cluster.ours)
+    assert held == ["/predict/iris/1", "/predict/iris/2"]
+    history.suspend_or_resume(set(), 1)
+    assert history.cluster.ours == []

@@ -9,17 +9,18 @@ import pytest
 from packaging.tags import sys_tags
 from packaging.version import Version
 
-from controller.cli.explain import as_document, drawn
+from controller.account.story import as_document, tell
+from controller.cli.explain import drawn
 from controller.cli.output import console
-from controller.cli.story import tell
 from controller.config import Config
 from controller.configuration import parse
-from controller.desired import Absences, Election
+from controller.desired import Election
 from controller.errors import ConfigError
 from controller.jobs import Jobs
 from controller.journal import Journal
 from controller.journal.records import listing_of, listing_text
 from controller.model import Condition, Listing, Refusal, Revision, Standing
+from controller.planning.absence import Absences
 from controller.planning.subjects import version_named
 from controller.source_options import CodeArtifactSource as Options
 from controller.source_options import DirectorySource
@@ -159,7 +160,9 @@ def test_a_version_whose_wheel_has_not_arrived_is_not_absent():
         ),
     )
     wanted = {("acme-iris", Version(version)) for version in ("1.0", "2.0", "3.0")}
-    assert election(listing)._unread() == wanted
+    supply = supply_of(Told(listing))
+    supply.look()
+    assert supply.unread() == wanted
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,393 @@
+"""What `explain` tells: all that the journal knows about one name, a pipeline, project or file.
+
+A wheel that was refused before anybody saw its pipelines is known by its project's name, one that
+no source would take by its file's name. People ask by whichever they have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final
+
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+from typing_extensions import TypedDict
+
+from controller.account.documents import (
+    ConditionDocument,
+    EventDocument,
+    OverridesDocument,
+    ReleaseDocument,
+    condition_document,
+    condition_of,
+    documented,
+    event_document,
+    event_of,
+    overrides_document,
+    overrides_of,
+    release_document,
+    release_of,
+)
+from controller.account.remedies import remedies
+from controller.errors import WheelwayError
+from controller.journal import ReleaseRecord
+from controller.model import (
+    Condition,
+    Event,
+    Overrides,
+    Phase,
+    Quarantine,
+    Release,
+    Revision,
+    named,
+)
+from controller.planning.subjects import version_named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from controller.journal import Reader
+
+EVENTS: Final = 30
+"""The last events of a release that are told."""
+WHEN: Final = {
+    "inspect": "when the wheel was inspected",
+    "wishes": "when its wheelway.toml was read",
+    "prepare": "when its environment was prepared",
+    "stage": "when it was started",
+    "promote": "when it was given its route",
+}
+"""The stages of a quarantine in words."""
+_SUGGESTED: Final = 5
+_ALIKE: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """One release and what happened to it."""
+
+    release: Release
+    record: ReleaseRecord
+    quarantine: Quarantine | None
+    filename: str
+    """Empty when no source lists it any more."""
+    events: tuple[Event, ...]
+    note: str = ""
+    """What its source says of its standing."""
+
+    @property
+    def live(self) -> bool:
+        """Whether it serves its route now."""
+        return self.record.phase is Phase.LIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What there is to tell about a name."""
+
+    name: str
+    chapters: tuple[Chapter, ...]
+    """The newest version first."""
+    unread: tuple[Revision, ...]
+    """Listed wheels that nobody has looked into."""
+    conditions: tuple[tuple[Condition, float], ...]
+    overrides: Overrides
+    """Those that are in force for this pipeline."""
+    live: tuple[Version, ...] = ()
+    """Every version of it that is live, asked for or not; the newest first."""
+    asked: Version | None = None
+    """The one version that was asked for."""
+
+
+def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
+    """Gather what is known about a name, all versions or one.
+
+    Raises:
+        WheelwayError: nothing is known of it (`NameUnknown`, `VersionUnknown`); the message names
+            what comes near.
+    """
+    with reader.snapshot():
+        quarantines = {quarantine.release: quarantine for quarantine in reader.quarantines()}
+        records = {release: _left_of(failed) for release, failed in quarantines.items()}
+        records |= {record.release: record for record in reader.releases()}
+        revisions = [r for found in reader.listings().values() for r in found.revisions]
+        conditions, overrides = reader.conditions(), reader.overrides()
+        subject = _Subject.of(name, records, revisions)
+        meant = [r for r in records if subject.has(r, quarantines.get(r))]
+        unread = [
+            revision
+            for revision in revisions
+            if subject.lists(revision) and revision.sha256 not in {r.digest for r in records}
+        ]
+        troubles = [pair for pair in conditions if subject.is_meant_by(pair[0].subject)]
+        if not (meant or unread or troubles):
+            raise unknown_name(name, records, revisions, [c for c, _ in conditions])
+        wanted = [r for r in meant if version is None or r.version == version]
+        unread = [r for r in unread if version is None or r.version == version]
+        troubles = [p for p in troubles if version is None or _may_be(p[0].subject, version)]
+        if version is not None and not (wanted or unread or troubles):
+            raise _unknown_version(name, version, meant)
+        listed = {revision.sha256: revision for revision in revisions}
+        chapters = tuple(
+            Chapter(
+                release=release,
+                record=records[release],
+                quarantine=quarantines.get(release),
+                filename=listed[release.digest].filename if release.digest in listed else "",
+                events=tuple(reader.events(subject=str(release), limit=EVENTS)),
+                note=listed[release.digest].note if release.digest in listed else "",
+            )
+            for release in sorted(wanted, key=lambda r: (r.version, records[r].since))[::-1]
+        )
+    live = {release.version for release in meant if records[release].phase is Phase.LIVE}
+    return Story(
+        subject.name,
+        chapters,
+        tuple(unread),
+        tuple(troubles),
+        _about(subject.name, overrides),
+        live=tuple(sorted(live, reverse=True)),
+        asked=version,
+    )
+
+
+def _left_of(failed: Quarantine) -> ReleaseRecord:
+    """The record of a release of which nothing but its quarantine is left."""
+    return ReleaseRecord(
+        failed.release, Phase.QUARANTINED, failed.reason, failed.message, "", "", failed.at, {}
+    )
+
+
+def _about(name: str, overrides: Overrides) -> Overrides:
+    return Overrides(
+        {key: pin for key, pin in overrides.pins.items() if key == name},
+        {key: order for key, order in overrides.suspensions.items() if key in {"", name}},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What a name stands for."""
+
+    name: str
+    """Normalised (PEP 503), or a file's name as it is."""
+    projects: frozenset[str]
+    """Under which distributions its wheels are listed."""
+    digests: frozenset[str]
+    """Of the listed wheels that go by this name."""
+
+    @classmethod
+    def of(cls, name: str, records: Iterable[Release], revisions: Iterable[Revision]) -> _Subject:
+        if name.endswith(".whl"):
+            same = {r.sha256 for r in revisions if r.filename == name}
+            return cls(name, frozenset(), frozenset(same))
+        normalised = canonicalize_name(name)
+        carried = {release.digest for release in records if release.pipeline == normalised}
+        projects = {r.project for r in revisions if r.sha256 in carried} | {normalised}
+        same = {r.sha256 for r in revisions if r.project == normalised}
+        return cls(normalised, frozenset(projects), frozenset(same))
+
+    def has(self, release: Release, quarantine: Quarantine | None) -> bool:
+        unopened = quarantine is not None and quarantine.stage == "inspect"
+        return (
+            release.pipeline == self.name
+            or release.digest in self.digests
+            or (unopened and release.pipeline in self.projects)
+        )
+
+    def lists(self, revision: Revision) -> bool:
+        return revision.sha256 in self.digests or revision.project in self.projects
+
+    def is_meant_by(self, subject: str) -> bool:
+        """Whether a condition's subject, a release or a file, is about this."""
+        if subject == self.name:
+            return True
+        if (release := named(subject)) is not None:
+            return release[0] == self.name
+        if subject.endswith(".whl"):
+            return _project_of(subject) in self.projects
+        wheel = version_named(subject)
+        return subject in self.projects or (wheel is not None and wheel[0] in self.projects)
+
+
+def _project_of(filename: str) -> str:
+    """The project that a file's name claims, even when it is no valid wheel name."""
+    return canonicalize_name(filename.removesuffix(".whl").split("-")[0])
+
+
+def _may_be(subject: str, version: Version) -> bool:
+    """Whether a condition's subject may be about a version; one that names none may."""
+    if (release := named(subject)) is not None:
+        return release[1] == str(version)
+    wheel = version_named(subject)
+    return wheel is None or wheel[1] == version
+
+
+def unknown_name(
+    name: str,
+    releases: Iterable[Release],
+    revisions: Iterable[Revision],
+    conditions: Iterable[Condition],
+) -> WheelwayError:
+    """What to say of a name that stands for nothing: which ones come near."""
+    known = {release.pipeline for release in releases}
+    for revision in revisions:
+        known |= {revision.project, revision.filename}
+    known |= {c.subject for c in conditions if c.subject.endswith(".whl")}
+    near = get_close_matches(name.lower(), sorted(known), _SUGGESTED, _ALIKE)
+    if near:
+        hint = f"did you mean {' or '.join(near)}?"
+    elif pipelines := sorted({release.pipeline for release in releases}):
+        hint = f"known are {', '.join(pipelines[:20])}"
+    else:
+        hint = "no source has listed any wheel yet; see `wheelway status`"
+    return WheelwayError("NameUnknown", f"no pipeline, project or wheel is called {name!r}; {hint}")
+
+
+def _unknown_version(name: str, version: Version, known: Iterable[Release]) -> WheelwayError:
+    versions = ", ".join(str(v) for v in sorted({r.version for r in known}, reverse=True))
+    hint = f"there is {versions}" if versions else "no version of it is known"
+    return WheelwayError("VersionUnknown", f"{name} has no version {version}; {hint}")
+
+
+# -- as a document -------------------------------------------------------------------------------
+
+
+@documented
+class ChapterDocument(ReleaseDocument):
+    """A release, and what happened to it."""
+
+    file: str
+    """Empty when no source lists it any more."""
+    note: str
+    """What its source says of its standing; may be empty."""
+    live: bool
+    remedies: list[str]
+    """What helps, in sentences, the most useful first."""
+    events: list[EventDocument]
+    """The last ones, oldest first."""
+
+
+@documented
+class UnreadDocument(TypedDict):
+    """A listed wheel that nobody looked into."""
+
+    source: str
+    project: str
+    version: str
+    file: str
+    digest: str
+    note: str
+    """What its source says of its standing; may be empty."""
+
+
+@documented
+class StoryDocument(TypedDict):
+    """Why each version of a pipeline is live, or exactly why it is not."""
+
+    name: str
+    """Normalised (PEP 503), or the file's name."""
+    summary: str
+    """The answer in a sentence."""
+    asked: str | None
+    """The one version that was asked for; null: all of them."""
+    live: list[str]
+    """Every version of it that is live, asked for or not; the newest first."""
+    releases: list[ChapterDocument]
+    """The newest version first."""
+    unread: list[UnreadDocument]
+    conditions: list[ConditionDocument]
+    overrides: OverridesDocument
+
+
+def summary(story: Story) -> str:
+    """The whole story in a sentence."""
+    versions = ", ".join(map(str, story.live))
+    live = f"{versions} {'is' if len(story.live) == 1 else 'are'} live" if story.live else ""
+    newest = next((c for c in story.chapters if c.filename or story.asked), None)
+    if not story.chapters and story.asked is None:
+        return f"{story.name}: no release of it is known yet"
+    if story.asked is not None and story.asked not in story.live:
+        why = f": {_standing(newest)}" if newest is not None else ""
+        return f"{story.name}: {story.asked} is not live{why}{f'; {live}' if live else ''}"
+    said = live or "none is live"
+    if newest is not None and not newest.live and live:
+        what = str(newest.release.version)
+        if newest.release.version in story.live:
+            what += f" with other bytes ({newest.release.digest[:8]})"
+        said += f"; the newest, {what}, is not: {_standing(newest)}"
+    return f"{story.name}: {said}"
+
+
+def _standing(chapter: Chapter) -> str:
+    if chapter.quarantine is not None:
+        return f"it failed {WHEN.get(chapter.quarantine.stage, '')} ({chapter.quarantine.reason})"
+    return f"{chapter.record.phase.value} ({chapter.record.reason})"
+
+
+def as_document(story: Story) -> StoryDocument:
+    """The story as JSON."""
+    return {
+        "name": story.name,
+        "summary": summary(story),
+        "asked": None if story.asked is None else str(story.asked),
+        "live": [str(version) for version in story.live],
+        "releases": [_chapter_document(chapter) for chapter in story.chapters],
+        "unread": [
+            {
+                "source": revision.source,
+                "project": revision.project,
+                "version": str(revision.version),
+                "file": revision.filename,
+                "digest": revision.sha256,
+                "note": revision.note,
+            }
+            for revision in story.unread
+        ],
+        "conditions": [condition_document(*pair) for pair in story.conditions],
+        "overrides": overrides_document(story.overrides),
+    }
+
+
+def _chapter_document(chapter: Chapter) -> ChapterDocument:
+    return {
+        **release_document(chapter.record, chapter.quarantine),
+        "file": chapter.filename,
+        "note": chapter.note,
+        "live": chapter.live,
+        "remedies": remedies(chapter.quarantine) if chapter.quarantine else [],
+        "events": [event_document(event) for event in chapter.events],
+    }
+
+
+def from_document(document: StoryDocument) -> Story:
+    """The inverse of `as_document`, but for what it does not tell of unread wheels."""
+    return Story(
+        name=document["name"],
+        chapters=tuple(_chapter_of(item) for item in document["releases"]),
+        unread=tuple(
+            Revision(
+                source=item["source"],
+                project=item["project"],
+                version=Version(item["version"]),
+                filename=item["file"],
+                locator="",
+                sha256=item["digest"],
+                size=None,
+                note=item["note"],
+            )
+            for item in document["unread"]
+        ),
+        conditions=tuple(condition_of(item) for item in document["conditions"]),
+        overrides=overrides_of(document["overrides"]),
+        live=tuple(Version(text) for text in document["live"]),
+        asked=None if document["asked"] is None else Version(document["asked"]),
+    )
+
+
+def _chapter_of(document: ChapterDocument) -> Chapter:
+    record, quarantine = release_of(document)
+    events = tuple(event_of(item) for item in document["events"])
+    file, note = document["file"], document["note"]
+    return Chapter(record.release, record, quarantine, file, events, note)

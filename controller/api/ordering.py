@@ -1,0 +1,197 @@
+"""The operations that change something: what a person orders, written down for the next pass.
+
+Who orders it (`by`) is taken at its word: whoever may open the socket may order anything.
+"""
+
+from typing import Annotated, Final
+
+from packaging.version import Version
+from pydantic import Field
+
+from controller.account import orders
+from controller.account.documents import (
+    PinDocument,
+    QuarantinedDocument,
+    SuspensionDocument,
+    pin_document,
+    quarantined_document,
+    suspension_document,
+)
+from controller.account.plans import PassDocument
+from controller.api.operations import Asked, Name, Operation, VersionText
+from controller.api.seam import Inside
+
+
+class Ordered(Asked):
+    """What every order takes."""
+
+    by: Annotated[str, Field(min_length=1, max_length=100)] = "operator"
+    """Who orders it."""
+
+
+class ReconcileAsked(Asked):
+    """What `reconcile` takes."""
+
+    timeout: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 30.0
+    """Seconds to wait for the sources."""
+
+
+class PinAsked(Ordered):
+    """What `pin` takes."""
+
+    pipeline: Name
+    versions: Annotated[tuple[VersionText, ...], Field(min_length=1, max_length=50)]
+    """Exactly these are served, and nothing else of the pipeline."""
+    note: Annotated[str, Field(max_length=500)] = ""
+    """Why."""
+
+
+class PipelineAsked(Ordered):
+    """What `unpin` takes."""
+
+    pipeline: Name
+
+
+class RollbackAsked(PipelineAsked):
+    """What `rollback` takes."""
+
+    note: Annotated[str, Field(max_length=500)] = ""
+    """Why."""
+
+
+class ResumeAsked(Ordered):
+    """What `resume` takes."""
+
+    pipeline: Name | None = None
+    """Null: everything."""
+
+
+class SuspendAsked(ResumeAsked):
+    """What `suspend` takes."""
+
+    note: Annotated[str, Field(max_length=500)] = ""
+    """Why."""
+
+
+class ClearAsked(PipelineAsked):
+    """What `quarantine clear` takes."""
+
+    version: VersionText | None = None
+    """Null: all versions."""
+
+
+def _reconcile(inside: Inside, asked: ReconcileAsked) -> PassDocument:
+    return inside.controls.reconcile(asked.timeout)
+
+
+def _pin(inside: Inside, asked: PinAsked) -> PinDocument:
+    versions = map(Version, asked.versions)
+    order = orders.pin(
+        inside.journal, asked.pipeline, versions, by=asked.by, at=inside.clock(), note=asked.note
+    )
+    inside.controls.wake()
+    return pin_document(order)
+
+
+def _unpin(inside: Inside, asked: PipelineAsked) -> PinDocument:
+    lifted = orders.unpin(inside.journal, asked.pipeline, by=asked.by, at=inside.clock())
+    inside.controls.wake()
+    return pin_document(lifted)
+
+
+def _rollback(inside: Inside, asked: RollbackAsked) -> orders.RollbackDocument:
+    done = orders.roll_back(
+        inside.journal, asked.pipeline, by=asked.by, at=inside.clock(), note=asked.note
+    )
+    inside.controls.wake()
+    return orders.rollback_document(done)
+
+
+def _suspend(inside: Inside, asked: SuspendAsked) -> SuspensionDocument:
+    order = orders.suspend(
+        inside.journal, asked.pipeline or "", by=asked.by, at=inside.clock(), note=asked.note
+    )
+    inside.controls.wake()
+    return suspension_document(order)
+
+
+def _resume(inside: Inside, asked: ResumeAsked) -> SuspensionDocument:
+    lifted = orders.resume(inside.journal, asked.pipeline or "", by=asked.by, at=inside.clock())
+    inside.controls.wake()
+    return suspension_document(lifted)
+
+
+def _clear(inside: Inside, asked: ClearAsked) -> list[QuarantinedDocument]:
+    version = None if asked.version is None else Version(asked.version)
+    lifted = orders.clear_quarantine(
+        inside.journal, asked.pipeline, version, by=asked.by, at=inside.clock()
+    )
+    inside.controls.wake()
+    return [quarantined_document(quarantine) for quarantine in lifted]
+
+
+OPERATIONS: Final = (
+    Operation(
+        "reconcile",
+        "POST",
+        "/v1/reconcile",
+        "Look at all sources now, and tell of the pass after that",
+        _reconcile,
+        ReconcileAsked,
+        PassDocument,
+    ),
+    Operation(
+        "pin",
+        "POST",
+        "/v1/pin",
+        "Have exactly these versions of a pipeline served, whatever the configuration says",
+        _pin,
+        PinAsked,
+        PinDocument,
+    ),
+    Operation(
+        "unpin",
+        "POST",
+        "/v1/unpin",
+        "Let the configuration's policy decide again",
+        _unpin,
+        PipelineAsked,
+        PinDocument,
+    ),
+    Operation(
+        "rollback",
+        "POST",
+        "/v1/rollback",
+        "Pin the newest version that was live before the present one",
+        _rollback,
+        RollbackAsked,
+        orders.RollbackDocument,
+    ),
+    Operation(
+        "suspend",
+        "POST",
+        "/v1/suspend",
+        "Have nothing changed on the cluster, for a pipeline or at all; what serves goes on",
+        _suspend,
+        SuspendAsked,
+        SuspensionDocument,
+    ),
+    Operation(
+        "resume",
+        "POST",
+        "/v1/resume",
+        "End a suspension",
+        _resume,
+        ResumeAsked,
+        SuspensionDocument,
+    ),
+    Operation(
+        "clearQuarantine",
+        "POST",
+        "/v1/quarantine/clear",
+        "Have a pipeline's failed releases tried again",
+        _clear,
+        ClearAsked,
+        list[QuarantinedDocument],
+    ),
+)

@@ -1,0 +1,174 @@
+"""The operations that tell what is known; they change nothing."""
+
+from typing import Annotated, Final
+
+from packaging.version import Version
+from pydantic import Field
+
+from controller.account import history, overview, story
+from controller.account.documents import (
+    OverridesDocument,
+    QuarantinedDocument,
+    overrides_document,
+    quarantined_document,
+)
+from controller.account.plans import PlanDocument
+from controller.api.operations import (
+    WHOLE,
+    Asked,
+    Name,
+    Nothing,
+    Operation,
+    Text,
+    Truth,
+    VersionText,
+)
+from controller.api.seam import Inside
+
+
+class StatusAsked(Asked):
+    """What `status` takes."""
+
+    all: Truth = False
+    """Also what is over: retired, superseded, not kept."""
+
+
+class ExplainAsked(Asked):
+    """What `explain` takes."""
+
+    name: Annotated[str, Field(min_length=1, max_length=250, examples=["iris"])]
+    """A pipeline, a project or a wheel's file name."""
+    version: VersionText | None = None
+    """One version; default: all."""
+
+
+class HistoryAsked(Asked):
+    """What `history` takes."""
+
+    pipeline: Name | None = None
+    """One pipeline; default: everything."""
+    limit: Annotated[int, Field(ge=1, le=5000), WHOLE] = 50
+    """At most this many events, and as many configs; the last ones."""
+
+
+class ConfigAsked(Asked):
+    """What `config` takes."""
+
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{1,64}$", examples=["ab12ab12"])]
+    """The config's SHA-256, or its start."""
+
+
+def _status(inside: Inside, asked: StatusAsked) -> overview.StatusDocument:
+    seen = overview.overview(inside.reader, inside.config(), inside.clock(), everything=asked.all)
+    return overview.as_document(seen)
+
+
+def _open_status(inside: Inside, asked: Nothing) -> overview.StatusDocument:
+    """For every user of the machine, so without what wheels wrote before they failed."""
+    del asked
+    document = _status(inside, StatusAsked())
+    for release in document["releases"]:
+        if release["quarantine"] is not None:
+            release["quarantine"]["log_tail"] = ""
+    return document
+
+
+def _explain(inside: Inside, asked: ExplainAsked) -> story.StoryDocument:
+    version = None if asked.version is None else Version(asked.version)
+    return story.as_document(story.tell(inside.reader, asked.name, version))
+
+
+def _history(inside: Inside, asked: HistoryAsked) -> history.HistoryDocument:
+    return history.as_document(history.tell(inside.reader, asked.pipeline, asked.limit))
+
+
+def _config(inside: Inside, asked: ConfigAsked) -> Text:
+    return Text(inside.reader.config(asked.digest), "application/yaml")
+
+
+def _plan(inside: Inside, asked: Nothing) -> PlanDocument:
+    del asked
+    return inside.controls.plan()
+
+
+def _quarantines(inside: Inside, asked: Nothing) -> list[QuarantinedDocument]:
+    del asked
+    return [quarantined_document(failed) for failed in inside.reader.quarantines()]
+
+
+def _overrides(inside: Inside, asked: Nothing) -> OverridesDocument:
+    del asked
+    return overrides_document(inside.reader.overrides())
+
+
+OPERATIONS: Final = (
+    Operation(
+        "status",
+        "GET",
+        "/v1/status",
+        "What is served, what is on its way, what failed, and whether passes go on",
+        _status,
+        StatusAsked,
+        overview.StatusDocument,
+    ),
+    Operation(
+        "explain",
+        "GET",
+        "/v1/explain/{name}",
+        "Why each version of a pipeline is live, or exactly why it is not",
+        _explain,
+        ExplainAsked,
+        story.StoryDocument,
+    ),
+    Operation(
+        "history",
+        "GET",
+        "/v1/history",
+        "What happened, which configs were sent, and why",
+        _history,
+        HistoryAsked,
+        history.HistoryDocument,
+    ),
+    Operation(
+        "config",
+        "GET",
+        "/v1/configs/{digest}",
+        "The text of a Serve config that was sent",
+        _config,
+        ConfigAsked,
+        media_type="application/yaml",
+    ),
+    Operation(
+        "plan",
+        "GET",
+        "/v1/plan",
+        "What the last pass would change and why, as far as it has not done so",
+        _plan,
+        gives=PlanDocument,
+    ),
+    Operation(
+        "quarantines",
+        "GET",
+        "/v1/quarantine",
+        "The releases that failed and are left alone",
+        _quarantines,
+        gives=list[QuarantinedDocument],
+    ),
+    Operation(
+        "overrides",
+        "GET",
+        "/v1/overrides",
+        "What operators pinned and suspended",
+        _overrides,
+        gives=OverridesDocument,
+    ),
+    Operation(
+        "statusForAll",
+        "GET",
+        "/status.json",
+        "As status, without the logs of what failed",
+        _open_status,
+        gives=overview.StatusDocument,
+        open=True,
+    ),
+)

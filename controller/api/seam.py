@@ -1,0 +1,79 @@
+"""What the API needs of a daemon, and of what lies below."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from threading import Event
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from controller.account.plans import PassDocument, PlanDocument
+    from controller.config import Config
+    from controller.journal import Journal, Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """Whether a daemon does its work."""
+
+    number: int
+    """Of the last pass; 0 before the first ended."""
+    age: float
+    """Seconds since it ended, or since the daemon began."""
+    patience: float
+    """Seconds that may pass until the next one ends."""
+    sentence: str
+    """The last pass in a sentence."""
+    observed: bool
+    """Whether it could observe Ray."""
+
+
+class Controls(Protocol):
+    """A daemon, as the API sees it. Every method may be called from any thread."""
+
+    def wake(self) -> None:
+        """Begin a pass now: something was written that it should see."""
+
+    def reconcile(self, timeout: float) -> PassDocument:
+        """List all sources and tell of the pass after that, or what there is after `timeout`
+        seconds; raises Transient.
+        """
+
+    def plan(self) -> PlanDocument:
+        """What the last pass planned; raises Transient and Waiting."""
+
+    def vitals(self) -> Vitals:
+        """Whether passes go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposition:
+    """Metrics as text for Prometheus."""
+
+    body: bytes
+    media_type: str
+    """https://prometheus.io/docs/instrumenting/exposition_formats/"""
+
+
+def nothing_measured() -> Exposition:
+    """The metrics of a daemon that measures nothing."""
+    return Exposition(b"", "text/plain; version=0.0.4; charset=utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What the operations work with."""
+
+    reader: Reader
+    journal: Journal
+    """For short writes beside the daemon's own."""
+    controls: Controls
+    config: Callable[[], Config]
+    """The configuration in force."""
+    exposition: Callable[[], Exposition] = nothing_measured
+    closing: Event = field(default_factory=Event)
+    """Set when the server ends: what goes on telling stops."""
+    clock: Callable[[], float] = time.time

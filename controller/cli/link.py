@@ -1,0 +1,200 @@
+"""How commands ask the daemon: through its control socket, or in its journal when nobody answers.
+
+The daemon knows more, and whoever may use its socket need not be able to read its files. Commands
+that only need what the journal has go on without it, and say so on stderr.
+"""
+
+from __future__ import annotations
+
+import getpass
+import http.client
+import json
+import socket
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote, urlencode
+
+from controller.cli.output import clean
+from controller.errors import JournalError, Transient, Waiting, WheelwayError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from controller.cli.invocation import Invocation
+    from controller.config import Config
+    from controller.journal import Journal, Reader
+    from controller.model import JSON
+
+_T = TypeVar("_T")
+
+READING: Final = 5.0
+"""Seconds for an answer to a question, which can be had elsewhere."""
+ORDERING: Final = 30.0
+"""Seconds for an answer to an order, which may wait for the journal."""
+
+
+class Unanswered(Transient):
+    """Nobody listens at the control socket: nothing was done there."""
+
+
+class Silent(Waiting):
+    """Somebody listens there, and does not answer: what was done is not known."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket; httpx could do it, but takes longer to import than all of this."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Link:
+    """The daemon behind one control socket.
+
+    Its methods raise `Unanswered` and `Silent`, and otherwise what the daemon raised:
+    WheelwayError, Waiting for what may pass.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get(self, *path: str, **query: str | int | bool | None) -> Any:
+        """Read something: its JSON document, or its text."""
+        given = {
+            key: str(value).lower() if isinstance(value, bool) else value
+            for key, value in query.items()
+            if value is not None
+        }
+        address = "/".join(quote(part, safe="") for part in path)
+        return self._ask("GET", f"/{address}?{urlencode(given)}".rstrip("?"), READING)
+
+    def post(self, *path: str, more: float = 0.0, **body: JSON) -> Any:
+        """Order something, which may take `more` seconds than usual."""
+        return self._ask("POST", "/" + "/".join(path), ORDERING + more, body)
+
+    def _ask(self, method: str, address: str, patience: float, body: JSON = None) -> Any:
+        connection = _UnixConnection(self._path, patience)
+        try:
+            connection.connect()
+        except OSError as error:
+            raise Unanswered(
+                "DaemonUnreachable", f"the daemon does not answer at {self._path} ({_why(error)})"
+            ) from error
+        try:
+            headers = {} if body is None else {"content-type": "application/json"}
+            text = None if body is None else json.dumps(body)
+            connection.request(method, address, text, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Silent(
+                "DaemonSilent",
+                f"the daemon at {self._path} took the request and did not answer it "
+                f"({error or type(error).__name__})",
+            ) from error
+        finally:
+            connection.close()
+        return _understood(answer, content)
+
+
+def _why(error: OSError) -> str:
+    match error:
+        case FileNotFoundError() | ConnectionRefusedError():
+            return "it is down, or has no control socket"
+        case PermissionError():
+            return "you are not in the socket's group"
+    return str(error)
+
+
+def _understood(answer: http.client.HTTPResponse, content: bytes) -> Any:
+    """The document; or the daemon's error, raised here as it was raised there."""
+    kind = answer.headers.get_content_type()
+    try:
+        document = json.loads(content) if kind.endswith("json") else content.decode()
+    except ValueError as error:
+        raise Silent("DaemonSilent", f"the daemon's answer is no {kind}: {error}") from error
+    if answer.status == http.client.OK:
+        return document
+    if not isinstance(document, dict):
+        raise Silent("DaemonSilent", f"the daemon answered {answer.status} {answer.reason}")
+    reason, message = str(document.get("reason", "")), str(document.get("detail", ""))
+    if answer.status == http.client.SERVICE_UNAVAILABLE:
+        raise Waiting(reason, message)
+    raise WheelwayError(reason, message)
+
+
+# -- or the journal ------------------------------------------------------------------------------
+
+
+@contextmanager
+def _instead(error: WheelwayError) -> Iterator[None]:
+    """Whoever may use neither the socket nor the journal is told of both."""
+    try:
+        yield
+    except JournalError as other:
+        if not isinstance(error.__cause__, PermissionError):
+            raise
+        raise JournalError(other.reason, f"{error.message}; and {other.message}") from other
+
+
+def note(message: str) -> None:
+    """Something to know beside the answer, on stderr."""
+    print(f"note: {clean(message)}", file=sys.stderr)
+
+
+def link(config: Config) -> Link:
+    """The way to the daemon of a configuration."""
+    return Link(config.api.path(config.paths.state))
+
+
+def told(
+    asked: Invocation,
+    config: Config,
+    question: Callable[[Link], _T],
+    otherwise: Callable[[Reader], _T],
+    *,
+    say: Callable[[str], None] = note,
+) -> _T:
+    """What the daemon tells; what its journal tells when it does not answer, which it says."""
+    try:
+        return question(link(config))
+    except (Unanswered, Silent) as error:
+        with _instead(error), asked.reader(config) as reader:
+            found = otherwise(reader)
+        say(f"{error.message}; this is from its journal")
+        return found
+
+
+def ordered(
+    asked: Invocation,
+    config: Config,
+    order: Callable[[Link], _T],
+    otherwise: Callable[[Journal], _T],
+) -> _T:
+    """Have the daemon do something; write it into its journal when it does not answer."""
+    try:
+        return order(link(config))
+    except Unanswered as error:
+        with _instead(error), asked.journal(config) as journal:
+            done = otherwise(journal)
+        note(f"{error.message}; it is in its journal now, for its next pass")
+        return done
+    except Silent as error:
+        message = f"{error.message}; `wheelway status` and `history` show whether it did it"
+        raise Silent(error.reason, message) from error
+
+
+def whoami() -> str:
+    """Who gives an order, for those who read of it later."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user without a name, as in some containers
+        return "operator"

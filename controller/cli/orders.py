@@ -1,0 +1,169 @@
+"""What a person may order: look now, pin, roll back, suspend; and all of it taken back.
+
+With the daemon down all but `reconcile` is written into its journal, and holds from its next pass.
+"""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from controller.account import documents, orders
+from controller.cli.explain import parsed_version
+from controller.cli.invocation import invocation
+from controller.cli.link import link, ordered, whoami
+from controller.cli.output import console, paragraph, print_json
+from controller.cli.plans import print_notices
+
+if TYPE_CHECKING:
+    from controller.account.plans import PassDocument
+
+_Name = Annotated[str, typer.Argument(help="The pipeline.")]
+_NameOrAll = Annotated[str | None, typer.Argument(help="A pipeline; default: everything.")]
+_Note = Annotated[str, typer.Option("--note", "-m", metavar="TEXT", help="Why, for others.")]
+_Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
+
+
+def reconcile(
+    ctx: typer.Context,
+    *,
+    timeout: Annotated[
+        float, typer.Option(metavar="S", min=0, max=300, help="Seconds to wait for the sources.")
+    ] = 30.0,
+    as_json: _Json = False,
+) -> None:
+    """Have the daemon look at all sources now, and say what it found and did."""
+    config = invocation(ctx).config()
+    done: PassDocument = link(config).post("v1", "reconcile", more=timeout, timeout=timeout)
+    if as_json:
+        print_json(done)
+        return
+    out = console()
+    out.print(paragraph(done["sentence"]))
+    if not done["complete"]:
+        late = f"Not every source was listed within {timeout:g} s; `wheelway status` has the rest."
+        out.print(paragraph(late, style="yellow"))
+    for change in done["plan"]["changes"] if done["plan"] else []:
+        out.print(paragraph(change))
+    print_notices(out, done["conditions"])
+
+
+def pin(
+    ctx: typer.Context,
+    name: _Name,
+    versions: Annotated[list[str], typer.Argument(help="Exactly these are served.")],
+    *,
+    note: _Note = "",
+    as_json: _Json = False,
+) -> None:
+    """Serve exactly these versions of a pipeline, whatever the configuration says.
+
+    What is served now leaves once they are live. It holds until `wheelway unpin`.
+    """
+    wanted = [parsed_version(text) for text in versions]
+    asked, by = invocation(ctx), whoami()
+    done = ordered(
+        asked,
+        asked.config(),
+        lambda daemon: daemon.post(
+            "v1", "pin", pipeline=name, versions=[str(v) for v in wanted], by=by, note=note
+        ),
+        lambda journal: documents.pin_document(
+            orders.pin(journal, name, wanted, by=by, at=time.time(), note=note)
+        ),
+    )
+    if as_json:
+        print_json(done)
+        return
+    pinned = ", ".join(done["versions"])
+    said = f"{done['pipeline']} is pinned to {pinned}; others leave once that is live."
+    _say(
+        said, f"`wheelway status` shows how far it is, `wheelway unpin {done['pipeline']}` ends it."
+    )
+
+
+def unpin(ctx: typer.Context, name: _Name, *, as_json: _Json = False) -> None:
+    """Let the configuration decide again which versions of a pipeline are served."""
+    asked, by = invocation(ctx), whoami()
+    done = ordered(
+        asked,
+        asked.config(),
+        lambda daemon: daemon.post("v1", "unpin", pipeline=name, by=by),
+        lambda journal: documents.pin_document(orders.unpin(journal, name, by=by, at=time.time())),
+    )
+    if as_json:
+        print_json(done)
+        return
+    _say(f"{done['pipeline']} is no longer pinned to {', '.join(done['versions'])}.")
+
+
+def rollback(ctx: typer.Context, name: _Name, *, note: _Note = "", as_json: _Json = False) -> None:
+    """Go back to the version that was live before the newest that is.
+
+    It is pinned; what is served now leaves once it is live. Its wheel has to be in a source.
+    """
+    asked, by = invocation(ctx), whoami()
+    done = ordered(
+        asked,
+        asked.config(),
+        lambda daemon: daemon.post("v1", "rollback", pipeline=name, by=by, note=note),
+        lambda journal: orders.rollback_document(
+            orders.roll_back(journal, name, by=by, at=time.time(), note=note)
+        ),
+    )
+    if as_json:
+        print_json(done)
+        return
+    pipeline, before = done["pin"]["pipeline"], done["before"]
+    back = f"from {before} to {done['after']}" if before else f"to {done['after']}"
+    _say(
+        f"{pipeline} goes back {back}: it is pinned; others leave once that is live.",
+        f"`wheelway status` shows how far it is, `wheelway unpin {pipeline}` ends it.",
+    )
+
+
+def suspend(
+    ctx: typer.Context, name: _NameOrAll = None, *, note: _Note = "", as_json: _Json = False
+) -> None:
+    """Change nothing on the cluster, or nothing of one pipeline; what serves goes on.
+
+    It holds until `wheelway resume`.
+    """
+    asked, by = invocation(ctx), whoami()
+    done = ordered(
+        asked,
+        asked.config(),
+        lambda daemon: daemon.post("v1", "suspend", pipeline=name, by=by, note=note),
+        lambda journal: documents.suspension_document(
+            orders.suspend(journal, name or "", by=by, at=time.time(), note=note)
+        ),
+    )
+    if as_json:
+        print_json(done)
+        return
+    _say(
+        f"{done['pipeline'] or 'Everything'} is suspended: it stays as it is, what serves goes on."
+    )
+
+
+def resume(ctx: typer.Context, name: _NameOrAll = None, *, as_json: _Json = False) -> None:
+    """End a suspension."""
+    asked, by = invocation(ctx), whoami()
+    done = ordered(
+        asked,
+        asked.config(),
+        lambda daemon: daemon.post("v1", "resume", pipeline=name, by=by),
+        lambda journal: documents.suspension_document(
+            orders.resume(journal, name or "", by=by, at=time.time())
+        ),
+    )
+    if as_json:
+        print_json(done)
+        return
+    _say(f"{done['pipeline'] or 'Everything'} is no longer suspended.")
+
+
+def _say(*sentences: str) -> None:
+    out = console()
+    for sentence in sentences:
+        out.print(paragraph(sentence))

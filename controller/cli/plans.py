@@ -1,0 +1,119 @@
+"""`wheelway plan` and `wheelway render`: what would change now and why, and the config itself."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from controller.account.plans import NoticeDocument, PlanDocument, plan_document
+from controller.cli.invocation import invocation
+from controller.cli.link import Unanswered, link, note
+from controller.cli.output import console, paragraph, print_json
+from controller.cli.program import ExitCode
+from controller.errors import Stalled, TemplateError, Waiting
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from controller.config import Config
+    from controller.reconciler import Report
+
+
+def plan(
+    ctx: typer.Context,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Say what would change now, and why; exit code 2 on changes.
+
+    A running daemon tells what its last pass left undone. Without one the pass is made here:
+    nothing is sent to Ray and nothing is recorded; wheels are fetched and environments are built
+    into the cache, for only then it is known whether they can be.
+    """
+    asked = invocation(ctx)
+    config = asked.config()
+    try:
+        planned: PlanDocument = link(config).get("v1", "plan")
+    except Unanswered as error:
+        note(f"{error.message}; this is what it would do")
+        planned = _planned(_previewed(config))
+    if as_json:
+        print_json(planned)
+    else:
+        _print_plan(planned)
+    if planned["changes"]:
+        raise typer.Exit(ExitCode.CHANGES)
+
+
+def render(
+    ctx: typer.Context,
+    *,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Instead of stdout.")
+    ] = None,
+) -> None:
+    """Print the Serve config that would be applied now.
+
+    `serve deploy` takes it as it is.
+    """
+    report = _previewed(invocation(ctx).config())
+    if not report.config:
+        broken = [c.message for c in report.conditions if c.reason == "TemplateInvalid"]
+        if broken:
+            raise TemplateError("\n".join(dict.fromkeys(broken)))
+        raise Stalled(
+            "ConfigNotRendered",
+            f"there is no config to print: {report.sentence}. `wheelway plan` and "
+            "`wheelway config check` may say more",
+        )
+    if output is None:
+        sys.stdout.write(report.config)
+        return
+    try:
+        output.write_text(report.config, encoding="utf-8")
+    except OSError as error:
+        raise Stalled("OutputUnwritable", f"{output} cannot be written: {error}") from error
+
+
+def _previewed(config: "Config") -> "Report":
+    """The daemon's next report without its deeds.
+
+    Raises:
+        WheelwayError: Ray or the journal cannot be reached.
+    """
+    from controller.assembly import preview  # noqa: PLC0415 - imports the whole daemon
+
+    report = preview(config)
+    if report.plan is None:
+        raise Waiting("RayUnavailable", report.sentence)
+    return report
+
+
+def _planned(report: "Report") -> PlanDocument:
+    if report.plan is None:
+        raise Waiting("RayUnavailable", report.sentence)
+    return plan_document(report.sentence, report.plan, report.quarantines, report.conditions)
+
+
+def _print_plan(planned: PlanDocument) -> None:
+    out = console()
+    if not planned["changes"]:
+        out.print(paragraph("Nothing to change."))
+    for change in planned["changes"]:
+        out.print(paragraph(change))
+    if planned["hold"]:
+        out.print(paragraph(f"Held back for now: {planned['hold']}", style="yellow"))
+    for failed in planned["quarantines"]:
+        why = f"{failed['reason']} ({failed['stage']}): {failed['message']}"
+        out.print(paragraph(f"Quarantine {failed['release']}: {why}", style="red"))
+    print_notices(out, planned["conditions"])
+    out.print(paragraph(f"Now: {planned['sentence']}", style="dim"))
+
+
+def print_notices(out: "Console", conditions: Sequence[NoticeDocument]) -> None:
+    """A line for each condition that a pass found."""
+    for found in conditions:
+        said = f"{found['subject']}: {found['reason']}: {found['message']}"
+        out.print(paragraph(said, style="" if found["ok"] else "yellow"))

@@ -1,0 +1,156 @@
+"""The service on a head node: `wheelway systemd` and `wheelway ray-head`."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from controller.cli.output import console, paragraph
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from controller.installation import Deed, Target
+
+app = typer.Typer(rich_markup_mode=None)
+
+_STATE = tuple(
+    Path("/var", name)
+    for name in ("lib/wheelway", "lib/wheelway-ray", "cache/wheelway", "log/wheelway")
+)
+"""What the units make, and nobody but a person removes."""
+
+Root = Annotated[
+    Path,
+    typer.Option("--root", metavar="DIR", help="Of the machine; another than / for an image."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+
+
+@app.callback()
+def systemd() -> None:
+    """Install the daemon and a Ray head as services, or remove them."""
+
+
+@app.command()
+def install(
+    *,
+    root: Root = Path("/"),
+    prefix: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where wheelway is on that machine; default: this one."),
+    ] = None,
+    systemd_version: Annotated[
+        int | None, typer.Option(metavar="N", help="Of that machine; default: this one's.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Lay down units, users, folders and a first configuration; start nothing.
+
+    Doing it again after an upgrade brings the files up to date. What somebody edited is kept; the
+    configuration is never overwritten.
+    """
+    from controller import installation  # noqa: PLC0415 - for these commands alone
+
+    version = installation.systemd_version() if systemd_version is None else systemd_version
+    target = installation.Target(root.resolve(), prefix or Path(sys.prefix), version)
+    before = target.at(installation.RECORD).is_file()
+    deeds = installation.install(target, dry_run=dry_run)
+    _tell(deeds, dry_run=dry_run)
+    if not dry_run:
+        _say_next(_after_upgrade(target) if before else _after_install(target))
+
+
+@app.command()
+def uninstall(*, root: Root = Path("/"), dry_run: DryRun = False) -> None:
+    """Remove what `install` laid down, but nothing that somebody edited, and no state."""
+    from controller import installation  # noqa: PLC0415 - for these commands alone
+
+    target = installation.Target(root.resolve())
+    _tell(installation.uninstall(target, dry_run=dry_run), dry_run=dry_run)
+    if dry_run:
+        return
+    if target.root == Path("/"):
+        _say_next("systemctl daemon-reload")
+    console().print(
+        paragraph(
+            "What was cached and recorded stays, and so do the users wheelway and wheelway-ray. "
+            f"To remove it too: rm -r {' '.join(str(target.at(path)) for path in _STATE)}"
+        )
+    )
+
+
+def _after_install(target: "Target") -> str:
+    if target.root != Path("/"):
+        return f"systemctl --root={target.root} enable wheelway-ray-head wheelway"
+    return (
+        "systemd-sysusers wheelway.conf && systemd-tmpfiles --create wheelway.conf && "
+        "systemctl daemon-reload && systemctl enable --now wheelway-ray-head wheelway"
+    )
+
+
+def _after_upgrade(target: "Target") -> str:
+    if target.root != Path("/"):
+        return _after_install(target)
+    return (
+        "systemd-sysusers wheelway.conf && systemd-tmpfiles --create wheelway.conf && "
+        "systemctl daemon-reload && systemctl try-restart wheelway"
+    )
+
+
+def _tell(deeds: "Sequence[Deed]", *, dry_run: bool) -> None:
+    out = console()
+    if dry_run:
+        out.print(paragraph("Nothing is done; this would be:"))
+    for deed in deeds:
+        why = f"  ({deed.why})" if deed.why else ""
+        out.print(paragraph(f"{deed.verb:<10} {deed.path}{why}"))
+
+
+def _say_next(command: str) -> None:
+    console().print(paragraph(f"Next: {command}"))
+
+
+def ray_head(
+    *,
+    dashboard_port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8265,
+    num_cpus: Annotated[
+        int | None, typer.Option(min=1, help="CPUs that Ray may hand out; default: all.")
+    ] = None,
+    temp_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="For Ray's sessions and logs; short; default: Ray's."),
+    ] = None,
+    run_dir: Annotated[
+        Path, typer.Option(metavar="DIR", help="For HAProxy's files; short, this head's alone.")
+    ] = Path("/run/wheelway-ray"),
+    storage: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep Ray's state here, to survive being killed."),
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the command and its environment instead.")
+    ] = False,
+) -> None:
+    """Become a Ray head that is tuned for serving.
+
+    The unit wheelway-ray-head runs this. On loopback, HAProxy as the ingress with threads by cores.
+    RAY_* variables of the environment win over those that are set here.
+    """
+    from controller.serve import service  # noqa: PLC0415 - for this command alone
+    from controller.serve.head import Tuning  # noqa: PLC0415 - as above
+
+    tuning = Tuning(num_cpus=num_cpus, temp_dir=temp_dir)
+    place = service.Place(run_dir, storage)
+    made = service.invocation(
+        tuning, place, dashboard_port=dashboard_port, inherited=dict(os.environ)
+    )
+    if show:
+        for name, value in sorted(made.set.items()):
+            print(f"{name}={shlex.quote(value)}")
+        print(shlex.join(made.arguments))
+        return
+    service.become(made, tuning, place)

@@ -1,0 +1,271 @@
+"""`wheelway status --watch`: the same overview, kept up to date, with what Ray says beside it.
+
+On a terminal the screen is drawn anew every second. Elsewhere each change is printed as it comes,
+as text or as a JSON document a line. Daemon, dashboard and metrics are asked anew each time, so it
+outlives restarts of all of them; what cannot be had is a dash.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Self
+
+from controller.account.overview import Overview, as_document, from_document
+from controller.account.times import ago
+from controller.cli.output import PHASE_STYLES, Cell, clean, console, day_and_time, paragraph
+from controller.cli.status import drawn, look
+from controller.errors import JournalError, Waiting, WheelwayError
+from controller.serve.dashboard import Dashboard
+from controller.serve.traffic import Traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from rich.console import Console, RenderableType
+
+    from controller.cli.invocation import Invocation
+    from controller.config import Config, RayOptions
+    from controller.journal import ReleaseRecord
+    from controller.model import JSON, Application
+    from controller.serve.traffic import Flow
+
+INTERVAL: Final = 1.0
+"""Seconds between two drawings."""
+BESIDE_INTERVAL: Final = 2.0
+"""Seconds between two looks at the dashboard."""
+TRAFFIC_INTERVAL: Final = 5.0
+"""Seconds between two looks at Ray's metrics: a page of a megabyte."""
+PATIENCE: Final = 3.0
+"""Seconds for one answer of the dashboard."""
+FRESH: Final = 10.0
+"""Seconds for which a change stands out."""
+HEADS: Final = (
+    *("pipeline", "version", "state", "reason", "since", "replicas", "requests/s", "p50"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What Ray said last."""
+
+    replicas: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Of each application, by name: how many run, of how many."""
+    flows: Mapping[str, Flow] = field(default_factory=dict)
+    note: str = ""
+    """Why something is missing, for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """All that is shown at one moment."""
+
+    overview: Overview
+    beside: Beside = Beside()
+    aside: str = ""
+    """Why the daemon did not tell it itself."""
+
+
+class Watch:
+    """Looks at Ray from a thread of its own, so that nothing it waits for stops the screen."""
+
+    def __init__(self, options: RayOptions, *, clock: Callable[[], float] = time.monotonic) -> None:
+        patient = options.model_copy(update={"timeout": min(options.timeout, PATIENCE)})
+        self._dashboard = Dashboard.connect(patient)
+        self._traffic = Traffic(self._dashboard, clock=clock)
+        self._clock = clock
+        self._traffic_at = float("-inf")
+        self._ending = threading.Event()
+        self._looked = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="wheelway-watch", daemon=True)
+        self.seen = Beside(note="Ray has not been looked at yet")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ending.set()
+
+    def wait(self) -> None:
+        """For the first look, whatever it brought."""
+        self._looked.wait(2 * PATIENCE)
+
+    def _work(self) -> None:
+        while not self._ending.is_set():
+            self.seen = self._look()
+            self._looked.set()
+            self._ending.wait(BESIDE_INTERVAL)
+        self._traffic.close()
+        self._dashboard.close()
+
+    def _look(self) -> Beside:
+        try:
+            applications = self._dashboard.applications()
+        except WheelwayError as error:
+            return Beside(note=f"replicas are not known: {error.message}")
+        flows = self.seen.flows
+        if self._clock() - self._traffic_at >= TRAFFIC_INTERVAL:
+            self._traffic_at = self._clock()
+            flows = self._traffic.look()
+        return Beside({app.name: _running(app) for app in applications}, flows)
+
+
+def watch(asked: Invocation, config: Config, *, everything: bool, as_json: bool) -> None:
+    """Show the overview until somebody interrupts.
+
+    Raises:
+        JournalError, Waiting: not on a terminal, and there is no journal to begin with.
+    """
+    out = console()
+
+    def now() -> Seen:
+        said: list[str] = []
+        found = look(asked, config, everything=everything, say=said.append)
+        return Seen(from_document(found), beside.seen, " ".join(said))
+
+    with Watch(config.ray) as beside:
+        if out.is_terminal and not as_json:
+            _on_terminal(now, out)
+        else:
+            beside.wait()
+            _line_by_line(now, out, as_json=as_json)
+
+
+def _on_terminal(now: Callable[[], Seen], out: Console) -> None:
+    from rich.live import Live  # noqa: PLC0415 - for a terminal alone
+
+    with Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            try:
+                screen = shown(now(), out)
+            except (JournalError, Waiting) as error:  # it may be there in a second
+                screen = paragraph(error.message, style="red")
+            live.update(screen, refresh=True)
+            time.sleep(INTERVAL)
+
+
+def _line_by_line(now: Callable[[], Seen], out: Console, *, as_json: bool) -> None:
+    before: JSON = None
+    while True:
+        try:
+            seen = now()
+        except (JournalError, Waiting):
+            if before is None:
+                raise
+        else:
+            news = _news(seen)
+            if news != before:
+                before = news
+                _print(seen, out, as_json=as_json)
+        time.sleep(INTERVAL)
+
+
+def _print(seen: Seen, out: Console, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(document(seen), ensure_ascii=False) + "\n")
+    else:
+        out.print(day_and_time(seen.overview.at))
+        out.print(shown(seen, out), end="\n\n")
+    sys.stdout.flush()
+
+
+def _news(seen: Seen) -> JSON:
+    """What is worth another print: not what changes with every second or request."""
+    replicas, overview = seen.beside.replicas, seen.overview
+    releases = [
+        (str(record.release), record.phase, record.reason, replicas.get(record.placement))
+        for record in overview.releases
+    ]
+    conditions = [(item.subject, item.reason) for item, _ in overview.conditions]
+    return releases, conditions, overview.pulse.state, seen.aside
+
+
+# -- for people ----------------------------------------------------------------------------------
+
+
+def shown(seen: Seen, out: Console) -> RenderableType:
+    """The overview with what Ray said."""
+    overview, beside = seen.overview, seen.beside
+    rows = [_row(record, overview.at, beside) for record in overview.releases]
+    missing = beside.note
+    if not missing and overview.releases and not beside.flows:
+        missing = "requests/s and p50: nothing from Ray so far (its metrics come every ten seconds)"
+    notes = "\n".join(note for note in (seen.aside, missing) if note)
+    return drawn(overview, out, rows=(HEADS, rows), note=notes)
+
+
+def _row(record: ReleaseRecord, now: float, beside: Beside) -> Sequence[Cell]:
+    release = record.release
+    style = PHASE_STYLES.get(record.phase.value, "")
+    fresh = now - record.since < FRESH
+    flow = beside.flows.get(record.placement)
+    return (
+        release.pipeline,
+        str(release.version),
+        (record.phase.value, f"{style} bold" if fresh else style),
+        clean(record.reason),
+        ago(now - record.since),
+        _replicas(beside.replicas.get(record.placement)),
+        "-" if flow is None else rate(flow.requests_per_second),
+        "-" if flow is None or flow.p50 is None else duration(flow.p50),
+    )
+
+
+def _replicas(found: tuple[int, int] | None) -> Cell:
+    if found is None:
+        return "-"
+    running, total = found
+    return str(total) if running == total else (f"{running}/{total}", "yellow")
+
+
+def _running(application: Application) -> tuple[int, int]:
+    states = [replica.state for replica in application.replicas]
+    return states.count("RUNNING"), len(states)
+
+
+def rate(per_second: float) -> str:
+    """Two digits that say something."""
+    return f"{per_second:,.0f}" if per_second >= 10 or per_second == 0 else f"{per_second:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """In the unit that fits: `0.4 ms`, `230 ms`, `2.1 s`."""
+    if seconds >= 1:
+        return f"{seconds:.1f} s"
+    return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
+
+
+# -- for scripts ---------------------------------------------------------------------------------
+
+
+def document(seen: Seen) -> JSON:
+    """`status --json` with more keys of each release: replicas (running, total),
+    requests_per_second and p50 (seconds); null where Ray does not say.
+    """
+    overview, beside = seen.overview, seen.beside
+    found = as_document(overview)
+    releases = [
+        {**release, **_beside(record, beside)}
+        for record, release in zip(overview.releases, found["releases"], strict=True)
+    ]
+    return {**found, "releases": releases}
+
+
+def _beside(record: ReleaseRecord, beside: Beside) -> dict[str, JSON]:
+    replicas = beside.replicas.get(record.placement)
+    flow = beside.flows.get(record.placement)
+    return {
+        "replicas": replicas and dict(zip(("running", "total"), replicas, strict=True)),
+        "requests_per_second": flow and round(flow.requests_per_second, 3),
+        "p50": flow and flow.p50,
+    }

@@ -1,0 +1,348 @@
+"""The service's files on a machine: units, users, folders, a first configuration.
+
+They lie in `systemd/`, in a checkout as in the package, and work as they are where wheelway is
+installed in /opt/wheelway; for another place the paths in them are exchanged. What was laid down is
+remembered beside the configuration with its SHA-256, so that a file that somebody edited since is
+neither overwritten nor removed. Nothing is started, stopped or reloaded here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from controller.errors import Stalled
+from controller.shipped import folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+UNITS: Final = ("wheelway.service", "wheelway-ray-head.service")
+CONFIGURATION: Final = Path("/etc/wheelway/controller.toml")
+RECORD: Final = Path("/etc/wheelway/installed.json")
+"""What was laid down. Not in the state folder: what root removes is not for the daemon to say."""
+
+_PREFIX: Final = "/opt/wheelway"
+"""Where the shipped units expect the command."""
+_STEPS_SINCE: Final = 254
+"""The systemd that knows all of the shipped drop-ins (RestartSteps; notify-reload is of 253)."""
+_BASE: Final = {
+    "controller.toml": CONFIGURATION,
+    "wheelway.service": Path("/etc/systemd/system/wheelway.service"),
+    "wheelway-ray-head.service": Path("/etc/systemd/system/wheelway-ray-head.service"),
+    "sysusers.d/wheelway.conf": Path("/etc/sysusers.d/wheelway.conf"),
+    "tmpfiles.d/wheelway.conf": Path("/etc/tmpfiles.d/wheelway.conf"),
+}
+_NEWER: Final = {
+    f"since-{_STEPS_SINCE}/{unit}.d/10-systemd-{_STEPS_SINCE}.conf": Path(
+        f"/etc/systemd/system/{unit}.d/10-systemd-{_STEPS_SINCE}.conf"
+    )
+    for unit in UNITS
+}
+_HIDDEN: Final = ("/home", "/root", "/run", "/tmp", "/var/tmp")  # noqa: S108 - not used, refused
+"""What the units' ProtectHome and PrivateTmp hide from them, and what a boot empties."""
+
+
+class Verb(StrEnum):
+    """What became of a file."""
+
+    WROTE = "wrote"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    KEPT = "kept"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One file, and what was done with it."""
+
+    verb: Verb
+    path: Path
+    why: str = ""
+    """Where it is not plain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The machine to install on."""
+
+    root: Path = Path("/")
+    """Its root folder: another one than `/` when an image is being built."""
+    prefix: Path = Path(sys.prefix)
+    """Where wheelway is installed there: `bin/wheelway` is below it."""
+    systemd: int = 0
+    """The major version of systemd there; 0 when unknown."""
+
+    def at(self, path: Path) -> Path:
+        """A path of that machine as seen from here."""
+        return self.root / path.relative_to("/")
+
+
+def systemd_version() -> int:
+    """The major version of the systemd that is installed here; 0 when there is none."""
+    try:
+        done = subprocess.run(
+            ["systemctl", "--version"],  # noqa: S607 - whichever is the machine's
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    found = re.match(r"systemd (\d+)", done.stdout)
+    return int(found[1]) if found else 0
+
+
+def install(target: Target, *, dry_run: bool = False) -> list[Deed]:
+    """Lay the files down, or bring those of an earlier installation up to date.
+
+    Args:
+        target: where.
+        dry_run: only say what would be done.
+
+    Raises:
+        Stalled: `PrefixHidden`, `PrefixUnusable`: the units could not start what is there;
+            `FileUnwritable`: not permitted.
+    """
+    _check(target)
+    with _Record(target, dry_run=dry_run) as record:
+        deeds = [_lay(record, path, text) for path, text in _files(target).items()]
+        # Those of an earlier version, or for a newer systemd than there is now.
+        gone = [path for path in record.known if path not in _files(target)]
+        deeds += [deed for path in gone if (deed := _take(record, path))]
+    return deeds
+
+
+def uninstall(target: Target, *, dry_run: bool = False) -> list[Deed]:
+    """Remove what `install` laid down, and the folders that it made for it if they are empty.
+
+    Raises:
+        Stalled: `NotInstalled`; `StillEnabled`: systemd would still want the units;
+            `FileUnwritable`.
+    """
+    if not target.at(RECORD).is_file():
+        raise Stalled(
+            "NotInstalled",
+            f"there is nothing to remove: {target.at(RECORD)}, where an installation is recorded, "
+            "does not exist",
+        )
+    if enabled := sorted(_enabled(target)):
+        raise Stalled(
+            "StillEnabled",
+            f"{' and '.join(enabled)} would be left without a file, still enabled or running; "
+            f"first: {disabling(target)}",
+        )
+    with _Record(target, dry_run=dry_run) as record:
+        return [deed for path in list(record.known) if (deed := _take(record, path))]
+
+
+def disabling(target: Target) -> str:
+    """The command that ends the service for good."""
+    where = "--now" if target.root == Path("/") else f"--root={target.root}"
+    return f"systemctl disable {where} {' '.join(unit.removesuffix('.service') for unit in UNITS)}"
+
+
+# -- what is to be laid down ---------------------------------------------------------------------
+
+
+def _files(target: Target) -> Mapping[Path, bytes]:
+    shipped = folder("systemd")
+    wanted = _BASE | (_NEWER if target.systemd >= _STEPS_SINCE else {})
+    return {
+        path: (shipped / name)
+        .read_text(encoding="utf-8")
+        .replace(f"{_PREFIX}/bin/", f"{target.prefix}/bin/")
+        .encode()
+        for name, path in wanted.items()
+    }
+
+
+def _check(target: Target) -> None:
+    """Whether systemd could start what the units name.
+
+    Raises:
+        Stalled: it could not.
+    """
+    if not re.fullmatch(r"/[\w./+@-]*", str(target.prefix)):
+        raise Stalled(
+            "PrefixUnusable",
+            f"{target.prefix} cannot stand in a unit: install wheelway in a folder with a plain "
+            f"absolute name, such as {_PREFIX}",
+        )
+    if target.root != Path("/"):
+        return  # an image is looked at by whoever builds it
+    for what in (target.prefix, Path(os.path.realpath(target.prefix / "bin/python"))):
+        hidden = next((one for one in _HIDDEN if what.is_relative_to(one)), None)
+        if hidden is not None:
+            raise Stalled(
+                "PrefixHidden",
+                f"{what} lies in {hidden}, which the service does not see: install wheelway with "
+                f"an interpreter of the system, for instance: python3 -m venv {_PREFIX} && "
+                f"{_PREFIX}/bin/pip install 'wheelway[controller]'",
+            )
+
+
+def _enabled(target: Target) -> Iterator[str]:
+    wants = list(target.at(Path("/etc/systemd/system")).glob("*.wants"))
+    # systemd keeps such a link for each unit that runs.
+    running = target.at(Path("/run/systemd/units"))
+    for unit in UNITS:
+        # In an image they lead nowhere yet, so they are looked at, not followed.
+        links = [*(one / unit for one in wants), running / f"invocation:{unit}"]
+        if any(link.is_symlink() for link in links):
+            yield unit
+
+
+# -- one file ------------------------------------------------------------------------------------
+
+
+def _lay(record: _Record, path: Path, content: bytes) -> Deed:
+    here = record.target.at(path)
+    present = _content(here)
+    if present is None:
+        record.write(path, content)
+        return Deed(Verb.WROTE, here)
+    if present == content:
+        record.known[path] = _digest(content)
+        return Deed(Verb.UNCHANGED, here)
+    if path == CONFIGURATION:
+        return Deed(Verb.KEPT, here, "it is yours")
+    if record.known.get(path) == _digest(present):
+        record.write(path, content)
+        return Deed(Verb.UPDATED, here)
+    why = "edited since; remove it and install again to get this version's"
+    return Deed(Verb.KEPT, here, why)
+
+
+def _take(record: _Record, path: Path) -> Deed | None:
+    here = record.target.at(path)
+    present = _content(here)
+    digest = record.known.pop(path)
+    if present is None:
+        return None
+    if digest != _digest(present):
+        return Deed(Verb.KEPT, here, "it is yours" if path == CONFIGURATION else "edited since")
+    record.remove(path)
+    return Deed(Verb.REMOVED, here)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _unwritable(path: Path, error: OSError) -> Stalled:
+    return Stalled(
+        "FileUnwritable",
+        f"{path}: {error.strerror or error}; run this as root, or with --root for a folder of "
+        "your own",
+    )
+
+
+class _Record:
+    """What is installed: files with their SHA-256, and folders that were made for them.
+
+    As a context manager it is read at the begin and kept at the end, however that comes.
+    """
+
+    def __init__(self, target: Target, *, dry_run: bool) -> None:
+        self.target = target
+        self._dry_run = dry_run
+        self.known: dict[Path, str] = {}
+        self._folders: set[Path] = set()
+
+    def __enter__(self) -> Self:
+        path = self.target.at(RECORD)
+        if (content := _content(path)) is None:
+            return self
+        try:
+            document = json.loads(content)
+            self.known = {Path(key): str(value) for key, value in document["files"].items()}
+            self._folders = {Path(name) for name in document["folders"]}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Stalled(
+                "RecordUnreadable",
+                f"{path} does not say what was installed ({error}); remove it to install anew",
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.known:
+            document = {
+                "files": {str(path): digest for path, digest in sorted(self.known.items())},
+                "folders": sorted(str(path) for path in self._folders),
+            }
+            self._put(RECORD, (json.dumps(document, indent=2) + "\n").encode())
+        else:
+            self._delete(RECORD)
+            self._leave_folders()
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Lay a file down."""
+        self._put(path, content)
+        self.known[path] = _digest(content)
+
+    def remove(self, path: Path) -> None:
+        """Take a file away."""
+        self._delete(path)
+
+    def _put(self, path: Path, content: bytes) -> None:
+        if self._dry_run:
+            return
+        here = self.target.at(path)
+        aside = here.with_name(f".{here.name}.new")
+        try:
+            self._make(path.parent)
+            with aside.open("wb") as stream:
+                os.fchmod(stream.fileno(), 0o644)
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            aside.replace(here)
+        except OSError as error:
+            raise _unwritable(here, error) from error
+
+    def _make(self, path: Path) -> None:
+        here = self.target.at(path)
+        if here.is_dir():
+            return
+        if path == path.parent:
+            here.mkdir(parents=True)  # a root that is yet to be filled
+            return
+        self._make(path.parent)
+        here.mkdir(mode=0o755)
+        self._folders.add(path)
+
+    def _delete(self, path: Path) -> None:
+        if self._dry_run:
+            return
+        here = self.target.at(path)
+        try:
+            here.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unwritable(here, error) from error
+
+    def _leave_folders(self) -> None:
+        for made in sorted(self._folders, key=lambda path: -len(path.parts)):
+            here = self.target.at(made)
+            if not self._dry_run and here.is_dir() and not any(here.iterdir()):
+                here.rmdir()

@@ -1,0 +1,105 @@
+"""What runs on the cluster, as Serve says it: asked for with patience, and not believed at once.
+
+Memory between passes, told the time. What comes in are the dashboard's answers, what goes out are
+the same, or why there are none to go by.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from controller.errors import Transient, WheelwayError
+from controller.planning import backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from controller.journal import Reader
+    from controller.model import Application, PlannedApplication
+    from controller.serve.dashboard import Dashboard
+
+EMPTY_FOR = 20.0
+"""Seconds for which a cluster must say that it is empty, when it just was not: longer than Serve's
+controller takes to come back with the head's storage (16 s measured)."""
+
+
+class Lookout:
+    """Looks at one cluster. Between two looks that failed lie `cap` seconds at most, unless Ray
+    asks for more: whoever waits for it wants to see that it is back.
+    """
+
+    def __init__(
+        self, dashboard: Dashboard, journal: Reader, *, cap: float, jitter: Callable[[], float]
+    ) -> None:
+        self._dashboard = dashboard
+        self._journal = journal
+        self._cap = cap
+        self._jitter = jitter
+        self._trouble: WheelwayError | None = None
+        self._until = 0.0
+        self._empty_since: float | None = None
+        self._emptied = False  # by our own last config
+        self.failures = 0
+        """Looks in a row that failed."""
+
+    def resting(self, now: float) -> bool:
+        """Whether Ray could not be observed and is to be left alone for now."""
+        return self._trouble is not None and now < self._until
+
+    def wait(self, now: float) -> float:
+        """Seconds until it is looked at again."""
+        return max(0.0, self._until - now)
+
+    def applications(self, now: float) -> tuple[Application, ...]:
+        """Every application, ours or not. While it rests nothing is asked, however many events
+        come: what stood in the way last is raised again.
+
+        Raises:
+            WheelwayError: it cannot be known.
+        """
+        if self._trouble is not None and now < self._until:
+            raise self._trouble.with_traceback(None)
+        try:
+            found = self._dashboard.applications()
+            self._doubt_emptiness(found, now)
+        except WheelwayError as error:
+            self._rest(error, now)
+            raise
+        self._trouble, self.failures = None, 0
+        return found
+
+    def applied(self, applications: Collection[PlannedApplication]) -> None:
+        """A config was taken: an empty one explains that nothing runs."""
+        self._emptied = not applications
+
+    def _rest(self, error: WheelwayError, now: float) -> None:
+        self._trouble = error
+        self.failures += 1
+        asked = error.retry_after if isinstance(error, Transient) else None
+        self._until = now + backoff.delay(
+            self.failures, jitter=self._jitter(), retry_after=asked, cap=self._cap
+        )
+
+    def _doubt_emptiness(self, applications: Collection[Application], now: float) -> None:
+        """Serve says the same, that nothing runs, while its controller cannot be asked (its actor
+        is not found, or not restored yet) as when nothing does: ray/dashboard/modules/serve, GET.
+        Taking its word would send a config without what serves.
+
+        Raises:
+            Transient: `ClusterEmpty`, for as long as that may pass.
+        """
+        names = {app.name for app in applications}
+        records = self._journal.placements().values()
+        gone = [r.name for r in records if r.live_at is not None and r.name not in names]
+        if names or not gone or self._emptied:
+            self._emptied = self._emptied and not names
+            self._empty_since = None
+            return
+        self._empty_since = self._empty_since or now
+        if now - self._empty_since < EMPTY_FOR:
+            raise Transient(
+                "ClusterEmpty",
+                f"Ray Serve reports no application at all, though {', '.join(sorted(gone))} served "
+                f"a moment ago; believed once it said so for {EMPTY_FOR:g} s",
+                retry_after=1.0,
+            )

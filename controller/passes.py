@@ -1,0 +1,157 @@
+"""The daemon's passes as others see them: the last one, and one that was asked for.
+
+The daemon tells of each pass; any thread may read the last, or wait for one that has seen all that
+the sources list now. What comes in are the reconciler's reports, what goes out documents.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from controller.account.plans import PassDocument, PlanDocument, notices, plan_document
+from controller.api import Vitals
+from controller.errors import Transient, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from controller.reconciler import Report
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    number: int
+    ended: float
+    """On the monotonic clock."""
+    report: Report
+
+
+class Passes:
+    """The passes of one daemon. `wake` makes it begin one, `patience` is how many seconds may lie
+    between two before it is late. Implements what the API asks of a daemon (`api.Controls`).
+    """
+
+    def __init__(
+        self,
+        wake: Callable[[], None],
+        patience: Callable[[], float],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wake = wake
+        self._patience = patience
+        self._clock = clock
+        self._began = clock()
+        self._turn = threading.Condition()
+        self._last: _Pass | None = None
+        self._asked = self._taken = self._answered = 0
+        self._over = False
+
+    # -- for the daemon --------------------------------------------------------------------------
+
+    def wanted(self) -> bool:
+        """Whether somebody asked for a look at all sources since this was last called."""
+        with self._turn:
+            new, self._taken = self._asked > self._taken, self._asked
+            return new
+
+    @property
+    def someone_waits(self) -> bool:
+        """Whether somebody still waits for a pass that has seen all that was asked for."""
+        with self._turn:
+            return self._answered < self._asked
+
+    def ended(self, number: int, report: Report, *, complete: bool) -> None:
+        """A pass ended; `complete`: every listing that was asked for was in before it began."""
+        with self._turn:
+            self._last = _Pass(number, self._clock(), report)
+            if complete:
+                self._answered = self._taken
+            self._turn.notify_all()
+
+    def over(self) -> None:
+        """There will be no more: whoever waits is told."""
+        with self._turn:
+            self._over = True
+            self._turn.notify_all()
+
+    # -- for others ------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Have a pass begin now: something was written that it should see."""
+        self._wake()
+
+    def reconcile(self, timeout: float) -> PassDocument:
+        """Have all sources listed, and tell of the first pass that knew what they list; when that
+        takes longer than `timeout` seconds, of the last pass until then.
+
+        Raises:
+            Transient: there was none in that time ("NoPassYet"), or the daemon ends
+                ("DaemonEnding").
+        """
+        with self._turn:
+            self._asked += 1
+            mine = self._asked
+        self._wake()
+        with self._turn:
+            self._turn.wait_for(lambda: self._over or self._answered >= mine, timeout)
+            complete, last = self._answered >= mine, self._last
+            if self._over and not complete:
+                raise Transient("DaemonEnding", "the daemon ends; ask again when it is back")
+        if last is None:
+            raise _no_pass_yet()
+        return _as_document(last, complete=complete)
+
+    def plan(self) -> PlanDocument:
+        """What the last pass planned.
+
+        Raises:
+            Transient: there was none yet ("NoPassYet").
+            Waiting: it could not observe Ray ("RayUnavailable").
+        """
+        with self._turn:
+            last = self._last
+        if last is None:
+            raise _no_pass_yet()
+        planned = _plan_of(last.report)
+        if planned is None:
+            raise Waiting("RayUnavailable", last.report.sentence)
+        return planned
+
+    def vitals(self) -> Vitals:
+        """Whether passes go on, and see Ray."""
+        with self._turn:
+            last = self._last
+        since = last.ended if last is not None else self._began
+        return Vitals(
+            number=last.number if last is not None else 0,
+            age=self._clock() - since,
+            patience=self._patience(),
+            sentence=last.report.sentence if last is not None else "no pass has ended yet",
+            observed=last is not None and last.report.plan is not None,
+        )
+
+
+def _no_pass_yet() -> Transient:
+    return Transient("NoPassYet", "the daemon has not finished a pass yet", retry_after=2)
+
+
+def _plan_of(report: Report) -> PlanDocument | None:
+    if report.plan is None:
+        return None
+    return plan_document(report.sentence, report.plan, report.quarantines, report.conditions)
+
+
+def _as_document(one: _Pass, *, complete: bool) -> PassDocument:
+    report = one.report
+    return {
+        "number": one.number,
+        "complete": complete,
+        "sentence": report.sentence,
+        "sent": report.sent,
+        "plan": _plan_of(report),
+        "conditions": notices(report.conditions),
+    }

@@ -1,0 +1,102 @@
+"""From a plan to Ray: rendered once, and sent when it is time to.
+
+What comes in are plans, what goes out is what became of each. A config that was refused is sent
+again only after its backoff, unless it changed; nothing is sent twice for anything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from controller.errors import Transient, WheelwayError
+from controller.planning import backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from controller.config import Config
+    from controller.model import JSON, Plan
+    from controller.serve.dashboard import Dashboard
+    from controller.serve.rendering import Renderer
+
+Record: TypeAlias = "Callable[[str, str, str, float], Callable[[str], None]]"
+"""Writes down a config before it is sent: text, digest, cause, seconds since the epoch. Returns
+what to call with the outcome."""
+
+_Rendered = tuple[tuple[list[Any], str], tuple[dict[str, Any], str]]
+"""What was rendered last (documents, templates' fingerprint), and into what (config, YAML)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The planned config as YAML, and what became of it."""
+
+    text: str
+    sent: bool = False
+    refusal: WheelwayError | None = None
+    """Why it cannot be rendered, or what Ray said the last time that it was sent."""
+    tried: bool = False
+    """Whether sending it was tried now, whatever became of it."""
+    retried: bool = False
+    """Whether the same had been tried before in vain."""
+
+
+class Sender:
+    """Sends one daemon's configs to one cluster."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        dashboard: Dashboard,
+        renderer: Renderer,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._dashboard = dashboard
+        self._renderer = renderer
+        self._jitter = jitter
+        self._refused: tuple[str, WheelwayError, int, float] | None = None
+        self._rendered: _Rendered | None = None
+
+    def send(self, decided: Plan, record: Record | None, now: float) -> Sent:
+        """Send the planned config, if it is time to; without `record` it is only rendered."""
+        config, text, refusal = self._render(decided)
+        if record is None or refusal is not None or decided.hold or not decided.changes:
+            return Sent(text, refusal=refusal)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        failures = 0
+        if self._refused is not None and self._refused[0] == digest:
+            _, refusal, failures, retry_at = self._refused
+            if now < retry_at:
+                return Sent(text, refusal=refusal)
+        outcome = record(text, digest, "; ".join(decided.changes), now)
+        try:
+            self._renderer.validate(config)
+            self._dashboard.put(config)
+        except WheelwayError as error:
+            outcome(error.reason)
+            asked = error.retry_after if isinstance(error, Transient) else None
+            wait = backoff.delay(failures + 1, jitter=self._jitter(), retry_after=asked)
+            self._refused = (digest, error, failures + 1, now + wait)
+            return Sent(text, refusal=error, tried=True, retried=failures > 0)
+        outcome("Applied")
+        self._refused = None
+        return Sent(text, sent=True, tried=True, retried=failures > 0)
+
+    def _render(self, decided: Plan) -> tuple[dict[str, JSON], str, WheelwayError | None]:
+        """The planned config, as it is and as YAML. Most passes plan what the one before planned,
+        and rendering costs more than all the rest of them.
+        """
+        documents = [planned.document for planned in decided.applications]
+        ingress_url = self._config.ray.ingress_url
+        try:
+            source = (documents, self._renderer.fingerprint())
+            if self._rendered is None or self._rendered[0] != source:
+                config = self._renderer.config(documents, self._config.serve, ingress_url)
+                self._rendered = source, (config, self._renderer.to_yaml(config))
+        except WheelwayError as error:
+            return {}, "", error
+        return *self._rendered[1], None

@@ -1,0 +1,149 @@
+"""How much each application is asked and how quickly it answers, as Ray exports it for Prometheus.
+
+Read is one histogram that the replicas keep, `ray_serve_deployment_processing_latency_ms`
+(docs.ray.io, "Serve metrics"), at the addresses that the dashboard names. Rates come of two looks:
+Ray itself counts up every ten seconds, so a window is longer than that.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from controller.errors import WheelwayError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from controller.serve.dashboard import Dashboard
+
+HISTOGRAM: Final = "ray_serve_deployment_processing_latency_ms"
+WINDOW: Final = 30.0
+"""Seconds over which is counted; shorter while there were no two looks that far apart."""
+SHORTEST: Final = 10.0
+"""Seconds between Ray's own counts, by its default (RAY_metrics_report_interval_ms)."""
+TIMEOUT: Final = 3.0
+FRESH: Final = 60.0
+"""Seconds for which the addresses are taken to be the same."""
+
+_LINE = re.compile(rf"^{HISTOGRAM}_(?:bucket|count)\{{.*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What one application did lately."""
+
+    requests_per_second: float
+    p50: float | None
+    """Seconds; None when there was no request."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    at: float
+    """On the monotonic clock."""
+    applications: Mapping[str, Mapping[float, float]]
+    """By application: how many requests took at most so many milliseconds, since its replicas
+    began; infinity for all."""
+
+
+class Traffic:
+    """One cluster's. Looks are taken by one thread; nothing here raises: what cannot be had is
+    absent.
+    """
+
+    def __init__(
+        self,
+        dashboard: Dashboard,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._dashboard = dashboard
+        self._clock = clock
+        self._client = httpx.Client(timeout=TIMEOUT, trust_env=False)
+        self._targets: tuple[str, ...] = ()
+        self._targets_at = float("-inf")
+        self._looks: deque[_Look] = deque()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def look(self) -> Mapping[str, Flow]:
+        """Look now; by application, what happened since an earlier look. Empty after the first."""
+        at = self._clock()
+        texts = [text for target in self._discovered(at) if (text := self._fetched(target))]
+        if not any(HISTOGRAM in text for text in texts):
+            self._looks.clear()
+            self._targets_at = float("-inf")
+            return {}
+        self._looks.append(_Look(at, _counts(texts)))
+        while len(self._looks) > 1 and at - self._looks[1].at >= WINDOW:
+            self._looks.popleft()
+        first, last = self._looks[0], self._looks[-1]
+        if last.at - first.at < SHORTEST:
+            return {}
+        return {
+            name: _flow(first.applications.get(name, {}), buckets, last.at - first.at)
+            for name, buckets in last.applications.items()
+        }
+
+    def _discovered(self, at: float) -> tuple[str, ...]:
+        if at - self._targets_at >= FRESH:
+            try:
+                self._targets = self._dashboard.metrics_targets()
+            except WheelwayError:  # whoever asks sees from the dashboard itself that it is away
+                self._targets = ()
+            self._targets_at = at
+        return self._targets
+
+    def _fetched(self, target: str) -> str:
+        try:
+            response = self._client.get(f"http://{target}/metrics")
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return ""
+        return response.text if response.is_success else ""
+
+
+def _counts(texts: Iterable[str]) -> dict[str, dict[float, float]]:
+    """The histogram's buckets, summed over the replicas. A page has thousands of other lines."""
+    found: dict[str, dict[float, float]] = {}
+    for text in texts:
+        lines = "\n".join(_LINE.findall(text))
+        page = f"# TYPE {HISTOGRAM} histogram\n{lines}\n"
+        for family in text_string_to_metric_families(page):
+            for sample in family.samples:
+                if not sample.name.endswith("_bucket"):
+                    continue
+                buckets = found.setdefault(sample.labels.get("application", ""), {})
+                bound = float(sample.labels["le"])
+                buckets[bound] = buckets.get(bound, 0.0) + sample.value
+    return found
+
+
+def _flow(before: Mapping[float, float], after: Mapping[float, float], seconds: float) -> Flow:
+    # A replica that is gone took its counts along: then there is less than before.
+    lately = {bound: max(0.0, count - before.get(bound, 0.0)) for bound, count in after.items()}
+    total = lately.get(float("inf"), 0.0)
+    return Flow(total / seconds, _median(lately, total))
+
+
+def _median(lately: Mapping[float, float], total: float) -> float | None:
+    """In seconds, between the bounds of its bucket as Prometheus's histogram_quantile does it."""
+    if total <= 0:
+        return None
+    low, below = 0.0, 0.0
+    for bound, count in sorted(lately.items()):
+        if count >= total / 2:
+            if bound == float("inf"):
+                return low / 1000
+            share = (total / 2 - below) / (count - below) if count > below else 1.0
+            return (low + (bound - low) * share) / 1000
+        low, below = bound, count
+    return None

@@ -1,0 +1,110 @@
+"""What a pass is told to: the log, the metrics, the notifications. None of them can fail a pass."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+from controller import logs
+from controller.errors import WheelwayError
+from controller.metrics import Metrics
+from controller.notifications import Notifications
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from controller.assembly import Assembly
+    from controller.config import Config
+    from controller.journal import Reader
+    from controller.model import Event
+    from controller.reconciler import Report
+
+log = logging.getLogger("wheelway")
+
+
+class Telemetry:
+    """One daemon's. Close it, or use `with`."""
+
+    def __init__(self, config: Config, journal: Reader, *, version: str) -> None:
+        """`version` is wheelway's. Raises WheelwayError when the journal cannot be read."""
+        self._journal = journal
+        self._heard = journal.last_event()
+        self.metrics = Metrics(journal, version=version)
+        """`metrics.render()` may be called from any thread."""
+        self.notifications = Notifications(config.notifications, journal, sources=_sources(config))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hand over what is queued, within seconds."""
+        self.notifications.close()
+
+    def renew(self, config: Config) -> None:
+        """Another configuration is in force."""
+        with _apart("notifications"):
+            self.notifications.renew(config.notifications, _sources(config))
+
+    def observe(self, report: Report, assembly: Assembly, *, duration: float, failed: bool) -> None:
+        """Tell of a pass.
+
+        Args:
+            report: what it found.
+            assembly: the parts that made it.
+            duration: seconds that it took.
+            failed: it did not come to its end, so its report says nothing of what holds.
+        """
+        plan = report.plan
+        known = [transition.release for transition in (plan.transitions if plan else ())]
+        known += [quarantine.release for quarantine in report.quarantines]
+        digests = {str(release): release.digest for release in known}
+        with _apart("orders"):
+            for event in self._orders():
+                logs.tell(log, event)
+        for event in report.events:
+            logs.tell(log, event, digest=digests.get(event.subject, ""))
+        log.debug("%s", report.sentence)
+        with _apart("metrics"):
+            self.metrics.observe(
+                report,
+                assembly,
+                duration=duration,
+                failed=failed,
+                notifications=self.notifications.counts(),
+            )
+        if not failed:
+            with _apart("notifications"):
+                self.notifications.observe(report)
+
+    def _orders(self) -> Iterator[Event]:
+        """What people ordered since the pass before: others wrote it down, into the journal."""
+        for number, event in self._journal.events_after(self._heard):
+            self._heard = number
+            if "by" in event.fields:
+                yield event
+
+
+@contextmanager
+def _apart(what: str) -> Iterator[None]:
+    """What goes wrong inside is logged and goes no further."""
+    try:
+        yield
+    except WheelwayError as error:  # the journal: the pass itself tells more of it
+        log.error("%s of this pass are incomplete: %s", what, error.message)
+    except Exception:
+        # A bug in what only tells must not take down what looks after the releases.
+        log.exception("%s of this pass failed unexpectedly; please report this", what)
+
+
+def _sources(config: Config) -> list[str]:
+    return [source.name for source in config.sources]

@@ -1,0 +1,82 @@
+"""A real HTTP server on loopback that answers with what a test put into it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Canned(ThreadingHTTPServer):
+    """Answers with what was put into `answers`, and keeps what it was asked, and when.
+
+    An answer "hang" says nothing before `release` is set; of a list each is given once, the last
+    one for ever.
+    """
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Canned)
+        self.answers = {}
+        self.asked = []
+        self.asked_at = []
+        self.release = threading.Event()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def says(self, path, body, status=200, **headers):
+        text = body if isinstance(body, str) else json.dumps(body)
+        self.answers[path] = (status, text.encode(), headers)
+
+    def bodies(self):
+        """What was sent to it, as JSON documents."""
+        return [json.loads(body) for *_, body in list(self.asked)]
+
+
+class _Canned(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.asked_at.append(time.monotonic())
+        self.server.asked.append((self.command, self.path, headers, body))
+        answer = self.server.answers.get(self.path)
+        if answer is None:
+            answer = self.server.answers.get(self.path.partition("?")[0], (404, b"not here", {}))
+        if isinstance(answer, list):
+            answer = answer.pop(0) if len(answer) > 1 else answer[0]
+        if answer == "hang":
+            self.server.release.wait(20)
+            return
+        status, content, headers = answer
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_PUT = do_POST = do_GET  # noqa: N815 - the names that http.server calls
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def canned():
+    """A server that runs until the end of the block."""
+    with Canned() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.release.set()
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,201 @@
+"""The service on a real systemd, in the order in which an operator meets it.
+
+The tests share one machine and build on each other: install, first wheel, look, break, mend,
+remove, as docs/operating.md tells it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import yaml
+
+from tests.support.head import eventually
+from tests.support.wheels import make_wheel
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+
+PREFIX = "/opt/wheelway"
+WHEELWAY = f"{PREFIX}/bin/wheelway"
+CONFIG = "/etc/wheelway/controller.toml"
+INGRESS = "http://127.0.0.1:8000"
+ROUTE = f"{INGRESS}/predict/demo/1.0"
+STATE = {"/var/lib/wheelway", "/var/lib/wheelway-ray", "/var/cache/wheelway", "/var/log/wheelway"}
+IMPATIENT = "[Service]\nWatchdogSec=20\nTimeoutAbortSec=2\n"
+
+
+@pytest.fixture(scope="module")
+def installed(machine):
+    """The units lie there; what `install` said came next has been done, but for the start."""
+    told = machine.run(WHEELWAY, "systemd", "install").stdout
+    following = told.splitlines()[-1].removeprefix("Next: ")
+    prepare, _, start = following.rpartition(" && ")
+    assert start == "systemctl enable --now wheelway-ray-head wheelway"
+    machine.run("sh", "-c", prepare)
+    return machine
+
+
+@pytest.fixture(scope="module")
+def daemon(installed):
+    """The daemon runs; Ray does not yet."""
+    installed.run("systemctl", "enable", "--now", "wheelway")
+    return installed
+
+
+@pytest.fixture(scope="module")
+def serving(daemon, tmp_path_factory):
+    """Ray runs too, and a wheel was dropped and answers."""
+    daemon.run("systemctl", "enable", "--now", "wheelway-ray-head")
+    daemon.put(made := make_wheel(tmp_path_factory.mktemp("made")), f"/srv/wheels/{made.name}")
+    eventually(lambda: daemon.ask(ROUTE).status == 200, 180)
+    # Live is said after it was seen to answer.
+    eventually(lambda: [r["phase"] for r in status(daemon)["releases"]] == ["Live"])
+    return daemon
+
+
+def status(machine):
+    return json.loads(machine.run(WHEELWAY, "status", "--json", check=False).stdout or "{}")
+
+
+def main_pid(machine, unit="wheelway"):
+    return int(machine.show(unit, "MainPID"))
+
+
+def recovered(machine, before):
+    """Whether another daemon runs, and is ready."""
+    ready = machine.show("wheelway", "ActiveState") == "active"
+    return ready and main_pid(machine) not in {0, before}
+
+
+def test_the_daemon_starts_and_stays_up_when_ray_is_not_there_yet(daemon):
+    assert daemon.show("wheelway", "ActiveState") == "active"
+    assert daemon.show("wheelway", "StatusText").startswith("waiting for Ray")
+    assert daemon.show("wheelway", "User") == "wheelway"
+
+
+def test_a_dropped_wheel_answers_at_its_route(serving):
+    answer = serving.ask(ROUTE, json.dumps({"x": 1}))
+    assert answer.status == 200, answer.body
+    assert json.loads(answer.body)["echo"] == {"x": 1}
+    eventually(lambda: "1 live" in serving.show("wheelway", "StatusText"))
+
+
+def test_serve_status_and_wheelway_status_agree(serving):
+    ours = {release["placement"] for release in status(serving)["releases"]}
+    theirs = yaml.safe_load(serving.run(f"{PREFIX}/bin/serve", "status").stdout)["applications"]
+    assert {name for name, app in theirs.items() if app["status"] == "RUNNING"} >= ours
+    assert len(ours) == 1
+
+
+def test_only_the_routes_listen_where_others_may_reach_them(serving):
+    public = {port for scope, port in serving.listening() if scope == "all"}
+    assert ("local", 8000) in serving.listening()
+    assert ("local", 8404) in serving.listening()
+    assert not public & {6379, 8000, 8265, 8404, 9101, 10001, 52365}
+
+
+def test_ray_reads_the_cache_and_cannot_write_it_and_others_cannot_see_it(serving):
+    cache = "/var/cache/wheelway"
+    serving.run("ls", f"{cache}/wheels", user="wheelway-ray")
+    assert serving.run("touch", f"{cache}/new", user="wheelway-ray", check=False).returncode
+    assert serving.run("ls", cache, user="nobody", check=False).returncode
+    files = serving.run("find", cache, "!", "-perm", "-g=r", "!", "-type", "l").stdout.split()
+    # uv's own cache and locks are nobody's business; what replicas run from is all readable.
+    assert [name for name in files if name.startswith((f"{cache}/trees", f"{cache}/env"))] == []
+
+
+def test_a_reload_takes_up_an_edit_at_once(serving):
+    before = main_pid(serving)
+    text = serving.path(CONFIG).read_text()
+    serving.write(CONFIG, f"{text}\n[rollout]\ninterval = 4.5\n")
+    serving.run("systemctl", "reload", "wheelway")
+    eventually(lambda: "the new configuration is in force" in serving.journal("wheelway"))
+    serving.write(CONFIG, text)
+    serving.run("systemctl", "reload", "wheelway")
+    eventually(lambda: serving.journal("wheelway").count("configuration is in force") == 2)
+    eventually(lambda: serving.show("wheelway", "ActiveState") == "active")
+    assert main_pid(serving) == before
+
+
+def test_a_reload_of_a_broken_edit_fails_with_its_line_and_changes_nothing(serving):
+    before = main_pid(serving)
+    text = serving.path(CONFIG).read_text()
+    serving.write(CONFIG, f"{text}\n[rollout]\ninterval = -1\n")
+    line = len(text.splitlines()) + 3
+    assert serving.run("systemctl", "reload", "wheelway", check=False).returncode
+    serving.write(CONFIG, text)
+    assert f"{CONFIG}:{line}: rollout.interval:" in serving.journal("wheelway")
+    assert main_pid(serving) == before
+    assert serving.ask(ROUTE).status == 200
+
+
+def test_a_killed_daemon_is_started_again_and_the_routes_never_notice(serving):
+    before = main_pid(serving)
+    serving.run("kill", "-KILL", str(before))
+    assert serving.ask(ROUTE).status == 200
+    eventually(lambda: recovered(serving, before), 60)
+    eventually(lambda: "1 live" in serving.show("wheelway", "StatusText"))
+    assert serving.ask(ROUTE).status == 200
+
+
+def test_a_daemon_that_hangs_is_noticed_and_replaced(serving):
+    serving.write("/run/systemd/system/wheelway.service.d/impatient.conf", IMPATIENT)
+    serving.run("systemctl", "daemon-reload")
+    serving.run("systemctl", "restart", "wheelway")
+    before = main_pid(serving)
+    serving.run("kill", "-STOP", str(before))
+    eventually(lambda: recovered(serving, before), 90)
+    assert "Watchdog timeout" in serving.run("journalctl", "-u", "wheelway", "--no-pager").stdout
+    assert serving.ask(ROUTE).status == 200
+
+
+def test_a_broken_configuration_stays_down_with_one_line_that_says_why(serving):
+    text = serving.path(CONFIG).read_text()
+    serving.write(CONFIG, text + "\n[roll-out]\n")
+    assert serving.run("systemctl", "restart", "wheelway", check=False).returncode
+    eventually(lambda: serving.show("wheelway", "ActiveState") == "failed")
+    assert serving.show("wheelway", "ExecMainStatus") == "78"
+    assert serving.show("wheelway", "SubState") == "failed"  # not waiting to be started again
+    invocation = serving.show("wheelway", "InvocationID")
+    said = serving.run(
+        "journalctl", "-o", "cat", "--no-pager", f"_SYSTEMD_INVOCATION_ID={invocation}"
+    ).stdout
+    assert re.fullmatch(rf"error: {CONFIG}:\d+: roll-out: .+\n", said)
+    assert serving.ask(ROUTE).status == 200
+    serving.write(CONFIG, text)
+    serving.run("systemctl", "restart", "wheelway")
+    eventually(lambda: "1 live" in serving.show("wheelway", "StatusText"))
+
+
+def test_stopping_the_daemon_leaves_ray_serving(serving):
+    serving.run("systemctl", "stop", "wheelway")
+    assert serving.show("wheelway", "ActiveState") == "inactive"
+    assert serving.show("wheelway", "Result") == "success"
+    assert serving.ask(ROUTE).status == 200
+
+
+def test_stopping_the_ray_unit_leaves_no_process(serving):
+    assert "haproxy" in serving.run("ps", "-u", "wheelway-ray", "-o", "comm=").stdout
+    serving.run("systemctl", "stop", "wheelway-ray-head")
+    assert serving.show("wheelway-ray-head", "Result") == "success"
+    assert serving.run("ps", "-u", "wheelway-ray", "-o", "comm=", check=False).stdout == ""
+    assert serving.listening() == set()
+
+
+def test_uninstalling_leaves_nothing_but_state(daemon):
+    refused = daemon.run(WHEELWAY, "systemd", "uninstall", check=False)
+    assert refused.returncode == 1
+    command = re.search(r"first: (systemctl disable .+)", refused.stderr)
+    assert command, refused.stderr
+    daemon.run(*command[1].split())
+    daemon.run(WHEELWAY, "systemd", "uninstall")
+    daemon.run("systemctl", "daemon-reload")
+    found = daemon.run(
+        *("find", "/etc", "/run", "/usr/lib", "/usr/local", "/var", "-iname", "*wheelway*"),
+        *("-not", "-path", "/var/log/journal/*"),
+    ).stdout.split()
+    left = [path for path in found if not any(f"{path}/".startswith(f"{s}/") for s in STATE)]
+    # The impatience is this test's own.
+    assert [path for path in left if "wheelway.service.d" not in path] == []

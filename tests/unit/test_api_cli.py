@@ -1,0 +1,211 @@
+"""The command with a daemon that answers at its socket, and the same with none."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from contextlib import contextmanager, nullcontext
+
+import pytest
+from typer.testing import CliRunner
+
+from controller.cli import app
+from controller.cli.program import ExitCode
+from controller.journal import Journal
+from controller.model import Condition
+from controller.reconciler import Report
+from tests.support.service import Service, fill
+
+pytestmark = pytest.mark.unit
+
+
+class Command:
+    """Runs `wheelway ...` beside a service; `up` says whether that answers."""
+
+    def __init__(self, folder, *, up: bool) -> None:
+        self.up = up
+        self.config = folder / "controller.toml"
+        self.config.write_text(
+            f'[ray]\ndashboard_url = "http://127.0.0.1:9"\n[paths]\nstate = "{folder}"\n'
+        )
+        with Journal.open(folder) as journal:
+            fill(journal)
+        self.service = Service(folder)
+
+    def __call__(self, *args):
+        answering = self.service.serving() if self.up else nullcontext()
+        with answering:
+            return CliRunner().invoke(app, ["--config", str(self.config), *args])
+
+    def json(self, *args):
+        result = self(*args, "--json")
+        assert result.exit_code == 0, result.stderr
+        assert result.stderr.startswith("note: ") is not self.up
+        return json.loads(result.stdout)
+
+
+@pytest.fixture(params=[True, False], ids=["daemon up", "daemon down"])
+def wheelway(request, tmp_path):
+    return Command(tmp_path, up=request.param)
+
+
+@pytest.fixture
+def with_daemon(tmp_path):
+    return Command(tmp_path, up=True)
+
+
+@pytest.fixture
+def without(tmp_path):
+    return Command(tmp_path, up=False)
+
+
+# -- the same either way -------------------------------------------------------------------------
+
+
+def test_what_is_told_is_the_same_from_the_daemon_and_from_its_journal(wheelway):
+    versions = [r["version"] for r in wheelway.json("status")["releases"]]
+    assert versions == ["1.5", "1.4", "1.3"]
+    assert len(wheelway.json("status", "--all")["releases"]) == 5
+    assert "LoadFailed" in wheelway("status").stdout
+    assert wheelway.json("explain", "iris", "1.5")["releases"][0]["remedies"]
+    assert "model.bin" in wheelway("explain", "iris").stdout
+    assert wheelway.json("history", "iris", "--limit", "3")["events"][-1]["reason"] == "LoadFailed"
+    assert "config abababab" not in wheelway("history", "rose").stdout
+    assert wheelway("history", "--config", "ab12").stdout == "applications: []\n"
+    assert [q["reason"] for q in wheelway.json("quarantine", "list")] == ["LoadFailed"]
+
+
+def test_orders_are_kept_and_shown_either_way(wheelway):
+    pinned = wheelway.json("pin", "Iris", "1.2", "1.3", "--note", "drift")
+    assert pinned["versions"] == ["1.3", "1.2"]
+    shown = wheelway("status").stdout
+    assert "drift" in shown
+    assert "wheelway unpin iris" in shown
+    assert "pinned to 1.3" in wheelway("explain", "iris").stdout
+    assert wheelway.json("suspend")["pipeline"] == ""
+    assert "everything: suspended" in wheelway("status").stdout
+    assert wheelway.json("resume")["pipeline"] == ""
+    assert wheelway("suspend", "iris").stdout.startswith("iris is suspended")
+    assert wheelway("resume", "iris").stdout.startswith("iris is no longer suspended")
+    assert wheelway.json("unpin", "iris")["note"] == "drift"
+    assert wheelway.json("rollback", "iris")["after"] == "1.3"
+    assert "goes back from 1.4 to 1.3" in wheelway("rollback", "iris").stdout
+    assert wheelway("quarantine", "clear", "iris", "1.5").exit_code == 0
+    assert wheelway.json("quarantine", "list") == []
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["unpin", "iris"], "iris is not pinned by command; nothing is"),
+        (["resume"], "not everything is suspended"),
+        (["resume", "iris"], "iris is not suspended by itself"),
+        (["pin", "iris", "7"], "no source lists iris 7; listed are 1.5, 1.4, 1.3, 1.2"),
+        (["rollback", "irsi"], "did you mean iris"),
+        (["explain", "iris", "7"], "iris has no version 7"),
+        (["quarantine", "clear", "iris", "1.4"], "iris 1.4 is not quarantined"),
+    ],
+)
+def test_a_refusal_has_the_same_words_and_exit_code_either_way(wheelway, args, said):
+    result = wheelway(*args)
+    assert result.exit_code == ExitCode.FAILED
+    assert result.stderr.startswith("error: ")
+    assert said in result.stderr
+    assert result.stdout == ""
+
+
+# -- with a daemon -------------------------------------------------------------------------------
+
+
+def test_a_running_daemon_is_told_at_once_and_by_whom(with_daemon, monkeypatch):
+    monkeypatch.setenv("LOGNAME", "alice")
+    assert with_daemon("pin", "iris", "1.3").stderr == ""
+    assert with_daemon.service.made == 1
+    with Journal.read(with_daemon.service.folder) as journal:
+        assert journal.overrides().pins["iris"].by == "alice"
+
+
+def test_plan_is_the_daemons_last_pass(with_daemon):
+    too_soon = with_daemon("plan")
+    assert too_soon.exit_code == ExitCode.UNAVAILABLE
+    assert "has not finished a pass" in too_soon.stderr
+    with_daemon.service.passes.ended(1, with_daemon.service.report, complete=True)
+    result = with_daemon("plan")
+    assert result.exit_code == ExitCode.CHANGES
+    assert "add iris-1.4-0123abcd: staged" in result.stdout
+    assert with_daemon("plan", "--json").exit_code == ExitCode.CHANGES
+    with_daemon.service.passes.ended(2, Report("waiting for Ray", 1.0), complete=True)
+    assert with_daemon("plan").exit_code == ExitCode.UNAVAILABLE
+
+
+def test_reconcile_prints_what_the_pass_found(with_daemon):
+    found = Condition("shelf", "DirectoryMissing", "there is no folder")
+    with_daemon.service.report = Report("2 live", 1.0, conditions=(found,))
+    result = with_daemon("reconcile")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == ["2 live", "shelf: DirectoryMissing: there is no folder"]
+    assert with_daemon.json("reconcile", "--timeout", "1")["complete"]
+
+
+def test_status_tells_what_a_person_ordered_with_how_to_end_it(with_daemon):
+    with_daemon("suspend", "--note", "migration")
+    shown = with_daemon("status").stdout
+    assert "Ordered" in shown
+    assert "(migration)" in shown
+    assert "    wheelway resume\n" in shown
+
+
+# -- without one ---------------------------------------------------------------------------------
+
+
+def test_without_a_daemon_that_is_said_beside_the_answer(without):
+    result = without("status")
+    assert result.exit_code == 0
+    assert "control.sock (it is down, or has no control socket)" in result.stderr
+    assert "this is from its journal" in result.stderr
+    ordered = without("pin", "iris", "1.3")
+    assert ordered.exit_code == 0
+    assert "it is in its journal now, for its next pass" in ordered.stderr
+
+
+def test_reconcile_needs_a_daemon(without):
+    result = without("reconcile")
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert "does not answer" in result.stderr
+
+
+@contextmanager
+def hanging_up(path):
+    """A socket that takes a request and closes the connection."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen(1)
+
+        def take_and_hang_up():
+            taken, _ = listening.accept()
+            taken.recv(65536)
+            taken.close()
+
+        thread = threading.Thread(target=take_and_hang_up)
+        thread.start()
+        yield
+        thread.join(30)
+
+
+def test_a_daemon_that_takes_an_order_and_dies_leaves_the_question_open(without):
+    with hanging_up(without.service.folder / "control.sock"):
+        result = without("pin", "iris", "1.3")
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert "took the request and did not answer it" in result.stderr
+    assert "`history` show whether it did it" in result.stderr
+    with Journal.read(without.service.folder) as journal:
+        assert journal.overrides().pins == {}, "it is not written twice"
+
+
+def test_a_daemon_that_does_not_answer_a_question_is_not_needed_for_it(without):
+    with hanging_up(without.service.folder / "control.sock"):
+        result = without("status")
+    assert result.exit_code == 0
+    assert "did not answer it" in result.stderr
+    assert "/predict/iris/1.4" in result.stdout

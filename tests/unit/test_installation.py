@@ -1,0 +1,399 @@
+"""The service's files: laid down, brought up to date, taken away; and what systemd says of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from controller import installation
+from controller.cli import app
+from controller.config import Config
+from controller.configuration import load
+from controller.errors import Stalled
+from controller.installation import CONFIGURATION, RECORD, UNITS, Target, Verb, install, uninstall
+from controller.serve import haproxy, service
+from controller.serve.head import PRELOADED, Tuning
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
+ETC = Path("/etc/systemd/system")
+needs_analyze = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
+)
+
+
+@pytest.fixture
+def target(tmp_path):
+    """A machine that has the command where the units will look for it."""
+    prefix = tmp_path / "opt"
+    command = prefix / "bin/wheelway"
+    command.parent.mkdir(parents=True)
+    command.write_text("#!/bin/sh\n")
+    command.chmod(0o755)
+    return Target(tmp_path / "root", prefix, 252)
+
+
+def files(target):
+    return {
+        Path("/", path.relative_to(target.root)): path.read_text()
+        for path in target.root.rglob("*")
+        if path.is_file()
+    }
+
+
+def verbs(deeds):
+    return {Path(deed.path).name: deed.verb for deed in deeds}
+
+
+# -- laying down and taking away -----------------------------------------------------------------
+
+
+def test_what_was_laid_down_is_removed_and_nothing_else(target):
+    own = target.at(Path("/etc/systemd/system/other.service"))
+    own.parent.mkdir(parents=True)
+    own.write_text("[Service]\n")
+    install(target)
+    assert {ETC / unit for unit in UNITS} | {CONFIGURATION, RECORD} <= set(files(target))
+    uninstall(target)
+    assert files(target) == {Path("/etc/systemd/system/other.service"): "[Service]\n"}
+    assert not target.at(Path("/etc/wheelway")).exists()
+    assert not target.at(Path("/etc/sysusers.d")).exists()
+
+
+def test_a_dry_run_says_the_same_and_does_nothing(target):
+    planned = install(target, dry_run=True)
+    assert not target.root.exists()
+    assert install(target) == planned
+    before = files(target)
+    assert uninstall(target, dry_run=True) == uninstall(target)
+    assert before
+    assert files(target) == {}
+
+
+def test_a_second_time_nothing_changes(target):
+    install(target)
+    before = files(target)
+    assert set(verbs(install(target)).values()) == {Verb.UNCHANGED}
+    assert files(target) == before
+
+
+def test_units_start_the_command_where_it_is(target):
+    install(target)
+    for unit in UNITS:
+        text = files(target)[ETC / unit]
+        assert f"ExecStart={target.prefix}/bin/wheelway " in text
+        assert "/opt/wheelway" not in text
+
+
+def test_an_upgrade_replaces_what_was_not_edited_and_keeps_what_was(target):
+    install(target)
+    unit, other = (target.at(ETC / name) for name in UNITS)
+    unit.write_text(unit.read_text() + "# mine\n")
+    moved = Target(target.root, Path("/srv/wheelway"), 252)
+    told = verbs(install(moved))
+    assert told["wheelway.service"] is Verb.KEPT
+    assert told["wheelway-ray-head.service"] is Verb.UPDATED
+    assert unit.read_text().endswith("# mine\n")
+    assert "/srv/wheelway/bin/" in other.read_text()
+    assert verbs(uninstall(moved))["wheelway.service"] is Verb.KEPT
+    assert set(files(target)) == {ETC / "wheelway.service"}
+
+
+def test_a_configuration_is_never_overwritten_nor_removed_once_it_is_somebodys(target):
+    install(target)
+    configuration = target.at(CONFIGURATION)
+    configuration.write_text("[rollout]\ninterval = 9\n")
+    assert verbs(install(target))["controller.toml"] is Verb.KEPT
+    uninstall(target)
+    assert files(target) == {CONFIGURATION: "[rollout]\ninterval = 9\n"}
+    assert verbs(install(target))["controller.toml"] is Verb.KEPT
+
+
+def test_a_newer_systemd_gets_more_and_an_older_one_loses_it(target):
+    newer = Target(target.root, target.prefix, 254)
+    install(newer)
+    dropin = ETC / "wheelway.service.d/10-systemd-254.conf"
+    assert "Type=notify-reload" in files(target)[dropin]
+    assert "RestartSteps=" in files(target)[dropin]
+    assert verbs(install(target))[dropin.name] is Verb.REMOVED
+    assert dropin not in files(target)
+
+
+@pytest.mark.parametrize("link", ["multi-user.target.wants", None])
+def test_a_unit_that_is_enabled_or_runs_is_not_pulled_away(target, link):
+    install(target)
+    if link:
+        at = target.at(ETC / link / "wheelway.service")
+    else:
+        at = target.at(Path("/run/systemd/units/invocation:wheelway.service"))
+    at.parent.mkdir(parents=True)
+    at.symlink_to("anything")
+    before = set(files(target))
+    with pytest.raises(Stalled, match="systemctl disable") as stalled:
+        uninstall(target)
+    assert stalled.value.reason == "StillEnabled"
+    assert set(files(target)) == before
+    at.unlink()
+    uninstall(target)
+    assert files(target) == {}
+
+
+def test_nothing_is_removed_where_nothing_is_recorded(target):
+    with pytest.raises(Stalled) as stalled:
+        uninstall(target)
+    assert stalled.value.reason == "NotInstalled"
+
+
+@pytest.mark.parametrize("record", ["", "[]", '{"files": []}', '{"files": {}, "folders": 1}'])
+def test_a_record_that_says_nothing_is_no_licence_to_remove(target, record):
+    install(target)
+    target.at(RECORD).write_text(record)
+    with pytest.raises(Stalled) as stalled:
+        uninstall(target)
+    assert stalled.value.reason == "RecordUnreadable"
+    assert ETC / "wheelway.service" in files(target)
+
+
+def test_a_prefix_that_the_units_could_not_see_is_refused(tmp_path):
+    with pytest.raises(Stalled, match="/opt/wheelway") as stalled:
+        install(Target(Path("/"), Path("/home/me/.venv"), 252), dry_run=True)
+    assert stalled.value.reason == "PrefixHidden"
+
+
+def test_a_prefix_that_cannot_stand_in_a_unit_is_refused(tmp_path):
+    with pytest.raises(Stalled) as stalled:
+        install(Target(tmp_path, Path("/opt/my wheelway%"), 252))
+    assert stalled.value.reason == "PrefixUnusable"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_says_what_it_did_and_what_comes_next(target, capsys):
+    arguments = ["systemd", "install", "--root", str(target.root), "--prefix", "/opt/wheelway"]
+    with pytest.raises(SystemExit) as left:
+        app(arguments)
+    told = capsys.readouterr().out
+    assert left.value.code == 0
+    assert "wrote " in told
+    assert "/etc/systemd/system/wheelway.service" in told
+    assert told.splitlines()[-1].startswith("Next: systemctl --root=")
+    with pytest.raises(SystemExit) as left:
+        app(["systemd", "uninstall", "--root", str(target.root)])
+    assert left.value.code == 0
+    assert "removed " in capsys.readouterr().out
+    assert files(target) == {}
+
+
+# -- what is laid down ---------------------------------------------------------------------------
+
+
+@needs_analyze
+@pytest.mark.parametrize("systemd", [252, 254])
+def test_systemd_finds_nothing_wrong_with_the_units(target, systemd):
+    if systemd > installation.systemd_version():
+        pytest.skip(f"the drop-ins are for systemd {systemd}, here is an older one")
+    install(Target(target.root, target.prefix, systemd))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *[target.at(ETC / unit) for unit in UNITS]],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@needs_analyze
+def test_the_daemon_is_exposed_no_more_than_it_must(target):
+    install(target)
+    done = subprocess.run(
+        [
+            *("systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager"),
+            target.at(ETC / "wheelway.service"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    found = re.search(r"exposure level for wheelway.service: ([\d.]+)", done.stdout)
+    assert found, done.stderr
+    assert float(found[1]) <= 1.5
+    assert done.returncode == 0
+
+
+def test_every_setting_of_a_unit_has_its_reason():
+    bare = []
+    for unit in UNITS:
+        explained = False
+        service = (ROOT / "systemd" / unit).read_text().split("[Service]")[1].split("[Install]")[0]
+        for line in service.splitlines():
+            if line.startswith("#"):
+                explained = not line.startswith("# --")
+            elif "=" not in line:
+                explained = False
+            elif not explained:
+                bare.append(f"{unit}: {line}")
+    assert bare == []
+
+
+def test_the_first_configuration_is_right_and_what_it_shows_are_the_defaults(tmp_path):
+    path = tmp_path / "controller.toml"
+    text = (ROOT / "systemd/controller.toml").read_text()
+    path.write_text(text)
+    first = load(path)
+    assert [str(source.where) for source in first.sources] == ["/srv/wheels"]
+    assert first.model_copy(update={"sources": ()}) == Config()
+    # Everything that is commented out can be taken in by removing the sign.
+    path.write_text(re.sub(r"^# (\[|\w+ = )", r"\1", text, flags=re.MULTILINE))
+    assert load(path).pipelines
+
+
+def test_the_folder_that_is_watched_is_the_one_that_is_made(tmp_path):
+    made = (ROOT / "systemd/tmpfiles.d/wheelway.conf").read_text()
+    assert re.search(r"^d /srv/wheels ", made, re.MULTILINE)
+
+
+# -- the wheel -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The distribution as it is published."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [
+            *(Path(sys.executable).with_name("uv"), "build", "--quiet", "--wheel"),
+            *("--no-build-isolation", "--python", sys.executable, "--out-dir", folder, ROOT),
+        ],
+        check=True,
+        timeout=120,
+    )
+    return next(folder.glob("wheelway-*.whl"))
+
+
+def test_the_wheel_has_every_file_that_the_checkout_has(built):
+    with zipfile.ZipFile(built) as wheel:
+        inside = set(wheel.namelist())
+        mode = wheel.getinfo("controller/serve/haproxy-on-loopback").external_attr >> 16
+    for name in ("templates", "systemd"):
+        for path in (ROOT / name).rglob("*"):
+            if path.is_file():
+                assert f"controller/data/{path.relative_to(ROOT)}" in inside
+    assert mode & 0o111 == 0o111
+
+
+def test_an_installed_wheel_needs_no_checkout(built, tmp_path):
+    with zipfile.ZipFile(built) as wheel:
+        wheel.extractall(tmp_path / "site")
+    asked = (
+        "from controller.shipped import folder; from controller.serve.templates import shipped;"
+        "print(folder('systemd')); print(shipped())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    data = tmp_path / "site/controller/data"
+    assert done.stdout.split() == [str(data / "systemd"), str(data / "templates")]
+    assert (data / "templates/serve.yaml.j2").is_file()
+
+
+# -- the head ------------------------------------------------------------------------------------
+
+
+def invoke(tmp_path, **inherited):
+    place = service.Place(tmp_path / "run", tmp_path / "gcs")
+    return service.invocation(Tuning(), place, dashboard_port=8265, inherited=inherited)
+
+
+def test_the_head_of_the_unit_is_tuned_as_any_other(tmp_path):
+    made = invoke(tmp_path)
+    assert made.environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    assert made.environment["RAY_preload_python_modules"] == ",".join(PRELOADED)
+    assert made.environment["RAY_gcs_storage_path"] == str(tmp_path / "gcs")
+    assert "--node-ip-address=127.0.0.1" in made.arguments
+    assert "--port=6379" in made.arguments
+
+
+def test_what_the_operator_sets_wins_over_what_is_tuned(tmp_path):
+    made = invoke(tmp_path, RAY_SERVE_HAPROXY_NBTHREAD="9", RAY_ADDRESS="elsewhere:6379")
+    assert made.environment["RAY_SERVE_HAPROXY_NBTHREAD"] == "9"
+    assert "RAY_ADDRESS" not in made.environment
+
+
+def test_a_token_that_was_handed_over_is_asked_for(tmp_path):
+    assert "RAY_AUTH_MODE" not in invoke(tmp_path, CREDENTIALS_DIRECTORY=str(tmp_path)).environment
+    (tmp_path / "wheelway.ray-token").write_text("secret")
+    made = invoke(tmp_path, CREDENTIALS_DIRECTORY=str(tmp_path))
+    assert made.environment["RAY_AUTH_MODE"] == "token"
+    assert made.environment["RAY_AUTH_TOKEN_PATH"] == str(tmp_path / "wheelway.ray-token")
+
+
+def test_the_daemon_presents_the_token_that_was_handed_over(tmp_path, monkeypatch):
+    path = tmp_path / "controller.toml"
+    path.write_text("")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    assert load(path).ray.token_file is None
+    handed = tmp_path / "credentials/wheelway.ray-token"
+    handed.parent.mkdir()
+    handed.write_text("secret")
+    assert load(path).ray.token_file == handed
+    path.write_text('[ray]\ntoken_file = "mine"\n')
+    assert load(path).ray.token_file == tmp_path / "mine"
+
+
+def test_of_earlier_heads_the_newest_sessions_stay(tmp_path):
+    names = [f"session_2025-11-{day:02}_10-00-00_000001_7" for day in range(1, 6)]
+    for name in names:
+        (tmp_path / name / "logs").mkdir(parents=True)
+    (tmp_path / "session_latest").symlink_to(names[-1])
+    (tmp_path / "ray_current_cluster").write_text("")
+    service.forget_sessions(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*names[-3:], "session_latest", "ray_current_cluster"}
+
+
+def test_haproxy_opens_only_the_routes_to_the_network(tmp_path):
+    settings = tmp_path / "haproxy.cfg"
+    settings.write_text(
+        "frontend prometheus\n    bind :9101\n    mode http\n"
+        "frontend http_frontend\n    bind 0.0.0.0:8000\n"
+        "listen stats\n  bind *:8404\n  stats enable\n"
+    )
+    real = tmp_path / "haproxy"
+    real.write_text('#!/bin/sh\necho "$@"\n')
+    real.chmod(0o755)
+    variables = haproxy.variables(
+        Path(sys.executable), {"RAY_SERVE_HAPROXY_BINARY_PATH": str(real)}
+    )
+    done = subprocess.run(
+        [variables["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", settings, "-sf", "12"],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"-db -f {settings} -sf 12\n"
+    assert re.findall(r"bind (\S+)", settings.read_text()) == [
+        "127.0.0.1:9101",
+        "0.0.0.0:8000",
+        "127.0.0.1:8404",
+    ]
+
+
+def test_haproxy_is_the_one_that_comes_with_ray():
+    variables = haproxy.variables(Path(sys.executable), {})
+    assert Path(variables["WHEELWAY_HAPROXY"]).name == "haproxy"
+    assert os.access(variables["RAY_SERVE_HAPROXY_BINARY_PATH"], os.X_OK)

@@ -1,0 +1,147 @@
+"""The real daemon, with no Ray to look at, tells log, metrics and a receiver of what it finds."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from contextlib import ExitStack, closing
+
+import pytest
+from packaging.version import Version
+
+from controller.assembly import assemble
+from controller.configuration import load
+from controller.daemon import Daemon
+from controller.journal import Journal
+from controller.logs import PASS
+from controller.model import Event, Pin, Plan, Suspension
+from controller.reconciler import Report
+from controller.telemetry import Telemetry
+from tests.support.canned import canned
+from tests.support.head import eventually
+
+pytestmark = pytest.mark.unit
+
+BASICS = """
+[[sources]]
+type = "directory"
+path = "wheels"
+
+[ray]
+dashboard_url = "http://127.0.0.1:9"
+
+[paths]
+cache = "cache"
+state = "state"
+"""
+
+
+class Lines(logging.Handler):
+    """Keeps the records, each with the pass that said it."""
+
+    def __init__(self):
+        super().__init__()
+        self.records = []
+
+    def emit(self, record):
+        self.records.append((PASS.get(), record))
+
+    def kinds(self):
+        return [
+            (number, record.wheelway.kind)
+            for number, record in list(self.records)
+            if hasattr(record, "wheelway")
+        ]
+
+
+@pytest.fixture
+def lines():
+    """What the daemon logs."""
+    kept, logger = Lines(), logging.getLogger("wheelway")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(kept)
+    yield kept
+    logger.removeHandler(kept)
+    logger.setLevel(level)
+
+
+def test_log_and_receivers_hear_what_a_pass_found_and_a_new_configuration(tmp_path, lines):
+    (tmp_path / "wheels").mkdir()
+    path = tmp_path / "controller.toml"
+    path.write_text(BASICS)
+    renewed = []
+    with canned() as server:
+        server.says("/hook", "ok")
+        daemon = Daemon(path, renewed=renewed.append)
+        thread = threading.Thread(target=daemon.run)
+        thread.start()
+        try:
+            eventually(lambda: (1, "ConditionAppeared") in lines.kinds(), 60)
+            receiver = (
+                f'\n[[notifications]]\ntype = "webhook"\nurl = "{server.url}/hook"\nhold = 0\n'
+            )
+            path.write_text(BASICS + receiver)
+            eventually(lambda: renewed, 60)
+            # It lasts since before this receiver was there: that is told to nobody anew.
+            (tmp_path / "wheels").rmdir()
+            eventually(lambda: server.asked, 60)
+        finally:
+            daemon.end()
+            thread.join(60)
+    assert not thread.is_alive()
+    assert lines.kinds()[0] == (0, "DaemonStarted")
+    assert "DaemonEnding" in [kind for _, kind in lines.kinds()]
+    appeared = next(r for _, r in lines.records if r.wheelway.kind == "ConditionAppeared")
+    assert appeared.wheelway.fields["REASON"] == "DashboardUnreachable"
+    assert appeared.levelno == logging.WARNING
+    (section,) = renewed[0].notifications
+    assert section.name == "webhook"
+    assert {said["event"] for said in server.bodies()} == {"stalled"}
+
+
+def test_a_journal_in_trouble_fails_no_pass(tmp_path, lines):
+    (tmp_path / "wheels").mkdir()
+    path = tmp_path / "controller.toml"
+    path.write_text(BASICS)
+    config = load(path)
+    live = Event(
+        1.0, "iris@1.0+abababab", "AnswersAtRoute", "so", {"phase": "Live", "before": "Ready"}
+    )
+    with Journal.open(config.paths.state) as journal, ExitStack() as stack:
+        assembly = assemble(config, journal, wake=threading.Event().set)
+        stack.callback(assembly.close)
+        telemetry = stack.enter_context(Telemetry(config, journal, version="9.9"))
+        with closing(sqlite3.connect(journal.path)) as other, other:
+            other.execute("ALTER TABLE releases RENAME TO elsewhere")
+        telemetry.observe(
+            Report("", 1.0, (live,), Plan((), ())), assembly, duration=0.1, failed=False
+        )
+        assert b'wheelway_passes_total{result="unchanged"} 1' in telemetry.metrics.render()
+    assert any(
+        "metrics of this pass are incomplete" in record.getMessage() for _, record in lines.records
+    )
+    assert "ReleaseLive" in {kind for _, kind in lines.kinds()}
+
+
+def test_the_log_tells_what_people_ordered_through_the_journal(tmp_path, lines):
+    (tmp_path / "wheels").mkdir()
+    path = tmp_path / "controller.toml"
+    path.write_text(BASICS)
+    config = load(path)
+    with Journal.open(config.paths.state) as journal, ExitStack() as stack:
+        journal.order(Suspension("rag", "bob", "", 1.0), message="before it began")
+        assembly = assemble(config, journal, wake=threading.Event().set)
+        stack.callback(assembly.close)
+        telemetry = stack.enter_context(Telemetry(config, journal, version="9.9"))
+        with Journal.amend(config.paths.state) as beside:
+            order = Pin("iris", (Version("1.4"),), "alice", "worse", 2.0)
+            beside.order(order, message=str(order))
+        for _ in range(2):
+            telemetry.observe(Report("", 1.0), assembly, duration=0.1, failed=False)
+    (said,) = [r for _, r in lines.records if getattr(r, "wheelway", None)]
+    assert said.wheelway.kind == "OrderGiven"
+    about = {"PIPELINE": "iris", "REASON": "PinSet", "ORDERED_BY": "alice"}
+    assert about.items() <= said.wheelway.fields.items()
+    assert "pinned to 1.4 by alice (worse)" in said.getMessage()
