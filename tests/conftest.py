@@ -36,6 +36,16 @@ def pytest_xdist_make_scheduler(config, log):
     return ByHead(config, log)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """What tests print or log goes from xdist's workers in UTF-8; some of it is not meant to be."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
+
+
 @pytest.fixture(scope="session")
 def head():
     """A head of this run's own, HAProxy ingress and all; other heads may run beside it.
