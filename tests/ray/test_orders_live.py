@@ -48,7 +48,7 @@ def test_suspend_rollback_and_pin_act_on_the_live_daemon(site):
         assert order("reconcile")["plan"]["changes"] == [], "it is still suspended"
         order("resume", pipeline="ordered")
         eventually(lambda: live(site) == {"1.0"})
-        assert not site.release_at("/predict/ordered/2.0")
+        eventually(lambda: not site.release_at("/predict/ordered/2.0"))
         assert site.ask("/predict/ordered/1.0", 1).json()["version"] == "1.0"
 
         order("pin", pipeline="ordered", versions=["3.0"])
