@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import zipfile
@@ -105,6 +107,35 @@ def test_an_upgrade_replaces_what_was_not_edited_and_keeps_what_was(target):
     assert "/srv/wheelway/bin/" in other.read_text()
     assert verbs(uninstall(moved))["wheelway.service"] is Verb.KEPT
     assert set(files(target)) == {ETC / "wheelway.service"}
+
+
+def test_the_daemon_may_read_its_configuration_whatever_the_umask_of_who_installs(target):
+    before = os.umask(0o077)
+    try:
+        install(target)
+    finally:
+        os.umask(before)
+    for path in target.at(Path("/etc")).rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o644), path
+
+
+def test_what_could_not_be_removed_is_not_forgotten(target, monkeypatch):
+    install(target)
+    unlink = Path.unlink
+
+    def refused(path, **options):  # whoever runs this, root included
+        if path.name in UNITS:
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refused)
+        with pytest.raises(Stalled) as stalled:
+            uninstall(target)
+    assert stalled.value.reason == "FileUnwritable"
+    assert {UNITS[0], UNITS[1]} <= {path.name for path in files(target)}
+    assert verbs(uninstall(target))[UNITS[0]] is Verb.REMOVED
+    assert files(target) == {}
 
 
 def test_a_configuration_is_never_overwritten_nor_removed_once_it_is_somebodys(target):
