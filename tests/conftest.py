@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,24 @@ def pytest_collection_modifyitems(items):
         for shared in ("ray", "system"):
             if item.get_closest_marker(shared):
                 item.add_marker(pytest.mark.xdist_group(shared))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What became of the tests that a machine may not permit, and which others it did not."""
+    stats = terminalreporter.stats
+    asked = {result: stats.get(result, []) for result in ("passed", "failed", "error", "skipped")}
+    system = {
+        result: sum("system" in getattr(report, "keywords", ()) for report in reports)
+        for result, reports in asked.items()
+    }
+    told = ", ".join(f"{count} {result}" for result, count in system.items() if count)
+    terminalreporter.write_line(f"tests marked system: {told or 'NOT RUN'}")
+    whys = Counter(
+        (Path(report.longrepr[0]).name, report.longrepr[2].removeprefix("Skipped: "))
+        for report in asked["skipped"]
+    )
+    for (module, why), count in sorted(whys.items()):
+        terminalreporter.write_line(f"NOT RUN: {count} of {module}: {why}")
 
 
 @pytest.fixture(scope="session")
