@@ -153,6 +153,7 @@ def main(arguments: Sequence[str]) -> None:
     match arguments:
         case ["try", folder]:
             prepare(Path(folder), [])
+            _add_interface()
             _run("unshare", "--cgroup", "true")
         case ["boot", folder, *shared]:
             boot(Path(folder), [Path(path) for path in shared])
