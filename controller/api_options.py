@@ -17,7 +17,7 @@ class ApiOptions(Section):
     socket: Path | None = None
     """The Unix socket of the control API, mode 0660; default: `control.sock` in `paths.state`."""
     socket_group: str | None = None
-    """The group that may use the socket; default: the daemon's own."""
+    """The group that may use the socket; default: the group that new files get in its folder."""
     listen: str | None = None
     """HOST:PORT of this machine's loopback, for monitoring: health, metrics and status, read-only,
     for every user of the machine; default: none."""

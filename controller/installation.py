@@ -228,13 +228,11 @@ def _lay(record: _Record, path: Path, content: bytes) -> Deed:
 def _take(record: _Record, path: Path) -> Deed | None:
     here = record.target.at(path)
     present = _content(here)
-    digest = record.known.pop(path)
-    if present is None:
-        return None
-    if digest != _digest(present):
+    if present is not None and record.known[path] != _digest(present):
+        del record.known[path]
         return Deed(Verb.KEPT, here, "it is yours" if path == CONFIGURATION else "edited since")
     record.remove(path)
-    return Deed(Verb.REMOVED, here)
+    return None if present is None else Deed(Verb.REMOVED, here)
 
 
 def _content(path: Path) -> bytes | None:
@@ -302,8 +300,9 @@ class _Record:
         self.known[path] = _digest(content)
 
     def remove(self, path: Path) -> None:
-        """Take a file away."""
+        """Take a file away, and forget it once it is gone."""
         self._delete(path)
+        del self.known[path]
 
     def _put(self, path: Path, content: bytes) -> None:
         if self._dry_run:
@@ -329,8 +328,9 @@ class _Record:
             here.mkdir(parents=True)  # a root that is yet to be filled
             return
         self._make(path.parent)
-        here.mkdir(mode=0o755)
+        here.mkdir()
         self._folders.add(path)
+        here.chmod(0o755)  # whatever the umask: the daemon's user reads its configuration there
 
     def _delete(self, path: Path) -> None:
         if self._dry_run:

@@ -46,6 +46,18 @@ def pytest_runtest_makereport():
     return report
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Say how many of the tests that not every machine permits ran; .ci/run looks for this line."""
+    ran = {
+        result: sum("system" in getattr(one, "keywords", ()) for one in reports)
+        for result, reports in terminalreporter.stats.items()
+        if result in {"passed", "failed", "error"}
+    }
+    if any(ran.values()):
+        told = ", ".join(f"{count} {result}" for result, count in ran.items() if count)
+        terminalreporter.write_line(f"tests marked system: {told}")
+
+
 @pytest.fixture(scope="session")
 def head():
     """A head of this run's own, HAProxy ingress and all; other heads may run beside it.

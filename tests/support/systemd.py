@@ -2,19 +2,20 @@
 
 Namespaces of its own (processes, mounts, network, cgroups, host name) over a copy-on-write view of
 this machine's files: whatever happens inside is gone afterwards, and nothing inside can reach what
-runs outside. The network is a loopback, so Ray has its usual ports there. Needs root, util-linux
-and Debian's systemd; `python tests/support/systemd.py` says whether that is so here, by trying all
-but the last step, and exits with 0 or 1. Only the standard library.
+runs outside. The network is a loopback with one more address, so Ray has its usual ports there.
+Needs root, util-linux, iproute2, Debian's systemd and a Python that services can see;
+`python tests/support/systemd.py` says whether that is so here, by trying all but the last step, and
+exits with 0 or 1. Only the standard library.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import ipaddress
 import os
 import shutil
-import signal
-import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -30,15 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 INIT = Path("/usr/lib/systemd/systemd")
-TOOLS = ("unshare", "nsenter", "mount", "umount", "pivot_root", "setpriv", "journalctl")
-MASKED = (
-    *("systemd-udevd", "systemd-sysctl", "systemd-modules-load", "systemd-binfmt"),
-    *("systemd-remount-fs", "systemd-logind", "systemd-networkd", "systemd-resolved"),
-    *("systemd-timesyncd", "systemd-random-seed", "systemd-pstore", "systemd-tmpfiles-clean"),
-    *("systemd-tmpfiles-setup-dev", "console-getty", "getty@tty1"),
-)
-"""What would look after a kernel, a clock or consoles: those are not this machine's."""
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+WITHIN = Path(__file__).with_name("within.py")
+"""What runs in the name spaces until systemd does."""
+TOOLS = ("unshare", "nsenter", "mount", "umount", "pivot_root", "setpriv", "journalctl", "ip")
+SYSTEM_PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
+"""Those that a service can see; one that a user installed for himself it cannot."""
+OUTSIDE = "192.0.2.1"
+"""An address of the machine that is not loopback (RFC 5737)."""
 BOOT_DEADLINE = 60.0
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 LISTENING = "0A"  # TCP_LISTEN, include/net/tcp_states.h
@@ -75,7 +74,7 @@ class Machine:
                     *("setpriv", "--pdeathsig", "KILL"),
                     *("unshare", "--mount", "--pid", "--uts", "--ipc", "--net", "--fork"),
                     *("--kill-child", "--propagation", "private"),
-                    *(sys.executable, "-I", __file__, "boot", self._folder, *self.shared),
+                    *(sys.executable, "-I", WITHIN, "boot", self._folder, *self.shared),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -110,14 +109,16 @@ class Machine:
         return self._visitor.submit(_ask, url, body, timeout).result()
 
     def listening(self) -> set[tuple[str, int]]:
-        """Where something inside listens: `local` or `all` addresses, and the port."""
+        """Where something inside listens: at a `local` address (127/8, ::1) or at one that others
+        may reach (`all`), and the port.
+        """
         found = set()
         for name in ("tcp", "tcp6"):
             for line in Path(f"/proc/{self._pid}/net/{name}").read_text().splitlines()[1:]:
                 fields = line.split()
                 address, port = fields[1].split(":")
                 if fields[3] == LISTENING:
-                    scope = "all" if set(address) == {"0"} else "local"
+                    scope = "local" if _address(address).is_loopback else "all"
                     found.add((scope, int(port, 16)))
         return found
 
@@ -172,7 +173,7 @@ class Machine:
             self._process.wait(30)
             self._process = None
         done = subprocess.run(
-            ["unshare", "--mount", sys.executable, "-I", __file__, "sweep", self._folder],
+            ["unshare", "--mount", sys.executable, "-I", WITHIN, "sweep", self._folder],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -218,6 +219,14 @@ class Machine:
             time.sleep(0.05)
 
 
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address as /proc/net/tcp has it: words of 32 bits in the machine's byte order."""
+    words = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
+    found = ipaddress.ip_address(struct.pack(f"={len(words)}I", *words))
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found
+
+
 def _ask(url: str, body: str | None, timeout: float) -> Answer:
     data = None if body is None else body.encode()
     request = urllib.request.Request(url, data, {"content-type": "application/json"})
@@ -239,12 +248,14 @@ def obstacle() -> str:
         return f"it needs a systemd at {INIT}"
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         return f"it needs {', '.join(missing)}"
+    if system_python() is None:
+        return "it needs a Python of the system, 3.11 or later, with which services can be run"
     folder = Path(tempfile.mkdtemp(prefix="machine-", dir="/var/tmp"))
     try:
         done = subprocess.run(
             [
                 *("unshare", "--mount", "--pid", "--uts", "--ipc", "--net", "--fork"),
-                *("--propagation", "private", sys.executable, "-I", __file__, "try", folder),
+                *("--propagation", "private", sys.executable, "-I", WITHIN, "try", folder),
             ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -252,7 +263,7 @@ def obstacle() -> str:
             timeout=60,
             check=False,
         )
-        sweep = ["unshare", "--mount", sys.executable, "-I", __file__, "sweep", folder]
+        sweep = ["unshare", "--mount", sys.executable, "-I", WITHIN, "sweep", folder]
         subprocess.run(sweep, stdin=subprocess.DEVNULL, timeout=60, check=False)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -260,135 +271,25 @@ def obstacle() -> str:
     return "" if done.returncode == 0 else f"the kernel does not permit it: {said}"
 
 
+def system_python() -> str | None:
+    """A Python that services can see, new enough for wheelway."""
+    return next(filter(_new_enough, SYSTEM_PYTHONS), None)
+
+
+def _new_enough(python: str) -> bool:
+    asked = "import sys; sys.exit(sys.version_info < (3, 11))"
+    try:
+        done = subprocess.run([python, "-c", asked], stdin=subprocess.DEVNULL, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
 def _inside(path: Path) -> str:
     return "/" + str(path).split("/root/", 1)[1]
 
 
-# -- inside the name spaces, before systemd ------------------------------------------------------
-
-
-def prepare(folder: Path, shared: Sequence[Path]) -> Path:
-    """Mount the machine's root; returns it."""
-    top = folder / "top"
-    top.mkdir()
-    _mount("tmpfs", "tmpfs", top, "mode=755")
-    for name in ("upper", "work", "root", "groups"):
-        (top / name).mkdir()
-    _join_group(top / "groups", folder.name)
-    root = top / "root"
-    layers = f"lowerdir=/,upperdir={top}/upper,workdir={top}/work"
-    _mount("overlay", "overlay", root, layers)
-    _make_devices(root / "dev")
-    _mount("proc", "proc", root / "proc")
-    _mount("sysfs", "sysfs", root / "sys")
-    _mount("tmpfs", "tmpfs", root / "run", "mode=755")
-    _mount("tmpfs", "tmpfs", root / "tmp", "mode=1777")
-    for path in shared:
-        inside = root / path.relative_to("/")
-        inside.mkdir(parents=True, exist_ok=True)
-        _run("mount", "--bind", path, inside)
-    units = root / "run/systemd/system"
-    units.mkdir(parents=True)
-    for name in MASKED:
-        (units / f"{name}.service").symlink_to("/dev/null")
-    # Whatever this machine starts by itself is not wanted there.
-    for name in ("multi-user.target.wants", "sockets.target.wants", "timers.target.wants"):
-        shutil.rmtree(root / "etc/systemd/system" / name, ignore_errors=True)
-    (root / "etc/machine-id").write_text("")  # made anew
-    (root / "etc/hostname").write_text("machine\n")
-    return root
-
-
-def _join_group(groups: Path, name: str) -> None:
-    """A cgroup of the machine's own, which is the root of what is seen inside."""
-    _mount("cgroup2", "cgroup2", groups)
-    lines = Path("/proc/self/cgroup").read_text().splitlines()
-    here = next(line.removeprefix("0::") for line in lines if line.startswith("0::"))
-    own = groups / here.lstrip("/") / name
-    own.mkdir()
-    (own / "cgroup.procs").write_text("0")
-
-
-def _make_devices(dev: Path) -> None:
-    _mount("tmpfs", "tmpfs", dev, "mode=755")
-    for name in DEVICES:
-        real = Path("/dev", name).stat()
-        os.mknod(dev / name, stat.S_IFCHR | 0o666, real.st_rdev)
-        (dev / name).chmod(0o666)
-    for name in ("shm", "pts", "mqueue"):
-        (dev / name).mkdir()
-    _mount("tmpfs", "tmpfs", dev / "shm", "mode=1777")
-    _mount("devpts", "devpts", dev / "pts", "newinstance,ptmxmode=0666,mode=620")
-    (dev / "ptmx").symlink_to("pts/ptmx")
-    for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
-        (dev / name).symlink_to(f"/proc/self/fd{target}")
-
-
-def _mount(kind: str, source: str, target: Path, options: str = "") -> None:
-    _run("mount", "-t", kind, *(["-o", options] if options else []), source, target)
-
-
-def _run(*command: str | Path) -> None:
-    subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
-
-
-def boot(folder: Path, shared: Sequence[Path]) -> None:
-    """Become the systemd of a machine."""
-    root = prepare(folder, shared)
-    start = (
-        "mount -t cgroup2 cgroup2 sys/fs/cgroup && mkdir -p run/outside && "
-        "pivot_root . run/outside && umount -l /run/outside && rmdir /run/outside && "
-        f"exec env -i container=machine PATH=/usr/sbin:/usr/bin:/sbin:/bin {INIT} --system "
-        "--unit=multi-user.target --log-target=journal --show-status=no"
-    )
-    os.chdir(root)
-    os.execvp("unshare", ["unshare", "--cgroup", "sh", "-c", start])
-
-
-def sweep(folder: Path) -> None:
-    """Remove the cgroups that an ended machine left."""
-    groups = folder / "swept"
-    groups.mkdir()
-    _mount("cgroup2", "cgroup2", groups)
-    found = [path for path in groups.rglob(folder.name) if path.is_dir()]
-    for own in found:
-        below = sorted((p for p in own.rglob("*") if p.is_dir()), key=lambda p: -len(p.parts))
-        for path in [*below, own]:
-            _remove(path)
-    _run("umount", "-l", groups)
-
-
-def _remove(group: Path) -> None:
-    """A cgroup whose last process is about to be gone."""
-    end = time.monotonic() + 20
-    while True:
-        try:
-            group.rmdir()
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
-        else:
-            return
-
-
-def main(arguments: Sequence[str]) -> int:
-    """The steps that happen in name spaces of their own, and the question whether they can."""
-    match arguments:
-        case []:
-            why = obstacle()
-            sys.stdout.write(f"{why or 'there can be a machine with a systemd here'}\n")
-            return 1 if why else 0
-        case ["try", folder]:
-            prepare(Path(folder), [])
-            _run("unshare", "--cgroup", "true")
-        case ["boot", folder, *shared]:
-            boot(Path(folder), [Path(path) for path in shared])
-        case ["sweep", folder]:
-            sweep(Path(folder))
-    return 0
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for who halts it
-    sys.exit(main(sys.argv[1:]))
+    why = obstacle()
+    sys.stdout.write(f"{why or 'there can be a machine with a systemd here'}\n")
+    sys.exit(1 if why else 0)

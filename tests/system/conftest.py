@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.systemd import Machine, obstacle
+from tests.support.systemd import Machine, obstacle, system_python
 
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).with_name("uv")
 PREFIX = "/opt/wheelway"
 WHEELWAY = f"{PREFIX}/bin/wheelway"
-SYSTEM_PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
-"""Those that a service can see; one that a user installed for himself it cannot."""
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +21,8 @@ def machine(tmp_path_factory):
     """Booted, and wheelway in a fresh prefix: no checkout is seen from it."""
     if why := obstacle():
         pytest.skip(why)
-    python = next(filter(_new_enough, SYSTEM_PYTHONS), None)
-    if python is None:
-        pytest.skip("it needs a Python of the system, 3.11 or later")
+    python = system_python()
+    assert python
     dist = tmp_path_factory.mktemp("dist")
     built = _out(
         *(UV, "build", "--quiet", "--wheel", "--no-build-isolation"),
@@ -48,14 +45,6 @@ def machine(tmp_path_factory):
             network=True,
         )
         yield machine
-
-
-def _new_enough(python: str) -> bool:
-    asked = "import sys; sys.exit(sys.version_info < (3, 11))"
-    try:
-        return subprocess.run([python, "-c", asked], check=False).returncode == 0
-    except OSError:
-        return False
 
 
 def _out(*command: str | Path) -> str:
