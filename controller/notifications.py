@@ -111,9 +111,7 @@ class Notifications:
         now = self._clock()
         steps = [notice for event in report.events for notice in self._step(event, report)]
         for channel in self._channels:
-            lasting = channel.lasting.observe(
-                report.conditions, now, self._sources, blind=report.plan is None
-            )
+            lasting = channel.lasting.observe(report.conditions, now, self._sources)
             for notice in (*steps, *lasting):
                 if notice.event in channel.options.events:
                     channel.offer(notice)
@@ -186,25 +184,15 @@ class _Lasting:
                     self._told.add(key)
 
     def observe(
-        self,
-        conditions: Iterable[Condition],
-        now: float,
-        sources: Collection[str],
-        *,
-        blind: bool,
+        self, conditions: Iterable[Condition], now: float, sources: Collection[str]
     ) -> Iterator[Notice]:
-        """What is to be told now: of those that last long enough, and of told ones that are over.
-
-        In a pass without Ray (`blind`) nothing is known of releases: theirs stay as they were.
-        """
+        """What is to be told now: of those that last long enough, and of told ones that are over."""
         there = {
             (item.subject, item.reason): item
             for item in conditions
             if not item.ok and item.reason not in _PASSING
         }
         for key in [key for key in self._since if key not in there]:
-            if blind and (named(key[0]) or key[0] == "serve config"):
-                continue
             since = self._since.pop(key)
             if key in self._told:
                 self._told.discard(key)

@@ -179,18 +179,6 @@ def test_a_source_that_cannot_be_read_is_stalled(office):
     assert len(office.server.asked) == 1
 
 
-def test_a_pass_without_ray_ends_no_condition_of_a_release(office):
-    told = office.notifications(office.webhook(hold=0))
-    told.observe(report(conditions=[SICK]))
-    told.observe(report(conditions=[DOWN], plan=None))
-    told.observe(report(conditions=[SICK]))
-    assert [said["text"] for said in office.heard(3)] == [
-        "iris 1.4 (abababab): Unhealthy",
-        "ray: DashboardUnreachable",
-        "ray: DashboardUnreachable is over",
-    ]
-
-
 def test_a_restart_tells_nothing_twice_and_misses_no_end(office):
     office.journal.set_conditions([DOWN, SICK], NOW - 300)
     office.journal.set_conditions([DOWN, SICK, Condition("x", "DiskFull", "no room")], NOW - 10)
