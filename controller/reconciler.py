@@ -80,6 +80,8 @@ class Report:
     """Whether what was tried, or observing, had failed in the pass before."""
     error: WheelwayError | None = None
     """What Ray's side answered instead: to observing, or to the config."""
+    failed: bool = False
+    """The pass did not come to its end, so this says nothing of what holds."""
 
 
 @dataclass(slots=True)

@@ -55,14 +55,13 @@ class Telemetry:
         with _apart("notifications"):
             self.notifications.renew(config.notifications, _sources(config))
 
-    def observe(self, report: Report, assembly: Assembly, *, duration: float, failed: bool) -> None:
+    def observe(self, report: Report, assembly: Assembly, *, duration: float) -> None:
         """Tell of a pass.
 
         Args:
             report: what it found.
             assembly: the parts that made it.
             duration: seconds that it took.
-            failed: it did not come to its end, so its report says nothing of what holds.
         """
         plan = report.plan
         known = [transition.release for transition in (plan.transitions if plan else ())]
@@ -79,10 +78,10 @@ class Telemetry:
                 report,
                 assembly,
                 duration=duration,
-                failed=failed,
+                failed=report.failed,
                 notifications=self.notifications.counts(),
             )
-        if not failed:
+        if not report.failed:
             with _apart("notifications"):
                 self.notifications.observe(report)
 

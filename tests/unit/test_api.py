@@ -354,6 +354,9 @@ def test_a_client_that_comes_back_misses_nothing(service):
 # -- health --------------------------------------------------------------------------------------
 
 
+FAILED = Report("cut short: no space", 1.0, failed=True)
+
+
 def test_health_tells_a_daemon_that_stands_still_from_one_that_does_not_see_ray(tmp_path):
     with Journal.open(tmp_path) as journal:
         fill(journal)
@@ -368,7 +371,12 @@ def test_health_tells_a_daemon_that_stands_still_from_one_that_does_not_see_ray(
         service.passes.ended(2, service.report, complete=True)
         assert client.get("/readyz").json()["sentence"] == "2 live"
         assert client.get("/healthz").status_code == 200
-        now[0] += 61
+        now[0] += 40
+        service.passes.ended(3, FAILED, complete=False)
+        assert client.get("/livez").json() == {"number": 2, "age": 40, "sentence": FAILED.sentence}
+        assert problem(client.get("/readyz")) == (503, "PassFailed")
+        assert problem(client.get("/v1/plan")) == (503, "PassFailed")
+        now[0] += 21
         for path in ("/livez", "/readyz", "/healthz"):
             assert problem(client.get(path)) == (503, "NoPassLately")
 

@@ -116,7 +116,7 @@ def test_a_journal_in_trouble_fails_no_pass(tmp_path, lines):
         with closing(sqlite3.connect(journal.path)) as other, other:
             other.execute("ALTER TABLE releases RENAME TO elsewhere")
         telemetry.observe(
-            Report("", 1.0, (live,), Plan((), ())), assembly, duration=0.1, failed=False
+            Report("", 1.0, (live,), Plan((), ())), assembly, duration=0.1
         )
         assert b'wheelway_passes_total{result="unchanged"} 1' in telemetry.metrics.render()
     assert any(
@@ -139,7 +139,7 @@ def test_the_log_tells_what_people_ordered_through_the_journal(tmp_path, lines):
             order = Pin("iris", (Version("1.4"),), "alice", "worse", 2.0)
             beside.order(order, message=str(order))
         for _ in range(2):
-            telemetry.observe(Report("", 1.0), assembly, duration=0.1, failed=False)
+            telemetry.observe(Report("", 1.0), assembly, duration=0.1)
     (said,) = [r for _, r in lines.records if getattr(r, "wheelway", None)]
     assert said.wheelway.kind == "OrderGiven"
     about = {"PIPELINE": "iris", "REASON": "PinSet", "ORDERED_BY": "alice"}
