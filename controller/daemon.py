@@ -272,7 +272,7 @@ class Daemon:
             report = self._attempted(run.assembly)
             duration = time.monotonic() - began
             run.telemetry.observe(report, run.assembly, duration=duration)
-            self._record(run.journal, report, duration)
+            self._record(run, report, duration)
         if self.watcher is not None:
             self.watcher(report)
         return report
@@ -297,7 +297,7 @@ class Daemon:
             assembly.reconciler.inspected = False
         return report
 
-    def _record(self, journal: Journal, report: Report, duration: float) -> None:
+    def _record(self, run: _Run, report: Report, duration: float) -> None:
         status = DaemonStatus(
             self._number,
             time.time(),
@@ -308,7 +308,7 @@ class Daemon:
             self._started_at,
         )
         try:
-            journal.set_status(status)
+            run.journal.set_status(status, told=run.telemetry.told)
         except WheelwayError as error:  # a full disk must not end what looks after the releases
             log.error("the pass could not be recorded: %s", error.message)
 

@@ -101,7 +101,7 @@ class Notifications:
                 channel.end()
 
     def observe(self, report: Report) -> None:
-        """Queue what is worth telling of a pass that came to its end.
+        """Queue what is worth telling of a pass; one that failed says nothing of what lasts.
 
         Raises:
             WheelwayError: the journal cannot be read.
@@ -112,7 +112,7 @@ class Notifications:
         steps = [notice for event in report.events for notice in self._step(event, report)]
         for channel in self._channels:
             lasting = channel.lasting.observe(report.conditions, now, self._sources)
-            for notice in (*steps, *lasting):
+            for notice in (*steps, *(() if report.failed else lasting)):
                 if notice.event in channel.options.events:
                     channel.offer(notice)
 

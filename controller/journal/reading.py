@@ -199,6 +199,11 @@ class Reader:
             for own, at, about, reason, message, fields in rows
         ]
 
+    def told(self) -> int | None:
+        """The number of the last event that a daemon told of; None before any did."""
+        rows = self._run("SELECT value FROM meta WHERE key = 'told'")
+        return int(rows[0][0]) if rows else None
+
     def last_event(self) -> int:
         """The number of the newest event; 0 when there is none."""
         ((newest,),) = self._run("SELECT coalesce(max(id), 0) FROM events")

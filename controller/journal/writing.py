@@ -378,13 +378,16 @@ class Journal(Reader):
         self._saved.pop(source, None)
         self._run("DELETE FROM listings WHERE source = ?1", source)
 
-    def set_status(self, status: DaemonStatus) -> None:
-        """A pass ended."""
-        self._run(
-            "INSERT OR REPLACE INTO status VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            *(status.number, status.at, status.sentence, status.duration),
-            *(status.pid, status.version, status.started_at),
-        )
+    def set_status(self, status: DaemonStatus, *, told: int | None = None) -> None:
+        """A pass ended; everything up to the event `told` was told of."""
+        with self.transaction():
+            self._run(
+                "INSERT OR REPLACE INTO status VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                *(status.number, status.at, status.sentence, status.duration),
+                *(status.pid, status.version, status.started_at),
+            )
+            if told is not None:
+                self._run("INSERT OR REPLACE INTO meta VALUES ('told', ?1)", str(told))
 
 
 def _key(release: Release) -> tuple[str, str, str]:
