@@ -64,8 +64,8 @@ class Supervisor:
         )
 
     def passed(self, status: str, *, well: bool = True) -> None:
-        """A pass is over. One that came to its end is the only sign of life that the watchdog takes:
-        a daemon whose every pass fails is worth a restart.
+        """A pass is over. One that came to its end (`well`) is the only sign of life that the
+        watchdog takes: a daemon whose every pass fails is worth a restart.
         """
         self._tell(STATUS=status, **({"WATCHDOG": "1"} if well and self.watchdog else {}))
 

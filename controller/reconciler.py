@@ -229,8 +229,8 @@ class Reconciler:
         )
 
     def _not_looked_at(self, found: Sequence[Condition]) -> list[Condition]:
-        """What held of releases, pins and files when Ray was last seen: nobody knows that it is over
-        before Ray is seen again.
+        """What held of releases, pins and files when Ray was last seen: before it is seen again,
+        nobody knows that it is over.
         """
         looked_at = {"api", "cache", "config", "ray", *self._supply.sources}
         told = {(condition.subject, condition.reason) for condition in found}

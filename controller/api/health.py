@@ -1,7 +1,7 @@
 """Whether the daemon does its work, for what watches it from outside; and its metrics.
 
 `/livez` asks whether passes come to their end: if not, a restart may help. `/readyz` and `/healthz`
-also ask whether the last one did, and saw Ray: if it did not see Ray, no restart of the daemon will.
+also ask whether the last one did, and saw Ray: if that is not seen, no restart of the daemon helps.
 """
 
 from typing import Final
