@@ -111,8 +111,10 @@ class Notifications:
         now = self._clock()
         steps = [notice for event in report.events for notice in self._step(event, report)]
         for channel in self._channels:
-            lasting = channel.lasting.observe(report.conditions, now, self._sources)
-            for notice in (*steps, *(() if report.failed else lasting)):
+            lasting: Iterable[Notice] = ()
+            if not report.failed:
+                lasting = channel.lasting.observe(report.conditions, now, self._sources)
+            for notice in (*steps, *lasting):
                 if notice.event in channel.options.events:
                     channel.offer(notice)
 
@@ -186,7 +188,7 @@ class _Lasting:
     def observe(
         self, conditions: Iterable[Condition], now: float, sources: Collection[str]
     ) -> Iterator[Notice]:
-        """What is to be told now: of those that last long enough, and of told ones that are over."""
+        """What is to be told now: what lasts long enough, and what was told and is over."""
         there = {
             (item.subject, item.reason): item
             for item in conditions

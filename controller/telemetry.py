@@ -35,8 +35,7 @@ class Telemetry:
     def __init__(self, config: Config, journal: Reader, *, version: str) -> None:
         """`version` is wheelway's. Raises WheelwayError when the journal cannot be read."""
         self._journal = journal
-        told = journal.told()
-        self.told = journal.last_event() if told is None else told
+        self.told = _told(journal)
         """The number of the last event that was told of; the journal keeps it over a restart."""
         self.metrics = Metrics(journal, version=version)
         """`metrics.render()` may be called from any thread."""
@@ -97,6 +96,14 @@ class Telemetry:
                 self.told = found[-1][0]
                 news.extend(event for _, event in found)
         return tuple(news)
+
+
+def _told(journal: Reader) -> int:
+    """Where to go on: in a journal of a daemon that did not count, with what comes now."""
+    told = journal.told()
+    if told is not None:
+        return told
+    return 0 if journal.status() is None else journal.last_event()
 
 
 @contextmanager

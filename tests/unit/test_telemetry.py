@@ -13,7 +13,7 @@ from packaging.version import Version
 from controller.assembly import assemble
 from controller.configuration import load
 from controller.daemon import Daemon
-from controller.journal import Journal
+from controller.journal import DaemonStatus, Journal
 from controller.logs import PASS
 from controller.model import (
     Condition,
@@ -130,9 +130,7 @@ def test_a_journal_in_trouble_fails_no_pass(tmp_path, lines):
         journal.append(live)
         with closing(sqlite3.connect(journal.path)) as other, other:
             other.execute("ALTER TABLE releases RENAME TO elsewhere")
-        telemetry.observe(
-            Report("", 1.0, plan=Plan((), ())), assembly, duration=0.1
-        )
+        telemetry.observe(Report("", 1.0, plan=Plan((), ())), assembly, duration=0.1)
         assert b'wheelway_passes_total{result="unchanged"} 1' in telemetry.metrics.render()
     assert any(
         "metrics of this pass are incomplete" in record.getMessage() for _, record in lines.records
@@ -177,6 +175,7 @@ def test_the_log_tells_what_people_ordered_through_the_journal(tmp_path, lines):
     path.write_text(BASICS)
     config = load(path)
     with Journal.open(config.paths.state) as journal, ExitStack() as stack:
+        journal.set_status(DaemonStatus(1, 1.0, "by a daemon that did not count", 0.1, 1, "0", 0.0))
         journal.order(Suspension("rag", "bob", "", 1.0), message="before it began")
         assembly = assemble(config, journal, wake=threading.Event().set)
         stack.callback(assembly.close)
@@ -206,7 +205,7 @@ def test_what_a_pass_wrote_down_before_it_failed_is_told_all_the_same_and_once(s
 
 
 def test_a_failed_pass_says_nothing_of_what_lasts(site):
-    site.receives('hold = 0')
+    site.receives("hold = 0")
     down = Condition("ray", "DashboardUnreachable", "nothing answers")
     for report in (
         Report("blind", 1.0, conditions=(down,)),
