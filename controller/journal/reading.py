@@ -105,6 +105,11 @@ class Reader:
         ]
         return sorted(found, key=lambda record: record.release)
 
+    def pipelines(self) -> set[str]:
+        """The pipelines that are known by name: of a release, a pin or a suspension."""
+        rows = self._run("SELECT pipeline FROM releases UNION SELECT pipeline FROM overrides")
+        return {pipeline for (pipeline,) in rows}
+
     def quarantines(self, pipeline: str | None = None) -> list[Quarantine]:
         """Every quarantine in force, or one pipeline's; by pipeline, version and digest."""
         rows = self._run(

@@ -312,26 +312,28 @@ class Journal(Reader):
         or turns (`ok`) appends an event. Returns these, for the log.
         """
         coming = {(item.subject, item.reason): item for item in conditions}
-        story = []
+        changes: list[tuple[Condition, str]] = []
         with self.transaction():
             present = {(old.subject, old.reason): (old, at) for old, at in self.conditions()}
             for key in sorted(present.keys() - coming.keys()):
                 self._run("DELETE FROM conditions WHERE subject = ?1 AND reason = ?2", *key)
-                story.append(condition_event(present[key][0], at, "gone"))
+                changes.append((present[key][0], "gone"))
             for key, item in sorted(coming.items()):
                 old, since = present.get(key, (None, at))
                 if item == old:
                     continue
                 if old is None or old.ok != item.ok:
                     since = at
-                    story.append(condition_event(item, at, "appeared"))
+                    changes.append((item, "appeared"))
                 self._run(
                     "INSERT OR REPLACE INTO conditions VALUES (?1, ?2, ?3, ?4, ?5)",
                     *(*key, item.message, item.ok, since),
                 )
-            for event in story:
-                self.append(event)
-        return story
+            pipelines = self.pipelines() if changes else ()
+            return [
+                self.append(condition_event(item, at, change, pipelines=pipelines))
+                for item, change in changes
+            ]
 
     def sending(self, yaml_text: str, digest: str, cause: str, at: float) -> int:
         """A Serve config is about to be sent; returns its number, for `sent`. Texts are kept once a
