@@ -140,7 +140,7 @@ def suspend(
 ) -> None:
     """Change nothing on the cluster, or nothing of one pipeline; what serves goes on.
 
-    It holds until `wheelway resume`.
+    It holds from the daemon's next pass until `wheelway resume`.
     """
     asked, by = invocation(ctx), whoami()
     done = ordered(
@@ -155,7 +155,10 @@ def suspend(
         print_json(done)
         return
     _say(
-        f"{done['pipeline'] or 'Everything'} is suspended: it stays as it is, what serves goes on."
+        f"{done['pipeline'] or 'Everything'} is suspended from the daemon's next pass on: then it "
+        "stays as it is, what serves goes on.",
+        "What a pass under way sends may still come; `wheelway status` shows `Suspended` once it "
+        "holds.",
     )
 
 
