@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from controller.reconciler import Report
 
 
+WAITING = 8
+"""Callers that may wait for a pass at a time: each holds a thread, of which the API has 40."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Pass:
     number: int
@@ -47,6 +51,7 @@ class Passes:
         self._turn = threading.Condition()
         self._last: _Pass | None = None
         self._asked = self._taken = self._answered = 0
+        self._waiting = 0
         self._over = False
 
     # -- for the daemon --------------------------------------------------------------------------
@@ -92,15 +97,24 @@ class Passes:
         fail; when that takes longer than `timeout` seconds, of the last pass until then.
 
         Raises:
-            Transient: there was none in that time ("NoPassYet"), or the daemon ends
-                ("DaemonEnding").
+            Transient: there was none in that time ("NoPassYet"), the daemon ends
+                ("DaemonEnding"), or too many wait already ("TooManyWait").
         """
         with self._turn:
+            if self._waiting >= WAITING:
+                raise Transient(
+                    "TooManyWait",
+                    f"{WAITING} others wait for a pass already, which sees what this would; "
+                    "ask again, or look at `wheelway status`",
+                    retry_after=5,
+                )
+            self._waiting += 1
             self._asked += 1
             mine = self._asked
         self._wake()
         with self._turn:
             self._turn.wait_for(lambda: self._over or self._answered >= mine, timeout)
+            self._waiting -= 1
             complete, last = self._answered >= mine, self._last
             if self._over and not complete:
                 raise Transient("DaemonEnding", "the daemon ends; ask again when it is back")
