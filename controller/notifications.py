@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections import Counter, deque
+from contextlib import suppress
 from random import random
 from typing import TYPE_CHECKING, Final
 
@@ -101,11 +102,7 @@ class Notifications:
                 channel.end()
 
     def observe(self, report: Report) -> None:
-        """Queue what is worth telling of a pass; one that failed says nothing of what lasts.
-
-        Raises:
-            WheelwayError: the journal cannot be read.
-        """
+        """Queue what is worth telling of a pass; one that failed says nothing of what lasts."""
         if not self._channels:
             return
         now = self._clock()
@@ -149,7 +146,8 @@ class Notifications:
         route = f"/predict/{pipeline}/{version}"
         if phase == Phase.LIVE:
             fields["route"] = route
-            fields |= self._seconds(event, pipeline)
+            with suppress(WheelwayError):  # it is better told without them than not at all
+                fields |= self._seconds(event, pipeline)
         for quarantine in report.quarantines:
             if phase == Phase.QUARANTINED and str(quarantine.release) == event.subject:
                 fields["stage"] = quarantine.stage
