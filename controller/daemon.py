@@ -6,7 +6,8 @@ again when it changes; a broken edit is reported and the last good one stays in 
 
 Around the loop stand those who look on: whoever supervises it (`notify.py`), the control socket
 (`api`, by way of `passes.py`), and what only tells (`telemetry.py`: log, metrics, notifications).
-They hear of every complete pass, and of nothing that is not done; none of them can fail one.
+They hear of every pass once it is over; one that failed is no sign of life, and a daemon that makes
+no other is restarted by its supervisor. None of them can fail a pass.
 """
 
 from __future__ import annotations
@@ -170,14 +171,14 @@ class Daemon:
             supply = run.assembly.supply
             if self.passes.wanted() or reload:
                 supply.look_again(*supply.sources)
-            complete = not supply.looking()
+            listed = not supply.looking()
             report = self._pass(run)
-            self.passes.ended(self._number, report, complete=complete)
-            self._supervisor.alive(report.sentence)
-            if reload or not announced:
+            self.passes.ended(self._number, report, complete=listed and not report.failed)
+            self._supervisor.passed(report.sentence, well=not report.failed)
+            if (reload or not announced) and (announced or not report.failed):
                 announced = True
                 self._supervisor.ready()
-            if self.passes.someone_waits and not supply.looking():
+            if self.passes.someone_waits and not (supply.looking() or report.failed):
                 self._wake.set()
             self._rest(report, began)
 
@@ -268,38 +269,35 @@ class Daemon:
         self._number += 1
         with logs.in_pass(self._number):
             began = time.monotonic()
-            report, failed = self._attempted(run.assembly)
+            report = self._attempted(run.assembly)
             duration = time.monotonic() - began
-            run.telemetry.observe(report, run.assembly, duration=duration, failed=failed)
-            self._record(run.journal, report, duration)
+            run.telemetry.observe(report, run.assembly, duration=duration)
+            self._record(run, report, duration)
         if self.watcher is not None:
             self.watcher(report)
         return report
 
-    def _attempted(self, assembly: Assembly) -> tuple[Report, bool]:
-        """What a pass reports, and whether it failed."""
-        failed = False
+    def _attempted(self, assembly: Assembly) -> Report:
+        """What a pass reports, or that it failed."""
         troubles = (self._file.trouble, self._unassembled, *self._unopened)
         assembly.reconciler.notes = (*self._misfits, *filter(None, troubles))
         try:
             report = assembly.reconciler.run_pass()
         except WheelwayError as error:
-            failed = True
             log.error("%s", error.message, extra=logs.about("PassFailed", REASON=error.reason))
-            report = Report(f"the pass was cut short: {error.message}", 2.0)
+            report = Report(f"the pass was cut short: {error.message}", 2.0, failed=True)
         except Exception:
             # A bug must not take the daemon down with every release it looks after: it is told
             # with its traceback, and the next pass observes anew.
-            failed = True
             message = "the pass failed unexpectedly; please report this"
             log.exception(message, extra=logs.about("PassFailed"))
-            report = Report("the pass failed unexpectedly, see the log", 5.0)
+            report = Report("the pass failed unexpectedly, see the log", 5.0, failed=True)
         if report.plan is None:  # what answers next may be another head: nothing starts unseen
             self._inquired_at = float("-inf")
             assembly.reconciler.inspected = False
-        return report, failed
+        return report
 
-    def _record(self, journal: Journal, report: Report, duration: float) -> None:
+    def _record(self, run: _Run, report: Report, duration: float) -> None:
         status = DaemonStatus(
             self._number,
             time.time(),
@@ -310,7 +308,7 @@ class Daemon:
             self._started_at,
         )
         try:
-            journal.set_status(status)
+            run.journal.set_status(status, told=run.telemetry.told)
         except WheelwayError as error:  # a full disk must not end what looks after the releases
             log.error("the pass could not be recorded: %s", error.message)
 

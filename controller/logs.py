@@ -107,7 +107,9 @@ def tell(log: logging.Logger, event: Event, *, digest: str = "") -> None:
     if change:
         kind = f"Condition{change.capitalize()}"
     release = named(event.subject)
-    pipeline, version = release or (event.fields.get("pipeline", ""), "")
+    pipeline, version = release or tuple(
+        event.fields.get(name, "") for name in ("pipeline", "version")
+    )
     extra = about(
         kind if kind in KINDS else "",
         SUBJECT=event.subject,

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections import Counter, deque
+from contextlib import suppress
 from random import random
 from typing import TYPE_CHECKING, Final
 
@@ -101,19 +102,15 @@ class Notifications:
                 channel.end()
 
     def observe(self, report: Report) -> None:
-        """Queue what is worth telling of a pass that came to its end.
-
-        Raises:
-            WheelwayError: the journal cannot be read.
-        """
+        """Queue what is worth telling of a pass; one that failed says nothing of what lasts."""
         if not self._channels:
             return
         now = self._clock()
         steps = [notice for event in report.events for notice in self._step(event, report)]
         for channel in self._channels:
-            lasting = channel.lasting.observe(
-                report.conditions, now, self._sources, blind=report.plan is None
-            )
+            lasting: Iterable[Notice] = ()
+            if not report.failed:
+                lasting = channel.lasting.observe(report.conditions, now, self._sources)
             for notice in (*steps, *lasting):
                 if notice.event in channel.options.events:
                     channel.offer(notice)
@@ -149,7 +146,8 @@ class Notifications:
         route = f"/predict/{pipeline}/{version}"
         if phase == Phase.LIVE:
             fields["route"] = route
-            fields |= self._seconds(event, pipeline)
+            with suppress(WheelwayError):  # it is better told without them than not at all
+                fields |= self._seconds(event, pipeline)
         for quarantine in report.quarantines:
             if phase == Phase.QUARANTINED and str(quarantine.release) == event.subject:
                 fields["stage"] = quarantine.stage
@@ -186,25 +184,15 @@ class _Lasting:
                     self._told.add(key)
 
     def observe(
-        self,
-        conditions: Iterable[Condition],
-        now: float,
-        sources: Collection[str],
-        *,
-        blind: bool,
+        self, conditions: Iterable[Condition], now: float, sources: Collection[str]
     ) -> Iterator[Notice]:
-        """What is to be told now: of those that last long enough, and of told ones that are over.
-
-        In a pass without Ray (`blind`) nothing is known of releases: theirs stay as they were.
-        """
+        """What is to be told now: what lasts long enough, and what was told and is over."""
         there = {
             (item.subject, item.reason): item
             for item in conditions
             if not item.ok and item.reason not in _PASSING
         }
         for key in [key for key in self._since if key not in there]:
-            if blind and (named(key[0]) or key[0] == "serve config"):
-                continue
             since = self._since.pop(key)
             if key in self._told:
                 self._told.discard(key)

@@ -63,9 +63,11 @@ class Supervisor:
             EXTEND_TIMEOUT_USEC=_microseconds(seconds),
         )
 
-    def alive(self, status: str) -> None:
-        """A pass is complete: the one sign of life that the watchdog takes."""
-        self._tell(STATUS=status, **({} if self.watchdog is None else {"WATCHDOG": "1"}))
+    def passed(self, status: str, *, well: bool = True) -> None:
+        """A pass is over. One that came to its end (`well`) is the only sign of life that the
+        watchdog takes: a daemon whose every pass fails is worth a restart.
+        """
+        self._tell(STATUS=status, **({"WATCHDOG": "1"} if well and self.watchdog else {}))
 
     def _tell(self, **lines: str) -> None:
         if not self.address:

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from controller.reconciler import Report
 
 
+WAITING = 8
+"""Callers that may wait for a pass at a time: each holds a thread, of which the API has 40."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Pass:
     number: int
-    ended: float
-    """On the monotonic clock."""
     report: Report
 
 
@@ -44,10 +46,12 @@ class Passes:
         self._wake = wake
         self._patience = patience
         self._clock = clock
-        self._began = clock()
+        self._well_at = clock()
+        self._well = 0
         self._turn = threading.Condition()
         self._last: _Pass | None = None
         self._asked = self._taken = self._answered = 0
+        self._waiting = 0
         self._over = False
 
     # -- for the daemon --------------------------------------------------------------------------
@@ -65,9 +69,13 @@ class Passes:
             return self._answered < self._asked
 
     def ended(self, number: int, report: Report, *, complete: bool) -> None:
-        """A pass ended; `complete`: every listing that was asked for was in before it began."""
+        """A pass ended; `complete`: it did not fail, and every listing that was asked for was in
+        before it began.
+        """
         with self._turn:
-            self._last = _Pass(number, self._clock(), report)
+            self._last = _Pass(number, report)
+            if not report.failed:
+                self._well, self._well_at = number, self._clock()
             if complete:
                 self._answered = self._taken
             self._turn.notify_all()
@@ -85,19 +93,28 @@ class Passes:
         self._wake()
 
     def reconcile(self, timeout: float) -> PassDocument:
-        """Have all sources listed, and tell of the first pass that knew what they list; when that
-        takes longer than `timeout` seconds, of the last pass until then.
+        """Have all sources listed, and tell of the first pass that knew what they list and did not
+        fail; when that takes longer than `timeout` seconds, of the last pass until then.
 
         Raises:
-            Transient: there was none in that time ("NoPassYet"), or the daemon ends
-                ("DaemonEnding").
+            Transient: there was none in that time ("NoPassYet"), the daemon ends
+                ("DaemonEnding"), or too many wait already ("TooManyWait").
         """
         with self._turn:
+            if self._waiting >= WAITING:
+                raise Transient(
+                    "TooManyWait",
+                    f"{WAITING} others wait for a pass already, which sees what this would; "
+                    "ask again, or look at `wheelway status`",
+                    retry_after=5,
+                )
+            self._waiting += 1
             self._asked += 1
             mine = self._asked
         self._wake()
         with self._turn:
             self._turn.wait_for(lambda: self._over or self._answered >= mine, timeout)
+            self._waiting -= 1
             complete, last = self._answered >= mine, self._last
             if self._over and not complete:
                 raise Transient("DaemonEnding", "the daemon ends; ask again when it is back")
@@ -110,7 +127,7 @@ class Passes:
 
         Raises:
             Transient: there was none yet ("NoPassYet").
-            Waiting: it could not observe Ray ("RayUnavailable").
+            Waiting: it failed ("PassFailed"), or could not observe Ray ("RayUnavailable").
         """
         with self._turn:
             last = self._last
@@ -118,20 +135,22 @@ class Passes:
             raise _no_pass_yet()
         planned = _plan_of(last.report)
         if planned is None:
-            raise Waiting("RayUnavailable", last.report.sentence)
+            why = "PassFailed" if last.report.failed else "RayUnavailable"
+            raise Waiting(why, last.report.sentence)
         return planned
 
     def vitals(self) -> Vitals:
         """Whether passes go on, and see Ray."""
         with self._turn:
-            last = self._last
-        since = last.ended if last is not None else self._began
+            report = self._last.report if self._last is not None else None
+            number, age = self._well, self._clock() - self._well_at
         return Vitals(
-            number=last.number if last is not None else 0,
-            age=self._clock() - since,
+            number=number,
+            age=age,
             patience=self._patience(),
-            sentence=last.report.sentence if last is not None else "no pass has ended yet",
-            observed=last is not None and last.report.plan is not None,
+            sentence="no pass has ended yet" if report is None else report.sentence,
+            observed=report is not None and report.plan is not None,
+            failed=report is not None and report.failed,
         )
 
 

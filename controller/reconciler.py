@@ -80,6 +80,8 @@ class Report:
     """Whether what was tried, or observing, had failed in the pass before."""
     error: WheelwayError | None = None
     """What Ray's side answered instead: to observing, or to the config."""
+    failed: bool = False
+    """The pass did not come to its end, so this says nothing of what holds."""
 
 
 @dataclass(slots=True)
@@ -214,7 +216,8 @@ class Reconciler:
     ) -> Report:
         """Ray cannot be observed: nothing is decided, serving goes on without us."""
         trouble = Condition("ray", error.reason, error.message)
-        conditions = (trouble, *self.notes, *self._supply.conditions())
+        found = (trouble, *self.notes, *self._supply.conditions())
+        conditions = (*found, *self._not_looked_at(found))
         events = chronicle.conditions(conditions, now) if chronicle is not None else ()
         return Report(
             f"waiting for Ray: {error.message}",
@@ -224,6 +227,18 @@ class Reconciler:
             retried=asked and self._lookout.failures > 1,
             error=error if asked else None,
         )
+
+    def _not_looked_at(self, found: Sequence[Condition]) -> list[Condition]:
+        """What held of releases, pins and files when Ray was last seen: before it is seen again,
+        nobody knows that it is over.
+        """
+        looked_at = {"api", "cache", "config", "ray", *self._supply.sources}
+        told = {(condition.subject, condition.reason) for condition in found}
+        return [
+            held
+            for held, _ in self._journal.conditions()
+            if held.subject not in looked_at and (held.subject, held.reason) not in told
+        ]
 
     def _retry_what_was_cleared(self, quarantines: Sequence[Quarantine]) -> None:
         """A person lifted a quarantine: what failed then is done anew, not remembered as failed."""

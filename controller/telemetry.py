@@ -1,9 +1,14 @@
-"""What a pass is told to: the log, the metrics, the notifications. None of them can fail a pass."""
+"""What a pass is told to: the log, the metrics, the notifications. None of them can fail a pass.
+
+What happened is taken from the journal, event by event, whoever wrote it and whatever became of the
+pass after that: it is told once, and after a restart it goes on where the daemon before was.
+"""
 
 from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from controller import logs
@@ -30,7 +35,8 @@ class Telemetry:
     def __init__(self, config: Config, journal: Reader, *, version: str) -> None:
         """`version` is wheelway's. Raises WheelwayError when the journal cannot be read."""
         self._journal = journal
-        self._heard = journal.last_event()
+        self.told = _told(journal)
+        """The number of the last event that was told of; the journal keeps it over a restart."""
         self.metrics = Metrics(journal, version=version)
         """`metrics.render()` may be called from any thread."""
         self.notifications = Notifications(config.notifications, journal, sources=_sources(config))
@@ -55,22 +61,19 @@ class Telemetry:
         with _apart("notifications"):
             self.notifications.renew(config.notifications, _sources(config))
 
-    def observe(self, report: Report, assembly: Assembly, *, duration: float, failed: bool) -> None:
+    def observe(self, report: Report, assembly: Assembly, *, duration: float) -> None:
         """Tell of a pass.
 
         Args:
             report: what it found.
             assembly: the parts that made it.
             duration: seconds that it took.
-            failed: it did not come to its end, so its report says nothing of what holds.
         """
         plan = report.plan
         known = [transition.release for transition in (plan.transitions if plan else ())]
         known += [quarantine.release for quarantine in report.quarantines]
         digests = {str(release): release.digest for release in known}
-        with _apart("orders"):
-            for event in self._orders():
-                logs.tell(log, event)
+        report = replace(report, events=self._news())
         for event in report.events:
             logs.tell(log, event, digest=digests.get(event.subject, ""))
         log.debug("%s", report.sentence)
@@ -79,19 +82,28 @@ class Telemetry:
                 report,
                 assembly,
                 duration=duration,
-                failed=failed,
+                failed=report.failed,
                 notifications=self.notifications.counts(),
             )
-        if not failed:
-            with _apart("notifications"):
-                self.notifications.observe(report)
+        with _apart("notifications"):
+            self.notifications.observe(report)
 
-    def _orders(self) -> Iterator[Event]:
-        """What people ordered since the pass before: others wrote it down, into the journal."""
-        for number, event in self._journal.events_after(self._heard):
-            self._heard = number
-            if "by" in event.fields:
-                yield event
+    def _news(self) -> tuple[Event, ...]:
+        """What happened since this was last called; what cannot be read now is told later."""
+        news: list[Event] = []
+        with _apart("events"):
+            while found := self._journal.events_after(self.told):
+                self.told = found[-1][0]
+                news.extend(event for _, event in found)
+        return tuple(news)
+
+
+def _told(journal: Reader) -> int:
+    """Where to go on: in a journal of a daemon that did not count, with what comes now."""
+    told = journal.told()
+    if told is not None:
+        return told
+    return 0 if journal.status() is None else journal.last_event()
 
 
 @contextmanager

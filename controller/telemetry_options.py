@@ -45,7 +45,7 @@ class Notification(Section):
     hold: Seconds = 60.0
     """Seconds that a condition must last before it is told; most are over sooner."""
     timeout: Annotated[float, Field(gt=0)] = 10.0
-    """Seconds to connect, and for each wait for more of an answer."""
+    """Seconds for one try, from connecting to the end of the answer."""
     give_up: Seconds = 3600.0
     """Seconds after which a notification that could not be delivered is dropped."""
 

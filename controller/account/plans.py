@@ -67,13 +67,13 @@ class PassDocument(TypedDict):
     number: int
     """Counted since the daemon started."""
     complete: bool
-    """Whether every source was listed before it, as asked; else time was up."""
+    """Whether it came to its end with every source listed before, as asked; else time was up."""
     sentence: str
     """What it found, in a sentence."""
     sent: bool
     """Whether it sent a config to Ray."""
     plan: PlanDocument | None
-    """Null when Ray could not be observed."""
+    """Null when Ray could not be observed, or the pass failed."""
     conditions: list[NoticeDocument]
 
 

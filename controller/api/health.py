@@ -1,7 +1,7 @@
 """Whether the daemon does its work, for what watches it from outside; and its metrics.
 
-`/livez` asks whether passes end: if not, a restart may help. `/readyz` and `/healthz` also ask
-whether they see Ray: if not, no restart of the daemon will.
+`/livez` asks whether passes come to their end: if not, a restart may help. `/readyz` and `/healthz`
+also ask whether the last one did, and saw Ray: if that is not seen, no restart of the daemon helps.
 """
 
 from typing import Final
@@ -19,11 +19,11 @@ class HealthDocument(TypedDict):
     """That all is well."""
 
     number: int
-    """Of the last pass; 0 before the first ended."""
+    """Of the last pass that did not fail; 0 before there was one."""
     age: float
-    """Seconds since it ended, or since the daemon began."""
+    """Seconds since that ended, or since the daemon began."""
     sentence: str
-    """What it found."""
+    """What the last pass found."""
 
 
 def _alive(inside: Inside, asked: Nothing) -> HealthDocument:
@@ -35,6 +35,8 @@ def _ready(inside: Inside, asked: Nothing) -> HealthDocument:
     del asked
     vitals = inside.controls.vitals()
     document = _judged(vitals)
+    if vitals.failed:
+        raise Waiting("PassFailed", vitals.sentence)
     if vitals.number == 0:
         raise Waiting("NoPassYet", vitals.sentence)
     if not vitals.observed:
@@ -46,8 +48,8 @@ def _judged(vitals: Vitals) -> HealthDocument:
     if vitals.age > vitals.patience:
         raise Waiting(
             "NoPassLately",
-            f"no pass has ended for {vitals.age:.0f} s, {vitals.patience:.0f} s are allowed; "
-            f"the last one: {vitals.sentence}",
+            f"no pass has come to its end for {vitals.age:.0f} s, {vitals.patience:.0f} s are "
+            f"allowed; the last one: {vitals.sentence}",
         )
     return {"number": vitals.number, "age": vitals.age, "sentence": vitals.sentence}
 
@@ -63,7 +65,7 @@ OPERATIONS: Final = (
         "livez",
         "GET",
         "/livez",
-        "Whether passes go on; 503 when none has ended for too long",
+        "Whether passes go on; 503 when none has come to its end for too long",
         _alive,
         gives=HealthDocument,
         open=True,
@@ -72,7 +74,7 @@ OPERATIONS: Final = (
         "readyz",
         "GET",
         "/readyz",
-        "Whether passes go on and see Ray; 503 when not",
+        "Whether the last pass came to its end and saw Ray; 503 when not",
         _ready,
         gives=HealthDocument,
         open=True,

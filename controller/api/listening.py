@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from controller.api.application import open_part, whole
 from controller.errors import Stalled
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BACKLOG: Final = 100
+MOST: Final = 64
+"""Connections of one server, beyond which one that asks for nothing has to go."""
+BUSY: Final = 100
+"""Connections at work, from which on requests are refused."""
 MODE: Final = 0o660
 """Of the Unix socket: its owner and its group."""
 AGAIN_AFTER: Final = 10.0
@@ -113,6 +118,31 @@ def _opened(
         return None, Condition("api", error.reason, error.message)
 
 
+class _Connection(H11Protocol):
+    """One that goes when it is silent and others need its place: any user of the machine may
+    connect to the port, and must not keep monitoring out by it.
+    """
+
+    since = 0.0
+    """When it was made, on the loop's clock."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """As asyncio calls it."""
+        super().connection_made(transport)
+        self.since = self.loop.time()
+        open_ones = [one for one in self.connections if isinstance(one, _Connection)]
+        silent = [one for one in open_ones if one is not self and one.is_silent()]
+        if len(open_ones) > MOST and silent:
+            # At once: what is merely closed keeps its place until the loop comes round to it.
+            longest = min(silent, key=lambda one: one.since)
+            longest.connections.discard(longest)
+            longest.transport.abort()
+
+    def is_silent(self) -> bool:
+        """Whether no request of it is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+
 class Server:
     """An application on one listening socket, in a thread."""
 
@@ -121,7 +151,7 @@ class Server:
     ) -> None:
         config = uvicorn.Config(
             application,
-            http="h11",
+            http=_Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -130,7 +160,7 @@ class Server:
             proxy_headers=False,
             server_header=False,
             backlog=BACKLOG,
-            limit_concurrency=BACKLOG,
+            limit_concurrency=BUSY,
             timeout_graceful_shutdown=int(GRACE),
         )
         self._server = uvicorn.Server(config)

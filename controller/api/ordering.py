@@ -171,7 +171,7 @@ OPERATIONS: Final = (
         "suspend",
         "POST",
         "/v1/suspend",
-        "Have nothing changed on the cluster, for a pipeline or at all; what serves goes on",
+        "From the next pass on, have nothing changed on the cluster, for a pipeline or at all",
         _suspend,
         SuspendAsked,
         SuspensionDocument,

@@ -20,15 +20,17 @@ class Vitals:
     """Whether a daemon does its work."""
 
     number: int
-    """Of the last pass; 0 before the first ended."""
+    """Of the last pass that did not fail; 0 before there was one."""
     age: float
-    """Seconds since it ended, or since the daemon began."""
+    """Seconds since that ended, or since the daemon began."""
     patience: float
     """Seconds that may pass until the next one ends."""
     sentence: str
-    """The last pass in a sentence."""
+    """The last pass in a sentence, failed or not."""
     observed: bool
     """Whether it could observe Ray."""
+    failed: bool
+    """Whether it failed."""
 
 
 class Controls(Protocol):

@@ -14,6 +14,7 @@ from controller.cli.invocation import invocation
 from controller.cli.link import link, ordered, whoami
 from controller.cli.output import console, paragraph, print_json
 from controller.cli.plans import print_notices
+from controller.cli.program import ExitCode
 
 if TYPE_CHECKING:
     from controller.account.plans import PassDocument
@@ -32,16 +33,28 @@ def reconcile(
     ] = 30.0,
     as_json: _Json = False,
 ) -> None:
-    """Have the daemon look at all sources now, and say what it found and did."""
+    """Have the daemon look at all sources now, and say what it found and did.
+
+    Exits with 69 when that did not come about: in time, or for lack of Ray.
+    """
     config = invocation(ctx).config()
     done: PassDocument = link(config).post("v1", "reconcile", more=timeout, timeout=timeout)
     if as_json:
         print_json(done)
-        return
+    else:
+        _print_pass(done, timeout)
+    if not done["complete"] or done["plan"] is None:
+        raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+def _print_pass(done: "PassDocument", timeout: float) -> None:
     out = console()
     out.print(paragraph(done["sentence"]))
     if not done["complete"]:
-        late = f"Not every source was listed within {timeout:g} s; `wheelway status` has the rest."
+        late = (
+            f"Within {timeout:g} s no pass came to its end that knew what every source lists; "
+            "`wheelway status` has the rest."
+        )
         out.print(paragraph(late, style="yellow"))
     for change in done["plan"]["changes"] if done["plan"] else []:
         out.print(paragraph(change))
@@ -127,7 +140,7 @@ def suspend(
 ) -> None:
     """Change nothing on the cluster, or nothing of one pipeline; what serves goes on.
 
-    It holds until `wheelway resume`.
+    It holds from the daemon's next pass until `wheelway resume`.
     """
     asked, by = invocation(ctx), whoami()
     done = ordered(
@@ -142,7 +155,10 @@ def suspend(
         print_json(done)
         return
     _say(
-        f"{done['pipeline'] or 'Everything'} is suspended: it stays as it is, what serves goes on."
+        f"{done['pipeline'] or 'Everything'} is suspended from the daemon's next pass on: then it "
+        "stays as it is, what serves goes on.",
+        "What a pass under way sends may still come; `wheelway status` shows `Suspended` once it "
+        "holds.",
     )
 
 

@@ -105,6 +105,11 @@ class Reader:
         ]
         return sorted(found, key=lambda record: record.release)
 
+    def pipelines(self) -> set[str]:
+        """The pipelines that are known by name: of a release, a pin or a suspension."""
+        rows = self._run("SELECT pipeline FROM releases UNION SELECT pipeline FROM overrides")
+        return {pipeline for (pipeline,) in rows}
+
     def quarantines(self, pipeline: str | None = None) -> list[Quarantine]:
         """Every quarantine in force, or one pipeline's; by pipeline, version and digest."""
         rows = self._run(
@@ -198,6 +203,11 @@ class Reader:
             (own, Event(at, about, reason, message, json.loads(fields)))
             for own, at, about, reason, message, fields in rows
         ]
+
+    def told(self) -> int | None:
+        """The number of the last event that a daemon told of; None before any did."""
+        rows = self._run("SELECT value FROM meta WHERE key = 'told'")
+        return int(rows[0][0]) if rows else None
 
     def last_event(self) -> int:
         """The number of the newest event; 0 when there is none."""

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_version
 
 from controller.model import Condition, Event, Pin, named
+from controller.planning.policy import PIN_UNMET
+from controller.planning.standstill import SUSPENDED
+from controller.planning.subjects import version_named
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
-    from controller.model import Suspension
+    from controller.model import JSON, Suspension
 
 
 def concerns(event: Event) -> tuple[str | None, str | None]:
@@ -23,11 +27,26 @@ def concerns(event: Event) -> tuple[str | None, str | None]:
     return pipeline, None if version is None else canonicalize_version(str(version))
 
 
-def condition_event(condition: Condition, at: float, change: str) -> Event:
-    """A condition appeared, or is gone."""
+def condition_event(
+    condition: Condition, at: float, change: str, *, pipelines: Collection[str] = ()
+) -> Event:
+    """A condition appeared, or is gone. `pipelines` are those that are known by name."""
     message = f"no longer: {condition.message}" if change == "gone" else condition.message
-    fields = {"condition": change, "ok": condition.ok}
+    fields = {"condition": change, "ok": condition.ok, **_about(condition, pipelines)}
     return Event(at, condition.subject, condition.reason, message, fields)
+
+
+def _about(condition: Condition, pipelines: Collection[str]) -> dict[str, JSON]:
+    """The pipeline (and version) that is meant, where the subject is no release but tells. A file
+    counts as of the pipeline that is called as its project is: nobody could look into it yet.
+    """
+    subject = condition.subject
+    if named(subject) is not None:
+        return {}
+    if (found := version_named(subject)) is not None:
+        return {"pipeline": found[0], "version": str(found[1])}
+    ordered = condition.reason in {PIN_UNMET, SUSPENDED} and subject != "serve config"
+    return {"pipeline": subject} if ordered or subject in pipelines else {}
 
 
 def set_aside_event(at: float, path: Path, aside: Path, cause: str) -> Event:

@@ -312,26 +312,28 @@ class Journal(Reader):
         or turns (`ok`) appends an event. Returns these, for the log.
         """
         coming = {(item.subject, item.reason): item for item in conditions}
-        story = []
+        changes: list[tuple[Condition, str]] = []
         with self.transaction():
             present = {(old.subject, old.reason): (old, at) for old, at in self.conditions()}
             for key in sorted(present.keys() - coming.keys()):
                 self._run("DELETE FROM conditions WHERE subject = ?1 AND reason = ?2", *key)
-                story.append(condition_event(present[key][0], at, "gone"))
+                changes.append((present[key][0], "gone"))
             for key, item in sorted(coming.items()):
                 old, since = present.get(key, (None, at))
                 if item == old:
                     continue
                 if old is None or old.ok != item.ok:
                     since = at
-                    story.append(condition_event(item, at, "appeared"))
+                    changes.append((item, "appeared"))
                 self._run(
                     "INSERT OR REPLACE INTO conditions VALUES (?1, ?2, ?3, ?4, ?5)",
                     *(*key, item.message, item.ok, since),
                 )
-            for event in story:
-                self.append(event)
-        return story
+            pipelines = self.pipelines() if changes else ()
+            return [
+                self.append(condition_event(item, at, change, pipelines=pipelines))
+                for item, change in changes
+            ]
 
     def sending(self, yaml_text: str, digest: str, cause: str, at: float) -> int:
         """A Serve config is about to be sent; returns its number, for `sent`. Texts are kept once a
@@ -378,13 +380,16 @@ class Journal(Reader):
         self._saved.pop(source, None)
         self._run("DELETE FROM listings WHERE source = ?1", source)
 
-    def set_status(self, status: DaemonStatus) -> None:
-        """A pass ended."""
-        self._run(
-            "INSERT OR REPLACE INTO status VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            *(status.number, status.at, status.sentence, status.duration),
-            *(status.pid, status.version, status.started_at),
-        )
+    def set_status(self, status: DaemonStatus, *, told: int | None = None) -> None:
+        """A pass ended; everything up to the event `told` was told of."""
+        with self.transaction():
+            self._run(
+                "INSERT OR REPLACE INTO status VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                *(status.number, status.at, status.sentence, status.duration),
+                *(status.pid, status.version, status.started_at),
+            )
+            if told is not None:
+                self._run("INSERT OR REPLACE INTO meta VALUES ('told', ?1)", str(told))
 
 
 def _key(release: Release) -> tuple[str, str, str]:

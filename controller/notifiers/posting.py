@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
@@ -11,7 +14,7 @@ from controller.errors import Stalled, Transient, Waiting
 from controller.planning import backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from controller.model import JSON
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 _LATER = {408, 425, 429}
 """Statuses below 500 that say nothing against the request itself (RFC 9110, 8470, 6585)."""
+SAID = 1024
+"""Bytes of an answer's body that are read at most: only a refusal's first words are of use."""
 
 
 class Posting:
@@ -27,7 +32,11 @@ class Posting:
     def __init__(self, options: Notification) -> None:
         self._options = options
         # Receivers are out in the world: proxies of the environment apply.
-        self._client = httpx.Client(timeout=options.timeout, headers={"User-Agent": "wheelway"})
+        self._client = httpx.Client(
+            timeout=options.timeout,
+            headers={"User-Agent": "wheelway", "Accept-Encoding": "identity"},
+            limits=httpx.Limits(max_keepalive_connections=0),  # so that `_Deadline` sees each
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -44,7 +53,8 @@ class Posting:
         name = self._options.name
         url = self._options.url or secret(self._options.url_file, name)
         try:
-            response = self._client.post(url, json=document, headers=dict(headers))
+            with self._answer(url, document, headers) as response:
+                said = "" if response.is_success else _beginning(response)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise Waiting(
                 "NotificationUnreadable", f"what {self._options.where} holds for {name} is no URL"
@@ -66,9 +76,70 @@ class Posting:
             )
         raise Stalled(
             "NotificationRefused",
-            f"the receiver of notification {name} refused it ({status}: {response.text[:200]!r}); "
+            f"the receiver of notification {name} refused it ({status}: {said[:200]!r}); "
             "look at its address, its token and its `type`",
         )
+
+    @contextmanager
+    def _answer(
+        self, url: str, document: JSON, headers: Mapping[str, str]
+    ) -> Iterator[httpx.Response]:
+        """What is answered, its body unread; all of it has `timeout` seconds."""
+        with _Deadline(self._options.timeout) as deadline:
+            extensions = {"trace": deadline.watch}
+            with self._client.stream(
+                "POST", url, json=document, headers=dict(headers), extensions=extensions
+            ) as response:
+                yield response
+
+
+class _Deadline:
+    """Shuts a request's connection down when its time is up: the client's own timeout is for each
+    wait, and who sends a byte now and then never meets it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._lock = threading.Lock()
+        self._connection: socket.socket | None = None
+        self._over = False
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def watch(self, event: str, info: Mapping[str, Any]) -> None:
+        """Learn of the connection, once it is made and once it is encrypted: the `trace` of
+        https://www.python-httpx.org/advanced/extensions/.
+        """
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            with self._lock:
+                self._connection = info["return_value"].get_extra_info("socket")
+            if self._over:
+                self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._over = True
+            if self._connection is not None:
+                with suppress(OSError):  # it is closed already
+                    # Of the plain class: an encrypted one would say goodbye, and wait for it.
+                    socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
+
+
+def _beginning(response: httpx.Response) -> str:
+    """The first words of a body, as far as they come."""
+    said = b""
+    with suppress(httpx.HTTPError):  # the status alone says enough
+        for chunk in response.iter_raw():
+            said += chunk
+            if len(said) >= SAID:
+                break
+    return said[:SAID].decode("utf-8", "replace")
 
 
 def secret(path: Path | None, name: str) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import grp
 import json
 import os
+import socket
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -21,7 +23,7 @@ from controller.configuration import parse
 from controller.errors import ConfigError
 from controller.journal import Journal
 from controller.model import Condition, Event
-from controller.passes import Passes
+from controller.passes import WAITING, Passes
 from controller.reconciler import Report
 from tests.support.head import eventually
 from tests.support.indexes import free_port
@@ -354,6 +356,9 @@ def test_a_client_that_comes_back_misses_nothing(service):
 # -- health --------------------------------------------------------------------------------------
 
 
+FAILED = Report("cut short: no space", 1.0, failed=True)
+
+
 def test_health_tells_a_daemon_that_stands_still_from_one_that_does_not_see_ray(tmp_path):
     with Journal.open(tmp_path) as journal:
         fill(journal)
@@ -368,7 +373,12 @@ def test_health_tells_a_daemon_that_stands_still_from_one_that_does_not_see_ray(
         service.passes.ended(2, service.report, complete=True)
         assert client.get("/readyz").json()["sentence"] == "2 live"
         assert client.get("/healthz").status_code == 200
-        now[0] += 61
+        now[0] += 40
+        service.passes.ended(3, FAILED, complete=False)
+        assert client.get("/livez").json() == {"number": 2, "age": 40, "sentence": FAILED.sentence}
+        assert problem(client.get("/readyz")) == (503, "PassFailed")
+        assert problem(client.get("/v1/plan")) == (503, "PassFailed")
+        now[0] += 21
         for path in ("/livez", "/readyz", "/healthz"):
             assert problem(client.get(path)) == (503, "NoPassLately")
 
@@ -485,6 +495,54 @@ def test_the_port_tells_what_monitoring_needs_and_takes_no_orders(service):
         elsewhere = client.get("/status.json", headers={"host": f"evil.example:{port}"})
         assert problem(elsewhere) == (421, "HostRefused")
         assert client.get("/livez", headers={"host": f"localhost:{port}"}).status_code == 200
+
+
+def test_whoever_connects_and_says_nothing_keeps_nobody_out(service):
+    port = free_port()
+    configured(service, f'[api]\nlisten = "127.0.0.1:{port}"\n')
+    service.passes.ended(1, service.report, complete=True)
+    with ExitStack() as stack:
+        on_the_socket = stack.enter_context(service.serving())
+        path = str(service.folder / "control.sock")
+        for number in range(150):
+            loud = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            loud.sendall(b"GET /livez HTTP/1.1\r\n"[: number % 3 * 10])
+            quiet = stack.enter_context(socket.socket(socket.AF_UNIX))
+            quiet.settimeout(20)
+            quiet.connect(path)
+        assert httpx.get(f"http://127.0.0.1:{port}/livez").status_code == 200
+        assert on_the_socket.get("/livez").status_code == 200
+
+
+def test_connections_that_are_at_work_stay_when_silent_ones_go(service):
+    with ExitStack() as stack:
+        client = stack.enter_context(service.serving())
+        listener = Listener(service)
+        path = str(service.folder / "control.sock")
+        for _ in range(100):
+            quiet = stack.enter_context(socket.socket(socket.AF_UNIX))
+            quiet.settimeout(20)
+            quiet.connect(path)
+        client.post("/v1/suspend", json={"pipeline": "iris"})
+        eventually(lambda: listener.seen, 30)
+    listener.thread.join(30)
+
+
+def test_no_more_may_wait_for_a_pass_than_leave_threads_for_others(service):
+    service.passes._wake = lambda: None
+    with service.serving() as client, ThreadPoolExecutor(WAITING) as pool:
+        waiting = [
+            pool.submit(client.post, "/v1/reconcile", json={"timeout": 300}) for _ in range(WAITING)
+        ]
+        eventually(lambda: service.passes._asked == WAITING)
+        refused = client.post("/v1/reconcile")
+        assert problem(refused) == (503, "TooManyWait")
+        assert refused.headers["retry-after"] == "5"
+        assert client.get("/livez").status_code == 200
+        service.passes.wanted()
+        service.passes.ended(1, service.report, complete=True)
+        assert {answer.result(30).status_code for answer in waiting} == {200}
+        assert client.post("/v1/reconcile", json={"timeout": 0}).status_code == 200
 
 
 def test_a_port_that_is_taken_leaves_the_socket_open(service):

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -141,11 +142,33 @@ def test_plan_is_the_daemons_last_pass(with_daemon):
 
 def test_reconcile_prints_what_the_pass_found(with_daemon):
     found = Condition("shelf", "DirectoryMissing", "there is no folder")
-    with_daemon.service.report = Report("2 live", 1.0, conditions=(found,))
+    with_daemon.service.report = replace(with_daemon.service.report, conditions=(found,))
     result = with_daemon("reconcile")
     assert result.exit_code == 0
-    assert result.stdout.splitlines() == ["2 live", "shelf: DirectoryMissing: there is no folder"]
+    assert result.stdout.splitlines() == [
+        "2 live",
+        "add iris-1.4-0123abcd: staged",
+        "shelf: DirectoryMissing: there is no folder",
+    ]
     assert with_daemon.json("reconcile", "--timeout", "1")["complete"]
+
+
+@pytest.mark.parametrize("how", [[], ["--json"]])
+def test_reconcile_is_no_success_when_ray_was_not_seen(with_daemon, how):
+    with_daemon.service.report = Report("waiting for Ray: nobody", 1.0)
+    result = with_daemon("reconcile", *how)
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert "waiting for Ray: nobody" in result.stdout
+
+
+@pytest.mark.parametrize("how", [[], ["--json"]])
+def test_reconcile_is_no_success_when_time_is_up(with_daemon, how):
+    passes = with_daemon.service.passes
+    passes._wake = lambda: None
+    passes.ended(9, with_daemon.service.report, complete=False)
+    result = with_daemon("reconcile", "--timeout", "0", *how)
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert "2 live" in result.stdout
 
 
 def test_status_tells_what_a_person_ordered_with_how_to_end_it(with_daemon):

@@ -239,6 +239,40 @@ def test_a_releases_whole_story_is_one_filter_away(log, journald, tmp_path):
     assert quarantined["MESSAGE"] == f"{IRIS} Quarantined, Because: so it is"
 
 
+def test_what_is_said_of_a_pipeline_or_a_file_is_found_by_its_fields(log, journald, tmp_path):
+    file = "iris-1.4.0-py3-none-any.whl"
+    said = [
+        Condition("iris", "PinUnmet", "nothing fits"),
+        Condition("rag", "Suspended", "suspended by bob"),
+        Condition("odd", "SettingsRefused", "known by its release"),
+        Condition(file, "WheelInvalid", "it is no zip"),
+        Condition("llm==2.0", "Unfinished", "it comes"),
+        Condition("serve config", "Suspended", "suspended by bob"),
+        Condition("ray", "DashboardUnreachable", "nothing answers"),
+    ]
+    found = {}
+    with Journal.open(tmp_path / "state") as journal:
+        known = Release("odd", Version("1"), "cd" * 32)
+        journal.record(Transition(known, Phase.LIVE, "Because", "so it is"), 1.0)
+        for event in journal.set_conditions(said, 2.0):
+            logs.tell(log, event)
+            entry = journald.receive()
+            found[entry["SUBJECT"]] = (entry.get("PIPELINE"), entry.get("VERSION"))
+        assert {e.subject for e in journal.events(pipeline="iris")} == {"iris", file}
+        assert [e.subject for e in journal.events(pipeline="iris", version=IRIS.version)] == [file]
+        journal.set_conditions([], 3.0)
+        assert len(journal.events(pipeline="iris")) == 4
+    assert found == {
+        "iris": ("iris", None),
+        "rag": ("rag", None),
+        "odd": ("odd", None),
+        file: ("iris", "1.4.0"),
+        "llm==2.0": ("llm", "2.0"),
+        "serve config": (None, None),
+        "ray": (None, None),
+    }
+
+
 def test_each_kind_has_an_identifier_of_its_own_as_journald_wants_it():
     assert len(set(KINDS.values())) == len(KINDS)
     assert all(re.fullmatch(r"[0-9a-f]{32}", identifier) for identifier in KINDS.values())

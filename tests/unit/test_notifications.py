@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
+from contextlib import suppress
 
 import pytest
 from packaging.version import Version
@@ -53,7 +55,7 @@ class Office:
         return made
 
     def webhook(self, **more):
-        given = {} if "url_file" in more else {"url": f"{self.server.url}/hook"}
+        given = {} if more.keys() & {"url", "url_file"} else {"url": f"{self.server.url}/hook"}
         return WebhookNotification(type="webhook", **given, **{"hold": 60, **more})
 
     def step(self, phase, at=NOW, reason="Because", release=IRIS):
@@ -179,18 +181,6 @@ def test_a_source_that_cannot_be_read_is_stalled(office):
     assert len(office.server.asked) == 1
 
 
-def test_a_pass_without_ray_ends_no_condition_of_a_release(office):
-    told = office.notifications(office.webhook(hold=0))
-    told.observe(report(conditions=[SICK]))
-    told.observe(report(conditions=[DOWN], plan=None))
-    told.observe(report(conditions=[SICK]))
-    assert [said["text"] for said in office.heard(3)] == [
-        "iris 1.4 (abababab): Unhealthy",
-        "ray: DashboardUnreachable",
-        "ray: DashboardUnreachable is over",
-    ]
-
-
 def test_a_restart_tells_nothing_twice_and_misses_no_end(office):
     office.journal.set_conditions([DOWN, SICK], NOW - 300)
     office.journal.set_conditions([DOWN, SICK, Condition("x", "DiskFull", "no room")], NOW - 10)
@@ -282,6 +272,53 @@ def test_a_receiver_that_hangs_holds_up_no_pass_and_no_other_receiver(office, ca
     told_of = [found for found in caplog.records if "slow: more than" in found.getMessage()]
     assert len(told_of) == 1
     assert told.counts().get(("slow", "sent"), 0) == 0
+
+
+@pytest.fixture
+def dripping():
+    """A receiver that sends a beginning, and then a byte now and then for as long as it may."""
+    listening, ended = socket.create_server(("127.0.0.1", 0)), threading.Event()
+
+    def drip(beginning):
+        def answer():
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(beginning)
+                while not ended.wait(0.02):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        threads.append(thread)
+        return f"http://127.0.0.1:{listening.getsockname()[1]}/"
+
+    threads = []
+    yield drip
+    ended.set()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    listening.close()
+
+
+@pytest.mark.parametrize(
+    ("beginning", "result", "said"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX-Long: ", "dropped", "does not answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n", "sent", ""),
+        (b"HTTP/1.1 404 No\r\nContent-Length: 999999999\r\n\r\nno team ", "dropped", "no team"),
+        (b"HTTP/1.1 404 No\r\nContent-Length: 999999999\r\n\r\n" + b"no" * 5000, "dropped", "nono"),
+    ],
+)
+def test_a_receiver_that_answers_for_ever_is_left_in_time(
+    office, dripping, caplog, beginning, result, said
+):
+    told = office.notifications(office.webhook(url=dripping(beginning), timeout=1, give_up=0))
+    with caplog.at_level(logging.WARNING):
+        told.observe(live(office))
+        eventually(lambda: told.counts() == {("webhook", result): 1}, 20)
+    assert said in caplog.text
 
 
 def test_ending_waits_for_nobody_for_long(office):

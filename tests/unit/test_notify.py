@@ -99,7 +99,7 @@ def run(configured):
 def test_nobody_is_told_without_the_variable():
     nobody = supervisor({})
     nobody.ready()
-    nobody.alive("all is well")
+    nobody.passed("all is well")
     assert nobody.patience is None
 
 
@@ -115,7 +115,7 @@ def test_a_watchdog_for_another_process_is_not_fed(listener, environ):
 
 
 def test_a_status_is_one_line_whatever_a_message_holds(listener, environ):
-    supervisor(environ).alive("a\nREADY=1\n  b")
+    supervisor(environ).passed("a\nREADY=1\n  b")
     eventually(lambda: listener.told, 10)
     assert listener.told == [{"STATUS": "a READY=1 b", "WATCHDOG": "1"}]
 
@@ -174,6 +174,27 @@ def test_a_daemon_that_makes_no_pass_feeds_no_watchdog(listener, environ, run, m
     eventually(lambda: listener.count("WATCHDOG") > fed)
 
 
+def test_passes_that_fail_are_no_sign_of_life_and_make_nobody_ready(
+    listener, environ, configured, run, paper_head
+):
+    paper_head.runs("theirs", "/theirs")
+    paper_head.odd = {"deployments": ["levitating"]}  # a list, as from no Ray of today
+    here = configured.read_text().replace("http://127.0.0.1:9", paper_head.dashboard_url)
+    configured.write_text(here)
+    daemon = run(supervisor(environ))
+    eventually(lambda: "the pass failed" in daemon.passes.vitals().sentence)
+    daemon.look()
+    failed = [{"STATUS": "the pass failed unexpectedly, see the log"}] * 2
+    eventually(lambda: [said for said in listener.told if said in failed] == failed)
+    assert (listener.count("WATCHDOG"), listener.count("READY")) == (0, 0)
+    assert (daemon.passes.vitals().number, daemon.passes.vitals().failed) == (0, True)
+    paper_head.odd = {}
+    daemon.look()
+    eventually(lambda: listener.count("READY") == 1)
+    assert listener.first("WATCHDOG") < listener.first("READY")
+    assert not daemon.passes.vitals().failed
+
+
 def test_a_hangup_takes_up_an_edit_at_once_and_says_so(listener, environ, configured):
     daemon = Daemon(configured, supervisor=supervisor(environ))
     failures = []
@@ -219,6 +240,6 @@ def test_steps_are_measured_on_the_clock_that_systemd_compares_with(listener):
 
 
 def test_a_status_line_has_an_end(listener):
-    Supervisor(listener.address).alive("x" * 100_000)
+    Supervisor(listener.address).passed("x" * 100_000)
     eventually(lambda: listener.told, 10)
     assert len(listener.told[0]["STATUS"]) == notify.STATUS_LENGTH

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from packaging.version import Version
 
 from controller.journal import Journal
-from controller.model import Phase
+from controller.model import Condition, Phase, Pin
 from tests.support.passes import reasons, routes
 
 pytestmark = pytest.mark.unit
@@ -289,6 +290,37 @@ def test_blind_passes_back_off_and_ask_nothing_in_between(work, paper_head):
     assert not work.reconciler.resting()
     paper_head.fails(500)
     assert work.pass_().next_in == pytest.approx(waits[0])
+
+
+def test_a_blind_pass_ends_only_what_it_looked_at(work, paper_head):
+    work.drop()
+    work.settle()
+    work.journal.order(Pin("demo", (Version("7.0"),), "alice", "", work.clock.now), message="so")
+    work.reconciler.notes = (Condition("config", "ConfigInvalid", "a typing error"),)
+    assert reasons(work.pass_(after=1.0)) == {"demo": "PinUnmet", "config": "ConfigInvalid"}
+    told = work.journal.last_event()
+    paper_head.fails(500)
+    work.reconciler.notes = ()
+    away = work.wheels.rename(work.folder / "away")
+    work.supply.look_again("wheels")
+    for _ in range(2):
+        report = work.pass_(after=30.0)
+        blind = {"demo": "PinUnmet", "ray": "DashboardFailed", "wheels": "DirectoryMissing"}
+        assert reasons(report) == blind
+        assert {c.subject for c, _ in work.journal.conditions()} == set(blind)
+    away.rename(work.wheels)
+    work.supply.look_again("wheels")
+    work.pass_(after=1.0)
+    paper_head.recovers()
+    assert reasons(work.pass_(after=60.0)) == {"demo": "PinUnmet"}
+    happened = [(e.subject, e.fields["condition"]) for _, e in work.journal.events_after(told)]
+    assert sorted(happened) == [
+        ("config", "gone"),
+        ("ray", "appeared"),
+        ("ray", "gone"),
+        ("wheels", "appeared"),
+        ("wheels", "gone"),
+    ]
 
 
 def test_a_blind_pass_honours_retry_after(work, paper_head):

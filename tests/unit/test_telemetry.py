@@ -13,9 +13,18 @@ from packaging.version import Version
 from controller.assembly import assemble
 from controller.configuration import load
 from controller.daemon import Daemon
-from controller.journal import Journal
+from controller.journal import DaemonStatus, Journal
 from controller.logs import PASS
-from controller.model import Event, Pin, Plan, Suspension
+from controller.model import (
+    Condition,
+    Event,
+    Phase,
+    Pin,
+    Plan,
+    Release,
+    Suspension,
+    Transition,
+)
 from controller.reconciler import Report
 from controller.telemetry import Telemetry
 from tests.support.canned import canned
@@ -53,6 +62,11 @@ class Lines(logging.Handler):
             for number, record in list(self.records)
             if hasattr(record, "wheelway")
         ]
+
+    def told(self):
+        """The kinds of what the journal has, in order."""
+        found = [kind for _, kind in self.kinds()]
+        return [kind for kind in found if kind.startswith(("Release", "Condition", "Order"))]
 
 
 @pytest.fixture
@@ -113,16 +127,46 @@ def test_a_journal_in_trouble_fails_no_pass(tmp_path, lines):
         assembly = assemble(config, journal, wake=threading.Event().set)
         stack.callback(assembly.close)
         telemetry = stack.enter_context(Telemetry(config, journal, version="9.9"))
+        journal.append(live)
         with closing(sqlite3.connect(journal.path)) as other, other:
             other.execute("ALTER TABLE releases RENAME TO elsewhere")
-        telemetry.observe(
-            Report("", 1.0, (live,), Plan((), ())), assembly, duration=0.1, failed=False
-        )
+        telemetry.observe(Report("", 1.0, plan=Plan((), ())), assembly, duration=0.1)
         assert b'wheelway_passes_total{result="unchanged"} 1' in telemetry.metrics.render()
     assert any(
         "metrics of this pass are incomplete" in record.getMessage() for _, record in lines.records
     )
     assert "ReleaseLive" in {kind for _, kind in lines.kinds()}
+
+
+RELEASE = Release("iris", Version("1.4"), "ab" * 32)
+
+
+class Site:
+    """Telemetry over a journal, with the parts of a daemon that makes no passes."""
+
+    def __init__(self, folder, server, stack):
+        (folder / "wheels").mkdir()
+        self.path = folder / "controller.toml"
+        self.path.write_text(BASICS)
+        self.server = server
+        server.says("/hook", "ok")
+        config = load(self.path)
+        self.journal = stack.enter_context(Journal.open(config.paths.state))
+        self.assembly = assemble(config, self.journal, wake=threading.Event().set)
+        stack.callback(self.assembly.close)
+        self.telemetry = stack.enter_context(Telemetry(config, self.journal, version="9.9"))
+
+    def receives(self, options):
+        """A receiver is configured."""
+        hook = f'type = "webhook"\nurl = "{self.server.url}/hook"\n{options}\n'
+        self.path.write_text(f"{BASICS}\n[[notifications]]\n{hook}")
+        self.telemetry.renew(load(self.path))
+
+
+@pytest.fixture
+def site(tmp_path):
+    with canned() as server, ExitStack() as stack:
+        yield Site(tmp_path, server, stack)
 
 
 def test_the_log_tells_what_people_ordered_through_the_journal(tmp_path, lines):
@@ -131,6 +175,7 @@ def test_the_log_tells_what_people_ordered_through_the_journal(tmp_path, lines):
     path.write_text(BASICS)
     config = load(path)
     with Journal.open(config.paths.state) as journal, ExitStack() as stack:
+        journal.set_status(DaemonStatus(1, 1.0, "by a daemon that did not count", 0.1, 1, "0", 0.0))
         journal.order(Suspension("rag", "bob", "", 1.0), message="before it began")
         assembly = assemble(config, journal, wake=threading.Event().set)
         stack.callback(assembly.close)
@@ -139,9 +184,65 @@ def test_the_log_tells_what_people_ordered_through_the_journal(tmp_path, lines):
             order = Pin("iris", (Version("1.4"),), "alice", "worse", 2.0)
             beside.order(order, message=str(order))
         for _ in range(2):
-            telemetry.observe(Report("", 1.0), assembly, duration=0.1, failed=False)
+            telemetry.observe(Report("", 1.0), assembly, duration=0.1)
     (said,) = [r for _, r in lines.records if getattr(r, "wheelway", None)]
     assert said.wheelway.kind == "OrderGiven"
     about = {"PIPELINE": "iris", "REASON": "PinSet", "ORDERED_BY": "alice"}
     assert about.items() <= said.wheelway.fields.items()
     assert "pinned to 1.4 by alice (worse)" in said.getMessage()
+
+
+def test_what_a_pass_wrote_down_before_it_failed_is_told_all_the_same_and_once(site, lines):
+    site.receives('hold = 0\nevents = ["live", "condition"]')
+    for phase in (Phase.STAGED, Phase.LIVE):
+        site.journal.record(Transition(RELEASE, phase, "AsPlanned", "so"), 2.0)
+    site.telemetry.observe(Report("cut short", 1.0, failed=True), site.assembly, duration=0.1)
+    site.telemetry.observe(Report("well", 1.0), site.assembly, duration=0.1)
+    assert lines.told() == ["ReleaseStaged", "ReleaseLive"]
+    eventually(lambda: site.server.asked)
+    site.telemetry.close()
+    assert [said["event"] for said in site.server.bodies()] == ["live"]
+
+
+def test_a_failed_pass_says_nothing_of_what_lasts(site):
+    site.receives("hold = 0")
+    down = Condition("ray", "DashboardUnreachable", "nothing answers")
+    for report in (
+        Report("blind", 1.0, conditions=(down,)),
+        Report("cut short", 1.0, failed=True),
+        Report("blind", 1.0, conditions=(down,)),
+    ):
+        site.telemetry.observe(report, site.assembly, duration=0.1)
+    eventually(lambda: site.server.asked)
+    site.telemetry.close()
+    assert [said["event"] for said in site.server.bodies()] == ["condition"]
+
+
+def test_more_events_than_are_read_at_once_are_all_told(site, lines):
+    for number in range(450):
+        site.journal.append(Event(1.0, "everything", "SuspensionSet", str(number), {"by": "bob"}))
+    site.telemetry.observe(Report("", 1.0), site.assembly, duration=0.1)
+    assert lines.told() == ["OrderGiven"] * 450
+
+
+def test_what_was_ordered_while_the_daemon_was_down_is_logged_by_the_next(tmp_path, lines):
+    (tmp_path / "wheels").mkdir()
+    path = tmp_path / "controller.toml"
+    path.write_text(BASICS)
+
+    def run():
+        daemon = Daemon(path)
+        thread = threading.Thread(target=daemon.run)
+        thread.start()
+        eventually(lambda: daemon.passes.vitals().number, 60)
+        daemon.end()
+        thread.join(60)
+        assert not thread.is_alive()
+
+    run()
+    with Journal.amend(tmp_path / "state") as journal:
+        journal.order(Suspension("", "bob", "", 2.0), message="suspended by bob")
+    for _ in range(2):
+        run()
+    assert lines.told().count("OrderGiven") == 1
+    assert lines.told().count("ConditionAppeared") == 1
