@@ -92,7 +92,7 @@ def serve(
     daemon = Daemon(path)
     with ExitStack() as stack:
         if not head.answers(daemon.config.ray.dashboard_url):
-            say("starting a Ray head (about ten seconds) ...")
+            say("starting a Ray head (10 to 30 s) ...")
         ray = stack.enter_context(
             head.adopt_or_start(daemon.config.ray.dashboard_url, head.Tuning(num_cpus=num_cpus))
         )

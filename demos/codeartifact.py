@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -20,12 +21,17 @@ from typing import TYPE_CHECKING
 
 from controller.cli.progress import Progress
 from controller.errors import WheelwayError
+from controller.logs import begin
+from controller.telemetry_options import LogOptions
 from controller.up import serve
 from tests.support.codeartifact import StandIn
 from tests.support.publishing import twine_upload
 
 if TYPE_CHECKING:
     from controller.reconciler import Report
+
+CPUS = 16
+"""Logical ones, so that nothing that is published here waits for a place."""
 
 
 class Demo:
@@ -90,16 +96,19 @@ def main() -> int:
         config, exports = folder / "controller.toml", folder / "publish.env"
         config.write_text(configuration(standin, folder, given.port, given.dashboard_port))
         exports.write_text(standin.exports())
+        begin(LogOptions(format="text"), level=logging.CRITICAL)  # the progress tells the same
         command = f".venv/bin/wheelway --config {config}"
         progress = Progress(f"http://127.0.0.1:{given.port}", command=command)
         progress.say(f"a stand-in of CodeArtifact answers at {standin.url}")
         demo = Demo(standin, given.wheel, progress)
         invitation = (
-            f"to publish more, in another terminal: . {exports} && .venv/bin/twine upload "
-            "WHEEL ; Ctrl-C ends everything started here"
+            "Ctrl-C ends everything started here; until then, in another terminal:\n"
+            f"  make a wheel   .venv/bin/wheelway new mine && .venv/bin/uv build --wheel mine\n"
+            f"  publish it     ( . {exports} && .venv/bin/twine upload mine/dist/*.whl )\n"
+            f"  look           {command} status"
         )
         try:
-            return serve(config, invitation, say=progress.say, watcher=demo)
+            return serve(config, invitation, say=progress.say, watcher=demo, num_cpus=CPUS)
         except WheelwayError as error:
             progress.say(error.message)
             return 1

@@ -31,7 +31,8 @@ def up(
         Path | None, typer.Option(metavar="DIR", help="For the journal; default: .wheelway.")
     ] = None,
     num_cpus: Annotated[
-        int | None, typer.Option(min=1, help="CPUs that Ray may hand out; default: 4 a core.")
+        int | None,
+        typer.Option(min=1, help="CPUs that Ray may hand out; default: 4 a core, at least 16."),
     ] = None,
 ) -> None:
     """Serve the wheels in a folder: for a laptop, or a first try.

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import is_normalized_name
 
 from controller.errors import Stalled, Transient, WheelwayError
-from controller.model import Listing, Refusal
+from controller.model import Condition, Listing
 from controller.sources import simple
 from controller.sources.hashes import Hashes
 from controller.sources.patience import Patience
@@ -326,20 +326,21 @@ class IndexSource:
         partial = {name for name, page in self._pages.items() if page.selection.partial}
         notes = [_absent(name, self._options.url) for name in sorted(missing)]
         notes += [
-            Refusal(name, error.reason, error.message)
+            Condition(name, error.reason, error.message)
             for name, error in sorted({**troubles, **failed}.items())
         ]
         return Listing(
             self.name,
             revisions=tuple(revision for found in shown for revision in found.revisions),
             refused=tuple(item for found in shown for item in found.refused),
-            pending=(*(item for found in shown for item in found.pending), *self._told(notes)),
+            pending=tuple(item for found in shown for item in found.pending),
             unobserved=tuple(sorted(doubtful | partial)),
+            notes=tuple(self._told(notes)),
         )
 
-    def _told(self, notes: Iterable[Refusal]) -> Iterator[Refusal]:
+    def _told(self, notes: Iterable[Condition]) -> Iterator[Condition]:
         """Notes on packages; those of one kind as one when they are many."""
-        kinds: defaultdict[str, list[Refusal]] = defaultdict(list)
+        kinds: defaultdict[str, list[Condition]] = defaultdict(list)
         for note in notes:
             kinds[note.reason].append(note)
         for reason, alike in kinds.items():
@@ -348,7 +349,7 @@ class IndexSource:
                 continue
             names = ", ".join(note.subject for note in alike[:FEW])
             why = f"{len(alike)} packages ({names}, ...), the first: {alike[0].message}"
-            yield Refusal(self.name, reason, why)
+            yield Condition(self.name, reason, why)
 
 
 def _copy(reply: Reply, before: _Copy | None = None) -> _Copy:
@@ -364,9 +365,9 @@ def _same(reply: Reply, copy: _Copy) -> bool:
     return reply.url == copy.url and hashlib.sha256(reply.body).digest() == copy.digest
 
 
-def _absent(name: str, url: str) -> Refusal:
+def _absent(name: str, url: str) -> Condition:
     why = f"{url} has no package {name} (yet), or does not show it with these credentials"
-    return Refusal(name, "PackageMissing", why)
+    return Condition(name, "PackageMissing", why)
 
 
 def _worst(errors: Iterable[WheelwayError]) -> WheelwayError:

@@ -176,7 +176,9 @@ class Web:
         if target.host != self._own.host and not self._is_allowed(target.host):
             raise self._refused(
                 came_from,
-                f"to {target.host}; if that is right, add it to `allowed_hosts` of source {name}",
+                f"to {target.host}; if that host is yours and serves your files, add it to "
+                f"`allowed_hosts` of source {name}; never a public index: have yours answer 404 "
+                "for packages that it lacks",
             )
         return target
 

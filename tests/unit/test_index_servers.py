@@ -123,7 +123,7 @@ def test_an_upload_is_seen_at_the_next_look_and_a_quiet_one_changes_nothing(
     supply = supply(index, "grows", "not-there")
     first = listed(supply)
     assert [str(revision.version) for revision in first.revisions] == ["1.0"]
-    assert [(item.subject, item.reason) for item in first.pending] == [
+    assert [(item.subject, item.reason) for item in first.notes] == [
         ("not-there", "PackageMissing")
     ]
     assert first.unobserved == ()

@@ -447,7 +447,7 @@ def test_a_package_that_does_not_exist_yet_is_a_note(index, connect, wheel):
     index.publish(wheel())
     listing = connect(index, "demo", "later").list()
     assert names(listing) == ["demo-1.0-py3-none-any.whl"]
-    assert reasons(listing.pending) == {"later": "PackageMissing"}
+    assert reasons(listing.notes) == {"later": "PackageMissing"}
     assert listing.unobserved == ()
 
 
@@ -472,7 +472,7 @@ def test_when_nothing_is_there_at_all_nothing_is_believed_to_be_gone(index, conn
     listing = source.list()
     assert listing.revisions == before.revisions
     assert listing.unobserved == ("demo", "other")
-    assert reasons(listing.pending) == {"demo": "PackageMissing", "other": "PackageMissing"}
+    assert reasons(listing.notes) == {"demo": "PackageMissing", "other": "PackageMissing"}
 
 
 def test_an_empty_page_is_observed_if_it_says_that_it_is_one(index, connect, wheel):
@@ -506,10 +506,10 @@ def test_one_failing_package_keeps_what_it_listed_and_costs_the_others_nothing(
         "other-2.0-py3-none-any.whl",
     ]
     assert listing.unobserved == ("demo",)
-    assert reasons(listing.pending) == {"demo": "IndexFailed"}
+    assert reasons(listing.notes) == {"demo": "IndexFailed"}
     index.answer("/simple/demo/", None)
     listing = source.list()
-    assert (listing.unobserved, listing.pending) == ((), ())
+    assert (listing.unobserved, listing.notes) == ((), ())
 
 
 def test_a_package_that_fails_from_the_start_is_not_absent(index, connect, wheel):
@@ -518,7 +518,7 @@ def test_a_package_that_fails_from_the_start_is_not_absent(index, connect, wheel
     listing = connect(index, "demo", "other").list()
     assert names(listing) == ["demo-1.0-py3-none-any.whl"]
     assert listing.unobserved == ("other",)
-    assert reasons(listing.pending) == {"other": "IndexForbidden"}
+    assert reasons(listing.notes) == {"other": "IndexForbidden"}
 
 
 SIGN_IN = b'<html><body><h1>Sign in</h1><a href="/help">Help</a></body></html>'
@@ -555,8 +555,8 @@ def test_a_page_that_cannot_be_believed_changes_nothing(canned, index, connect, 
     listing = source.list()
     assert listing.revisions == before.revisions
     assert listing.unobserved == ("demo",)
-    assert set(reasons(listing.pending).values()) <= {"PageInvalid", "BodyIncomplete"}
-    assert len(listing.pending) == 1
+    assert set(reasons(listing.notes).values()) <= {"PageInvalid", "BodyIncomplete"}
+    assert len(listing.notes) == 1
 
 
 def test_an_html_page_without_length_is_believed_when_it_is_whole(connect, wheel):
@@ -596,7 +596,7 @@ def test_the_trouble_of_many_packages_is_told_as_one(index, connect, wheel):
     for name in packages:
         index.answer(f"/simple/{name}/", Canned(b"<html>", headers={"Content-Type": "text/html"}))
     listing = source.list()
-    [note] = listing.pending
+    [note] = listing.notes
     assert (note.subject, note.reason) == ("index", "PageInvalid")
     assert "20 packages" in note.message
     assert len(listing.unobserved) == 20
@@ -728,7 +728,7 @@ def test_a_list_that_cannot_be_read_again_leaves_the_names_as_they_were(index, c
     index.publish(wheel("acme-one", "2.0"))
     listing = source.list()
     assert len(listing.revisions) == 2
-    assert reasons(listing.pending) == {"index": "PageInvalid"}
+    assert reasons(listing.notes) == {"index": "PageInvalid"}
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
