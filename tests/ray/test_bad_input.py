@@ -267,32 +267,31 @@ def test_every_release_that_cannot_start_is_quarantined_while_another_serves(sit
         )
 
 
-@pytest.mark.parametrize(
-    ("template", "text", "line"),
-    [
-        ("application.yaml.j2", "name: {{ name | json }}\nimport_path: {{ nonsense | json }}\n", 2),
-        ("serve.yaml.j2", "http_options: {}\napplications: {% for %}\n", 2),
-    ],
-    ids=["application", "serve"],
-)
-def test_a_broken_template_keeps_the_last_good_config_in_force_until_it_is_mended(
-    site, template, text, line
-):
+BROKEN = {
+    "application.yaml.j2": "name: {{ name | json }}\nimport_path: {{ nonsense | json }}\n",
+    "serve.yaml.j2": "http_options: {}\napplications: {% for %}\n",
+}
+"""Each in its second line."""
+
+
+def test_a_broken_template_keeps_the_last_good_config_in_force_until_it_is_mended(site):
     site.basics = site.basics.replace('state = "state"', 'state = "state"\ntemplates = "templates"')
     site.configure("")
-    broken = site.folder / "templates" / template
-    broken.parent.mkdir()
+    templates = site.folder / "templates"
+    templates.mkdir()
     with one_good_release(site):
-        applied = site.sent()
-        broken.write_text(text)
-        site.drop("later")
-        complaints = eventually(lambda: site.conditions("TemplateInvalid"))
-        assert all(f"{broken}:{line}: " in item.message for item in complaints), complaints
-        [phase] = eventually(lambda: phases_of(site, "later"))
-        assert phase in {Phase.FETCHED, Phase.PREPARED}
-        assert site.sent() == applied
-        assert site.release_at("/predict/later/1.0") == ""
-        broken.unlink()
-        site.wait_for("/predict/later/1.0")
-        eventually(lambda: not site.conditions("TemplateInvalid"))
+        for number, (name, text) in enumerate(BROKEN.items(), 1):
+            later, applied = f"later{number}", site.sent()
+            (templates / name).write_text(text)
+            site.drop(later)
+            complaints = eventually(lambda: site.conditions("TemplateInvalid"))
+            told = f"{templates / name}:2: "
+            assert all(told in item.message for item in complaints), complaints
+            [phase] = eventually(lambda pipeline=later: phases_of(site, pipeline))
+            assert phase in {Phase.FETCHED, Phase.PREPARED}
+            assert site.sent() == applied
+            assert site.release_at(f"/predict/{later}/1.0") == ""
+            (templates / name).unlink()
+            site.wait_for(f"/predict/{later}/1.0")
+            eventually(lambda: not site.conditions("TemplateInvalid"))
         assert site.quarantines() == {}
