@@ -77,8 +77,9 @@ def uninstall(*, root: Root = Path("/"), dry_run: DryRun = False) -> None:
         _say_next("systemctl daemon-reload")
     console().print(
         paragraph(
-            "What was cached and recorded stays, and so do the users wheelway and wheelway-ray. "
-            f"To remove it too: rm -r {' '.join(str(target.at(path)) for path in _STATE)}"
+            "What was cached and recorded stays, and so do the users wheelway and wheelway-ray, "
+            "their groups and wheelway-admin, and the folders of wheels. "
+            f"To remove the former too: rm -r {' '.join(str(target.at(path)) for path in _STATE)}"
         )
     )
 

@@ -135,8 +135,8 @@ class Dashboard:
                 ) from error
             raise Waiting(
                 "DashboardUnreachable",
-                f"no Ray dashboard answers at {url} ({error}); is the head running? Start it with "
-                "`ray start --head` or `wheelway up`, or set ray.dashboard_url",
+                f"no Ray dashboard answers at {url} ({error}); is the head running? Start it "
+                "(`systemctl start wheelway-ray-head`, or `wheelway up`), or set ray.dashboard_url",
             ) from error
 
     def _check(self, response: httpx.Response) -> None:
