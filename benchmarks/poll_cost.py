@@ -191,7 +191,7 @@ def watching(source: CodeArtifactSource) -> Iterator[Supply]:
 
 
 def _nothing_is_fetched(*_: object) -> NoReturn:
-    raise NotImplementedError
+    raise NotImplementedError("a poll fetches nothing")
 
 
 def noticing(repository: Repository, *, push: bool) -> list[float]:

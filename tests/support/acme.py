@@ -10,8 +10,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from controller.model import Condition, Listing, Refusal
     from tests.support.codeartifact import StandIn
 
 HERE = {"domain": "acme", "repository": "pipelines"}
@@ -19,6 +20,28 @@ DEMO = {**HERE, "format": "pypi", "package": "demo"}
 ONE = {**DEMO, "packageVersion": "1.0"}
 WHEEL = {**ONE, "asset": "demo-1.0-py3-none-any.whl"}
 ONCE = Config(retries={"total_max_attempts": 1})
+POLL = "ListPackageVersions"
+FILES = "ListPackageVersionAssets"
+
+
+def versions(listing: Listing) -> list[str]:
+    """What is offered, in its order."""
+    return [str(revision.version) for revision in listing.revisions]
+
+
+def reasons(found: Iterable[Refusal | Condition]) -> dict[str, str]:
+    """By subject."""
+    return {item.subject: item.reason for item in found}
+
+
+def later(clock: Any, seconds: float = 30.0) -> None:
+    """Let time pass; a poll is due after that long."""
+    clock.now += seconds
+
+
+def asked(standin: StandIn, operation: str) -> int:
+    """How many requests for it came."""
+    return len(standin.asked(operation))
 
 
 def code_of(call: Callable[..., Any], **params: Any) -> str:

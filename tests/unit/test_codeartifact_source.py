@@ -13,29 +13,11 @@ from controller.errors import Stalled, Transient
 from controller.journal.records import listing_of, listing_text
 from controller.model import Listing, Standing
 from controller.sources.codeartifact.upstreams import SELDOM
+from tests.support.acme import FILES, POLL, asked, later, reasons, versions
 from tests.support.codeartifact import Fault, expired_token
 from tests.support.wheels import make_wheel, revision_of, sha256
 
 pytestmark = pytest.mark.unit
-
-POLL = "ListPackageVersions"
-FILES = "ListPackageVersionAssets"
-
-
-def versions(listing):
-    return [str(revision.version) for revision in listing.revisions]
-
-
-def reasons(found):
-    return {item.subject: item.reason for item in found}
-
-
-def later(clock, seconds=30.0):
-    clock.now += seconds
-
-
-def asked(standin, operation):
-    return len(standin.asked(operation))
 
 
 @pytest.fixture

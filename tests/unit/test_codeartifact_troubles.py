@@ -9,6 +9,7 @@ from controller.jobs import Jobs
 from controller.journal.records import listing_of, listing_text
 from controller.sources.codeartifact.upstreams import ROUNDS, SELDOM
 from controller.supply import Supply
+from tests.support.acme import FILES, POLL, asked, later, reasons, versions
 from tests.support.codeartifact import (
     Fault,
     access_denied,
@@ -19,25 +20,6 @@ from tests.support.codeartifact import (
 from tests.support.wheels import make_wheel
 
 pytestmark = pytest.mark.unit
-
-POLL = "ListPackageVersions"
-FILES = "ListPackageVersionAssets"
-
-
-def versions(listing):
-    return [str(revision.version) for revision in listing.revisions]
-
-
-def reasons(found):
-    return {item.subject: item.reason for item in found}
-
-
-def later(clock, seconds=30.0):
-    clock.now += seconds
-
-
-def asked(standin, operation):
-    return len(standin.asked(operation))
 
 
 def again(listing):
