@@ -97,7 +97,6 @@ class Metrics:
         assembly: Assembly,
         *,
         duration: float,
-        failed: bool = False,
         notifications: Mapping[tuple[str, str], int] | None = None,
     ) -> None:
         """Count a pass.
@@ -106,17 +105,16 @@ class Metrics:
             report: what it found.
             assembly: the parts that made it.
             duration: seconds that it took.
-            failed: it did not come to its end.
             notifications: sent and dropped so far, by name and result.
 
         Raises:
             WheelwayError: the journal cannot be read.
         """
         counted = self._counted
-        counted.passes.labels(_result(report, failed=failed)).inc()
+        counted.passes.labels(_result(report)).inc()
         counted.duration.observe(duration)
         counted.last.set(self._clock())
-        if not failed:
+        if not report.failed:
             counted.reachable.set(report.plan is not None)
         if report.tried:
             result = "refused" if isinstance(report.error, Rejected) else "failed"
@@ -348,8 +346,8 @@ def steps(times: Mapping[Phase, float], published: float | None) -> Iterator[tup
             before = end
 
 
-def _result(report: Report, *, failed: bool) -> str:
-    if failed:
+def _result(report: Report) -> str:
+    if report.failed:
         return "failed"
     if report.plan is None:
         return "blind"

@@ -82,7 +82,6 @@ class Telemetry:
                 report,
                 assembly,
                 duration=duration,
-                failed=report.failed,
                 notifications=self.notifications.counts(),
             )
         with _apart("notifications"):

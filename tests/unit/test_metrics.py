@@ -133,7 +133,7 @@ def test_results_of_passes_and_of_what_was_sent_are_told_apart(site):
     site.observe(Report("", 1.0, plan=PLAN, sent=True, tried=True, retried=True))
     site.observe(Report("", 1.0, plan=PLAN, tried=True, error=refused))
     site.observe(Report("", 1.0, plan=PLAN, tried=True, error=down))
-    site.observe(Report("cut short", 1.0), failed=True)
+    site.observe(Report("cut short", 1.0, failed=True))
     assert site.samples("wheelway_passes_total") == {
         ("unchanged",): 3,
         ("applied",): 1,
@@ -209,7 +209,7 @@ def test_a_release_that_went_live_is_observed_once_and_split_into_its_steps(site
     site.assembly.supply.published_at[IRIS.digest] = NOW + 0.25
     events = site.release(LIVE, reasons=STRAIGHT)
     for passed in (events, events[-1:], ()):
-        site.observe(Report("", 1.0, passed, PLAN), failed=False)
+        site.observe(Report("", 1.0, passed, PLAN))
     again = site.release({Phase.LIVE: NOW + 9}, reasons={Phase.LIVE: "RouteNotAnswering"})
     site.observe(Report("", 1.0, again, PLAN))
     # The report of the same pass twice counts twice: a pass is observed once.
