@@ -271,6 +271,9 @@ def environment(
         **LOOPBACK,
         # There is no other node to drain to, and Ctrl-C should not take half a minute.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        # Ray boots a worker at niceness 0 and then gives it 15: what serves would wait behind what
+        # boots (docs/adr/0010).
+        "RAY_worker_niceness": "0",
         "RAY_preload_python_modules": ",".join(PRELOADED),
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",

@@ -27,13 +27,15 @@ def test_the_head_of_the_unit_is_tuned_as_any_other(tmp_path):
     assert made.environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     assert made.environment["RAY_preload_python_modules"] == ",".join(PRELOADED)
     assert made.environment["RAY_gcs_storage_path"] == str(tmp_path / "gcs")
+    assert made.environment["RAY_worker_niceness"] == "0"
     assert "--node-ip-address=127.0.0.1" in made.arguments
     assert "--port=6379" in made.arguments
 
 
 def test_what_the_operator_sets_wins_over_what_is_tuned(tmp_path):
-    made = invoke(tmp_path, RAY_SERVE_HAPROXY_NBTHREAD="9", RAY_ADDRESS="elsewhere:6379")
-    assert made.environment["RAY_SERVE_HAPROXY_NBTHREAD"] == "9"
+    inherited = {"RAY_SERVE_HAPROXY_NBTHREAD": "9", "RAY_worker_niceness": "10"}
+    made = invoke(tmp_path, **inherited, RAY_ADDRESS="elsewhere:6379")
+    assert made.environment.items() >= inherited.items()
     assert "RAY_ADDRESS" not in made.environment
 
 
