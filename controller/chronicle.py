@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from controller.desired import Desired
     from controller.journal import Journal, ReleaseRecord
-    from controller.model import Application, Condition, Event, PlacementRecord, Plan, Release
+    from controller.model import Application, Condition, Event, PlacementRecord, Release
+    from controller.planning.plan import Plan
     from controller.supply import Supply
 
 

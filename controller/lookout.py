@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from controller.journal import Reader
-    from controller.model import Application, PlannedApplication
+    from controller.model import Application
+    from controller.planning.plan import PlannedApplication
     from controller.serve.dashboard import Dashboard
 
 EMPTY_FOR = 20.0

@@ -363,31 +363,6 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedApplication:
-    """One application of the next config and why it is there, with or without a route."""
-
-    document: Mapping[str, JSON]
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The next Serve config and a reason for every difference from the observed one."""
-
-    applications: tuple[PlannedApplication, ...]
-    """Ours and the carried foreign declarative ones, sorted by name."""
-    changes: tuple[str, ...]
-    """One sentence a difference; empty: nothing to PUT."""
-    transitions: tuple[Transition, ...] = ()
-    quarantines: tuple[Quarantine, ...] = ()
-    conditions: tuple[Condition, ...] = ()
-    hold: str = ""
-    """Why a PUT must wait though there are changes; empty: go."""
-    wake_at: float | None = None
-    """When a deadline would change this plan, if nothing else does before."""
-
-
-@dataclass(frozen=True, slots=True)
 class Event:
     """One line of the journal's story."""
 

@@ -20,7 +20,7 @@ from controller.errors import WheelwayError
 from controller.fitness import BLOCKING
 from controller.journal import Journal
 from controller.lookout import Lookout
-from controller.model import Condition, Event, Phase, Plan
+from controller.model import Condition, Event, Phase
 from controller.planning.absence import Absences
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits, Situation, routes_to_probe, was_live
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Quarantine,
         Release,
     )
+    from controller.planning.plan import Plan
     from controller.serve.dashboard import Dashboard
     from controller.serve.ingress import Ingress
     from controller.serve.rendering import Renderer
@@ -350,9 +351,9 @@ def _sentence(observed: _Observed, desired: Desired, decided: Plan, *, sent: boo
     if any(c.reason == SUSPENDED and c.subject == "serve config" for c in decided.conditions):
         parts.append("suspended")
     if decided.hold:
-        parts.append(f"holding the next config: {decided.hold}")
+        parts.append(f"holding the next config: {decided.hold.message}")
     elif sent:
-        parts.append(f"sent a config: {'; '.join(decided.changes)}")
+        parts.append(f"sent a config: {'; '.join(map(str, decided.changes))}")
     elif decided.changes:
         parts.append(f"{len(decided.changes)} changes not sent")
     return ", ".join(parts)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from controller.config import Config
-    from controller.model import JSON, Plan
+    from controller.model import JSON
+    from controller.planning.plan import Plan
     from controller.serve.dashboard import Dashboard
     from controller.serve.rendering import Renderer
 
@@ -72,7 +73,7 @@ class Sender:
             _, refusal, failures, retry_at = self._refused
             if now < retry_at:
                 return Sent(text, refusal=refusal)
-        outcome = record(text, digest, "; ".join(decided.changes), now)
+        outcome = record(text, digest, "; ".join(map(str, decided.changes)), now)
         try:
             self._renderer.validate(config)
             self._dashboard.put(config)

@@ -11,7 +11,8 @@ from controller.account.documents import documented
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from controller.model import Condition, Plan, Quarantine
+    from controller.model import Condition, Quarantine
+    from controller.planning.plan import Plan
 
 
 @documented
@@ -22,6 +23,33 @@ class PlannedDocument(TypedDict):
     route: str | None
     """Null: it runs without one, to become ready or to drain."""
     reason: str
+    message: str
+
+
+@documented
+class ChangeDocument(TypedDict):
+    """One difference between the config that is in force and the next."""
+
+    action: str
+    """add, change, remove."""
+    name: str
+    """The application's."""
+    was: str | None
+    """The route before."""
+    route: str | None
+    """The route after."""
+    reason: str
+    message: str
+    sentence: str
+    """All of it."""
+
+
+@documented
+class HoldDocument(TypedDict):
+    """Why a config must wait."""
+
+    reason: str
+    message: str
 
 
 @documented
@@ -50,10 +78,10 @@ class PlanDocument(TypedDict):
 
     sentence: str
     """The state in a sentence."""
-    changes: list[str]
-    """A sentence a difference; empty: nothing to do."""
-    hold: str
-    """Why the config must wait though there are changes; empty when it need not."""
+    changes: list[ChangeDocument]
+    """Empty: nothing to do."""
+    hold: HoldDocument | None
+    """Why the config must wait though there are changes; null when it need not."""
     applications: list[PlannedDocument]
     """Of the next config."""
     quarantines: list[FailedDocument]
@@ -83,13 +111,25 @@ def plan_document(
     """A plan as JSON, with what its pass found."""
     return {
         "sentence": sentence,
-        "changes": list(plan.changes),
-        "hold": plan.hold,
+        "changes": [
+            {
+                "action": change.action,
+                "name": change.application,
+                "was": change.was,
+                "route": change.route,
+                "reason": change.cause.reason,
+                "message": change.cause.message,
+                "sentence": str(change),
+            }
+            for change in plan.changes
+        ],
+        "hold": ({"reason": plan.hold.reason, "message": plan.hold.message} if plan.hold else None),
         "applications": [
             {
                 "name": str(planned.document["name"]),
                 "route": planned.document.get("route_prefix"),
-                "reason": planned.reason,
+                "reason": planned.cause.reason,
+                "message": planned.cause.message,
             }
             for planned in plan.applications
         ],

@@ -102,9 +102,9 @@ def _print_plan(planned: PlanDocument) -> None:
     if not planned["changes"]:
         out.print(paragraph("Nothing to change."))
     for change in planned["changes"]:
-        out.print(paragraph(change))
+        out.print(paragraph(change["sentence"]))
     if planned["hold"]:
-        out.print(paragraph(f"Held back for now: {planned['hold']}", style="yellow"))
+        out.print(paragraph(f"Held back for now: {planned['hold']['message']}", style="yellow"))
     for failed in planned["quarantines"]:
         why = f"{failed['reason']} ({failed['stage']}): {failed['message']}"
         out.print(paragraph(f"Quarantine {failed['release']}: {why}", style="red"))

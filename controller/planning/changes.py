@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from controller.model import ApplicationStatus, Condition, PlannedApplication
+from controller.model import ApplicationStatus, Condition, Phase
+from controller.planning import causes
 from controller.planning.health import Health, diagnose
-from controller.planning.situation import needs_encoding, routed, since
+from controller.planning.plan import Cause, Change, PlannedApplication
+from controller.planning.promotion import failed_promotion
+from controller.planning.situation import needs_encoding, routed, since, works
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from controller.model import Application, Placement
+    from controller.model import Application, Placement, Quarantine, Transition
     from controller.planning.situation import Situation
 
 
@@ -30,7 +33,7 @@ def admit(
     free = max(0, situation.limits.max_staging - starting)
     newest_first = sorted(asking, key=lambda p: (p.release.version, p.name), reverse=True)
     staged = [
-        PlannedApplication(routed(placement, None), "staged: it must become ready first")
+        PlannedApplication(routed(placement, None), causes.STAGED)
         for placement in newest_first[:free]
     ]
     why = f"{situation.limits.max_staging} releases are starting (rollout.max_staging)"
@@ -48,7 +51,7 @@ def assemble(
     extra = situation.encoded_routes
     own_name = extra["name"] if extra else None
     planned.extend(
-        PlannedApplication(app.document, "not ours: carried as it is")
+        PlannedApplication(app.document, causes.FOREIGN)
         for app in situation.applications
         if app.release is None and app.document is not None and app.name != own_name
     )
@@ -59,8 +62,7 @@ def assemble(
         and extra["route_prefix"] not in routes | taken
         and any(map(needs_encoding, filter(None, routes)))
     ):
-        reason = "clients may percent-encode the routes of local versions and epochs"
-        planned.append(PlannedApplication(extra, reason))
+        planned.append(PlannedApplication(extra, causes.ENCODED_ROUTES))
     return tuple(sorted(planned, key=lambda item: str(item.document["name"])))
 
 
@@ -75,34 +77,62 @@ def ailments_of_encoded_routes(situation: Situation) -> tuple[Condition, ...]:
 
 
 def differences(
-    planned: Sequence[PlannedApplication], observed: Sequence[Application]
-) -> tuple[str, ...]:
-    """One sentence for each application that the plan adds, changes or removes."""
+    planned: Sequence[PlannedApplication],
+    observed: Sequence[Application],
+    leaving: Mapping[str, Cause],
+) -> tuple[Change, ...]:
+    """What the plan adds, changes or removes; `leaving` says by name why something goes."""
     there = {
         app.name: app
         for app in observed
         if app.document is not None and app.status is not ApplicationStatus.DELETING
     }
-    sentences = []
+    found = []
     for application in planned:
-        name = str(application.document["name"])
+        name, route = str(application.document["name"]), application.document.get("route_prefix")
         app = there.pop(name, None)
         if app is None:
-            sentences.append(f"add {name}: {application.reason}")
+            found.append(Change("add", name, application.cause, route=route))
         elif app.document != application.document:
-            was, now = app.route, application.document.get("route_prefix")
-            what = f"{was or 'no route'} -> {now or 'no route'}" if was != now else "settings"
-            sentences.append(f"change {name} ({what}): {application.reason}")
-    sentences.extend(f"remove {name}: no longer wanted, or failed" for name in sorted(there))
-    return tuple(sentences)
+            cause = application.cause if app.route != route else causes.SETTINGS
+            found.append(Change("change", name, cause, was=app.route, route=route))
+    found += [
+        Change("remove", name, leaving.get(name, causes.NO_LONGER_WANTED), was=app.route)
+        for name, app in sorted(there.items())
+    ]
+    return tuple(found)
 
 
-def hold_back(situation: Situation) -> tuple[str, float | None]:
-    """Whether a PUT must wait for a build, which it would cancel and restart; and until when."""
+def partings(
+    situation: Situation, transitions: Iterable[Transition], quarantines: Iterable[Quarantine]
+) -> dict[str, Cause]:
+    """By name: why an application of ours would leave, as far as something was said of it."""
+    retired = {t.placement: t for t in transitions if t.phase is Phase.RETIRING}
+    failed = {q.release: q for q in quarantines}
+    unelected = {v.release: v for v in situation.verdicts if not v.elected}
+    found = {}
+    for app in situation.applications:
+        if app.release is None:
+            continue
+        if app.name in retired:
+            found[app.name] = Cause(retired[app.name].reason, retired[app.name].message)
+        elif app.release in failed:
+            what = f"it failed; `wheelway explain {app.release.pipeline}` has the cause"
+            found[app.name] = Cause(failed[app.release].reason, what)
+        elif not works(app, situation) and app.route and failed_promotion(app, situation):
+            found[app.name] = causes.NEVER_SEEN
+        elif app.release in unelected:
+            found[app.name] = Cause(unelected[app.release].reason, unelected[app.release].message)
+    return found
+
+
+def hold_back(situation: Situation) -> tuple[Cause | None, float | None]:
+    """Why a PUT must wait for a build, which it would cancel and restart; and until when."""
     for app in situation.applications:
         if app.release is None or not app.building:
             continue
         until = since(situation, app, "staged_at") + situation.limits.build_deadline
         if situation.now < until:
-            return f"{app.name} is being built; a config sent now would restart that", until
-    return "", None
+            what = f"{app.name} is being built; a config sent now would restart that"
+            return Cause("BuildRunning", what), until
+    return None, None

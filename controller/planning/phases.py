@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from controller.model import Phase, Transition
+from controller.planning.causes import NO_LONGER_WANTED
+from controller.planning.plan import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from controller.model import Placement, Plan, Quarantine, Release
+    from controller.model import Placement, Quarantine, Release
+    from controller.planning.plan import Plan
     from controller.planning.policy import Verdict
 
 _ON_CLUSTER = {Phase.STAGED, Phase.READY, Phase.LIVE, Phase.RETIRING}
 _WHY_GONE = {
-    Phase.STAGED: ("NoLongerWanted", "other bytes or the policy took its place before it was live"),
-    Phase.READY: ("NoLongerWanted", "other bytes or the policy took its place before it was live"),
-    Phase.LIVE: ("Lost", "it is no longer on the cluster"),
-    Phase.RETIRING: ("Drained", "its last requests are done and its replicas have ended"),
+    Phase.STAGED: NO_LONGER_WANTED,
+    Phase.READY: NO_LONGER_WANTED,
+    Phase.LIVE: Cause("Lost", "it is no longer on the cluster"),
+    Phase.RETIRING: Cause("Drained", "its last requests are done and its replicas have ended"),
 }
 _OVER = {Phase.RETIRED, Phase.SUPERSEDED}
 
@@ -62,7 +65,8 @@ def phases_of(
             told[release] = Transition(release, phase, verdict.reason, verdict.message)
     for release, phase in before.items():
         if release not in told and release not in present and phase in _ON_CLUSTER:
-            told[release] = Transition(release, _end_of(phase), *_WHY_GONE[phase])
+            gone = _WHY_GONE[phase]
+            told[release] = Transition(release, _end_of(phase), gone.reason, gone.message)
     return tuple(told[release] for release in sorted(told))
 
 

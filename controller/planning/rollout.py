@@ -29,15 +29,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from controller.model import (
-    Condition,
-    Phase,
-    Plan,
-    PlannedApplication,
-    Quarantine,
-    Transition,
-)
-from controller.planning import standstill
+from controller.model import Condition, Phase, Quarantine, Transition
+from controller.planning import causes, standstill
 from controller.planning.absence import beyond_retire_limit
 from controller.planning.changes import (
     admit,
@@ -45,8 +38,10 @@ from controller.planning.changes import (
     assemble,
     differences,
     hold_back,
+    partings,
 )
 from controller.planning.health import Diagnosis, Health, diagnose
+from controller.planning.plan import Cause, Plan, PlannedApplication
 from controller.planning.policy import LEAVING, MISSING, PUSHED_OUT, STANDS_IN
 from controller.planning.promotion import (
     ailments_of,
@@ -116,19 +111,22 @@ def plan(situation: Situation) -> Plan:
     applications = assemble([*kept, *staged], situation)
     if "" in situation.overrides.suspensions:
         applications = standstill.everything(situation)
-    changes = differences(applications, situation.applications)
-    hold, hold_until = ("", None)
+    transitions = (
+        *arrivals(routes, situation),
+        *(t for step in ordered for t in step.transitions),
+    )
+    quarantines = tuple(q for step in ordered for q in step.quarantines)
+    leaving = partings(situation, transitions, quarantines)
+    changes = differences(applications, situation.applications, leaving)
+    hold, hold_until = None, None
     if changes and not returned and not any(step.urgent for step in ordered):
         hold, hold_until = hold_back(situation)
     wakes = [step.wake_at for step in ordered] + [relief_due(route, situation) for route in routes]
     return Plan(
         applications=applications,
         changes=changes,
-        transitions=(
-            *arrivals(routes, situation),
-            *(t for step in ordered for t in step.transitions),
-        ),
-        quarantines=tuple(q for step in ordered for q in step.quarantines),
+        transitions=transitions,
+        quarantines=quarantines,
         conditions=(
             *(c for step in ordered for c in step.conditions),
             *queued,
@@ -157,9 +155,7 @@ def _decide(route: Route, situation: Situation) -> _Step:
     if (conflict := foreign_holder(route, situation)) is not None:
         why = f"application {conflict.name!r}, which is not wheelway's, holds {route.path}"
         condition = Condition(str(route.elected.release), "RouteConflict", why)
-        return _Step(
-            keep=_as_they_are(route, "the route is somebody else's"), conditions=(condition,)
-        )
+        return _Step(keep=_as_they_are(route, causes.ROUTE_TAKEN), conditions=(condition,))
     if route.wanted is None:
         return _without_wanted(route, situation)
     if route.target is None:
@@ -175,14 +171,14 @@ def _without_wanted(route: Route, situation: Situation) -> _Step:
     if elected is None or elected.reason != STANDS_IN:
         same = elected is not None and holder is not None and holder.release == elected.release
         return _Step(
-            keep=_as_they_are(route, "kept until its successor is prepared"),
+            keep=_as_they_are(route, causes.AWAITS_PREPARATION),
             settled=same and holder is not None and was_live(holder, situation.records),
         )
     fit = stand_in(route, situation)
     if fit is None:
         return _Step()
     return _Step(
-        keep=(_given(fit, route.path, "keeps its route: its successor is quarantined"),),
+        keep=(_given(fit, route.path, causes.KEEPS_ROUTE),),
         transitions=phases(fit, Phase.LIVE, elected.reason, elected.message),
         settled=True,
         urgent=fit is not holder,
@@ -203,13 +199,13 @@ def _staged(route: Route, wanted: Placement, target: Application, situation: Sit
     """The wanted application runs without a route: is it ready for it?"""
     release = wanted.release
     before = _predecessors(route, situation, without=target)
-    waiting = PlannedApplication(routed(wanted, None), "staged: it must become ready first")
+    waiting = PlannedApplication(routed(wanted, None), causes.STAGED)
     diagnosis = _start_of(target, situation)
     if diagnosis.health is Health.READY:
-        promoted = PlannedApplication(routed(wanted, route.path), "promoted: it is ready")
+        promoted = PlannedApplication(routed(wanted, route.path), causes.PROMOTED)
         return _Step(
             keep=(*(_unrouted(planned) for planned in before), promoted),
-            transitions=phases(target, Phase.READY, "ExamplesPassed", diagnosis.message),
+            transitions=phases(target, Phase.READY, causes.PROMOTED.reason, diagnosis.message),
         )
     failed = diagnosis.health is Health.FAILED
     # What was live before is not dropped for being ill while nothing else is known to work.
@@ -246,7 +242,7 @@ def _start_due(app: Application, situation: Situation) -> float:
 
 def _confirm(route: Route, wanted: Placement, target: Application, situation: Situation) -> _Step:
     """The wanted application holds the route: does the ingress lead there?"""
-    at_route = PlannedApplication(routed(wanted, route.path), "holds its route")
+    at_route = PlannedApplication(routed(wanted, route.path), causes.HOLDS_ROUTE)
     live = phases(target, Phase.LIVE, "AnswersAtRoute", route.path)
     if seen(target, situation):
         leaving = (
@@ -260,7 +256,7 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
             conditions=ailments_of(target, situation),
             settled=True,
         )
-    others = _as_they_are(route, "kept until its successor answers", without=target)
+    others = _as_they_are(route, causes.AWAITS_ANSWER, without=target)
     if was_live(target, situation.records):
         ailments = ailments_of(target, situation)
         for ailment in ailments:
@@ -291,8 +287,7 @@ def _unseen(
         return _Step(keep=keep, transitions=waiting, wake_at=answer_due(target, situation))
     failed = (quarantine(target.release, "promote", failure, situation),) if target.release else ()
     before = stand_in(route, situation)
-    why_back = "has its route back: its successor failed"
-    back = (_given(before, route.path, why_back),) if before else ()
+    back = (_given(before, route.path, causes.HAS_ROUTE_BACK),) if before else ()
     return _Step(keep=back, quarantines=failed, urgent=True)
 
 
@@ -301,25 +296,25 @@ def _unelected(
 ) -> _Step:
     """A route for which nothing is elected: retire what holds it, if and when that is safe."""
     if not route.verdicts:
-        return _Step(keep=_as_they_are(route, "nothing is known of its source yet"))
+        return _Step(keep=_as_they_are(route, causes.SOURCE_UNKNOWN))
     holder = route.holder
     if any(verdict.reason == MISSING for verdict in route.verdicts):
-        return _Step(keep=_as_they_are(route, "kept: missing only since a moment ago"))
+        return _Step(keep=_as_they_are(route, causes.LATELY_MISSING))
     if holder is None or holder.release is None:
         return _Step()
     cause = next((v for v in route.verdicts if v.reason in LEAVING), route.verdicts[0])
-    kept_because = ""
+    kept_because: Cause | None = None
     conditions: tuple[Condition, ...] = ()
     if cause.reason not in LEAVING:
         if not works(holder, situation) and failed_promotion(holder, situation):
             return _Step()
-        kept_because = "nothing fitter is elected"
+        kept_because = causes.NOTHING_FITTER
     elif cause.reason in PUSHED_OUT and holder.release.pipeline in unsettled:
-        kept_because = "kept until the versions that push it out are live"
+        kept_because = causes.AWAITS_REPLACEMENT
     elif route.path in held:
-        kept_because = "kept: too many vanished from the sources at once"
-        conditions = (Condition(str(holder.release), "RetireLimit", held[route.path]),)
-    if not kept_because:
+        kept_because = Cause("RetireLimit", held[route.path])
+        conditions = (Condition(str(holder.release), kept_because.reason, held[route.path]),)
+    if kept_because is None:
         return _Step(transitions=phases(holder, Phase.RETIRING, cause.reason, cause.message))
     live = was_live(holder, situation.records)
     return _Step(
@@ -332,7 +327,7 @@ def _unelected(
 def _predecessors(
     route: Route,
     situation: Situation,
-    reason: str = "keeps its route until its successor is ready",
+    cause: Cause = causes.AWAITS_READINESS,
     without: Application | None = None,
 ) -> tuple[PlannedApplication, ...]:
     """The holder, and beside it whatever served before while the holder is not proven.
@@ -345,9 +340,9 @@ def _predecessors(
         known = app.name in situation.records
         superseded = known and not was_live(app, situation.records)
         if app is not without and not superseding and not superseded:
-            kept.append(as_it_is(app, "kept until its successor is proven"))
+            kept.append(as_it_is(app, causes.AWAITS_PROOF))
     if route.holder is not None and route.holder is not without:
-        kept.append(as_it_is(route.holder, reason))
+        kept.append(as_it_is(route.holder, cause))
     return tuple(kept)
 
 
@@ -358,22 +353,22 @@ def _holder_works(route: Route, situation: Situation) -> bool:
 
 
 def _as_they_are(
-    route: Route, reason: str, without: Application | None = None
+    route: Route, cause: Cause, without: Application | None = None
 ) -> tuple[PlannedApplication, ...]:
     apps = [*([route.holder] if route.holder else []), *route.others]
-    return tuple(as_it_is(app, reason) for app in apps if app is not without)
+    return tuple(as_it_is(app, cause) for app in apps if app is not without)
 
 
 def _unrouted(planned: PlannedApplication) -> PlannedApplication:
     document = {**planned.document, "route_prefix": None}
-    return replace(planned, document=document, reason="gives its route to its successor")
+    return replace(planned, document=document, cause=causes.GIVES_ROUTE)
 
 
 def _explained(planned: PlannedApplication, returned: set[str]) -> PlannedApplication:
     if planned.document["name"] not in returned or planned.document["route_prefix"] is None:
         return planned
-    return replace(planned, reason="has its route back: who had it since failed")
+    return replace(planned, cause=causes.HAS_ROUTE_BACK)
 
 
-def _given(app: Application, path: str, reason: str) -> PlannedApplication:
-    return PlannedApplication({**(app.document or {}), "route_prefix": path}, reason)
+def _given(app: Application, path: str, cause: Cause) -> PlannedApplication:
+    return PlannedApplication({**(app.document or {}), "route_prefix": path}, cause)

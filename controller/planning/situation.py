@@ -9,10 +9,10 @@ from urllib.parse import quote
 from controller.model import (
     NOTHING_ORDERED,
     ApplicationStatus,
-    PlannedApplication,
     Quarantine,
     Transition,
 )
+from controller.planning.plan import PlannedApplication
 from controller.planning.policy import STANDS_IN
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Release,
     )
     from controller.planning.health import Diagnosis
+    from controller.planning.plan import Cause
     from controller.planning.policy import Verdict
 
 
@@ -218,9 +219,9 @@ def since(situation: Situation, app: Application, what: str) -> float:
     return situation.now if at is None else float(at)
 
 
-def as_it_is(app: Application, reason: str) -> PlannedApplication:
+def as_it_is(app: Application, cause: Cause) -> PlannedApplication:
     """Keep an application exactly as it was applied."""
-    return PlannedApplication(app.document or {}, reason)
+    return PlannedApplication(app.document or {}, cause)
 
 
 def routed(placement: Placement, path: str | None) -> dict[str, JSON]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from controller.model import ApplicationStatus, Condition, Phase, PlannedApplication
+from controller.model import ApplicationStatus, Condition, Phase
 from controller.planning.health import Health, diagnose
+from controller.planning.plan import Cause
 from controller.planning.situation import as_it_is, phases, seen, was_live
 
 if TYPE_CHECKING:
     from controller.model import Application, Suspension, Transition
+    from controller.planning.plan import PlannedApplication
     from controller.planning.situation import Route, Situation
 
 SUSPENDED = "Suspended"
@@ -26,14 +28,14 @@ def cause(route: Route, situation: Situation) -> Suspension | None:
 
 def kept(route: Route, situation: Situation) -> tuple[PlannedApplication, ...]:
     """A suspended route's applications."""
-    why = str(cause(route, situation))
+    why = Cause(SUSPENDED, str(cause(route, situation)))
     apps = [*([route.holder] if route.holder else []), *route.others]
     return tuple(as_it_is(app, why) for app in apps)
 
 
 def everything(situation: Situation) -> tuple[PlannedApplication, ...]:
     """The config that is in force, ours and others', when all of it is suspended."""
-    why = str(situation.overrides.suspension_of(""))
+    why = Cause(SUSPENDED, str(situation.overrides.suspension_of("")))
     there = [
         app
         for app in situation.applications

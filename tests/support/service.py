@@ -15,23 +15,24 @@ from controller.journal import DaemonStatus, Journal
 from controller.model import (
     Listing,
     Phase,
-    Plan,
-    PlannedApplication,
     Quarantine,
     Release,
     Revision,
     Transition,
 )
 from controller.passes import Passes
+from controller.planning.plan import Cause, Change, Plan, PlannedApplication
 from controller.reconciler import Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+NAME, ROUTE = "iris-1.4-0123abcd", "/predict/iris/1.4"
+READY = Cause("ExamplesPassed", "it is ready")
 PLAN = Plan(
-    (PlannedApplication({"name": "iris-1.4-0123abcd", "route_prefix": "/predict/iris/1.4"}, "ok"),),
-    ("add iris-1.4-0123abcd: staged",),
+    (PlannedApplication({"name": NAME, "route_prefix": ROUTE}, READY),),
+    (Change("add", NAME, READY, route=ROUTE),),
 )
 
 

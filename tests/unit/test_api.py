@@ -98,7 +98,10 @@ def test_the_plan_is_that_of_the_last_pass(service, client):
     assert problem(client.get("/v1/plan")) == (503, "NoPassYet")
     service.passes.ended(1, Report("one staged", 1.0, plan=service.report.plan), complete=False)
     planned = client.get("/v1/plan").json()
-    assert planned["changes"] == ["add iris-1.4-0123abcd: staged"]
+    assert [change["sentence"] for change in planned["changes"]] == [
+        "add iris-1.4-0123abcd: ExamplesPassed: it is ready"
+    ]
+    assert planned["changes"][0]["reason"] == planned["applications"][0]["reason"]
     assert planned["applications"][0]["route"] == "/predict/iris/1.4"
     service.passes.ended(2, Report("waiting for Ray: nobody", 1.0), complete=False)
     answer = client.get("/v1/plan")

@@ -18,7 +18,8 @@ from controller.configuration import load
 from controller.errors import Rejected, Stalled, Transient
 from controller.journal import Journal
 from controller.metrics import MEASURE_EVERY, MEASURE_FIRST, STEPS, Metrics, steps
-from controller.model import Condition, Phase, Plan, Release, Transition
+from controller.model import Condition, Phase, Release, Transition
+from controller.planning.plan import Plan
 from controller.reconciler import Report
 from tests.support.head import eventually
 

@@ -13,8 +13,9 @@ from packaging.version import Version
 from controller.configuration import parse
 from controller.errors import ConfigError
 from controller.journal import Journal
-from controller.model import Condition, Phase, Plan, Quarantine, Release, Transition
+from controller.model import Condition, Phase, Quarantine, Release, Transition
 from controller.notifications import QUEUED, Notifications
+from controller.planning.plan import Plan
 from controller.reconciler import Report
 from controller.telemetry_options import SlackNotification, WebhookNotification
 from tests.support.canned import canned

@@ -2,8 +2,9 @@
 
 import pytest
 
-from controller.model import Phase, Plan, Quarantine, Transition
+from controller.model import Phase, Quarantine, Transition
 from controller.planning.phases import phases_of
+from controller.planning.plan import Plan
 from controller.planning.policy import Verdict
 from tests.support.world import elected, placement, release
 

@@ -3,6 +3,8 @@
 import pytest
 
 from controller.model import Answer, Phase
+from controller.planning import causes
+from controller.planning.plan import Change
 from controller.planning.policy import Verdict
 from controller.planning.rollout import plan
 from tests.support.world import (
@@ -80,8 +82,10 @@ def test_a_route_is_given_back_at_once_and_in_spite_of_builds_when_its_holder_fa
     decided = plan(overtaken([elected(NEWEST)], [placement(NEWEST)], building, holder=ill))
     assert routes(decided) == {OLD.name: ROUTE, building.name: None}
     assert not decided.hold
-    back = f"change {OLD.name} (no route -> {ROUTE}): has its route back: who had it since failed"
-    assert decided.changes == (back, f"remove {ill.name}: no longer wanted, or failed")
+    assert decided.changes == (
+        Change("change", OLD.name, causes.HAS_ROUTE_BACK, route=ROUTE),
+        Change("remove", ill.name, causes.NEVER_SEEN, was=ROUTE),
+    )
 
 
 @pytest.mark.parametrize("said", [MUTE, REFUSED])

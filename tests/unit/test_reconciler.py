@@ -73,7 +73,7 @@ def test_a_config_waits_for_a_build_and_then_carries_all_that_came_meanwhile(wor
     work.drop("other")
     work.drop("third")
     report = work.pass_(after=0.5)
-    assert "is being built" in report.plan.hold
+    assert "is being built" in report.plan.hold.message
     work.settle()
     staged = {"demo-1.0": None, "other-1.0": None, "third-1.0": None}
     assert routes(paper_head)[:2] == [{"demo-1.0": None}, staged]

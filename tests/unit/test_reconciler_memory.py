@@ -196,9 +196,9 @@ def test_a_pass_that_does_not_act_says_what_would_be_retired_and_leaves_no_trace
     work.remove(wheel)
     work.drop("other")
     report = work.pass_(act=False)
-    assert [change.split("-1.0")[0] for change in report.plan.changes] == [
-        "add other",
-        "remove demo",
+    assert [(change.action, change.cause.reason) for change in report.plan.changes] == [
+        ("add", "BecomingReady"),
+        ("remove", "Absent"),
     ]
     assert "other-1.0" in report.config
     assert not report.sent
@@ -212,9 +212,9 @@ def test_a_preview_beside_a_daemon_reads_its_journal_and_leaves_no_trace(work, p
     work.drop("other")
     before, sent = story(work), len(paper_head.puts)
     report = preview(work.config)
-    assert [change.split("-1.0")[0] for change in report.plan.changes] == [
-        "add other",
-        "remove demo",
+    assert [(change.action, change.cause.reason) for change in report.plan.changes] == [
+        ("add", "BecomingReady"),
+        ("remove", "Absent"),
     ]
     assert not report.sent
     assert (story(work), len(paper_head.puts)) == (before, sent)
@@ -229,7 +229,7 @@ def test_a_preview_before_any_daemon_shows_what_would_be_staged_and_makes_no_jou
     )
     report = preview(config)
     [change] = report.plan.changes
-    assert change.startswith("add demo-1.0-")
+    assert str(change).startswith("add demo-1.0-")
     assert paper_head.puts == []
     assert not (tmp_path / "none").exists()
 

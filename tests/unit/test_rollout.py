@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from controller.model import Answer, ApplicationStatus, Phase
+from controller.planning import causes
+from controller.planning.plan import Change
 from controller.planning.policy import Verdict
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits, routes_to_probe
@@ -50,7 +52,7 @@ def replacing(status, *, now=NOW, message="", building=False, record_of_new=None
 def test_a_new_release_is_staged_without_a_route():
     decided = plan(situation([elected()], [placement()]))
     assert routes(decided) == {placement().name: None}
-    assert decided.changes == (f"add {placement().name}: staged: it must become ready first",)
+    assert decided.changes == (Change("add", placement().name, causes.STAGED),)
 
 
 def test_a_release_that_is_not_prepared_changes_nothing():
@@ -365,7 +367,8 @@ def test_a_config_waits_while_one_of_ours_is_built_and_not_longer_than_its_deadl
     placements = [placement(), placement(building.release)]
     held = plan(situation(verdicts, placements, [building], [record(building)]))
     assert held.changes
-    assert building.name in held.hold
+    assert held.hold.reason == "BuildRunning"
+    assert building.name in held.hold.message
     late = situation(verdicts, placements, [building], [record(building)], now=NOW + 61)
     assert not plan(late).hold
 
@@ -401,8 +404,8 @@ def test_lightweight_settings_change_the_same_application_in_place():
     decided = plan(situation([elected()], [edited], [app], [record(app, routed=1.0, live=2.0)]))
     [only] = decided.applications
     assert only.document == {**edited.document, "route_prefix": ROUTE}
-    assert len(decided.changes) == 1
-    assert "settings" in decided.changes[0]
+    [change] = decided.changes
+    assert change == Change("change", app.name, causes.SETTINGS, was=ROUTE, route=ROUTE)
 
 
 def test_a_route_that_clients_may_encode_brings_the_application_for_that():

@@ -20,11 +20,11 @@ from controller.model import (
     Event,
     Phase,
     Pin,
-    Plan,
     Release,
     Suspension,
     Transition,
 )
+from controller.planning.plan import Plan
 from controller.reconciler import Report
 from controller.telemetry import Telemetry
 from tests.support.canned import canned

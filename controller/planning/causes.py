@@ -1,0 +1,38 @@
+"""Why an application has its place in the next config, or has none any more.
+
+What policy or a failure decided keeps the reason that it has there (`NotKept`, `LoadFailed`); these
+are the rollout's own.
+"""
+
+from __future__ import annotations
+
+from controller.planning.plan import Cause
+from controller.planning.policy import MISSING, STANDS_IN
+
+STAGED = Cause("BecomingReady", "staged without a route until its examples have passed")
+PROMOTED = Cause("ExamplesPassed", "promoted: it is ready")
+HOLDS_ROUTE = Cause("HoldsRoute", "it is what policy elects for its route")
+SETTINGS = Cause("SettingsChanged", "its settings or scaling changed, which restarts nothing")
+
+AWAITS_PREPARATION = Cause("SuccessorNotPrepared", "kept until its successor is prepared")
+AWAITS_READINESS = Cause("SuccessorNotReady", "keeps its route until its successor is ready")
+AWAITS_ANSWER = Cause("SuccessorNotLive", "kept until its successor answers")
+AWAITS_PROOF = Cause("SuccessorNotProven", "kept until its successor is proven")
+AWAITS_REPLACEMENT = Cause("SuccessorNotLive", "kept until the versions that push it out are live")
+GIVES_ROUTE = Cause("SuccessorReady", "gives its route to its successor")
+KEEPS_ROUTE = Cause(STANDS_IN, "it is what works here: its successor is quarantined")
+HAS_ROUTE_BACK = Cause("SuccessorFailed", "has its route back: its successor failed")
+
+SOURCE_UNKNOWN = Cause("SourceUnknown", "kept: nothing is known of its source yet")
+LATELY_MISSING = Cause(MISSING, "kept: missing only since a moment ago")
+NOTHING_FITTER = Cause("NothingFitter", "kept: nothing fitter is elected")
+ROUTE_TAKEN = Cause("RouteConflict", "kept: the route is somebody else's")
+
+FOREIGN = Cause("NotOurs", "carried as it is")
+ENCODED_ROUTES = Cause(
+    "EncodedRoutes", "clients may percent-encode the routes of local versions and epochs"
+)
+NEVER_SEEN = Cause("ProbeFailed", "it failed, or did not answer, before it was seen at its route")
+NO_LONGER_WANTED = Cause(
+    "NoLongerWanted", "other bytes or the policy took its place before it was live"
+)

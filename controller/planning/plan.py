@@ -1,0 +1,68 @@
+"""What planning decides: the next Serve config, and a reason for every part of it that differs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Literal
+
+    from controller.model import JSON, Condition, Quarantine, Transition
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why something is planned as it is."""
+
+    reason: str
+    """PascalCase, the same word wherever it is told."""
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedApplication:
+    """One application of the next config and why it is there, with or without a route."""
+
+    document: Mapping[str, JSON]
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference between the config that is in force and the next."""
+
+    action: Literal["add", "change", "remove"]
+    application: str
+    cause: Cause
+    was: str | None = None
+    """The route before."""
+    route: str | None = None
+    """The route after."""
+
+    def __str__(self) -> str:
+        what = self.application
+        if self.action == "change" and self.was != self.route:
+            what += f" ({self.was or 'no route'} -> {self.route or 'no route'})"
+        return f"{self.action} {what}: {self.cause}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The next Serve config and a reason for every difference from the observed one."""
+
+    applications: tuple[PlannedApplication, ...]
+    """Ours and the carried foreign declarative ones, sorted by name."""
+    changes: tuple[Change, ...]
+    """Empty: nothing to PUT."""
+    transitions: tuple[Transition, ...] = ()
+    quarantines: tuple[Quarantine, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    hold: Cause | None = None
+    """Why a PUT must wait though there are changes; None: go."""
+    wake_at: float | None = None
+    """When a deadline would change this plan, if nothing else does before."""
