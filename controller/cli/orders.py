@@ -57,7 +57,7 @@ def _print_pass(done: "PassDocument", timeout: float) -> None:
         )
         out.print(paragraph(late, style="yellow"))
     for change in done["plan"]["changes"] if done["plan"] else []:
-        out.print(paragraph(change))
+        out.print(paragraph(change["sentence"]))
     print_notices(out, done["conditions"])
 
 

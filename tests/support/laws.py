@@ -1,10 +1,12 @@
 """What must hold of any plan, whatever history led to it: judged from its situation alone."""
 
+import re
 from dataclasses import replace
 
 from controller.model import ApplicationStatus, Phase
+from controller.planning.causes import NO_LONGER_WANTED
 from controller.planning.rollout import plan
-from controller.planning.situation import Limits
+from controller.planning.situation import Limits, was_live
 
 PATIENT = Limits(max_staging=99, retire_limit=1.0)
 """Under these nothing that one release does can make another wait."""
@@ -18,6 +20,27 @@ def documents(decided):
 def lives(decided):
     """Names of those that a plan takes for live."""
     return {t.placement for t in decided.transitions if t.phase is Phase.LIVE}
+
+
+def every_difference_has_its_reason(situation, decided):
+    """What differs is told, nothing else is, and nothing that ever served goes without a cause."""
+    there = {
+        app.name: app
+        for app in situation.applications
+        if app.document is not None and app.status is not ApplicationStatus.DELETING
+    }
+    after = documents(decided)
+    differing = {
+        name
+        for name in there.keys() | after.keys()
+        if name not in there or there[name].document != after.get(name)
+    }
+    assert sorted(change.application for change in decided.changes) == sorted(differing)
+    for change in decided.changes:
+        assert re.fullmatch("([A-Z][a-z]+)+", change.cause.reason), change
+        assert change.cause.message
+        if change.action == "remove" and was_live(there[change.application], situation.records):
+            assert change.cause != NO_LONGER_WANTED, change
 
 
 def order_does_not_matter(situation, decided):

@@ -134,7 +134,7 @@ def test_plan_is_the_daemons_last_pass(with_daemon):
     with_daemon.service.passes.ended(1, with_daemon.service.report, complete=True)
     result = with_daemon("plan")
     assert result.exit_code == ExitCode.CHANGES
-    assert "add iris-1.4-0123abcd: staged" in result.stdout
+    assert "add iris-1.4-0123abcd: ExamplesPassed: it is ready" in result.stdout
     assert with_daemon("plan", "--json").exit_code == ExitCode.CHANGES
     with_daemon.service.passes.ended(2, Report("waiting for Ray", 1.0), complete=True)
     assert with_daemon("plan").exit_code == ExitCode.UNAVAILABLE
@@ -147,7 +147,7 @@ def test_reconcile_prints_what_the_pass_found(with_daemon):
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         "2 live",
-        "add iris-1.4-0123abcd: staged",
+        "add iris-1.4-0123abcd: ExamplesPassed: it is ready",
         "shelf: DirectoryMissing: there is no folder",
     ]
     assert with_daemon.json("reconcile", "--timeout", "1")["complete"]

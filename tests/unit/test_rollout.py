@@ -6,7 +6,7 @@ import pytest
 
 from controller.model import Answer, ApplicationStatus, Phase
 from controller.planning import causes
-from controller.planning.plan import Change
+from controller.planning.plan import Cause, Change
 from controller.planning.policy import Verdict
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits, routes_to_probe
@@ -109,6 +109,8 @@ def test_a_failed_start_quarantines_the_release_and_leaves_the_route_alone():
     [failure] = decided.quarantines
     assert (failure.release, failure.stage) == (new.release, "stage")
     assert (failure.reason, failure.message) == ("LoadFailed", "ValueError: no weights")
+    [change] = decided.changes
+    assert str(change).startswith(f"remove {new.name}: LoadFailed: ")
 
 
 def test_a_start_that_takes_too_long_is_quarantined_and_says_how_long():
@@ -281,6 +283,7 @@ def test_what_policy_or_the_sources_take_away_is_retired(reason):
     )
     assert decided.applications == ()
     assert decided.transitions[0].phase is Phase.RETIRING
+    assert decided.changes == (Change("remove", app.name, Cause(reason, "why"), was=ROUTE),)
 
 
 def making_room(*, newest_live):

@@ -286,6 +286,7 @@ class Histories(RuleBasedStateMachine):
         if facts == self.judged:
             return
         self.judged = facts
+        laws.every_difference_has_its_reason(situation, decided)
         laws.order_does_not_matter(situation, decided)
         laws.a_failed_start_changes_nothing_else(situation)
         laws.pipelines_do_not_see_each_other(situation)
