@@ -28,22 +28,30 @@ class Absences:
 
 
 def beyond_retire_limit(routes: Sequence[Route], situation: Situation) -> dict[str, str]:
-    """Routes whose release vanished from its source, when these are too many of one at once."""
-    by_source: dict[str, list[Route]] = defaultdict(list)
+    """Routes whose release vanished from its source, when these are too many of one at once.
+
+    A route counts for the source of each of its applications: the holder may give it back.
+    """
+    live: dict[str, int] = defaultdict(int)
+    vanished: dict[str, list[str]] = defaultdict(list)
     for route in routes:
-        if route.holder is not None and route.holder.release is not None:
-            by_source[situation.sources.get(route.holder.release, "")].append(route)
+        if route.holder is None or route.holder.release is None:
+            continue
+        source_of = {
+            app.release: situation.sources.get(app.release, "")
+            for app in (route.holder, *route.others)
+            if app.release is not None
+        }
+        live[source_of[route.holder.release]] += 1
+        if route.elected is None and any(v.reason in {ABSENT, MISSING} for v in route.verdicts):
+            for source in set(source_of.values()):
+                vanished[source].append(route.path)
     held: dict[str, str] = {}
-    for source, live in by_source.items():
-        absent = [
-            route.path
-            for route in live
-            if route.elected is None and any(v.reason in {ABSENT, MISSING} for v in route.verdicts)
-        ]
-        allowed = max(1, int(situation.limits.retire_limit * len(live)))
+    for source, absent in vanished.items():
+        allowed = max(1, int(situation.limits.retire_limit * live[source]))
         if len(absent) > allowed:
             why = (
-                f"{len(absent)} of {len(live)} live releases vanished from "
+                f"{len(absent)} of {max(live[source], len(absent))} live releases vanished from "
                 f"{source or 'the sources'} at once; at most {allowed} are retired without a "
                 "person: bring the wheels back, or set rollout.retire_limit higher for as long as "
                 "it takes, or active = false"

@@ -66,7 +66,7 @@ from controller.planning.situation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from controller.model import Application, Placement
     from controller.planning.situation import Route, Situation
@@ -111,9 +111,11 @@ def plan(situation: Situation) -> Plan:
     applications = assemble([*kept, *staged], situation)
     if "" in situation.overrides.suspensions:
         applications = standstill.everything(situation)
+    stay = {planned.document["name"] for planned in applications}
     transitions = (
         *arrivals(routes, situation),
         *(t for step in ordered for t in step.transitions),
+        *(t for route in routes for t in _succeeded(route, stay, situation)),
     )
     quarantines = tuple(q for step in ordered for q in step.quarantines)
     leaving = partings(situation, transitions, quarantines)
@@ -245,14 +247,9 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
     at_route = PlannedApplication(routed(wanted, route.path), causes.HOLDS_ROUTE)
     live = phases(target, Phase.LIVE, "AnswersAtRoute", route.path)
     if seen(target, situation):
-        leaving = (
-            transition
-            for app in route.others
-            for transition in phases(app, Phase.RETIRING, "SuccessorLive", f"{target.name} is live")
-        )
         return _Step(
             keep=(at_route,),
-            transitions=(*live, *leaving),
+            transitions=live,
             conditions=ailments_of(target, situation),
             settled=True,
         )
@@ -344,6 +341,20 @@ def _predecessors(
     if route.holder is not None and route.holder is not without:
         kept.append(as_it_is(route.holder, cause))
     return tuple(kept)
+
+
+def _succeeded(route: Route, stay: Collection[str], situation: Situation) -> tuple[Transition, ...]:
+    """Who served before the holder, which works now: nobody will fall back on it any more."""
+    if route.holder is None or not _holder_works(route, situation):
+        return ()
+    return tuple(
+        transition
+        for app in route.others
+        if app.name not in stay and was_live(app, situation.records)
+        for transition in phases(
+            app, Phase.RETIRING, "SuccessorLive", f"{route.holder.name} is live"
+        )
+    )
 
 
 def _holder_works(route: Route, situation: Situation) -> bool:

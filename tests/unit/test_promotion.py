@@ -50,8 +50,9 @@ def test_who_is_seen_when_another_is_wanted_already_is_live_and_stays_when_that_
     decided = plan(overtaken([elected(NEWEST)], [placement(NEWEST)], failed, said=answer(NEW)))
     assert routes(decided) == {NEW.name: ROUTE}
     assert [q.release for q in decided.quarantines] == [NEWEST]
-    [live] = decided.transitions
+    live, leaving = decided.transitions
     assert (live.placement, live.phase) == (NEW.name, Phase.LIVE)
+    assert (leaving.placement, leaving.phase) == (OLD.name, Phase.RETIRING)
 
 
 @pytest.mark.parametrize("placements", [[], [placement(NEWEST)]])
@@ -111,6 +112,14 @@ def test_versions_that_vanished_together_keep_what_works_beside_unproven_holders
     verdicts = [Verdict(app.release, False, "Absent", "why") for app in (NEW, *others)]
     decided = plan(overtaken(verdicts, [], *others))
     assert routes(decided).items() >= {OLD.name: None, NEW.name: ROUTE}.items()
+
+
+def test_a_route_counts_as_vanished_from_the_source_of_whoever_may_have_it_back():
+    others = [application(release(v), route=release(v).route) for v in ("2.0", "3.0")]
+    verdicts = [Verdict(app.release, False, "Absent", "why") for app in (NEW, *others)]
+    known = {NEW.release: "shelf"}  # where the others came from was in a journal that was lost
+    decided = plan(overtaken(verdicts, [], *others, since=31, sources=known))
+    assert routes(decided).pop(OLD.name) == ROUTE
 
 
 def test_what_was_live_and_is_wanted_back_is_not_dropped_for_being_ill_while_nothing_else_works():
