@@ -11,7 +11,7 @@ client still waits for the one before is late, and its lateness counts.
     failed    no answer, or another than 200
     wait      from when a request was due to its answer
     gap       between two successive answers, over all clients
-    own       how late a client was that waited for nothing but its turn: none of the server's
+    own       how late a client sent a request that it could have sent: no part of a server's time
 
 Clients are on other machines and never wait for a core of this one. So they come first here: the
 thread that sends has real-time priority (sched(7)), which takes root or CAP_SYS_NICE. Without it
@@ -57,10 +57,9 @@ class Load:
     releases: dict[str, int] = field(default_factory=dict)
     """How many answers each release gave, the latest release last."""
     failures: list[str] = field(default_factory=list)
-    waits: list[float] = field(default_factory=list)
+    waits: list[tuple[float, float]] = field(default_factory=list)
+    """Of each answered request: its wait, and what of that is the client's own."""
     answered: list[float] = field(default_factory=list)
-    own: float = 0.0
-    """Seconds that a client was late by itself, at most."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a release answers that did not before."""
     ending: bool = False
@@ -71,7 +70,7 @@ class Load:
         pairs = pairwise(self.answered)
         return max((later - earlier for earlier, later in pairs), default=0.0)
 
-    def note(self, due: float, status: int, release: str) -> None:
+    def note(self, due: float, own: float, status: int, release: str) -> None:
         now = time.monotonic()
         if status != 200:
             self.failures.append(f"{status} from {release or 'the ingress'}")
@@ -79,7 +78,7 @@ class Load:
         if release not in self.releases:
             self.news.set()
         self.releases[release] = self.releases.get(release, 0) + 1
-        self.waits.append(now - due)
+        self.waits.append((now - due, own))
         self.answered.append(now)
 
 
@@ -91,11 +90,12 @@ async def client(url: str, load: Load, first: float, period: float) -> None:
         while not load.ending:
             turn = max(due, time.monotonic())
             await asyncio.sleep(turn - time.monotonic())
-            load.own = max(load.own, time.monotonic() - turn)
+            own = time.monotonic() - turn
             try:
                 async with session.post(url, json={"n": 1}) as answer:
                     await answer.read()
-                    load.note(due, answer.status, answer.headers.get("x-wheelway-release", ""))
+                    release = answer.headers.get("x-wheelway-release", "")
+                    load.note(due, own, answer.status, release)
             except (aiohttp.ClientError, TimeoutError) as error:
                 load.failures.append(repr(error))
             due += period
@@ -153,8 +153,7 @@ def main() -> None:
         place.drop(make_wheel(place.folder / "made", "busy"))
         place.first_answer(ROUTE)
         place.await_live("busy")
-        if not first_in_line():
-            print("no real-time priority here (CAP_SYS_NICE): waits include the clients' own")
+        ahead = first_in_line()
         load, took = asyncio.run(run(place, options.upgrades, options.rate))
     waits = sorted(load.waits)
     figures = {
@@ -162,11 +161,12 @@ def main() -> None:
         "releases seen": len(load.releases),
         "requests": len(waits) + len(load.failures),
         "failed": len(load.failures),
-        "median wait": waits[len(waits) // 2],
-        "p99.9 wait": waits[int(len(waits) * 0.999)],
-        "longest wait": waits[-1],
+        "median wait": waits[len(waits) // 2][0],
+        "p99.9 wait": waits[int(len(waits) * 0.999)][0],
+        "longest wait": waits[-1][0],
+        "of that own": waits[-1][1],
+        "longest own": max(own for _, own in waits),
         "longest gap": load.gap,
-        "longest own": load.own,
         "median upgrade": sorted(took)[len(took) // 2],
     }
     print(f"\n{before} before, {machine().rpartition(' average ')[2]} after\n\n| | |\n|---|---|")
@@ -176,6 +176,8 @@ def main() -> None:
         print(f"failed: {failure}")
     stall = max(figures["longest wait"], figures["longest gap"])
     print(f"\nfailed: {len(load.failures)} (to reach: 0), stall: {stall:.2f} s (<= {GOAL} s)")
+    if not ahead:
+        print("The clients had no real-time priority (CAP_SYS_NICE): waits include their own.")
     if options.json:
         options.json.write_text(json.dumps({**figures, "failures": load.failures}, indent=1))
 

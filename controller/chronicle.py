@@ -86,6 +86,7 @@ class Chronicle:
         with journal.transaction():
             for listing in self._supply.listings().values():
                 journal.save_listing(listing, now)
+            journal.keep_losses(decided.losses)
             for quarantine in failures:
                 journal.add_quarantine(quarantine)
             for transition in transitions:
@@ -136,7 +137,7 @@ def _transitions(
     # What is being deleted has lost its document: it is known by its name alone.
     names = {app.name for app in applications}
     present |= {record.release for record in known.values() if record.placement in names}
-    stay = {planned.document["name"] for planned in decided.applications}
+    stay = names if decided.hold else {app.document["name"] for app in decided.applications}
     return phases_of(
         decided,
         desired.verdicts,

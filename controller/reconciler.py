@@ -297,6 +297,7 @@ class Reconciler:
             ),
             inputs=desired.inputs,
             sources={release: record.source for release, record in known.items()},
+            losses=self._journal.losses(),
             encoded_routes=self._encoded_routes(),
             overrides=overrides,
         )

@@ -25,6 +25,7 @@ from controller.model import (
     Release,
     Suspension,
 )
+from controller.planning.absence import Loss
 
 if TYPE_CHECKING:
     import sqlite3
@@ -265,6 +266,11 @@ class Reader:
         """The last good listing of each source, by the source's name."""
         rows = self._run("SELECT source, content FROM listings ORDER BY source")
         return {source: listing_of(content) for source, content in rows}
+
+    def losses(self) -> dict[str, Loss]:
+        """By source: how much of it vanished at once, for as long as that keeps what is left."""
+        rows = self._run("SELECT source, vanished, live FROM losses ORDER BY source")
+        return {source: Loss(vanished, live) for source, vanished, live in rows}
 
     def status(self) -> DaemonStatus | None:
         """The last pass of the last daemon; None before the first one ended."""

@@ -88,6 +88,11 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (kind, pipeline)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE losses (
+        source TEXT PRIMARY KEY, vanished INTEGER NOT NULL, live INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 """Migration n, counted from 1, leads from schema n - 1 to schema n."""
 

@@ -29,10 +29,12 @@ from controller.model import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from packaging.version import Version
+
+    from controller.planning.absence import Loss
 
 
 class Journal(Reader):
@@ -374,6 +376,17 @@ class Journal(Reader):
             )
             self._saved[listing.source] = listing
         return bool(changed)
+
+    def keep_losses(self, losses: Mapping[str, Loss]) -> None:
+        """Remember these and no others."""
+        if self.losses() == losses:
+            return
+        with self.transaction():
+            self._run("DELETE FROM losses")
+            for source, loss in losses.items():
+                self._run(
+                    "INSERT INTO losses VALUES (?1, ?2, ?3)", source, loss.vanished, loss.live
+                )
 
     def forget_listing(self, source: str) -> None:
         """Drop what a source listed, once it left the configuration."""

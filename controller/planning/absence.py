@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from controller.planning.policy import ABSENT, MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from controller.model import Release
@@ -27,34 +28,84 @@ class Absences:
         return {release for release, since in self._since.items() if since > now - grace}
 
 
-def beyond_retire_limit(routes: Sequence[Route], situation: Situation) -> dict[str, str]:
-    """Routes whose release vanished from its source, when these are too many of one at once.
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """How many of a source's live releases were missing at once."""
 
-    A route counts for the source of each of its applications: the holder may give it back.
+    vanished: int
+    live: int
+
+    def allowed(self, limit: float) -> int:
+        """How many may go without a person; `limit` is a share (`rollout.retire_limit`)."""
+        return max(1, int(limit * self.live))
+
+    @property
+    def share(self) -> float:
+        """Of those that were live."""
+        return self.vanished / max(1, self.live)
+
+
+def losses(routes: Sequence[Route], situation: Situation) -> dict[str, Loss]:
+    """By source: the worst loss beyond the retire limit, since the first of it went.
+
+    It is remembered until nothing of the source is missing any more, or a person allows as much:
+    wheels that come back one by one, or new ones that arrive meanwhile, give no leave to retire
+    the rest.
     """
-    live: dict[str, int] = defaultdict(int)
-    vanished: dict[str, list[str]] = defaultdict(list)
+    limit, found = situation.limits.retire_limit, {}
+    for source, count in _counted(routes, situation).items():
+        losses = [Loss(len(count.vanished), count.live)]
+        if source in situation.losses and (count.vanished or count.unknown):
+            losses.append(situation.losses[source])
+        beyond = [loss for loss in losses if loss.vanished > loss.allowed(limit)]
+        if beyond:
+            found[source] = max(beyond, key=lambda loss: loss.share)
+    return found
+
+
+def beyond_retire_limit(
+    routes: Sequence[Route], situation: Situation, lost: Mapping[str, Loss]
+) -> dict[str, str]:
+    """By route: why what vanished from a source stays, for each source that lost too much."""
+    held: dict[str, str] = {}
+    counted = _counted(routes, situation)
+    for source, loss in lost.items():
+        why = (
+            f"{loss.vanished} of {max(loss.live, loss.vanished)} live releases vanished from "
+            f"{source or 'the sources'} at once; at most "
+            f"{loss.allowed(situation.limits.retire_limit)} are retired without a person: bring "
+            "all wheels back, or set rollout.retire_limit higher for as long as it takes, or "
+            "active = false"
+        )
+        held |= dict.fromkeys(counted[source].vanished, why)
+    return held
+
+
+@dataclass(slots=True)
+class _Count:
+    """Of one source."""
+
+    vanished: list[str] = field(default_factory=list)
+    """Routes whose release it lists no more."""
+    live: int = 0
+    unknown: int = 0
+    """Live ones of which it is not known yet whether it lists them."""
+
+
+def _counted(routes: Sequence[Route], situation: Situation) -> dict[str, _Count]:
+    """By source. A route vanishes from the source of each of its applications: the holder may give
+    it back.
+    """
+    counts: dict[str, _Count] = defaultdict(_Count)
     for route in routes:
         if route.holder is None or route.holder.release is None:
             continue
-        source_of = {
-            app.release: situation.sources.get(app.release, "")
-            for app in (route.holder, *route.others)
-            if app.release is not None
-        }
-        live[source_of[route.holder.release]] += 1
+        apps = (route.holder, *route.others)
+        source_of = {a.release: situation.sources.get(a.release, "") for a in apps if a.release}
+        own = counts[source_of[route.holder.release]]
+        own.live += 1
+        own.unknown += not route.verdicts
         if route.elected is None and any(v.reason in {ABSENT, MISSING} for v in route.verdicts):
-            for source in set(source_of.values()):
-                vanished[source].append(route.path)
-    held: dict[str, str] = {}
-    for source, absent in vanished.items():
-        allowed = max(1, int(situation.limits.retire_limit * live[source]))
-        if len(absent) > allowed:
-            why = (
-                f"{len(absent)} of {max(live[source], len(absent))} live releases vanished from "
-                f"{source or 'the sources'} at once; at most {allowed} are retired without a "
-                "person: bring the wheels back, or set rollout.retire_limit higher for as long as "
-                "it takes, or active = false"
-            )
-            held |= dict.fromkeys(absent, why)
-    return held
+            for source in sorted(set(source_of.values())):
+                counts[source].vanished.append(route.path)
+    return counts

@@ -32,7 +32,8 @@ FOREIGN = Cause("NotOurs", "carried as it is")
 ENCODED_ROUTES = Cause(
     "EncodedRoutes", "clients may percent-encode the routes of local versions and epochs"
 )
+NOTHING_TO_ENCODE = Cause("NothingToEncode", "no route has another spelling any more")
 NEVER_SEEN = Cause("ProbeFailed", "it failed, or did not answer, before it was seen at its route")
 NO_LONGER_WANTED = Cause(
-    "NoLongerWanted", "other bytes or the policy took its place before it was live"
+    "NoLongerWanted", "other bytes, options or policy took its place before it was live"
 )

@@ -94,7 +94,8 @@ def differences(
         if app is None:
             found.append(Change("add", name, application.cause, route=route))
         elif app.document != application.document:
-            cause = application.cause if app.route != route else causes.SETTINGS
+            same = app.route == route and application.cause is not causes.ENCODED_ROUTES
+            cause = causes.SETTINGS if same else application.cause
             found.append(Change("change", name, cause, was=app.route, route=route))
     found += [
         Change("remove", name, leaving.get(name, causes.NO_LONGER_WANTED), was=app.route)
@@ -110,7 +111,8 @@ def partings(
     retired = {t.placement: t for t in transitions if t.phase is Phase.RETIRING}
     failed = {q.release: q for q in quarantines}
     unelected = {v.release: v for v in situation.verdicts if not v.elected}
-    found = {}
+    extra = situation.encoded_routes
+    found = {str(extra["name"]): causes.NOTHING_TO_ENCODE} if extra else {}
     for app in situation.applications:
         if app.release is None:
             continue

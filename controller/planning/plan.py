@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from controller.model import JSON, Condition, Quarantine, Transition
+    from controller.planning.absence import Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,5 +65,7 @@ class Plan:
     conditions: tuple[Condition, ...] = ()
     hold: Cause | None = None
     """Why a PUT must wait though there are changes; None: go."""
+    losses: Mapping[str, Loss] = field(default_factory=dict)
+    """By source: what vanished of it beyond the retire limit, to be remembered."""
     wake_at: float | None = None
     """When a deadline would change this plan, if nothing else does before."""

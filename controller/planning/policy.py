@@ -116,12 +116,10 @@ def elect(
     offered = {candidate.release.version for candidate in candidates}
     unlisted = {release for release in {*serving, *present} if release.version not in offered}
     nowhere = "no source lists this version any more"
-    aside = [
-        Verdict(release, False, MISSING, nowhere)
-        if release in missing
-        else Verdict(release, False, *(_excluded(release.version, rule) or (ABSENT, nowhere)))
-        for release in unlisted
-    ]
+    aside = []
+    for release in unlisted:
+        gone = (MISSING if release in missing else ABSENT), nowhere
+        aside.append(Verdict(release, False, *(_excluded(release.version, rule) or gone)))
     awaited = {
         release.version
         for release in unlisted.intersection(missing, serving)

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from controller.model import Condition, Phase, Quarantine, Transition
 from controller.planning import causes, standstill
-from controller.planning.absence import beyond_retire_limit
+from controller.planning.absence import beyond_retire_limit, losses
 from controller.planning.changes import (
     admit,
     ailments_of_encoded_routes,
@@ -100,7 +100,8 @@ def plan(situation: Situation) -> Plan:
         for route in routes
         if route.elected and not steps[route.path].settled
     }
-    held = beyond_retire_limit(found, situation)
+    lost = losses(found, situation)
+    held = beyond_retire_limit(found, situation, lost)
     for route in routes:
         if route.elected is None:
             steps[route.path] = _unelected(route, unsettled, held, situation)
@@ -123,6 +124,8 @@ def plan(situation: Situation) -> Plan:
     hold, hold_until = None, None
     if changes and not returned and not any(step.urgent for step in ordered):
         hold, hold_until = hold_back(situation)
+    if hold:  # so does whatever would go with it
+        transitions = tuple(t for t in transitions if t.phase is not Phase.RETIRING)
     wakes = [step.wake_at for step in ordered] + [relief_due(route, situation) for route in routes]
     return Plan(
         applications=applications,
@@ -136,6 +139,7 @@ def plan(situation: Situation) -> Plan:
             *standstill.conditions(situation),
         ),
         hold=hold,
+        losses=lost,
         wake_at=min((at for at in [*wakes, hold_until] if at is not None), default=None),
     )
 
@@ -213,21 +217,25 @@ def _staged(route: Route, wanted: Placement, target: Application, situation: Sit
     # What was live before is not dropped for being ill while nothing else is known to work.
     fallback = was_live(target, situation.records) and not _holder_works(route, situation)
     if failed and not fallback:
-        return _Step(keep=before, quarantines=(quarantine(release, "stage", diagnosis, situation),))
+        stays = _predecessors(route, situation, causes.KEEPS_ROUTE, without=target)
+        return _Step(keep=stays, quarantines=(quarantine(release, "stage", diagnosis, situation),))
     why = Condition(str(release), diagnosis.reason, diagnosis.message)
-    starting = diagnosis.health is Health.STARTING
+    starting, due = diagnosis.health is Health.STARTING, _start_due(target, situation)
     return _Step(
         keep=(*before, waiting),
         transitions=phases(target, Phase.STAGED, diagnosis.reason, diagnosis.message),
         conditions=() if starting else (why,),
-        wake_at=_start_due(target, situation) if starting else None,
+        wake_at=due if starting and due > situation.now else None,
     )
 
 
 def _start_of(app: Application, situation: Situation) -> Diagnosis:
-    """How an application without a route does; one that takes too long has failed."""
+    """How an application without a route does; one that takes too long has failed, unless it was
+    live before: then it is known to start.
+    """
     diagnosis = diagnose(app)
-    if diagnosis.health is not Health.STARTING or situation.now < _start_due(app, situation):
+    starting = diagnosis.health is Health.STARTING and not was_live(app, situation.records)
+    if not starting or situation.now < _start_due(app, situation):
         return diagnosis
     return Diagnosis(
         Health.FAILED,

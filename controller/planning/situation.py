@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         PlacementRecord,
         Release,
     )
+    from controller.planning.absence import Loss
     from controller.planning.health import Diagnosis
     from controller.planning.plan import Cause
     from controller.planning.policy import Verdict
@@ -65,6 +66,8 @@ class Situation:
     """What each release's quarantine would be tied to."""
     sources: Mapping[Release, str] = field(default_factory=dict)
     """Which source listed each release, as far as that is known."""
+    losses: Mapping[str, Loss] = field(default_factory=dict)
+    """What earlier plans remembered of vanished releases (`Plan.losses`)."""
     encoded_routes: Mapping[str, JSON] | None = None
     """The application that answers percent-encoded spellings of routes, for when it is needed."""
     overrides: Overrides = NOTHING_ORDERED

@@ -37,6 +37,7 @@ class Daemon:
         self.records = {}
         self.quarantined = {}
         self.sources = {}
+        self.losses = {}
 
     def restart(self):
         self.absences = Absences()
@@ -65,6 +66,7 @@ class Daemon:
             records=dict(self.records),
             sources=dict(self.sources),
             limits=Limits(),
+            losses=dict(self.losses),
             inputs=inputs,
             overrides=wishes.overrides,
         )
@@ -105,6 +107,7 @@ class Daemon:
             known = self.records.get(transition.placement)
             if transition.phase is Phase.LIVE and (known.live_at or 0) < (known.routed_at or 1):
                 self.records[known.name] = replace(known, live_at=situation.now)
+        self.losses = dict(decided.losses)
         failed = {failure.release: failure for failure in decided.quarantines}
         for transition in decided.transitions:
             release = transition.release

@@ -137,7 +137,7 @@ def test_what_may_only_be_missing_for_a_moment_keeps_its_place_among_those_kept(
     assert verdicts == {"3.0a": "-Missing", "2.0a": "+Elected", "1.0a": "-NotKept"}
     excluded = rule("<3")
     verdicts = judged(offered, excluded, serving=serving, missing={release("3.0")})
-    assert verdicts == {"3.0a": "-Missing", "2.0a": "+Elected", "1.0a": "+Elected"}
+    assert verdicts == {"3.0a": "-VersionExcluded", "2.0a": "+Elected", "1.0a": "+Elected"}
 
 
 def test_the_first_matching_rule_wins_and_globs_match():

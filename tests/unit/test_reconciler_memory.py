@@ -186,6 +186,32 @@ def test_more_that_vanish_at_once_than_the_limit_allows_stay(work, paper_head):
     assert len(paper_head.puts) == sent
 
 
+def test_wheels_that_come_back_one_by_one_give_no_leave_to_retire_the_rest(work, paper_head):
+    names = ("four", "one", "three", "two")
+    wheels = [work.drop(name) for name in names]
+    work.settle()
+    sent = len(paper_head.puts)
+    for wheel in wheels:
+        work.remove(wheel)
+    work.pass_()
+    assert set(reasons(work.pass_(after=60.0)).values()) == {"RetireLimit"}
+    for missing, name in zip((3, 2, 1), names[:3], strict=True):
+        work.drop(name)
+        work.drop(f"new-{name}")
+        work.settle()
+        work.restart()
+        work.settle()
+        report = work.pass_(after=60.0)
+        assert list(reasons(report).values()) == ["RetireLimit"] * missing
+    assert not any(
+        set(names) - {n.split("-1.0")[0] for n in put} for put in routes(paper_head)[sent:]
+    )
+    work.restart(rollout={"retire_limit": 1.0})
+    work.settle()
+    work.pass_(after=60.0)
+    assert "two-1.0" not in routes(paper_head)[-1]
+
+
 # -- looking without acting ----------------------------------------------------------------------
 
 

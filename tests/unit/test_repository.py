@@ -27,7 +27,16 @@ DECLARED = {
 }
 
 SPEAKERS = {
-    *("Condition", "Diagnosis", "JournalError", "Refusal", "Rejected", "Stalled", "Transient"),
+    *(
+        "Cause",
+        "Condition",
+        "Diagnosis",
+        "JournalError",
+        "Refusal",
+        "Rejected",
+        "Stalled",
+        "Transient",
+    ),
     *("Waiting", "_refuse"),
 }
 """Calls that give something a reason which a person will read."""

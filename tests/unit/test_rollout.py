@@ -113,6 +113,15 @@ def test_a_failed_start_quarantines_the_release_and_leaves_the_route_alone():
     assert str(change).startswith(f"remove {new.name}: LoadFailed: ")
 
 
+def test_what_was_live_before_is_known_to_start_however_long_ago_it_was_staged():
+    old, new, now = replacing("DEPLOYING", now=NOW + 301)
+    records = [record(old, live=2.0), record(new, live=3.0)]
+    decided = plan(replace(now, records={one.name: one for one in records}))
+    assert not decided.quarantines
+    assert routes(decided) == {old.name: ROUTE, new.name: None}
+    assert decided.wake_at is None
+
+
 def test_a_start_that_takes_too_long_is_quarantined_and_says_how_long():
     late = NOW + 301
     old, _new, now = replacing("DEPLOYING", now=late)
@@ -376,6 +385,17 @@ def test_a_config_waits_while_one_of_ours_is_built_and_not_longer_than_its_deadl
     assert not plan(late).hold
 
 
+def test_what_waits_with_a_config_is_not_told_as_if_it_had_gone():
+    building = application(release(pipeline="other"), "DEPLOYING", building=True)
+    leaving = application(route=ROUTE)
+    verdicts = [elected(building.release), gone(leaving.release, "Inactive")]
+    apps, records = [building, leaving], [record(building), record(leaving, live=2.0)]
+    held = plan(situation(verdicts, [placement(building.release)], apps, records))
+    assert held.hold
+    assert [change.action for change in held.changes] == ["remove"]
+    assert Phase.RETIRING not in {t.phase for t in held.transitions}
+
+
 def test_giving_a_route_back_does_not_wait_for_somebody_elses_build():
     old, _new, now = promoted(NOW - 31, Answer(None, 503))
     building = application(release(pipeline="other"), "DEPLOYING", building=True)
@@ -419,6 +439,22 @@ def test_a_route_that_clients_may_encode_brings_the_application_for_that():
     assert extra["name"] in routes(plan(situation(*facts, encoded_routes=extra)))
     plain = plan(situation([elected()], [placement()], encoded_routes=extra))
     assert extra["name"] not in routes(plain)
+
+
+def test_the_application_for_encoded_routes_comes_changes_and_goes_for_reasons_of_its_own():
+    extra = {"name": "wheelway-encoded-routes", "route_prefix": "/predict"}
+    there = replace(foreign(extra["name"], "/predict"), document={**extra, "args": {"of": "old"}})
+    local, plain = release("1.0+cu1"), release()
+    causes_of = {}
+    for only in (local, plain):
+        app = application(only, route=only.route)
+        facts = ([elected(only)], [placement(only)], [app, there], [record(app, live=2.0)])
+        [causes_of[only]] = plan(situation(*facts, encoded_routes=extra)).changes
+    routed = {"was": "/predict", "route": "/predict"}
+    assert causes_of[local] == Change("change", there.name, causes.ENCODED_ROUTES, **routed)
+    assert causes_of[plain] == Change(
+        "remove", there.name, causes.NOTHING_TO_ENCODE, was="/predict"
+    )
 
 
 def test_an_application_that_is_being_deleted_is_waited_for_before_it_comes_back():

@@ -54,6 +54,7 @@ class Histories(RuleBasedStateMachine):
         self.strangers = {}  # by name: applications that are not ours
         self.judged = None  # what was judged last, for idle passes are many
         self.proven = set()  # names of ours that ever answered at their route
+        self.losing = set()  # sources of which too much vanished, until nothing of it is missing
 
     # -- what happens to the world -----------------------------------------------------------
 
@@ -151,6 +152,7 @@ class Histories(RuleBasedStateMachine):
         """Placed where nothing is in between: what was promoted was also seen."""
         if self.proven.issuperset(r.app.name for r in self.cluster.ours if r.app.route):
             self.daemon.lose_the_journal()
+            self.losing = set()
 
     @rule(sources_known=st.booleans())
     def the_daemon_restarts(self, sources_known):
@@ -223,6 +225,12 @@ class Histories(RuleBasedStateMachine):
         ours = {(r.app.route, r.app.name) for r in self.cluster.ours}
         self.proven |= {name for _, name in answered & ours}
         self.proven &= {name for _, name in ours}
+        if self.sources_known:
+            self.losing = {
+                source
+                for source in {self.daemon.sources.get(r.release) for r in self.cluster.ours}
+                if self._has_lost_much(source)
+            }
 
     def _has_time(self, app):
         """Whether it holds a route and may still be about to answer there for the first time."""
@@ -262,17 +270,18 @@ class Histories(RuleBasedStateMachine):
         if release.route not in self.listed:
             late = self.now >= self.missed_since.get(release.route, self.now) + GRACE
             return (
-                self.sources_known and late and self._few_vanished(self.daemon.sources.get(release))
+                self.sources_known and late and self.daemon.sources.get(release) not in self.losing
             )
         return self._pushed_out(release)
 
-    def _few_vanished(self, source):
-        """Whether so few releases are missing from a source that no person need confirm it."""
+    def _has_lost_much(self, source):
+        """Whether a person must confirm that what is missing from a source may go."""
         held = [r.release for r in self.cluster.ours if r.app.route]
         of_it = [r for r in held if self.daemon.sources.get(r) == source]
         gone = [r for r in of_it if r.route not in self.listed]
         vanished = [r for r in gone if not self._excluded(r) and not self._unpinned(r)]
-        return len(vanished) <= max(1, int(Limits().retire_limit * len(of_it)))
+        allowed = max(1, int(Limits().retire_limit * len(of_it)))
+        return len(vanished) > (0 if source in self.losing else allowed)
 
     # -- what must always hold ---------------------------------------------------------------
 
@@ -370,7 +379,7 @@ class Histories(RuleBasedStateMachine):
             pushed_out_in_vain = replaced and release.pipeline in crowded
             pin_unmet = self._unpinned(release) and release.pipeline not in served
             source = self.daemon.sources.get(release)
-            lost_with_many = release.route not in self.listed and not self._few_vanished(source)
+            lost_with_many = release.route not in self.listed and source in self.losing
             kept = pushed_out_in_vain or pin_unmet or lost_with_many
             assert kept, f"{name} should have gone"
             assert running.app.route, f"{name} is left over"

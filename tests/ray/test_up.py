@@ -1,0 +1,73 @@
+"""`wheelway up`, as a person types it: all it prints is true, and Ctrl-C ends what it started."""
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from controller.serve.head import answers
+from controller.serve.ports import claim_block
+from controller.serve.subreaper import descendants
+from tests.support.head import eventually
+from tests.support.wheels import make_wheel
+
+pytestmark = pytest.mark.ray
+
+WHEELWAY = Path(sys.executable).with_name("wheelway")
+EXAMPLE = "from wheelway import Pipeline\n\n\nclass Demo(Pipeline):\n"
+EXAMPLE += '    examples = ({"n": 1},)\n\n    def infer(self, request):\n        return request\n'
+
+
+@contextmanager
+def up(folder, port, dashboard_port):
+    """The command on a folder; it and what it has printed so far."""
+    printed = folder / "printed"
+    command = [WHEELWAY, "up", "wheels", "--state", "state"]
+    command += ["--port", str(port), "--dashboard-port", str(dashboard_port)]
+    with (
+        printed.open("wb") as output,
+        subprocess.Popen(command, stdout=output, stderr=output, cwd=folder) as process,
+    ):
+        try:
+            yield process, printed.read_text
+        finally:
+            process.kill()
+
+
+def test_a_dropped_wheel_answers_as_printed_and_ctrl_c_ends_all_and_nothing_else(head, tmp_path):
+    claim, first = claim_block()
+    with claim, up(tmp_path, first + 1, first + 2) as (process, said):
+        eventually(lambda: "drop wheels into" in said(), deadline=240)
+        made = make_wheel(tmp_path / "made", "demo", code=EXAMPLE)
+        made.replace(tmp_path / "wheels" / made.name)
+        [line] = eventually(lambda: re.findall(r"^ *(curl .*)$", said(), re.MULTILINE))
+        url = next(word for word in shlex.split(line) if word.startswith("http"))
+        body = shlex.split(line)[-1]
+        answer = httpx.post(url, content=body, headers={"content-type": "application/json"})
+        assert (answer.status_code, answer.json()) == (200, {"n": 1})
+        shown = said()
+        assert all(step in shown for step in ("verified", "prepared", "staged", "ready", "live"))
+        processes = descendants(process.pid)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 0, said()
+    left = {pid for pid in processes if Path(f"/proc/{pid}").exists()}
+    assert processes
+    assert not left
+    assert answers(head.dashboard_url)
+
+
+def test_a_head_that_runs_already_is_used_and_left_running(head, tmp_path):
+    dashboard_port = int(head.dashboard_url.rpartition(":")[2])
+    with up(tmp_path, head.ports.ingress, dashboard_port) as (process, said):
+        eventually(lambda: "drop wheels into" in said())
+        assert f"using the Ray head at {head.dashboard_url}" in said()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, said()
+    assert answers(head.dashboard_url)
+    assert head.running()
