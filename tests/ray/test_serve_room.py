@@ -90,6 +90,11 @@ def put(head, dashboard, tmp_path):
     send()
 
 
+def is_haproxy(pid):
+    name = Path(f"/proc/{pid}/comm")
+    return name.exists() and name.read_text().strip() == "haproxy"
+
+
 def test_what_was_put_is_observed_with_its_document_verbatim_and_answers(head, dashboard, put):
     sent = put(sound="sound")
 
@@ -101,7 +106,9 @@ def test_what_was_put_is_observed_with_its_document_verbatim_and_answers(head, d
 
     found = eventually(running)
     assert [replica.state for replica in found.replicas] == ["RUNNING"]
-    assert Path(f"/proc/{found.replicas[0].pid}").exists()
+    serving = {found.replicas[0].pid, *(p for p in descendants(head.pid) if is_haproxy(p))}
+    assert len(serving) > 1
+    assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in serving} == {0}  # docs/adr/0010
     assert found.release is None
     answer = eventually(lambda: (a := Ingress(head.ingress_url).probe("/sound")).header and a)
     assert (answer.header, answer.status) == ("sound", 200)
