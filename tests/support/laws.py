@@ -8,7 +8,7 @@ from controller.planning.causes import NO_LONGER_WANTED
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits, was_live
 
-PATIENT = Limits(max_staging=99, retire_limit=1.0)
+PATIENT = Limits(max_staging=99, retire_limit=1.0, build_deadline=0.0)
 """Under these nothing that one release does can make another wait."""
 
 
