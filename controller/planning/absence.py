@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from controller.planning.policy import ABSENT, MISSING
+from controller.planning.situation import proven
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,15 +94,19 @@ class _Count:
 
 
 def _counted(routes: Sequence[Route], situation: Situation) -> dict[str, _Count]:
-    """By source. A route vanishes from the source of each of its applications: the holder may give
-    it back.
+    """By source. A route vanishes from the source of whoever holds it, and of whoever may have it
+    back.
     """
     counts: dict[str, _Count] = defaultdict(_Count)
     for route in routes:
         if route.holder is None or route.holder.release is None:
             continue
-        apps = (route.holder, *route.others)
-        source_of = {a.release: situation.sources.get(a.release, "") for a in apps if a.release}
+        before = (app for app in route.others if proven(app, situation.records))
+        source_of = {
+            app.release: situation.sources.get(app.release, "")
+            for app in (route.holder, *before)
+            if app.release is not None
+        }
         own = counts[source_of[route.holder.release]]
         own.live += 1
         own.unknown += not route.verdicts

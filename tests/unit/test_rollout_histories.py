@@ -276,12 +276,23 @@ class Histories(RuleBasedStateMachine):
 
     def _has_lost_much(self, source):
         """Whether a person must confirm that what is missing from a source may go."""
-        held = [r.release for r in self.cluster.ours if r.app.route]
-        of_it = [r for r in held if self.daemon.sources.get(r) == source]
-        gone = [r for r in of_it if r.route not in self.listed]
-        vanished = [r for r in gone if not self._excluded(r) and not self._unpinned(r)]
-        allowed = max(1, int(Limits().retire_limit * len(of_it)))
-        return len(vanished) > (0 if source in self.losing else allowed)
+        of_it = {
+            (r.release.route, bool(r.app.route)): r.release
+            for r in self.cluster.ours
+            if (r.app.route or self.daemon.records[r.app.name].live_at)
+            and self.daemon.sources.get(r.release) == source
+        }
+        live = sum(routed for _, routed in of_it)
+        gone = {
+            route
+            for (route, _), release in of_it.items()
+            if route not in self.listed
+            and self.cluster.holder(route)
+            and not self._excluded(release)
+            and not self._unpinned(release)
+        }
+        allowed = max(1, int(Limits().retire_limit * live))
+        return len(gone) > (0 if source in self.losing else allowed)
 
     # -- what must always hold ---------------------------------------------------------------
 
