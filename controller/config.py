@@ -120,8 +120,8 @@ class RolloutOptions(Section):
     """Seconds that a version must be missing from every source before it is retired: a file that is
     replaced by removing and copying is missing for a moment."""
     retire_limit: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """The share of live releases that may vanish from the sources at once (one always may); more
-    retires nothing and asks for a person."""
+    """The share of a source's live releases that may vanish from it at once (one always may); more
+    retires nothing and asks for a person, until nothing of that source is missing any more."""
     workers: Annotated[int, Field(gt=0)] = 4
     """Wheels fetched and environments built at the same time."""
 

@@ -15,7 +15,8 @@ Each route is decided for itself, by what it has and what it should have:
     suspended by an operator         nothing changes
 
 Everything here is level-triggered: a plan follows from the present alone, so a daemon that was
-killed anywhere observes, plans again and goes on. The journal's records only date things.
+killed anywhere observes, plans again and goes on. The journal's records only date things, and
+remember how much vanished at once.
 
 What must hold of every plan:
     1. an application that was seen at its route keeps its place in the config until its successor
