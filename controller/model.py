@@ -337,6 +337,23 @@ class PlacementRecord:
     live_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """How many of a source's live releases were missing at once."""
+
+    vanished: int
+    live: int
+
+    def allowed(self, limit: float) -> int:
+        """How many may go without a person; `limit` is a share (`rollout.retire_limit`)."""
+        return max(1, int(limit * self.live))
+
+    @property
+    def share(self) -> float:
+        """Of those that were live."""
+        return self.vanished / max(1, self.live)
+
+
 # -- decisions -----------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from controller.model import (
     Condition,
     Event,
     Listing,
+    Loss,
     Overrides,
     Phase,
     Pin,
@@ -25,7 +26,6 @@ from controller.model import (
     Release,
     Suspension,
 )
-from controller.planning.absence import Loss
 
 if TYPE_CHECKING:
     import sqlite3

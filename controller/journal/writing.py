@@ -20,6 +20,7 @@ from controller.model import (
     Condition,
     Event,
     Listing,
+    Loss,
     Pin,
     Quarantine,
     Release,
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from packaging.version import Version
-
-    from controller.planning.absence import Loss
 
 
 class Journal(Reader):

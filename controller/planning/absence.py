@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from controller.model import Loss
 from controller.planning.policy import ABSENT, MISSING
 from controller.planning.situation import proven
 
@@ -27,23 +28,6 @@ class Absences:
         """Those of the absent ones that went less than `grace` seconds ago. Call it every pass."""
         self._since = {release: self._since.get(release, now) for release in absent}
         return {release for release, since in self._since.items() if since > now - grace}
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """How many of a source's live releases were missing at once."""
-
-    vanished: int
-    live: int
-
-    def allowed(self, limit: float) -> int:
-        """How many may go without a person; `limit` is a share (`rollout.retire_limit`)."""
-        return max(1, int(limit * self.live))
-
-    @property
-    def share(self) -> float:
-        """Of those that were live."""
-        return self.vanished / max(1, self.live)
 
 
 def losses(routes: Sequence[Route], situation: Situation) -> dict[str, Loss]:

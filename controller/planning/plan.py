@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Literal
 
-    from controller.model import JSON, Condition, Quarantine, Transition
-    from controller.planning.absence import Loss
+    from controller.model import JSON, Condition, Loss, Quarantine, Transition
 
 
 @dataclass(frozen=True, slots=True)

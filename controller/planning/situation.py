@@ -22,13 +22,13 @@ if TYPE_CHECKING:
         JSON,
         Answer,
         Application,
+        Loss,
         Overrides,
         Phase,
         Placement,
         PlacementRecord,
         Release,
     )
-    from controller.planning.absence import Loss
     from controller.planning.health import Diagnosis
     from controller.planning.plan import Cause
     from controller.planning.policy import Verdict
