@@ -100,7 +100,7 @@ class Chronicle:
                     journal.placement_live(transition.placement, now)
                     if release not in held:
                         journal.end_quarantine(release)
-                at = self._when(transition, now)
+                at = self._when(transition, known.get(release), now)
                 story.append(journal.record(transition, at, source=source))
             for quarantine in failures:
                 end = Transition(
@@ -120,11 +120,14 @@ class Chronicle:
         at = self._supply.fetched_at.get(release.digest, now)
         yield self._journal.record(fetched, at, source=source)
 
-    def _when(self, transition: Transition, now: float) -> float:
-        """Jobs end between passes: what they brought is dated by their own end."""
-        if transition.phase is Phase.PREPARED:
-            return self._supply.prepared_at.get(transition.release.digest, now)
-        return now
+    def _when(self, transition: Transition, before: ReleaseRecord | None, now: float) -> float:
+        """Jobs end between passes: what they brought is dated by their own end, unless that was for
+        an earlier life of the release.
+        """
+        if transition.phase is not Phase.PREPARED:
+            return now
+        ended = self._supply.prepared_at.get(transition.release.digest, now)
+        return now if before is not None and ended < before.since else ended
 
 
 def _transitions(

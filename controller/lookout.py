@@ -101,6 +101,6 @@ class Lookout:
             raise Transient(
                 "ClusterEmpty",
                 f"Ray Serve reports no application at all, though {', '.join(sorted(gone))} served "
-                f"a moment ago; believed once it said so for {EMPTY_FOR:g} s",
+                f"when it was last seen; believed once it said so for {EMPTY_FOR:g} s",
                 retry_after=1.0,
             )

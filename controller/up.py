@@ -121,9 +121,9 @@ def serve(
 def configuration(place: Place) -> str:
     """The configuration of such a run, as TOML."""
     return f"""\
-# Written by `wheelway up` at every start, which also ends its Ray head. To set policies, copy it,
-# end `wheelway up`, start a Ray head of your own (docs/operating.md) and run
-# `wheelway --config COPY run` beside that.
+# Written by `wheelway up` at every start: edits are picked up at once and hold until then. To keep
+# policies, copy it, end `wheelway up`, which also ends its Ray head, start a Ray head of your own
+# (docs/operating.md) and run `wheelway --config COPY run` beside that.
 
 [[sources]]
 type = "directory"

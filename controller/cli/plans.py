@@ -107,7 +107,7 @@ def _print_plan(planned: PlanDocument) -> None:
         out.print(paragraph(f"Held back for now: {planned['hold']['message']}", style="yellow"))
     for failed in planned["quarantines"]:
         why = f"{failed['reason']} ({failed['stage']}): {failed['message']}"
-        out.print(paragraph(f"Quarantine {failed['release']}: {why}", style="red"))
+        out.print(paragraph(f"Quarantined: {failed['release']}: {why}", style="red"))
     print_notices(out, planned["conditions"])
     out.print(paragraph(f"Now: {planned['sentence']}", style="dim"))
 

@@ -48,6 +48,7 @@ _STEPS: Final = {
 }
 _UNDERWAY: Final = {"Verified", "Preparing"}
 """Reasons of a fetched release that goes on; by any other, policy leaves it where it is."""
+_LEAVING: Final = {Phase.RETIRING, Phase.RETIRED, Phase.SUPERSEDED}
 _SHORT: Final = "InsufficientResources"
 _BRIEF: Final = {"StillCopying", "WaitingForDeletion", "Queued"}
 """Conditions that come and go with every rollout; `wheelway status` has them."""
@@ -70,6 +71,12 @@ class _Run:
     def label(self) -> str:
         """The release for a person."""
         return f"{self.pipeline} {self.version}"
+
+    def reach(self, phase: Phase, at: float) -> None:
+        """The next line is of this phase; one that comes back is counted anew."""
+        if self.shown is not None and self.shown[0] in _LEAVING and phase not in _LEAVING:
+            self.noticed = self.before = at
+        self.shown = (phase, "")
 
 
 class Progress:
@@ -132,7 +139,7 @@ class Progress:
             return
         if run.shown == (phase, ""):
             return
-        run.shown = (phase, "")
+        run.reach(phase, event.at)
         detail, more = "", ""
         if phase is Phase.LIVE:
             route = f"/predict/{run.pipeline}/{run.version}"
@@ -140,7 +147,7 @@ class Progress:
         elif phase is Phase.QUARANTINED:
             detail = f"{event.reason}: {first_line(event.message)}"
             more = f"{self._command} explain {run.label}"
-        elif phase in {Phase.RETIRING, Phase.SUPERSEDED}:
+        elif phase in _LEAVING - {Phase.RETIRED}:
             detail = first_line(event.message)
         step = _STEPS[phase]
         if event.reason == "Lost":

@@ -58,7 +58,7 @@ def beyond_retire_limit(
         why = (
             f"{loss.vanished} of {max(loss.live, loss.vanished)} live releases vanished from "
             f"{source or 'the sources'} at once; at most "
-            f"{loss.allowed(situation.limits.retire_limit)} are retired without a person: bring "
+            f"{loss.allowed(situation.limits.retire_limit)} may be retired without a person: bring "
             "all wheels back, or set rollout.retire_limit higher for as long as it takes, or "
             "active = false"
         )

@@ -542,6 +542,16 @@ def test_progress_shows_each_step_once_with_the_seconds_it_took():
     assert ANSI not in "\n".join(lines)
 
 
+def test_progress_counts_a_release_that_comes_back_from_its_return():
+    told = Told()
+    told.feed(_reached(IRIS_1, Phase.DISCOVERED, 100.0), _reached(IRIS_1, Phase.LIVE, 103.0))
+    told.feed(_reached(IRIS_1, Phase.RETIRING, 500.0, "Absent"))
+    lines = told.feed(
+        _reached(IRIS_1, Phase.PREPARED, 600.0), _reached(IRIS_1, Phase.STAGED, 600.5, "Building")
+    )
+    assert [line.split(maxsplit=4)[4] for line in lines] == ["0.0 s", "0.5 s"]
+
+
 def test_progress_tells_a_failure_with_its_reason_and_where_to_read_on():
     line, more = Told().feed(
         _reached(IRIS_2, Phase.QUARANTINED, 100.0, "LoadFailed", "model.bin is missing\nmore")

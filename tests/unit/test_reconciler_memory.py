@@ -212,6 +212,21 @@ def test_wheels_that_come_back_one_by_one_give_no_leave_to_retire_the_rest(work,
     assert "two-1.0" not in routes(paper_head)[-1]
 
 
+def test_a_release_that_comes_back_is_prepared_when_it_comes_back(work):
+    wheel = work.drop()
+    work.settle()
+    work.remove(wheel)
+    work.pass_(after=60.0)
+    work.pass_(after=60.0)
+    work.settle()
+    returned = work.clock()
+    work.drop()
+    work.settle()
+    prepared = [e.at for e in work.journal.events() if e.fields.get("phase") == Phase.PREPARED]
+    assert len(prepared) == 2
+    assert prepared[1] >= returned
+
+
 # -- looking without acting ----------------------------------------------------------------------
 
 
