@@ -147,7 +147,7 @@ class Progress:
         elif phase is Phase.QUARANTINED:
             detail = f"{event.reason}: {first_line(event.message)}"
             more = f"{self._command} explain {run.label}"
-        elif phase in _LEAVING - {Phase.RETIRED}:
+        elif phase in {Phase.RETIRING, Phase.SUPERSEDED}:
             detail = first_line(event.message)
         step = _STEPS[phase]
         if event.reason == "Lost":

@@ -383,9 +383,8 @@ class Journal(Reader):
         with self.transaction():
             self._run("DELETE FROM losses")
             for source, loss in losses.items():
-                self._run(
-                    "INSERT INTO losses VALUES (?1, ?2, ?3)", source, loss.vanished, loss.live
-                )
+                row = (source, loss.vanished, loss.live)
+                self._run("INSERT INTO losses VALUES (?1, ?2, ?3)", *row)
 
     def forget_listing(self, source: str) -> None:
         """Drop what a source listed, once it left the configuration."""

@@ -11,7 +11,7 @@ from controller.planning.policy import ABSENT, MISSING
 from controller.planning.situation import proven
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
     from controller.model import Release
@@ -30,40 +30,35 @@ class Absences:
         return {release for release, since in self._since.items() if since > now - grace}
 
 
-def losses(routes: Sequence[Route], situation: Situation) -> dict[str, Loss]:
-    """By source: the worst loss beyond the retire limit, since the first of it went.
+def beyond_retire_limit(
+    routes: Sequence[Route], situation: Situation
+) -> tuple[dict[str, str], dict[str, Loss]]:
+    """By route: why what vanished from its source stays. By source: the worst loss beyond the
+    limit since the first of it went.
 
-    It is remembered until nothing of the source is missing any more, or a person allows as much:
+    That is remembered until nothing of the source is missing any more, or a person allows as much:
     wheels that come back one by one, or new ones that arrive meanwhile, give no leave to retire
     the rest.
     """
-    limit, found = situation.limits.retire_limit, {}
+    limit = situation.limits.retire_limit
+    held: dict[str, str] = {}
+    worst: dict[str, Loss] = {}
     for source, count in _counted(routes, situation).items():
         losses = [Loss(len(count.vanished), count.live)]
         if source in situation.losses and (count.vanished or count.unknown):
             losses.append(situation.losses[source])
         beyond = [loss for loss in losses if loss.vanished > loss.allowed(limit)]
-        if beyond:
-            found[source] = max(beyond, key=lambda loss: loss.share)
-    return found
-
-
-def beyond_retire_limit(
-    routes: Sequence[Route], situation: Situation, lost: Mapping[str, Loss]
-) -> dict[str, str]:
-    """By route: why what vanished from a source stays, for each source that lost too much."""
-    held: dict[str, str] = {}
-    counted = _counted(routes, situation)
-    for source, loss in lost.items():
+        if not beyond:
+            continue
+        worst[source] = loss = max(beyond, key=lambda loss: loss.share)
         why = (
             f"{loss.vanished} of {max(loss.live, loss.vanished)} live releases vanished from "
-            f"{source or 'the sources'} at once; at most "
-            f"{loss.allowed(situation.limits.retire_limit)} may be retired without a person: bring "
-            "all wheels back, or set rollout.retire_limit higher for as long as it takes, or "
-            "active = false"
+            f"{source or 'the sources'} at once; at most {loss.allowed(limit)} may be retired "
+            "without a person: bring all wheels back, or set rollout.retire_limit higher for as "
+            "long as it takes, or active = false"
         )
-        held |= dict.fromkeys(counted[source].vanished, why)
-    return held
+        held |= dict.fromkeys(count.vanished, why)
+    return held, worst
 
 
 @dataclass(slots=True)

@@ -108,23 +108,25 @@ def partings(
     situation: Situation, transitions: Iterable[Transition], quarantines: Iterable[Quarantine]
 ) -> dict[str, Cause]:
     """By name: why an application of ours would leave, as far as something was said of it."""
-    retired = {t.placement: t for t in transitions if t.phase is Phase.RETIRING}
-    failed = {q.release: q for q in quarantines}
-    unelected = {v.release: v for v in situation.verdicts if not v.elected}
+    retired = {
+        t.placement: Cause(t.reason, t.message) for t in transitions if t.phase is Phase.RETIRING
+    }
+    failed = {q.release: q.reason for q in quarantines}
+    unelected = {v.release: Cause(v.reason, v.message) for v in situation.verdicts if not v.elected}
     extra = situation.encoded_routes
     found = {str(extra["name"]): causes.NOTHING_TO_ENCODE} if extra else {}
     for app in situation.applications:
         if app.release is None:
             continue
         if app.name in retired:
-            found[app.name] = Cause(retired[app.name].reason, retired[app.name].message)
+            found[app.name] = retired[app.name]
         elif app.release in failed:
             what = f"it failed; `wheelway explain {app.release.pipeline}` has the cause"
-            found[app.name] = Cause(failed[app.release].reason, what)
+            found[app.name] = Cause(failed[app.release], what)
         elif not works(app, situation) and app.route and failed_promotion(app, situation):
             found[app.name] = causes.NEVER_SEEN
         elif app.release in unelected:
-            found[app.name] = Cause(unelected[app.release].reason, unelected[app.release].message)
+            found[app.name] = unelected[app.release]
     return found
 
 

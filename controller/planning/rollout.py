@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 
 from controller.model import Condition, Phase, Quarantine, Transition
 from controller.planning import causes, standstill
-from controller.planning.absence import beyond_retire_limit, losses
+from controller.planning.absence import beyond_retire_limit
 from controller.planning.changes import (
     admit,
     ailments_of_encoded_routes,
@@ -101,8 +101,7 @@ def plan(situation: Situation) -> Plan:
         for route in routes
         if route.elected and not steps[route.path].settled
     }
-    lost = losses(found, situation)
-    held = beyond_retire_limit(found, situation, lost)
+    held, losses = beyond_retire_limit(found, situation)
     for route in routes:
         if route.elected is None:
             steps[route.path] = _unelected(route, unsettled, held, situation)
@@ -140,7 +139,7 @@ def plan(situation: Situation) -> Plan:
             *standstill.conditions(situation),
         ),
         hold=hold,
-        losses=lost,
+        losses=losses,
         wake_at=min((at for at in [*wakes, hold_until] if at is not None), default=None),
     )
 
