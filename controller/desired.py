@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from packaging.utils import parse_wheel_filename
+from packaging.utils import InvalidWheelFilename
 
+from controller import wheel_names
 from controller.cache.wishes import effective, effective_settings
 from controller.errors import Rejected, WheelwayError
 from controller.model import (
@@ -135,7 +136,10 @@ class Election:
         ]
 
     def _preference(self, revision: Revision) -> tuple[int, int, str]:
-        _, _, build, tags = parse_wheel_filename(revision.filename)
+        try:
+            _, _, build, tags = wheel_names.parse(revision.filename)
+        except InvalidWheelFilename:  # remembered by an earlier wheelway; inspection refuses it
+            return len(self._rank), 0, revision.filename
         rank = min((self._rank.get(tag, len(self._rank)) for tag in tags), default=0)
         return rank, -(build[0] if build else -1), revision.filename
 

@@ -23,8 +23,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename
 
+from controller import wheel_names
 from controller.cache import base, inspection, uv, wishes
 from controller.cache.environments import Environments
 from controller.cache.overlay import MARKER
@@ -281,7 +282,7 @@ def _reported(report: Mapping[str, JSON]) -> Gate:
 def _revision(wheel: Path) -> Revision:
     """The file as a source would list it."""
     try:
-        project, version, _, _ = parse_wheel_filename(wheel.name)
+        project, version, _, _ = wheel_names.parse(wheel.name)
     except InvalidWheelFilename as error:
         raise Rejected(
             "FilenameInvalid",

@@ -28,10 +28,10 @@ from installer.utils import parse_metadata_file
 from packaging.metadata import RawMetadata, parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.tags import Tag, parse_tag
-from packaging.utils import InvalidName, canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from controller import wheel_names
 from controller.cache import archive, wishes
 from controller.errors import Rejected
 from controller.model import Artifact, PipelineEntry, Revision
@@ -39,6 +39,8 @@ from controller.model import Artifact, PipelineEntry, Revision
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+
+    from packaging.tags import Tag
 
     from controller.config import InspectionLimits
 
@@ -150,7 +152,7 @@ class _Source:
         self._revision = revision
         self._files = {info.filename: info for info in archive.infolist() if not info.is_dir()}
         try:
-            project, version, _, self._tags = parse_wheel_filename(name)
+            project, version, _, self._tags = wheel_names.parse(name)
         except ValueError as error:
             raise Rejected(
                 "FilenameInvalid",
@@ -234,7 +236,10 @@ class _Source:
                 "an older backend or upgrade wheelway",
             )
         written = [str(tag).strip() for tag in fields.get_all("Tag", [])]
-        inside = frozenset(tag for compressed in written for tag in parse_tag(compressed))
+        try:
+            inside = wheel_names.expand(written)
+        except ValueError as error:
+            raise self._invalid("WHEEL", f"has Tag lines that cannot be read: {error}") from error
         for where, has in (("its name", self._tags), ("its WHEEL file", inside or self._tags)):
             if not has & supported:
                 raise Rejected(

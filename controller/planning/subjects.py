@@ -5,8 +5,10 @@ Sources call what has a file by the file's name, and what has none (yet) `projec
 
 from __future__ import annotations
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from controller import wheel_names
 
 
 def version_named(subject: str) -> tuple[str, Version] | None:
@@ -15,7 +17,7 @@ def version_named(subject: str) -> tuple[str, Version] | None:
     try:
         if pinned:
             return canonicalize_name(project), Version(version)
-        name, found, _, _ = parse_wheel_filename(subject)
-    except (InvalidWheelFilename, InvalidVersion):
+        name = wheel_names.parse(subject)
+    except ValueError:  # InvalidVersion, InvalidWheelFilename, and numbers of thousands of digits
         return None
-    return str(name), found
+    return name.project, name.version

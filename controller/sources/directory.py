@@ -20,9 +20,10 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename
 from watchdog.observers import Observer
 
+from controller import wheel_names
 from controller.errors import Stalled, Transient
 from controller.model import Listing, Refusal, Revision
 from controller.sources.watching import FolderWatch
@@ -322,8 +323,8 @@ def _parsed(name: str) -> tuple[str, Version]:
     """Normalised project and version of a wheel's file name (PEP 427)."""
     if not name.isprintable():
         raise InvalidWheelFilename("it has unprintable characters")
-    project, version, _build, _tags = parse_wheel_filename(name)
-    return project, version
+    parsed = wheel_names.parse(name)
+    return parsed.project, parsed.version
 
 
 def _refuse(name: str, reason: str, message: str) -> Refusal:

@@ -12,14 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
-from packaging.version import InvalidVersion
+from packaging.utils import InvalidWheelFilename, parse_sdist_filename
 
+from controller import wheel_names
 from controller.errors import WheelwayError
 from controller.model import Refusal, Revision, Standing
 
@@ -30,9 +25,6 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from controller.sources.simple import File
-
-LONGEST = 255
-"""Characters of a file's name: what file systems take."""
 
 Hashed = tuple[str, int]
 """SHA-256 and size of a file, from its bytes."""
@@ -142,15 +134,15 @@ def _wheels(project: str, files: Iterable[File]) -> tuple[list[_Wheel], list[Ref
         if not file.filename.endswith(".whl"):
             continue
         why = "" if file.filename.isprintable() else "it has unprintable characters"
-        try:  # what is longer is cut and no wheel any more, before its tags multiply
-            named, version, _, tags = parse_wheel_filename(file.filename[:LONGEST])
+        try:
+            named, version, _, tags = wheel_names.parse(file.filename)
             if named != project:
                 why = f"it is listed under {project}, but belongs to {named}"
         except InvalidWheelFilename as error:
             why = str(error)
         if why:
             printable = file.filename if file.filename.isprintable() else ascii(file.filename)[1:-1]
-            name = printable[:LONGEST]
+            name = printable[: wheel_names.LONGEST]
             refused.append(Refusal(name, "FilenameInvalid", f"{name}: {why[:300]}"))
             continue
         wheels.setdefault((file.filename, file.sha256), _Wheel(file, version, tags))
@@ -163,7 +155,7 @@ def _sdists(project: str, files: Iterable[File]) -> dict[Version, str]:
     found = {}
     for file in files:
         if file.yanked is None:
-            with suppress(InvalidSdistFilename, InvalidVersion):
+            with suppress(ValueError):  # no sdist's name, or a version of thousands of digits
                 named, version = parse_sdist_filename(file.filename)
                 if named == project:
                     found[version] = file.filename

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Entry = tuple[zipfile.ZipInfo, bytes]
 
+MULTIPLYING = "-".join(".".join(f"{part}{n}" for n in range(10)) for part in "pao")
+"""A compressed tag set, short enough for a file's name, that stands for a thousand tags."""
+
 DEFAULT_CODE = '''\
 """A pipeline that says who it is and what it was asked."""
 

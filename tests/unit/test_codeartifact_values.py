@@ -29,6 +29,7 @@ from controller.sources.codeartifact.versions import (
     judged,
     trusted,
 )
+from tests.support.wheels import MULTIPLYING
 
 pytestmark = pytest.mark.unit
 
@@ -361,6 +362,7 @@ def verdict(*assets, status="Published", version="1.0", known=True):
         ([asset("demo-1.0.tar.gz")], "SdistOnly"),
         ([asset("demo-1.0.tar.gz.asc")], "WheelNotArrived"),
         ([asset("demo.whl")], "FilenameInvalid"),
+        ([asset(f"demo-1.0-{MULTIPLYING}.whl")], "FilenameInvalid"),
         ([asset("demo-2.0-py3-none-any.whl")], "FilenameInvalid"),
         ([asset("other-1.0-py3-none-any.whl"), asset("demo-1.0.tar.gz")], "FilenameInvalid"),
         ([asset("demo-1.0-cp39-cp39-win32.whl")], "TagsIncompatible"),

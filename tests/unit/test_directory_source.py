@@ -19,7 +19,7 @@ from controller import config
 from controller.errors import Stalled, Transient
 from controller.sources import directory, open_source
 from controller.sources.directory import DirectorySource, ends_like_a_zip
-from tests.support.wheels import make_wheel, sha256
+from tests.support.wheels import MULTIPLYING, make_wheel, sha256
 
 pytestmark = pytest.mark.unit
 
@@ -178,11 +178,12 @@ def test_a_file_name_that_no_build_writes_is_refused_without_harm_to_others(sour
     make_wheel(folder, "good")
     make_wheel(folder, filename="bad.whl")
     make_wheel(folder, filename="bad-1.0-py3-none-a\nny.whl")
+    make_wheel(folder, filename=f"bad-1.0-{MULTIPLYING}.whl")
     os.close(os.open(os.fsencode(folder) + b"/b\xff-1-py3-none-any.whl", os.O_CREAT))
     listing = source.list()
     assert [revision.project for revision in listing.revisions] == ["good"]
     assert {refusal.reason for refusal in listing.refused} == {"FilenameInvalid"}
-    assert len(listing.refused) == 3
+    assert len(listing.refused) == 4
     assert all(refusal.subject.isprintable() for refusal in listing.refused)
 
 

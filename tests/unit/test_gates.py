@@ -20,7 +20,7 @@ from controller.config import (
     ServeOptions,
 )
 from controller.gates import check, passed
-from tests.support.wheels import make_wheel
+from tests.support.wheels import MULTIPLYING, make_wheel
 
 pytestmark = pytest.mark.unit
 
@@ -224,6 +224,7 @@ def test_a_bad_pipeline_does_not_hide_what_the_other_one_of_its_wheel_is_worth(f
     [
         ("demo-1.0-py3-none-any.whl", b"no zip", "NotAZip"),
         ("demo.whl", b"PK", "FilenameInvalid"),
+        (f"demo-1.0-{MULTIPLYING}.whl", b"PK", "FilenameInvalid"),
         ("demo-1.0-py3-none-any.whl", None, "WheelUnreadable"),
     ],
 )

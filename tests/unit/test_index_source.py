@@ -18,7 +18,7 @@ from controller.sources.index import IndexSource
 from controller.sources.selection import Fit, select
 from controller.sources.web import Reply
 from tests.support.simple_index import HTML, JSON, Canned, SimpleIndex, html_page
-from tests.support.wheels import make_wheel, sha256
+from tests.support.wheels import MULTIPLYING, make_wheel, sha256
 
 pytestmark = pytest.mark.unit
 
@@ -337,6 +337,8 @@ def test_files_that_are_no_wheels_of_the_package_are_refused_by_name(index, conn
     many = ".".join(f"py{number}" for number in range(400))
     bomb = {"filename": f"demo-1.0-{many}-{many}-{many}.whl"}
     index.publish(wheel(version="3.0"), project="demo", **bomb)
+    short = f"demo-1.0-{MULTIPLYING}.whl"
+    index.publish(wheel(version="5.0"), project="demo", filename=short)
     index.publish(wheel(version="4.0"), project="demo", filename="demo-\a-py3-none-any.whl")
     listing = connect(index).list()
     assert names(listing) == ["demo-1.0-py3-none-any.whl"]
@@ -344,6 +346,7 @@ def test_files_that_are_no_wheels_of_the_package_are_refused_by_name(index, conn
         "other-1.0-py3-none-any.whl",
         "demo-latest.whl",
         bomb["filename"][:255],
+        short,
         "demo-\\x07-py3-none-any.whl",
     }
     assert set(reasons(listing.refused).values()) == {"FilenameInvalid"}

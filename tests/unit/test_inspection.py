@@ -70,6 +70,10 @@ def test_the_file_name_that_was_listed_counts_not_the_one_in_the_cache(tmp_path)
     assert look(wheel.rename(tmp_path / "other-9-py3-none-any.whl"), revision).project == "demo"
 
 
+ANY = "py3-none-any"
+BOMB = "-".join(".".join(f"{part}{n}" for n in range(100)) for part in ("py", "abi", "os"))
+"""A compressed tag set of 1.5 kB that stands for a million tags."""
+
 BROKEN = {
     "wrong hash in RECORD": ("RecordInvalid", {"wrong_hash": ["demo/pipeline.py"]}),
     "file that RECORD does not list": ("RecordInvalid", {"unlisted": {"demo/more.py": ""}}),
@@ -109,6 +113,9 @@ BROKEN = {
     "format of the future": ("WheelVersionUnsupported", {"wheel": {"Wheel-Version": "2.0"}}),
     "tags of another platform": ("TagsIncompatible", {"tag": "cp27-cp27m-win32"}),
     "other tags inside than outside": ("TagsIncompatible", {"wheel": {"Tag": "cp27-cp27m-win32"}}),
+    "tags that multiply": ("MetadataInvalid", {"wheel": {"Tag": BOMB}}),
+    "tags without end": ("MetadataInvalid", {"wheel": {"Tag": "\nTag: ".join([ANY] * 600)}}),
+    "no tag in a Tag line": ("MetadataInvalid", {"wheel": {"Tag": "py3"}}),
     "no entry_points.txt": ("NoEntryPoint", {"entry_points": ""}),
     "no entry point in the group": ("NoEntryPoint", {"pipelines": {}}),
     "entry point without attribute": ("EntryPointInvalid", {"pipelines": {"demo": "demo.x"}}),

@@ -27,6 +27,7 @@ from controller.source_options import DirectorySource
 from controller.sources import open_index, open_source
 from controller.supply import Supply
 from tests.support.head import eventually
+from tests.support.wheels import MULTIPLYING
 
 pytestmark = pytest.mark.unit
 
@@ -174,6 +175,8 @@ def test_a_version_whose_wheel_has_not_arrived_is_not_absent():
         ("acme-iris", None),
         ("iris@1.0+01234567", None),
         ("Bad Name.whl", None),
+        (f"acme_iris-1.0-{MULTIPLYING}.whl", None),
+        ("acme-iris==" + "9" * 5000, None),
     ],
 )
 def test_subjects_name_a_version_in_two_ways(subject, named):

@@ -13,14 +13,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
-from packaging.version import InvalidVersion, Version
+from packaging.utils import InvalidWheelFilename, parse_sdist_filename
+from packaging.version import Version
 
+from controller import wheel_names
 from controller.model import Condition, Refusal, Revision, Standing
 
 if TYPE_CHECKING:
@@ -144,7 +140,7 @@ class Ranking:
         """The wheel with the best tag; of several the highest build number; None if none fits."""
         found = []
         for asset in wheels:
-            _, _, build, tags = parse_wheel_filename(asset.name)
+            _, _, build, tags = wheel_names.parse(asset.name)
             ranks = [self._ranks[tag] for tag in tags if tag in self._ranks]
             if ranks:
                 found.append((min(ranks), tuple(-part for part in build[:1]), asset.name, asset))
@@ -189,7 +185,7 @@ def judged(
         return Refusal(subject, "StateUnknown", said)
     try:
         version = Version(listed.version)
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion, and numbers of thousands of digits
         said = f"{subject} has no version as PEP 440 defines it; publish it under another"
         return Refusal(subject, "VersionInvalid", said)
     if standing is not Standing.SELECTABLE and (files is None or not _wheels(package, files)):
@@ -254,7 +250,7 @@ def _wheels(package: str, files: Files) -> dict[Asset, Version]:
     found = {}
     for asset in files.assets:
         try:
-            name, version, _, _ = parse_wheel_filename(asset.name)
+            name, version, _, _ = wheel_names.parse(asset.name)
         except InvalidWheelFilename:
             continue
         if name == package:
@@ -265,7 +261,7 @@ def _wheels(package: str, files: Files) -> dict[Asset, Version]:
 def _is_sdist(name: str) -> bool:
     try:
         parse_sdist_filename(name)
-    except InvalidSdistFilename:
+    except ValueError:  # InvalidSdistFilename, and versions of thousands of digits
         return name.endswith((".tar.gz", ".zip"))
     return True
 

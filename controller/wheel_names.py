@@ -1,0 +1,74 @@
+"""The names of wheel files, read within bounds.
+
+A compressed tag set stands for the product of its parts (PEP 425): a name of 255 characters for
+some 60,000 tags, a WHEEL file of 3 kB for as many millions. Whatever comes from outside is counted
+before `packaging` expands it. What may change here: the bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from packaging.tags import Tag, parse_tag
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from packaging.utils import BuildTag
+    from packaging.version import Version
+
+LONGEST = 255
+"""Characters of a file's name: what file systems take."""
+MOST_TAGS = 512
+"""Tags that one wheel may stand for; those that list every platform they know have below 100."""
+
+
+class WheelName(NamedTuple):
+    """What a wheel's file name says (PEP 427)."""
+
+    project: str
+    """Normalised (PEP 503)."""
+    version: Version
+    build: BuildTag
+    tags: frozenset[Tag]
+
+
+def parse(filename: str) -> WheelName:
+    """Read a wheel's file name.
+
+    Raises:
+        InvalidWheelFilename: it is none, too long, or stands for too many tags; the message is for
+            a person.
+    """
+    if len(filename) > LONGEST:
+        raise InvalidWheelFilename(
+            f"Invalid wheel filename (more than {LONGEST} characters): {filename[:80]!r}..."
+        )
+    count = _expanded("-".join(filename.removesuffix(".whl").split("-")[-3:]))
+    if count > MOST_TAGS:
+        raise InvalidWheelFilename(
+            f"Invalid wheel filename (it stands for {count} tags, at most {MOST_TAGS} are read): "
+            f"{filename!r}"
+        )
+    return WheelName(*parse_wheel_filename(filename))
+
+
+def expand(compressed: Iterable[str]) -> frozenset[Tag]:
+    """All tags that several compressed tag sets, such as `py2.py3-none-any`, stand for.
+
+    Raises:
+        ValueError: one of them is malformed, or they stand for too many; the message is for a
+            person.
+    """
+    sets = list(compressed)
+    count = sum(map(_expanded, sets))
+    if count > MOST_TAGS:
+        raise ValueError(f"stands for {count} tags, at most {MOST_TAGS} are read")
+    return frozenset(tag for one in sets for tag in parse_tag(one))
+
+
+def _expanded(compressed: str) -> int:
+    """How many tags a compressed tag set stands for."""
+    return math.prod(part.count(".") + 1 for part in compressed.split("-"))
