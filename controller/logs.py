@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
+import struct
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -53,9 +55,10 @@ KINDS: Final[Mapping[str, str]] = {
 PASS: Final[ContextVar[int]] = ContextVar("PASS", default=0)
 """Number of the pass that this thread makes; 0 outside of one."""
 
-SOCKET_TIMEOUT: Final = 1.0
+SOCKET_TIMEOUT: Final = 1
 """Seconds that a line waits for a journald that takes none."""
 
+_WAIT: Final = struct.pack("@ll", SOCKET_TIMEOUT, 0)  # a timeval: socket(7), SO_SNDTIMEO
 _ATTRIBUTE: Final = "wheelway"
 _PRIORITIES: Final = (
     (logging.CRITICAL, 2),
@@ -228,17 +231,20 @@ class ToJournal(logging.Handler):
     def __init__(self, *, otherwise: logging.Handler, path: Path | None = None) -> None:
         """`path` is journald's socket; it may be gone for a while: each line finds it anew."""
         super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))  # what else is known goes into fields
         self._transport = JournaldTransport(socket_path=path, connected=False)
-        self._transport.socket.settimeout(SOCKET_TIMEOUT)
+        # The kernel waits, not Python: Python asks poll(2) first, which calls a buffer full as soon
+        # as a quarter of it is (`unix_writable` in Linux's net/unix/af_unix.c).
+        self._transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _WAIT)
         self._otherwise = otherwise
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send it."""
         try:
             self._transport.send((name, _encodable(said)) for name, said in self._fields(record))
-            self._transport.socket.settimeout(SOCKET_TIMEOUT)
+            self._transport.socket.setblocking(True)
         except OSError:
-            self._transport.socket.settimeout(0)  # until it takes something, no line waits again
+            self._transport.socket.setblocking(False)  # until it takes something, none waits again
             self._otherwise.handle(record)
         except Exception:  # noqa: BLE001 - logging's rule: a line that cannot be formed ends nothing
             self.handleError(record)

@@ -1,8 +1,12 @@
-"""What the whole run shares: how random its tests are, and one real Ray head for those of `ray`."""
+"""What the whole run shares: how random its tests are, in which order they come, and one real Ray
+head for those of `ray`.
+"""
 
 from __future__ import annotations
 
+import random
 import sys
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -30,6 +34,33 @@ class ByHead(LoadScopeScheduling):
     def _split_scope(self, nodeid):
         file = nodeid.partition("::")[0]
         return file if file.startswith("tests/unit/") else str(Path(file).parent)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--shuffle", metavar="SEED", help="unit tests in an order that SEED decides")
+
+
+def pytest_report_header(config):
+    seed = config.getoption("shuffle")
+    return f"unit tests in another order: --shuffle={seed}" if seed else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Files of unit tests in another order, and in each its tests; the others build on each other,
+    and stay as they are, at the end.
+    """
+    seed = config.getoption("shuffle")
+    if not seed:
+        return
+    order = random.Random(seed)
+    files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
+    units = [tests for tests in files if tests[0].get_closest_marker("unit")]
+    order.shuffle(units)
+    for tests in units:
+        order.shuffle(tests)
+    others = [tests for tests in files if not tests[0].get_closest_marker("unit")]
+    items[:] = [test for tests in (*units, *others) for test in tests]
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -11,6 +11,8 @@ import socket
 import struct
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from packaging.version import Version
@@ -20,11 +22,14 @@ from controller.journal import Journal
 from controller.logs import KINDS, PASS, JsonLines, Readable, ToJournal, about, begin, is_journal
 from controller.model import Condition, Event, Phase, Release, Transition
 from controller.telemetry_options import LogOptions
+from tests.support.network import in_own_network
 
 pytestmark = pytest.mark.unit
 
 IRIS = Release("iris", Version("1.4"), "ab" * 32)
 SIZE = 1 << 20
+SMALL = 4096
+"""Bytes of a sender's buffer that a few lines fill."""
 
 
 class Journald:
@@ -83,16 +88,22 @@ def journald(tmp_path):
 
 @pytest.fixture
 def log(journald):
-    """A logger that writes to that journald, and to `log.aside` what it does not take."""
+    with logging_to(journald.path) as logger:
+        yield logger
+
+
+@contextmanager
+def logging_to(path):
+    """A logger that writes to a journald, and to `aside` what it does not take."""
     logger = logging.getLogger("wheelway.test")
     logger.propagate = False
     logger.setLevel(logging.DEBUG)
     logger.aside = io.StringIO()
-    output = ToJournal(otherwise=logging.StreamHandler(logger.aside), path=journald.path)
-    logger.addHandler(output)
+    logger.output = ToJournal(otherwise=logging.StreamHandler(logger.aside), path=path)
+    logger.addHandler(logger.output)
     yield logger
-    logger.removeHandler(output)
-    output.close()
+    logger.removeHandler(logger.output)
+    logger.output.close()
 
 
 @pytest.fixture
@@ -183,20 +194,44 @@ def test_a_journald_that_was_started_anew_is_found_again(log, journald):
     again.socket.close()
 
 
-def test_a_journald_that_takes_nothing_holds_up_one_line_at_most(log, journald):
-    sent = 0
-    while not log.aside.getvalue():
-        log.info("line %d", sent)
-        sent += 1
-    waits = log.handlers[0]._transport.socket
-    assert waits.gettimeout() == 0
-    log.info("line %d", sent)
-    assert log.aside.getvalue().splitlines() == [f"line {sent - 1}", f"line {sent}"]
-    for number in range(sent - 1):
-        assert journald.receive()["MESSAGE"] == f"line {number}"
-    log.info("again")
-    assert journald.receive()["MESSAGE"] == "again"
-    assert waits.gettimeout() == logs.SOCKET_TIMEOUT
+@pytest.mark.parametrize("limit", ["the kernel's", "the sender's", 1, 10, 512])
+def test_a_journald_that_takes_nothing_holds_up_one_line_at_most(tmp_path, limit):
+    """Whichever is full first, the sender's buffer or journald's queue, however long that is."""
+    path = tmp_path / "socket"
+    if isinstance(limit, int):
+        journald = in_own_network(lambda: Journald(path), {"net.unix.max_dgram_qlen": limit})
+    else:
+        journald = Journald(path)
+    with logging_to(path) as log:
+        waits = log.output._transport.socket
+        if limit == "the sender's":
+            waits.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
+        sent = 0
+        while not log.aside.getvalue():
+            log.info("line %d", sent)
+            sent += 1
+        taken = sent - 1
+        for _ in range(3):
+            assert not waits.getblocking()
+            log.info("line %d", sent)
+            sent += 1
+        assert log.aside.getvalue().splitlines() == [f"line {n}" for n in range(taken, sent)]
+        for number in range(taken):
+            assert journald.receive()["MESSAGE"] == f"line {number}"
+        log.info("again")
+        assert journald.receive()["MESSAGE"] == "again"
+        assert waits.getblocking()
+    journald.close()
+
+
+def test_a_journald_that_only_pauses_gets_every_line_in_its_order(log, journald):
+    log.output._transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
+    with ThreadPoolExecutor(1) as reader:
+        took = reader.submit(lambda: [journald.receive()["MESSAGE"] for _ in range(200)])
+        for number in range(200):
+            log.info("line %d", number)
+        assert took.result(60) == [f"line {n}" for n in range(200)]
+    assert log.aside.getvalue() == ""
 
 
 def test_the_pass_is_a_field_of_what_its_own_thread_says(log, journald):
@@ -363,6 +398,8 @@ def test_the_form_is_what_is_configured_or_what_fits(
         options = LogOptions(format=wanted, level="warning")
         begin(options, stream=stream, environ={"JOURNAL_STREAM": here})
         (output,) = root.handlers
+        if kind is ToJournal:
+            assert output.format(_record("%s is late", "it")) == "it is late"
         assert type(output) is kind
         assert formatter is None or isinstance(output.formatter, formatter)
         assert root.level == logging.WARNING
