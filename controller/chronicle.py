@@ -6,6 +6,7 @@ so that a daemon that is killed in between knows what failed and what was seen.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,21 @@ if TYPE_CHECKING:
     from controller.model import Application, Condition, Event, PlacementRecord, Release
     from controller.planning.plan import Plan
     from controller.supply import Supply
+
+_LEAVING = {Phase.RETIRING, Phase.RETIRED, Phase.SUPERSEDED}
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What is to be written down of one release, and when that was."""
+
+    at: float
+    transition: Transition
+    source: str
+
+    def order(self) -> tuple[float, bool]:
+        """By time; of what one pass saw at once, what makes room leaves after what takes it."""
+        return self.at, self.transition.phase in _LEAVING
 
 
 class Chronicle:
@@ -82,7 +98,19 @@ class Chronicle:
         transitions = _transitions(applications, desired, decided, known)
         failed = {quarantine.release for quarantine in failures}
         held = failed | desired.quarantines.keys()
-        story: list[Event | None] = []
+        steps: list[_Step] = []
+        for transition in transitions:
+            release = transition.release
+            if release in failed and transition.phase is not Phase.LIVE:
+                continue
+            source, before = desired.sources.get(release, ""), known.get(release)
+            arrival = list(self._arrival(release, source, now)) if before is None else []
+            at = self._when(transition, before, now)
+            at = max([at, *(step.at for step in arrival)])  # one release's steps keep their order
+            steps += [*arrival, _Step(at, transition, source)]
+        for quarantine in failures:
+            release, why = quarantine.release, (quarantine.reason, quarantine.message)
+            steps.append(_Step(now, Transition(release, Phase.QUARANTINED, *why), ""))
         with journal.transaction():
             for listing in self._supply.listings().values():
                 journal.save_listing(listing, now)
@@ -90,35 +118,27 @@ class Chronicle:
             for quarantine in failures:
                 journal.add_quarantine(quarantine)
             for transition in transitions:
-                release = transition.release
-                if release in failed and transition.phase is not Phase.LIVE:
-                    continue
-                source = desired.sources.get(release, "")
-                if release not in known:
-                    story.extend(self._arrival(release, source, now))
                 if transition.phase is Phase.LIVE:
                     journal.placement_live(transition.placement, now)
-                    if release not in held:
-                        journal.end_quarantine(release)
-                at = self._when(transition, known.get(release), now)
-                story.append(journal.record(transition, at, source=source))
-            for quarantine in failures:
-                end = Transition(
-                    quarantine.release, Phase.QUARANTINED, quarantine.reason, quarantine.message
-                )
-                story.append(journal.record(end, now))
+                    if transition.release not in held:
+                        journal.end_quarantine(transition.release)
+            story = [
+                journal.record(step.transition, step.at, source=step.source)
+                for step in sorted(steps, key=_Step.order)
+            ]
         return tuple(event for event in story if event is not None)
 
-    def _arrival(self, release: Release, source: str, now: float) -> Iterator[Event | None]:
+    def _arrival(self, release: Release, source: str, now: float) -> Iterator[_Step]:
         """The steps of a release before anybody knew which release it was."""
         noticed = self._supply.noticed_at.get(release.digest)
         if noticed is None:
             return
+        noticed = min(noticed, now)
         listed = Transition(release, Phase.DISCOVERED, "Listed", f"listed by {source}")
-        yield self._journal.record(listed, noticed, source=source)
+        yield _Step(noticed, listed, source)
         fetched = Transition(release, Phase.FETCHED, "Verified", "fetched and verified")
         at = self._supply.fetched_at.get(release.digest, now)
-        yield self._journal.record(fetched, at, source=source)
+        yield _Step(min(max(at, noticed), now), fetched, source)
 
     def _when(self, transition: Transition, before: ReleaseRecord | None, now: float) -> float:
         """Jobs end between passes: what they brought is dated by their own end, unless that was for
@@ -127,7 +147,7 @@ class Chronicle:
         if transition.phase is not Phase.PREPARED:
             return now
         ended = self._supply.prepared_at.get(transition.release.digest, now)
-        return now if before is not None and ended < before.since else ended
+        return now if before is not None and ended < before.since else min(ended, now)
 
 
 def _transitions(

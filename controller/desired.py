@@ -71,6 +71,8 @@ class Desired:
     failed: list[Quarantine] = field(default_factory=list)
     """The new ones among them."""
     conditions: list[Condition] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    """File names of the wheels that are being fetched and looked into."""
 
 
 class Election:
@@ -180,6 +182,8 @@ class Election:
             elif isinstance(result, WheelwayError):
                 subject = revision.filename
                 found.conditions.append(Condition(subject, result.reason, result.message))
+            else:
+                found.unread.append(revision.filename)
         return artifacts
 
     def _held(

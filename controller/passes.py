@@ -161,7 +161,14 @@ def _no_pass_yet() -> Transient:
 def _plan_of(report: Report) -> PlanDocument | None:
     if report.plan is None:
         return None
-    return plan_document(report.sentence, report.plan, report.quarantines, report.conditions)
+    return plan_document(
+        report.sentence,
+        report.plan,
+        waiting=report.waiting,
+        quarantines=report.quarantines,
+        failures=report.failures,
+        conditions=report.conditions,
+    )
 
 
 def _as_document(one: _Pass, *, complete: bool) -> PassDocument:

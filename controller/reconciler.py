@@ -22,8 +22,15 @@ from controller.journal import Journal
 from controller.lookout import Lookout
 from controller.model import Condition, Event, Phase
 from controller.planning.absence import Absences
+from controller.planning.phases import underway
 from controller.planning.rollout import plan
-from controller.planning.situation import Limits, Situation, routes_to_probe, was_live
+from controller.planning.situation import (
+    Limits,
+    Situation,
+    routes_to_probe,
+    standing,
+    was_live,
+)
 from controller.planning.standstill import SUSPENDED
 from controller.sender import Sender
 
@@ -43,7 +50,7 @@ if TYPE_CHECKING:
         Quarantine,
         Release,
     )
-    from controller.planning.plan import Plan
+    from controller.planning.plan import Plan, Underway
     from controller.serve.dashboard import Dashboard
     from controller.serve.ingress import Ingress
     from controller.serve.rendering import Renderer
@@ -72,6 +79,10 @@ class Report:
     """Everything that stands in the way of something, wherever it was found."""
     quarantines: tuple[Quarantine, ...] = ()
     """Those that hold, new ones included."""
+    failures: tuple[Quarantine, ...] = ()
+    """The new ones among them."""
+    waiting: tuple[Underway, ...] = ()
+    """What is wanted and not live yet."""
     config: str = ""
     """The planned Serve config as YAML."""
     sent: bool = False
@@ -175,7 +186,15 @@ class Reconciler:
         if chronicle is not None:
             events += chronicle.conditions(conditions, now)
             self._tidy(observed, desired)
-        sentence = _sentence(observed, desired, decided, sent=done.sent)
+        waiting = underway(
+            decided,
+            desired.verdicts,
+            placements=desired.placements,
+            serving=standing(observed.applications, observed.records),
+            unread=desired.unread,
+            conditions=conditions,
+        )
+        sentence = _sentence(observed, desired, decided, waiting, sent=done.sent)
         wait = self._next_in(decided, now, sent=done.sent)
         return Report(
             sentence,
@@ -184,6 +203,8 @@ class Reconciler:
             decided,
             tuple(conditions),
             (*desired.quarantines.values(), *decided.quarantines),
+            (*desired.failed, *decided.quarantines),
+            waiting,
             done.text,
             done.sent,
             tried=done.tried,
@@ -339,7 +360,14 @@ class Reconciler:
         return min(waits)
 
 
-def _sentence(observed: _Observed, desired: Desired, decided: Plan, *, sent: bool) -> str:
+def _sentence(
+    observed: _Observed,
+    desired: Desired,
+    decided: Plan,
+    waiting: Sequence[Underway],
+    *,
+    sent: bool,
+) -> str:
     """The pass in one sentence for a person."""
     live = {t.placement for t in decided.transitions if t.phase is Phase.LIVE}
     live |= {a.name for a in observed.applications if a.route and was_live(a, observed.records)}
@@ -347,6 +375,9 @@ def _sentence(observed: _Observed, desired: Desired, decided: Plan, *, sent: boo
     starting = [t for t in decided.transitions if t.phase in {Phase.STAGED, Phase.READY}]
     if starting:
         parts.append(f"{len(starting)} starting")
+    beside = sum(1 for item in waiting if item.phase not in {Phase.STAGED, Phase.READY})
+    if beside:
+        parts.append(f"{beside} waiting")
     if desired.quarantines:
         parts.append(f"{len(desired.quarantines)} quarantined")
     if any(c.reason == SUSPENDED and c.subject == "serve config" for c in decided.conditions):

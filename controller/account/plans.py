@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from controller.model import Condition, Quarantine
-    from controller.planning.plan import Plan
+    from controller.planning.plan import Plan, Underway
 
 
 @documented
@@ -60,6 +60,20 @@ class FailedDocument(TypedDict):
     stage: str
     reason: str
     message: str
+    new: bool
+    """Whether this pass found it; otherwise it was set aside before."""
+
+
+@documented
+class WaitingDocument(TypedDict):
+    """A release that is wanted and not live yet, or a wheel whose releases nobody knows yet."""
+
+    subject: str
+    """The release, or the wheel's file name."""
+    phase: str
+    reason: str
+    message: str
+    """What it waits for."""
 
 
 @documented
@@ -79,12 +93,15 @@ class PlanDocument(TypedDict):
     sentence: str
     """The state in a sentence."""
     changes: list[ChangeDocument]
-    """Empty: nothing to do."""
+    """Empty: there is nothing to send; `waiting` may still have what is on its way."""
     hold: HoldDocument | None
     """Why the config must wait though there are changes; null when it need not."""
     applications: list[PlannedDocument]
     """Of the next config."""
+    waiting: list[WaitingDocument]
+    """What is wanted and not live yet."""
     quarantines: list[FailedDocument]
+    """Those that hold, new or old."""
     conditions: list[NoticeDocument]
 
 
@@ -106,9 +123,16 @@ class PassDocument(TypedDict):
 
 
 def plan_document(
-    sentence: str, plan: Plan, quarantines: Sequence[Quarantine], conditions: Sequence[Condition]
+    sentence: str,
+    plan: Plan,
+    *,
+    waiting: Sequence[Underway],
+    quarantines: Sequence[Quarantine],
+    failures: Sequence[Quarantine],
+    conditions: Sequence[Condition],
 ) -> PlanDocument:
-    """A plan as JSON, with what its pass found."""
+    """A plan as JSON, with what its pass found; `failures` are the new ones of `quarantines`."""
+    new = {failed.release for failed in failures}
     return {
         "sentence": sentence,
         "changes": [
@@ -133,12 +157,22 @@ def plan_document(
             }
             for planned in plan.applications
         ],
+        "waiting": [
+            {
+                "subject": item.subject,
+                "phase": item.phase.value,
+                "reason": item.reason,
+                "message": item.message,
+            }
+            for item in waiting
+        ],
         "quarantines": [
             {
                 "release": str(failed.release),
                 "stage": failed.stage,
                 "reason": failed.reason,
                 "message": failed.message,
+                "new": failed.release in new,
             }
             for failed in quarantines
         ],

@@ -18,6 +18,7 @@ from controller.account.story import (
 )
 from controller.account.times import ago
 from controller.cli.completion import pipelines, versions
+from controller.cli.gathering import drawn_conditions
 from controller.cli.invocation import invocation
 from controller.cli.link import told
 from controller.cli.output import (
@@ -101,12 +102,7 @@ def drawn(story: Story, now: float) -> "RenderableType":
         parts += ["", paragraph(said)]
     if story.conditions:
         parts += ["", paragraph("Conditions", style="bold")]
-        for condition, since in story.conditions:
-            head = f"{condition.subject}: {condition.reason}, for {ago(now - since)}"
-            parts += [
-                paragraph(head, indent=2, style="" if condition.ok else "yellow"),
-                paragraph(condition.message, indent=4),
-            ]
+        parts += drawn_conditions(story.conditions, now)
     return stack(*parts)
 
 

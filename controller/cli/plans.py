@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.account.plans import NoticeDocument, PlanDocument, plan_document
+from controller.account.plans import (
+    NoticeDocument,
+    PlanDocument,
+    WaitingDocument,
+    plan_document,
+)
+from controller.cli.gathering import drawn_notices
 from controller.cli.invocation import invocation
 from controller.cli.link import Unanswered, link, note
 from controller.cli.output import console, paragraph, print_json
@@ -94,26 +100,61 @@ def _previewed(config: "Config") -> "Report":
 def _planned(report: "Report") -> PlanDocument:
     if report.plan is None:
         raise Waiting("RayUnavailable", report.sentence)
-    return plan_document(report.sentence, report.plan, report.quarantines, report.conditions)
+    return plan_document(
+        report.sentence,
+        report.plan,
+        waiting=report.waiting,
+        quarantines=report.quarantines,
+        failures=report.failures,
+        conditions=report.conditions,
+    )
 
 
 def _print_plan(planned: PlanDocument) -> None:
     out = console()
-    if not planned["changes"]:
-        out.print(paragraph("Nothing to change."))
+    changed = {change["name"] for change in planned["changes"]}
+    waiting = planned["waiting"]
+    if not changed:
+        there = f"Nothing to send now; {_counted(len(waiting))} not live yet:"
+        out.print(paragraph(there if waiting else "Nothing to change."))
     for change in planned["changes"]:
         out.print(paragraph(change["sentence"]))
     if planned["hold"]:
         out.print(paragraph(f"Held back for now: {planned['hold']['message']}", style="yellow"))
+    if changed and waiting:
+        out.print(paragraph(f"{_counted(len(waiting)).capitalize()} not live yet:"))
+    told = {(item["subject"], item["reason"]) for item in waiting}
+    steps = [(item["subject"], _step(item), item["message"]) for item in waiting]
+    for line in drawn_notices(steps, indent=2):
+        out.print(line)
+    old = 0
     for failed in planned["quarantines"]:
-        why = f"{failed['reason']} ({failed['stage']}): {failed['message']}"
-        out.print(paragraph(f"Quarantined: {failed['release']}: {why}", style="red"))
-    print_notices(out, planned["conditions"])
+        if failed["new"]:
+            why = f"{failed['reason']} ({failed['stage']}): {failed['message']}"
+            out.print(paragraph(f"Quarantined: {failed['release']}: {why}", style="red"))
+        else:
+            old += 1
+    if old:
+        out.print(
+            paragraph(f"Quarantined before: {old} (`wheelway quarantine list`).", style="dim")
+        )
+    print_notices(
+        out, [c for c in planned["conditions"] if (c["subject"], c["reason"]) not in told]
+    )
     out.print(paragraph(f"Now: {planned['sentence']}", style="dim"))
 
 
+def _counted(number: int) -> str:
+    return "1 is" if number == 1 else f"{number} are"
+
+
+def _step(item: WaitingDocument) -> str:
+    return f"{item['reason']} ({item['phase']})"
+
+
 def print_notices(out: "Console", conditions: Sequence[NoticeDocument]) -> None:
-    """A line for each condition that a pass found."""
-    for found in conditions:
-        said = f"{found['subject']}: {found['reason']}: {found['message']}"
-        out.print(paragraph(said, style="" if found["ok"] else "yellow"))
+    """What a pass found, each reason once."""
+    for ok, style in ((False, "yellow"), (True, "")):
+        found = [(c["subject"], c["reason"], c["message"]) for c in conditions if c["ok"] is ok]
+        for line in drawn_notices(found, style=style):
+            out.print(line)

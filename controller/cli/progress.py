@@ -105,6 +105,7 @@ class Progress:
         self._command = command
         self._clock = clock
         self._runs: dict[str, _Run] = {}
+        self._told_at = float("-inf")
 
     def __call__(self, report: Report) -> None:
         """Show what is new."""
@@ -113,7 +114,15 @@ class Progress:
 
     def say(self, sentence: str) -> None:
         """A sentence about the run itself, with the time of the day before it."""
-        self._out.print(f"{time_of_day(self._clock())}  {clean(sentence)}", soft_wrap=True)
+        told = self._time_of(self._clock())
+        self._out.print(f"{told}  {clean(sentence)}", soft_wrap=True)
+
+    def _time_of(self, at: float) -> str:
+        """The time of day before a line, which never goes back: what ended between two passes is
+        told by the second, after what others did meanwhile. Its seconds count from its own times.
+        """
+        self._told_at = max(self._told_at, at)
+        return time_of_day(self._told_at)
 
     def _tell(self, event: Event) -> None:
         release = named(event.subject)
@@ -197,7 +206,7 @@ class Progress:
         style: str = "",
     ) -> None:
         line = Text.assemble(
-            (f"{time_of_day(at)}  ", "dim"),
+            (f"{self._time_of(at)}  ", "dim"),
             f"{clean(label):{_LABEL_WIDTH}}  ",
             (f"{step:{_STEP_WIDTH}}", style),
             f"  {seconds:17}" if seconds else "",

@@ -16,6 +16,7 @@ from controller.account.overview import (
     overview,
 )
 from controller.account.times import ago
+from controller.cli.gathering import drawn_conditions
 from controller.cli.invocation import Invocation, invocation
 from controller.cli.link import note, told
 from controller.cli.output import (
@@ -139,12 +140,7 @@ def drawn(
     parts += drawn_orders(seen.overrides, seen.at)
     if troubles := [pair for pair in seen.conditions if not pair[0].ok]:
         parts += ["", paragraph("Conditions", style="bold")]
-        for condition, since in troubles:
-            said = f"{condition.subject}: {condition.reason}, for {ago(seen.at - since)}"
-            parts += [
-                paragraph(said, indent=2, style="yellow"),
-                paragraph(condition.message, indent=4),
-            ]
+        parts += drawn_conditions(troubles, seen.at)
     return stack(*parts)
 
 

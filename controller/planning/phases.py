@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from controller.model import Phase, Transition
 from controller.planning.causes import NO_LONGER_WANTED
-from controller.planning.plan import Cause
+from controller.planning.plan import Cause, Underway
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from controller.model import Placement, Quarantine, Release
+    from controller.model import Condition, Placement, Quarantine, Release
     from controller.planning.plan import Plan
     from controller.planning.policy import Verdict
 
@@ -23,6 +23,8 @@ _WHY_GONE = {
     Phase.RETIRING: Cause("Drained", "its last requests are done and its replicas have ended"),
 }
 _OVER = {Phase.RETIRED, Phase.SUPERSEDED}
+FETCHING = ("Fetching", "the wheel is being fetched and looked into")
+"""Reason and message of a wheel whose releases are not known yet."""
 
 
 def phases_of(
@@ -68,6 +70,41 @@ def phases_of(
             gone = _WHY_GONE[phase]
             told[release] = Transition(release, _end_of(phase), gone.reason, gone.message)
     return tuple(told[release] for release in sorted(told))
+
+
+def underway(
+    plan: Plan,
+    verdicts: Iterable[Verdict],
+    *,
+    placements: Mapping[Release, Placement],
+    serving: Collection[Release],
+    unread: Iterable[str],
+    conditions: Iterable[Condition],
+) -> tuple[Underway, ...]:
+    """What is wanted and not live yet, with what it waits for, as far as that is known.
+
+    Args:
+        plan: what was decided in this pass.
+        verdicts: what policy said in this pass.
+        placements: the prepared releases.
+        serving: releases that have served and are on the cluster.
+        unread: file names of the wheels that are being fetched and looked into.
+        conditions: what stands in the way; those that pass by themselves included.
+    """
+    why = {condition.subject: condition for condition in conditions if not condition.ok}
+    told = {transition.release: transition for transition in plan.transitions}
+    failed = {quarantine.release for quarantine in plan.quarantines}
+    found = [Underway(name, Phase.DISCOVERED, *FETCHING) for name in unread]
+    for verdict in verdicts:
+        release = verdict.release
+        if not verdict.elected or release in serving or release in failed:
+            continue
+        step = told.get(release) or _prepared(verdict, placements.get(release))
+        if step.phase in {Phase.LIVE, Phase.RETIRING}:
+            continue
+        because = why.get(str(release), step)
+        found.append(Underway(str(release), step.phase, because.reason, because.message))
+    return tuple(found)
 
 
 def _prepared(verdict: Verdict, placement: Placement | None) -> Transition:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Literal
 
-    from controller.model import JSON, Condition, Loss, Quarantine, Transition
+    from controller.model import JSON, Condition, Loss, Phase, Quarantine, Transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,18 @@ class Change:
         if self.action == "change" and self.was != self.route:
             what += f" ({self.was or 'no route'} -> {self.route or 'no route'})"
         return f"{self.action} {what}: {self.cause}"
+
+
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """A release that is wanted and not live yet, or a wheel whose releases nobody knows yet."""
+
+    subject: str
+    """The release, or the wheel's file name."""
+    phase: Phase
+    reason: str
+    message: str
+    """What it waits for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,16 @@ Only what the dashboard's REST API tells: `/api/version`, `/api/cluster_status`,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from controller.errors import Stalled, Transient
 
 if TYPE_CHECKING:
     from controller.model import JSON
     from controller.serve.dashboard import Dashboard
+
+_FALLBACK: Final = "-fallback-"
+"""In the name of the proxy that stands behind HAProxy: `SERVE_PROXY_ACTOR-fallback-<node>`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,12 @@ def _cpus(data: dict[str, JSON]) -> tuple[float | None, float | None]:
 
 
 def _haproxy(dashboard: Dashboard) -> bool | None:
-    """By the actors that are the proxies: Serve starts one class with HAProxy and one without."""
+    """By the actors that are the proxies: Serve starts one class with HAProxy and one without.
+
+    With HAProxy the head has one of the other class as well, which answers only when no replica
+    does: it says nothing, least of all while HAProxy's own actor is started again (ray.serve's
+    proxy_state.py, `_start_fallback_proxy_if_needed`).
+    """
 
     def alive(class_name: str) -> bool:
         # The State API takes filters as three parallel lists (ray.util.state, ListApiOptions).
@@ -87,7 +95,9 @@ def _haproxy(dashboard: Dashboard) -> bool | None:
             filter_values=class_name,
         )
         rows = (data.get("result") or {}).get("result") or ()
-        return any(row.get("state") == "ALIVE" for row in rows)
+        return any(
+            row.get("state") == "ALIVE" and _FALLBACK not in str(row.get("name")) for row in rows
+        )
 
     if alive("HAProxyManager"):
         return True

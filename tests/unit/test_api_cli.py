@@ -9,12 +9,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import pytest
+from packaging.version import Version
 from typer.testing import CliRunner
 
 from controller.cli import app
 from controller.cli.program import ExitCode
 from controller.journal import Journal
-from controller.model import Condition
+from controller.model import Condition, Phase, Quarantine, Release
+from controller.planning.plan import Plan, Underway
 from controller.reconciler import Report
 from tests.support.service import Service, fill
 
@@ -138,6 +140,47 @@ def test_plan_is_the_daemons_last_pass(with_daemon):
     assert with_daemon("plan", "--json").exit_code == ExitCode.CHANGES
     with_daemon.service.passes.ended(2, Report("waiting for Ray", 1.0), complete=True)
     assert with_daemon("plan").exit_code == ExitCode.UNAVAILABLE
+
+
+def test_a_plan_without_changes_says_what_is_still_on_its_way_and_each_reason_once(with_daemon):
+    short, queued = "no CPU is free", "4 releases are starting"
+    waiting = [
+        *(Underway(f"a@{n}+0", Phase.PREPARED, "Queued", queued) for n in range(20)),
+        *(Underway(f"b@{n}+0", Phase.STAGED, "InsufficientResources", short) for n in range(4)),
+    ]
+    conditions = tuple(Condition(w.subject, w.reason, w.message) for w in waiting)
+    old, new = (
+        Quarantine(Release("c", Version(v), v * 64), "stage", "LoadFailed", f"bad {v}", "")
+        for v in "12"
+    )
+    report = Report(
+        "0 live",
+        5.0,
+        plan=Plan((), ()),
+        waiting=tuple(waiting),
+        conditions=conditions,
+        quarantines=(old, new),
+        failures=(new,),
+    )
+    with_daemon.service.passes.ended(1, report, complete=True)
+    result = with_daemon("plan")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == "Nothing to send now; 24 are not live yet:"
+    assert lines[1] == f"  Queued (Prepared), 20 times: {queued}"
+    assert lines[2].startswith("    a@0+0, a@1+0, ")
+    assert lines[3] == f"  InsufficientResources (Staged), 4 times: {short}"
+    assert lines[5] == "Quarantined: c@2+22222222: LoadFailed (stage): bad 2"
+    assert lines[6] == "Quarantined before: 1 (`wheelway quarantine list`)."
+    assert len(lines) == 8
+    document = with_daemon.json("plan")
+    assert len(document["waiting"]) == 24
+    assert [failed["new"] for failed in document["quarantines"]] == [False, True]
+
+
+def test_a_plan_with_nothing_on_its_way_says_that_nothing_is_to_change(with_daemon):
+    with_daemon.service.passes.ended(1, Report("2 live", 5.0, plan=Plan((), ())), complete=True)
+    assert with_daemon("plan").stdout == "Nothing to change.\nNow: 2 live\n"
 
 
 def test_reconcile_prints_what_the_pass_found(with_daemon):

@@ -222,6 +222,22 @@ def test_a_daemon_that_never_finished_a_pass_is_said_to_be_so(wheelway):
     assert "No releases yet." in wheelway("status").stdout
 
 
+def test_status_tells_what_holds_of_many_releases_once(filled):
+    why = "4 releases are starting (rollout.max_staging)"
+    waiting = [Condition(f"wine@{n}.0+0123abcd", "Queued", why) for n in range(24)]
+    with Journal.open(filled.state) as journal:
+        now = time.time()
+        journal.set_conditions(waiting[:3], now - 200)
+        journal.set_conditions(waiting, now - 10)
+    shown = filled("status").stdout
+    assert shown.count(why) == 1
+    assert "Queued, 24 times, for 10 s to 3 min\n" in shown
+    assert "wine@0.0+0123abcd, wine@1.0+0123abcd, " in shown
+    assert shown.count("wine@") == 20
+    assert " and 4 more\n" in shown
+    assert len(filled.json("status")["conditions"]) == 24
+
+
 # -- explain -------------------------------------------------------------------------------------
 
 
@@ -587,6 +603,18 @@ def test_progress_notes_conditions_but_not_those_of_every_rollout():
         Event(2.0, "ray", "DashboardUnreachable", "no longer", {"condition": "gone", "ok": False})
     )
     assert "resolved" in line
+
+
+def test_progress_tells_in_order_though_what_jobs_did_is_heard_of_late():
+    told = Told()
+    lines = told.feed(_reached(IRIS_1, Phase.LIVE, 200.0))
+    lines += told.feed(  # fetched at 190, heard of only now
+        _reached(IRIS_2, Phase.DISCOVERED, 188.0),
+        _reached(IRIS_2, Phase.FETCHED, 190.0, "Verified"),
+    )
+    times = [line[:8] for line in lines if line[:1] != " "]
+    assert times == sorted(times)
+    assert lines[-1].endswith("fetched, verified     2.0 s")
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"paths": {}}, {"paths": {"/": {"post": {}}}}])

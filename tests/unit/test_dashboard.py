@@ -325,6 +325,16 @@ def test_the_clusters_facts_are_gathered(server, dashboard):
     assert inspect(dashboard).haproxy is None
 
 
+def test_haproxys_restart_is_not_taken_for_a_slow_ingress(server, dashboard):
+    server.says("/api/version", {"ray_version": "2.60.0"})
+    actors = "/api/v0/actors?filter_keys=class_name&filter_predicates=%3D&filter_values="
+    restarting = {"state": "RESTARTING", "name": "SERVE_PROXY_ACTOR-node1"}
+    fallback = {"state": "ALIVE", "name": "SERVE_PROXY_ACTOR-fallback-node1"}
+    server.says(f"{actors}HAProxyManager", {"data": {"result": {"result": [restarting]}}})
+    server.says(f"{actors}ProxyActor", {"data": {"result": {"result": [fallback]}}})
+    assert inspect(dashboard).haproxy is None
+
+
 def test_what_a_cluster_does_not_say_is_unknown(server, dashboard):
     server.says("/api/version", {"ray_version": "2.60.0"})
     assert inspect(dashboard) == Cluster("", "2.60.0", None, None, None, haproxy=None)

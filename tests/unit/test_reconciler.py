@@ -54,6 +54,39 @@ def test_a_newer_version_is_live_before_the_one_it_pushes_out_is_retired(at_work
     assert work.phases() == {"demo-1.0": Phase.RETIRED, "demo-2.0": Phase.LIVE}
 
 
+def test_what_waits_is_told_with_its_reason_until_it_is_live(at_work, paper_head):
+    work = at_work(rollout={"max_staging": 1})
+    paper_head.starting = 3
+    for name in ("a", "b", "c"):
+        work.drop(name)
+    seen = {}
+    for _ in range(30):
+        report = work.pass_(after=0.5)
+        for item in report.waiting:
+            seen.setdefault(item.subject.partition("@")[0], []).append((item.phase, item.reason))
+    assert report.waiting == ()
+    assert seen.keys() == {"a", "b", "c"}
+    assert any((Phase.PREPARED, "Queued") in steps for steps in seen.values())
+    assert all(any(phase is Phase.STAGED for phase, _ in steps) for steps in seen.values())
+    work.drop("d")
+    work.drop("e")
+    report = work.pass_(after=0.5)
+    assert len(report.waiting) == 2
+    assert "2 waiting" in report.sentence
+
+
+def test_what_takes_a_place_is_told_of_before_what_leaves_it(at_work):
+    work = at_work(pipelines=[{"name": "demo", "keep": 1}])
+    work.drop()
+    work.settle()
+    work.drop(version="2.0")
+    work.settle()
+    told = [(e.at, e.subject[5:8], e.fields.get("phase")) for e in work.journal.events()]
+    order = [(version, phase) for _, version, phase in told]
+    assert order.index(("2.0", "Live")) < order.index(("1.0", "Retiring"))
+    assert [at for at, _, _ in told] == sorted(at for at, _, _ in told)
+
+
 def test_other_bytes_of_a_version_take_its_route_in_one_config(work, paper_head):
     work.drop()
     work.settle()
