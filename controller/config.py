@@ -1,8 +1,8 @@
 """The configuration: TOML and environment in, validated values out; unknown keys are refused.
 
-Durations are in seconds, sizes in bytes. Relative paths are relative to the configuration file's
-folder. Every field can also come from the environment: `WHEELWAY_RAY__DASHBOARD_URL` sets
-`dashboard_url` of `[ray]`; the environment wins over the file.
+Durations are in seconds, sizes in bytes, or say their unit ("30s", "16MiB"). Relative paths are
+relative to the configuration file's folder. Every field can also come from the environment:
+`WHEELWAY_RAY__DASHBOARD_URL` sets `dashboard_url` of `[ray]`; the environment wins over the file.
 """
 
 from __future__ import annotations
@@ -17,20 +17,30 @@ from pydantic import AnyHttpUrl, ConfigDict, Field, ValidationInfo, field_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from controller.api_options import ApiOptions
+from controller.serve_options import ActorOptions, Caps, Options, ServeOptions
 from controller.source_options import (
     AnySource,
-    Bytes,
     CodeArtifactSource,
     DirectorySource,
     IndexSource,
     Name,
-    Seconds,
     Section,
     index_source,
 )
 from controller.telemetry_options import AnyNotification, LogOptions
+from controller.values import Bytes, PositiveSeconds, Seconds, Table  # noqa: TC001 - pydantic reads the annotations
 
-__all__ = ["AnySource", "CodeArtifactSource", "DirectorySource", "IndexSource", "index_source"]
+__all__ = [
+    "ActorOptions",
+    "AnySource",
+    "Caps",
+    "CodeArtifactSource",
+    "DirectorySource",
+    "IndexSource",
+    "Options",
+    "ServeOptions",
+    "index_source",
+]
 
 
 class RayOptions(Section):
@@ -47,7 +57,7 @@ class RayOptions(Section):
     """PEM bundle for an https dashboard."""
     python: Path | None = None
     """The interpreter Ray runs on, where `wheelway` must be importable; default: the daemon's."""
-    timeout: Annotated[float, Field(gt=0)] = 10.0
+    timeout: PositiveSeconds = 10.0
     """Seconds for one request to the dashboard; a PUT that starts Serve gets six times as long."""
 
     @field_validator("dashboard_url", "ingress_url")
@@ -98,23 +108,23 @@ class EnvironmentOptions(Section):
     """Folders with more wheels."""
     offline: bool = False
     """Never ask an index: `find_links` and uv's cache must do."""
-    timeout: Annotated[float, Field(gt=0)] = 600.0
+    timeout: PositiveSeconds = 600.0
     """Seconds for resolving and installing one environment."""
 
 
 class RolloutOptions(Section):
     """`[rollout]`: pace and patience."""
 
-    interval: Annotated[float, Field(gt=0)] = 5.0
+    interval: PositiveSeconds = 5.0
     """Seconds between two passes when nothing happens."""
     max_staging: Annotated[int, Field(gt=0)] = 4
     """Releases that may start at the same time."""
-    ready_deadline: Annotated[float, Field(gt=0)] = 300.0
+    ready_deadline: PositiveSeconds = 300.0
     """Seconds from staging until every example must have passed. Ray tells only after 30 s that it
     has no room for a replica: with less a shortage looks like a slow start."""
-    probe_deadline: Annotated[float, Field(gt=0)] = 30.0
+    probe_deadline: PositiveSeconds = 30.0
     """Seconds from promotion until the ingress must answer with the release's own header."""
-    build_deadline: Annotated[float, Field(gt=0)] = 60.0
+    build_deadline: PositiveSeconds = 60.0
     """Seconds a PUT waits for a build in progress, which it would cancel and restart."""
     absence_grace: Seconds = 10.0
     """Seconds that a version must be missing from every source before it is retired: a file that is
@@ -122,95 +132,8 @@ class RolloutOptions(Section):
     retire_limit: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of a source's live releases that may vanish from it at once (one always may); more
     retires nothing and asks for a person, until nothing of that source is missing any more."""
-    workers: Annotated[int, Field(gt=0)] = 4
+    workers: Annotated[int, Field(gt=0, le=256)] = 4
     """Wheels fetched and environments built at the same time."""
-
-
-class Options(Section):
-    """How a release is run. In `wheelway.toml` these are the author's wishes, in `[serve.defaults]`
-    and `[[pipelines]]` the operator's word, which overrides them; every field is optional.
-
-    Those marked * change without restarting replicas.
-    """
-
-    num_replicas: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
-    """* Fixed number of replicas, or "auto"."""
-    autoscaling_config: dict[str, Any] | None = None
-    """* Serve's autoscaling settings (min_replicas, max_replicas, target_ongoing_requests...)."""
-    max_ongoing_requests: Annotated[int, Field(ge=1)] | None = None
-    """* Requests one replica works on at the same time (100)."""
-    max_queued_requests: Annotated[int, Field(ge=0)] | None = None
-    """* Requests one replica lets wait beyond these before it answers 503 (200)."""
-    max_request_bytes: Bytes | None = None
-    """* Largest request body; beyond it 413 (16 MiB)."""
-    request_timeout: Annotated[float, Field(gt=0)] | None = None
-    """* Seconds for one request; beyond it 504 (60)."""
-    graceful_shutdown_timeout: Annotated[float, Field(ge=0)] | None = None
-    """* Seconds a replica may take to finish its requests when it is retired (`request_timeout` and
-    5 more)."""
-    health_check_period: Annotated[float, Field(gt=0)] | None = None
-    """* Seconds between two health checks of a replica (10)."""
-    health_check_timeout: Annotated[float, Field(gt=0)] | None = None
-    """* Seconds after which an unanswered health check has failed (30)."""
-    access_log: bool | None = None
-    """* Whether Serve logs a line for each request (false): that costs a small pipeline a sixth of
-    its requests."""
-    threads: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Threads for synchronous stages (4)."""
-    max_memory: Bytes | None = None
-    """Bytes a replica may allocate; default 80 % of what is available when it starts."""
-    env_vars: dict[str, str] | None = None
-    """Environment variables of the replicas."""
-    ray_actor_options: ActorOptions | None = None
-    """What a replica needs from Ray."""
-
-
-class ActorOptions(Section):
-    """Resources of one replica (Ray's actor options)."""
-
-    num_cpus: Annotated[float, Field(ge=0)] | None = None
-    """CPUs to reserve (1); fractions are allowed."""
-    num_gpus: Annotated[float, Field(ge=0)] | None = None
-    """GPUs to reserve (0); fractions are allowed."""
-    memory: Bytes | None = None
-    """Bytes to reserve for scheduling; no limit, see `max_memory`."""
-    resources: dict[str, float] | None = None
-    """Custom resources to reserve, by the names that the nodes were started with."""
-    accelerator_type: str | None = None
-    """The kind of accelerator that the node must have, such as "T4"."""
-
-
-class Caps(Section):
-    """The most that a wheel may wish for; an author's wish above a cap is refused, not cut."""
-
-    num_replicas: Annotated[int, Field(ge=1)] | None = None
-    """Also caps `max_replicas` of an autoscaling configuration."""
-    num_cpus: Annotated[float, Field(ge=0)] | None = None
-    """CPUs of one replica."""
-    num_gpus: Annotated[float, Field(ge=0)] | None = None
-    """GPUs of one replica."""
-    memory: Bytes | None = None
-    """Bytes that one replica reserves."""
-    max_memory: Bytes | None = None
-    """Bytes that one replica may allocate."""
-    max_request_bytes: Bytes | None = None
-    """Bytes of a request body."""
-    request_timeout: Annotated[float, Field(gt=0)] | None = None
-    """Seconds for one request."""
-    threads: Annotated[int, Field(ge=1)] | None = None
-    """Threads of one replica for synchronous stages."""
-
-
-class ServeOptions(Section):
-    """`[serve]`: what all applications share."""
-
-    proxy_location: Literal["HeadOnly", "EveryNode", "Disabled"] = "HeadOnly"
-    """On which nodes the ingress listens (Serve's `proxy_location`)."""
-    http_options: dict[str, Any] = Field(default_factory=dict)
-    """Serve's HTTP options (host, port, ...); host and port default to those of `ingress_url`."""
-    defaults: Options = Options()
-    """Options of every pipeline, below the wheel's own wishes."""
-    caps: Caps = Caps()
 
 
 class PolicyOptions(Section):
@@ -237,11 +160,15 @@ class PipelinePolicy(Section):
     """Exactly these versions instead of the newest; `versions` and `keep` do not apply."""
     options: Options = Options()
     """How its releases are run, over what their wheels wish for."""
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: Table = Field(default_factory=dict)
     """Handed to the pipeline, merged key by key over the wheel's own; changes need no restart."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, arbitrary_types_allowed=True
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,
     )
 
     @field_validator("name")

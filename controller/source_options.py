@@ -23,11 +23,11 @@ from pydantic import (
     model_validator,
 )
 
+from controller.values import LONGEST, Bytes, Duration, PositiveSeconds, Seconds
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Seconds = Annotated[float, Field(ge=0)]
-Bytes = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
 
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:.]*")
@@ -35,9 +35,13 @@ _HTTP_URL: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
 
 
 class Section(BaseModel):
-    """A table of the file: unknown keys are refused, nothing changes after reading."""
+    """A table of the file: unknown keys are refused, numbers are finite, nothing changes after
+    reading.
+    """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 def _names(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -102,18 +106,18 @@ class CodeArtifactSource(Section):
     """A role to assume with the credentials that were found."""
     external_id: str | None = None
     """The external id that the role's trust policy asks for."""
-    poll_interval: Annotated[float, Field(ge=1)] = 30.0
+    poll_interval: Annotated[float, Field(ge=1, le=LONGEST), Duration] = 30.0
     """Seconds between two looks at every package."""
     events_queue_url: str | None = None
     """An SQS queue with the repository's events from EventBridge: a package that changed is looked
     at at once. The interval stays the authority."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = 8
     """Packages asked about at the same time."""
-    connect_timeout: Annotated[float, Field(gt=0)] = 5.0
+    connect_timeout: PositiveSeconds = 5.0
     """Seconds to connect."""
-    read_timeout: Annotated[float, Field(gt=0)] = 30.0
+    read_timeout: PositiveSeconds = 30.0
     """Seconds to wait for more of an answer."""
-    download_timeout: Annotated[float, Field(gt=0)] = 900.0
+    download_timeout: PositiveSeconds = 900.0
     """Seconds for one wheel."""
 
     @property
@@ -162,7 +166,7 @@ class IndexSource(Section):
     """Refuse files without SHA-256. If false they are downloaded once more to compute it."""
     max_response_bytes: Bytes = 32 * 1024**2
     """Largest page that is read."""
-    timeout: Annotated[float, Field(gt=0)] = 10.0
+    timeout: PositiveSeconds = 10.0
     """Seconds to connect, and for each wait for more of an answer."""
     ca_file: Path | None = None
     """PEM bundle to trust instead of the public certificate authorities."""

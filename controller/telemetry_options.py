@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AnyHttpUrl, Field, TypeAdapter, ValidationError, model_validator
 
-from controller.source_options import Name, Seconds, Section
+from controller.source_options import Name, Section
+from controller.values import PositiveSeconds, Seconds  # noqa: TC001 - pydantic reads the annotations
 
 Occasion = Literal["live", "quarantined", "retired", "stalled", "condition", "resolved"]
 """What a notification may be about."""
@@ -44,7 +45,7 @@ class Notification(Section):
     `condition`: something else stands in the way; `resolved`: one of the last two is over."""
     hold: Seconds = 60.0
     """Seconds that a condition must last before it is told; most are over sooner."""
-    timeout: Annotated[float, Field(gt=0)] = 10.0
+    timeout: PositiveSeconds = 10.0
     """Seconds for one try, from connecting to the end of the answer."""
     give_up: Seconds = 3600.0
     """Seconds after which a notification that could not be delivered is dropped."""

@@ -21,7 +21,6 @@ table as one value.
 from __future__ import annotations
 
 import itertools
-import math
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,8 @@ from controller.config import Caps, Options, PipelinePolicy
 from controller.configuration import line_of
 from controller.errors import Rejected
 from controller.model import JSON, PipelineEntry, Refusal
+from controller.serve_options import AUTOSCALING, REPLICA_COUNTS
+from controller.values import Table  # noqa: TC001 - pydantic reads the annotations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -48,17 +49,11 @@ _DEEP_KEY = re.compile(
     r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*)""" f"{{{_MAX_DEPTH}}}"
 )
 _SERVE_AUTO_MAX = 100  # ray.serve.config.AutoscalingConfig.default().max_replicas
-_REPLICA_COUNTS = frozenset({"min_replicas", "initial_replicas", "max_replicas"})
-_AUTOSCALING = _REPLICA_COUNTS | {  # of ray.serve.config.AutoscalingConfig, its numbers
-    "target_ongoing_requests",
-    "metrics_interval_s",
-    "look_back_period_s",
-    "upscaling_factor",
-    "downscaling_factor",
-    "upscale_delay_s",
-    "downscale_delay_s",
-    "downscale_to_zero_delay_s",
-}
+_BEFORE_THE_TREE = re.compile(
+    r"(LD|RAY|WHEELWAY)_.*|GLIBC_TUNABLES|GCONV_PATH|LOCPATH|NLSPATH|PATH|HOME|TMPDIR"
+    r"|PYTHON(PATH|HOME|STARTUP|USERBASE|PLATLIBDIR|PYCACHEPREFIX|BREAKPOINT|INSPECT|EXECUTABLE)"
+)
+"""Variables that decide what is loaded before, or instead of, the verified tree; or Ray's own."""
 _CAPPED = {  # where in the options each cap looks
     "num_cpus": ("ray_actor_options", "num_cpus"),
     "num_gpus": ("ray_actor_options", "num_gpus"),
@@ -77,12 +72,23 @@ class _WishedOptions(Options):
     @classmethod
     def _numbers(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         for key, number in (value or {}).items():
-            if key not in _AUTOSCALING:  # `policy` would have Serve's controller import a function
-                known = ", ".join(sorted(_AUTOSCALING))
+            if key not in AUTOSCALING:  # `policy` would have Serve's controller import a function
+                known = ", ".join(sorted(AUTOSCALING))
                 raise ValueError(f"{key!r} cannot be wished for; known are {known}")
-            kinds = (int,) if key in _REPLICA_COUNTS else (int, float)
+            kinds = (int,) if key in REPLICA_COUNTS else (int, float)
             if isinstance(number, bool) or not isinstance(number, kinds) or number < 0:
                 raise ValueError(f"{key} must be a number from 0 up, not {number!r}")
+        return value
+
+    @field_validator("env_vars")
+    @classmethod
+    def _after_the_tree(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        for name in value or {}:
+            if _BEFORE_THE_TREE.fullmatch(name):
+                raise ValueError(
+                    f"{name} cannot be wished for: it decides what runs before this wheel, or is "
+                    "Ray's; the operator may set it under [[pipelines]] options.env_vars"
+                )
         return value
 
     @model_validator(mode="after")
@@ -96,17 +102,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     options: _WishedOptions = _WishedOptions()
-    settings: dict[str, Any] = {}
-
-    @field_validator("settings")
-    @classmethod
-    def _is_json(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for key, item in value.items():
-            if (odd := _not_json(item)) is not None:
-                raise ValueError(
-                    f"{key} holds {odd!r}, which JSON cannot say; write it as text or as a number"
-                )
-        return value
+    settings: Table = {}
 
 
 def entries(
@@ -234,17 +230,6 @@ def _mistakes(
         yield f"{path}:{line_of(text, keys)}: {'.'.join(map(str, keys))}: {what}"
 
 
-def _not_json(value: object) -> object | None:
-    """The first part of a TOML value that is not JSON: a date, a time, an infinity."""
-    if isinstance(value, dict):
-        return next((odd for item in value.values() if (odd := _not_json(item)) is not None), None)
-    if isinstance(value, list):
-        return next((odd for item in value if (odd := _not_json(item)) is not None), None)
-    if isinstance(value, float):
-        return None if math.isfinite(value) else value
-    return None if isinstance(value, (str, int)) else value
-
-
 def _deeper_than(data: object, depth: int) -> bool:
     """Level by level: dotted keys nest deeper than Python's stack."""
     level = [data]
@@ -294,7 +279,7 @@ def _over(
             yield ".".join(path), wished, cap
     if caps.num_replicas is None:
         return
-    counts = [("autoscaling_config", key) for key in sorted(_REPLICA_COUNTS)]
+    counts = [("autoscaling_config", key) for key in sorted(REPLICA_COUNTS)]
     for path in (("num_replicas",), *counts):
         wished = in_effect(path)
         if isinstance(wished, int) and wished > caps.num_replicas:

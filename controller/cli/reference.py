@@ -53,8 +53,9 @@ def text() -> str:
     """The same for a person: one block a table of the TOML file."""
     schema = json_schema()
     lines = [
-        "Durations are in seconds, sizes in bytes; relative paths start at the file's folder. The",
-        "environment wins over the file: WHEELWAY_RAY__DASHBOARD_URL sets dashboard_url of [ray].",
+        'Durations are in seconds, sizes in bytes, or text with a unit: "30s", "5m", "16MiB".',
+        "Relative paths start at the file's folder. The environment wins over the file:",
+        "WHEELWAY_RAY__DASHBOARD_URL sets dashboard_url of [ray].",
     ]
     written: dict[str, str] = {}
     for name, field in schema["properties"].items():
@@ -129,7 +130,7 @@ def _kind(field: Schema) -> str:
         return " | ".join(_kind(o) for o in field["anyOf"] if o.get("type") != "null")
     kind = str(field.get("type", "any value"))
     if kind == "string":
-        return str(field.get("format") or "text")
+        return json.dumps(field["examples"][0]) if "examples" in field else _text(field)
     if kind == "array":
         kind = f"list of {_kind(field['items'])}"
     elif kind == "object":
@@ -137,6 +138,10 @@ def _kind(field: Schema) -> str:
         kind = f"table of {_kind(values)}" if isinstance(values, dict) else "table"
     bounds = (f" {sign} {field[key]:g}" for key, sign in _BOUNDS.items() if key in field)
     return kind + "".join(bounds)
+
+
+def _text(field: Schema) -> str:
+    return str(field.get("format") or "text")
 
 
 def _default(name: str, field: Schema, model: Schema) -> str:

@@ -10,10 +10,12 @@ calls `preload` while it has nothing else to do.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -169,6 +171,7 @@ def application(document: Mapping[str, JSON]) -> dict[str, JSON]:
             where = ("deployments", number, "autoscaling_config")
             _dump(AutoscalingConfig, checked["deployments"][number]["autoscaling_config"], where)
             kept["autoscaling_config"] = _plain(autoscaling)
+    _convert(checked)
     return dumped
 
 
@@ -222,6 +225,66 @@ def _refuse_losses(given: JSON, kept: JSON, path: tuple[str | int, ...]) -> None
             _refuse_losses(value, other, (*path, number))
 
 
+_CODE = ("deployment_actors", "gang_scheduling_config", "request_router_config", "user_config")
+"""Options of a deployment that hold no number of ours, or the names of functions that Ray would
+import."""
+
+
+_OURS = "wheelway.host:"
+"""What is not ours runs already, as it is."""
+
+
+def _convert(document: Mapping[str, JSON]) -> None:
+    """Convert an application's deployments as Serve's controller does (application_state.py,
+    `override_deployment_info`, then deployment_state.py, Ray 2.60). There it happens in the one
+    loop that serves everybody: what raises there stops it.
+
+    Raises:
+        SchemaError: Ray cannot convert it.
+    """
+    for number, deployment in enumerate(document.get("deployments", ())):
+        numbers = {key: value for key, value in deployment.items() if key not in _CODE}
+        numbers["name"] = ""  # the same for most: what was tried once is known
+        if said := _refused_by_conversion(json.dumps(numbers, sort_keys=True)):
+            raise SchemaError(("deployments", number), f"Ray cannot convert it: {said}")
+
+
+@lru_cache(maxsize=1024)
+def _refused_by_conversion(deployment: str) -> str:
+    """What Ray says to a deployment; empty when it takes it."""
+    from ray.serve._private.config import (  # noqa: PLC0415 - slow, see preload
+        DeploymentConfig,
+        ReplicaConfig,
+    )
+    from ray.serve.config import AutoscalingConfig  # noqa: PLC0415 - slow, see preload
+
+    options = json.loads(deployment)
+    if options.get("num_replicas") == "auto":
+        scaling = AutoscalingConfig.default().model_dump(exclude={"policy"})
+        options["autoscaling_config"] = scaling | (options.get("autoscaling_config") or {})
+        options["num_replicas"] = None
+    known = DeploymentConfig.model_fields.keys() & options.keys()
+    placing = {key for key in options if key.startswith("placement_group_")}
+    placing |= {"max_replicas_per_node"} & options.keys()
+    try:
+        config = DeploymentConfig(**{key: options[key] for key in known})
+        DeploymentConfig.from_proto_bytes(config.to_proto_bytes())
+        ReplicaConfig(
+            "",
+            b"",
+            b"",
+            b"",
+            options.get("ray_actor_options") or {},
+            **{key: options[key] for key in placing},
+        ).to_proto_bytes()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        return f"{dotted(first['loc'])}: {first['msg'].removeprefix('Value error, ')}"
+    except (ValueError, TypeError, OverflowError) as error:
+        return str(error)
+    return ""
+
+
 def _shortened(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
@@ -241,7 +304,13 @@ def validate(config: Mapping[str, JSON]) -> None:
 
     applications = [_without_policies(document) for document in config.get("applications", ())]
     for document in applications:
-        _check(ServeApplicationSchema, document, f"application {document.get('name')!r}")
+        name = f"application {document.get('name')!r}"
+        _check(ServeApplicationSchema, document, name)
+        try:
+            if str(document.get("import_path")).startswith(_OURS):
+                _convert(document)
+        except SchemaError as error:
+            raise Rejected("ConfigRefused", f"Ray Serve could not run {name}: {error}") from error
     _check(ServeDeploySchema, {**config, "applications": applications}, "the Serve config")
 
 

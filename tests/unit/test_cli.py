@@ -373,7 +373,7 @@ def test_the_schema_lists_every_key_with_type_default_and_meaning(wheelway):
     text = wheelway("config", "check", "--schema").stdout
     assert "[[sources]]" in text
     assert "[serve.defaults]" in text
-    assert "  interval  (number > 0, default 5.0)\n      Seconds between two passes" in text
+    assert '  interval  (number > 0 | "30s", default 5.0)\n      Seconds between two passes' in text
     schema = wheelway.json("config", "check", "--schema")
     assert schema["properties"].keys() >= {"sources", "ray", "pipelines", "rollout"}
     for model in schema["$defs"].values():

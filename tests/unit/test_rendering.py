@@ -156,12 +156,13 @@ def test_an_application_says_what_the_host_needs_and_ray_accepts_it(renderer):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_string_of_a_wheel_breaks_the_document(renderer, text):
     settings = {"value": text, text: [text, {"deeper": text}]}
+    variables = {"A": text.replace("\0", "")}
     placement = place(
-        renderer, settings=settings, tree=f"/t/{text}", options=Options(env_vars={"A": text})
+        renderer, settings=settings, tree=f"/t/{text}", options=Options(env_vars=variables)
     )
     [host] = placement.document["deployments"]
     assert host["user_config"]["settings"] == settings
-    assert host["ray_actor_options"]["runtime_env"]["env_vars"] == {"A": text}
+    assert host["ray_actor_options"]["runtime_env"]["env_vars"] == variables
     config = renderer.config([placement.document], ServeOptions(), INGRESS)
     assert config["applications"] == [placement.document]
     assert yaml.safe_load(renderer.to_yaml(config)) == config
@@ -192,6 +193,37 @@ def test_what_json_cannot_say_rejects_this_release_alone(renderer, value):
 def test_options_that_ray_refuses_reject_this_release_alone(renderer, options, said):
     with pytest.raises(Rejected, match=said):
         place(renderer, options=options)
+
+
+BEYOND = {
+    "replicas": {"num_replicas": 2**31},
+    "requests": {"max_ongoing_requests": 2**31},
+    "scaling": {"num_replicas": None, "autoscaling_config": {"max_replicas": 2**33}},
+    "auto": {"num_replicas": "auto", "autoscaling_config": {"max_replicas": 2**33}},
+    "resources": {"ray_actor_options": {"resources": {"memory": 1}}},
+    "a fraction": {"ray_actor_options": {"num_cpus": 0.00001}},
+}
+"""Ray's schema takes them; its controller would raise in the loop that serves everybody."""
+
+
+@pytest.mark.parametrize("case", BEYOND)
+def test_what_ray_cannot_convert_is_refused_before_it_is_sent(renderer, case):
+    good = place(renderer).document
+    [host] = good["deployments"]
+    bad = {**good, "name": "bad", "deployments": [{**host, **BEYOND[case]}]}
+    with pytest.raises(schema.SchemaError, match=r"deployments\[0\]: Ray cannot convert it"):
+        schema.application(bad)
+    with pytest.raises(Rejected, match="application 'bad'") as caught:
+        renderer.validate({"applications": [good, bad]})
+    assert caught.value.reason == "ConfigRefused"
+    renderer.validate({"applications": [good, {**bad, "import_path": "their:app"}]})
+
+
+def test_a_template_that_makes_a_number_too_large_is_not_the_releases_fault(operators):
+    renderer, folder = operators
+    edited(folder, APPLICATION, "requests + 100)", "requests + 2147483648)")
+    with pytest.raises(TemplateError, match="Ray cannot convert it: Value out of range"):
+        place(renderer)
 
 
 def test_validating_imports_nobodys_code(renderer, tmp_path, monkeypatch):

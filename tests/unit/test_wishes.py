@@ -84,6 +84,54 @@ MISTAKES = {
         '[options]\nautoscaling_config = { max_replicas = "all" }',
         "max_replicas must be a number",
     ),
+    "replicas beyond int32": (
+        "[options]\nnum_replicas = 2147483648",
+        "less than or equal to 10000",
+    ),
+    "replicas of 31 digits": ("[options]\nnum_replicas = 1" + 30 * "0", "options.num_replicas"),
+    "more than anybody replicates": (
+        "[options]\nautoscaling_config = { max_replicas = 10001 }",
+        "max_replicas must be at most 10000",
+    ),
+    "delays without end": (
+        "[options]\nautoscaling_config = { upscale_delay_s = 1e300 }",
+        "upscale_delay_s must be at most 1000000",
+    ),
+    "requests beyond int32": ("[options]\nmax_ongoing_requests = 2147483648", "100000"),
+    "a queue beyond int32": ("[options]\nmax_queued_requests = 2147483548", "100000"),
+    "a retirement of years": ("[options]\ngraceful_shutdown_timeout = 1e300", "86400"),
+    "a request of years": ("[options]\nrequest_timeout = 1e9", "86400"),
+    "an infinite request": ("[options]\nrequest_timeout = inf", "options.request_timeout"),
+    "a timeout that is no number": ("[options]\nhealth_check_timeout = nan", "finite"),
+    "health asked for without a pause": ("[options]\nhealth_check_period = 5e-324", "0.1"),
+    "more memory than int64 counts": (
+        "[options.ray_actor_options]\nmemory = 9223372036854775808",
+        "options.ray_actor_options.memory",
+    ),
+    "CPUs without end": ("[options.ray_actor_options]\nnum_cpus = 1e300", "1000000"),
+    "a GPU and a half": ("[options.ray_actor_options]\nnum_gpus = 1.5", "whole GPUs only"),
+    "memory among the resources": (
+        "[options.ray_actor_options.resources]\nmemory = 1",
+        "memory is no custom resource: set `memory`",
+    ),
+    "a resource that ASCII cannot say": (
+        '[options.ray_actor_options.resources]\n"größe" = 1',
+        "options.ray_actor_options.resources",
+    ),
+    "a resource without end": ("[options.ray_actor_options.resources]\nx = 1e300", "1000000"),
+    "an accelerator with NUL": (
+        '[options.ray_actor_options]\naccelerator_type = "T4\\u0000"',
+        "options.ray_actor_options.accelerator_type",
+    ),
+    "a variable with NUL": ('[options.env_vars]\nA = "x\\u0000y"', "A holds NUL"),
+    "a variable with =": ('[options.env_vars]\n"A=B" = "x"', "'A=B' is no name"),
+    "a variable without a name": ('[options.env_vars]\n"" = "x"', "is no name"),
+    "a library before all others": (
+        '[options.env_vars]\nLD_PRELOAD = "evil.so"',
+        "LD_PRELOAD cannot be wished for",
+    ),
+    "modules before the tree": ('[options.env_vars]\nPYTHONPATH = "/x"', "cannot be wished for"),
+    "a setting of Ray's": ('[options.env_vars]\nRAY_ADDRESS = "x:1"', "cannot be wished for"),
     "fixed and scaling": (
         "[options]\nnum_replicas = 2\nautoscaling_config = { max_replicas = 3 }",
         "keep one",
@@ -116,6 +164,24 @@ def test_a_mistake_in_one_pipelines_table_leaves_its_sister_alone():
     found = read(acme="[options]\nthreads = 2\n[pipelines.iris.options]\nthreads = 0\n")
     assert "acme/wheelway.toml:4: pipelines.iris.options.threads" in found["iris"].refusal.message
     assert (found["wine"].refusal, found["wine"].options) == (None, {"threads": 2})
+
+
+def test_durations_and_sizes_may_say_their_unit():
+    found = read(
+        acme="""
+        [options]
+        request_timeout = "1m30s"
+        health_check_period = "500ms"
+        max_request_bytes = "16MiB"
+        ray_actor_options = { memory = "2GB" }
+        """
+    )
+    assert found["iris"].options == {
+        "request_timeout": 90.0,
+        "health_check_period": 0.5,
+        "max_request_bytes": 16 * 2**20,
+        "ray_actor_options": {"memory": 2_000_000_000},
+    }
 
 
 # -- layering ------------------------------------------------------------------------------------
@@ -196,6 +262,17 @@ def test_the_operators_own_word_is_not_capped_and_settles_the_wish(option):
     word = Options(**wishes)
     assert effective(Options(), wishes, policy(options=word), CAPS) == word
     assert effective(word, {}, None, CAPS) == word
+
+
+def test_nobody_wishes_for_a_million_replicas_unless_the_operator_said_so():
+    with pytest.raises(Rejected, match="num_replicas = 101, the cap is 100"):
+        effective(Options(), {"num_replicas": 101}, None, Caps())
+    assert effective(Options(), {"num_replicas": 101}, None, Caps(num_replicas=200))
+
+
+def test_the_operator_may_preload_a_library():
+    word = Options(env_vars={"LD_PRELOAD": "libjemalloc.so.2"})
+    assert effective(Options(), {}, policy(options=word), Caps()).env_vars == word.env_vars
 
 
 def test_a_wish_that_the_operator_replaced_by_another_kind_of_scaling_has_no_effect():

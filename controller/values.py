@@ -1,0 +1,116 @@
+"""What a value of the configuration and of `wheelway.toml` may be: durations, sizes, JSON.
+
+Numbers are finite and bounded, since what they are handed to (Ray's protobufs, timers of the
+kernel, int64) is. A duration or size may say its unit: "30s", "1h30m", "16MiB".
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+LONGEST: Final = 10 * 365 * 86400.0
+"""Seconds of the longest duration."""
+LARGEST: Final = 2**50
+"""Bytes of the largest size; Ray counts them in ten-thousandths, in an int64."""
+
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_UNITS_OF_TIME: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION: Final = rf"^(?:{_NUMBER} ?(?:ms|s|m|h|d) ?)+$"
+_UNITS_OF_SIZE: Final = {
+    "b": 1,
+    **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", start=1)},
+    **{f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", start=1)},
+}
+_SIZE: Final = rf"^{_NUMBER} ?(?:[kKMGT]i?)?B$"
+
+
+def seconds(value: object) -> object:
+    """Seconds of a text with units; what else it may be is left to pydantic.
+
+    Raises:
+        ValueError: a text that is neither a duration nor a number, or a truth value.
+    """
+    if isinstance(value, bool):
+        raise ValueError('true and false are no durations; write seconds, or "30s"')  # noqa: TRY004 - pydantic translates it
+    if not isinstance(value, str) or _is_number(value):
+        return value
+    if not re.fullmatch(_DURATION, value.strip()):
+        raise ValueError(f'{value!r} is no duration; write seconds, or "30s", "5m", "1h30m", "7d"')
+    parts = re.findall(rf"({_NUMBER}) ?([a-z]+)", value)
+    return sum(float(number) * _UNITS_OF_TIME[unit] for number, unit in parts)
+
+
+def size(value: object) -> object:
+    """Bytes of a text with a unit; what else it may be is left to pydantic.
+
+    Raises:
+        ValueError: a text that is neither a size nor a number, or a truth value.
+    """
+    if isinstance(value, bool):
+        raise ValueError('true and false are no sizes; write bytes, or "16MiB"')  # noqa: TRY004 - pydantic translates it
+    if not isinstance(value, str) or _is_number(value):
+        return value
+    if not re.fullmatch(_SIZE, value.strip()):
+        raise ValueError(f'{value!r} is no size; write bytes, or "16MiB", "2GB"')
+    number, unit = re.findall(rf"({_NUMBER}) ?([A-Za-z]+)", value)[0]
+    return round(float(number) * _UNITS_OF_SIZE[unit.lower()])
+
+
+def _is_number(text: str) -> bool:
+    """What the environment says without a unit."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def not_json(value: object) -> object | None:
+    """The first part of a value of TOML that JSON cannot say: a date, a time, an infinity."""
+    if isinstance(value, dict):
+        return next((odd for item in value.values() if (odd := not_json(item)) is not None), None)
+    if isinstance(value, list):
+        return next((odd for item in value if (odd := not_json(item)) is not None), None)
+    if isinstance(value, float):
+        return None if math.isfinite(value) else value
+    return None if value is None or isinstance(value, (str, int)) else value
+
+
+def _json_table(table: dict[str, Any]) -> dict[str, Any]:
+    for key, item in table.items():
+        if (odd := not_json(item)) is not None:
+            said = odd if isinstance(odd, float) else f"{type(odd).__name__} {odd}"
+            raise ValueError(f"{key} holds {said}, which JSON cannot say; write it as text")
+    return table
+
+
+_AS_TEXT = Annotated[str, Field(pattern=_DURATION, examples=["30s", "5m"])]
+_AS_SIZE = Annotated[str, Field(pattern=_SIZE, examples=["16MiB", "2GB"])]
+
+Duration: Final = BeforeValidator(seconds, float | _AS_TEXT)
+"""What makes a float with bounds of its own a duration."""
+
+Seconds = Annotated[
+    float,
+    Field(ge=0, le=LONGEST),
+    BeforeValidator(seconds, Annotated[float, Field(ge=0)] | _AS_TEXT),
+]
+"""A duration, in seconds; none is fine."""
+PositiveSeconds = Annotated[
+    float,
+    Field(gt=0, le=LONGEST),
+    BeforeValidator(seconds, Annotated[float, Field(gt=0)] | _AS_TEXT),
+]
+"""A duration, in seconds."""
+Bytes = Annotated[
+    int,
+    Field(gt=0, le=LARGEST),
+    BeforeValidator(size, Annotated[int, Field(gt=0)] | _AS_SIZE),
+]
+"""A size, in bytes."""
+Table = Annotated[dict[str, Any], AfterValidator(_json_table)]
+"""A table of anything that JSON can say."""
