@@ -9,12 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from packaging.utils import InvalidWheelFilename
-
-from controller import wheel_names
 from controller.cache.wishes import effective, effective_settings
 from controller.errors import Rejected, WheelwayError
 from controller.model import (
@@ -22,34 +18,38 @@ from controller.model import (
     Artifact,
     Condition,
     Environment,
+    Placement,
     Quarantine,
     Release,
-    Standing,
 )
+from controller.planning.catalogue import Catalogue, Catalogues
 from controller.planning.policy import (
     CONFLICT,
     MISSING,
     STANDS_IN,
     Candidate,
+    Case,
     Verdict,
-    elect,
+    judge,
     rule_for,
     unfetched,
     unmet,
 )
+from controller.planning.remembered import Remembered
+from controller.planning.shelf import Shelf, Wheels, is_of, shelve
 from controller.planning.situation import standing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from packaging.tags import Tag
 
-    from controller.config import Config
+    from controller.config import Config, PipelinePolicy
     from controller.model import (
         Application,
         Overrides,
+        Pin,
         PipelineEntry,
-        Placement,
         PlacementRecord,
         Revision,
     )
@@ -75,10 +75,32 @@ class Desired:
     """File names of the wheels that are being fetched and looked into."""
 
 
+@dataclass(slots=True)
+class _Gathering:
+    """One pass on its way from what is listed to what should run."""
+
+    catalogue: Catalogue
+    recorded: Mapping[Release, Quarantine]
+    pins: Mapping[str, Pin]
+    common: str
+    """What every release's chance depends on."""
+    now: float
+    found: Desired
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    """The inspected wheels, by digest."""
+    unsound: dict[Revision, Quarantine] = field(default_factory=dict)
+    """The wheels that failed inspection."""
+    entries: dict[Release, tuple[Artifact, PipelineEntry]] = field(default_factory=dict)
+    shelves: dict[str, list[Shelf]] = field(default_factory=dict)
+    """By pipeline: those that have it."""
+
+
 class Election:
-    """Gathers the desired state. `fingerprint` stands for everything beside the configuration that
-    a release's chance depends on: the interpreter, Ray's and wheelway's versions, the templates.
-    `absences` lasts longer than one pass; `grace` is in seconds; `overrides` holds over policy.
+    """Gathers the desired state of one configuration, pass by pass.
+
+    What follows from inputs that stayed the same is remembered, by project, pipeline and release:
+    a pass costs what is listed a few comparisons each, and what changed the work on it.
+    `absences` is memory, too, but of what was seen when: it decides.
     """
 
     def __init__(
@@ -88,23 +110,22 @@ class Election:
         renderer: Renderer,
         *,
         tags: Sequence[Tag],
-        fingerprint: str,
         absences: Absences,
-        grace: float,
-        overrides: Overrides = NOTHING_ORDERED,
     ) -> None:
         self._config = config
         self._supply = supply
         self._renderer = renderer
-        self._rank = _ranks(tuple(tags))
         self._absences = absences
-        self._grace = grace
-        self._pins = overrides.pins
+        self._catalogues = Catalogues(tags)
         parts = (config.serve, config.environments, config.inspection)
         ingress = config.ray.ingress_url  # with another one, what failed at it may answer
-        self._common = "\n".join(
-            [fingerprint, ingress, *(part.model_dump_json() for part in parts)]
-        )
+        self._sections = [ingress, *(part.model_dump_json() for part in parts)]
+        self._rules = Remembered(self._rule_for)
+        self._shelves = Remembered(shelve)
+        self._inputs_of = Remembered(self._inputs_on)
+        self._wanted = Remembered(self._unfetched)
+        self._verdicts = Remembered(judge)
+        self._placed = Remembered(self._rendered)
 
     def desired(
         self,
@@ -112,291 +133,362 @@ class Election:
         records: Mapping[str, PlacementRecord],
         quarantines: Sequence[Quarantine],
         now: float,
+        *,
+        fingerprint: str = "",
+        overrides: Overrides = NOTHING_ORDERED,
+        grace: float = 0.0,
     ) -> Desired:
-        """What should run, as far as it is known now. Starts the work that is missing."""
-        found = Desired(conditions=self._supply.conditions())
-        revisions = self._revisions()
-        recorded = {quarantine.release: quarantine for quarantine in quarantines}
-        artifacts = self._artifacts(revisions, recorded, found, now)
-        entries, candidates = self._candidates(revisions, artifacts, found)
-        self._hold(candidates, recorded, found)
-        self._judge(candidates, revisions, artifacts, applications, records, found, now)
-        for verdict in found.verdicts:
-            placeable = verdict.elected and verdict.reason != STANDS_IN
-            if placeable and verdict.release in entries:
-                self._place(*entries[verdict.release], verdict.release, found, now)
-        return found
+        """What should run, as far as it is known now. Starts the work that is missing.
 
-    def _revisions(self) -> list[Revision]:
-        """All that is listed, best first: by source, then by how well the wheel's tags fit."""
-        listings = self._supply.listings()
-        return [
-            revision
-            for listing in listings.values()
-            for revision in sorted(listing.revisions, key=self._preference)
-            if revision.standing is not Standing.GONE
-        ]
-
-    def _preference(self, revision: Revision) -> tuple[int, int, str]:
-        try:
-            _, _, build, tags = wheel_names.parse(revision.filename)
-        except InvalidWheelFilename:  # remembered by an earlier wheelway; inspection refuses it
-            return len(self._rank), 0, revision.filename
-        rank = min((self._rank.get(tag, len(self._rank)) for tag in tags), default=0)
-        return rank, -(build[0] if build else -1), revision.filename
-
-    def _artifacts(
-        self,
-        revisions: Sequence[Revision],
-        recorded: Mapping[Release, Quarantine],
-        found: Desired,
-        now: float,
-    ) -> dict[str, Artifact]:
-        """The inspected wheels by digest. Wheels that policy wants and nobody fetched are asked
-        for; those that fail inspection are quarantined under their project's name.
+        Args:
+            applications: what is on the cluster.
+            records: what is remembered of it, by name.
+            quarantines: those recorded, whatever inputs they were with.
+            now: seconds since the epoch.
+            fingerprint: stands for everything beside the configuration that a release's chance
+                depends on: the interpreter, Ray's and wheelway's versions, the templates.
+            overrides: hold over policy.
+            grace: seconds that a version must be missing before it counts as absent.
         """
-        artifacts: dict[str, Artifact] = {}
-        sound = []
-        for revision in revisions:
-            as_release = Release(revision.project, revision.version, revision.sha256)
-            inputs = self._inputs(as_release, {}, {})
-            failure = recorded.get(as_release)
-            if failure and failure.stage == "inspect" and failure.inputs == inputs:
-                found.quarantines[as_release] = failure
-                continue
-            sound.append(revision)
+        gathered = _Gathering(
+            catalogue=self._catalogues.of(self._supply.listings().values()),
+            recorded={quarantine.release: quarantine for quarantine in quarantines},
+            pins=overrides.pins,
+            common="\n".join([fingerprint, *self._sections]),
+            now=now,
+            found=Desired(conditions=self._supply.conditions()),
+        )
+        self._look_inside(gathered)
+        self._hold(gathered)
+        self._judge(gathered, applications, records, grace)
+        for verdict in gathered.found.verdicts:
+            if verdict.elected and verdict.reason != STANDS_IN:
+                self._place(verdict.release, gathered)
+        for remembered in (
+            *(self._rules, self._shelves, self._inputs_of, self._wanted),
+            *(self._verdicts, self._placed),
+        ):
+            remembered.forget_unused()
+        return gathered.found
+
+    # -- the wheels ------------------------------------------------------------------------------
+
+    def _look_inside(self, gathered: _Gathering) -> None:
+        """Gather what the wheels offer. Those that policy wants and nobody fetched are asked for;
+        those that fail inspection are quarantined under their project's name.
+        """
+        self._unsound(gathered)
+        failed, artifacts = gathered.unsound, gathered.artifacts
+        for revision in gathered.catalogue.revisions:
             known = self._supply.known(revision)
-            if known is not None:
+            if known is not None and (not failed or revision not in failed):
                 artifacts[revision.sha256] = known
-        failed = self._held(artifacts, recorded)
-        misnamed = [r for r in sound if r.sha256 in artifacts and not _is(artifacts[r.sha256], r)]
-        wanted = unfetched(sound, artifacts, self._config, failed, self._pins)
-        for revision in (*wanted, *misnamed):
+        offers = {
+            project: self._offers(project, revisions, gathered)
+            for project, revisions in gathered.catalogue.projects.items()
+        }
+        held = self._held(offers.values(), gathered)
+        for project, offer in offers.items():
+            if self._fetch(project, offer, held, gathered):
+                revisions = gathered.catalogue.projects[project]
+                offers[project] = self._offers(project, revisions, gathered)
+        for project, (_, shelf) in offers.items():
+            gathered.entries.update(shelf.entries)
+            gathered.found.sources.update(shelf.sources)
+            gathered.found.inputs.update(self._inputs_of.of(project, (shelf, gathered.common)))
+            for name in shelf.claims:
+                gathered.shelves.setdefault(name, []).append(shelf)
+
+    def _unsound(self, gathered: _Gathering) -> None:
+        """Find the listed wheels that failed inspection as it would be made now."""
+        for failure in gathered.recorded.values():
+            if failure.stage != "inspect":
+                continue
+            named = failure.release
+            inputs = self._inputs(named, {}, {}, gathered.common)
+            for revision in gathered.catalogue.projects.get(named.pipeline, ()):
+                same = (revision.version, revision.sha256) == (named.version, named.digest)
+                if same and failure.inputs == inputs:
+                    gathered.unsound[revision] = failure
+                    gathered.found.quarantines[named] = failure
+
+    def _offers(
+        self, project: str, revisions: tuple[Revision, ...], gathered: _Gathering
+    ) -> tuple[Wheels, Shelf]:
+        artifacts = gathered.artifacts
+        inside = tuple([artifacts.get(revision.sha256) for revision in revisions])
+        wheels = Wheels(revisions, inside)
+        return wheels, self._shelves.of(project, wheels)
+
+    def _held(
+        self, offers: Iterable[tuple[Wheels, Shelf]], gathered: _Gathering
+    ) -> dict[str, set[Release]]:
+        """By pipeline: releases whose quarantine holds with their present inputs."""
+        held: dict[str, set[Release]] = {}
+        if not gathered.recorded:
+            return held
+        for _, shelf in offers:
+            for release in gathered.recorded.keys() & shelf.entries.keys():
+                _, entry = shelf.entries[release]
+                inputs = self._inputs(release, entry.options, entry.settings, gathered.common)
+                if gathered.recorded[release].inputs == inputs:
+                    held.setdefault(release.pipeline, set()).add(release)
+        return held
+
+    def _fetch(
+        self,
+        project: str,
+        offer: tuple[Wheels, Shelf],
+        held: Mapping[str, set[Release]],
+        gathered: _Gathering,
+    ) -> bool:
+        """Ask for a project's wheels that must be looked into; whether one was brought at once."""
+        wheels, shelf = offer
+        failed = frozenset(r for name in held.keys() & shelf.claims.keys() for r in held[name])
+        pins = tuple(gathered.pins[name] for name in gathered.pins.keys() & shelf.claims.keys())
+        bad = frozenset(r for r in wheels.revisions if r in gathered.unsound)
+        wanted = self._wanted.of(project, (wheels, failed, pins, bad))
+        brought = False
+        for revision in wanted:
             result = self._supply.artifact(revision)
             as_release = Release(revision.project, revision.version, revision.sha256)
             if isinstance(result, Artifact):
-                artifacts[revision.sha256] = result
+                gathered.artifacts[revision.sha256] = result
+                brought = True
             elif isinstance(result, Rejected):
-                inputs = self._inputs(as_release, {}, {})
-                self._fail(found, as_release, "inspect", result, inputs, now)
+                inputs = self._inputs(as_release, {}, {}, gathered.common)
+                gathered.unsound[revision] = _fail(gathered, as_release, "inspect", result, inputs)
             elif isinstance(result, WheelwayError):
                 subject = revision.filename
-                found.conditions.append(Condition(subject, result.reason, result.message))
+                gathered.found.conditions.append(Condition(subject, result.reason, result.message))
             else:
-                found.unread.append(revision.filename)
-        return artifacts
+                gathered.found.unread.append(revision.filename)
+        return brought
 
-    def _held(
-        self, artifacts: Mapping[str, Artifact], recorded: Mapping[Release, Quarantine]
-    ) -> set[Release]:
-        """Releases of known wheels whose quarantine holds with their present inputs."""
-        return {
-            release
-            for artifact in artifacts.values()
-            for entry in artifact.pipelines
-            if (release := Release(entry.name, artifact.version, artifact.digest)) in recorded
-            and recorded[release].inputs == self._inputs(release, entry.options, entry.settings)
-        }
-
-    def _candidates(
-        self, revisions: Sequence[Revision], artifacts: Mapping[str, Artifact], found: Desired
-    ) -> tuple[dict[Release, tuple[Artifact, PipelineEntry]], list[Candidate]]:
-        entries: dict[Release, tuple[Artifact, PipelineEntry]] = {}
-        candidates = []
-        for revision in revisions:
-            artifact = artifacts.get(revision.sha256)
-            if artifact is not None and not _is(artifact, revision):
-                continue
-            for entry in artifact.pipelines if artifact else ():
-                release = Release(entry.name, revision.version, revision.sha256)
-                candidates.append(
-                    Candidate(release, revision.project, revision.source, revision.standing)
-                )
-                if artifact and release not in entries:
-                    entries[release] = (artifact, entry)
-                    found.sources[release] = revision.source
-                    found.inputs[release] = self._inputs(release, entry.options, entry.settings)
-        return entries, candidates
-
-    def _hold(
+    def _unfetched(
         self,
-        candidates: Sequence[Candidate],
-        recorded: Mapping[Release, Quarantine],
-        found: Desired,
-    ) -> None:
+        inputs: tuple[Wheels, frozenset[Release], tuple[Pin, ...], frozenset[Revision]],
+    ) -> tuple[Revision, ...]:
+        """What must be looked into of a project: what policy wants, and what has a wrong name."""
+        wheels, failed, pins, bad = inputs
+        inside = {
+            revision.sha256: artifact
+            for revision, artifact in zip(*wheels, strict=True)
+            if artifact is not None
+        }
+        sound = [revision for revision in wheels.revisions if revision not in bad]
+        by_name = {pin.pipeline: pin for pin in pins}
+        wanted = unfetched(sound, inside, self._config, failed, by_name)
+        misnamed = [r for r in sound if r.sha256 in inside and not is_of(inside[r.sha256], r)]
+        return *wanted, *misnamed
+
+    def _hold(self, gathered: _Gathering) -> None:
         """Keep the quarantines whose inputs are still those of the attempt that failed."""
-        for candidate in candidates:
-            failure = recorded.get(candidate.release)
-            if failure is not None and failure.inputs == found.inputs[candidate.release]:
-                found.quarantines[candidate.release] = failure
+        found = gathered.found
+        for release, failure in gathered.recorded.items():
+            if found.inputs.get(release) == failure.inputs:
+                found.quarantines[release] = failure
+
+    # -- the verdicts ----------------------------------------------------------------------------
 
     def _judge(
         self,
-        candidates: list[Candidate],
-        revisions: Sequence[Revision],
-        artifacts: Mapping[str, Artifact],
+        gathered: _Gathering,
         applications: Sequence[Application],
         records: Mapping[str, PlacementRecord],
-        found: Desired,
-        now: float,
+        grace: float,
     ) -> None:
         """Have policy judge every pipeline that is offered or present."""
-        serving = standing(applications, records)
-        present = {app.release for app in applications if app.release is not None}
-        uncertain: set[Release] = set()
-        claims = list(candidates)
-        for app in applications:
-            if app.release is not None:
-                claims.extend(self._claims_on(app, app.release, revisions, artifacts, found))
-                if self._may_be_offered(app, app.release, revisions, artifacts, found):
-                    uncertain.add(app.release)
-        offered = {(claim.release.pipeline, claim.release.version) for claim in claims}
-        unlisted = {r for r in serving | present if (r.pipeline, r.version) not in offered}
-        unknown = uncertain if self._supply.complete() else unlisted
-        lately = self._absences.lately(unlisted - unknown, now, self._grace)
-        names = {claim.release.pipeline for claim in claims} | {r.pipeline for r in present}
-        for name in sorted(names):
-            verdicts = elect(
-                [claim for claim in claims if claim.release.pipeline == name],
-                rule_for(name, self._config),
-                pin=self._pins.get(name),
-                serving={release for release in serving if release.pipeline == name},
-                present={release for release in present if release.pipeline == name},
-                quarantined=found.quarantines.keys(),
-                missing=unknown | lately,
+        found = gathered.found
+        offers = {name: _merged(name, gathered) for name in gathered.shelves}
+        ours = [app for app in applications if app.release is not None]
+        for app in ours:
+            for claim in self._claims_on(app, gathered):
+                name = claim.release.pipeline
+                offers[name] = (*offers.get(name, ()), claim)
+        serving = _by_pipeline(standing(applications, records))
+        present = _by_pipeline(app.release for app in ours if app.release is not None)
+        names = sorted({*offers, *present})
+        unlisted = {
+            release
+            for name in names
+            for release in serving.get(name, _NONE) | present.get(name, _NONE)
+            if all(release.version != claim.release.version for claim in offers.get(name, ()))
+        }
+        unknown = self._unknown(unlisted, ours, gathered)
+        lately = self._absences.lately(unlisted - unknown, gathered.now, grace)
+        quarantined = _by_pipeline(found.quarantines)
+        missing = _by_pipeline(unknown | lately)
+        for name in names:
+            case = Case(
+                candidates=offers.get(name, ()),
+                rule=self._rules.of(name, name),
+                pin=gathered.pins.get(name),
+                serving=serving.get(name, _NONE),
+                present=present.get(name, _NONE),
+                quarantined=quarantined.get(name, _NONE),
+                missing=missing.get(name, _NONE),
             )
-            found.verdicts.extend(
-                verdict
-                for verdict in verdicts
-                if verdict.reason != MISSING or verdict.release in lately
-            )
-            found.conditions.extend(
-                Condition(str(verdict.release), verdict.reason, verdict.message)
-                for verdict in verdicts
-                if verdict.reason == CONFLICT
-            )
-        if self._pins and self._supply.complete():
-            unread = [r for r in revisions if r.sha256 not in artifacts]
-            found.conditions.extend(unmet(self._pins, found.verdicts, claims, unread))
+            verdicts = self._verdicts.of(name, case)
+            if case.missing:
+                verdicts = tuple(v for v in verdicts if v.reason != MISSING or v.release in lately)
+            found.verdicts.extend(verdicts)
+        found.conditions.extend(
+            Condition(str(verdict.release), verdict.reason, verdict.message)
+            for verdict in found.verdicts
+            if verdict.reason == CONFLICT
+        )
+        if gathered.pins and self._supply.complete():
+            claims = [claim for offer in offers.values() for claim in offer]
+            unread = [r for r in gathered.catalogue.revisions if r.sha256 not in gathered.artifacts]
+            found.conditions.extend(unmet(gathered.pins, found.verdicts, claims, unread))
 
-    def _claims_on(
-        self,
-        app: Application,
-        release: Release,
-        revisions: Sequence[Revision],
-        artifacts: Mapping[str, Artifact],
-        found: Desired,
-    ) -> list[Candidate]:
+    def _claims_on(self, app: Application, gathered: _Gathering) -> list[Candidate]:
         """Listed wheels that claim a running release's route though their inside is not known:
         its own bytes, when they are not fetched in this run yet, and bad bytes in their place.
         """
-        claims = []
-        for revision in revisions:
-            as_release = Release(revision.project, revision.version, revision.sha256)
-            same = revision.sha256 == release.digest and revision.sha256 not in artifacts
-            bad = as_release in found.quarantines and revision.sha256 not in artifacts
-            instead = bad and _project(app) == revision.project
-            if same or (instead and revision.version == release.version):
-                claim = Release(release.pipeline, revision.version, revision.sha256)
-                claims.append(
-                    Candidate(claim, revision.project, revision.source, revision.standing)
-                )
-                if bad:
-                    found.quarantines.setdefault(claim, found.quarantines[as_release])
+        release = app.release
+        if release is None or (release.digest in gathered.artifacts and not gathered.unsound):
+            return []
+        catalogue, claims = gathered.catalogue, []
+        same = catalogue.digests.get(release.digest, ())
+        instead = (
+            revision
+            for revision in catalogue.projects.get(_project(app), ())
+            if revision in gathered.unsound and revision.version == release.version
+        )
+        for revision in sorted({*same, *instead}, key=catalogue.places.__getitem__):
+            if revision.sha256 in gathered.artifacts:
+                continue
+            claim = Release(release.pipeline, revision.version, revision.sha256)
+            claims.append(Candidate(claim, revision.project, revision.source, revision.standing))
+            if revision in gathered.unsound:
+                gathered.found.quarantines.setdefault(claim, gathered.unsound[revision])
         return claims
 
-    def _may_be_offered(
-        self,
-        app: Application,
-        release: Release,
-        revisions: Sequence[Revision],
-        artifacts: Mapping[str, Artifact],
-        found: Desired,
-    ) -> bool:
-        """Whether a wheel that nobody has looked into yet may hold this version."""
-        wanted = (_project(app), release.version)
-        if wanted in self._supply.unread() or _project(app) in self._supply.unobserved():
-            return True
-        return any(
-            (revision.project, revision.version) == wanted
-            and revision.sha256 not in artifacts
-            and Release(revision.project, revision.version, revision.sha256)
-            not in found.quarantines
-            for revision in revisions
-        )
+    def _unknown(
+        self, unlisted: set[Release], ours: Sequence[Application], gathered: _Gathering
+    ) -> set[Release]:
+        """Those that no known wheel offers, but one may that nobody has looked into yet."""
+        if not unlisted or not self._supply.complete():
+            return unlisted
+        unread, unobserved = self._supply.unread(), self._supply.unobserved()
+        unknown = set()
+        for app in ours:
+            release, project = app.release, _project(app)
+            if release is None or release not in unlisted:
+                continue
+            unseen = any(
+                revision.version == release.version
+                and revision.sha256 not in gathered.artifacts
+                and revision not in gathered.unsound
+                for revision in gathered.catalogue.projects.get(project, ())
+            )
+            if unseen or project in unobserved or (project, release.version) in unread:
+                unknown.add(release)
+        return unknown
 
-    def _place(
-        self,
-        artifact: Artifact,
-        entry: PipelineEntry,
-        release: Release,
-        found: Desired,
-        now: float,
-    ) -> None:
+    # -- the placements --------------------------------------------------------------------------
+
+    def _place(self, release: Release, gathered: _Gathering) -> None:
         """Render an elected release, once its environment is there."""
+        if release not in gathered.entries:
+            return
+        artifact, entry = gathered.entries[release]
         if (refusal := entry.refusal) is not None:
             error = Rejected(refusal.reason, refusal.message)
-            self._fail(found, release, "wishes", error, found.inputs[release], now)
+            _fail(gathered, release, "wishes", error, gathered.found.inputs[release])
             return
-        try:
-            serve, rule = self._config.serve, rule_for(release.pipeline, self._config)
-            options = effective(serve.defaults, entry.options, rule, serve.caps)
-            environment = self._supply.environment(artifact)
-            if isinstance(environment, Environment):
-                found.placements[release] = self._renderer.place(
-                    release,
-                    entry,
-                    artifact,
-                    environment,
-                    options,
-                    effective_settings(entry.settings, rule),
-                )
-            elif environment is not None:
-                self._report(found, release, environment, now)
-        except WheelwayError as error:
-            self._report(found, release, error, now)
-
-    def _report(self, found: Desired, release: Release, error: WheelwayError, now: float) -> None:
-        """A release's own fault is a quarantine, anything else a condition that may pass."""
-        if isinstance(error, Rejected):
-            self._fail(found, release, "prepare", error, found.inputs[release], now)
+        environment = self._supply.environment(artifact)
+        placed: Placement | WheelwayError | None
+        if isinstance(environment, Environment):
+            rule = self._rules.of(release.pipeline, release.pipeline)
+            offered = (release, artifact, entry, environment, rule, gathered.common)
+            placed = self._placed.of(release, offered)
         else:
-            found.conditions.append(Condition(str(release), error.reason, error.message))
+            placed = environment
+        if isinstance(placed, Placement):
+            gathered.found.placements[release] = placed
+        elif isinstance(placed, Rejected):  # the release's own fault
+            _fail(gathered, release, "prepare", placed, gathered.found.inputs[release])
+        elif placed is not None:
+            condition = Condition(str(release), placed.reason, placed.message)
+            gathered.found.conditions.append(condition)
 
-    def _fail(
+    def _rendered(
         self,
-        found: Desired,
-        release: Release,
-        stage: str,
-        error: Rejected,
-        inputs: str,
-        now: float,
-    ) -> None:
-        failure = Quarantine(
-            release, stage, error.reason, error.message, inputs, error.log_tail, now
-        )
-        found.quarantines[release] = failure
-        found.failed.append(failure)
+        inputs: tuple[Release, Artifact, PipelineEntry, Environment, PipelinePolicy, str],
+    ) -> Placement | WheelwayError:
+        """A release's placement, or why there is none."""
+        release, artifact, entry, environment, rule, _ = inputs
+        serve = self._config.serve
+        try:
+            return self._renderer.place(
+                release,
+                entry,
+                artifact,
+                environment,
+                effective(serve.defaults, entry.options, rule, serve.caps),
+                effective_settings(entry.settings, rule),
+            )
+        except WheelwayError as error:
+            return error.with_traceback(None)  # which would keep all that its frames hold
+
+    # -- inputs ----------------------------------------------------------------------------------
+
+    def _rule_for(self, name: str) -> PipelinePolicy:
+        return rule_for(name, self._config)
+
+    def _inputs_on(self, inputs: tuple[Shelf, str]) -> dict[Release, str]:
+        shelf, common = inputs
+        return {
+            release: self._inputs(release, entry.options, entry.settings, common)
+            for release, (_, entry) in shelf.entries.items()
+        }
 
     def _inputs(
-        self, release: Release, wishes: Mapping[str, object], settings: Mapping[str, object]
+        self,
+        release: Release,
+        wishes: Mapping[str, object],
+        settings: Mapping[str, object],
+        common: str,
     ) -> str:
         """A digest of everything but the bytes that decides whether the release can run."""
-        rule = rule_for(release.pipeline, self._config)
+        rule = self._rules.of(release.pipeline, release.pipeline)
         own = [dict(wishes), dict(settings), rule.settings, rule.options.model_dump_json()]
-        text = f"{self._common}\n{json.dumps(own, sort_keys=True, default=str)}"
+        text = f"{common}\n{json.dumps(own, sort_keys=True, default=str)}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@lru_cache(maxsize=4)
-def _ranks(tags: tuple[Tag, ...]) -> Mapping[Tag, int]:
-    """How well a wheel with the tag fits, 0 for best. There are a thousand, the same each pass."""
-    return {tag: rank for rank, tag in reversed(list(enumerate(tags)))}
+def _merged(name: str, gathered: _Gathering) -> tuple[Candidate, ...]:
+    """What several projects offer of one pipeline, in order of preference."""
+    shelves = gathered.shelves[name]
+    if len(shelves) == 1:
+        return shelves[0].candidates[name]
+    claims = [claim for shelf in shelves for claim in shelf.claims[name]]
+    claims.sort(key=lambda claim: gathered.catalogue.places[claim.revision])
+    return tuple(claim.candidate for claim in claims)
 
 
-def _is(artifact: Artifact, revision: Revision) -> bool:
-    """Whether the wheel is what this file name says: the same bytes may have a wrong one too."""
-    return (artifact.project, artifact.version) == (revision.project, revision.version)
+def _fail(
+    gathered: _Gathering, release: Release, stage: str, error: Rejected, inputs: str
+) -> Quarantine:
+    failure = Quarantine(
+        release, stage, error.reason, error.message, inputs, error.log_tail, gathered.now
+    )
+    gathered.found.quarantines[release] = failure
+    gathered.found.failed.append(failure)
+    return failure
+
+
+_NONE: frozenset[Release] = frozenset()
+
+
+def _by_pipeline(releases: Iterable[Release]) -> dict[str, frozenset[Release]]:
+    grouped: dict[str, list[Release]] = {}
+    for release in releases:
+        grouped.setdefault(release.pipeline, []).append(release)
+    return {name: frozenset(group) for name, group in grouped.items()}
 
 
 def _project(app: Application) -> str:

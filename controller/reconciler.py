@@ -128,7 +128,6 @@ class Reconciler:
         self._renderer = renderer
         self._journal = journal
         self._chronicle = Chronicle(journal, supply) if isinstance(journal, Journal) else None
-        self._tags = tags
         self._fingerprint = fingerprint
         self._clock = clock
         self._probers = ThreadPoolExecutor(8, "wheelway-probe")
@@ -137,7 +136,7 @@ class Reconciler:
         self._templates = ""
         self._held: set[Release] = set()
         self._answers: dict[str, Answer] = {}
-        self._absences = Absences()
+        self._election = Election(config, supply, renderer, tags=tags, absences=Absences())
         self.notes: tuple[Condition, ...] = ()
         """Conditions that others found: about Ray, the configuration."""
         self.inspected = True
@@ -168,8 +167,11 @@ class Reconciler:
         quarantines, overrides = self._journal.quarantines(), self._journal.overrides()
         self._retry_what_was_cleared(quarantines)
         grace = self.config.rollout.absence_grace if act else 0.0
-        desired = self._election(overrides, grace=grace).desired(
-            observed.applications, observed.records, quarantines, now
+        desired = self._election.desired(
+            *(observed.applications, observed.records, quarantines, now),
+            fingerprint=self._fingerprint_now(),
+            overrides=overrides,
+            grace=grace,
         )
         known = {record.release: record for record in self._journal.releases()}
         decided = plan(self._situation(observed, desired, overrides, known, now))
@@ -271,20 +273,11 @@ class Reconciler:
 
     # -- plan ------------------------------------------------------------------------------------
 
-    def _election(self, overrides: Overrides, *, grace: float) -> Election:
+    def _fingerprint_now(self) -> str:
+        """Of the interpreter and of the templates as they are, or last could be read."""
         with suppress(WheelwayError):  # each placement reports it
             self._templates = self._renderer.fingerprint()
-        fingerprint = f"{self._fingerprint} {self._templates}"
-        return Election(
-            self.config,
-            self._supply,
-            self._renderer,
-            tags=self._tags,
-            fingerprint=fingerprint,
-            absences=self._absences,
-            grace=grace,
-            overrides=overrides,
-        )
+        return f"{self._fingerprint} {self._templates}"
 
     def _encoded_routes(self) -> dict[str, JSON] | None:
         try:

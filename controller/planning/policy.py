@@ -45,6 +45,26 @@ class Verdict:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """All that the verdicts on one pipeline depend on."""
+
+    candidates: tuple[Candidate, ...]
+    """What the sources offer for it, in order of preference."""
+    rule: PipelinePolicy
+    """The operator's rule for it."""
+    pin: Pin | None = None
+    """What an operator ordered by command; it beats the rule."""
+    serving: frozenset[Release] = frozenset()
+    """Its releases that serve now."""
+    present: frozenset[Release] = frozenset()
+    """Its releases that are on the cluster, serving or not."""
+    quarantined: frozenset[Release] = frozenset()
+    """Releases that failed with their present inputs."""
+    missing: frozenset[Release] = frozenset()
+    """Those offered no more of which that may be a matter of moments."""
+
+
 WITHDRAWING = frozenset({"Inactive", "VersionExcluded", "PrereleaseExcluded", "NotPinned"})
 """Reasons by which the operator took a version out: it is retired at once."""
 
@@ -143,6 +163,19 @@ def elect(
     return tuple(sorted(verdicts, key=lambda v: (v.release, v.elected), reverse=True))
 
 
+def judge(case: Case) -> tuple[Verdict, ...]:
+    """`elect` on a case."""
+    return elect(
+        case.candidates,
+        case.rule,
+        pin=case.pin,
+        serving=case.serving,
+        present=case.present,
+        quarantined=case.quarantined,
+        missing=case.missing,
+    )
+
+
 def _under_pin(verdict: Verdict, pin: Pin, *, met: bool) -> Verdict:
     """The verdict in the words of an operator's pin. Unlike the rule's own pins it takes nothing
     away before what it names is live: whoever rolls back must not be left with nothing.
@@ -237,14 +270,17 @@ def unfetched(
             continue
         finals = [r for r in selectable if not r.version.is_prerelease] or selectable
         wanted.add(max(finals, key=lambda r: r.version).sha256)
-        known = [artifacts[r.sha256] for r in selectable if r.sha256 in artifacts]
-        for name in sorted({entry.name for artifact in known for entry in artifact.pipelines}):
+        carriers: dict[str, set[str]] = {}
+        for revision in selectable:
+            if (artifact := artifacts.get(revision.sha256)) is not None:
+                for entry in artifact.pipelines:
+                    carriers.setdefault(entry.name, set()).add(revision.sha256)
+        for name in sorted(carriers):
             rule = rule_for(name, config)
             candidates = [
                 Candidate(Release(name, r.version, r.sha256), r.project, r.source)
                 for r in selectable
-                if r.sha256 not in artifacts
-                or any(entry.name == name for entry in artifacts[r.sha256].pipelines)
+                if r.sha256 not in artifacts or r.sha256 in carriers[name]
             ]
             verdicts = elect(candidates, rule, pin=pins.get(name), quarantined=quarantined)
             wanted.update(verdict.release.digest for verdict in verdicts if verdict.elected)

@@ -59,9 +59,7 @@ def reasons_for(listing):
         *(Config(), supply),
         renderer=None,
         tags=(),
-        fingerprint="",
         absences=Absences(),
-        grace=0.0,
     )
     records = {LIVE.name: PlacementRecord(LIVE.name, 1.0, 1.0, 1.0)}
     desired = election.desired([LIVE], records, [], 10.0)

@@ -12,15 +12,13 @@ from packaging.version import Version
 from controller.account.story import as_document, tell
 from controller.cli.explain import drawn
 from controller.cli.output import console
-from controller.config import Config
 from controller.configuration import parse
-from controller.desired import Election
 from controller.errors import ConfigError
 from controller.jobs import Jobs
 from controller.journal import Journal
 from controller.journal.records import listing_of, listing_text
 from controller.model import Condition, Listing, Refusal, Revision, Standing
-from controller.planning.absence import Absences
+from controller.planning.catalogue import Catalogues
 from controller.planning.subjects import version_named
 from controller.source_options import CodeArtifactSource as Options
 from controller.source_options import DirectorySource
@@ -123,20 +121,6 @@ def test_a_look_in_between_does_not_put_off_the_regular_one(clock):
 # -- election ------------------------------------------------------------------------------------
 
 
-def election(listing):
-    supply = supply_of(Told(listing))
-    supply.look()
-    return Election(
-        Config(),
-        supply,
-        None,
-        tags=list(sys_tags()),
-        fingerprint="",
-        absences=Absences(),
-        grace=0.0,
-    )
-
-
 def test_what_is_gone_is_as_if_it_were_not_listed():
     listing = Listing(
         "wheels",
@@ -146,8 +130,8 @@ def test_what_is_gone_is_as_if_it_were_not_listed():
             revision("1.2"),
         ),
     )
-    found = election(listing)._revisions()
-    assert [str(one.version) for one in found] == ["1.1", "1.2"]
+    found = Catalogues(list(sys_tags())).of([listing])
+    assert [str(one.version) for one in found.revisions] == ["1.1", "1.2"]
 
 
 def test_a_version_whose_wheel_has_not_arrived_is_not_absent():

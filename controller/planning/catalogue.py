@@ -1,0 +1,105 @@
+"""What the sources list, in order of preference and by project: made once a listing, not a pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from packaging.utils import InvalidWheelFilename
+
+from controller import wheel_names
+from controller.model import Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from packaging.tags import Tag
+
+    from controller.model import Listing, Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Everything that is listed and can be had."""
+
+    revisions: tuple[Revision, ...] = ()
+    """Best first: by source, then by how well the wheel's tags fit."""
+    places: Mapping[Revision, int] = field(default_factory=dict)
+    """Where each of them stands in that order."""
+    projects: Mapping[str, tuple[Revision, ...]] = field(default_factory=dict)
+    """By project, each best first; the same tuple as before where nothing changed."""
+    digests: Mapping[str, tuple[Revision, ...]] = field(default_factory=dict)
+    """The same by digest."""
+
+
+class Catalogues:
+    """Catalogues for one interpreter, whose `tags` (best first) say how well a wheel fits."""
+
+    def __init__(self, tags: Sequence[Tag]) -> None:
+        self._rank = {tag: rank for rank, tag in reversed(list(enumerate(tags)))}
+        self._fits: dict[str, tuple[int, int]] = {}
+        self._listings: tuple[Listing, ...] = ()
+        self._latest = Catalogue()
+
+    def of(self, listings: Iterable[Listing]) -> Catalogue:
+        """The catalogue of some listings, the preferred source's first; the same one as before if
+        these are the same listings.
+        """
+        listings = tuple(listings)
+        if len(listings) != len(self._listings) or any(map(_differ, listings, self._listings)):
+            self._latest = self._made(listings)
+            self._listings = listings
+        return self._latest
+
+    def _made(self, listings: Sequence[Listing]) -> Catalogue:
+        listed = [r for listing in listings for r in listing.revisions]
+        fits = self._fits
+        self._fits = {r.filename: fits.get(r.filename) or self._fit(r.filename) for r in listed}
+        revisions = tuple(
+            self._as_before(revision)
+            for listing in listings
+            for revision in sorted(listing.revisions, key=self._preference)
+            if revision.standing is not Standing.GONE
+        )
+        return Catalogue(
+            revisions,
+            {revision: place for place, revision in enumerate(revisions)},
+            _grouped(revisions, lambda revision: revision.project, self._latest.projects),
+            _grouped(revisions, lambda revision: revision.sha256, self._latest.digests),
+        )
+
+    def _as_before(self, revision: Revision) -> Revision:
+        """What is the same stays the same object, so that comparing it costs nothing."""
+        place = self._latest.places.get(revision)
+        return revision if place is None else self._latest.revisions[place]
+
+    def _preference(self, revision: Revision) -> tuple[int, int, str]:
+        return *self._fits[revision.filename], revision.filename
+
+    def _fit(self, filename: str) -> tuple[int, int]:
+        """How well a wheel's tags fit and how young its build is; less is better."""
+        try:
+            _, _, build, tags = wheel_names.parse(filename)
+        except InvalidWheelFilename:  # remembered by an earlier wheelway; inspection refuses it
+            return len(self._rank), 0
+        rank = min((self._rank.get(tag, len(self._rank)) for tag in tags), default=0)
+        return rank, -(build[0] if build else -1)
+
+
+def _differ(listing: Listing, other: Listing) -> bool:
+    return listing is not other
+
+
+def _grouped(
+    revisions: Iterable[Revision],
+    key: Callable[[Revision], str],
+    before: Mapping[str, tuple[Revision, ...]],
+) -> dict[str, tuple[Revision, ...]]:
+    groups: dict[str, list[Revision]] = {}
+    for revision in revisions:
+        groups.setdefault(key(revision), []).append(revision)
+    found = {}
+    for name, group in groups.items():
+        now, known = tuple(group), before.get(name)
+        found[name] = known if known == now else now
+    return found
