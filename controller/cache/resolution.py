@@ -190,12 +190,12 @@ def unsolved(artifact: Artifact, base: Base, uv: Uv, error: NoSolution) -> Waiti
         )
     advice = ""
     if "no usable wheels" in error.explanation:
-        advice = " Only wheels are installed: publish one of what has none, or require another."
+        advice = "\nOnly wheels are installed: publish one of what has none, or require another."
     return Rejected(
         "RequirementsUnsatisfiable",
         f"what {artifact.filename} requires cannot be installed beside Ray {base.ray_version} on "
         f"Python {base.version}: {error.explanation}{advice}",
-        log_tail=error.tail,
+        log_tail=error.rest,
     )
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from controller.config import EnvironmentOptions
 
 LONGEST_EXPLANATION = 1200
-"""Characters of uv's explanation in a message; the log tail has all of it."""
+"""Characters of uv's explanation in a message; the log tail has all of one that is longer."""
 
 # Variables that would contradict the arguments below; those about indexes, credentials, TLS,
 # proxies, retries and resolution stay the operator's.
@@ -76,16 +76,16 @@ class NoSolution(Exception):  # noqa: N818 - an answer of the resolver, translat
     """uv looked at all it could see and no set of versions fits.
 
     Attributes:
-        explanation: why, in one paragraph without hints.
+        explanation: why, a conclusion a line, without hints.
         unseen: true when uv would have liked to ask an index and was not allowed to.
-        tail: everything it said.
+        rest: what it said beside that; all of it when the explanation had to be cut.
     """
 
-    def __init__(self, explanation: str, *, unseen: bool, tail: str) -> None:
+    def __init__(self, explanation: str, *, unseen: bool, rest: str) -> None:
         super().__init__(explanation)
         self.explanation = explanation
         self.unseen = unseen
-        self.tail = tail
+        self.rest = rest
 
 
 class Index(Protocol):
@@ -269,7 +269,10 @@ def _verdict(text: str, said: str) -> Rejected | NoSolution | None:
     """What uv says against the requirements themselves; None when it does not."""
     if "No solution found" in text:
         unseen = "network was disabled" in text or "index lookups were disabled" in text
-        return NoSolution(_explanation(text), unseen=unseen, tail=text)
+        derivation, hints = _explanation(text)
+        explanation = _cut(derivation)
+        rest = hints if explanation == derivation else text
+        return NoSolution(explanation, unseen=unseen, rest=rest)
     if "Hash mismatch" in text:
         return Rejected(
             "HashMismatch",
@@ -286,11 +289,12 @@ def _verdict(text: str, said: str) -> Rejected | NoSolution | None:
     return None
 
 
-def _explanation(text: str) -> str:
-    """The resolver's derivation alone, without heading and hints."""
-    body = text.partition("No solution found")[2].partition("\nhint:")[0]
+def _explanation(text: str) -> tuple[str, str]:
+    """The resolver's derivation without its heading, a conclusion a line, and the hints below."""
+    body, hint, hints = text.partition("No solution found")[2].partition("\nhint:")
     derivation = body.partition("cause:")[2] or body
-    return _cut(" ".join(derivation.split()))
+    lines = (" ".join(line.split()) for line in derivation.splitlines())
+    return "\n".join(filter(None, lines)), f"{hint}{hints}".strip()
 
 
 def _one_line(text: str) -> str:

@@ -13,6 +13,7 @@ from controller.cli.output import (
     Cell,
     console,
     day_and_time,
+    first_line,
     paragraph,
     print_json,
     table,
@@ -76,7 +77,7 @@ def _text(asked: Invocation, digest: str) -> str:
 
 def _rows(happened: History) -> list[tuple[Cell, ...]]:
     lines: list[tuple[float, tuple[Cell, ...]]] = [
-        (event.at, (day_and_time(event.at), event.subject, _what(event), event.message))
+        (event.at, (day_and_time(event.at), event.subject, _what(event), first_line(event.message)))
         for event in happened.events
     ]
     lines += [

@@ -37,6 +37,8 @@ PHASE_STYLES: Final = {
     "Superseded": "dim",
 }
 
+LONGEST_LINE: Final = 240
+"""Characters of what is told in passing."""
 _SHOWN: Final = {"\n", "\t"}
 _PLAIN_WIDTH: Final = 100_000
 """Columns of a console that is no terminal: nothing is ever wrapped there."""
@@ -63,8 +65,11 @@ def clean(text: str) -> str:
 
 
 def first_line(text: str) -> str:
-    """The first line that says something."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+    """The first line that says something, cut where it is very long: what is said in full elsewhere
+    is told here in passing.
+    """
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE].rsplit(" ", 1)[0] + " ..."
 
 
 # -- time ----------------------------------------------------------------------------------------

@@ -105,10 +105,12 @@ class Progress:
         self._command = command
         self._clock = clock
         self._runs: dict[str, _Run] = {}
+        self._failures: dict[tuple[str, str], str] = {}  # of one pass: by which release first
         self._told_at = float("-inf")
 
     def __call__(self, report: Report) -> None:
         """Show what is new."""
+        self._failures.clear()
         for event in report.events:
             self._tell(event)
 
@@ -154,7 +156,7 @@ class Progress:
             route = f"/predict/{run.pipeline}/{run.version}"
             detail, more = route, self._curl(route)
         elif phase is Phase.QUARANTINED:
-            detail = f"{event.reason}: {first_line(event.message)}"
+            detail = self._failure(run, event)
             more = f"{self._command} explain {run.label}"
         elif phase in {Phase.RETIRING, Phase.SUPERSEDED}:
             detail = first_line(event.message)
@@ -166,6 +168,13 @@ class Progress:
         self._line(event.at, run.label, step, seconds=seconds, detail=detail, style=style)
         if more:
             self._out.print(Text(f"{'':10}{clean(more)}", style="bold"), soft_wrap=True)
+
+    def _failure(self, run: _Run, event: Event) -> str:
+        """Why a release was set aside; what others of its wheel failed by is told once."""
+        first = self._failures.setdefault((event.reason, event.message), run.label)
+        if first != run.label:
+            return f"{event.reason}, as {first}"
+        return f"{event.reason}: {first_line(event.message)}"
 
     def _aside(self, run: _Run, phase: Phase, event: Event, step: str, why: str) -> None:
         """A release that does not go on, with the reason; shown once for each reason."""
@@ -193,7 +202,8 @@ class Progress:
             self._line(event.at, label, "resolved", detail=event.reason, style="dim")
             return
         style = "" if event.fields.get("ok", True) else "yellow"
-        self._line(event.at, label, event.reason, detail=event.message, style=style)
+        said = first_line(" ".join(event.message.split()))
+        self._line(event.at, label, event.reason, detail=said, style=style)
 
     def _line(
         self,

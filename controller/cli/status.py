@@ -16,7 +16,7 @@ from controller.account.overview import (
     overview,
 )
 from controller.account.times import ago
-from controller.cli.gathering import drawn_conditions
+from controller.cli.gathering import drawn_conditions, enumerated, gathered
 from controller.cli.invocation import Invocation, invocation
 from controller.cli.link import note, told
 from controller.cli.output import (
@@ -126,16 +126,12 @@ def drawn(
         parts.append(paragraph(f"{seen.hidden} older not shown (--all)", style="dim"))
     if seen.quarantines:
         parts += ["", paragraph("Quarantined", style="bold")]
-        for quarantine in seen.quarantines:
-            release = quarantine.release
+        for alike in gathered(seen.quarantines, lambda q: (q.reason, q.stage, q.message)):
+            names = [f"{q.release.pipeline} {q.release.version}" for q in alike]
+            why = f"{alike[0].reason} ({alike[0].stage}): {first_line(alike[0].message)}"
             parts += [
-                paragraph(
-                    f"{release.pipeline} {release.version}: {quarantine.reason} "
-                    f"({quarantine.stage}): {first_line(quarantine.message)}",
-                    indent=2,
-                    style="red",
-                ),
-                paragraph(f"wheelway explain {release.pipeline} {release.version}", indent=4),
+                paragraph(f"{enumerated(names)}: {why}", indent=2, style="red"),
+                paragraph(f"wheelway explain {names[0]}", indent=4),
             ]
     parts += drawn_orders(seen.overrides, seen.at)
     if troubles := [pair for pair in seen.conditions if not pair[0].ok]:

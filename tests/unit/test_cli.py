@@ -238,6 +238,23 @@ def test_status_tells_what_holds_of_many_releases_once(filled):
     assert len(filled.json("status")["conditions"]) == 24
 
 
+def test_what_failed_alike_is_told_once_and_a_long_first_line_is_cut(filled):
+    why = "what x requires cannot be installed: " + "because of zz-alpha " * 60
+    with Journal.open(filled.state) as journal:
+        for n in range(4):
+            four = Release(f"part-{n}", Version("1.0"), "9" * 64)
+            _fail(journal, four, "prepare", "RequirementsUnsatisfiable", why, time.time())
+        journal.save_listing(Listing("shelf", (_revision("parts", four),)), time.time())
+    shown = filled("status").stdout
+    (line,) = (line for line in shown.splitlines() if "what x requires" in line)
+    assert line.startswith("  part-0 1.0, part-1 1.0, part-2 1.0, part-3 1.0: Requirements")
+    assert line.endswith("zz-alpha ...")
+    assert len(line) < 400
+    assert max(map(len, filled("history").stdout.splitlines())) < 400
+    told = filled("explain", "part-0").stdout
+    assert told.count(why.strip()) == 1
+
+
 # -- explain -------------------------------------------------------------------------------------
 
 
@@ -575,6 +592,13 @@ def test_progress_tells_a_failure_with_its_reason_and_where_to_read_on():
     assert "quarantined" in line
     assert line.endswith("LoadFailed: model.bin is missing")
     assert more.strip() == "wheelway explain iris 2.0"
+
+
+def test_progress_tells_a_failure_of_a_whole_wheel_once():
+    why = (Phase.QUARANTINED, 100.0, "RequirementsUnsatisfiable", "no zz-alpha")
+    first, _, second, _ = Told().feed(_reached(IRIS_1, *why), _reached(IRIS_2, *why))
+    assert first.endswith("RequirementsUnsatisfiable: no zz-alpha")
+    assert second.endswith("RequirementsUnsatisfiable, as iris 1.0")
 
 
 def test_progress_says_why_a_release_does_not_go_on_and_says_it_once():

@@ -288,6 +288,27 @@ def test_a_requirement_against_ray_is_rejected_with_the_explanation(opened, whee
     assert "hint" not in error.message
 
 
+def test_a_long_explanation_is_told_a_conclusion_a_line_and_once(opened, wheels):
+    package(wheels, "zz-alpha", "1.0", "zz-beta>=2")
+    package(wheels, "zz-beta", "2.0", "zz-gamma<3")
+    package(wheels, "zz-beta", "2.1", "zz-gamma<2")
+    package(wheels, "zz-gamma", "4.0")
+    error = refusal(opened(), "zz-alpha", "zz-gamma>=4")
+    first, *more = error.message.splitlines()
+    assert "cannot be installed beside Ray" in first
+    assert "Because " in first
+    assert len(more) == 2
+    assert all(line.startswith("And because ") for line in more)
+    assert error.log_tail == ""
+
+
+def test_what_uv_hints_at_beside_its_explanation_is_kept(opened, wheels):
+    package(wheels, "zz-alpha", "1.0", tag="cp399-cp399-win32")
+    error = refusal(opened(), "zz-alpha")
+    assert "hint:" in error.log_tail
+    assert "No solution" not in error.log_tail
+
+
 def test_requirements_that_exclude_each_other_are_rejected(opened, wheels):
     package(wheels, "zz-alpha", "1.0", "zz-beta>=2")
     package(wheels, "zz-beta", "1.0")
