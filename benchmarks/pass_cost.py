@@ -207,6 +207,8 @@ class Daemon:
             self.jobs,
             receive=self._receive,
             prepare=self._prepare,
+            is_sound=lambda _: True,
+            renew=lambda *_: False,
             prune=lambda *_: None,
             remembered={},
             clock=self.clock,

@@ -173,6 +173,8 @@ def watching(source: CodeArtifactSource) -> Iterator[Supply]:
         jobs,
         receive=_nothing_is_fetched,
         prepare=_nothing_is_fetched,
+        is_sound=_nothing_is_fetched,
+        renew=_nothing_is_fetched,
         prune=_nothing_is_fetched,
         remembered={},
     )

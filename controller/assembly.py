@@ -104,6 +104,8 @@ def assemble(
             jobs,
             receive=partial(_receive, store, base, config.inspection),
             prepare=environments.prepare,
+            is_sound=partial(_is_sound, store, environments),
+            renew=partial(_renew, store, environments),
             prune=partial(_prune, store, environments, config.paths.retention),
             remembered=remembered,
         )
@@ -178,6 +180,22 @@ def _receive(
     artifact = inspection.artifact(revision, wheel, store.tree_path(revision.sha256))
     store.tree(artifact)
     return artifact
+
+
+def _is_sound(store: Store, environments: Environments, artifact: Artifact) -> bool:
+    """Whether a tree and its environment are as they were made, by a quick look."""
+    return store.is_untouched(artifact) and environments.is_sound(artifact)
+
+
+def _renew(store: Store, environments: Environments, artifact: Artifact, doubted: bool) -> bool:  # noqa: FBT001 - see Supply
+    """Make again what is damaged of a tree and its environment; whether anything was."""
+    whole = store.is_whole(artifact, afresh=doubted)
+    if not whole:
+        store.tree(artifact)
+    sound = environments.is_sound(artifact)
+    if not sound:
+        environments.renew(artifact)
+    return not (whole and sound)
 
 
 def _prune(

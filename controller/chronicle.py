@@ -6,16 +6,17 @@ so that a daemon that is killed in between knows what failed and what was seen.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from controller.model import Phase, Transition
-from controller.planning.health import Health, diagnose
+from controller.planning.health import DIGEST_MISMATCH, Health, diagnose
 from controller.planning.phases import phases_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from controller.desired import Desired
     from controller.journal import Journal, ReleaseRecord
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from controller.planning.plan import Plan
     from controller.supply import Supply
 
+ABSOLUTIONS = 3
+"""Times that a release is freed of what others did to its files; after that a person must look."""
 _LEAVING = {Phase.RETIRING, Phase.RETIRED, Phase.SUPERSEDED}
 
 
@@ -45,6 +48,7 @@ class Chronicle:
     def __init__(self, journal: Journal, supply: Supply) -> None:
         self._journal = journal
         self._supply = supply
+        self._absolved: Counter[str] = Counter()  # by digest
 
     def date(
         self,
@@ -76,6 +80,19 @@ class Chronicle:
                     journal.placement_gone(app.name)  # its deadline starts when it gets room
                     journal.placement_staged(app.name, now)
         return journal.placements()
+
+    def absolve(self, restored: Collection[str], now: float) -> None:
+        """Lift the quarantines of releases whose files in the cache were damaged and are sound
+        again: the damage was no fault of theirs. Not for ever: a writer may come back.
+        """
+        for quarantine in self._journal.quarantines() if restored else ():
+            release = quarantine.release
+            if quarantine.reason != DIGEST_MISMATCH or release.digest not in restored:
+                continue
+            self._absolved[release.digest] += 1
+            if self._absolved[release.digest] <= ABSOLUTIONS:
+                by = "the daemon, which made the damaged files in the cache again"
+                self._journal.clear_quarantine(release.pipeline, release.version, at=now, by=by)
 
     def conditions(self, conditions: Iterable[Condition], now: float) -> tuple[Event, ...]:
         """All that stands in the way now. Returns what is worth telling of, for the log."""

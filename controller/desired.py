@@ -93,6 +93,8 @@ class _Gathering:
     entries: dict[Release, tuple[Artifact, PipelineEntry]] = field(default_factory=dict)
     shelves: dict[str, list[Shelf]] = field(default_factory=dict)
     """By pipeline: those that have it."""
+    present: frozenset[Release] = frozenset()
+    """The releases on the cluster."""
 
 
 class Election:
@@ -157,6 +159,7 @@ class Election:
             common="\n".join([fingerprint, *self._sections]),
             now=now,
             found=Desired(conditions=self._supply.conditions()),
+            present=frozenset(app.release for app in applications if app.release is not None),
         )
         self._look_inside(gathered)
         self._hold(gathered)
@@ -399,7 +402,7 @@ class Election:
             error = Rejected(refusal.reason, refusal.message)
             _fail(gathered, release, "wishes", error, gathered.found.inputs[release])
             return
-        environment = self._supply.environment(artifact)
+        environment = self._supply.environment(artifact, runs=release in gathered.present)
         placed: Placement | WheelwayError | None
         if isinstance(environment, Environment):
             rule = self._rules.of(release.pipeline, release.pipeline)

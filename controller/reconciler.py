@@ -22,6 +22,7 @@ from controller.journal import Journal
 from controller.lookout import Lookout
 from controller.model import Condition, Event, Phase
 from controller.planning.absence import Absences
+from controller.planning.health import doubts_its_files
 from controller.planning.phases import underway
 from controller.planning.rollout import plan
 from controller.planning.situation import (
@@ -164,6 +165,8 @@ class Reconciler:
         except WheelwayError as error:
             return self._blind(error, now, chronicle, asked=not rested)
         observed = self._observe(applications, now, chronicle)
+        if chronicle is not None:
+            chronicle.absolve(self._supply.restored(), now)
         quarantines, overrides = self._journal.quarantines(), self._journal.overrides()
         self._retry_what_was_cleared(quarantines)
         grace = self.config.rollout.absence_grace if act else 0.0
@@ -173,6 +176,7 @@ class Reconciler:
             overrides=overrides,
             grace=grace,
         )
+        self._keep_sound(observed, desired)
         known = {record.release: record for record in self._journal.releases()}
         decided = plan(self._situation(observed, desired, overrides, known, now))
         events: tuple[Event, ...] = ()
@@ -326,6 +330,13 @@ class Reconciler:
             [app.release.digest for app in present if app.release],
             [str(document.get("args", {}).get("environment", "")) for document in documents],
         )
+
+    def _keep_sound(self, observed: _Observed, desired: Desired) -> None:
+        present = [(app, app.release.digest) for app in observed.applications if app.release]
+        in_use = {digest for _, digest in present}
+        in_use.update(release.digest for release in desired.placements)
+        doubted = [digest for app, digest in present if doubts_its_files(app)]
+        self._supply.keep_sound(in_use, doubted)
 
     def _settings_refused(self, observed: _Observed) -> list[Condition]:
         return [

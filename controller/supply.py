@@ -6,6 +6,7 @@ Every answer here is what is known now; asking for something starts the work tha
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from controller.errors import Rejected, Transient
 from controller.model import Condition
 from controller.planning.subjects import version_named
+from controller.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from controller.model import Artifact, Environment, Listing, Revision
     from controller.sources import Source
 
+log = logging.getLogger(__name__)
 
 TIDY_EVERY = 3600.0
 """Seconds between two looks at what the cache can do without."""
@@ -39,8 +42,10 @@ class Supply:
     """The sources and the jobs on what they list.
 
     `receive` turns a source's revision into an inspected artifact, `prepare` an artifact into the
-    environment that it runs in, `prune` removes all but the given wheels and environments from the
-    cache, unless they were needed lately; all raise WheelwayError.
+    environment that it runs in, `is_sound` says by a quick look whether both are as they were made,
+    `renew` makes again what is damaged of either and says whether anything was, `prune` removes all
+    but the given wheels and environments from the cache, unless they were needed lately; all raise
+    WheelwayError, but for `is_sound`.
     """
 
     def __init__(
@@ -50,6 +55,8 @@ class Supply:
         *,
         receive: Callable[[Source, Revision], Artifact],
         prepare: Callable[[Artifact], Environment],
+        is_sound: Callable[[Artifact], bool],
+        renew: Callable[[Artifact, bool], bool],
         prune: Callable[[AbstractSet[str], AbstractSet[str]], None],
         remembered: Mapping[str, Listing],
         clock: Callable[[], float] = time.monotonic,
@@ -59,7 +66,11 @@ class Supply:
         self._jobs = jobs
         self._receive = receive
         self._prepare = prepare
+        self._is_sound = is_sound
+        self._renew = renew
         self._prune = prune
+        self._upkeep = Upkeep(jobs, self._is_as_made, self._mend, clock=clock)
+        self._received_from: dict[str, tuple[Source, Revision, Artifact]] = {}  # by digest
         self._tidied_at = float("-inf")
         self._listings = {name: remembered[name] for name in self.sources if name in remembered}
         self._listed_at: dict[str, float] = {}
@@ -159,6 +170,8 @@ class Supply:
         def work() -> Artifact:
             artifact = self._received(source, revision)
             self.fetched_at[artifact.digest] = self._wall_clock()
+            self._received_from[artifact.digest] = source, revision, artifact
+            self._upkeep.vouch(artifact.digest)
             # Whoever asks for the wheel is about to ask for its environment.
             self._jobs.follow(("prepare", artifact.digest), self._preparer(artifact))
             return artifact
@@ -186,10 +199,18 @@ class Supply:
         self._mismatches.pop(digest, None)
         return artifact
 
-    def environment(self, artifact: Artifact) -> Environment | WheelwayError | None:
-        """Where the artifact runs; an error that stands in its way; None while it is built."""
+    def environment(
+        self, artifact: Artifact, *, runs: bool = True
+    ) -> Environment | WheelwayError | None:
+        """Where the artifact runs; an error that stands in its way; None while it is built, or
+        looked at once more before it is put on the cluster (`runs`: it is there already).
+        """
         outcome = self._jobs.ensure(("prepare", artifact.digest), self._preparer(artifact))
-        return None if outcome is None else outcome.error or outcome.value
+        if outcome is None:
+            return None
+        if outcome.error is None and not runs and not self._upkeep.vouches_for(artifact.digest):
+            return self._upkeep.faults().get(artifact.digest)
+        return outcome.error or outcome.value
 
     def _preparer(self, artifact: Artifact) -> Callable[[], Environment]:
         def work() -> Environment:
@@ -199,9 +220,51 @@ class Supply:
 
         return work
 
+    def keep_sound(self, in_use: Iterable[str], doubted: Iterable[str]) -> None:
+        """Have the files of artifacts looked at in turns, and made again where they are damaged.
+
+        Args:
+            in_use: digests of what is on the cluster or about to be.
+            doubted: those whose replicas found other files than were published.
+        """
+        known = self._received_from.keys()
+        self._upkeep.look(known & set(in_use), known & set(doubted))
+
+    def restored(self) -> set[str]:
+        """Digests of what was found damaged and is sound again, since this was last asked."""
+        return self._upkeep.take_restored()
+
+    def _is_as_made(self, digest: str) -> bool:
+        received = self._received_from.get(digest)
+        return received is None or self._is_sound(received[2])
+
+    def _mend(self, digest: str, doubted: bool) -> bool:  # noqa: FBT001 - see Upkeep
+        received = self._received_from.get(digest)
+        if received is None:  # no longer kept
+            return False
+        source, revision, artifact = received
+        try:
+            mended = self._renew(artifact, doubted)
+        except Transient as error:
+            if error.reason != "WheelMissing":
+                raise
+            self._received(source, revision)
+            self._renew(artifact, doubted)
+            mended = True
+        if mended:
+            log.warning(
+                "the files of %s in the cache, or its environment, had been altered or removed; "
+                "they were made again: find out who writes there",
+                artifact.filename,
+            )
+            # Its requirements may have been resolved anew.
+            self._jobs.forget(lambda key: key == ("prepare", digest))
+        return mended
+
     def forgive(self, digest: str) -> None:
         """Fetch and prepare a wheel anew if that failed: a person lifted its quarantine."""
         self._mismatches.pop(digest, None)
+        self._upkeep.distrust(digest)
         self._jobs.forgive(lambda key: key[:2] in {("fetch", digest), ("prepare", digest)})
 
     def tidy(self, wheels: Iterable[str], environments: Iterable[str]) -> None:
@@ -218,6 +281,8 @@ class Supply:
         kept = {*wheels, *listed}
         # What may go is no longer known: who wants it again looks whether it is there.
         self._jobs.forget(lambda key: key[0] in {"fetch", "prepare"} and key[1] not in kept)
+        for digest in self._received_from.keys() - kept:
+            del self._received_from[digest]
         self._jobs.again(_TIDY, partial(self._prune, kept, set(environments)))
 
     def conditions(self) -> list[Condition]:
@@ -226,6 +291,10 @@ class Supply:
         tidied = self._jobs.outcome(_TIDY)
         if tidied is not None and tidied.error is not None:
             found.append(Condition("cache", tidied.error.reason, tidied.error.message))
+        for digest, fault in self._upkeep.faults().items():
+            if digest in self._received_from:
+                _, revision, _ = self._received_from[digest]
+                found.append(Condition(revision.filename, fault.reason, fault.message))
         for name in self.sources:
             outcome = self._jobs.outcome(("list", name))
             if outcome is not None and outcome.error is not None:

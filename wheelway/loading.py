@@ -78,7 +78,9 @@ def verify(tree: Path, record_digest: str) -> None:
 
 def _mismatch(what: str) -> StartFailure:
     return StartFailure(
-        DIGEST_MISMATCH, f"{what}; remove the tree from the cache, it is then unpacked again"
+        DIGEST_MISMATCH,
+        f"{what}; the daemon unpacks it again from the verified wheel, and replicas then start by "
+        "themselves. If it happens again, find out who writes to the cache",
     )
 
 

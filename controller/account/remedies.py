@@ -60,8 +60,8 @@ BY_REASON: Final = {
         "(`journalctl -k`); the replica's log is on the Ray dashboard."
     ),
     "DigestMismatch": (
-        "The cached files are not those that were published: look for who writes to the cache, "
-        "then clear the quarantine."
+        "The cached files were not those that were published. The daemon made them again and let "
+        "the release try three times: find out who writes to the cache, then clear the quarantine."
     ),
 }
 """Reason: what helps."""

@@ -135,6 +135,24 @@ class Environments:
         self._prepared[artifact.digest] = environment
         return environment
 
+    def is_sound(self, artifact: Artifact) -> bool:
+        """Whether the environment of a prepared artifact is there, with files as long as they were
+        installed. Whoever asks is about to use it: see `prune`.
+        """
+        known = self._prepared.get(artifact.digest)
+        if known is None or known == BASE_ALONE:
+            return True
+        place = self._place(known.lock_digest)
+        with contextlib.suppress(OSError):
+            os.utime(place)
+        return overlay.is_usable(place) and overlay.is_intact(place)
+
+    def renew(self, artifact: Artifact) -> Environment:
+        """Make it again if it is damaged or gone; raises what `prepare` raises."""
+        known = self._prepared.get(artifact.digest, BASE_ALONE)
+        self._sound.discard(known.lock_digest)
+        return self.prepare(artifact)
+
     def close(self) -> None:
         """End what is being built; `prepare` raises Transient("UvInterrupted") from now on."""
         self._uv.closed.set()

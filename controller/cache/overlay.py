@@ -151,11 +151,8 @@ def is_usable(folder: Path) -> bool:
 
 def is_intact(folder: Path) -> bool:
     """Whether no file is shorter than RECORD lists it: a power cut leaves files empty or cut."""
-    return all(
-        _has_its_files(site_packages, record)
-        for site_packages in _site_packages(folder)
-        for record in site_packages.glob("*.dist-info/RECORD")
-    )
+    records = [(own, r) for own in _site_packages(folder) for r in own.glob("*.dist-info/RECORD")]
+    return bool(records) and all(_has_its_files(own, record) for own, record in records)
 
 
 def _site_packages(folder: Path) -> list[Path]:

@@ -63,7 +63,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self._wheels: dict[str, Identity] = {}  # verified in this process, as they were then
-        self._trees: set[str] = set()  # hashed whole in this process
+        self._trees: dict[str, bytes] = {}  # their signatures when they were hashed whole
         try:
             self._open()
         except OSError as error:
@@ -176,9 +176,8 @@ class Store:
     def tree(self, artifact: Artifact) -> Path:
         """The wheel unpacked: as it was published, without byte code, writable by the owner alone.
 
-        A tree found there is used again if its RECORD is the inspected one and every file that it
-        lists matches by hash (the first time in this process) or is present with its size (after
-        that); otherwise it is unpacked again. A replica verifies it fully once more.
+        A tree found there is used again if it `is_whole`; otherwise it is unpacked again. A replica
+        verifies it fully once more.
 
         Raises:
             Transient: `WheelMissing` (fetch it again), `CacheUnusable`.
@@ -187,8 +186,7 @@ class Store:
         place, digest = self.tree_path(artifact.digest), artifact.record_digest
         with self._exchange():  # not while `prune` looks at it
             self._touch(place, self._place("wheels", artifact.digest))
-        if trees.matches(place, digest, contents=artifact.digest not in self._trees):
-            self._trees.add(artifact.digest)
+        if self.is_whole(artifact):
             return place
         wheel = self.get(artifact.digest)
         if wheel is None:
@@ -199,15 +197,34 @@ class Store:
             )
         with self._aside() as aside, self._translated(artifact.filename):
             trees.unpack(wheel, aside)
-            if not trees.matches(aside, digest, contents=True):
+            if not trees.matches(aside, digest):
                 raise Transient(
                     "CacheUnusable",
                     f"{artifact.filename} did not unpack into {self.root} as its RECORD says; "
                     "check that disk",
                 )
-            self._enter(aside, place, unless=lambda: trees.matches(place, digest, contents=True))
-            self._trees.add(artifact.digest)
+            self._enter(aside, place, unless=lambda: trees.matches(place, digest))
+            self._trees[artifact.digest] = trees.signature(place)
         return place
+
+    def is_untouched(self, artifact: Artifact) -> bool:
+        """Whether nobody touched its tree since it was hashed in this process."""
+        seen = self._trees.get(artifact.digest)
+        return seen is not None and seen == trees.signature(self.tree_path(artifact.digest))
+
+    def is_whole(self, artifact: Artifact, *, afresh: bool = False) -> bool:
+        """Whether its tree is as it was published. Its files are hashed the first time in this
+        process, whenever the inode, size or times of one changed, and when asked for `afresh`.
+        """
+        if not afresh and self.is_untouched(artifact):
+            return True
+        place = self.tree_path(artifact.digest)
+        signature = trees.signature(place)
+        if trees.matches(place, artifact.record_digest):
+            self._trees[artifact.digest] = signature
+            return True
+        self._trees.pop(artifact.digest, None)
+        return False
 
     # -- upkeep ----------------------------------------------------------------------------------
 
@@ -225,7 +242,7 @@ class Store:
                 with self._exchange(), self._translated(place.name):
                     if place.stat().st_mtime >= before:
                         continue
-                    self._trees.discard(place.name)
+                    self._trees.pop(place.name, None)
                     freed += _size(place)
                     self._discard(place)
         return freed

@@ -5,37 +5,66 @@ What may change here: how a tree is laid out and checked; where it lies is the s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import zipfile
+from importlib.machinery import all_suffixes
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FOLDER = 0o755  # Ray's user reads here; nobody but the owner writes
 FILE = 0o644
 EXECUTABLE = 0o755
 
 
-def matches(tree: Path, record_digest: str, *, contents: bool) -> bool:
-    """Whether the tree has that RECORD and what it lists; `contents`: by hash, else by size."""
+def matches(tree: Path, record_digest: str) -> bool:
+    """Whether the tree has that RECORD and the bytes it lists, and no importable file beside them;
+    what Python leaves in `__pycache__` is never read by a replica.
+    """
     try:
         (record,) = tree.glob("*.dist-info/RECORD")
+        listed = set()
         body = record.read_bytes()
         if hashlib.sha256(body).hexdigest() != record_digest:
             return False
         for row in parse_record_file(body.decode().splitlines()):
             entry, path = RecordEntry.from_elements(*row), tree / row[0]
-            if not contents:
-                if entry.size not in {None, path.stat().st_size}:
-                    return False
-                continue
+            listed.add(str(path))
             with path.open("rb") as stream:
                 if not entry.validate_stream(stream):
                     return False
     except (OSError, ValueError, InvalidRecordEntry):
         return False
-    return True
+    importable = tuple(all_suffixes())
+    return all(path in listed or not path.endswith(importable) for path, _ in _files(tree))
+
+
+def signature(tree: Path) -> bytes:
+    """A digest of where each file lies, its inode, size and times, but not of its bytes: while it
+    stays, so did they. Empty without a file.
+    """
+    found = sorted(
+        (path, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in _files(tree)
+    )
+    return hashlib.sha256(repr(found).encode()).digest() if found else b""
+
+
+def _files(tree: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file outside `__pycache__`; one that vanishes meanwhile is left out."""
+    left = [str(tree)]
+    while left:
+        with contextlib.suppress(OSError), os.scandir(left.pop()) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    yield entry.path, entry.stat(follow_symlinks=False)
+                elif entry.name != "__pycache__":
+                    left.append(entry.path)
 
 
 def unpack(wheel: Path, folder: Path) -> None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _MARKER = re.compile(r"wheelway-failure\[(\w+)\] ([^\n]*)")
 """What the host puts in front of its own report of a failed start."""
 
+DIGEST_MISMATCH = "DigestMismatch"
+"""A replica's word for a tree that is not as it was published: no fault of the release."""
+
 _UNSCHEDULED = "to be scheduled"
 """Serve says so in the deployment's message after RAY_SERVE_SLOW_STARTUP_WARNING_S (30 s); before
 that nothing in its report tells a replica that waits for a place from one that loads."""
@@ -45,6 +48,12 @@ class Diagnosis:
     reason: str
     message: str
     log_tail: str = ""
+
+
+def doubts_its_files(application: Application) -> bool:
+    """Whether a replica found other files than were published, whatever state that led to."""
+    marked = _MARKER.search(application.message)
+    return marked is not None and marked[1] == DIGEST_MISMATCH
 
 
 def diagnose(application: Application) -> Diagnosis:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from controller.assembly import _prune, _receive
+from controller.assembly import _is_sound, _prune, _receive, _renew
 from controller.cache.environments import Environments
 from controller.cache.store import Store
 from controller.config import Config
@@ -83,7 +83,7 @@ class Passes:
         self.config = Config(
             sources=[{"type": "directory", "name": "wheels", "path": self.wheels}],
             ray={**ray, "timeout": 0.3},
-            environments={"offline": True},
+            environments={"offline": True, **sections.pop("environments", {})},
             paths=paths,
             **sections,
         )
@@ -125,6 +125,8 @@ class Passes:
             Jobs(0, lambda: None, clock=self.clock, jitter=lambda: 0.0),
             receive=partial(self._receive, store),
             prepare=environments.prepare,
+            is_sound=partial(_is_sound, store, environments),
+            renew=partial(_renew, store, environments),
             prune=partial(_prune, store, environments, 60.0),
             remembered=remembered,
             clock=self.clock,

@@ -51,6 +51,8 @@ def reasons_for(listing):
         Jobs(0, lambda: None),
         receive=pytest.fail,
         prepare=pytest.fail,
+        is_sound=pytest.fail,
+        renew=pytest.fail,
         prune=pytest.fail,
         remembered={},
     )

@@ -97,7 +97,14 @@ def test_the_supply_lists_the_source_again_because_of_an_event(
         supply.look()
 
     supply = Supply(
-        [pushed], Jobs(1, lambda: None), receive=None, prepare=None, prune=None, remembered={}
+        [pushed],
+        Jobs(1, lambda: None),
+        receive=None,
+        prepare=None,
+        is_sound=None,
+        renew=None,
+        prune=None,
+        remembered={},
     )
     supply.look()
     eventually(supply.complete, 30)

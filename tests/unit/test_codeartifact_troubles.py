@@ -88,7 +88,7 @@ def test_a_package_in_trouble_keeps_what_it_had_across_a_restart(
 ):
     def supplied(source, before):
         jobs = Jobs(0, lambda: None, clock=clock)
-        nothing = {"receive": None, "prepare": None, "prune": None}
+        nothing = {"receive": None, "prepare": None, "is_sound": None, "renew": None, "prune": None}
         return Supply([source], jobs, **nothing, remembered=before, clock=clock)
 
     for name in ("acme-a", "acme-b"):

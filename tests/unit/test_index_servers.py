@@ -84,6 +84,8 @@ def supply(base, tmp_path):
             Jobs(0, lambda: None),
             receive=partial(_receive, store, base, InspectionLimits()),
             prepare=lambda artifact: pytest.fail(f"nobody asked for {artifact}"),
+            is_sound=lambda artifact: pytest.fail(f"nobody asked for {artifact}"),
+            renew=lambda artifact, _: pytest.fail(f"nobody asked for {artifact}"),
             prune=None,
             remembered={},
         )

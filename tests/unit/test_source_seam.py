@@ -58,7 +58,17 @@ class Told:
 
 def supply_of(source, jobs=None, **more):
     jobs = jobs or Jobs(0, lambda: None)
-    return Supply([source], jobs, receive=None, prepare=None, prune=None, remembered={}, **more)
+    return Supply(
+        [source],
+        jobs,
+        receive=None,
+        prepare=None,
+        is_sound=None,
+        renew=None,
+        prune=None,
+        remembered={},
+        **more,
+    )
 
 
 # -- supply --------------------------------------------------------------------------------------

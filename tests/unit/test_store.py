@@ -15,6 +15,7 @@ from dataclasses import replace
 import pytest
 from packaging.tags import sys_tags
 
+from controller.cache import trees
 from controller.cache.inspection import inspect
 from controller.cache.store import Store
 from controller.config import InspectionLimits
@@ -288,13 +289,39 @@ def test_a_sound_tree_is_used_as_it_is_with_what_python_wrote_beside(store, whee
     assert Store(store.root).tree(artifact).stat().st_ino == inode
 
 
-def test_bytes_changed_at_the_same_size_are_noticed_after_a_restart(store, wheel):
+@pytest.mark.parametrize("restart", [False, True])
+def test_bytes_changed_at_the_same_size_are_noticed(store, wheel, restart):
     artifact = artifact_of(store, wheel)
     code = store.tree(artifact) / "demo/pipeline.py"
     expected = code.read_bytes()
     code.write_bytes(expected.replace(b"echo", b"evil"))
-    Store(store.root).tree(artifact)
+    store = Store(store.root) if restart else store
+    assert not store.is_whole(artifact)
+    store.tree(artifact)
     assert code.read_bytes() == expected
+
+
+def test_a_module_that_was_not_published_does_not_stay_in_a_tree(store, wheel):
+    artifact = artifact_of(store, wheel)
+    stranger = store.tree(artifact) / "demo/generated.py"
+    stranger.write_text("X = 1\n")
+    assert not store.is_whole(artifact)
+    store.tree(artifact)
+    assert not stranger.exists()
+    assert store.is_whole(artifact)
+
+
+def test_a_sound_tree_is_hashed_once_unless_somebody_doubts_it(store, wheel, monkeypatch):
+    hashed = []
+    matches = trees.matches
+    monkeypatch.setattr(trees, "matches", lambda *of: hashed.append(of) or matches(*of))
+    artifact = artifact_of(store, wheel)
+    store.tree(artifact)
+    hashed.clear()
+    assert store.is_whole(artifact)
+    assert not hashed
+    assert store.is_whole(artifact, afresh=True)
+    assert len(hashed) == 1
 
 
 def test_a_tree_whose_wheel_is_gone_asks_for_it(store, wheel):

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from controller.assembly import _prune, _receive
+from controller.assembly import _is_sound, _prune, _receive, _renew
 from controller.cache.base import detect
 from controller.cache.environments import Environments
 from controller.cache.store import Store
@@ -74,6 +74,8 @@ def supply(source, base, clock, tmp_path):
         Jobs(0, lambda: None, clock=clock, jitter=lambda: 0.0),
         receive=partial(_receive, store, base, InspectionLimits()),
         prepare=environments.prepare,
+        is_sound=partial(_is_sound, store, environments),
+        renew=partial(_renew, store, environments),
         prune=partial(_prune, store, environments, 60.0),
         remembered={},
         clock=clock,
@@ -250,6 +252,8 @@ def test_what_an_earlier_run_listed_counts_until_this_one_has_looked(source, fol
         Jobs(0, lambda: None),
         receive=never,
         prepare=never,
+        is_sound=never,
+        renew=never,
         prune=never,
         remembered={source.name: remembered, gone.source: gone},
     )
@@ -261,7 +265,14 @@ def test_what_an_earlier_run_listed_counts_until_this_one_has_looked(source, fol
 
 def test_without_sources_there_is_nothing_to_wait_for(base):
     supply = Supply(
-        [], Jobs(0, lambda: None), receive=None, prepare=None, prune=None, remembered={}
+        [],
+        Jobs(0, lambda: None),
+        receive=None,
+        prepare=None,
+        is_sound=None,
+        renew=None,
+        prune=None,
+        remembered={},
     )
     supply.look()
     assert supply.complete()
@@ -301,6 +312,8 @@ def test_what_was_listed_of_a_project_stays_while_it_cannot_be_looked_at(tmp_pat
         *([source], Jobs(0, lambda: None)),
         receive=never,
         prepare=never,
+        is_sound=never,
+        renew=never,
         prune=never,
         remembered=remembered,
     )

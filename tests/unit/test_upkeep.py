@@ -1,0 +1,297 @@
+"""What lies in the cache is altered, damaged or deleted while the daemon runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from controller.errors import Transient
+from controller.jobs import Jobs
+from controller.model import Phase
+from controller.upkeep import EVERY, STALE, Upkeep
+from tests.support.passes import reasons
+from tests.support.wheels import make_wheel
+
+pytestmark = pytest.mark.unit
+
+MISMATCH = "wheelway-failure[DigestMismatch] demo/pipeline.py has other bytes than were published"
+
+
+def artifact(work):
+    [listing] = work.supply.listings().values()
+    [revision] = listing.revisions
+    return work.supply.known(revision)
+
+
+def altered(known):
+    code = known.tree / "demo/pipeline.py"
+    code.write_bytes(code.read_bytes().replace(b"echo", b"evil"))
+
+
+def removed(known):
+    shutil.rmtree(known.tree)
+
+
+def removed_with_its_wheel(known):
+    shutil.rmtree(known.tree)
+    shutil.rmtree(known.wheel.parent)
+
+
+def removed_and_the_wheel_damaged(known):
+    shutil.rmtree(known.tree)
+    known.wheel.chmod(0o644)
+    known.wheel.write_bytes(known.wheel.read_bytes()[:-20])
+
+
+def a_module_added(known):
+    (known.tree / "demo/generated.py").write_text("X = 1\n")
+
+
+DAMAGES = [
+    altered,
+    removed,
+    removed_with_its_wheel,
+    removed_and_the_wheel_damaged,
+    a_module_added,
+]
+
+
+def content(known):
+    return {
+        str(path.relative_to(known.tree)): path.read_bytes()
+        for path in known.tree.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_files_of_a_live_release_are_made_again(work, paper_head, damage, caplog):
+    work.drop()
+    work.settle()
+    known = artifact(work)
+    before, sent = content(known), len(paper_head.puts)
+    damage(known)
+    work.pass_(after=EVERY)
+    assert content(known) == before
+    assert "find out who writes there" in caplog.text
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+    assert len(paper_head.puts) == sent
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_a_replica_reports_is_looked_at_at_once(work, paper_head, damage):
+    work.drop()
+    work.settle()
+    known = artifact(work)
+    before = content(known)
+    damage(known)
+    paper_head.failing["demo"] = MISMATCH
+    work.pass_(after=0.1)
+    assert content(known) == before
+    paper_head.failing.clear()
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+
+
+def test_a_sound_tree_that_a_replica_doubts_is_not_hashed_in_every_pass(work, paper_head):
+    work.drop()
+    work.settle()
+    paper_head.failing["demo"] = MISMATCH
+    work.pass_(after=0.1)
+    rounds = []
+    work.supply._upkeep._mend = lambda digest, _doubted: rounds.append(digest) or False
+    for _ in range(20):
+        work.pass_(after=0.1)
+    assert not rounds
+    work.pass_(after=EVERY)
+    assert len(rounds) == 1
+
+
+def test_a_release_that_was_staged_from_damaged_files_is_freed_by_itself(work, paper_head):
+    work.drop()
+    work.pass_()
+    known = artifact(work)
+    altered(known)
+    paper_head.failing["demo"] = MISMATCH
+    while not work.journal.quarantines():
+        work.pass_(after=0.5)
+    paper_head.failing.clear()
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+    told = [event for event in work.journal.events(limit=100) if "Cleared" in event.reason]
+    assert "made the damaged files in the cache again" in told[0].message
+
+
+def test_whoever_is_damaged_again_and_again_is_freed_a_few_times_only(work, paper_head):
+    work.drop()
+    work.pass_()
+    known = artifact(work)
+    paper_head.failing["demo"] = MISMATCH
+    for _ in range(400):
+        if known.tree.exists():
+            altered(known)
+        work.pass_(after=1.0)
+    assert [quarantine.reason for quarantine in work.journal.quarantines()] == ["DigestMismatch"]
+    told = [event for event in work.journal.events(limit=1000) if "Cleared" in event.reason]
+    assert len(told) == 3
+
+
+def test_what_a_person_frees_is_looked_at_before_it_is_staged_again(work, paper_head):
+    work.drop()
+    paper_head.failing["demo"] = "wheelway-failure[LoadFailed] no such file"
+    work.settle()
+    known = artifact(work)
+    before = content(known)
+    removed_with_its_wheel(known)
+    paper_head.failing.clear()
+    seen = []
+    paper_head.on_put = lambda _config: seen.append(content(known))
+    work.journal.clear_quarantine("demo", at=work.clock())
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+    assert seen[0] == before
+
+
+def test_what_cannot_be_made_again_is_told_and_retried(work):
+    wheel = work.drop()
+    work.settle()
+    known = artifact(work)
+    aside = wheel.rename(wheel.with_suffix(".aside"))
+    removed_with_its_wheel(known)
+    work.pass_(after=EVERY)
+    assert reasons(work.pass_())[wheel.name]
+    assert not known.tree.exists()
+    aside.rename(wheel)
+    work.pass_(after=EVERY)
+    assert known.tree.exists()
+    assert wheel.name not in reasons(work.settle())
+
+
+@pytest.fixture
+def with_requirement(at_work, tmp_path):
+    """Two versions that need a package that the base does not have; the newer one is live."""
+    packages = tmp_path / "packages"
+    code = {"zz_extra/__init__.py": "VERSION = 1\n"}
+    make_wheel(packages, "zz-extra", "1.0", pipelines={}, files=code)
+    work = at_work(environments={"find_links": [packages]}, pipelines=[{"name": "demo", "keep": 1}])
+    work.drop(requires=["zz-extra"])
+    work.settle()
+    return work
+
+
+def environments(work):
+    folder = work.config.paths.cache / "environments"
+    return [place for place in folder.iterdir() if not place.name.startswith(".")]
+
+
+@pytest.mark.parametrize("part", ["", "bin", "lib"])
+def test_the_environment_of_a_live_release_is_made_again(with_requirement, part):
+    work = with_requirement
+    [place] = environments(work)
+    shutil.rmtree(place / part)
+    work.pass_(after=EVERY)
+    assert (place / "bin/python").exists()
+    assert list(place.glob("lib/python*/site-packages/zz_extra/__init__.py"))
+
+
+def test_an_environment_that_was_pruned_is_there_before_its_release_is_staged_again(
+    with_requirement, paper_head
+):
+    work = with_requirement
+    newer = work.drop(version="2.0")
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.RETIRED, "demo-2.0": Phase.LIVE}
+    [place] = environments(work)
+    os.utime(place, (0, 0))
+    work.pass_(after=3600.0)  # what is not in use and was not needed lately leaves the cache
+    assert not environments(work)
+    seen = []
+    paper_head.on_put = lambda _config: seen.append((place / "bin/python").exists())
+    work.remove(newer)
+    work.pass_()
+    work.pass_(after=60.0)
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE, "demo-2.0": Phase.RETIRED}
+    assert seen
+    assert all(seen)
+
+
+# -- who is looked at when -----------------------------------------------------------------------
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def keeper(clock, mend, is_sound=lambda _digest: False):
+    return Upkeep(Jobs(0, lambda: None, clock=clock), is_sound, mend, clock=clock)
+
+
+def test_a_round_looks_at_what_was_not_looked_at_for_longest(clock):
+    looked = []
+    upkeep = keeper(clock, lambda digest, _: looked.append(digest) or False)
+    for digest in "cab":
+        upkeep.vouch(digest)
+        clock.now += 1
+    clock.now += EVERY
+    upkeep.look("abc", ())
+    assert looked == ["c", "a", "b"]
+    upkeep.look("abc", ())
+    assert len(looked) == 3
+
+
+def test_a_round_is_over_when_its_budget_is_spent_and_the_next_goes_on(clock, monkeypatch):
+    monkeypatch.setattr("controller.upkeep.BUDGET", 0.0)
+    looked = []
+    upkeep = keeper(clock, lambda digest, _: looked.append(digest) or False)
+    upkeep.look("abc", ("b",))
+    assert looked == ["b"]  # what is doubted is looked at whatever it takes
+
+
+def test_what_was_not_looked_at_for_long_is_looked_at_before_anybody_vouches_for_it(clock):
+    sound = {"a"}
+    upkeep = keeper(clock, lambda digest, _doubted: sound.add(digest) or True, sound.__contains__)
+    for digest in "ab":
+        upkeep.vouch(digest)
+        assert upkeep.vouches_for(digest)
+    clock.now = STALE
+    assert upkeep.vouches_for("a")
+    assert not upkeep.vouches_for("b")
+    upkeep.look((), ())
+    assert upkeep.vouches_for("b")
+
+
+def test_a_pass_spends_no_more_than_the_budget_on_looking(clock, monkeypatch):
+    monkeypatch.setattr("controller.upkeep.BUDGET", 0.0)
+    upkeep = keeper(clock, lambda _digest, _doubted: False, pytest.fail)
+    assert not upkeep.vouches_for("a")
+
+
+def test_one_that_cannot_be_mended_stands_in_nobodys_way(clock):
+    def mend(digest, _doubted):
+        if digest == "a":
+            raise Transient("WheelMissing", "gone")
+        return True
+
+    upkeep = keeper(clock, mend)
+    upkeep.look("ab", ())
+    assert {digest: fault.reason for digest, fault in upkeep.faults().items()} == {
+        "a": "WheelMissing"
+    }
+    assert upkeep.take_restored() == {"b"}
+    assert upkeep.take_restored() == set()
+    upkeep.look("b", ())
+    clock.now += EVERY
+    upkeep.look("b", ())
+    assert not upkeep.faults()
