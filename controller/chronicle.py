@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from controller.model import Phase, Transition
-from controller.planning.health import DIGEST_MISMATCH, Health, diagnose
+from controller.planning.health import DIGEST_MISMATCH
 from controller.planning.phases import phases_of
 
 if TYPE_CHECKING:
@@ -50,36 +50,9 @@ class Chronicle:
         self._supply = supply
         self._absolved: Counter[str] = Counter()  # by digest
 
-    def date(
-        self,
-        applications: Iterable[Application],
-        records: Mapping[str, PlacementRecord],
-        now: float,
-    ) -> Mapping[str, PlacementRecord]:
-        """Date what is seen for the first time, and forget what is gone.
-
-        An application found on its route without any record served before this journal began:
-        it is taken for live.
-        """
-        journal = self._journal
-        ours = [app for app in applications if app.release is not None]
-        with journal.transaction():
-            journal.keep_placements([app.name for app in ours])
-            for app in ours:
-                record = records.get(app.name)
-                if record is None:
-                    journal.placement_staged(app.name, now)
-                    if app.route is not None:
-                        journal.placement_live(app.name, now)
-                if app.route is not None and (record is None or record.routed_at is None):
-                    journal.placement_routed(app.name, now)
-                elif app.route is None and record is not None and record.routed_at is not None:
-                    journal.placement_unrouted(app.name)
-                served = record is not None and record.live_at is not None
-                if not served and app.route is None and diagnose(app).health is Health.SHORT:
-                    journal.placement_gone(app.name)  # its deadline starts when it gets room
-                    journal.placement_staged(app.name, now)
-        return journal.placements()
+    def date(self, records: Mapping[str, PlacementRecord]) -> None:
+        """The dates of all that is on the cluster, for whoever comes after us."""
+        self._journal.date(records)
 
     def absolve(self, restored: Collection[str], now: float) -> None:
         """Lift the quarantines of releases whose files in the cache were damaged and are sound

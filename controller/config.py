@@ -120,12 +120,15 @@ class RolloutOptions(Section):
     max_staging: Annotated[int, Field(gt=0)] = 4
     """Releases that may start at the same time."""
     ready_deadline: PositiveSeconds = 300.0
-    """Seconds from staging until every example must have passed. Ray tells only after 30 s that it
-    has no room for a replica: with less a shortage looks like a slow start."""
+    """Seconds from the end of a release's build until every example must have passed; time in which
+    Ray has no room for its replica does not count. Ray tells of that only after 30 s: with less a
+    shortage looks like a slow start."""
     probe_deadline: PositiveSeconds = 30.0
-    """Seconds from promotion until the ingress must answer with the release's own header."""
+    """Seconds from promotion until the ingress must answer with the release's own header; time in
+    which the ingress could not be asked does not count."""
     build_deadline: PositiveSeconds = 60.0
-    """Seconds a PUT waits for a build in progress, which it would cancel and restart."""
+    """Seconds a PUT waits for a build in progress, which it would cancel and restart; one that
+    promotes a ready release waits 10 at most."""
     absence_grace: Seconds = 10.0
     """Seconds that a version must be missing from every source before it is retired: a file that is
     replaced by removing and copying is missing for a moment."""

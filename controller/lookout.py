@@ -1,27 +1,35 @@
-"""What runs on the cluster, as Serve says it: asked for with patience, and not believed at once.
+"""What runs on the cluster, as Serve and its ingress say it: asked for with patience, and not
+believed at once.
 
-Memory between passes, told the time. What comes in are the dashboard's answers, what goes out are
-the same, or why there are none to go by.
+Memory between passes, told the time. What comes in are the dashboard's and the ingress's answers,
+what goes out are the same, or why there are none to go by.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from controller.errors import Transient, WheelwayError
 from controller.planning import backoff
+from controller.planning.dates import excused
+from controller.planning.situation import routes_to_probe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from controller.journal import Reader
-    from controller.model import Application
+    from controller.model import Answer, Application, PlacementRecord
     from controller.planning.plan import PlannedApplication
     from controller.serve.dashboard import Dashboard
+    from controller.serve.ingress import Ingress
 
 EMPTY_FOR = 20.0
 """Seconds for which a cluster must say that it is empty, when it just was not: longer than Serve's
 controller takes to come back with the head's storage (16 s measured)."""
+
+PROBE_ALL_EVERY = 30.0
+"""Seconds between two looks at every route, needed for the plan or not."""
 
 
 class Lookout:
@@ -104,3 +112,44 @@ class Lookout:
                 f"when it was last seen; believed once it said so for {EMPTY_FOR:g} s",
                 retry_after=1.0,
             )
+
+
+class Probes:
+    """Asks one cluster's ingress; `probe_deadline` is in seconds. `close` it."""
+
+    def __init__(self, ingress: Ingress, *, probe_deadline: float) -> None:
+        self._ingress = ingress
+        self._deadline = probe_deadline
+        self._threads = ThreadPoolExecutor(8, "wheelway-probe")
+        self._answers: dict[str, Answer] = {}
+        self._asked_at: float | None = None
+        self._asked_all_at = float("-inf")
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=True)
+
+    def ask(
+        self,
+        applications: Collection[Application],
+        records: Mapping[str, PlacementRecord],
+        now: float,
+    ) -> tuple[dict[str, PlacementRecord], dict[str, Answer]]:
+        """What the ingress says at the routes in question, now and then at all of ours; and the
+        records without the time in which it could not be asked.
+        """
+        held = {app.name: app.route for app in applications if app.release and app.route}
+        routes = set(routes_to_probe(applications, records))
+        if now - self._asked_all_at >= PROBE_ALL_EVERY:
+            self._asked_all_at = now
+            routes.update(held.values())
+        asked = sorted(routes)
+        said = dict(zip(asked, self._threads.map(self._ingress.probe, asked), strict=True))
+        said = self._ingress.vouched(said, applications)
+        before, since = self._answers, self._asked_at
+        # Of a route that is settled, the last answer stands until it is asked again.
+        known = {route: answer for route, answer in before.items() if route in held.values()}
+        self._answers, self._asked_at = known | said, now
+        deadline = self._deadline
+        dates = excused(records, said, before, held, since=since, now=now, probe_deadline=deadline)
+        return dates, self._answers

@@ -333,8 +333,12 @@ class PlacementRecord:
 
     name: str
     staged_at: float | None = None
+    """When its start began to count: it was built then, and there was room for it."""
     routed_at: float | None = None
+    """When its time to answer at its route began to count."""
     live_at: float | None = None
+    building_since: float | None = None
+    """When Serve began the build that is under way; None while there is none."""
 
 
 @dataclass(frozen=True, slots=True)

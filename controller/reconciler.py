@@ -8,27 +8,26 @@ can be cut off anywhere: the next pass, of this process or another, observes aga
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import random
 from typing import TYPE_CHECKING
 
 from controller.chronicle import Chronicle
 from controller.desired import Desired, Election
-from controller.errors import WheelwayError
+from controller.errors import Rejected, WheelwayError
 from controller.fitness import BLOCKING
 from controller.journal import Journal
-from controller.lookout import Lookout
+from controller.lookout import Lookout, Probes
 from controller.model import Condition, Event, Phase
 from controller.planning.absence import Absences
+from controller.planning.dates import dated, restarted
 from controller.planning.health import doubts_its_files
 from controller.planning.phases import underway
 from controller.planning.rollout import plan
 from controller.planning.situation import (
     Limits,
     Situation,
-    routes_to_probe,
     standing,
     was_live,
 )
@@ -57,8 +56,6 @@ if TYPE_CHECKING:
     from controller.serve.rendering import Renderer
     from controller.supply import Supply
 
-PROBE_ALL_EVERY = 30.0
-"""Seconds between two looks at every route, needed for the plan or not."""
 MOVING = 0.12
 """Seconds until the next pass while something is on its way."""
 MOVING_SLOWLY = 0.5
@@ -101,7 +98,7 @@ class Report:
 class _Observed:
     applications: tuple[Application, ...]
     records: Mapping[str, PlacementRecord]
-    answers: dict[str, Answer] = field(default_factory=dict)
+    answers: Mapping[str, Answer]
 
 
 class Reconciler:
@@ -125,18 +122,16 @@ class Reconciler:
         self._supply = supply
         self._lookout = Lookout(dashboard, journal, cap=config.rollout.interval, jitter=jitter)
         self._sender = Sender(config, dashboard=dashboard, renderer=renderer, jitter=jitter)
-        self._ingress = ingress
         self._renderer = renderer
         self._journal = journal
         self._chronicle = Chronicle(journal, supply) if isinstance(journal, Journal) else None
         self._fingerprint = fingerprint
         self._clock = clock
-        self._probers = ThreadPoolExecutor(8, "wheelway-probe")
-        self._probed_all_at = 0.0
+        self._probes = Probes(ingress, probe_deadline=config.rollout.probe_deadline)
+        self._restarted_at: float | None = None
         self._moving_since: float | None = None
         self._templates = ""
         self._held: set[Release] = set()
-        self._answers: dict[str, Answer] = {}
         self._election = Election(config, supply, renderer, tags=tags, absences=Absences())
         self.notes: tuple[Condition, ...] = ()
         """Conditions that others found: about Ray, the configuration."""
@@ -145,7 +140,7 @@ class Reconciler:
 
     def close(self) -> None:
         """End the probing threads."""
-        self._probers.shutdown(wait=True)
+        self._probes.close()
 
     def resting(self) -> bool:
         """Whether Ray could not be observed and is to be left alone for now."""
@@ -185,6 +180,8 @@ class Reconciler:
         done = self._sender.send(decided, chronicle.sending if chronicle else None, now)
         if done.sent:
             self._lookout.applied(decided.applications)
+        if done.tried and not isinstance(done.refusal, Rejected):  # it may have been taken
+            self._restarted_at = now
         conditions = [*self.notes, *desired.conditions, *decided.conditions]
         conditions.extend(self._settings_refused(observed))
         if done.refusal is not None:
@@ -223,21 +220,14 @@ class Reconciler:
     def _observe(
         self, applications: tuple[Application, ...], now: float, chronicle: Chronicle | None
     ) -> _Observed:
-        records: Mapping[str, PlacementRecord] = self._journal.placements()
+        records = dated(applications, self._journal.placements(), now)
+        if self._restarted_at is not None:  # what is built now was begun anew by our last config
+            records = restarted(records, self._restarted_at)
+            self._restarted_at = None
+        records, answers = self._probes.ask(applications, records, now)
         if chronicle is not None:
-            records = chronicle.date(applications, records, now)
-        observed = _Observed(applications, records)
-        routes = set(routes_to_probe(applications, records))
-        if now - self._probed_all_at >= PROBE_ALL_EVERY:
-            self._probed_all_at = now
-            routes |= {app.route for app in applications if app.release and app.route}
-        answers = self._probers.map(self._ingress.probe, sorted(routes))
-        # Of a route that is settled, the last answer stands until it is asked again.
-        held = {app.route for app in applications if app.release}
-        known = {route: said for route, said in self._answers.items() if route in held}
-        self._answers = known | dict(zip(sorted(routes), answers, strict=True))
-        observed.answers = self._answers
-        return observed
+            chronicle.date(records)
+        return _Observed(applications, records, answers)
 
     def _blind(
         self, error: WheelwayError, now: float, chronicle: Chronicle | None, *, asked: bool

@@ -126,7 +126,10 @@ class Reader:
 
     def placements(self) -> dict[str, PlacementRecord]:
         """What is remembered of each Serve application of ours, by its name."""
-        rows = self._run("SELECT name, staged_at, routed_at, live_at FROM placements ORDER BY name")
+        rows = self._run(
+            "SELECT name, staged_at, routed_at, live_at, building_since FROM placements "
+            "ORDER BY name"
+        )
         return {row[0]: PlacementRecord(*row) for row in rows}
 
     def overrides(self) -> Overrides:

@@ -93,6 +93,7 @@ MIGRATIONS: tuple[str, ...] = (
         source TEXT PRIMARY KEY, vanished INTEGER NOT NULL, live INTEGER NOT NULL
     ) WITHOUT ROWID;
     """,
+    "ALTER TABLE placements ADD COLUMN building_since REAL",
 )
 """Migration n, counted from 1, leads from schema n - 1 to schema n."""
 

@@ -22,6 +22,7 @@ from controller.model import (
     Listing,
     Loss,
     Pin,
+    PlacementRecord,
     Quarantine,
     Release,
     Suspension,
@@ -30,7 +31,7 @@ from controller.model import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from packaging.version import Version
@@ -246,21 +247,23 @@ class Journal(Reader):
 
     # -- placements ------------------------------------------------------------------------------
 
-    def placement_staged(self, name: str, at: float) -> None:
-        """The application was applied. Here and below the first time counts, repeating is free."""
-        self._run(
-            "INSERT INTO placements (name, staged_at) VALUES (?1, ?2) "
-            "ON CONFLICT DO UPDATE SET staged_at = coalesce(staged_at, excluded.staged_at)",
-            *(name, at),
-        )
-
-    def placement_routed(self, name: str, at: float) -> None:
-        """The application was given its route."""
-        self._run(
-            "INSERT INTO placements (name, routed_at) VALUES (?1, ?2) "
-            "ON CONFLICT DO UPDATE SET routed_at = coalesce(routed_at, excluded.routed_at)",
-            *(name, at),
-        )
+    def date(self, records: Mapping[str, PlacementRecord]) -> None:
+        """Remember these dates of what is on the cluster, and forget all others."""
+        before = self.placements()
+        if before == records:
+            return
+        with self.transaction():
+            for name in before.keys() - records.keys():
+                self._run("DELETE FROM placements WHERE name = ?1", name)
+            for name, record in records.items():
+                if record != before.get(name):
+                    self._run(
+                        "INSERT OR REPLACE INTO placements "
+                        "(name, staged_at, routed_at, live_at, building_since) "
+                        "VALUES (?1, ?2, ?3, ?4, ?5)",
+                        *(name, record.staged_at, record.routed_at, record.live_at),
+                        record.building_since,
+                    )
 
     def placement_live(self, name: str, at: float) -> None:
         """The application answered through the ingress at its route; once a promotion."""
@@ -269,22 +272,6 @@ class Journal(Reader):
             "SET live_at = excluded.live_at WHERE live_at IS NULL OR live_at < routed_at",
             *(name, at),
         )
-
-    def placement_unrouted(self, name: str) -> None:
-        """Its route went to another. That it once was live stays known, so that one can go back to
-        it; its next promotion counts anew.
-        """
-        self._run("UPDATE placements SET routed_at = NULL WHERE name = ?1", name)
-
-    def placement_gone(self, name: str) -> None:
-        """The application is no longer on the cluster."""
-        self._run("DELETE FROM placements WHERE name = ?1", name)
-
-    def keep_placements(self, names: Collection[str]) -> None:
-        """Drop what is remembered of every application but these."""
-        with self.transaction():
-            for name in self.placements().keys() - set(names):
-                self.placement_gone(name)
 
     # -- the story -------------------------------------------------------------------------------
 

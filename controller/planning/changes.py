@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from controller.model import Application, Placement, Quarantine, Transition
     from controller.planning.situation import Situation
 
+PROMOTION_WAIT = 10.0
+"""Seconds for which a release that is ready waits for somebody else's build at most: several times
+what a build takes on a node that is not busy."""
+
 
 def admit(
     asking: Iterable[Placement], situation: Situation
@@ -130,12 +134,19 @@ def partings(
     return found
 
 
-def hold_back(situation: Situation) -> tuple[Cause | None, float | None]:
-    """Why a PUT must wait for a build, which it would cancel and restart; and until when."""
+def hold_back(situation: Situation, *, promoting: bool) -> tuple[Cause | None, float | None]:
+    """Why a PUT must wait for a build, which it would cancel and restart; and until when.
+
+    Each build has its time from its own last start. When a release is `promoting`, what is built
+    has less: it only starts over, while the other is ready to serve.
+    """
+    patience = situation.limits.build_deadline
+    if promoting:
+        patience = min(patience, PROMOTION_WAIT)
     for app in situation.applications:
         if app.release is None or not app.building:
             continue
-        until = since(situation, app, "staged_at") + situation.limits.build_deadline
+        until = since(situation, app, "building_since") + patience
         if situation.now < until:
             what = f"{app.name} is being built; a config sent now would restart that"
             return Cause("BuildRunning", what), until

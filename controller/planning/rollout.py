@@ -123,7 +123,8 @@ def plan(situation: Situation) -> Plan:
     changes = differences(applications, situation.applications, leaving)
     hold, hold_until = None, None
     if changes and not returned and not any(step.urgent for step in ordered):
-        hold, hold_until = hold_back(situation)
+        promoting = any(planned.cause is causes.PROMOTED for planned in applications)
+        hold, hold_until = hold_back(situation, promoting=promoting)
     if hold:  # so does whatever would go with it
         transitions = tuple(t for t in transitions if t.phase is not Phase.RETIRING)
     wakes = [step.wake_at for step in ordered] + [relief_due(route, situation) for route in routes]
@@ -234,13 +235,14 @@ def _start_of(app: Application, situation: Situation) -> Diagnosis:
     live before: then it is known to start.
     """
     diagnosis = diagnose(app)
-    starting = diagnosis.health is Health.STARTING and not was_live(app, situation.records)
-    if not starting or situation.now < _start_due(app, situation):
+    starting = diagnosis.health is Health.STARTING and not app.building
+    known = was_live(app, situation.records)
+    if not starting or known or situation.now < _start_due(app, situation):
         return diagnosis
     return Diagnosis(
         Health.FAILED,
         "StartTimeout",
-        f"not ready {situation.limits.ready_deadline:g} s after it was staged "
+        f"not ready {situation.limits.ready_deadline:g} s after Serve had built it "
         f"({diagnosis.message}): load hangs or takes longer than rollout.ready_deadline",
         app.message,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -16,7 +17,7 @@ from controller.planning.plan import PlannedApplication
 from controller.planning.policy import STANDS_IN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from controller.model import (
         JSON,
@@ -125,7 +126,7 @@ def routes_of(situation: Situation) -> list[Route]:
 
 
 def routes_to_probe(
-    applications: Sequence[Application], records: Mapping[str, PlacementRecord]
+    applications: Iterable[Application], records: Mapping[str, PlacementRecord]
 ) -> tuple[str, ...]:
     """The routes whose answer a plan needs: held by one of ours that was not yet seen there, or
     that has a predecessor or a successor beside it.
@@ -135,13 +136,12 @@ def routes_to_probe(
         for app in applications
         if app.release is not None and app.status is not ApplicationStatus.DELETING
     ]
-    crowded = [app.release.route for app in ours if app.release]
+    sharing = Counter(app.release.route for app in ours if app.release)
     return tuple(
         sorted(
             app.route
             for app in ours
-            if app.route is not None
-            and (not was_live(app, records) or crowded.count(app.route) > 1)
+            if app.route is not None and (not was_live(app, records) or sharing[app.route] > 1)
         )
     )
 

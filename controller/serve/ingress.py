@@ -6,6 +6,7 @@ the ingress routes to it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -14,10 +15,18 @@ import httpx
 from controller.model import Answer
 
 if TYPE_CHECKING:
-    from controller.model import JSON
+    from collections.abc import Collection, Iterable, Mapping
+
+    from controller.model import JSON, Application
 
 HEADER = "x-wheelway-release"
 _UNREACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL)
+_SERVES_OWN = "/-/routes"
+"""What Serve's own 404 points to."""
+_STRANGE = (
+    "what answers there ({answer.status}: {answer.detail}) is not the ingress of this head, or "
+    "has no routes yet"
+)
 _PATH = "/+!:@$&'()*,;=~"
 """What a path may hold as typed (RFC 3986, 3.3): HAProxy compares paths as they are sent."""
 
@@ -44,6 +53,31 @@ class Ingress:
         """End what is still open."""
         self._client.close()
 
+    def vouched(
+        self, answers: Mapping[str, Answer], applications: Iterable[Application]
+    ) -> dict[str, Answer]:
+        """The answers, those marked as not reached that are not this head's (see `vouched`)."""
+        names = {app.name for app in applications}
+        if all(not said.reached or said.application in names for said in answers.values()):
+            return dict(answers)
+        return vouched(answers, names, self._table())
+
+    def _table(self) -> dict[str, str] | None:
+        """Which application the ingress has at which route; None where it does not show that.
+
+        Both of Serve's proxies answer so (`/-/routes`); 503 as long as they know of none.
+        """
+        try:
+            response = self._client.get(f"{self._url}/-/routes")
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return {}
+        if response.is_server_error:
+            return {}
+        if not response.is_success:
+            return None
+        said = _metadata(response)
+        return {route: name for route, name in said.items() if isinstance(name, str)}
+
     def probe(self, route: str) -> Answer:
         """`GET` the metadata at a route. Never raises: no answer is an answer without a status."""
         url = f"{self._url}{quote(route, safe=_PATH)}"
@@ -61,6 +95,31 @@ class Ingress:
             application=_said(metadata, "application"),
             settings_error=_said(metadata, "settings_error"),
         )
+
+
+def vouched(
+    answers: Mapping[str, Answer], names: Collection[str], table: Mapping[str, str] | None
+) -> dict[str, Answer]:
+    """The answers, those that are not this head's marked as not reached: another server has its
+    address, or it is just coming back and has not learnt its routes.
+
+    Args:
+        answers: by route.
+        names: of the head's applications, as its dashboard reports them.
+        table: the ingress's own, application by route; None where it is not shown.
+    """
+    return {
+        route: answer
+        if not answer.reached or answer.application in names or _is_known(answer, names, table)
+        else replace(answer, reached=False, detail=_STRANGE.format(answer=answer))
+        for route, answer in answers.items()
+    }
+
+
+def _is_known(answer: Answer, names: Collection[str], table: Mapping[str, str] | None) -> bool:
+    if table is None:
+        return answer.header is not None or _SERVES_OWN in answer.detail
+    return not set(names).isdisjoint(table.values())
 
 
 def _metadata(response: httpx.Response) -> dict[str, JSON]:

@@ -18,6 +18,8 @@ class Running:
     nature: str
     release: Release | None
     """What it is, which Serve forgets as soon as it is being deleted."""
+    build_left: int = 0
+    """Moves until its build has ended."""
 
     @property
     def leaving(self):
@@ -30,6 +32,8 @@ class Cluster:
         self.leads_to = {}
         """By route: what the ingress has there, which may be out of date."""
         self.reachable = True
+        self.build_takes = 1
+        """Moves; a config that comes meanwhile begins the build anew."""
 
     @property
     def applications(self):
@@ -53,6 +57,7 @@ class Cluster:
                 assert app.document is not None, f"{name} is not ours to change, or being deleted"
                 document = wanted.pop(name)
                 running.app = replace(app, document=document, route=document["route_prefix"])
+                running.build_left = self.build_takes
             elif app.document is not None:
                 status = ApplicationStatus.DELETING
                 running.app = replace(app, status=status, document=None, release=None)
@@ -70,7 +75,7 @@ class Cluster:
             building=True,
         )
         nature = natures[release.digest][document["args"]["option"]]
-        self.running[app.name] = Running(app, nature, release)
+        self.running[app.name] = Running(app, nature, release, self.build_takes)
 
     def add(self, stranger):
         self.running[stranger.name] = Running(stranger, "good", None)
@@ -80,6 +85,8 @@ class Cluster:
             app = running.app
             if running.leaving:
                 del self.running[name]
+            elif app.building and running.build_left > 1:
+                running.build_left -= 1
             elif app.building:
                 running.app = replace(app, building=False, replicas=(Replica("STARTING", 1),))
             elif app.status is ApplicationStatus.DEPLOYING and running.nature != "hangs":

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from controller.serve.application import release_of
@@ -52,6 +52,8 @@ class PaperHead:
         """By pipeline: what its replicas say while they fail to start."""
         self.mute: set[str] = set()
         """Routes to which the ingress does not lead."""
+        self.instead: Reply | Literal["nothing"] | None = None
+        """What stands at the ingress's address in its place, and says this to everything."""
         self.said: dict[str, dict[str, str]] = {}
         """By route: what the metadata holds beside the application's name."""
         self.odd: dict[str, Any] = {}
@@ -134,8 +136,7 @@ class PaperHead:
         """The reply to a request; None: the connection ends without one."""
         self.asked.append(f"{method} {path}")
         if not path.startswith("/api/"):
-            with self._lock:
-                return self._ingress(unquote(path))
+            return self._at_the_ingress(unquote(path))
         if (hanging := self._hanging) is not None:
             hanging.wait(60)
             return None
@@ -225,13 +226,29 @@ class PaperHead:
         release = release_of(app.document or {})
         return self.failing.get(release.pipeline, "") if release else ""
 
+    def _at_the_ingress(self, path: str) -> Reply | None:
+        if self.instead is not None:
+            return None if self.instead == "nothing" else self.instead
+        with self._lock:
+            return self._ingress(path)
+
     def _ingress(self, path: str) -> Reply:
+        if path == "/-/routes":
+            return self._table()
         for name, app in self._served.items():
             if app.route == path and path not in self.mute and self._status(app) == "RUNNING":
                 release = release_of(app.document or {})
                 headers = {"x-wheelway-release": release.header} if release else {}
                 return _json({"application": name} | self.said.get(path, {}), headers)
         return 404, {}, "nobody is here"
+
+    def _table(self) -> Reply:
+        """As both of Serve's proxies: 503 as long as they lead nowhere."""
+        running = {
+            n: app.route for n, app in self._served.items() if self._status(app) == "RUNNING"
+        }
+        table = {route: name for name, route in running.items() if route}
+        return _json(table) if table else (503, {}, "Route table is not populated yet.")
 
 
 def _actors(*, alive: bool) -> dict[str, Any]:

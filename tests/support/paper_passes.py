@@ -4,8 +4,9 @@ for them as values, and what the journal and the process remember between two pa
 
 from dataclasses import dataclass, replace
 
-from controller.model import Overrides, Phase, PlacementRecord
+from controller.model import Overrides, Phase
 from controller.planning.absence import Absences
+from controller.planning.dates import dated, excused, restarted
 from controller.planning.policy import MISSING, STANDS_IN, elect
 from controller.planning.situation import Limits, Situation, routes_to_probe, standing
 from tests.support.cluster import place
@@ -41,11 +42,17 @@ class Daemon:
 
     def restart(self):
         self.absences = Absences()
+        self.answers = {}
+        self.asked_at = self.sent_at = None
 
     def look(self, cluster, wishes, now):
         """What a pass would plan from. Dates what is seen for the first time."""
         apps = cluster.applications
-        self._date(apps, now)
+        self.records = dated(apps, self.records, now)
+        if self.sent_at is not None:
+            self.records = restarted(self.records, self.sent_at)
+            self.sent_at = None
+        answers = self._ask(cluster, apps, now)
         candidates = wishes.candidates if wishes.listed else ()
         self.sources |= {candidate.release: candidate.source for candidate in candidates}
         inputs = {c.release: f"option {wishes.options[c.release.pipeline]}" for c in candidates}
@@ -62,7 +69,7 @@ class Daemon:
                 and verdict.release.digest not in wishes.unprepared
             },
             applications=apps,
-            answers={route: cluster.answer(route) for route in routes_to_probe(apps, self.records)},
+            answers=answers,
             records=dict(self.records),
             sources=dict(self.sources),
             limits=Limits(),
@@ -71,14 +78,19 @@ class Daemon:
             overrides=wishes.overrides,
         )
 
-    def _date(self, apps, now):
-        ours = {app.name: app for app in apps if app.release is not None}
-        for name, app in ours.items():
-            adopted = now if app.route else None
-            known = self.records.get(name) or PlacementRecord(name, now, adopted, adopted)
-            routed_at = (known.routed_at or now) if app.route else None
-            self.records[name] = replace(known, routed_at=routed_at)
-        self.records = {name: one for name, one in self.records.items() if name in ours}
+    def _ask(self, cluster, apps, now):
+        answers = {r: cluster.answer(r) for r in routes_to_probe(apps, self.records)}
+        self.records = excused(
+            self.records,
+            answers,
+            self.answers,
+            {app.name: app.route for app in apps if app.release and app.route},
+            since=self.asked_at,
+            now=now,
+            probe_deadline=Limits().probe_deadline,
+        )
+        self.answers, self.asked_at = answers, now
+        return answers
 
     def _judge(self, apps, candidates, held, wishes, now):
         serving = standing(apps, self.records)

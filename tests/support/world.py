@@ -73,7 +73,8 @@ def foreign(name="theirs", route="/theirs", *, declarative=True):
 
 
 def record(app, *, staged=NOW - 10, routed=None, live=None):
-    return PlacementRecord(app.name, staged_at=staged, routed_at=routed, live_at=live)
+    building_since = staged if app.building else None
+    return PlacementRecord(app.name, staged, routed, live, building_since)
 
 
 def answer(app):

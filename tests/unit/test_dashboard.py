@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from controller.config import RayOptions
 from controller.errors import Rejected, Stalled, Transient, Waiting
-from controller.model import ApplicationStatus, Release, Replica
+from controller.model import Answer, ApplicationStatus, Release, Replica
 from controller.serve.application import cause, parse
 from controller.serve.cluster import Cluster, inspect
 from controller.serve.dashboard import APPLICATIONS, Dashboard
@@ -63,6 +63,11 @@ def reported(status="RUNNING", **more):
         "deployments": {},
         **more,
     }
+
+
+def parsed(name):
+    [application] = parse({"applications": {name: reported()}})
+    return application
 
 
 def only(**more):
@@ -369,6 +374,37 @@ def test_every_probe_is_a_connection_of_its_own(server):
 def test_a_route_that_nobody_holds_has_a_status_and_no_header(server):
     answer = Ingress(server.url).probe("/nothing")
     assert (answer.header, answer.status, answer.detail) == (None, 404, "not here")
+
+
+@pytest.mark.parametrize(
+    ("table", "known"),
+    [
+        ((200, b'{"/r": "ours-1"}', {}), True),
+        ((200, b'{"/r": "another-head"}', {}), False),
+        ((200, b"{}", {}), False),
+        ((503, b"Route table is not populated yet.", {}), False),
+        ((502, b"bad gateway", {}), False),
+        ((404, b"the balancer shows no such page", {}), None),
+    ],
+)
+def test_an_answer_counts_if_it_is_the_ingress_of_this_head_that_gives_it(server, table, known):
+    server.answers["/-/routes"] = table
+    ingress = Ingress(server.url)
+    own, other = Answer(None, 404, detail="Ping http://.../-/routes"), Answer(None, 404)
+    ours = Answer("iris@1.0+aaaaaaaa", 200, "ours-1")
+    away = Answer(None, None, detail="refused", reached=False)
+    answers = {"/own": own, "/other": other, "/ours": ours, "/away": away}
+    found = ingress.vouched(answers, [parsed("ours-1")])
+    assert found["/ours"] == ours
+    assert found["/away"] == away
+    assert found["/own"].reached is (True if known is None else known)
+    assert found["/other"].reached is bool(known)
+
+
+def test_nothing_more_is_asked_of_an_ingress_that_answers_as_ours(server):
+    ours = {"/r": Answer("iris@1.0+aaaaaaaa", 200, "ours-1")}
+    assert Ingress(server.url).vouched(ours, [parsed("ours-1")]) == ours
+    assert server.asked == []
 
 
 def test_an_ingress_that_is_not_there_or_hangs_is_an_answer_without_a_status(server):

@@ -90,22 +90,17 @@ def test_quarantines_are_lifted_by_pipeline_or_by_an_equal_version(journal):
     assert journal.quarantines() == []
 
 
-def test_a_placement_counts_from_its_first_times_until_its_route_goes(journal):
-    for at in (1.0, 2.0):
-        journal.placement_staged("iris-1.0-aa", at)
-        journal.placement_routed("iris-1.0-aa", at + 10)
-        journal.placement_live("iris-1.0-aa", at + 20)
-    journal.placement_live("found-running", 3.0)
-    assert journal.placements() == {
-        "found-running": PlacementRecord("found-running", live_at=3.0),
-        "iris-1.0-aa": PlacementRecord("iris-1.0-aa", 1.0, 11.0, 21.0),
-    }
-    journal.placement_unrouted("iris-1.0-aa")
-    assert journal.placements()["iris-1.0-aa"] == PlacementRecord("iris-1.0-aa", 1.0, None, 21.0)
-    journal.placement_routed("iris-1.0-aa", 50.0)
-    journal.placement_live("iris-1.0-aa", 60.0)
-    journal.keep_placements({"iris-1.0-aa", "unknown"})
-    assert journal.placements() == {"iris-1.0-aa": PlacementRecord("iris-1.0-aa", 1.0, 50.0, 60.0)}
+def test_a_placement_has_the_dates_it_was_given_and_is_live_once_a_promotion(journal):
+    name = "iris-1.0-aa"
+    journal.date({name: PlacementRecord(name, 1.0, 11.0, None, 2.0)})
+    for at in (21.0, 22.0):
+        journal.placement_live(name, at)
+    assert journal.placements() == {name: PlacementRecord(name, 1.0, 11.0, 21.0, 2.0)}
+    journal.date({name: PlacementRecord(name, 1.0, 50.0, 21.0)})
+    journal.placement_live(name, 60.0)
+    assert journal.placements() == {name: PlacementRecord(name, 1.0, 50.0, 60.0)}
+    journal.date({"rag-2": PlacementRecord("rag-2", 70.0)})
+    assert journal.placements() == {"rag-2": PlacementRecord("rag-2", 70.0)}
 
 
 def test_a_condition_keeps_its_time_and_speaks_only_when_it_comes_goes_or_turns(journal):

@@ -11,7 +11,7 @@ from tests.support.passes import reasons, routes
 
 pytestmark = pytest.mark.unit
 
-ROUTE = "/predict/demo/1.0"
+ROUTE, ROUTE_2 = "/predict/demo/1.0", "/predict/demo/2.0"
 BROKEN = "wheelway-failure[LoadFailed] load() raised: no such file: model.bin"
 
 
@@ -128,6 +128,48 @@ def test_a_route_that_does_not_answer_goes_back_and_its_release_is_quarantined(w
     assert paper_head.sent()[-1] == {old: ROUTE}
     [quarantine] = work.journal.quarantines()
     assert (quarantine.stage, quarantine.reason) == ("promote", "ProbeFailed")
+
+
+@pytest.mark.parametrize(
+    "instead", ["nothing", (404, {}, "not found"), (502, {}, "bad gateway"), (200, {}, "welcome")]
+)
+@pytest.mark.parametrize("back", [0.5, 40.0])
+def test_a_release_is_not_blamed_for_an_ingress_that_is_away_nor_for_its_first_answer_on_return(
+    work, paper_head, instead, back
+):
+    work.drop()
+    work.settle()
+    work.drop(version="2.0")
+    work.pass_()
+    paper_head.mute.add(ROUTE_2)
+    while ROUTE_2 not in paper_head.sent()[-1].values():
+        work.pass_(after=0.5)
+    paper_head.instead = instead
+    for _ in range(9):
+        report = work.pass_(after=5.0)
+    assert reasons(report).get(f"demo@2.0+{work.records()['demo-2.0'].release.digest[:8]}") == (
+        "IngressUnreachable"
+    )
+    paper_head.instead = None
+    work.pass_(after=back)
+    assert work.journal.quarantines() == []
+    paper_head.mute.clear()
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE, "demo-2.0": Phase.LIVE}
+
+
+def test_a_busy_node_s_builds_are_not_held_against_what_is_built(at_work, paper_head):
+    """Each build takes longer than a config waits for it, and each config begins all anew."""
+    work = at_work(rollout={"build_deadline": 5, "ready_deadline": 60})
+    paper_head.building = 8
+    work.drop("first")
+    for other in ("second", "third", "fourth"):
+        for _ in range(7):
+            work.pass_(after=4.0)
+        work.drop(other)
+    report = work.settle(60)
+    assert not report.quarantines
+    assert set(work.phases().values()) == {Phase.LIVE}
 
 
 def test_encoded_spellings_of_a_local_version_are_answered_for_as_long_as_it_serves(

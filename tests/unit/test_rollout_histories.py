@@ -54,6 +54,8 @@ class Histories(RuleBasedStateMachine):
         self.strangers = {}  # by name: applications that are not ours
         self.judged = None  # what was judged last, for idle passes are many
         self.proven = set()  # names of ours that ever answered at their route
+        self.counted = {}  # by name of ours: seconds that count against its start, and its answer
+        self.asked = None  # when the last pass was, and whether it reached the ingress
         self.losing = set()  # sources of which too much vanished, until nothing of it is missing
 
     # -- what happens to the world -----------------------------------------------------------
@@ -140,6 +142,10 @@ class Histories(RuleBasedStateMachine):
     def the_ingress_comes_or_goes(self, reachable):
         self.cluster.reachable = reachable
 
+    @rule(moves=st.integers(1, 4))
+    def builds_take(self, moves):
+        self.cluster.build_takes = moves
+
     @rule(route=ROUTES, ill=st.booleans())
     def health_changes(self, route, ill):
         if ill:
@@ -168,6 +174,7 @@ class Histories(RuleBasedStateMachine):
         self.daemon.record(situation, decided)
         if decided.changes and not decided.hold and put != "it is lost":
             self.cluster.put([a.document for a in decided.applications], self.natures)
+            self.daemon.sent_at = self.now
             self._judge_the_next(situation, decided, plan(self._look()))
         if put == "the daemon is killed after it":
             self.daemon.restart()
@@ -191,6 +198,7 @@ class Histories(RuleBasedStateMachine):
         self.unprepared.clear()
         self.cluster.get_well()
         self.cluster.reachable = True
+        self.cluster.build_takes = 1
         self.suspensions.clear()
         started, held = set(self.cluster.running), set(self.daemon.quarantined.values())
         for _ in range(40):
@@ -225,12 +233,28 @@ class Histories(RuleBasedStateMachine):
         ours = {(r.app.route, r.app.name) for r in self.cluster.ours}
         self.proven |= {name for _, name in answered & ours}
         self.proven &= {name for _, name in ours}
+        self._count()
         if self.sources_known:
             self.losing = {
                 source
                 for source in {self.daemon.sources.get(r.release) for r in self.cluster.ours}
                 if self._has_lost_much(source)
             }
+
+    def _count(self):
+        """Add the time since the last pass where it counts: while a replica starts, and while the
+        ingress could be asked at both ends of it.
+        """
+        at, reached = self.asked or (self.now, False)
+        seconds, before = self.now - at, self.counted
+        self.asked, self.counted = (self.now, self.cluster.reachable), {}
+        for running in self.cluster.ours:
+            app = running.app
+            starting, answering = before.get(app.name, (0, 0))
+            began = app.status is ApplicationStatus.DEPLOYING and not app.building
+            starting = starting + seconds if began else 0 if app.building else starting
+            answering += seconds if reached and self.cluster.reachable else 0
+            self.counted[app.name] = starting, answering if app.route else 0
 
     def _has_time(self, app):
         """Whether it holds a route and may still be about to answer there for the first time."""
@@ -348,6 +372,11 @@ class Histories(RuleBasedStateMachine):
             app = self.cluster.running[name].app
             assert name not in self.proven or not app.route, f"{name} is live, though ill"
             assert not self._has_time(app), f"{name} was not asked, or not for long enough"
+            starting, answering = self.counted[name]
+            if app.status is ApplicationStatus.RUNNING:
+                assert answering >= Limits().probe_deadline, f"{name} had {answering} s to answer"
+            if app.status is ApplicationStatus.DEPLOYING:
+                assert starting >= Limits().ready_deadline, f"{name} had {starting} s to start"
 
     def _strangers_stay_as_they_are(self, kept):
         """Declarative ones verbatim, imperative ones not at all, nobody's route twice."""
@@ -458,6 +487,7 @@ def test_what_is_promoted_and_mute_counts_when_too_many_vanish_at_once():
     history.the_ingress_comes_or_goes(reachable=False)  # that it is mute shows with the absence
     history.time_passes(1, seconds=400)
     history.the_ingress_comes_or_goes(reachable=True)
+    history.time_passes(1, seconds=400)
     history.a_pass()
     held = sorted(running.app.route for running in history.cluster.ours)
     assert held == ["/predict/iris/2", "/predict/iris/3"]

@@ -1,0 +1,104 @@
+"""From when on each deadline counts: when what runs was staged, built, given its route.
+
+The records are the journal's; here it is decided what they say. Time counts against a release only
+while it could have done its part: not while Serve builds it or finds no room for it, and not while
+nobody could ask the ingress.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from controller.model import PlacementRecord
+from controller.planning.health import Health, diagnose
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from controller.model import Answer, Application
+
+RETURN_GRACE = 10.0
+"""Seconds that a release which is not seen yet has at least, once the ingress can be asked again:
+it may be back before it has learnt all of its routes."""
+
+
+def dated(
+    applications: Iterable[Application], records: Mapping[str, PlacementRecord], now: float
+) -> dict[str, PlacementRecord]:
+    """By name: the records of ours, with what is seen for the first time. What is gone has none.
+
+    An application found on its route without any record served before this journal began: it is
+    taken for live.
+    """
+    return {
+        app.name: _dated(app, records.get(app.name), now)
+        for app in applications
+        if app.release is not None
+    }
+
+
+def _dated(app: Application, record: PlacementRecord | None, now: float) -> PlacementRecord:
+    if record is None:
+        adopted = now if app.route is not None else None
+        record = PlacementRecord(app.name, now, adopted, adopted)
+    staged_at, routed_at = record.staged_at, record.routed_at if app.route is not None else None
+    held_up = app.building or diagnose(app).health is Health.SHORT
+    if staged_at is None or (held_up and record.live_at is None):
+        staged_at = now
+    if app.route is not None and (routed_at is None or (held_up and record.live_at is None)):
+        routed_at = now
+    building_since = now if record.building_since is None else record.building_since
+    return replace(
+        record,
+        staged_at=staged_at,
+        routed_at=routed_at,
+        building_since=building_since if app.building else None,
+    )
+
+
+def restarted(records: Mapping[str, PlacementRecord], at: float) -> dict[str, PlacementRecord]:
+    """The records after a config was sent: Serve begins every build that was under way anew."""
+    return {
+        name: record if record.building_since is None else replace(record, building_since=at)
+        for name, record in records.items()
+    }
+
+
+def excused(
+    records: Mapping[str, PlacementRecord],
+    answers: Mapping[str, Answer],
+    before: Mapping[str, Answer],
+    routes: Mapping[str, str],
+    *,
+    since: float | None,
+    now: float,
+    probe_deadline: float,
+) -> dict[str, PlacementRecord]:
+    """The records, without the time in which the ingress could not be asked: what lies between two
+    looks counts only if it answered at both.
+
+    Args:
+        records: of what is on the cluster, dated.
+        answers: by route, of this look.
+        before: by route, of the look before; none in a process that just began.
+        routes: by name, of those that hold one.
+        since: when the look before was; None when there was none.
+        now: when this one is.
+        probe_deadline: seconds (`rollout.probe_deadline`).
+    """
+    latest = now - max(0.0, probe_deadline - RETURN_GRACE)
+    found = dict(records)
+    for name, route in routes.items():
+        record = records[name]
+        if record.live_at is not None or record.routed_at is None:
+            continue
+        if not (_reached(before.get(route)) and _reached(answers.get(route))):
+            away = now - since if since is not None else 0.0
+            routed_at = min(now, max(record.routed_at + away, latest))
+            found[name] = replace(record, routed_at=routed_at)
+    return found
+
+
+def _reached(answer: Answer | None) -> bool:
+    return answer is not None and answer.reached
