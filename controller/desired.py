@@ -181,20 +181,23 @@ class Election:
         those that fail inspection are quarantined under their project's name.
         """
         self._unsound(gathered)
-        failed, artifacts = gathered.unsound, gathered.artifacts
-        for revision in gathered.catalogue.revisions:
+        catalogue, unsound = gathered.catalogue, gathered.unsound
+        for revision in catalogue.revisions:
             known = self._supply.known(revision)
-            if known is not None and (not failed or revision not in failed):
-                artifacts[revision.sha256] = known
+            if known is not None and (not unsound or revision not in unsound):
+                gathered.artifacts[revision.sha256] = known
         offers = {
             project: self._offers(project, revisions, gathered)
-            for project, revisions in gathered.catalogue.projects.items()
+            for project, revisions in catalogue.projects.items()
         }
         held = self._held(offers.values(), gathered)
-        for project, offer in offers.items():
-            if self._fetch(project, offer, held, gathered):
-                revisions = gathered.catalogue.projects[project]
-                offers[project] = self._offers(project, revisions, gathered)
+        brought = [
+            digest
+            for project, offer in offers.items()
+            for digest in self._fetch(project, offer, held, gathered)
+        ]
+        for project in {r.project for digest in brought for r in catalogue.digests[digest]}:
+            offers[project] = self._offers(project, catalogue.projects[project], gathered)
         for project, (_, shelf) in offers.items():
             gathered.entries.update(shelf.entries)
             gathered.found.sources.update(shelf.sources)
@@ -244,20 +247,22 @@ class Election:
         offer: tuple[Wheels, Shelf],
         held: Mapping[str, set[Release]],
         gathered: _Gathering,
-    ) -> bool:
-        """Ask for a project's wheels that must be looked into; whether one was brought at once."""
+    ) -> list[str]:
+        """Ask for a project's wheels that must be looked into; the digests of those that were
+        brought at once.
+        """
         wheels, shelf = offer
         failed = frozenset(r for name in held.keys() & shelf.claims.keys() for r in held[name])
         pins = tuple(gathered.pins[name] for name in gathered.pins.keys() & shelf.claims.keys())
         bad = frozenset(r for r in wheels.revisions if r in gathered.unsound)
         wanted = self._wanted.of(project, (wheels, failed, pins, bad))
-        brought = False
+        brought = []
         for revision in wanted:
             result = self._supply.artifact(revision)
             as_release = Release(revision.project, revision.version, revision.sha256)
             if isinstance(result, Artifact):
                 gathered.artifacts[revision.sha256] = result
-                brought = True
+                brought.append(revision.sha256)
             elif isinstance(result, Rejected):
                 inputs = self._inputs(as_release, {}, {}, gathered.common)
                 gathered.unsound[revision] = _fail(gathered, as_release, "inspect", result, inputs)
