@@ -54,7 +54,6 @@ from controller.planning.promotion import (
 )
 from controller.planning.situation import (
     as_it_is,
-    foreign_holder,
     phases,
     quarantine,
     routed,
@@ -93,7 +92,8 @@ def plan(situation: Situation) -> Plan:
     """Decide the next config. See the module's docstring for the rules."""
     found = routes_of(situation)
     still = [route for route in found if standstill.cause(route, situation)]
-    routes = [relieved(route, situation) for route in found if route not in still]
+    moving = [route for route in found if not standstill.cause(route, situation)]
+    routes = [relieved(route, situation) for route in moving]
     steps = {route.path: _decide(route, situation) for route in routes}
     steps |= {route.path: _standing_still(route, situation) for route in still}
     unsettled = {
@@ -107,7 +107,11 @@ def plan(situation: Situation) -> Plan:
             steps[route.path] = _unelected(route, unsettled, held, situation)
     ordered = [steps[path] for path in sorted(steps)]
     staged, queued = admit([step.stage for step in ordered if step.stage], situation)
-    returned = {route.holder.name for route in routes if route.holder and route not in found}
+    returned = {
+        route.holder.name
+        for route, before in zip(routes, moving, strict=True)
+        if route.holder and route is not before
+    }
     kept = [_explained(planned, returned) for step in ordered for planned in step.keep]
     applications = assemble([*kept, *staged], situation)
     if "" in situation.overrides.suspensions:
@@ -159,7 +163,7 @@ def _decide(route: Route, situation: Situation) -> _Step:
     """The step of a route for which a release is elected."""
     if route.elected is None:
         return _Step()
-    if (conflict := foreign_holder(route, situation)) is not None:
+    if (conflict := route.foreign) is not None:
         why = f"application {conflict.name!r}, which is not wheelway's, holds {route.path}"
         condition = Condition(str(route.elected.release), "RouteConflict", why)
         return _Step(keep=_as_they_are(route, causes.ROUTE_TAKEN), conditions=(condition,))
@@ -194,8 +198,7 @@ def _without_wanted(route: Route, situation: Situation) -> _Step:
 
 def _stage(route: Route, wanted: Placement, situation: Situation) -> _Step:
     """Ask for a place on the cluster; nothing else on the route changes."""
-    leaving = [a for a in situation.applications if a.name == wanted.name]
-    if leaving:
+    if route.namesake is not None:
         why = f"an application {wanted.name!r} is still being deleted; waiting until it is gone"
         condition = Condition(str(wanted.release), "WaitingForDeletion", why)
         return _Step(keep=_predecessors(route, situation), conditions=(condition,))

@@ -85,6 +85,12 @@ class Route:
     wanted: Placement | None
     holder: Application | None
     others: tuple[Application, ...]
+    foreign: Application | None = None
+    """The application that is not ours and holds the route. One that is being deleted holds
+    nothing: Serve gives its route to whoever asks. It may well have been ours, which cannot be seen
+    any more, as Serve has forgotten its document."""
+    namesake: Application | None = None
+    """The application that has the wanted placement's name, whatever it is."""
 
     @property
     def pipeline(self) -> str:
@@ -106,22 +112,32 @@ class Route:
 def routes_of(situation: Situation) -> list[Route]:
     """Every route that one of ours has or wants, sorted."""
     ours: dict[str, list[Application]] = {}
+    foreign: dict[str, Application] = {}
     for app in situation.applications:
-        if app.release is not None and app.status is not ApplicationStatus.DELETING:
+        if app.status is ApplicationStatus.DELETING:
+            continue
+        if app.release is not None:
             ours.setdefault(app.release.route, []).append(app)
+        elif app.route is not None:
+            foreign.setdefault(app.route, app)
     verdicts: dict[str, list[Verdict]] = {}
     for verdict in situation.verdicts:
         verdicts.setdefault(verdict.release.route, []).append(verdict)
+    names = {app.name: app for app in situation.applications}
     routes = []
     for path in sorted({*ours, *verdicts}):
         apps = sorted(ours.get(path, ()), key=lambda app: app.name)
-        elected = next((v for v in verdicts.get(path, ()) if v.elected), None)
+        said = tuple(verdicts.get(path, ()))
+        elected = next((v for v in said if v.elected), None)
         wanted = None
         if elected is not None and elected.reason != STANDS_IN:
             wanted = situation.placements.get(elected.release)
         holder = next((app for app in apps if app.route == path), None)
         others = tuple(app for app in apps if app is not holder)
-        routes.append(Route(path, tuple(verdicts.get(path, ())), elected, wanted, holder, others))
+        namesake = names.get(wanted.name) if wanted is not None else None
+        routes.append(
+            Route(path, said, elected, wanted, holder, others, foreign.get(path), namesake)
+        )
     return routes
 
 
@@ -143,24 +159,6 @@ def routes_to_probe(
             for app in ours
             if app.route is not None and (not was_live(app, records) or sharing[app.route] > 1)
         )
-    )
-
-
-def foreign_holder(route: Route, situation: Situation) -> Application | None:
-    """The application that is not ours and holds the route, if there is one.
-
-    One that is being deleted holds nothing: Serve gives its route to whoever asks. It may well have
-    been ours, which cannot be seen any more, as Serve has forgotten its document.
-    """
-    return next(
-        (
-            app
-            for app in situation.applications
-            if app.release is None
-            and app.route == route.path
-            and app.status is not ApplicationStatus.DELETING
-        ),
-        None,
     )
 
 
