@@ -12,14 +12,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from controller.cache import inspection
 from controller.cache.base import Base, detect
 from controller.cache.environments import Environments
-from controller.cache.inspection import inspect
 from controller.cache.store import Store
-from controller.errors import JournalError
+from controller.errors import JournalError, NoRelease, Rejected
 from controller.jobs import Jobs
 from controller.journal import Journal
 from controller.reconciler import Reconciler, Report
+from controller.refusals import Refusals
 from controller.serve.dashboard import Dashboard
 from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer
@@ -108,6 +109,7 @@ def assemble(
             renew=partial(_renew, store, environments),
             prune=partial(_prune, store, environments, config.paths.retention),
             remembered=remembered,
+            refusals=refusals_in(journal, base),
         )
         reconciler = Reconciler(
             config,
@@ -171,13 +173,33 @@ def _records(config: Config, stack: ExitStack) -> Reader:
         return stack.enter_context(Journal.open(Path(folder)))
 
 
+def refusals_in(journal: Reader, base: Base) -> Refusals:
+    """What the journal remembers of wheels that no release comes of, and of the others."""
+    return Refusals(
+        journal.refused_wheels(),
+        by_bytes=inspection.GROUP,
+        by_name=base.fingerprint,
+        carriers={record.release.digest for record in journal.releases()},
+    )
+
+
 def _receive(
     store: Store, base: Base, limits: InspectionLimits, source: Source, revision: Revision
 ) -> Artifact:
-    """Fetch a wheel, inspect it, unpack it: what is in the store already is verified again."""
-    wheel = store.get(revision.sha256) or store.add(revision, source.fetch(revision), limits)
-    inspection = inspect(wheel, revision, limits, base.tags, base.version)
-    artifact = inspection.artifact(revision, wheel, store.tree_path(revision.sha256))
+    """Fetch a wheel, inspect it, unpack it: what is in the store already is verified again, and
+    what is refused does not stay there.
+    """
+    digest = revision.sha256
+    inspection.check_name(revision, frozenset(base.tags))
+    wheel = store.get(digest) or store.add(revision, source.fetch(revision), limits)
+    try:
+        found = inspection.inspect(wheel, revision, limits, base.tags, base.version)
+    except Rejected as error:
+        by_name = isinstance(error, NoRelease) and error.by_name
+        if not (by_name and store.tree_path(digest).exists()):  # good under another name
+            store.drop(digest)
+        raise
+    artifact = found.artifact(revision, wheel, store.tree_path(digest))
     store.tree(artifact)
     return artifact
 

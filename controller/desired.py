@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from controller.cache.wishes import effective, effective_settings
-from controller.errors import Rejected, WheelwayError
+from controller.errors import NoRelease, Rejected, WheelwayError
 from controller.model import (
     NOTHING_ORDERED,
     Artifact,
@@ -254,7 +254,8 @@ class Election:
         wheels, shelf = offer
         failed = frozenset(r for name in held.keys() & shelf.claims.keys() for r in held[name])
         pins = tuple(gathered.pins[name] for name in gathered.pins.keys() & shelf.claims.keys())
-        bad = frozenset(r for r in wheels.revisions if r in gathered.unsound)
+        refused = self._supply.refusals.of
+        bad = frozenset(r for r in wheels.revisions if r in gathered.unsound or refused(r))
         wanted = self._wanted.of(project, (wheels, failed, pins, bad))
         brought = []
         for revision in wanted:
@@ -263,6 +264,8 @@ class Election:
             if isinstance(result, Artifact):
                 gathered.artifacts[revision.sha256] = result
                 brought.append(revision.sha256)
+            elif isinstance(result, NoRelease):
+                continue  # the supply tells of it
             elif isinstance(result, Rejected):
                 inputs = self._inputs(as_release, {}, {}, gathered.common)
                 gathered.unsound[revision] = _fail(gathered, as_release, "inspect", result, inputs)
@@ -348,7 +351,12 @@ class Election:
         )
         if gathered.pins and self._supply.complete():
             claims = [claim for offer in offers.values() for claim in offer]
-            unread = [r for r in gathered.catalogue.revisions if r.sha256 not in gathered.artifacts]
+            refused = self._supply.refusals.of
+            unread = [
+                revision
+                for revision in gathered.catalogue.revisions
+                if revision.sha256 not in gathered.artifacts and refused(revision) is None
+            ]
             found.conditions.extend(unmet(gathered.pins, found.verdicts, claims, unread))
 
     def _claims_on(self, app: Application, gathered: _Gathering) -> list[Candidate]:

@@ -8,6 +8,7 @@
     │   ├── TemplateError         the operator's template: file, line
     │   └── JournalError          the journal cannot be used as it is
     └── Rejected                  this one artifact or release is bad; quarantine it, with its stage
+        └── NoRelease             no release comes of this file: told of, never quarantined
 
 Each carries a `reason`: one PascalCase word that logs, conditions, metrics, `status` and `explain`
 share. Third-party exceptions are translated where they enter, with `raise ... from`.
@@ -65,6 +66,17 @@ class Rejected(WheelwayError):  # noqa: N818 - a kind of outcome, not of mistake
     def __init__(self, reason: str, message: str, *, log_tail: str = "") -> None:
         super().__init__(reason, message)
         self.log_tail = log_tail
+
+
+class NoRelease(Rejected):
+    """A file that no release comes of, so there is nothing to quarantine: it is told of, remembered
+    and not fetched again. `by_name`: its name is at fault, and says nothing against the same bytes
+    under another.
+    """
+
+    def __init__(self, reason: str, message: str, *, by_name: bool) -> None:
+        super().__init__(reason, message)
+        self.by_name = by_name
 
 
 def class_of(error: WheelwayError) -> str:

@@ -69,6 +69,20 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedWheel:
+    """A wheel that was looked into and that no release comes of."""
+
+    digest: str
+    filename: str
+    """The one name under which it is refused; empty: under any."""
+    reason: str
+    message: str
+    inputs: str
+    """What judged it: with another it is looked into again."""
+    at: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """Everything that one source lists, at one moment."""
 

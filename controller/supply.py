@@ -7,15 +7,17 @@ Every answer here is what is known now; asking for something starts the work tha
 from __future__ import annotations
 
 import logging
+import operator
 import threading
 import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from controller.errors import Rejected, Transient
+from controller.errors import NoRelease, Rejected, Transient
 from controller.model import Condition
 from controller.planning.subjects import version_named
+from controller.refusals import Refusals
 from controller.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Supply:
         renew: Callable[[Artifact, bool], bool],
         prune: Callable[[AbstractSet[str], AbstractSet[str]], None],
         remembered: Mapping[str, Listing],
+        refusals: Refusals | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -83,6 +86,9 @@ class Supply:
         self.published_at: dict[str, float] = {}
         """By digest: when the wheel was published, where its source knows."""
         self._notice(self._listings.values())
+        self.refusals = refusals or Refusals()
+        """The wheels that no release comes of."""
+        self._sorted: tuple[list[Listing], dict[str, list[Revision]]] = [], {}
         self._mismatches: dict[str, int] = {}  # by digest: wrong bytes in a row
         self.fetched_at: dict[str, float] = {}
         """By digest: when the wheel was verified."""
@@ -165,10 +171,17 @@ class Supply:
 
     def artifact(self, revision: Revision) -> Artifact | WheelwayError | None:
         """The inspected wheel; an error that stands in its way; None while it is being fetched."""
+        if (refused := self.refusals.error(revision, self._revisions_of)) is not None:
+            return refused
         source = self.sources[revision.source]
 
         def work() -> Artifact:
-            artifact = self._received(source, revision)
+            try:
+                artifact = self._received(source, revision)
+            except NoRelease as error:
+                self.refusals.add(revision, error, self._wall_clock())
+                raise
+            self.refusals.carries(artifact.digest)
             self.fetched_at[artifact.digest] = self._wall_clock()
             self._received_from[artifact.digest] = source, revision, artifact
             self._upkeep.vouch(artifact.digest)
@@ -178,6 +191,18 @@ class Supply:
 
         outcome = self._jobs.ensure(_fetching(revision), work)
         return None if outcome is None else outcome.error or outcome.value
+
+    def _revisions_of(self, project: str) -> Sequence[Revision]:
+        """All that is listed of a project; sorted once for all projects of the same listings."""
+        listings = list(self.listings().values())
+        before, projects = self._sorted
+        if len(before) != len(listings) or not all(map(operator.is_, before, listings)):
+            projects = {}
+            for listing in listings:
+                for revision in listing.revisions:
+                    projects.setdefault(revision.project, []).append(revision)
+            self._sorted = listings, projects
+        return projects.get(project, ())
 
     def _received(self, source: Source, revision: Revision) -> Artifact:
         """The wheel; Rejected when its bytes were wrong too often in a row to be an accident."""
@@ -277,7 +302,12 @@ class Supply:
         if not self.complete() or self._clock() - self._tidied_at < TIDY_EVERY:
             return
         self._tidied_at = self._clock()
-        listed = (r.sha256 for listing in self.listings().values() for r in listing.revisions)
+        listed = (
+            revision.sha256
+            for listing in self.listings().values()
+            for revision in listing.revisions
+            if self.refusals.of(revision) is None
+        )
         kept = {*wheels, *listed}
         # What may go is no longer known: who wants it again looks whether it is there.
         self._jobs.forget(lambda key: key[0] in {"fetch", "prepare"} and key[1] not in kept)
@@ -308,6 +338,7 @@ class Supply:
                     for item in (*listing.refused, *listing.pending)
                 )
                 found.extend(listing.notes)
+                found.extend(self.refusals.conditions(listing))
         return found
 
     def next_look(self) -> float:

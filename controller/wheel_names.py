@@ -8,6 +8,7 @@ before `packaging` expands it. What may change here: the bounds.
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.tags import Tag, parse_tag
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from packaging.utils import BuildTag
     from packaging.version import Version
+
+_PLAIN = re.compile(r"[^\W_][\w.+!-]*\.whl")
 
 LONGEST = 255
 """Characters of a file's name: what file systems take."""
@@ -45,6 +48,10 @@ def parse(filename: str) -> WheelName:
     if len(filename) > LONGEST:
         raise InvalidWheelFilename(
             f"Invalid wheel filename (more than {LONGEST} characters): {filename[:80]!r}..."
+        )
+    if not _PLAIN.fullmatch(filename):  # "x-1.0-py3-none-any (1).whl", as browsers write copies
+        raise InvalidWheelFilename(
+            f"Invalid wheel filename (letters, digits and _ . + ! - only): {filename!r}"
         )
     count = _expanded("-".join(filename.removesuffix(".whl").split("-")[-3:]))
     if count > MOST_TAGS:

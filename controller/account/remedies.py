@@ -29,11 +29,6 @@ BY_REASON: Final = {
     ),
     **dict.fromkeys(("WishesInvalid", "OptionAboveCap", "OptionsRefused"), _WISHES),
     "MetadataMismatch": "Publish the file under the name its build tool gave it.",
-    "FilenameInvalid": "Publish the file under the name its build tool gave it.",
-    "NoEntryPoint": (
-        'Add the entry point to pyproject.toml, [project.entry-points."wheelway.pipelines"], '
-        "and publish the wheel; `wheelway new NAME` makes a project that has it."
-    ),
     "TagsIncompatible": (
         "Publish a wheel for the Python and platform that Ray runs on, or a pure one "
         "(py3-none-any)."

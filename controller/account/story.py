@@ -112,13 +112,15 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
         records = {release: _left_of(failed) for release, failed in quarantines.items()}
         records |= {record.release: record for record in reader.releases()}
         revisions = [r for found in reader.listings().values() for r in found.revisions]
-        conditions, overrides = reader.conditions(), reader.overrides()
+        overrides, conditions = reader.overrides(), reader.conditions()
+        conditions += _refused(reader, revisions, conditions)
         subject = _Subject.of(name, records, revisions)
         meant = [r for r in records if subject.has(r, quarantines.get(r))]
+        seen = {release.digest for release in records} | {c.subject for c, _ in conditions}
         unread = [
             revision
             for revision in revisions
-            if subject.lists(revision) and revision.sha256 not in {r.digest for r in records}
+            if subject.lists(revision) and seen.isdisjoint((revision.sha256, revision.filename))
         ]
         troubles = [pair for pair in conditions if subject.is_meant_by(pair[0].subject)]
         if not (meant or unread or troubles):
@@ -150,6 +152,19 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
         live=tuple(sorted(live, reverse=True)),
         asked=version,
     )
+
+
+def _refused(
+    reader: Reader, revisions: Iterable[Revision], told: Iterable[tuple[Condition, float]]
+) -> list[tuple[Condition, float]]:
+    """Why no release comes of listed wheels, where no condition says so of each."""
+    subjects = {condition.subject for condition, _ in told}
+    refused = {wheel.digest: wheel for wheel in reader.refused_wheels() if not wheel.filename}
+    return [
+        (Condition(revision.filename, wheel.reason, wheel.message, ok=True), wheel.at)
+        for revision in revisions
+        if (wheel := refused.get(revision.sha256)) and revision.filename not in subjects
+    ]
 
 
 def _left_of(failed: Quarantine) -> ReleaseRecord:

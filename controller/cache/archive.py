@@ -32,27 +32,51 @@ if TYPE_CHECKING:
 REBUILD = "rebuild the wheel with its build backend"
 
 _COMPRESSIONS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+_ENCRYPTED = 0x1  # of the general purpose flags, APPNOTE.TXT 4.4.4
 _SMALL = 1 << 20  # bytes that are no bomb, whatever their ratio
 _MAX_NAME = 255  # bytes of one path segment, on every file system we know
 
 
 @contextlib.contextmanager
 def opened(wheel: Path, name: str, limits: InspectionLimits) -> Iterator[zipfile.ZipFile]:
-    """The archive, its entries checked; `name` is what it is called in messages and by itself.
+    """The archive, its directory bounded and nothing else of it checked yet; `name` is what it is
+    called in messages and by itself.
 
     Raises, also for what goes wrong in its block:
-        Rejected: NotAZip, Truncated, ZipDamaged, TooManyFiles, PathEscape, PathTooLong,
-            SpecialEntry, EncryptedEntry, CompressionUnsupported, DuplicateEntry, TooLarge,
-            RatioTooHigh.
+        Rejected: NotAZip, Truncated, ZipDamaged, TooManyFiles.
         Transient: `CacheUnusable`, when the file system fails.
     """
     with _translated(name), wheel.open("rb") as stream:
         _check_ends(name, stream.read(4), _central_directory_size(wheel), limits)
         with zipfile.ZipFile(wheel) as archive:
             archive.filename = name
-            _check_entries(name, archive.infolist(), limits)
-            _check_sizes(name, archive.infolist(), wheel.stat().st_size, limits)
             yield archive
+
+
+def holds(archive: zipfile.ZipFile, path: re.Pattern[str], text: bytes, at_most: int) -> bool:
+    """Whether a file whose path matches has the text in it, or may have: it is encrypted, or longer
+    than `at_most` bytes, beyond which nothing is read. For an archive that is not checked yet.
+    """
+    for entry in archive.infolist():
+        if path.fullmatch(entry.filename):
+            if entry.flag_bits & _ENCRYPTED:
+                return True
+            with archive.open(entry) as stream:
+                body = stream.read(at_most + 1)
+            if text in body or len(body) > at_most:
+                return True
+    return False
+
+
+def check(name: str, archive: zipfile.ZipFile, packed: int, limits: InspectionLimits) -> None:
+    """Judge the entries; `packed` is the size of the file in bytes.
+
+    Raises:
+        Rejected: TooManyFiles, PathEscape, PathTooLong, SpecialEntry, EncryptedEntry,
+            CompressionUnsupported, DuplicateEntry, TooLarge, RatioTooHigh.
+    """
+    _check_entries(name, archive.infolist(), limits)
+    _check_sizes(name, archive.infolist(), packed, limits)
 
 
 @contextlib.contextmanager
@@ -196,7 +220,7 @@ def _check_kind(name: str, entry: zipfile.ZipInfo) -> None:
             f"{name}: {entry.filename!r} is {kind}; put a plain file in its place and rebuild the "
             "wheel",
         )
-    if entry.flag_bits & 0x1:
+    if entry.flag_bits & _ENCRYPTED:
         raise Rejected("EncryptedEntry", f"{name}: {entry.filename!r} is encrypted; {REBUILD}")
     if entry.compress_type not in _COMPRESSIONS:
         raise Rejected(

@@ -21,19 +21,18 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from installer.exceptions import InstallerError
 from installer.records import InvalidRecordEntry, parse_record_file
 from installer.sources import WheelFile
 from installer.utils import parse_metadata_file
 from packaging.metadata import RawMetadata, parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import InvalidName, canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.utils import InvalidName, InvalidWheelFilename, canonicalize_name
+from packaging.version import Version
 
 from controller import wheel_names
 from controller.cache import archive, wishes
-from controller.errors import Rejected
+from controller.errors import NoRelease, Rejected
 from controller.model import Artifact, PipelineEntry, Revision
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ _RUNTIME = frozenset({"ray", "wheelway"})
 _HASHES = frozenset({"sha256", "sha384", "sha512"})  # PEP 427: sha256 or better
 _MAX_METADATA = 2 << 20  # bytes of one file that is read into memory and parsed
 _MAX_RECORD = 64 << 20
+_ENTRY_POINTS = re.compile(r"[^/]+\.dist-info/entry_points\.txt")
 _OBJECT = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<attribute>[\w.]+)\s*(?P<extras>\[.*\])?")
 
 
@@ -61,6 +61,7 @@ class Inspection:
 
     project: str
     version: Version
+    """As METADATA spells it: the same bytes have one version, whatever their file is called."""
     requires: tuple[str, ...]
     """`Requires-Dist` as written (PEP 508)."""
     record_digest: str
@@ -91,7 +92,7 @@ def inspect(
     tags: Sequence[Tag],
     python_version: str,
 ) -> Inspection:
-    """Check a fetched wheel, cheapest gates first.
+    """Check a fetched wheel, cheapest gates first; whether it is meant for us at all comes before.
 
     Args:
         wheel: the file, its bytes already verified against `revision`.
@@ -101,26 +102,77 @@ def inspect(
         python_version: of the serving interpreter, such as "3.11.7".
 
     Raises:
-        Rejected: those of `archive.opened`, and FilenameInvalid, ShadowsRuntime, DataFolder,
-            MetadataMismatch, MetadataInvalid, WheelVersionUnsupported, TagsIncompatible,
-            RequiresPython, NoEntryPoint, EntryPointInvalid, RecordInvalid.
+        NoRelease: those of `check_name`; NotAPipelineWheel; MetadataMismatch, when the wheel is in
+            itself what another name would say.
+        Rejected: those of `archive`, and ShadowsRuntime, DataFolder, MetadataMismatch,
+            MetadataInvalid, WheelVersionUnsupported, TagsIncompatible, RequiresPython,
+            EntryPointInvalid, RecordInvalid.
         Transient: `CacheUnusable`, when the file system fails.
     """
-    name = revision.filename
+    name, supported = revision.filename, frozenset(tags)
+    check_name(revision, supported)
     with archive.opened(wheel, name, limits) as opened:
+        if not archive.holds(opened, _ENTRY_POINTS, GROUP.encode(), _MAX_METADATA):
+            raise _not_a_pipeline_wheel(name)
+        archive.check(name, opened, wheel.stat().st_size, limits)
         _check_layout(name, opened.namelist())
         source = _Source(name, opened, revision)
-        source.check_wheel(frozenset(tags))
         metadata = source.metadata(python_version.rstrip("+"))  # a "+" marks an untagged build
+        source.check_wheel(supported)
         targets = _pipelines(name, source.text("entry_points.txt"))
         record_digest = source.check_record()
         return Inspection(
             project=revision.project,
-            version=revision.version,
+            version=Version(metadata["version"]),
             requires=tuple(metadata.get("requires_dist", ())),
             record_digest=record_digest,
             pipelines=wishes.entries(targets, revision.version, source.read),
         )
+
+
+def check_name(revision: Revision, supported: frozenset[Tag]) -> None:
+    """What can be told before a wheel is fetched: whether its name is one, and fits us.
+
+    Raises:
+        NoRelease: FilenameInvalid, MetadataMismatch, TagsIncompatible.
+    """
+    name = revision.filename
+    try:
+        parsed = wheel_names.parse(name)
+    except InvalidWheelFilename as error:
+        raise NoRelease(
+            "FilenameInvalid",
+            f"{error}; publish the wheel as the build backend named it (PEP 427)",
+            by_name=True,
+        ) from error
+    if (parsed.project, parsed.version) != (revision.project, revision.version):
+        raise NoRelease(
+            "MetadataMismatch",
+            f"{name} is listed as {revision.project} {revision.version}; publish it as the build "
+            "backend named it, under its own project",
+            by_name=True,
+        )
+    if not parsed.tags & supported:
+        raise NoRelease(
+            "TagsIncompatible", _incompatible(name, "name", parsed.tags, supported), by_name=True
+        )
+
+
+def _incompatible(name: str, where: str, tags: Iterable[Tag], supported: Iterable[Tag]) -> str:
+    return (
+        f"{name} is for {_some(tags)} by its {where}; pipelines run where {_some(supported, 'cp')} "
+        "fit; build it for that Python and platform, or as py3-none-any if it is pure Python"
+    )
+
+
+def _not_a_pipeline_wheel(name: str) -> NoRelease:
+    return NoRelease(
+        "NotAPipelineWheel",
+        f"{name} has no entry point in the group `{GROUP}`, so it is left alone; if it is to be "
+        f'served, add [project.entry-points."{GROUP}"] with `name = "module:Class"` to its '
+        "pyproject.toml and rebuild it",
+        by_name=False,
+    )
 
 
 def _check_layout(name: str, paths: Iterable[str]) -> None:
@@ -151,23 +203,15 @@ class _Source:
         self._archive = archive
         self._revision = revision
         self._files = {info.filename: info for info in archive.infolist() if not info.is_dir()}
-        try:
-            project, version, _, self._tags = wheel_names.parse(name)
-        except ValueError as error:
+        tops = {path.partition("/")[0] for path in archive.namelist()}
+        folders = sorted(top for top in tops if top.endswith(".dist-info"))
+        if len(folders) != 1:
             raise Rejected(
-                "FilenameInvalid",
-                f"{error}; publish the wheel as the build backend named it (PEP 427)",
-            ) from error
-        self._expect("the file name", project, version)
-        self._wheel = WheelFile(archive)
-        try:
-            self._folder = self._wheel.dist_info_dir
-        except InstallerError as error:
-            raise Rejected(
-                "MetadataMismatch", f"{name}: {error}; {_REBUILD} and do not rename it"
-            ) from error
-        folder_project, _, folder_version = self._folder.removesuffix(".dist-info").rpartition("-")
-        self._expect(f"the folder {self._folder!r}", folder_project, folder_version)
+                "MetadataMismatch",
+                f"{name} holds {len(folders)} .dist-info folders, {', '.join(folders[:3])}; a "
+                f"wheel has one; {_REBUILD}",
+            )
+        (self._folder,) = folders
 
     def read(self, path: str, at_most: int = _MAX_METADATA) -> bytes | None:
         """A file of the wheel; None when there is none."""
@@ -199,7 +243,7 @@ class _Source:
         for field in ("name", "version", "requires-python", "requires-dist"):
             if field in unparsed:
                 raise self._invalid("METADATA", f"has {field!r} twice or unreadable")
-        self._expect("METADATA", metadata.get("name", ""), metadata.get("version", ""))
+        self._check_identity(metadata.get("name", ""), metadata.get("version", ""))
         for requirement in metadata.get("requires_dist", ()):
             if not requirement.isprintable() or "\\" in requirement:
                 raise self._invalid("METADATA", f"has an unreadable Requires-Dist: {requirement!r}")
@@ -240,14 +284,9 @@ class _Source:
             inside = wheel_names.expand(written)
         except ValueError as error:
             raise self._invalid("WHEEL", f"has Tag lines that cannot be read: {error}") from error
-        for where, has in (("its name", self._tags), ("its WHEEL file", inside or self._tags)):
-            if not has & supported:
-                raise Rejected(
-                    "TagsIncompatible",
-                    f"{self._name} is for {_some(has)} by {where}; pipelines run where "
-                    f"{_some(supported, 'cp')} fit; build it for that Python and platform, or as "
-                    "py3-none-any if it is pure Python",
-                )
+        if inside and not inside & supported:
+            why = _incompatible(self._name, "WHEEL file", inside, supported)
+            raise Rejected("TagsIncompatible", why)
 
     def check_record(self) -> str:
         """RECORD lists every file with its right hash and nothing else; returns its SHA-256."""
@@ -257,7 +296,7 @@ class _Source:
         issues = list(self._record_issues(body))
         if not issues:
             try:
-                self._wheel.validate_record(validate_contents=True)
+                WheelFile(self._archive).validate_record(validate_contents=True)
             except WheelFile.validation_error as error:
                 issues = getattr(error, "issues", [str(error)])
             except (zipfile.BadZipFile, zlib.error, EOFError) as error:
@@ -297,18 +336,34 @@ class _Source:
             "MetadataInvalid", f"{self._name}: {self._folder}/{filename} {what}; {_REBUILD}"
         )
 
-    def _expect(self, where: str, project: str, version: Version | str) -> None:
-        listed = self._revision
-        try:
-            same = version == listed.version or Version(str(version)) == listed.version
-        except InvalidVersion:
-            same = False
-        if not same or canonicalize_name(project) != listed.project:
+    def _check_identity(self, project: str, version: str) -> None:
+        """METADATA against the folder that it lies in, which is the wheel's own business, and then
+        against what was listed, which may be the file name's.
+        """
+        folder, _, of = self._folder.removesuffix(".dist-info").rpartition("-")
+        says = f"METADATA says {project[:80]!r} {version[:40]!r}"
+        if not _same(folder, of, project, version):
             raise Rejected(
                 "MetadataMismatch",
-                f"{self._name} is listed as {listed.project} {listed.version}, and {where} says "
-                f"{project[:80]!r} {str(version)[:40]!r}; {_REBUILD} and do not rename it",
+                f"{self._name}: the folder is called {self._folder!r} and {says}; {_REBUILD}",
             )
+        listed = self._revision
+        if not _same(listed.project, str(listed.version), project, version):
+            raise NoRelease(
+                "MetadataMismatch",
+                f"{self._name} is listed as {listed.project} {listed.version}, and {says}; publish "
+                "it as the build backend named it, and do not rename it",
+                by_name=True,
+            )
+
+
+def _same(project: str, version: str, other_project: str, other_version: str) -> bool:
+    try:
+        return canonicalize_name(project) == canonicalize_name(other_project) and Version(
+            version
+        ) == Version(other_version)
+    except ValueError:  # InvalidVersion, and numbers of thousands of digits
+        return False
 
 
 def _some(tags: Iterable[Tag], first: str = "") -> str:
@@ -334,11 +389,7 @@ def _pipelines(name: str, text: str | None) -> dict[str, str]:
     except configparser.Error as error:
         raise _entry_point_invalid(name, " ".join(str(error).split())) from error
     if not parser.has_section(GROUP) or not parser.options(GROUP):
-        raise Rejected(
-            "NoEntryPoint",
-            f'{name} has no entry point in the group `{GROUP}`; add [project.entry-points."{GROUP}"'
-            '] with `name = "module:Class"` to its pyproject.toml and rebuild it',
-        )
+        raise _not_a_pipeline_wheel(name)
     targets: dict[str, str] = {}
     for written, value in parser.items(GROUP):
         try:

@@ -228,6 +228,19 @@ class Store:
 
     # -- upkeep ----------------------------------------------------------------------------------
 
+    def drop(self, digest: str) -> None:
+        """Delete a wheel and its tree, if they are there: nobody will need them.
+
+        Raises:
+            Transient: `CacheUnusable`.
+        """
+        kinds: tuple[Kind, ...] = ("wheels", "trees")
+        with self._exchange(), self._translated(digest):
+            self._wheels.pop(digest, None)
+            self._trees.pop(digest, None)
+            for kind in kinds:
+                self._discard(self._place(kind, digest))
+
     def prune(self, keep: AbstractSet[str], *, before: float) -> int:
         """Delete the wheels and trees whose digest is not in `keep` and that were not needed since
         `before` (seconds since the epoch); returns the bytes freed. What is kept is needed now.

@@ -23,6 +23,7 @@ from controller.model import (
     Pin,
     PlacementRecord,
     Quarantine,
+    RefusedWheel,
     Release,
     Suspension,
 )
@@ -269,6 +270,14 @@ class Reader:
         """The last good listing of each source, by the source's name."""
         rows = self._run("SELECT source, content FROM listings ORDER BY source")
         return {source: listing_of(content) for source, content in rows}
+
+    def refused_wheels(self) -> list[RefusedWheel]:
+        """The listed wheels that no release comes of, by digest and name."""
+        rows = self._run(
+            "SELECT digest, filename, reason, message, inputs, at FROM refused_wheels "
+            "ORDER BY digest, filename"
+        )
+        return [RefusedWheel(*row) for row in rows]
 
     def losses(self) -> dict[str, Loss]:
         """By source: how much of it vanished at once, for as long as that keeps what is left."""

@@ -94,6 +94,13 @@ MIGRATIONS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     """,
     "ALTER TABLE placements ADD COLUMN building_since REAL",
+    """
+    CREATE TABLE refused_wheels (
+        digest TEXT NOT NULL, filename TEXT NOT NULL, reason TEXT NOT NULL,
+        message TEXT NOT NULL, inputs TEXT NOT NULL, at REAL NOT NULL,
+        PRIMARY KEY (digest, filename)
+    ) WITHOUT ROWID;
+    """,
 )
 """Migration n, counted from 1, leads from schema n - 1 to schema n."""
 

@@ -24,6 +24,7 @@ from controller.model import (
     Pin,
     PlacementRecord,
     Quarantine,
+    RefusedWheel,
     Release,
     Suspension,
     Transition,
@@ -59,6 +60,7 @@ class Journal(Reader):
         self._events_kept = events_kept
         self._configs_kept = configs_kept
         self._saved: dict[str, Listing] = {}
+        self._refused: list[RefusedWheel] | None = None
         self.set_aside = set_aside
         """Where a corrupt predecessor was put when this journal was opened."""
 
@@ -146,6 +148,7 @@ class Journal(Reader):
                 self._run("COMMIT")
             except BaseException:
                 self._saved.clear()
+                self._refused = None
                 if self._connection.in_transaction:  # SQLite itself may have rolled back
                     self._run("ROLLBACK")
                 raise
@@ -372,6 +375,19 @@ class Journal(Reader):
             for source, loss in losses.items():
                 row = (source, loss.vanished, loss.live)
                 self._run("INSERT INTO losses VALUES (?1, ?2, ?3)", *row)
+
+    def keep_refused(self, wheels: Sequence[RefusedWheel]) -> None:
+        """Remember these wheels and no others as those that no release comes of."""
+        if self._refused == wheels:
+            return
+        with self.transaction():
+            self._run("DELETE FROM refused_wheels")
+            for wheel in wheels:
+                row = (wheel.digest, wheel.filename, wheel.reason, wheel.message, wheel.inputs)
+                self._run(
+                    "INSERT INTO refused_wheels VALUES (?1, ?2, ?3, ?4, ?5, ?6)", *row, wheel.at
+                )
+            self._refused = list(wheels)
 
     def forget_listing(self, source: str) -> None:
         """Drop what a source listed, once it left the configuration."""

@@ -104,8 +104,9 @@ FILES = {
     "other-version": Bad(
         "MetadataMismatch", "METADATA says 'other-version' '2.0'", {"metadata": {"Version": "2.0"}}
     ),
-    "pointless": Bad("NoEntryPoint", "`wheelway.pipelines`", {"entry_points": ""}),
-    "elsewhere": Bad("TagsIncompatible", "cp27-cp27m-win32", {"tag": "cp27-cp27m-win32"}),
+    "elsewhere": Bad(
+        "TagsIncompatible", "cp27-cp27m-win32", {"wheel": {"Tag": "cp27-cp27m-win32"}}
+    ),
     "misspelt": Bad(
         "WishesInvalid",
         "misspelt/wheelway.toml:2: options.num_replica: unknown key",
@@ -166,8 +167,15 @@ def test_names_and_links_that_a_folder_should_not_hold_are_refused_one_by_one(si
         assert name.message.startswith("good-latest.whl is no wheel's file name")
         assert leading_out.message.startswith(f"{outside.name} is a symlink that leads out of")
         assert dangling.message.startswith("dangling-1.0-py3-none-any.whl is a symlink to nothing")
-        assert site.quarantine("good").reason == "MetadataMismatch"
-        assert str(site.quarantine("good").release.version) == "1.1"
+        site.drop("pointless", entry_points="")
+        site.drop("elsewhere", tag="cp27-cp27m-win32")
+        [misnamed] = eventually(lambda: site.conditions("MetadataMismatch"))
+        [pointless] = eventually(lambda: site.conditions("NotAPipelineWheel"))
+        [elsewhere] = eventually(lambda: site.conditions("TagsIncompatible"))
+        assert misnamed.subject == good.name.replace("1.0", "1.1")
+        assert "`wheelway.pipelines`" in pointless.message
+        assert "cp27-cp27m-win32" in elsewhere.message
+        assert site.quarantines() == {}
 
 
 def test_of_two_wheels_that_claim_a_pipeline_and_version_the_one_that_serves_keeps_it(site):

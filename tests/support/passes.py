@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from controller.assembly import _is_sound, _prune, _receive, _renew
+from controller.assembly import _is_sound, _prune, _receive, _renew, refusals_in
 from controller.cache.environments import Environments
 from controller.cache.store import Store
 from controller.config import Config
@@ -129,6 +129,7 @@ class Passes:
             renew=partial(_renew, store, environments),
             prune=partial(_prune, store, environments, 60.0),
             remembered=remembered,
+            refusals=refusals_in(self.journal, self.base),
             clock=self.clock,
             wall_clock=self.clock,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,7 @@ from packaging.version import Version
 
 from controller.cache.inspection import inspect
 from controller.config import InspectionLimits
-from controller.errors import Rejected
+from controller.errors import NoRelease, Rejected
 from tests.support.wheels import entry, link, make_wheel, revision_of, sha256
 
 pytestmark = pytest.mark.unit
@@ -31,6 +32,13 @@ def reason_of(wheel, **how):
         look(wheel, **how)
     assert len(caught.value.message) > 40, "a reason without an explanation helps nobody"
     return caught.value.reason
+
+
+def refusal_of(wheel, **how):
+    """Of a file that no release comes of: the reason, and whether its name is at fault."""
+    with pytest.raises(NoRelease) as caught:
+        look(wheel, **how)
+    return caught.value.reason, caught.value.by_name
 
 
 def verdict(wheel, revision):
@@ -74,6 +82,8 @@ ANY = "py3-none-any"
 BOMB = "-".join(".".join(f"{part}{n}" for n in range(100)) for part in ("py", "abi", "os"))
 """A compressed tag set of 1.5 kB that stands for a million tags."""
 
+PIPELINES = b"[wheelway.pipelines]\n"
+
 BROKEN = {
     "wrong hash in RECORD": ("RecordInvalid", {"wrong_hash": ["demo/pipeline.py"]}),
     "file that RECORD does not list": ("RecordInvalid", {"unlisted": {"demo/more.py": ""}}),
@@ -105,7 +115,10 @@ BROKEN = {
     "two dist-info folders": ("MetadataMismatch", {"files": {"x-1.dist-info/METADATA": ""}}),
     "renamed file": ("MetadataMismatch", {"filename": "demo-3.0-py3-none-any.whl"}),
     "METADATA missing": ("MetadataInvalid", {"without": ["demo-1.0.dist-info/METADATA"]}),
-    "entry_points.txt not UTF-8": ("MetadataInvalid", {"entry_points": b"[x]\ndemo = \xff\n"}),
+    "entry_points.txt not UTF-8": (
+        "MetadataInvalid",
+        {"entry_points": PIPELINES + b"demo = \xff\n"},
+    ),
     "requirement malformed": ("MetadataInvalid", {"requires": ["numpy >>> 1"]}),
     "Requires-Python malformed": ("MetadataInvalid", {"requires_python": "three"}),
     "Requires-Python too new": ("RequiresPython", {"requires_python": ">=3.99"}),
@@ -116,14 +129,15 @@ BROKEN = {
     "tags that multiply": ("MetadataInvalid", {"wheel": {"Tag": BOMB}}),
     "tags without end": ("MetadataInvalid", {"wheel": {"Tag": "\nTag: ".join([ANY] * 600)}}),
     "no tag in a Tag line": ("MetadataInvalid", {"wheel": {"Tag": "py3"}}),
-    "no entry_points.txt": ("NoEntryPoint", {"entry_points": ""}),
-    "no entry point in the group": ("NoEntryPoint", {"pipelines": {}}),
+    "no entry_points.txt": ("NotAPipelineWheel", {"entry_points": ""}),
+    "no entry point in the group": ("NotAPipelineWheel", {"pipelines": {}}),
+    "no dist-info folder": ("NotAPipelineWheel", {"dist_info": "demo"}),
     "entry point without attribute": ("EntryPointInvalid", {"pipelines": {"demo": "demo.x"}}),
     "entry point of a keyword": ("EntryPointInvalid", {"pipelines": {"demo": "demo.class:X"}}),
     "entry point with extras": ("EntryPointInvalid", {"pipelines": {"demo": "demo.x:X [gpu]"}}),
     "entry point name not a name": ("EntryPointInvalid", {"pipelines": {"../x": "demo.x:X"}}),
     "one pipeline twice": ("EntryPointInvalid", {"pipelines": {"A.b": "d.x:X", "a_b": "d.x:Y"}}),
-    "entry_points.txt not INI": ("EntryPointInvalid", {"entry_points": "demo = x\n"}),
+    "entry_points.txt not INI": ("EntryPointInvalid", {"entry_points": b"demo = x\n" + PIPELINES}),
     "wheelway inside": ("ShadowsRuntime", {"files": {"wheelway/__init__.py": ""}}),
     "ray inside": ("ShadowsRuntime", {"files": {"ray.py": ""}}),
     "purelib folder": ("DataFolder", {"files": {"demo-1.0.data/purelib/demo/x.py": ""}}),
@@ -135,6 +149,49 @@ def test_a_broken_wheel_is_rejected_with_its_reason(tmp_path, case):
     reason, knobs = BROKEN[case]
     wheel = make_wheel(tmp_path, **knobs)
     assert reason_of(wheel) == reason
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"files": {"ray.py": ""}},
+        {"files": {"demo/Pipeline.py": ""}},
+        {"entries": [link("demo/link.py", "/etc/passwd")]},
+        {"without": ["demo-1.0.dist-info/RECORD"]},
+        {"requires_python": ">=3.99"},
+        {"wheel": {"Tag": "cp27-cp27m-win32"}},
+        {"files": {"demo-1.0.data/purelib/demo/x.py": ""}},
+        {"entry_points": b"[console_scripts]\ndemo = \xff\n"},
+    ],
+)
+def test_a_library_is_no_pipelines_wheel_whatever_else_would_be_wrong_with_it(tmp_path, knobs):
+    wheel = make_wheel(tmp_path, **{"entry_points": "", **knobs})
+    assert refusal_of(wheel) == ("NotAPipelineWheel", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("demo-1.0-py3-none-any (1).whl", "FilenameInvalid"),
+        ("demo-1.0-cp27-cp27m-win32.whl", "TagsIncompatible"),
+        ("demo-3.0-py3-none-any.whl", "MetadataMismatch"),
+        ("other-1.0-py3-none-any.whl", "MetadataMismatch"),
+    ],
+)
+def test_what_a_name_is_wrong_about_says_nothing_against_the_bytes(tmp_path, name, reason):
+    wheel = make_wheel(tmp_path)
+    good = revision_of(wheel)
+    named = name.split("-")
+    revision = replace(good, filename=name, project=named[0], version=Version(named[1]))
+    assert refusal_of(wheel, revision=revision) == (reason, True)
+    assert look(wheel, good).project == "demo"
+
+
+def test_a_wheel_has_one_version_whatever_its_file_is_called(tmp_path):
+    wheel = make_wheel(tmp_path)
+    revision = revision_of(wheel.rename(tmp_path / "demo-1.0.0-py3-none-any.whl"))
+    assert str(revision.version) == "1.0.0"
+    assert str(look(tmp_path / revision.filename, revision).version) == "1.0"
 
 
 @pytest.mark.parametrize(

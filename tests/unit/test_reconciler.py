@@ -268,10 +268,10 @@ def test_a_lifted_quarantine_is_tried_again(work, paper_head):
 
 
 def test_a_wheel_that_failed_inspection_is_looked_into_again_once_its_quarantine_is_lifted(work):
-    wheel = work.drop(entry_points="")
+    wheel = work.drop(wrong_hash=["demo/pipeline.py"])
     work.settle()
     [first] = work.journal.quarantines()
-    assert (first.stage, first.reason) == ("inspect", "NoEntryPoint")
+    assert (first.stage, first.reason) == ("inspect", "RecordInvalid")
     work.pass_(after=60.0)
     assert work.journal.quarantines() == [first]
     assert work.received == [wheel.name]
@@ -279,7 +279,7 @@ def test_a_wheel_that_failed_inspection_is_looked_into_again_once_its_quarantine
         beside.clear_quarantine("demo", at=work.clock())
     work.pass_(after=1.0)
     [second] = work.journal.quarantines()
-    assert (second.reason, second.at) == ("NoEntryPoint", work.clock())
+    assert (second.reason, second.at) == ("RecordInvalid", work.clock())
     assert work.received == [wheel.name] * 2
 
 

@@ -173,16 +173,16 @@ def test_a_wheel_that_left_the_cache_is_fetched_anew_when_it_is_listed_again(
 
 
 def test_a_bad_wheel_stays_bad_until_it_is_forgotten(supply, folder):
-    make_wheel(folder, entry_points="")
+    make_wheel(folder, wrong_hash=["demo/pipeline.py"])
     [revision] = listed(supply)
     first = supply.artifact(revision)
     assert isinstance(first, Rejected)
-    assert first.reason == "NoEntryPoint"
+    assert first.reason == "RecordInvalid"
     assert supply.artifact(revision) is first
     supply.forgive(revision.sha256)
     again = supply.artifact(revision)
     assert again is not first
-    assert again.reason == "NoEntryPoint"
+    assert again.reason == "RecordInvalid"
 
 
 def test_a_shortage_passes_by_itself_once_it_is_over(supply, folder, clock):

@@ -1,0 +1,130 @@
+"""The wheels that no release comes of, remembered so that none is fetched twice for nothing.
+
+A repository holds far more libraries than pipelines, and a file may have a name that is no good.
+Neither is anybody's failure: they are told of, and the journal keeps them across restarts.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from controller.errors import NoRelease
+from controller.model import Condition, RefusedWheel, Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from controller.model import Listing, Revision
+
+NOT_A_PIPELINE = "NotAPipelineWheel"
+LIBRARY_AFTER = 2
+"""The newest versions of a project that must all carry no pipeline before the older ones are left
+alone: one may be a mistake, as that of a project whose pipelines nobody has seen yet."""
+ONE_BY_ONE = 10
+"""Wheels of a source without a pipeline that are told of by name."""
+
+
+class Refusals:
+    """What is known of them. Jobs add to it from their threads.
+
+    Args:
+        remembered: what the journal kept.
+        by_bytes: what judges bytes, beside these: refusals under another one are forgotten.
+        by_name: the same for names: the interpreter, whose tags decide what fits.
+        carriers: digests of wheels that are known to carry pipelines.
+    """
+
+    def __init__(
+        self,
+        remembered: Iterable[RefusedWheel] = (),
+        *,
+        by_bytes: str = "",
+        by_name: str = "",
+        carriers: Collection[str] = (),
+    ) -> None:
+        self._inputs = {False: by_bytes, True: by_name}
+        self._lock = threading.Lock()
+        self._carriers = set(carriers)
+        self._wheels = {
+            (wheel.digest, wheel.filename): wheel
+            for wheel in remembered
+            if wheel.inputs == self._inputs[bool(wheel.filename)]
+        }
+
+    def add(self, revision: Revision, error: NoRelease, at: float) -> None:
+        """Remember that a wheel was refused."""
+        filename = revision.filename if error.by_name else ""
+        inputs = self._inputs[error.by_name]
+        wheel = RefusedWheel(revision.sha256, filename, error.reason, error.message, inputs, at)
+        with self._lock:
+            self._wheels[wheel.digest, filename] = wheel
+
+    def carries(self, digest: str) -> None:
+        """Remember that a wheel has pipelines."""
+        with self._lock:
+            self._carriers.add(digest)
+
+    def of(self, revision: Revision) -> RefusedWheel | None:
+        """Why no release comes of a listed wheel, if that is known."""
+        if not self._wheels:
+            return None
+        digest = revision.sha256
+        return self._wheels.get((digest, "")) or self._wheels.get((digest, revision.filename))
+
+    def error(
+        self, revision: Revision, siblings: Callable[[str], Iterable[Revision]]
+    ) -> NoRelease | None:
+        """Why a listed wheel is not to be fetched, if that is so; `siblings` has all revisions of a
+        project.
+        """
+        if not self._wheels:
+            return None
+        if (wheel := self.of(revision)) is not None:
+            return NoRelease(wheel.reason, wheel.message, by_name=bool(wheel.filename))
+        if not self._is_library(siblings(revision.project)):
+            return None
+        why = f"{revision.filename}: newer versions of {revision.project} carry no pipeline"
+        return NoRelease(NOT_A_PIPELINE, why, by_name=False)
+
+    def _is_library(self, revisions: Iterable[Revision]) -> bool:
+        """Whether a project, by all that is listed of it, carries no pipelines."""
+        selectable = [r for r in revisions if r.standing is Standing.SELECTABLE]
+        with self._lock:
+            if any(revision.sha256 in self._carriers for revision in selectable):
+                return False
+        finals = [r for r in selectable if not r.version.is_prerelease] or selectable
+        versions = sorted({revision.version for revision in finals}, reverse=True)
+        newest = [r for r in finals if r.version in versions[:LIBRARY_AFTER]]
+        refused = [self.of(revision) for revision in newest]
+        return bool(refused) and all(r is not None and r.reason == NOT_A_PIPELINE for r in refused)
+
+    def listed(self, listings: Mapping[str, Listing]) -> list[RefusedWheel]:
+        """What is worth keeping: those that some source still lists."""
+        if not self._wheels:
+            return []
+        there = [self.of(r) for listing in listings.values() for r in listing.revisions]
+        found = {(wheel.digest, wheel.filename): wheel for wheel in there if wheel is not None}
+        return [found[key] for key in sorted(found)]
+
+    def conditions(self, listing: Listing) -> list[Condition]:
+        """What a person should know of a source's wheels. That one has no pipeline is no trouble:
+        of many it is told at once.
+        """
+        found: list[Condition] = []
+        libraries: list[Condition] = []
+        for revision in listing.revisions if self._wheels else ():
+            wheel = self.of(revision)
+            if wheel is None:
+                continue
+            harmless = wheel.reason == NOT_A_PIPELINE
+            condition = Condition(revision.filename, wheel.reason, wheel.message, ok=harmless)
+            (libraries if harmless else found).append(condition)
+        if len(libraries) <= ONE_BY_ONE:
+            return found + libraries
+        names = ", ".join(condition.subject for condition in libraries[:3])
+        message = (
+            f"{len(libraries)} wheels of {listing.source} carry no pipeline and are left alone: "
+            f"{names} and {len(libraries) - 3} more; `wheelway explain PROJECT` has each"
+        )
+        return [*found, Condition(listing.source, NOT_A_PIPELINE, message, ok=True)]

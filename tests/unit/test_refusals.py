@@ -1,0 +1,168 @@
+"""Wheels that no release comes of: a name that is no good, a library among the pipelines."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from controller.account.story import as_document, tell
+from controller.errors import NoRelease
+from controller.model import Listing, Phase, RefusedWheel
+from controller.refusals import ONE_BY_ONE, Refusals
+from tests.support.passes import reasons, routes
+from tests.support.wheels import make_wheel, revision_of
+
+pytestmark = pytest.mark.unit
+
+ROUTE = "/predict/demo/1.0"
+COPIES = {
+    "demo-1.0-py3-none-any (1).whl": "FilenameInvalid",
+    "demo-1.0-py3-none-any copy.whl": "FilenameInvalid",
+    "demo-1.0-cp27-cp27m-win32.whl": "TagsIncompatible",
+    "demo-1.1-py3-none-any.whl": "MetadataMismatch",
+}
+
+
+def copy(work, wheel, name):
+    work.supply.look_again("wheels")
+    return shutil.copy(wheel, wheel.with_name(name))
+
+
+def wheels_in_cache(work):
+    return sorted(path.name for path in (work.folder / "cache" / "wheels").rglob("*.whl"))
+
+
+# -- names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_a_copy_under_a_bad_name_is_refused_alone_and_leaves_nothing_behind(work, name):
+    wheel = work.drop()
+    bad = copy(work, wheel, name)
+    report = work.settle()
+    assert reasons(report) == {name: COPIES[name]}
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+    assert work.journal.quarantines() == []
+    work.remove(bad)
+    assert reasons(work.settle()) == {}
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+    assert work.journal.refused_wheels() == []
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_a_live_release_outlasts_a_bad_copy_a_restart_and_its_head(work, paper_head, name):
+    wheel = work.drop()
+    work.settle()
+    copy(work, wheel, name)
+    work.settle()
+    work.restart()
+    assert work.settle().sentence == "1 live"
+    paper_head.forgets()
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+    assert [*routes(paper_head)[-1].values()] == [ROUTE]
+
+
+def test_a_bad_name_is_looked_into_once_however_often_the_daemon_starts(work):
+    wheel = work.drop()
+    name = "demo-1.1-py3-none-any.whl"
+    copy(work, wheel, name)
+    work.settle()
+    assert sorted(work.received) == [wheel.name, name]
+    work.restart()
+    assert reasons(work.settle()) == {name: "MetadataMismatch"}
+    assert work.received.count(name) == 1
+
+
+def test_a_name_that_does_not_fit_is_refused_before_a_byte_is_fetched(work):
+    work.drop(tag="cp27-cp27m-win32")
+    assert [*reasons(work.settle()).values()] == ["TagsIncompatible"]
+    assert wheels_in_cache(work) == []
+
+
+# -- libraries -----------------------------------------------------------------------------------
+
+
+def library(work, version):
+    return work.drop("acme-lib", version, pipelines={}, entry_points="")
+
+
+def test_a_library_is_looked_into_no_more_than_it_takes_also_after_a_restart(work):
+    for minor in range(6):
+        library(work, f"1.{minor}")
+    work.drop()
+    report = work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+    assert work.journal.quarantines() == []
+    assert {c.reason for c in report.conditions if c.ok} == {"NotAPipelineWheel"}
+    assert [c for c in report.conditions if not c.ok] == []
+    looked_into = [name for name in work.received if name.startswith("acme_lib")]
+    assert looked_into == ["acme_lib-1.5-py3-none-any.whl", "acme_lib-1.4-py3-none-any.whl"]
+    work.restart()
+    work.settle()
+    library(work, "1.6")
+    work.settle()
+    looked_into = [name for name in work.received if name.startswith("acme_lib")]
+    assert looked_into[2:] == ["acme_lib-1.6-py3-none-any.whl"]
+
+
+@pytest.mark.parametrize("how", [{"entry_points": ""}, {"wrong_hash": ["demo/pipeline.py"]}])
+def test_what_is_refused_does_not_stay_on_disk(work, how):
+    work.drop(**how)
+    work.settle()
+    assert work.received != []
+    assert wheels_in_cache(work) == []
+
+
+def test_a_version_that_lost_its_pipeline_hides_none_before_it(work, paper_head):
+    work.drop()
+    work.drop(version="2.0", pipelines={}, entry_points="")
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+    work.drop(version="3.0", pipelines={}, entry_points="")
+    work.settle()
+    work.restart()
+    paper_head.forgets()
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+
+
+def test_a_live_version_is_kept_when_bytes_without_a_pipeline_take_its_files_place(work):
+    work.drop()
+    work.settle()
+    work.drop(pipelines={}, entry_points="", marker="other bytes")
+    report = work.settle()
+    assert report.sentence == "1 live"
+    work.pass_(after=3600.0)
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+
+
+def test_explain_tells_of_a_library_that_it_carries_no_pipeline(work):
+    wheel = library(work, "1.0")
+    work.settle()
+    for name in ("acme-lib", wheel.name):
+        told = as_document(tell(work.journal, name))
+        assert [c["reason"] for c in told["conditions"]] == ["NotAPipelineWheel"]
+        assert told["unread"] == []
+
+
+def test_many_libraries_are_told_of_at_once(tmp_path):
+    known = Refusals()
+    revisions = []
+    for number in range(ONE_BY_ONE + 1):
+        revision = revision_of(make_wheel(tmp_path, f"lib{number}", entry_points=""))
+        known.add(revision, NoRelease("NotAPipelineWheel", "none", by_name=False), 1.0)
+        revisions.append(revision)
+    few = known.conditions(Listing("test", tuple(revisions[1:])))
+    assert [condition.subject for condition in few] == [r.filename for r in revisions[1:]]
+    [all_of_them] = known.conditions(Listing("test", tuple(revisions)))
+    assert (all_of_them.subject, all_of_them.ok) == ("test", True)
+    assert all_of_them.message.startswith("11 wheels of test carry no pipeline")
+
+
+def test_what_judged_otherwise_is_forgotten():
+    by_name = RefusedWheel("d", "x.whl", "TagsIncompatible", "", "python 3.11")
+    by_bytes = RefusedWheel("e", "", "NotAPipelineWheel", "", "group")
+    kept = Refusals([by_name, by_bytes], by_bytes="group", by_name="python 3.12")
+    assert [*kept._wheels.values()] == [by_bytes]
