@@ -63,10 +63,13 @@ class ConfigurationFile:
         try:
             config = configuration.parse(text, self._path)
         except ConfigError as error:
-            message = f"{error.message}; the last good configuration is in force"
-            self._verdict = Condition("config", error.reason, message)
-            log.error("%s", message)
-            return False
+            return self._refuse(error.reason, error.message)
+        except Exception as error:
+            # A bug in what reads it: a person's edit must not end what looks after the releases.
+            log.exception(
+                "%s cannot be read for a mistake in wheelway; please report it", self._path
+            )
+            return self._refuse("InternalError", f"{self._path}: {error!r}")
         self._verdict = None
         if config.paths.state != self.config.paths.state:
             why = "paths.state is read at start only: restart the daemon for it"
@@ -75,3 +78,8 @@ class ConfigurationFile:
         if changed:
             log.info("%s was edited: the new configuration is in force", self._path)
         return changed
+
+    def _refuse(self, reason: str, why: str) -> bool:
+        message = f"{why}; the last good configuration is in force"
+        self._verdict = Condition("config", reason, message)
+        return False

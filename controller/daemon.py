@@ -110,6 +110,7 @@ class Daemon:
         self._inquired_at = float("-inf")
         self._misfits: tuple[Condition, ...] = ()
         self._unassembled: Condition | None = None
+        self._untaken: Condition | None = None
         self._unopened: tuple[Condition, ...] = ()
         self._number = 0
         self._version = version("wheelway")
@@ -217,8 +218,20 @@ class Daemon:
 
     def _renew(self, run: _Run, *, asked: bool) -> None:
         """Take up what changed: the configuration, Ray's head, what could not be put together then.
-        Who asks for it says that the file is whole.
+        Who asks for it says that the file is whole. Whatever goes wrong, what was in force stays.
         """
+        try:
+            self._take_up(run, asked=asked)
+        except Exception as error:
+            # A bug: as in a pass, it must not take the daemon down, now and at every start.
+            log.exception("what changed could not be taken up; please report this")
+            self._untaken = Condition(
+                "config", "InternalError", f"what changed is not in force: {error!r}"
+            )
+        else:
+            self._untaken = None
+
+    def _take_up(self, run: _Run, *, asked: bool) -> None:
         if edited := self._file.edited(whole=asked):
             run.telemetry.renew(self.config)
             if self._renewed is not None:
@@ -239,7 +252,6 @@ class Daemon:
         except WheelwayError as error:
             message = f"{error.message}; until then it goes on with the configuration before"
             self._unassembled = Condition("config", error.reason, message)
-            log.error("%s", message)
             return
         self._unassembled = None
         before, run.assembly = run.assembly, renewed
@@ -279,7 +291,7 @@ class Daemon:
 
     def _attempted(self, assembly: Assembly) -> Report:
         """What a pass reports, or that it failed."""
-        troubles = (self._file.trouble, self._unassembled, *self._unopened)
+        troubles = (self._file.trouble, self._unassembled, self._untaken, *self._unopened)
         assembly.reconciler.notes = (*self._misfits, *filter(None, troubles))
         try:
             report = assembly.reconciler.run_pass()

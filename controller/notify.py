@@ -93,7 +93,7 @@ def supervisor(environ: MutableMapping[str, str]) -> Supervisor:
         address = "\0" + address[1:]
     elif not address.startswith("/"):  # such as vsock:, which is for machines, not for services
         address = ""
-    watched = interval.isdigit() and int(interval) > 0 and meant_for in {"", str(os.getpid())}
+    watched = interval.isdecimal() and int(interval) > 0 and meant_for in {"", str(os.getpid())}
     return Supervisor(address, int(interval) / 1e6 if watched and address else None)
 
 

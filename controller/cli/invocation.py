@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -97,6 +98,7 @@ def _state_of(path: Path) -> Path:
     default; the folder may not exist.
     """
     from controller.config import PathOptions  # noqa: PLC0415 - pydantic is slow to import
+    from controller.configuration import usable_path  # noqa: PLC0415 - as above
 
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -109,7 +111,9 @@ def _state_of(path: Path) -> Path:
             table = line.strip()
         elif table == "[paths]" and (found := _STATE.match(line)):
             state = found["path"]
-    return path.resolve().parent / Path(state).expanduser()
+    with suppress(ValueError):  # nobody's home: told among the mistakes
+        return path.resolve().parent / usable_path(Path(state))
+    return path.resolve().parent / state
 
 
 def invocation(ctx: typer.Context) -> Invocation:

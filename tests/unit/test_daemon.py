@@ -147,6 +147,27 @@ def test_a_broken_edit_is_a_condition_and_the_last_good_one_stays_in_force(site)
         eventually(lambda: not site.conditions("ConfigInvalid"))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ('[environments]\nfind_links = ["~nobody-here/x"]\n', "ConfigInvalid"),
+        (f"[[pipelines]]\nname = 'x'\nsettings.{'a.' * 5000}a = 1\n", "ConfigInvalid"),
+        ("[log]\nlevel = 'debug'\n", "InternalError"),
+    ],
+)
+def test_no_edit_ends_the_daemon_not_even_by_a_bug(site, monkeypatch, wrong, reason):
+    def buggy(self, config):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(module.Telemetry, "renew", buggy)
+    with site.daemon():
+        site.configure(BUSY + wrong)
+        [condition] = eventually(lambda: site.conditions(reason))
+        assert condition.subject == "config"
+        site.drop("demo")
+        site.wait_for(ROUTE)
+
+
 def test_a_good_edit_takes_effect_and_can_be_undone(site):
     site.drop("demo")
     with site.daemon():
