@@ -196,6 +196,7 @@ class Uv:
         environ = {key: value for key, value in clean.items() if key not in _CONTRADICTING}
         environ.setdefault("UV_CACHE_DIR", str(self.cache))
         environ["UV_PYTHON_DOWNLOADS"] = "never"
+        environ["UV_NO_WRAP"] = "1"  # its explanations are read a line at a time
         if self.index is not None:
             kept = {
                 key: value for key, value in environ.items() if not _OTHER_INDEXES.fullmatch(key)

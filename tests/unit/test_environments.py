@@ -288,7 +288,8 @@ def test_a_requirement_against_ray_is_rejected_with_the_explanation(opened, whee
     assert "hint" not in error.message
 
 
-def test_a_long_explanation_is_told_a_conclusion_a_line_and_once(opened, wheels):
+def test_a_long_explanation_is_told_a_conclusion_a_line_and_once(opened, wheels, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")  # whatever terminal it was started in
     package(wheels, "zz-alpha", "1.0", "zz-beta>=2")
     package(wheels, "zz-beta", "2.0", "zz-gamma<3")
     package(wheels, "zz-beta", "2.1", "zz-gamma<2")
