@@ -27,6 +27,7 @@ from importlib.machinery import (
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from wheelway import readonly
 from wheelway.contract import Pipeline
 from wheelway.failure import (
     ABSTRACT_PIPELINE,
@@ -145,6 +146,7 @@ def load_class(target: str, tree: Path | None = None) -> type[Pipeline]:
     module_name, _, attribute = target.partition(":")
     if tree is not None:
         _put_first(tree)
+        readonly.protect(tree)
     module = _import(module_name, tree)
     if tree is not None:
         _ensure_inside(module, tree)

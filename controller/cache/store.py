@@ -45,6 +45,7 @@ GENERATION = 1
 """The layout this program writes and the newest it reads."""
 
 _CHUNK = 1 << 20
+_PLAIN = 0o644
 _HEX = re.compile(r"[0-9a-f]{64}")
 _FILENAME = re.compile(r"[^\W_][\w.+!-]*\.whl")
 
@@ -158,7 +159,7 @@ class Store:
                     "next listing, if this stays publish it again",
                 )
             with self._translated(revision.filename):
-                os.fchmod(stream.fileno(), trees.FILE)
+                os.fchmod(stream.fileno(), _PLAIN)
                 os.fsync(stream.fileno())
 
     def _drop_wheel(self, place: Path, seen: Identity) -> None:
@@ -287,7 +288,7 @@ class Store:
         except FileNotFoundError:
             aside = path.with_name(f".GENERATION.{os.getpid()}.{threading.get_ident()}")
             aside.write_text(f"{GENERATION}\n", encoding="ascii")
-            aside.chmod(trees.FILE)
+            aside.chmod(_PLAIN)
             aside.replace(path)
             return
         if not text.isdecimal() or int(text) > GENERATION:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOLDER = 0o755  # Ray's user reads here; nobody but the owner writes
-FILE = 0o644
-EXECUTABLE = 0o755
+FILE = 0o444  # not by its owner either, where Ray is the same user
+EXECUTABLE = 0o555
 
 
 def matches(tree: Path, record_digest: str) -> bool:

@@ -234,3 +234,12 @@ def _write(path: Path, archive: Sequence[Entry]) -> Path:
         for info, body in archive:
             target.writestr(info, body)
     return aside.rename(path)
+
+
+def tree_of(wheel: Path) -> tuple[Path, str]:
+    """A wheel unpacked beside it, and the SHA-256 of its RECORD."""
+    tree = wheel.parent / wheel.stem
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tree)
+    (record,) = tree.glob("*.dist-info/RECORD")
+    return tree, hashlib.sha256(record.read_bytes()).hexdigest()

@@ -8,7 +8,6 @@ import re
 import socket
 import threading
 import time
-import zipfile
 from contextlib import asynccontextmanager
 
 import httpx
@@ -17,7 +16,7 @@ import uvicorn
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.support.pipelines import AsyncGated, Echo, Gated, Greeter, Shout
-from tests.support.wheels import make_wheel
+from tests.support.wheels import make_wheel, tree_of
 from wheelway.asgi import Application, Limits
 from wheelway.contract import Release
 from wheelway.encoded import EncodedRoutes, plain
@@ -379,14 +378,6 @@ async def test_the_end_of_the_server_unloads_the_pipeline():
 # -- a replica, from its tree on -----------------------------------------------------------------
 
 
-def tree_of(wheel):
-    tree = wheel.parent / wheel.stem
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tree)
-    (record,) = tree.glob("*.dist-info/RECORD")
-    return tree, hashlib.sha256(record.read_bytes()).hexdigest()
-
-
 def replica_of(tmp_path, name, code, **options):
     tree, digest = tree_of(make_wheel(tmp_path, name, code=code))
     arguments = {
@@ -450,6 +441,40 @@ async def test_a_replica_refuses_a_tree_with_a_changed_byte(tmp_path, unlimited)
     code.write_bytes(code.read_bytes().replace(b"+", b"-"))
     with pytest.raises(StartFailure, match=r"wheelway-failure\[DigestMismatch\] changed/pipeline"):
         await replica.reconfigure({"settings": {"add": 1}})
+
+
+WRITING = """
+from wheelway import Pipeline
+
+class Demo(Pipeline):
+    def load(self, context):
+        self.files = context.files
+        if context.settings.get("early"):
+            (self.files / "cache.py").write_text("X = 1")
+
+    def infer(self, request: int) -> int:
+        (self.files / "pipeline.py").write_text("X = 1")
+        return request
+"""
+
+
+async def test_a_pipeline_that_writes_into_its_package_hurts_itself_alone(
+    tmp_path, unlimited, caplog
+):
+    replica, tree = replica_of(tmp_path, "writing", WRITING)
+    await replica.reconfigure({})
+    async with client_of(replica.application) as client:
+        answer = await client.post(ROUTE, json=1)
+    assert answer.status_code == 500
+    assert "shared by all its replicas and read-only" in caplog.text
+    sibling = Replica(replica._arguments, LOGGER)
+    with pytest.raises(StartFailure, match=r"LoadFailed.*read-only; write to tempfile"):
+        await sibling.reconfigure({"settings": {"early": True}})
+    await sibling.reconfigure({})
+    assert sibling.ready
+    verify(tree, replica._arguments.record_digest)
+    await replica.unload()
+    await sibling.unload()
 
 
 @pytest.mark.parametrize("trick", ["record", "missing", "stranger", "outside"])
