@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import httpx
 
 from controller.errors import Stalled, Transient, Waiting
+from controller.exchange import NO_REUSE, Deadline
 from controller.planning import backoff
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class Posting:
         self._client = httpx.Client(
             timeout=options.timeout,
             headers={"User-Agent": "wheelway", "Accept-Encoding": "identity"},
-            limits=httpx.Limits(max_keepalive_connections=0),  # so that `_Deadline` sees each
+            limits=NO_REUSE,
         )
 
     def close(self) -> None:
@@ -85,50 +84,12 @@ class Posting:
         self, url: str, document: JSON, headers: Mapping[str, str]
     ) -> Iterator[httpx.Response]:
         """What is answered, its body unread; all of it has `timeout` seconds."""
-        with _Deadline(self._options.timeout) as deadline:
+        with Deadline(self._options.timeout) as deadline:
             extensions = {"trace": deadline.watch}
             with self._client.stream(
                 "POST", url, json=document, headers=dict(headers), extensions=extensions
             ) as response:
                 yield response
-
-
-class _Deadline:
-    """Shuts a request's connection down when its time is up: the client's own timeout is for each
-    wait, and who sends a byte now and then never meets it.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._lock = threading.Lock()
-        self._connection: socket.socket | None = None
-        self._over = False
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
-
-    def __enter__(self) -> Self:
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-
-    def watch(self, event: str, info: Mapping[str, Any]) -> None:
-        """Learn of the connection, once it is made and once it is encrypted: the `trace` of
-        https://www.python-httpx.org/advanced/extensions/.
-        """
-        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            with self._lock:
-                self._connection = info["return_value"].get_extra_info("socket")
-            if self._over:
-                self._end()
-
-    def _end(self) -> None:
-        with self._lock:
-            self._over = True
-            if self._connection is not None:
-                with suppress(OSError):  # it is closed already
-                    # Of the plain class: an encrypted one would say goodbye, and wait for it.
-                    socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
 
 
 def _beginning(response: httpx.Response) -> str:

@@ -9,6 +9,8 @@ from email.utils import parsedate_to_datetime
 
 BASE = 1.0
 CAP = 300.0
+ASKED_CAP = 3600.0
+"""Seconds that another side may ask for at most. Some say years, or a date of a broken clock."""
 
 
 def delay(
@@ -22,24 +24,24 @@ def delay(
     """Seconds to wait after the `attempt`-th failure in a row (1 is the first).
 
     `jitter` is uniform in [0, 1). What the other side asked for (`retry_after`, seconds) is the
-    least that is waited; at most `cap` is added to it. Half of the exponential part is fixed, so
-    that a failure never becomes a busy loop.
+    least that is waited, up to `ASKED_CAP`; at most `cap` is added to it. Half of the exponential
+    part is fixed, so that a failure never becomes a busy loop.
     """
     if attempt < 1:
         raise ValueError(f"attempts count from 1, not {attempt}")
     ceiling = min(cap, base * 2.0 ** min(attempt - 1, 32))
-    return (retry_after or 0.0) + ceiling * (0.5 + jitter / 2)
+    return min(retry_after or 0.0, ASKED_CAP) + ceiling * (0.5 + jitter / 2)
 
 
-def asked_for(retry_after: str, *, now: float) -> float | None:
-    """Seconds that a `Retry-After` header (RFC 9110, 10.2.3) asks for, in either of its forms.
+def asked_for(retry_after: str, *, now: float, most: float = ASKED_CAP) -> float | None:
+    """Seconds that a `Retry-After` header (RFC 9110, 10.2.3) asks for, in either form, at `most`.
 
     `now` is in seconds since the epoch. None when the header says nothing that can be understood.
     """
     said = retry_after.strip()
     if said.isascii() and said.isdigit():
-        return float(said)
+        return min(float(said), most)
     try:
-        return max(0.0, parsedate_to_datetime(said).timestamp() - now)
+        return min(max(0.0, parsedate_to_datetime(said).timestamp() - now), most)
     except (ValueError, OverflowError):
         return None

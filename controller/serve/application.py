@@ -8,10 +8,11 @@ update the deployments", the traceback is in the deployment's message, between R
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from controller.model import Application, ApplicationStatus, Release, Replica
 
@@ -27,31 +28,75 @@ _TAIL = 25
 """Lines of a cause that are kept."""
 
 
+class _Replica(BaseModel):
+    state: str
+    pid: int | None = None
+
+
+class _Deployment(BaseModel):
+    message: str | None = None
+    replicas: list[_Replica] | None = None
+
+
+class _Document(BaseModel):
+    route_prefix: str | None = None
+    deployments: list[dict[str, Any]] = []
+    args: dict[str, Any] | None = None
+
+
+def _well_formed(document: dict[str, Any]) -> dict[str, Any]:
+    _Document.model_validate(document, strict=True)
+    return document
+
+
+class _Reported(BaseModel):
+    status: str
+    source: str | None = None
+    route_prefix: str | None = None
+    message: str | None = None
+    deployed_app_config: Annotated[dict[str, Any], AfterValidator(_well_formed)] | None = None
+    deployments: dict[str, _Deployment] | None = None
+
+
+class _Details(BaseModel):
+    applications: dict[str, _Reported]
+
+
 def parse(details: Mapping[str, JSON]) -> tuple[Application, ...]:
-    """Every application that the dashboard reports, by name."""
-    applications = details.get("applications") or {}
+    """Every application that the dashboard reports, by name.
+
+    Raises:
+        ValueError: it is not what Ray reports. Nothing of it may be believed then, least of all
+            that what it leaves out is gone.
+    """
+    try:
+        applications = _Details.model_validate(details, strict=True).applications
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{where}: {first['msg']}") from error
     return tuple(_application(name, applications[name]) for name in sorted(applications))
 
 
-def _application(name: str, reported: Mapping[str, Any]) -> Application:
-    document = reported.get("deployed_app_config") or None
-    if reported.get("source") == "imperative":
+def _application(name: str, reported: _Reported) -> Application:
+    document = reported.deployed_app_config or None
+    if reported.source == "imperative":
         document = None
-    status = ApplicationStatus(reported["status"])
-    deployments: Mapping[str, Any] = reported.get("deployments") or {}
+    status = ApplicationStatus(reported.status)
+    deployments = reported.deployments or {}
     return Application(
         name=name,
         status=status,
         # Serve's default for a document that says nothing is "/".
-        route=document.get("route_prefix", "/") if document else reported.get("route_prefix"),
+        route=document.get("route_prefix", "/") if document else reported.route_prefix,
         document=document,
         release=release_of(document) if document else None,
         building=status is ApplicationStatus.DEPLOYING and not deployments,
-        message=_message(reported.get("message") or "", deployments.values()),
+        message=_message(reported.message or "", deployments.values()),
         replicas=tuple(
-            Replica(state=replica["state"], pid=replica.get("pid"))
+            Replica(state=replica.state, pid=replica.pid)
             for deployment in deployments.values()
-            for replica in deployment.get("replicas") or ()
+            for replica in deployment.replicas or ()
         ),
     )
 
@@ -87,8 +132,8 @@ _TRACEBACK = "Traceback (most recent call last):"
 _DIED = "ActorDiedError()"
 
 
-def _message(own: str, deployments: Iterable[Mapping[str, Any]]) -> str:
-    causes = [cause(str(deployment.get("message") or "")) for deployment in deployments]
+def _message(own: str, deployments: Iterable[_Deployment]) -> str:
+    causes = [cause(deployment.message or "") for deployment in deployments]
     if not _UPDATE_FAILED.match(own.strip()):
         causes.insert(0, cause(own))
     return "\n".join(dict.fromkeys(filter(None, causes))) or own.strip()

@@ -6,15 +6,19 @@ Only what the dashboard's REST API tells: `/api/version`, `/api/cluster_status`,
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from controller.errors import Stalled, Transient
+from controller.errors import Stalled, Transient, Waiting
 
 if TYPE_CHECKING:
     from controller.model import JSON
     from controller.serve.dashboard import Dashboard
 
+OPTIONAL_DEADLINE: Final = 3.0
+"""Seconds for all that may be missing: a pass waits for it."""
 _FALLBACK: Final = "-fallback-"
 """In the name of the proxy that stands behind HAProxy: `SERVE_PROXY_ACTOR-fallback-<node>`."""
 
@@ -49,35 +53,52 @@ def inspect(dashboard: Dashboard) -> Cluster:
             "DashboardUnexpected",
             "what answers at ray.dashboard_url does not say a Ray version; set ray.dashboard_url",
         )
-    total, free = _cpus(_data(dashboard, "/api/cluster_status"))
+    optional = _Optional(dashboard)
+    total, free = _cpus(optional.data("/api/cluster_status"))
+    python = optional.data("/api/v0/cluster_metadata").get("pythonVersion")
     return Cluster(
         session=str(version.get("session_name") or ""),
         ray=version["ray_version"],
-        python=_data(dashboard, "/api/v0/cluster_metadata").get("pythonVersion"),
+        python=python if isinstance(python, str) else None,
         cpus=total,
         free_cpus=free,
-        haproxy=_haproxy(dashboard),
+        haproxy=_haproxy(optional),
     )
 
 
-def _data(dashboard: Dashboard, path: str, **params: str) -> dict[str, Any]:
-    """The answer's `data`; empty when this part of the dashboard has nothing to say."""
-    try:
-        data = dashboard.get(path, params or None).get("data")
-    except (Transient, Stalled):
-        return {}  # each is a module of its own in the dashboard, and nothing depends on it
-    return data if isinstance(data, dict) else {}
+class _Optional:
+    """Those parts of the dashboard that are modules of their own, and on which nothing depends:
+    one that fails, or answers late or oddly, has nothing to say.
+    """
+
+    def __init__(self, dashboard: Dashboard) -> None:
+        self._dashboard = dashboard
+        self._until = time.monotonic() + OPTIONAL_DEADLINE
+
+    def data(self, path: str, **params: str) -> dict[str, Any]:
+        """The answer's `data`; empty when there is none in time."""
+        remaining = self._until - time.monotonic()
+        if remaining <= 0:
+            return {}
+        try:
+            data = self._dashboard.get(path, params or None, timeout=remaining).get("data")
+        except (Transient, Waiting, Stalled):
+            return {}
+        return data if isinstance(data, dict) else {}
 
 
 def _cpus(data: dict[str, JSON]) -> tuple[float | None, float | None]:
     try:
         used, total = data["clusterStatus"]["loadMetricsReport"]["usage"]["CPU"]
-    except (KeyError, TypeError, ValueError):
+        used, total = float(used), float(total)
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None, None
-    return float(total), max(0.0, float(total) - float(used))
+    if not math.isfinite(used) or not math.isfinite(total):
+        return None, None
+    return total, max(0.0, total - used)
 
 
-def _haproxy(dashboard: Dashboard) -> bool | None:
+def _haproxy(optional: _Optional) -> bool | None:
     """By the actors that are the proxies: Serve starts one class with HAProxy and one without.
 
     With HAProxy the head has one of the other class as well, which answers only when no replica
@@ -87,16 +108,17 @@ def _haproxy(dashboard: Dashboard) -> bool | None:
 
     def alive(class_name: str) -> bool:
         # The State API takes filters as three parallel lists (ray.util.state, ListApiOptions).
-        data = _data(
-            dashboard,
+        found = optional.data(
             "/api/v0/actors",
             filter_keys="class_name",
             filter_predicates="=",
             filter_values=class_name,
-        )
-        rows = (data.get("result") or {}).get("result") or ()
+        ).get("result")
+        rows = found.get("result") if isinstance(found, dict) else None
         return any(
-            row.get("state") == "ALIVE" and _FALLBACK not in str(row.get("name")) for row in rows
+            row.get("state") == "ALIVE" and _FALLBACK not in str(row.get("name"))
+            for row in (rows if isinstance(rows, list) else ())
+            if isinstance(row, dict)
         )
 
     if alive("HAProxyManager"):

@@ -13,8 +13,10 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from controller.errors import Rejected, Stalled, Transient, Waiting
+from controller.exchange import NO_REUSE, BodyTooLarge, document, exchange
 from controller.planning import backoff
 from controller.serve.application import parse
 
@@ -31,6 +33,19 @@ METRICS_TARGETS = "/api/prometheus/sd"
 
 _PUT_FACTOR = 6
 """A PUT that starts Serve takes seconds where others take milliseconds."""
+LONGEST_BLINDNESS = 60.0
+"""Seconds that a dashboard may ask to be left alone: nothing is looked after meanwhile."""
+_LIMIT = 16 * 2**20
+"""Bytes of an answer."""
+_DETAILS_LIMIT = 128 * 2**20
+"""Bytes of what Serve reports: some thousand of each application."""
+
+
+class _Group(BaseModel):
+    targets: list[str]
+
+
+_Groups: TypeAdapter[list[_Group]] = TypeAdapter(list[_Group])
 
 
 class Dashboard:
@@ -64,6 +79,7 @@ class Dashboard:
             # dashboard hides env_vars from what looks like a browser.
             trust_env=False,
             headers={"User-Agent": "wheelway"},
+            limits=NO_REUSE,
         )
         return cls(client, options.timeout)
 
@@ -73,11 +89,14 @@ class Dashboard:
 
     def applications(self) -> tuple[Application, ...]:
         """Every application on the cluster, ours or not, by name."""
-        return parse(self.details())
+        try:
+            return parse(self.details())
+        except ValueError as error:
+            raise self._stranger(str(error)) from error
 
     def details(self) -> dict[str, JSON]:
         """What Serve reports, verbatim (ray.serve.schema.ServeInstanceDetails)."""
-        return self.get(APPLICATIONS)
+        return self.get(APPLICATIONS, limit=_DETAILS_LIMIT)
 
     def put(self, config: Mapping[str, JSON]) -> None:
         """Replace the cluster's declarative applications by those of the config.
@@ -92,34 +111,55 @@ class Dashboard:
             )
         self._check(response)
 
-    def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, JSON]:
-        """The JSON object at any path of the dashboard's API."""
-        response = self._send("GET", path, self._timeout, params=params)
-        self._check(response)
-        try:
-            value = response.json()
-        except ValueError as error:
-            raise self._stranger() from error
+    def get(
+        self,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        *,
+        timeout: float | None = None,
+        limit: int = _LIMIT,
+    ) -> dict[str, JSON]:
+        """The JSON object at any path of the dashboard's API; `timeout` in seconds, `limit` in
+        bytes.
+        """
+        value = self._document(path, params=params, timeout=timeout, limit=limit)
         if not isinstance(value, dict):
-            raise self._stranger()
+            raise self._stranger(f"{path} is no JSON object")
         return value
 
     def metrics_targets(self) -> tuple[str, ...]:
         """`host:port` of everything in the cluster that has metrics for Prometheus (its HTTP
         service discovery).
         """
-        response = self._send("GET", METRICS_TARGETS, self._timeout)
+        try:
+            groups = _Groups.validate_python(self._document(METRICS_TARGETS), strict=True)
+        except ValidationError as error:
+            raise self._stranger(f"{METRICS_TARGETS} lists no targets") from error
+        return tuple(target for group in groups for target in group.targets)
+
+    def _document(
+        self,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        limit: int = _LIMIT,
+    ) -> JSON:
+        response = self._send("GET", path, timeout or self._timeout, limit=limit, params=params)
         self._check(response)
         try:
-            groups = response.json()
-            return tuple(str(target) for group in groups for target in group["targets"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise self._stranger() from error
+            return document(response)
+        except ValueError as error:
+            raise self._stranger(f"{path} is no JSON: {error}") from error
 
-    def _send(self, method: str, path: str, timeout: float, **content: Any) -> httpx.Response:
+    def _send(
+        self, method: str, path: str, timeout: float, *, limit: int = _LIMIT, **content: Any
+    ) -> httpx.Response:
         url = self._client.base_url
         try:
-            return self._client.request(method, path, timeout=timeout, **content)
+            return exchange(self._client, method, path, seconds=timeout, limit=limit, **content)
+        except (BodyTooLarge, httpx.DecodingError) as error:
+            raise self._stranger(f"{path}: {error}") from error
         except httpx.TimeoutException as error:
             raise Waiting(
                 "DashboardUnreachable",
@@ -170,16 +210,16 @@ class Dashboard:
                 "DashboardFailed",
                 f"the Ray dashboard at {url} failed ({status}): {_last_line(text)}",
                 retry_after=backoff.asked_for(
-                    response.headers.get("retry-after", ""), now=time.time()
+                    response.headers.get("retry-after", ""), now=time.time(), most=LONGEST_BLINDNESS
                 ),
             )
-        return self._stranger()
+        return self._stranger(f"it answered {status}")
 
-    def _stranger(self) -> Stalled:
+    def _stranger(self, why: str) -> Stalled:
         return Stalled(
             "DashboardUnexpected",
             f"what answers at {self._client.base_url} is not a Ray dashboard (or one before Ray "
-            "2.60, or a proxy in front of it); set ray.dashboard_url",
+            f"2.60, or a proxy in front of it): {why[:300]}; set ray.dashboard_url",
         )
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Self
 import httpx
 
 from controller.errors import Stalled, Waiting
+from controller.exchange import NO_REUSE, exchange
 from controller.serve import haproxy, subreaper
 from controller.serve.ports import Ports, claim_block, free, is_free
 
@@ -38,6 +39,8 @@ START_DEADLINE = 180.0
 _BUSY = ("timed out during startup", "Timed out waiting for node info")
 """What Ray's own deadlines say when they have passed."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_LIMIT = 2**20
+"""Bytes of an answer of a head that nothing runs on yet."""
 STOP_GRACE = 15.0
 """Seconds that Ray gets to end its own processes before they are killed."""
 
@@ -310,8 +313,10 @@ def proxy_threads(cores: int) -> int:
 
 def answers(dashboard_url: str, timeout: float = 2.0) -> bool:
     """Whether a Ray dashboard is there, whether or not it wants a token."""
+    url = f"{dashboard_url}/api/version"
     try:
-        response = httpx.get(f"{dashboard_url}/api/version", timeout=timeout, trust_env=False)
+        with httpx.Client(trust_env=False, limits=NO_REUSE) as client:
+            response = exchange(client, "GET", url, seconds=timeout, limit=_LIMIT)
     except httpx.HTTPError:
         return False
     return response.status_code in {401, 403} or "ray_version" in response.text
@@ -320,7 +325,7 @@ def answers(dashboard_url: str, timeout: float = 2.0) -> bool:
 def _await_ready(head: Head, deadline: float) -> None:
     """Until the dashboard answers for Serve too: its modules come up one after the other."""
     url = f"{head.dashboard_url}/api/serve/applications/"
-    with httpx.Client(timeout=10, trust_env=False) as client:
+    with httpx.Client(trust_env=False, limits=NO_REUSE) as client:
         while not _serves(client, url):
             if not head.running():
                 what = "`ray start` ended before it was ready"
@@ -334,6 +339,6 @@ def _await_ready(head: Head, deadline: float) -> None:
 
 def _serves(client: httpx.Client, url: str) -> bool:
     try:
-        return client.get(url).status_code < 500
+        return exchange(client, "GET", url, seconds=10, limit=_LIMIT).status_code < 500
     except httpx.HTTPError:
         return False

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
+from controller.exchange import NO_REUSE, document, exchange
 from controller.model import Answer
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ _STRANGE = (
 )
 _PATH = "/+!:@$&'()*,;=~"
 """What a path may hold as typed (RFC 3986, 3.3): HAProxy compares paths as they are sent."""
+_LIMIT = 16 * 2**20
+"""Bytes of an answer: a release's metadata with its schemas and examples."""
 
 
 class Ingress:
@@ -39,13 +42,13 @@ class Ingress:
     """
 
     def __init__(self, url: str, timeout: float = 2.0) -> None:
-        """`url` is the base URL; `timeout` is in seconds, for each probe."""
+        """`url` is the base URL; `timeout` is in seconds, for each probe and its whole answer."""
         self._url = url.rstrip("/")
+        self._timeout = timeout
         # One client, as its TLS context costs more than a probe; no connection is kept.
         self._client = httpx.Client(
-            timeout=timeout,
             trust_env=False,
-            limits=httpx.Limits(max_keepalive_connections=0),
+            limits=NO_REUSE,
             headers={"Accept": "application/json", "Connection": "close"},
         )
 
@@ -82,7 +85,7 @@ class Ingress:
         """`GET` the metadata at a route. Never raises: no answer is an answer without a status."""
         url = f"{self._url}{quote(route, safe=_PATH)}"
         try:
-            response = self._client.get(url)
+            response = exchange(self._client, "GET", url, seconds=self._timeout, limit=_LIMIT)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             detail = f"{type(error).__name__}: {error}".rstrip(": ")
             reached = not isinstance(error, _UNREACHED)
@@ -124,7 +127,7 @@ def _is_known(answer: Answer, names: Collection[str], table: Mapping[str, str] |
 
 def _metadata(response: httpx.Response) -> dict[str, JSON]:
     try:
-        metadata = response.json()
+        metadata = document(response)
     except ValueError:
         return {}
     return metadata if isinstance(metadata, dict) else {}

@@ -17,6 +17,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.errors import WheelwayError
+from controller.exchange import NO_REUSE, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +30,8 @@ WINDOW: Final = 30.0
 SHORTEST: Final = 10.0
 """Seconds between Ray's own counts, by its default (RAY_metrics_report_interval_ms)."""
 TIMEOUT: Final = 3.0
+_LIMIT: Final = 64 * 2**20
+"""Bytes of one page; each replica adds some ten thousand."""
 FRESH: Final = 60.0
 """Seconds for which the addresses are taken to be the same."""
 
@@ -66,7 +69,7 @@ class Traffic:
     ) -> None:
         self._dashboard = dashboard
         self._clock = clock
-        self._client = httpx.Client(timeout=TIMEOUT, trust_env=False)
+        self._client = httpx.Client(trust_env=False, limits=NO_REUSE)
         self._targets: tuple[str, ...] = ()
         self._targets_at = float("-inf")
         self._looks: deque[_Look] = deque()
@@ -105,7 +108,9 @@ class Traffic:
 
     def _fetched(self, target: str) -> str:
         try:
-            response = self._client.get(f"http://{target}/metrics")
+            response = exchange(
+                self._client, "GET", f"http://{target}/metrics", seconds=TIMEOUT, limit=_LIMIT
+            )
         except (httpx.HTTPError, httpx.InvalidURL):
             return ""
         return response.text if response.is_success else ""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from controller.errors import Stalled, Transient, WheelwayError
+from controller.exchange import Deadline
 from controller.planning import backoff
 from controller.sources.credentials import Credentials
 
@@ -31,10 +32,8 @@ if TYPE_CHECKING:
 
 MAX_HOPS = 5
 """Redirects followed for one request."""
-MAX_WAIT = 3600.0
-"""Seconds: what a `Retry-After` may ask for at most."""
 GRACE = 60.0
-"""Seconds after which a body must keep pace."""
+"""Seconds until the head of an answer must be complete, and after which a body must keep pace."""
 PACE = 16 * 1024
 """Bytes a second, on average: a body that comes slower is given up."""
 
@@ -86,6 +85,13 @@ class Web:
         """Close the connections; what is being read fails, what comes later is refused."""
         with self._mutex:
             self._closed = True
+        self._renew()
+
+    def _renew(self) -> None:
+        """Give up every connection: one over which an answer does not come to its end is among
+        them.
+        """
+        with self._mutex:
             client, self._made = self._made, None
         if client is not None:
             client.close()
@@ -200,8 +206,11 @@ class Web:
         request = client.build_request("GET", url, headers=headers)
         if proof is not None:
             request.headers["Authorization"] = proof
+        deadline = Deadline(GRACE, otherwise=self._renew)
+        request.extensions["trace"] = deadline.watch
         try:
-            response = client.send(request, stream=True)
+            with deadline:
+                response = client.send(request, stream=True)
             yield response
         except (httpx.RequestError, RuntimeError) as error:
             if self._closed:
@@ -210,6 +219,9 @@ class Web:
                 raise
             if response is None:
                 self._count("unreachable")
+                if deadline.over:
+                    what = f"{shown(url)} did not come to the point within {GRACE:g} s"
+                    raise Transient("IndexSlow", what) from error
                 raise self._unreachable(url, error) from error
             raise Transient(
                 "BodyIncomplete", f"{shown(url)} broke off while it was read ({_said(error)})"
@@ -257,10 +269,9 @@ class Web:
         if status in {401, 403}:
             return self._denied(response)
         if status == 429 or status >= 500 or status in {408, 425}:
-            asked = backoff.asked_for(
+            wait = backoff.asked_for(
                 response.headers.get("retry-after", ""), now=self._wall_clock()
             )
-            wait = None if asked is None else min(asked, MAX_WAIT)
             if status == 429:
                 return Transient(
                     "IndexThrottled",

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Canned(ThreadingHTTPServer):
     """Answers with what was put into `answers`, and keeps what it was asked, and when.
 
-    An answer "hang" says nothing before `release` is set; of a list each is given once, the last
-    one for ever.
+    An answer "hang" says nothing before `release` is set; "drip" sends a header and then a byte of
+    another every 10 ms until then, "trickle" the same with a body, "flood" a body without end. Of a
+    list each is given once, the last one for ever.
     """
 
     daemon_threads = True
@@ -54,6 +55,9 @@ class _Canned(BaseHTTPRequestHandler):
         if answer == "hang":
             self.server.release.wait(20)
             return
+        if answer in ("drip", "trickle", "flood"):  # not a set: others have no hash
+            self._goes_on(answer)
+            return
         status, content, headers = answer
         self.send_response(status)
         for name, value in headers.items():
@@ -61,6 +65,20 @@ class _Canned(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def _goes_on(self, how):
+        self.send_response(200)
+        self.send_header("x-wheelway-release", "iris@1.0+aaaaaaaa")
+        if how == "drip":
+            self.wfile.write(b"".join(self._headers_buffer) + b"x-more: ")
+        else:
+            self.send_header("connection", "close")
+            self.end_headers()
+        self.close_connection = True
+        chunk = b"x" * (1 if how != "flood" else 1 << 16)
+        with suppress(OSError):  # until whoever asked has had enough
+            while not self.server.release.wait(0.01 if how != "flood" else 0):
+                self.wfile.write(chunk)
 
     do_PUT = do_POST = do_GET  # noqa: N815 - the names that http.server calls
 

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.planning.backoff import BASE, CAP, delay
+from controller.planning.backoff import ASKED_CAP, BASE, CAP, asked_for, delay
 
 pytestmark = pytest.mark.unit
 
 attempts = st.integers(1, 10_000)
 jitters = st.floats(0, 1, exclude_max=True)
-asked = st.none() | st.floats(0, 86_400)
+asked = st.none() | st.floats(0, 1e300)
 
 
 @given(attempts, jitters)
@@ -34,8 +34,31 @@ def test_what_the_other_side_asked_for_is_the_least_and_the_cap_the_most_on_top(
     attempt, jitter, retry_after
 ):
     wait = delay(attempt, jitter=jitter, retry_after=retry_after)
-    least = retry_after or 0.0
+    least = min(retry_after or 0.0, ASKED_CAP)
     assert least < wait <= least + CAP
+
+
+@given(st.text() | st.integers(0).map(str), st.floats(0, 4e9))
+def test_whatever_is_asked_for_ends(said, now):
+    wait = asked_for(said, now=now)
+    assert wait is None or 0 <= wait <= ASKED_CAP
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("120", 120),
+        (" 120 ", 120),
+        ("1000000000", ASKED_CAP),
+        ("Thu, 01 Jan 1970 00:03:00 GMT", 80),
+        ("Thu, 01 Jan 2099 00:00:00 GMT", ASKED_CAP),
+        ("Thu, 01 Jan 99999999999 00:00:00 GMT", None),
+        ("-5", None),
+        ("", None),
+    ],
+)
+def test_both_forms_of_retry_after_are_read_up_to_a_cap(said, meant):
+    assert asked_for(said, now=100.0) == meant
 
 
 def test_the_first_failures_double_the_wait_until_the_cap():

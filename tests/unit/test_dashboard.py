@@ -10,6 +10,8 @@ import socket
 from contextlib import closing
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from packaging.version import Version
 
 from controller.config import RayOptions
@@ -17,7 +19,12 @@ from controller.errors import Rejected, Stalled, Transient, Waiting
 from controller.model import Answer, ApplicationStatus, Release, Replica
 from controller.serve.application import cause, parse
 from controller.serve.cluster import Cluster, inspect
-from controller.serve.dashboard import APPLICATIONS, Dashboard
+from controller.serve.dashboard import (
+    APPLICATIONS,
+    LONGEST_BLINDNESS,
+    METRICS_TARGETS,
+    Dashboard,
+)
 from controller.serve.ingress import Ingress
 from tests.support.canned import canned
 
@@ -248,9 +255,125 @@ def test_answers_that_are_no_success_become_errors_with_a_reason(
     assert (type(error), error.reason) == expected
 
 
-def test_retry_after_is_honoured(server, dashboard):
-    server.says(APPLICATIONS, "later", 503, Retry_After="7")
-    assert failure(dashboard.applications).retry_after == 7
+@pytest.mark.parametrize(
+    ("said", "waits"),
+    [
+        ("7", 7),
+        ("1000000000", LONGEST_BLINDNESS),
+        ("9" * 400, LONGEST_BLINDNESS),
+        ("Thu, 01 Jan 2099 00:00:00 GMT", LONGEST_BLINDNESS),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        ("soon", None),
+    ],
+)
+def test_retry_after_is_honoured_within_reason(server, dashboard, said, waits):
+    server.says(APPLICATIONS, "later", 503, Retry_After=said)
+    assert failure(dashboard.applications).retry_after == waits
+
+
+ODD = {
+    "no applications": {},
+    "another's error": {"error": "upstream"},
+    "no table of applications": {"applications": []},
+    "applications that are none": {"applications": None},
+    "an application that is none": {"applications": {"x": None}},
+    "no status": {"applications": {"x": {"deployments": {}}}},
+    "a status that is none": {"applications": {"x": reported(status=7)}},
+    "a document that is none": {"applications": {"x": reported(deployed_app_config=["a"])}},
+    "a route that is none": {
+        "applications": {"x": reported(deployed_app_config=document(route_prefix=3))}
+    },
+    "deployments in a list": {"applications": {"x": reported(deployments=["a"])}},
+    "a deployment that is none": {"applications": {"x": reported(deployments={"Host": 1})}},
+    "replicas in a table": {
+        "applications": {"x": reported(deployments={"Host": {"replicas": {"a": 1}}})}
+    },
+    "a replica without a state": {
+        "applications": {"x": reported(deployments={"Host": {"replicas": [{"pid": 1}]}})}
+    },
+    "a message that is none": {"applications": {"x": reported(message=["a"])}},
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_only_a_well_formed_answer_is_an_answer(server, dashboard, case):
+    server.says(APPLICATIONS, ODD[case])
+    error = failure(dashboard.applications)
+    assert (type(error), error.reason) == (Stalled, "DashboardUnexpected")
+    assert "applications" in error.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"applications": {"x": NaN}}',
+        '{"applications": {"\\ud800": {}}}',
+        '{"applications": ' + "[" * 100_000,
+        '{"applications": ' + "1" * 5000 + "}",
+        "",
+    ],
+)
+def test_what_cannot_be_said_again_is_no_answer(server, dashboard, body):
+    server.says(APPLICATIONS, body)
+    assert failure(dashboard.applications).reason == "DashboardUnexpected"
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@st.composite
+def answers(draw):
+    """What Ray says, with one part of it, anywhere, replaced by something else or left out."""
+    host = {"status": "HEALTHY", "message": "", "replicas": [{"state": "RUNNING", "pid": 1}]}
+    whole = {"applications": {"x": reported(deployments={"Host": host})}, "proxies": {}}
+    spot = whole
+    while True:
+        key = draw(st.sampled_from(sorted(spot) if isinstance(spot, dict) else range(len(spot))))
+        if draw(st.booleans()) or not isinstance(spot[key], (dict, list)) or not spot[key]:
+            break
+        spot = spot[key]
+    if draw(st.booleans()):
+        spot[key] = draw(anything)
+    else:
+        del spot[key]
+    return whole
+
+
+@given(answers())
+def test_whatever_answers_is_understood_or_refused(answer):
+    try:
+        found = parse(answer)
+    except ValueError as error:
+        assert "applications" in str(error)  # noqa: PT017 - what it is for an answer is not known
+    else:
+        assert {application.name for application in found} == answer["applications"].keys()
+
+
+@pytest.mark.parametrize("how", ["hang", "drip", "trickle"])
+def test_a_dashboard_that_never_ends_its_answer_is_waited_for_no_longer(server, how):
+    server.answers[APPLICATIONS] = how
+    with dashboard_at(server.url, timeout=0.3) as dashboard:
+        error = failure(dashboard.applications)
+    assert (type(error), error.reason) == (Waiting, "DashboardUnreachable")
+    assert "within 0.3 s" in error.message
+
+
+def test_a_dashboard_that_says_too_much_is_none(server, dashboard, monkeypatch):
+    monkeypatch.setattr("controller.serve.dashboard._DETAILS_LIMIT", 1 << 20)
+    server.answers[APPLICATIONS] = "flood"
+    assert failure(dashboard.applications).reason == "DashboardUnexpected"
+
+
+@pytest.mark.parametrize(
+    "said", [{}, [1], [{}], [{"targets": "a:1"}], [{"targets": [1]}], {"targets": ["a:1"]}]
+)
+def test_targets_that_are_none_are_not_asked(server, dashboard, said):
+    server.says(METRICS_TARGETS, said)
+    assert failure(dashboard.metrics_targets).reason == "DashboardUnexpected"
 
 
 def test_a_refused_config_says_which_application_and_why(server, dashboard):
@@ -345,6 +468,37 @@ def test_what_a_cluster_does_not_say_is_unknown(server, dashboard):
     assert inspect(dashboard) == Cluster("", "2.60.0", None, None, None, haproxy=None)
 
 
+OPTIONAL = ("/api/cluster_status", "/api/v0/cluster_metadata", "/api/v0/actors")
+
+
+@pytest.mark.parametrize("how", ["hang", "drip", "trickle"])
+def test_an_optional_part_that_is_slow_hides_nothing_but_itself(
+    server, dashboard, monkeypatch, how
+):
+    monkeypatch.setattr("controller.serve.cluster.OPTIONAL_DEADLINE", 0.3)
+    server.says("/api/version", {"ray_version": "2.60.0", "session_name": "session_1"})
+    for path in OPTIONAL:
+        server.answers[path] = how
+    unknown = Cluster("session_1", "2.60.0", None, None, None, haproxy=None)
+    assert inspect(dashboard) == unknown
+
+
+@given(said=st.lists(anything, min_size=3, max_size=3))
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_optional_part_that_is_odd_is_unknown(server, dashboard, said):
+    server.says("/api/version", {"ray_version": "2.60.0"})
+    for path, answer in zip(OPTIONAL, said, strict=True):
+        for wrapped in (
+            answer,
+            {"data": answer},
+            {"data": {"result": {"result": answer}, "pythonVersion": answer}},
+            {"data": {"clusterStatus": {"loadMetricsReport": {"usage": {"CPU": answer}}}}},
+        ):
+            server.says(path, json.dumps(wrapped))
+    found = inspect(dashboard)
+    assert (found.ray, found.cpus, found.haproxy) == ("2.60.0", None, None)
+
+
 def test_something_else_at_the_address_is_not_taken_for_ray(server, dashboard):
     server.says("/api/version", {"version": 1})
     assert failure(lambda: inspect(dashboard)).reason == "DashboardUnexpected"
@@ -417,3 +571,12 @@ def test_an_ingress_that_is_not_there_or_hangs_is_an_answer_without_a_status(ser
     assert (hanging.reached, refused.reached) == (True, False)
     assert "Timeout" in hanging.detail
     assert "refused" in refused.detail
+
+
+@pytest.mark.parametrize("how", ["hang", "drip", "trickle", "flood"])
+def test_an_answer_at_a_route_that_does_not_end_is_none(server, monkeypatch, how):
+    monkeypatch.setattr("controller.serve.ingress._LIMIT", 1 << 20)
+    server.answers["/r"] = how
+    answer = Ingress(server.url, timeout=5 if how == "flood" else 0.3).probe("/r")
+    assert (answer.header, answer.status, answer.reached) == (None, None, True)
+    assert ("ExchangeTimeout" if how != "flood" else "BodyTooLarge") in answer.detail

@@ -6,6 +6,7 @@ import base64
 import itertools
 import socket
 import ssl
+from contextlib import closing
 
 import pytest
 import trustme
@@ -15,7 +16,8 @@ from controller.config import InspectionLimits
 from controller.errors import Rejected, Stalled, Transient, WheelwayError
 from controller.source_options import IndexSource as Options
 from controller.sources.index import IndexSource
-from controller.sources.web import MAX_HOPS, PACE
+from controller.sources.web import MAX_HOPS, PACE, Web
+from tests.support.canned import canned
 from tests.support.indexes import free_port
 from tests.support.simple_index import Canned, SimpleIndex
 from tests.support.wheels import make_wheel
@@ -491,3 +493,20 @@ def test_leaving_a_file_half_read_leaves_the_source_usable(index, connect, wheel
     assert next(chunks)
     chunks.close()
     assert b"".join(source.fetch(revision)) == wheel.read_bytes()
+
+
+@pytest.mark.parametrize("answers", [["drip"], [(200, b"{}", {}), "drip"], ["trickle"]])
+def test_an_answer_that_never_ends_is_given_up(monkeypatch, answers):
+    """On a connection of its own, on one that was kept, and in the body."""
+    monkeypatch.setattr("controller.sources.web.GRACE", 0.5)
+    with canned() as server:
+        server.answers["/simple/"] = list(answers)
+        options = Options(type="index", url=f"{server.url}/simple", packages=["demo"])
+        with closing(Web(options)) as web:
+            for _ in answers[1:]:
+                assert web.page(f"{server.url}/simple/", {}).body == b"{}"
+            with pytest.raises(Transient) as caught:
+                web.page(f"{server.url}/simple/", {})
+            assert caught.value.reason == "IndexSlow"
+            server.says("/simple/", {})
+            assert web.page(f"{server.url}/simple/", {}).body == b"{}"

@@ -175,10 +175,9 @@ def test_a_daemon_that_makes_no_pass_feeds_no_watchdog(listener, environ, run, m
 
 
 def test_passes_that_fail_are_no_sign_of_life_and_make_nobody_ready(
-    listener, environ, configured, run, paper_head
+    listener, environ, configured, run, paper_head, monkeypatch
 ):
-    paper_head.runs("theirs", "/theirs")
-    paper_head.odd = {"deployments": ["levitating"]}  # a list, as from no Ray of today
+    monkeypatch.setattr("controller.reconciler.plan", [].__getattribute__)  # a bug
     here = configured.read_text().replace("http://127.0.0.1:9", paper_head.dashboard_url)
     configured.write_text(here)
     daemon = run(supervisor(environ))
@@ -188,7 +187,7 @@ def test_passes_that_fail_are_no_sign_of_life_and_make_nobody_ready(
     eventually(lambda: [said for said in listener.told if said in failed] == failed)
     assert (listener.count("WATCHDOG"), listener.count("READY")) == (0, 0)
     assert (daemon.passes.vitals().number, daemon.passes.vitals().failed) == (0, True)
-    paper_head.odd = {}
+    monkeypatch.undo()
     daemon.look()
     eventually(lambda: listener.count("READY") == 1)
     assert listener.first("WATCHDOG") < listener.first("READY")

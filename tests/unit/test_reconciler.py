@@ -408,6 +408,37 @@ def test_a_blind_pass_honours_retry_after(work, paper_head):
     assert work.pass_(after=report.next_in - 59.9).plan is not None
 
 
+def test_a_dashboard_that_asks_to_be_left_alone_for_years_is_looked_at_all_the_same(
+    work, paper_head
+):
+    paper_head.fails(503, Retry_After="1000000000")
+    report = work.pass_()
+    assert report.next_in <= 120
+    paper_head.recovers()
+    assert work.pass_(after=report.next_in).plan is not None
+
+
+@pytest.mark.parametrize("said", ["{}", '{"error": "upstream"}', '{"applications": []}'])
+def test_what_answers_in_the_dashboards_place_takes_nothing_away(
+    work, paper_head, monkeypatch, said
+):
+    work.drop()
+    work.settle()
+    sent, answer = len(paper_head.puts), paper_head.answer
+
+    def stranger(method, path, query, body):
+        gets = method == "GET" and path.startswith("/api/serve")
+        return (200, {}, said) if gets else answer(method, path, query, body)
+
+    monkeypatch.setattr(paper_head, "answer", stranger)
+    for _ in range(12):
+        report = work.pass_(after=5.0)
+        assert reasons(report) == {"ray": "DashboardUnexpected"}
+    assert len(paper_head.puts) == sent
+    monkeypatch.undo()
+    assert work.pass_(after=60.0).sentence == "1 live"
+
+
 def test_a_head_that_hangs_is_not_waited_for_without_end(work, paper_head):
     paper_head.hangs()
     report = work.pass_()

@@ -1,0 +1,149 @@
+"""One HTTP exchange, bounded in bytes and in time, whatever the other side does.
+
+httpx has a timeout for each wait and reads a body whole: who sends a byte now and then is waited
+for without end, and who never stops fills the memory. Every client of the daemon goes through here;
+only an index's pages and wheels, which may be large, are read by `sources.web` at a least pace.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+_FRAMING: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+NO_REUSE: Final = httpx.Limits(max_keepalive_connections=0)
+"""For clients that use `exchange`: a deadline can end only a connection that it saw begin."""
+
+
+class BodyTooLarge(httpx.HTTPError):
+    """A body had more bytes than anybody expects."""
+
+
+class ExchangeTimeout(httpx.TimeoutException):
+    """The answer was not complete when its time was up."""
+
+
+def exchange(
+    client: httpx.Client, method: str, url: str, *, seconds: float, limit: int, **content: Any
+) -> httpx.Response:
+    """A request and its whole answer; `client` keeps no connection (`NO_REUSE`).
+
+    Args:
+        client: what to ask with.
+        method: of HTTP.
+        url: where to.
+        seconds: from connecting to the end of the answer.
+        limit: bytes of the decoded body.
+        content: as `httpx.Client.request` takes it.
+
+    Raises:
+        httpx.HTTPError: no answer; `ExchangeTimeout`, `BodyTooLarge`.
+        httpx.InvalidURL: `url` is none.
+    """
+    with Deadline(seconds) as deadline:
+        extensions = {"trace": deadline.watch}
+        try:
+            with client.stream(
+                method, url, timeout=seconds, extensions=extensions, **content
+            ) as response:
+                body = b"".join(at_most(response.iter_bytes(), limit))
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            raise
+        except httpx.TransportError as error:
+            if deadline.over:
+                raise ExchangeTimeout(f"not complete within {seconds:g} s") from error
+            raise
+    if deadline.over:  # a body that ends with its connection looks whole
+        raise ExchangeTimeout(f"not complete within {seconds:g} s")
+    headers = [(k, v) for k, v in response.headers.multi_items() if k not in _FRAMING]
+    return httpx.Response(
+        response.status_code, headers=headers, content=body, request=response.request
+    )
+
+
+def at_most(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    """The chunks as they come.
+
+    Raises:
+        BodyTooLarge: together they have more than `limit` bytes.
+    """
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLarge(f"more than {limit} bytes")
+        yield chunk
+
+
+def document(response: httpx.Response) -> Any:
+    """What a body of JSON says, in strict JSON and UTF-8 (RFC 8259), so that it can be said again.
+
+    Raises:
+        ValueError: it is something else, or nested deeper than Python can read.
+    """
+    text = response.content.decode("utf-8")
+    try:
+        value = json.loads(text, parse_constant=_refused)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if _SURROGATE.search(text):  # half a character cannot be written in UTF-8
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
+
+
+def _refused(constant: str) -> object:
+    raise ValueError(f"{constant} is not a number of JSON")
+
+
+class Deadline:
+    """Shuts a request's connection down when its time is up.
+
+    `otherwise` is called instead when the request goes over a connection that was there before.
+    """
+
+    def __init__(self, seconds: float, otherwise: Callable[[], None] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._connection: socket.socket | None = None
+        self._otherwise = otherwise
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        self.over = False
+        """Whether the time is up."""
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def watch(self, event: str, info: Mapping[str, Any]) -> None:
+        """Learn of the connection, once it is made and once it is encrypted: the `trace` of
+        https://www.python-httpx.org/advanced/extensions/.
+        """
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            with self._lock:
+                self._connection = info["return_value"].get_extra_info("socket")
+            if self.over:
+                self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            self.over = True
+            if self._connection is not None:
+                with suppress(OSError):  # it is closed already
+                    # Of the plain class: an encrypted one would say goodbye, and wait for it.
+                    socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
+                return
+        if self._otherwise is not None:
+            self._otherwise()
