@@ -1,7 +1,10 @@
 """What a pipeline's author imports: `Pipeline`, `Context` and nothing that needs Ray.
 
     contract.py     what a pipeline is
-    schema.py       its types, read from annotations, and the JSON around them
+    stages.py       what its methods take and return, read from their signatures
+    schema.py       the types of a request and a result, as validation and JSON Schema
+    json_schema.py  schemas that are JSON
+    results.py      results that are what their schema says
     loading.py      a verified tree on `sys.path`, and the class that an entry point names
     execution.py    one loaded pipeline: load, examples, requests, settings, unload
     asgi.py         the HTTP endpoints of a release (with problem.py and openapi.py)
@@ -12,6 +15,7 @@
     encoded.py      routes that a client percent-encoded
     host.py         the same inside a Ray Serve replica; the only module that imports Ray
     local.py        the same on an author's machine, and `wheelway check`'s gates
+    serve_context.py what Serve tells code in a replica, where there is none
 
 Installing `wheelway` without extras brings pydantic alone, and this package needs no more.
 """

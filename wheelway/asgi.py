@@ -24,7 +24,8 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from wheelway import openapi, problem
-from wheelway.schema import JSON_TYPE, ResultInvalid
+from wheelway.results import ResultInvalid
+from wheelway.schema import JSON_TYPE
 from wheelway.vigil import Cause, Vigil
 
 if TYPE_CHECKING:

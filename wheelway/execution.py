@@ -31,11 +31,14 @@ from wheelway.failure import (
     EXAMPLE_RESULT_INVALID,
     LOAD_EXITED,
     LOAD_FAILED,
+    StartFailure,
     blame,
     describe,
 )
 from wheelway.loading import files_of
-from wheelway.schema import ResultInvalid, body_of, interface_of
+from wheelway.results import ResultInvalid
+from wheelway.schema import body_of, interface_of
+from wheelway.stages import STAGES, examples_of, own
 
 if TYPE_CHECKING:
     import logging
@@ -100,7 +103,7 @@ class Runtime:
         """Called on the loop when `abandoned` has changed."""
         self.run: Callable[[Any], Awaitable[Any]]
         self.runs_on_loop = not isolated and any(
-            _is_async(getattr(pipeline, stage)) for stage in _stages(pipeline)
+            _is_async(getattr(pipeline, stage)) for stage in own(pipeline, STAGES)
         )
         """Whether code of the pipeline can hold up the caller's event loop."""
         self._pipeline = pipeline
@@ -123,13 +126,15 @@ class Runtime:
         """Make the instance and call its `load`.
 
         Raises:
-            StartFailure: LoadFailed, LoadExited or OutOfMemory.
+            StartFailure: SchemaInvalid, LoadFailed, LoadExited or OutOfMemory.
         """
         self._home = asyncio.get_running_loop()
         try:
             self._instance = instance = await self._call(self._pipeline)
-            self.examples = tuple(instance.examples)
+            self.examples = examples_of(instance)
             await self._call(instance.load, self._context)
+        except StartFailure:
+            raise
         # `load` is the author's: it may raise anything, also leave by sys.exit().
         except BaseException as error:
             if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
@@ -138,7 +143,7 @@ class Runtime:
             what = "`load` left by sys.exit(); raise an exception instead" if exited else "`load`"
             reason = LOAD_EXITED if exited else LOAD_FAILED
             raise blame(reason, f"{what} of {self._name} failed", error, self._tree) from error
-        stages = [getattr(instance, stage) for stage in _stages(self._pipeline)]
+        stages = [getattr(instance, stage) for stage in own(self._pipeline, STAGES)]
         self.run = self._chain(stages)
 
     async def warm_up(self) -> None:
@@ -286,12 +291,6 @@ class Runtime:
 
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody reads it
             self._home.call_soon_threadsafe(count)
-
-
-def _stages(pipeline: type[Pipeline]) -> list[str]:
-    """The stages that do anything: inherited identities are left out."""
-    names = ("pre_process", "infer", "post_process")
-    return [name for name in names if getattr(pipeline, name) is not getattr(Pipeline, name)]
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wheelway import __version__, memory, openapi
+from wheelway import __version__, memory, openapi, serve_context
 from wheelway.asgi import Application, Limits
 from wheelway.contract import Release
 from wheelway.execution import THREADS, Runtime, context_of
@@ -41,6 +41,7 @@ from wheelway.schema import body_of, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from wheelway.contract import Pipeline
 
@@ -86,7 +87,7 @@ def loaded(
         StartFailure: a replica would not start either; `reason` and `message` say why.
     """
     release = Release(pipeline.__name__.lower(), "0+local", "0" * 64, "", __version__)
-    with asyncio.Runner() as runner:
+    with asyncio.Runner() as runner, _in_replica(release):
         runtime = runner.run(_started(pipeline, release, settings or {}, threads))
         try:
             yield Loaded(runner, runtime)
@@ -100,6 +101,10 @@ def run(
     """Load a pipeline, ask it once, unload it; see `Loaded`."""
     with loaded(pipeline, settings=settings) as ask:
         return ask(request)
+
+
+def _in_replica(release: Release) -> AbstractContextManager[None]:
+    return serve_context.provided(release, Limits().max_ongoing_requests)
 
 
 async def _started(
@@ -173,7 +178,7 @@ class _Trial:
         context = context_of(self._class, subject.release, subject.settings, _LOGGER)
         self._runtime = Runtime(self._class, context, tree=subject.tree, threads=subject.threads)
         openapi.document(subject.release, self._runtime.interface, (), "/predict")
-        request, result = self._runtime.interface.schemas()
+        request, result = self._runtime.interface.schemas
         return {"input": request, "output": result}
 
     async def load(self) -> dict[str, Any]:
@@ -200,7 +205,8 @@ async def check(subject: Subject, report: Callable[[Gate], None]) -> bool:
     for name, gate in gates.items():
         begin = time.perf_counter()
         try:
-            detail = await gate()
+            with _in_replica(subject.release):
+                detail = await gate()
         except StartFailure as failure:
             seconds = time.perf_counter() - begin
             why = (failure.reason, failure.message, failure.tail)
@@ -225,11 +231,12 @@ async def serve(subject: Subject, *, host: str = "127.0.0.1", port: int = 8001) 
     import uvicorn  # noqa: PLC0415 - optional, and only here
 
     pipeline = await asyncio.to_thread(load_class, subject.target, subject.tree)
-    runtime = await _started(pipeline, subject.release, subject.settings, subject.threads)
-    application = Application(subject.release, _LOGGER, on_shutdown=runtime.unload)
-    application.serve(runtime, Limits())
-    server = uvicorn.Server(uvicorn.Config(application, host=host, port=port, lifespan="on"))
-    await server.serve()
+    with _in_replica(subject.release):
+        runtime = await _started(pipeline, subject.release, subject.settings, subject.threads)
+        application = Application(subject.release, _LOGGER, on_shutdown=runtime.unload)
+        application.serve(runtime, Limits())
+        server = uvicorn.Server(uvicorn.Config(application, host=host, port=port, lifespan="on"))
+        await server.serve()
 
 
 # -- command line --------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ PROBLEMS = {
 
 def metadata(release: Release, interface: Interface, route: str) -> dict[str, Any]:
     """What `GET {route}` answers, as far as the release alone decides it."""
-    request, result = interface.schemas()
+    request, result = interface.schemas
     return {
         "name": release.pipeline,
         "version": release.version,
@@ -53,7 +53,7 @@ def document(
     release: Release, interface: Interface, examples: Sequence[Any], route: str
 ) -> dict[str, Any]:
     """The OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1) of a release at a route."""
-    request, result, shared = interface.components()
+    request, result, shared = interface.components
     name = f"{release.pipeline} {release.version}"
     return {
         "openapi": "3.1.0",
@@ -154,7 +154,7 @@ def _media(schema: dict[str, Any], interface: Interface, examples: Sequence[Any]
 
 def page(release: Release, interface: Interface, examples: Sequence[Any], route: str) -> str:
     """The documentation page: self-contained HTML, every value escaped."""
-    request, result = interface.schemas()
+    request, result = interface.schemas
     sample = ""
     if interface.request_type == JSON_TYPE and examples:
         sample = _pretty(value_of(body_of(examples[0]), JSON_TYPE))

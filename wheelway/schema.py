@@ -1,42 +1,32 @@
-"""A pipeline's types: read from its annotations, turned into validation and JSON Schema.
+"""A pipeline's types, read from its annotations, as validation and as JSON Schema.
 
-Only what `typing.get_type_hints` and pydantic say is used; nothing is guessed. Bodies become values
-and results become bodies here, so the examples at start-up and the requests later take one path.
+Bodies become values and results become bodies here, so the examples at start-up and the requests
+later take one path.
 """
 
 from __future__ import annotations
 
-import collections.abc
 import inspect
-import typing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic.errors import (
-    PydanticSchemaGenerationError,
-    PydanticUndefinedAnnotation,
-    PydanticUserError,
-)
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic import TypeAdapter
+from pydantic_core import from_json, to_json
 
-from wheelway.contract import Pipeline
+from wheelway import json_schema, results, stages
 from wheelway.failure import SCHEMA_INVALID, StartFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from pydantic.json_schema import JsonSchemaMode
+
+    from wheelway.contract import Pipeline
 
 JSON_TYPE = "application/json"
 BYTES_TYPE = "application/octet-stream"
 
-BINARY_SCHEMA = {"type": "string", "format": "binary"}
-"""How OpenAPI has always written "the body as it is"; tools still look for it in 3.1."""
-
-
-class ResultInvalid(Exception):  # noqa: N818 - named like the reason it is reported as
-    """A pipeline returned what its declared result type does not allow; the text says where."""
+_COMPONENTS = "#/components/schemas/{model}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +39,11 @@ class Interface:
     """A request's body as the value for the first stage; raises pydantic's ValidationError."""
     encode: Callable[[Any], bytes]
     """The last stage's result as a body; raises ResultInvalid."""
+    schemas: tuple[dict[str, Any], dict[str, Any]]
+    """JSON Schemas (draft 2020-12) of request and result, each complete in itself."""
+    components: tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
+    """Schemas of request and result that share their definitions, and those definitions, for
+    `#/components/schemas` of an OpenAPI document."""
     description: str = ""
     """The class's own docstring."""
 
@@ -62,49 +57,26 @@ class Interface:
         """The content type of a result's body."""
         return BYTES_TYPE if self.result is None else JSON_TYPE
 
-    def schemas(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """JSON Schemas (draft 2020-12) of request and result, each complete in itself."""
-        return _schema(self.request, "validation"), _schema(self.result, "serialization")
-
-    def components(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Schemas of request and result that share their definitions, and those definitions, for
-        `#/components/schemas` of an OpenAPI document.
-        """
-        inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = []
-        if self.request is not None:
-            inputs.append(("request", "validation", self.request))
-        if self.result is not None:
-            inputs.append(("result", "serialization", self.result))
-        schemas, shared = TypeAdapter.json_schemas(
-            inputs, ref_template="#/components/schemas/{model}"
-        )
-        return (
-            schemas.get(("request", "validation"), BINARY_SCHEMA),
-            schemas.get(("result", "serialization"), BINARY_SCHEMA),
-            shared.get("$defs", {}),
-        )
-
 
 def interface_of(pipeline: type[Pipeline]) -> Interface:
     """Read a pipeline class's types.
 
     Raises:
-        StartFailure: SchemaInvalid; an annotation cannot be resolved, or pydantic cannot make a
-            schema of it.
+        StartFailure: SchemaInvalid; a method cannot be called as the contract says, an annotation
+            cannot be resolved, pydantic cannot make a schema of it, or the schema is no JSON.
     """
-    request = _first(
-        (stage, _parameter(pipeline, stage)) for stage in _own(pipeline, ("pre_process", "infer"))
-    )
-    result = _first(
-        (stage, _returned(pipeline, stage)) for stage in _own(pipeline, ("post_process", "infer"))
-    )
-    request_adapter = _adapter(pipeline, "request", *request, mode="validation")
-    result_adapter = _adapter(pipeline, "result", *result, mode="serialization")
+    stages.check_calls(pipeline)
+    request = _Side(pipeline, "request", *stages.request_hint(pipeline))
+    result = _Side(pipeline, "result", *stages.result_hint(pipeline))
+    asked, answered = request.adapter(), result.adapter()
+    schemas = request.schema(asked), result.schema(answered)
     return Interface(
-        request=request_adapter,
-        result=result_adapter,
-        decode=bytes if request_adapter is None else request_adapter.validator.validate_json,
-        encode=_raw if result_adapter is None else _encoder(result_adapter),
+        request=asked,
+        result=answered,
+        decode=bytes if asked is None else asked.validator.validate_json,
+        encode=results.raw if answered is None else results.encoder(answered, schemas[1]),
+        schemas=schemas,
+        components=_components(request, asked, result, answered),
         description=inspect.cleandoc(pipeline.__doc__ or ""),
     )
 
@@ -119,125 +91,75 @@ def value_of(body: bytes, content_type: str) -> Any:
     return from_json(body) if content_type == JSON_TYPE else body
 
 
-# -- annotations ---------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One of the two types of a pipeline, and what to call it when it is refused."""
 
-_NOTHING = inspect.Parameter.empty
+    pipeline: type[Pipeline]
+    what: Literal["request", "result"]
+    stage: str
+    hint: Any
 
+    @property
+    def mode(self) -> JsonSchemaMode:
+        return "validation" if self.what == "request" else "serialization"
 
-def _own(pipeline: type[Pipeline], stages: Sequence[str]) -> list[str]:
-    """The stages that the author wrote: the defaults' annotations say nothing."""
-    return [s for s in stages if getattr(pipeline, s) is not getattr(Pipeline, s)]
-
-
-def _first(annotations: collections.abc.Iterable[tuple[str, Any]]) -> tuple[str, Any]:
-    """The first stage with an annotation and that annotation; `Any` without one."""
-    return next((found for found in annotations if found[1] is not _NOTHING), ("infer", Any))
-
-
-def _parameter(pipeline: type[Pipeline], stage: str) -> Any:
-    function = inspect.unwrap(_function(pipeline, stage))
-    parameters = list(inspect.signature(function).parameters.values())
-    static = isinstance(inspect.getattr_static(pipeline, stage), staticmethod)
-    rest = parameters if static else parameters[1:]
-    if not rest:
-        raise StartFailure(
-            SCHEMA_INVALID,
-            f"`{pipeline.__qualname__}.{stage}` takes no request; give it one parameter",
-        )
-    return _hints(pipeline, stage, function).get(rest[0].name, _NOTHING)
-
-
-def _returned(pipeline: type[Pipeline], stage: str) -> Any:
-    function = inspect.unwrap(_function(pipeline, stage))
-    hint = _hints(pipeline, stage, function).get("return", _NOTHING)
-    # A plain function may say that it returns something to be awaited: what counts is its outcome.
-    if typing.get_origin(hint) in (collections.abc.Awaitable, collections.abc.Coroutine):
-        return typing.get_args(hint)[-1]
-    return hint
-
-
-def _function(pipeline: type[Pipeline], stage: str) -> Callable[..., Any]:
-    function: Any = inspect.getattr_static(pipeline, stage)
-    if isinstance(function, (staticmethod, classmethod)):
-        function = function.__func__
-    if not callable(function):
-        raise StartFailure(
-            SCHEMA_INVALID, f"`{pipeline.__qualname__}.{stage}` is not a method; define it by `def`"
-        )
-    checked: Callable[..., Any] = function
-    return checked
-
-
-def _hints(pipeline: type[Pipeline], stage: str, function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    # Evaluating an annotation runs the author's expression: it may raise anything.
-    except Exception as error:
-        raise StartFailure(
-            SCHEMA_INVALID,
-            f"an annotation of `{pipeline.__qualname__}.{stage}` cannot be resolved ({error}); "
-            "import its names at run time, not only under TYPE_CHECKING",
-        ) from error
-
-
-# -- adapters ------------------------------------------------------------------------------------
-
-
-def _adapter(
-    pipeline: type[Pipeline], what: str, stage: str, hint: Any, *, mode: JsonSchemaMode
-) -> TypeAdapter[Any] | None:
-    if hint is bytes:
-        return None
-    try:
-        adapter = TypeAdapter(hint)
-        adapter.json_schema(mode=mode)
-    except (
-        PydanticSchemaGenerationError,
-        PydanticUndefinedAnnotation,
-        PydanticUserError,
-        TypeError,  # what pydantic says to things that are no types at all
-    ) as error:
-        first = str(error).partition("\n")[0]
-        raise StartFailure(
-            SCHEMA_INVALID,
-            f"the {what} type of `{pipeline.__qualname__}.{stage}`, {hint!r}, has no JSON Schema "
-            f"({first}); annotate the first and last stage with JSON-able types, pydantic models "
-            "or bytes, or leave the annotation out",
-        ) from error
-    return adapter
-
-
-def _schema(adapter: TypeAdapter[Any] | None, mode: JsonSchemaMode) -> dict[str, Any]:
-    return dict(BINARY_SCHEMA) if adapter is None else adapter.json_schema(mode=mode)
-
-
-def _encoder(adapter: TypeAdapter[Any]) -> Callable[[Any], bytes]:
-    validate = adapter.validator.validate_python
-    serialize = adapter.serializer.to_json
-
-    def encode(result: Any) -> bytes:
+    def adapter(self) -> TypeAdapter[Any] | None:
+        """None: bytes."""
+        if self.hint is bytes:
+            return None
         try:
-            return serialize(validate(result), by_alias=True)
-        except (ValidationError, PydanticSerializationError) as error:
-            raise ResultInvalid(_without_input(error)) from error
+            return TypeAdapter(self.hint)
+        # Types may bring code of their own for it, which may raise anything.
+        except Exception as error:
+            raise self.refused(error) from error
 
-    return encode
+    def schema(self, adapter: TypeAdapter[Any] | None) -> dict[str, Any]:
+        """The side's JSON Schema, complete in itself."""
+        if adapter is None:
+            return dict(json_schema.BINARY)
+        try:
+            return adapter.json_schema(mode=self.mode, schema_generator=json_schema.Generator)
+        except json_schema.NotJSONError as error:
+            raise self.no_json(error) from error
+        except Exception as error:  # see adapter
+            raise self.refused(error) from error
+
+    def refused(self, error: Exception) -> StartFailure:
+        first = str(error).partition("\n")[0]
+        return StartFailure(
+            SCHEMA_INVALID,
+            f"the {self.what} type of `{self.pipeline.__qualname__}.{self.stage}`, {self.hint!r}, "
+            f"has no JSON Schema ({first}); annotate the first and last stage with JSON-able "
+            "types, pydantic models or bytes, or leave the annotation out",
+        )
+
+    def no_json(self, error: json_schema.NotJSONError) -> StartFailure:
+        return StartFailure(
+            SCHEMA_INVALID,
+            f"in the JSON Schema of the {self.what} type of `{self.pipeline.__qualname__}."
+            f"{self.stage}`, {error}; put what JSON has into defaults, examples and "
+            "`json_schema_extra`",
+        )
 
 
-def _raw(result: Any) -> bytes:
-    if isinstance(result, bytes):
-        return result
-    if isinstance(result, (bytearray, memoryview)):
-        return bytes(result)
-    raise ResultInvalid(f"declared bytes, returned {type(result).__qualname__}")
-
-
-def _without_input(error: ValidationError | PydanticSerializationError) -> str:
-    """What is wrong and where, without the values: they may be large or private."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    mistakes = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(
-        f"{'.'.join(map(str, mistake['loc'])) or 'result'}: {mistake['msg']}"
-        for mistake in mistakes[:5]
+def _components(
+    request: _Side,
+    asked: TypeAdapter[Any] | None,
+    result: _Side,
+    answered: TypeAdapter[Any] | None,
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """See Interface."""
+    inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
+        (side.what, side.mode, adapter)
+        for side, adapter in ((request, asked), (result, answered))
+        if adapter is not None
+    ]
+    schemas, shared = TypeAdapter.json_schemas(
+        inputs, ref_template=_COMPONENTS, schema_generator=json_schema.Generator
+    )
+    return (
+        schemas.get((request.what, request.mode), json_schema.BINARY),
+        schemas.get((result.what, result.mode), json_schema.BINARY),
+        shared.get("$defs", {}),
     )

@@ -17,7 +17,8 @@ from wheelway import Context, Pipeline
 from wheelway.contract import Release
 from wheelway.execution import Runtime, context_of
 from wheelway.failure import StartFailure
-from wheelway.schema import ResultInvalid, interface_of
+from wheelway.results import ResultInvalid
+from wheelway.schema import interface_of
 
 if TYPE_CHECKING:
     from decimal import Context as OnlyForTypeCheckers
@@ -67,14 +68,14 @@ async def test_importing_wheelway_needs_pydantic_and_the_standard_library_alone(
 
 
 async def test_the_first_stage_gives_the_request_type_and_the_last_the_result_type():
-    request, result = interface_of(Greeter).schemas()
+    request, result = interface_of(Greeter).schemas
     assert request["properties"]["name"] == {"minLength": 1, "title": "Name", "type": "string"}
     assert set(result["properties"]) == {"text", "settings"}
 
 
 async def test_without_annotations_any_json_goes():
     interface = interface_of(Echo)
-    assert interface.schemas() == ({}, {})
+    assert interface.schemas == ({}, {})
     assert interface.encode(interface.decode(b'{"a": [1, null]}')) == b'{"a":[1,null]}'
 
 
@@ -94,7 +95,7 @@ async def test_annotations_in_quotes_and_of_awaitables_are_understood():
 
             return later()
 
-    assert interface_of(Quoted).schemas()[1] == {"type": "array", "items": {"type": "integer"}}
+    assert interface_of(Quoted).schemas[1] == {"type": "array", "items": {"type": "integer"}}
     loaded = runtime(Quoted)
     await loaded.start()
     assert await loaded.answer(b'{"name": "Ada"}') == b"[3]"

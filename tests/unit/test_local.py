@@ -112,6 +112,28 @@ def test_the_first_gate_that_fails_is_the_last_and_says_why(
     assert failed["message"]
 
 
+BATCHED = """
+from ray import serve
+from wheelway import Pipeline
+
+class Demo(Pipeline):
+    examples = (2, 3)
+
+    @serve.batch(max_batch_size=4, batch_wait_timeout_s=0.01)
+    async def infer(self, requests: list[int]) -> list[int]:
+        return [request + len(serve.get_replica_context().app_name) for request in requests]
+"""
+
+
+def test_serves_own_batching_works_without_a_replica_and_is_typed_by_what_one_caller_sends(
+    tmp_path,
+):
+    lines, code = gates(tmp_path, BATCHED, "--pipeline", "batched", name="batched")
+    assert code == 0, lines
+    assert lines[2]["detail"] == {"input": {"type": "integer"}, "output": {"type": "integer"}}
+    assert lines[4]["detail"] == {"count": 2}
+
+
 HUNGRY = """
 from wheelway import Pipeline
 

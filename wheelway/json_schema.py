@@ -1,0 +1,193 @@
+"""JSON Schemas that are JSON: what pydantic makes of the types, without what JSON cannot say.
+
+pydantic copies an infinite default, and whatever lies in `json_schema_extra`, into its schemas as
+Python has it. Dates and the like become what a client would send, as FastAPI does it. Infinities
+and NaN are no JSON at all: as a default they move into the description, as an example they are left
+out, anywhere else they become the text that pydantic takes for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import to_json, to_jsonable_python
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+BINARY: Final = {"type": "string", "format": "binary"}
+"""How OpenAPI has always written "the body as it is"; tools still look for it in 3.1."""
+
+_NAMED: Final = frozenset(
+    ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
+)
+"""Keywords whose own keys are names, not keywords."""
+
+
+class NotJSONError(ValueError):
+    """A part of a schema that JSON cannot say; the text names it by its path."""
+
+
+class Generator(GenerateJsonSchema):
+    """pydantic's own, of schemas with nothing in them but JSON; it raises NotJSONError.
+
+    They become JSON before pydantic compares them: for that they must be hashable.
+    """
+
+    _depth = 0
+
+    def generate_inner(self, schema: Any) -> dict[str, Any]:
+        """See pydantic; called for each part of a type by way of the whole."""
+        self._depth += 1
+        try:
+            made = super().generate_inner(schema)
+        finally:
+            self._depth -= 1
+        if self._depth:
+            return made
+        for ref, definition in self.definitions.items():
+            self.definitions[ref] = as_json(definition, definition.get("title", "it"))
+        return as_json(made, made.get("title", "it"))
+
+    def encode_default(self, dft: Any) -> Any:
+        """See pydantic, which says null for an infinity in a list."""
+        encoded = super().encode_default(dft)
+        if isinstance(dft, (list, tuple, dict, set, frozenset)):
+            with contextlib.suppress(ValueError):  # of a type with a serialiser of its own
+                plain = to_jsonable_python(dft, by_alias=self.by_alias, inf_nan_mode="constants")
+                return encoded if _is_finite(plain) else plain
+        return encoded
+
+
+def as_json(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A schema with nothing in it but JSON; `name`: what to call it.
+
+    Raises:
+        NotJSONError: for what is neither JSON nor has a form in it.
+    """
+    try:
+        plain = to_jsonable_python(schema, inf_nan_mode="constants")
+        to_json(plain)  # a lone surrogate is a fine `str`, and no text
+    except ValueError as error:  # serialisation errors and circular references are ValueErrors
+        where, why = _culprit(schema) or ("", error)
+        raise NotJSONError(f"{name}.{where}".rstrip(".") + f" is not JSON ({why})") from error
+    cleaned: dict[str, Any] = plain if _is_finite(plain) else _finite(plain)
+    return cleaned
+
+
+def _culprit(value: Any, depth: int = 0) -> tuple[str, Exception] | None:
+    """The innermost part that cannot be said, by its path."""
+    if depth < 100:
+        for key, child in _children(value):
+            if (found := _culprit(child, depth + 1)) is not None:
+                return f"{key}.{found[0]}".rstrip("."), found[1]
+    try:
+        to_json(to_jsonable_python(value))
+    except ValueError as error:
+        return "", error
+    return None
+
+
+def _children(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, (list, tuple)):
+        yield from enumerate(value)
+
+
+# -- infinities ----------------------------------------------------------------------------------
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _finite(schema: Any, *, names: bool = False) -> Any:
+    """A schema without infinities; `names`: its keys are names of schemas."""
+    if isinstance(schema, list):
+        return [_finite(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema if _is_finite(schema) else said(schema)
+    finite: dict[str, Any] = {}
+    for key, value in schema.items():
+        if _is_finite(value):
+            finite[key] = value
+        elif names or key not in {"default", "examples", "example"}:
+            finite[key] = _finite(value, names=key in _NAMED and not names)
+        elif key == "examples" and isinstance(value, list):
+            finite[key] = [item for item in value if _is_finite(item)]
+    if not names and "default" in schema.keys() - finite.keys():
+        about = f"{schema.get('description') or ''}\n\nDefault: {said(schema['default'])}."
+        finite["description"] = about.strip()
+    return finite
+
+
+def said(value: Any) -> str:
+    """A value for a person, infinities in the words that pydantic takes for them."""
+    text = to_json(value, inf_nan_mode="constants").decode()
+    return text if isinstance(value, (list, dict)) else text.strip('"')
+
+
+# -- what a schema has room for ------------------------------------------------------------------
+
+
+def misplaced_null(value: Any, schema: Any, root: Mapping[str, Any]) -> str | None:
+    """Where a JSON value has a null that a schema of pydantic's has no room for, such as `rows.3`.
+
+    "" is the value itself, None: nowhere. All else about the value is taken to fit.
+
+    Args:
+        value: of JSON.
+        schema: of the value.
+        root: the schema that `#/$defs/` refers into.
+    """
+    if not isinstance(schema, dict):
+        return None
+    if "$ref" in schema:
+        name = schema["$ref"].removeprefix("#/$defs/")
+        return misplaced_null(value, root.get("$defs", {}).get(name), root)
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        places = [misplaced_null(value, choice, root) for choice in choices]
+        wrong = [place for place in places if place is not None]
+        return max(wrong, key=len) if len(wrong) == len(places) else None
+    if not _may_be(value, schema):
+        return ""
+    for key, item in _children(value):
+        found = misplaced_null(item, _below(key, schema), root)
+        if found is not None:
+            return f"{key}.{found}".rstrip(".")
+    return None
+
+
+def _may_be(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether a value's type is one of a schema's; scalars but null are not told apart."""
+    if value is None and ("const" in schema or "enum" in schema):
+        return None in (schema.get("const", ...), *schema.get("enum", ()))
+    types = schema.get("type")
+    if types is None:
+        return True
+    kind = {type(None): "null", dict: "object", list: "array"}.get(type(value))
+    if kind is None:
+        return types not in ("null", "object", "array")
+    return kind == types or (kind in types and not isinstance(types, str))
+
+
+def _below(key: Any, schema: Mapping[str, Any]) -> Any:
+    """The schema of an item or a property."""
+    if isinstance(key, int):
+        first = schema.get("prefixItems", ())
+        return first[key] if key < len(first) else schema.get("items")
+    if key in schema.get("properties", {}):
+        return schema["properties"][key]
+    for pattern, below in schema.get("patternProperties", {}).items():
+        if re.search(pattern, key):
+            return below
+    return schema.get("additionalProperties")

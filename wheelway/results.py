@@ -1,0 +1,182 @@
+"""From what the last stage returned to the body that a client gets.
+
+pydantic validates and serialises; three things are seen to beside it, none of which costs a plain
+result more than a search of its bytes. JSON has no NaN, and pydantic writes `null` for it, also
+where the type has no null: such a result is refused. pydantic reads an integer that is not Python's
+(NumPy's, say) by way of a float, which loses what lies beyond 2**53: such a result is read again.
+And what is no JSON at all is refused with what to do about it.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from types import AsyncGeneratorType, GeneratorType
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from wheelway.json_schema import misplaced_null
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from pydantic import TypeAdapter
+
+_ADVICE: Final = {
+    "numpy": "of an array or a NumPy number return `.tolist()`",
+    "pandas": 'of a DataFrame return `.to_dict(orient="records")`, of a Series `.tolist()`',
+    "polars": "of a DataFrame return `.to_dicts()`, of a Series `.to_list()`",
+    "torch": "of a tensor return `.tolist()`",
+    "tensorflow": "of a tensor return `.numpy().tolist()`",
+    "jax": "of an array return `.tolist()`",
+    "jaxlib": "of an array return `.tolist()`",
+    "scipy": "of a sparse array return `.toarray().tolist()`",
+}
+"""By the library that a value is of: what to return instead."""
+
+_CLASS = re.compile(r"<class '([\w.]+)'>")
+_DEPTH = 100
+"""Levels of a result within which foreign integers are looked for."""
+
+_LAZY: Final = (GeneratorType, AsyncGeneratorType)
+
+# What follows is looked for in each result. Searching by a pattern costs half of what `in` does.
+_find_null = re.compile(rb"null").search
+_find_constant = re.compile(rb"NaN|Infinity").search
+_N, _I, _NINE = b"NI9"
+# An integer of 16 digits or more (2**53 has 16) begins behind one of these signs; the digits of a
+# float come behind its point.
+_SHAPES: Final = bytes(
+    ord("0") if chr(byte) in "0123456789" else ord(",") if chr(byte) in '[:-"' else byte
+    for byte in range(256)
+)
+_find_long_integer = re.compile(b"," + b"0" * 16).search
+
+_encode_finite = json.JSONEncoder(allow_nan=False).encode
+
+
+class ResultInvalid(Exception):  # noqa: N818 - named like the reason it is reported as
+    """A pipeline returned what its declared result type does not allow; the text says where."""
+
+
+def encoder(adapter: TypeAdapter[Any], schema: Mapping[str, Any]) -> Callable[[Any], bytes]:
+    """A function from results of a type to their bodies; it raises ResultInvalid.
+
+    Args:
+        adapter: of the type.
+        schema: what is told to clients of the type (its JSON Schema in serialization mode).
+    """
+    validate = adapter.validator.validate_python
+    serialize = adapter.serializer.to_json
+    text = json.dumps(schema)
+    floats, integers = '"number"' in text, '"integer"' in text
+
+    def encode(result: Any) -> bytes:
+        if isinstance(result, _LAZY):
+            raise ResultInvalid(_streams(result))
+        try:
+            value = validate(result)
+            body = serialize(value, by_alias=True)
+        except ValidationError as error:
+            if (exact := _exact(result)) is not result:  # too large for a float
+                return encode(exact)
+            raise ResultInvalid(_mistakes(error)) from error
+        except PydanticSerializationError as error:
+            raise ResultInvalid(f"{error}{_advice(_CLASS.findall(str(error)))}") from error
+        if (
+            integers
+            and (body[0] <= _NINE or _find_long_integer(body.translate(_SHAPES)))
+            and (exact := _exact(result)) is not result
+        ):
+            return encode(exact)
+        if (floats and _find_null(body)) or ((_N in body or _I in body) and _find_constant(body)):
+            _check_finite(adapter.serializer.to_python(value, mode="json"), body, schema)
+        return body
+
+    return encode
+
+
+def raw(result: Any) -> bytes:
+    """A result that was declared as `bytes`; raises ResultInvalid for anything else."""
+    if isinstance(result, bytes):
+        return result
+    if isinstance(result, (bytearray, memoryview)):
+        return bytes(result)
+    raise ResultInvalid(f"declared bytes, returned {type(result).__qualname__}")
+
+
+# -- numbers -------------------------------------------------------------------------------------
+
+
+def _exact(value: Any, depth: int = 0) -> Any:
+    """A result with Python's integers in the place of other ones; itself when it has only these."""
+    if isinstance(value, (int, str, bytes, float)) or depth > _DEPTH:
+        return value
+    if isinstance(value, dict):
+        pairs = [(_exact(k, depth + 1), _exact(v, depth + 1)) for k, v in value.items()]
+        same = all(map(_is, pairs, value.items()))
+        return value if same else dict(pairs)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = [_exact(item, depth + 1) for item in value]
+        if all(map(operator.is_, items, value)):
+            return value
+        return type(value)(items) if type(value) in {tuple, set, frozenset} else items
+    return _index(value) if hasattr(type(value), "__index__") else value
+
+
+def _is(pair: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
+    return pair[0] is other[0] and pair[1] is other[1]
+
+
+def _index(value: Any) -> Any:
+    try:
+        return operator.index(value)
+    except TypeError:  # an array of several, a tensor of floats
+        return value
+
+
+def _check_finite(value: Any, body: bytes, schema: Mapping[str, Any]) -> None:
+    """Refuse NaN and infinities where the schema has no room for what was written for them."""
+    try:
+        _encode_finite(value)
+    except ValueError as error:
+        what = "NaN or an infinity, which JSON cannot say; return None, declared as `float | None`"
+        try:
+            document = json.loads(body, parse_constant=_no_json)
+        except ValueError:  # by the model's own `ser_json_inf_nan`
+            raise ResultInvalid(f"result: holds {what}") from error
+        where = misplaced_null(document, schema, schema)
+        if where is not None:
+            raise ResultInvalid(f"{where or 'result'}: is {what}") from error
+
+
+def _no_json(constant: str) -> None:
+    raise ValueError(constant)
+
+
+# -- what is told --------------------------------------------------------------------------------
+
+
+def _streams(result: Any) -> str:
+    return (
+        f"result: is a {type(result).__qualname__}; results cannot be streamed yet: "
+        "return a list of what it yields"
+    )
+
+
+def _mistakes(error: ValidationError) -> str:
+    """What is wrong and where, without the values: they may be large or private."""
+    mistakes = error.errors(include_url=False, include_context=False)[:5]
+    classes = [f"{type(m['input']).__module__}.{type(m['input']).__qualname__}" for m in mistakes]
+    told = (f"{'.'.join(map(str, m['loc'])) or 'result'}: {m['msg']}" for m in mistakes)
+    return f"{'; '.join(told)}{_advice(classes)}"
+
+
+def _advice(classes: Iterable[str]) -> str:
+    """What to return instead of objects of these classes; "" where nothing is known of them."""
+    libraries = dict.fromkeys(name.partition(".")[0] for name in classes)
+    advice = [_ADVICE[library] for library in libraries if library in _ADVICE]
+    return "".join(f"; {known}" for known in advice)

@@ -1,0 +1,184 @@
+"""What a pipeline's methods take and return, read without calling them.
+
+Only what `inspect.signature` and `typing.get_type_hints` say is used; nothing is guessed. A method
+that cannot be called as the contract says would answer every request with 500: it is refused here.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import inspect
+import typing
+from functools import partialmethod
+from typing import TYPE_CHECKING, Any, Final
+
+from wheelway.contract import Pipeline
+from wheelway.failure import SCHEMA_INVALID, StartFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+STAGES: Final = ("pre_process", "infer", "post_process")
+_CALLED_WITH: Final = {
+    **dict.fromkeys(STAGES, ("request",)),
+    "load": ("context",),
+    "reconfigure": ("settings",),
+    "unload": (),
+}
+_STREAMS = frozenset(
+    (
+        collections.abc.Generator,
+        collections.abc.Iterator,
+        collections.abc.AsyncGenerator,
+        collections.abc.AsyncIterator,
+        collections.abc.AsyncIterable,
+    )
+)
+_NOTHING = inspect.Parameter.empty
+
+
+def request_hint(pipeline: type[Pipeline]) -> tuple[str, Any]:
+    """The stage that says what a request is, and its annotation; `Any` where none has one.
+
+    Raises:
+        StartFailure: SchemaInvalid; the annotation cannot be resolved.
+    """
+    stages = own(pipeline, ("pre_process", "infer"))
+    return _first((stage, _parameter(pipeline, stage)) for stage in stages)
+
+
+def result_hint(pipeline: type[Pipeline]) -> tuple[str, Any]:
+    """The stage that says what a result is, and its annotation; `Any` where none has one.
+
+    Raises:
+        StartFailure: SchemaInvalid; the annotation cannot be resolved, or it is a stream's.
+    """
+    stages = own(pipeline, ("post_process", "infer"))
+    stage, hint = _first((stage, _returned(pipeline, stage)) for stage in stages)
+    if hint in _STREAMS or typing.get_origin(hint) in _STREAMS:
+        raise _refused(
+            pipeline, stage, f"returns {hint!r}; results cannot be streamed yet: return a list"
+        )
+    return stage, hint
+
+
+def check_calls(pipeline: type[Pipeline]) -> None:
+    """Make sure that each method can be called as it will be.
+
+    Raises:
+        StartFailure: SchemaInvalid; one takes fewer or more arguments than the contract gives it.
+    """
+    for name in own(pipeline, _CALLED_WITH):
+        # Of a decorated method the outermost wrapper is what is called: it may well add arguments.
+        signature = _signature(_method(pipeline, name), follow_wrapped=False)
+        if signature is None:
+            continue
+        arguments = _CALLED_WITH[name]
+        try:
+            signature.bind(*arguments)
+        except TypeError as error:
+            given = f"one positional argument, the {arguments[0]}" if arguments else "no argument"
+            raise _refused(
+                pipeline,
+                name,
+                f"cannot be called ({error}): it is given {given}; put what more it needs into "
+                "the request's type, or keep it on `self` in `load`",
+            ) from error
+
+
+def own(pipeline: type[Pipeline], names: Iterable[str]) -> list[str]:
+    """Those methods that the author wrote: the defaults' annotations say nothing."""
+    return [name for name in names if getattr(pipeline, name) is not getattr(Pipeline, name)]
+
+
+def _first(annotations: Iterable[tuple[str, Any]]) -> tuple[str, Any]:
+    return next((found for found in annotations if found[1] is not _NOTHING), ("infer", Any))
+
+
+def _parameter(pipeline: type[Pipeline], stage: str) -> Any:
+    method = _method(pipeline, stage)
+    signature = _signature(method)
+    if signature is None or not signature.parameters:
+        return _NOTHING
+    parameter = next(iter(signature.parameters.values()))
+    if parameter.kind is parameter.VAR_KEYWORD:
+        return _NOTHING
+    return _one_of(method, _hints(pipeline, stage, method).get(parameter.name, _NOTHING))
+
+
+def _returned(pipeline: type[Pipeline], stage: str) -> Any:
+    method = _method(pipeline, stage)
+    hint = _hints(pipeline, stage, method).get("return", _NOTHING)
+    # A plain function may say that it returns something to be awaited: what counts is its outcome.
+    if typing.get_origin(hint) in (collections.abc.Awaitable, collections.abc.Coroutine):
+        hint = typing.get_args(hint)[-1]
+    return _one_of(method, hint)
+
+
+def _one_of(method: Callable[..., Any], hint: Any) -> Any:
+    """Of a method under Ray's `@serve.batch`, which is written for lists, what one caller has."""
+    if not hasattr(method, "set_max_batch_size"):
+        return hint
+    listed = typing.get_origin(hint) in (list, collections.abc.Sequence)
+    return typing.get_args(hint)[0] if listed else _NOTHING
+
+
+def _method(pipeline: type[Pipeline], name: str) -> Callable[..., Any]:
+    """A method as an instance has it, without making one."""
+    found: Any = inspect.getattr_static(pipeline, name)
+    if not (callable(found) or isinstance(found, (staticmethod, classmethod, partialmethod))):
+        raise _refused(pipeline, name, "is not a method; define it by `def`")
+    if hasattr(type(found), "__get__"):
+        found = found.__get__(object(), pipeline)
+    method: Callable[..., Any] = found
+    return method
+
+
+def _signature(
+    method: Callable[..., Any], *, follow_wrapped: bool = True
+) -> inspect.Signature | None:
+    """None for what is written in C and does not say."""
+    try:
+        return inspect.signature(method, follow_wrapped=follow_wrapped)
+    except ValueError:
+        return None
+
+
+def _hints(pipeline: type[Pipeline], stage: str, method: Callable[..., Any]) -> dict[str, Any]:
+    function: Any = inspect.unwrap(method)
+    while hasattr(function, "func"):  # functools.partial
+        function = inspect.unwrap(function.func)
+    if not (inspect.isroutine(function) or inspect.isclass(function)):
+        function = type(function).__call__  # an object that can be called
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    # Evaluating an annotation runs the author's expression: it may raise anything.
+    except Exception as error:
+        raise _refused(
+            pipeline,
+            stage,
+            f"has an annotation that cannot be resolved ({error}); import its names at run time, "
+            "not only under TYPE_CHECKING",
+        ) from error
+
+
+def _refused(pipeline: type[Pipeline], name: str, what: str) -> StartFailure:
+    return StartFailure(SCHEMA_INVALID, f"`{pipeline.__qualname__}.{name}` {what}")
+
+
+def examples_of(pipeline: Pipeline) -> Sequence[Any]:
+    """A pipeline's examples.
+
+    Raises:
+        StartFailure: SchemaInvalid; they are one value or in no order, not a list or tuple.
+    """
+    examples: Any = pipeline.examples
+    if isinstance(examples, collections.abc.Sequence) and not isinstance(
+        examples, (str, bytes, bytearray, memoryview)
+    ):
+        return tuple(examples)
+    raise StartFailure(
+        SCHEMA_INVALID,
+        f"`{type(pipeline).__qualname__}.examples` must be a list or tuple of requests, not a "
+        f"{type(examples).__qualname__}; write `examples = (request,)`, with the comma, for one",
+    )
