@@ -85,7 +85,12 @@ def assemble(
         resources.callback(dashboard.close)
         ingress = Ingress(config.ray.ingress_url)
         resources.callback(ingress.close)
-        jobs = Jobs(config.rollout.workers if workers is None else workers, wake)
+        # Each source has a thread for its listings: none waits for builds, nor for another source.
+        jobs = Jobs(
+            config.rollout.workers if workers is None else workers,
+            wake,
+            apart={"list": len(config.sources)},
+        )
         resources.callback(jobs.close)
         resources.callback(environments.close)  # before: a job that builds one ends soon
         remembered = journal.listings()

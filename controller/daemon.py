@@ -171,7 +171,7 @@ class Daemon:
             self._renew(run, asked=reload)
             supply = run.assembly.supply
             if self.passes.wanted() or reload:
-                supply.look_again(*supply.sources)
+                supply.look_now()
             listed = not supply.looking()
             report = self._pass(run)
             self.passes.ended(self._number, report, complete=listed and not report.failed)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import random
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,8 @@ class Jobs:
     """Runs jobs on a few threads and remembers their outcomes; `wake` is called after each end.
 
     With `workers=0` a job runs at once in the caller's thread, for commands that do one thing.
+    Kinds of work in `apart` (the first part of a job's key) have that many threads of their own, so
+    that none of it waits for the slower rest.
     """
 
     def __init__(
@@ -60,10 +62,16 @@ class Jobs:
         workers: int,
         wake: Callable[[], None],
         *,
+        apart: Mapping[str, int] | None = None,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random,
     ) -> None:
         self._pool = ThreadPoolExecutor(workers, "wheelway-job") if workers else None
+        self._apart = {
+            kind: ThreadPoolExecutor(threads, f"wheelway-{kind}")
+            for kind, threads in (apart or {}).items()
+            if workers and threads
+        }
         self._wake = wake
         self._clock = clock
         self._jitter = jitter
@@ -85,9 +93,7 @@ class Jobs:
             if key in self._running:
                 return outcome if outcome and outcome.error else None
             if outcome is not None:
-                if outcome.error is None or isinstance(outcome.error, Rejected):
-                    return outcome
-                if self._clock() < outcome.retry_at:
+                if outcome.error is None or not self._may_run(outcome):
                     return outcome
                 self._retries[key[0]] += 1
             self._running.add(key)
@@ -95,16 +101,35 @@ class Jobs:
             self._run(key, work)
             with self._lock:
                 return self._outcomes.get(key)
-        self._pool.submit(self._run, key, work)
+        self._apart.get(key[0], self._pool).submit(self._run, key, work)
         return outcome
 
-    def again(self, key: Key, work: Callable[[], Any]) -> None:
-        """Start the job though it succeeded before, unless it runs or must wait after a failure."""
+    def again(self, key: Key, work: Callable[[], Any]) -> bool:
+        """Start the job though it succeeded before, unless it runs or must wait after a failure;
+        whether it was started.
+        """
         with self._lock:
             outcome = self._outcomes.get(key)
-            if key not in self._running and outcome is not None and outcome.error is None:
+            if key in self._running or not self._may_run(outcome):
+                return False
+            if outcome is not None and outcome.error is None:
                 del self._outcomes[key]
         self.ensure(key, work)
+        return True
+
+    def _may_run(self, outcome: Outcome | None) -> bool:
+        """Whether a job that ended so may be done again."""
+        if outcome is None or outcome.error is None:
+            return True
+        return not isinstance(outcome.error, Rejected) and self._clock() >= outcome.retry_at
+
+    def hasten(self, key: Key) -> None:
+        """Let a job that failed be done again at once, unless what it asked said when."""
+        with self._lock:
+            outcome = self._outcomes.get(key)
+            if outcome is None or getattr(outcome.error, "retry_after", None) is not None:
+                return
+            self._outcomes[key] = replace(outcome, retry_at=self._clock())
 
     def follow(self, key: Key, work: Callable[[], Any]) -> None:
         """From within a job: do the next one in the same thread, before the wake-up."""
@@ -138,8 +163,9 @@ class Jobs:
 
     def close(self) -> None:
         """Wait for the running jobs; those not begun are dropped."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (*self._apart.values(), self._pool):
+            if pool is not None:
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, key: Key, work: Callable[[], Any], *, wake: bool = True) -> None:
         value, error = None, None

@@ -100,6 +100,14 @@ class Supply:
         with self._lock:
             self._due.update(sources)
 
+    def look_now(self) -> None:
+        """The same for all sources because a person asks: one that failed is not waited for, unless
+        it said itself when to come back.
+        """
+        for name in self.sources:
+            self._jobs.hasten(("list", name))
+        self.look_again(*self.sources)
+
     def looking(self) -> bool:
         """Whether a source is to be listed, or is being listed, so that more may be known soon."""
         with self._lock:
@@ -118,10 +126,10 @@ class Supply:
                 self._due.discard(name)
             if late:  # a look in between does not put off the next regular one
                 self._listed_at[name] = now
-            if asked or late:
-                self._jobs.again(key, work)
-            else:
+            if not (asked or late):
                 self._jobs.ensure(key, work)
+            elif not self._jobs.again(key, work) and asked:
+                self.look_again(name)  # it must wait after a failure: what is due stays due
 
     def _lister(self, source: Source) -> Callable[[], Listing]:
         def work() -> Listing:
@@ -344,11 +352,14 @@ class Supply:
     def next_look(self) -> float:
         """Seconds until a source is to be listed again."""
         now = self._clock()
-        waits = [
-            source.poll_interval - (now - self._listed_at.get(name, now))
-            for name, source in self.sources.items()
-            if not self._jobs.running(("list", name))  # whose end wakes the daemon
-        ]
+        waits = []
+        for name, source in self.sources.items():
+            if self._jobs.running(("list", name)):
+                continue  # its end wakes the daemon
+            waits.append(source.poll_interval - (now - self._listed_at.get(name, now)))
+            outcome = self._jobs.outcome(("list", name))
+            if outcome is not None and outcome.error is not None and outcome.retry_at > now:
+                waits.append(outcome.retry_at - now)
         return max(0.0, min(waits, default=60.0))
 
 

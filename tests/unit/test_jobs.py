@@ -86,3 +86,37 @@ def test_a_running_job_is_not_started_twice_and_wakes_when_it_ends():
     assert jobs.ensure(("key",), work).value == "done"
     assert calls == [1]
     jobs.close()
+
+
+def test_work_with_threads_of_its_own_waits_for_no_other():
+    release, listed = threading.Event(), threading.Event()
+    jobs = Jobs(2, lambda: None, apart={"list": 1})
+    try:
+        for number in range(4):
+            jobs.ensure(("prepare", str(number)), lambda: release.wait(60))
+        jobs.ensure(("list", "directory"), listed.set)
+        assert listed.wait(30)
+        assert jobs.running(("prepare", "0"))
+    finally:
+        release.set()
+        jobs.close()
+
+
+def test_what_is_hastened_does_not_wait_unless_the_other_side_said_so():
+    for retry_after, expected in ((None, [0.0, 0.1]), (3.0, [0.0, 3.6])):
+        clock, calls = Clock(), []
+        jobs = inline(clock)
+
+        def work(clock=clock, calls=calls, retry_after=retry_after):
+            calls.append(clock.now)
+            raise Transient("Down", "the index is down", retry_after=retry_after)
+
+        jobs.ensure(("key",), work)
+        clock.now = 0.1
+        jobs.hasten(("key",))
+        started = jobs.again(("key",), work)
+        assert started == (retry_after is None)
+        clock.now = 3.6
+        if not started:
+            assert jobs.again(("key",), work)
+        assert calls == expected

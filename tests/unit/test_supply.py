@@ -229,6 +229,33 @@ def test_a_failed_listing_is_tried_again_after_its_backoff_and_not_at_each_look(
     assert source.listed == 2
 
 
+def test_a_look_that_was_asked_for_while_a_source_must_be_left_alone_is_kept_until_it_may_be(
+    supply, source, folder, clock
+):
+    folder.rmdir()
+    supply.look()
+    supply.look_again(source.name)
+    supply.look()
+    assert source.listed == 1
+    assert supply.looking()
+    assert 0 < supply.next_look() <= 1
+    folder.mkdir()
+    clock.now += 1
+    supply.look()
+    assert source.listed == 2
+    assert not supply.looking()
+
+
+def test_a_person_who_asks_does_not_wait_for_the_backoff(supply, source, folder):
+    folder.rmdir()
+    for looks in range(1, 4):
+        supply.look_now()
+        supply.look()
+        supply.look()
+        assert source.listed == looks
+        assert not supply.looking()
+
+
 def test_files_that_are_refused_or_not_whole_are_conditions(supply, folder):
     make_wheel(folder, filename="demo-latest.whl")
     (folder / "half-1.0-py3-none-any.whl").write_bytes(b"PK\x03\x04 and no end")
