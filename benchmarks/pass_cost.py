@@ -144,6 +144,10 @@ class Probed:
     def probe(self, route: str) -> Answer:
         return self.answers.get(route, Answer(None, 404))
 
+    def vouched(self, answers: dict[str, Answer], applications: object) -> dict[str, Answer]:
+        del applications
+        return answers
+
     def took(self, config: dict[str, Any]) -> None:
         """A config was sent: its routes lead where it says."""
         self.answers = {

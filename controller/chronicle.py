@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from controller.desired import Desired
     from controller.journal import Journal, ReleaseRecord
-    from controller.model import Application, Condition, Event, PlacementRecord, Release
+    from controller.model import Application, Condition, Event, PlacementRecord, Quarantine, Release
     from controller.planning.plan import Plan
     from controller.supply import Supply
 
@@ -88,19 +88,9 @@ class Chronicle:
         transitions = _transitions(applications, desired, decided, known)
         failed = {quarantine.release for quarantine in failures}
         held = failed | desired.quarantines.keys()
-        steps: list[_Step] = []
-        for transition in transitions:
-            release = transition.release
-            if release in failed and transition.phase is not Phase.LIVE:
-                continue
-            source, before = desired.sources.get(release, ""), known.get(release)
-            arrival = list(self._arrival(release, source, now)) if before is None else []
-            at = self._when(transition, before, now)
-            at = max([at, *(step.at for step in arrival)])  # one release's steps keep their order
-            steps += [*arrival, _Step(at, transition, source)]
-        for quarantine in failures:
-            release, why = quarantine.release, (quarantine.reason, quarantine.message)
-            steps.append(_Step(now, Transition(release, Phase.QUARANTINED, *why), ""))
+        ended = {quarantine.release for quarantine in journal.quarantines()} - held
+        placements = journal.placements()
+        steps = self._steps(transitions, failures, desired, known, now)
         with journal.transaction():
             for listing in self._supply.listings().values():
                 journal.save_listing(listing, now)
@@ -109,15 +99,41 @@ class Chronicle:
             for quarantine in failures:
                 journal.add_quarantine(quarantine)
             for transition in transitions:
-                if transition.phase is Phase.LIVE:
+                if transition.phase is not Phase.LIVE:
+                    continue
+                if not _is_dated(placements.get(transition.placement)):
                     journal.placement_live(transition.placement, now)
-                    if transition.release not in held:
-                        journal.end_quarantine(transition.release)
-            story = [
-                journal.record(step.transition, step.at, source=step.source)
-                for step in sorted(steps, key=_Step.order)
-            ]
+                if transition.release in ended:
+                    journal.end_quarantine(transition.release)
+            story = [journal.record(step.transition, step.at, source=step.source) for step in steps]
         return tuple(event for event in story if event is not None)
+
+    def _steps(
+        self,
+        transitions: Iterable[Transition],
+        failures: Iterable[Quarantine],
+        desired: Desired,
+        known: Mapping[Release, ReleaseRecord],
+        now: float,
+    ) -> list[_Step]:
+        """What is new of the releases, in order of time."""
+        failed = {quarantine.release for quarantine in failures}
+        steps: list[_Step] = []
+        for transition in transitions:
+            release = transition.release
+            source, before = desired.sources.get(release, ""), known.get(release)
+            if release in failed and transition.phase is not Phase.LIVE:
+                continue
+            if before is not None and _says(before, transition, source):
+                continue
+            arrival = list(self._arrival(release, source, now)) if before is None else []
+            at = self._when(transition, before, now)
+            at = max([at, *(step.at for step in arrival)])  # one release's steps keep their order
+            steps += [*arrival, _Step(at, transition, source)]
+        for quarantine in failures:
+            release, why = quarantine.release, (quarantine.reason, quarantine.message)
+            steps.append(_Step(now, Transition(release, Phase.QUARANTINED, *why), ""))
+        return sorted(steps, key=_Step.order)
 
     def _arrival(self, release: Release, source: str, now: float) -> Iterator[_Step]:
         """The steps of a release before anybody knew which release it was."""
@@ -139,6 +155,24 @@ class Chronicle:
             return now
         ended = self._supply.prepared_at.get(transition.release.digest, now)
         return now if before is not None and ended < before.since else min(ended, now)
+
+
+def _says(record: ReleaseRecord, transition: Transition, source: str) -> bool:
+    """Whether that is what the journal has already, as it is of most releases in most passes."""
+    return (
+        record.phase is transition.phase
+        and record.reason == transition.reason
+        and record.message == transition.message
+        and transition.placement in {"", record.placement}
+        and source in {"", record.source}
+    )
+
+
+def _is_dated(record: PlacementRecord | None) -> bool:
+    """Whether it is known since when an application is live, on the route that it has now."""
+    if record is None or record.live_at is None:
+        return False
+    return record.routed_at is None or record.live_at >= record.routed_at
 
 
 def _transitions(

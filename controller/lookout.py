@@ -148,7 +148,8 @@ class Probes:
         said = self._ingress.vouched(said, applications)
         before, since = self._answers, self._asked_at
         # Of a route that is settled, the last answer stands until it is asked again.
-        known = {route: answer for route, answer in before.items() if route in held.values()}
+        routed = set(held.values())
+        known = {route: answer for route, answer in before.items() if route in routed}
         self._answers, self._asked_at = known | said, now
         deadline = self._deadline
         dates = excused(records, said, before, held, since=since, now=now, probe_deadline=deadline)

@@ -172,7 +172,7 @@ class Reconciler:
             grace=grace,
         )
         self._keep_sound(observed, desired)
-        known = {record.release: record for record in self._journal.releases()}
+        known = self._journal.records(_concerned(observed, desired))
         decided = plan(self._situation(observed, desired, overrides, known, now))
         events: tuple[Event, ...] = ()
         if chronicle is not None:  # before acting: what was decided must outlive us
@@ -352,6 +352,12 @@ class Reconciler:
         if decided.wake_at is not None:
             waits.append(max(MOVING, decided.wake_at - now))
         return min(waits)
+
+
+def _concerned(observed: _Observed, desired: Desired) -> set[Release]:
+    """The releases of which this pass may have something to tell."""
+    present = (app.release for app in observed.applications if app.release is not None)
+    return {verdict.release for verdict in desired.verdicts}.union(present)
 
 
 def _sentence(

@@ -136,7 +136,10 @@ class Supply:
             listing = source.list()
             self._notice([listing])
             with self._lock:
-                listing = _completed(listing, self._listings.get(source.name))
+                before = self._listings.get(source.name)
+                listing = _completed(listing, before)
+                if listing == before:  # the same object: then nobody looks through it again
+                    listing = before
                 self._listings[source.name] = listing
             return listing
 

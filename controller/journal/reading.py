@@ -11,7 +11,13 @@ from packaging.utils import canonicalize_version
 from packaging.version import Version
 
 from controller.errors import JournalError
-from controller.journal.records import AppliedConfig, DaemonStatus, ReleaseRecord, listing_of
+from controller.journal.records import (
+    OVER,
+    AppliedConfig,
+    DaemonStatus,
+    ReleaseRecord,
+    listing_of,
+)
 from controller.journal.schema import translated
 from controller.model import (
     Condition,
@@ -30,7 +36,7 @@ from controller.model import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -77,22 +83,39 @@ class Reader:
 
     # -- releases --------------------------------------------------------------------------------
 
-    def releases(self, pipeline: str | None = None) -> list[ReleaseRecord]:
-        """Every release the journal knows, or one pipeline's; by pipeline, version and digest."""
+    def releases(self, pipeline: str | None = None, *, over: bool = True) -> list[ReleaseRecord]:
+        """Every release the journal knows, or one pipeline's; by pipeline, version and digest.
+        Without those that are `over`: what is left does not grow with time.
+        """
+        which = "(?1 IS NULL OR pipeline = ?1) AND (?2 OR phase NOT IN (?3, ?4))"
+        found = self._records(which, pipeline, over, *(phase.value for phase in OVER))
+        return sorted(found, key=lambda record: record.release)
+
+    def records(self, releases: Collection[Release] = ()) -> dict[Release, ReleaseRecord]:
+        """Every release that is not over, and of these all that are known."""
+        found = {record.release: record for record in self.releases(over=False)}
+        others = [self._record(release) for release in releases if release not in found]
+        return found | {record.release: record for record in others if record is not None}
+
+    def _record(self, release: Release) -> ReleaseRecord | None:
+        key = (release.pipeline, str(release.version), release.digest)
+        found = self._records("pipeline = ?1 AND version = ?2 AND digest = ?3", *key)
+        return found[0] if found else None
+
+    def _records(self, which: str, *values: object) -> list[ReleaseRecord]:
+        """Those that a condition of ours picks out."""
+        columns = "pipeline, version, digest, phase, reason, message, source, placement, since"
+        found = f"SELECT {columns} FROM releases WHERE {which}"  # noqa: S608 - a text of ours
         with self.snapshot():
-            rows = self._run(
-                "SELECT pipeline, version, digest, phase, reason, message, source, placement, "
-                "since FROM releases WHERE ?1 IS NULL OR pipeline = ?1",
-                pipeline,
-            )
+            rows = self._run(found, *values)
             times: dict[tuple[str, str, str], dict[Phase, float]] = {}
-            for *key, phase, at in self._run(
-                "SELECT pipeline, version, digest, phase, at FROM phases "
-                "WHERE ?1 IS NULL OR pipeline = ?1 ORDER BY at",
-                pipeline,
-            ):
+            dated = (
+                f"SELECT pipeline, version, digest, p.phase, p.at FROM ({found}) "  # noqa: S608 - same
+                "JOIN phases p USING (pipeline, version, digest) ORDER BY p.at"
+            )
+            for *key, phase, at in self._run(dated, *values):
                 times.setdefault((key[0], key[1], key[2]), {})[Phase(phase)] = at
-        found = [
+        return [
             ReleaseRecord(
                 release=Release(name, Version(version), digest),
                 phase=Phase(phase),
@@ -105,7 +128,6 @@ class Reader:
             )
             for name, version, digest, phase, reason, message, source, placement, since in rows
         ]
-        return sorted(found, key=lambda record: record.release)
 
     def pipelines(self) -> set[str]:
         """The pipelines that are known by name: of a release, a pin or a suspension."""

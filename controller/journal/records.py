@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+OVER = (Phase.RETIRED, Phase.SUPERSEDED)
+"""Phases of releases that only tell of the past."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReleaseRecord:
     """How far a release has come, and when it got there."""
@@ -30,6 +34,11 @@ class ReleaseRecord:
     """When it entered the present phase, seconds since the epoch."""
     times: Mapping[Phase, float]
     """When each phase was first reached."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it only tells of the past."""
+        return self.phase in OVER
 
 
 @dataclass(frozen=True, slots=True)

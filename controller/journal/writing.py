@@ -15,6 +15,7 @@ from controller.errors import JournalError
 from controller.journal import schema
 from controller.journal.reading import Reader
 from controller.journal.records import DaemonStatus, listing_text
+from controller.journal.remembering import Remembering
 from controller.journal.wording import concerns, condition_event, order_event, set_aside_event
 from controller.model import (
     Condition,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
 
-class Journal(Reader):
+class Journal(Remembering):
     """The journal as its daemon has it (`open`), or opened for one short write beside it (`amend`).
 
     Besides what `Reader` raises, writing raises Waiting("DiskFull"). A transaction belongs to one
@@ -60,7 +61,6 @@ class Journal(Reader):
         self._events_kept = events_kept
         self._configs_kept = configs_kept
         self._saved: dict[str, Listing] = {}
-        self._refused: list[RefusedWheel] | None = None
         self.set_aside = set_aside
         """Where a corrupt predecessor was put when this journal was opened."""
 
@@ -148,7 +148,7 @@ class Journal(Reader):
                 self._run("COMMIT")
             except BaseException:
                 self._saved.clear()
-                self._refused = None
+                self._forget()
                 if self._connection.in_transaction:  # SQLite itself may have rolled back
                     self._run("ROLLBACK")
                 raise
@@ -178,6 +178,7 @@ class Journal(Reader):
                 *(*key, phase, reason, transition.message, source, transition.placement, at),
             )
             self._run("INSERT OR IGNORE INTO phases VALUES (?1, ?2, ?3, ?4, ?5)", *key, phase, at)
+            self._learn(release)
             if before == [(phase, reason)]:
                 return None
             fields = {
@@ -196,6 +197,7 @@ class Journal(Reader):
             *(quarantine.stage, quarantine.reason, quarantine.message, quarantine.inputs),
             *(quarantine.log_tail, quarantine.at),
         )
+        self._forget("quarantines")
 
     def end_quarantine(self, release: Release) -> None:
         """The release went live after all, as it is run now; without an event, for that tells."""
@@ -203,6 +205,7 @@ class Journal(Reader):
             "DELETE FROM quarantines WHERE pipeline = ?1 AND version = ?2 AND digest = ?3",
             *_key(release),
         )
+        self._forget("quarantines")
 
     def clear_quarantine(
         self, pipeline: str, version: Version | None = None, *, at: float, by: str = "operator"
@@ -236,6 +239,7 @@ class Journal(Reader):
                 "INSERT OR REPLACE INTO overrides VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 *(kind, order.pipeline, json.dumps(versions), order.by, order.note, order.at),
             )
+            self._forget("overrides")
             return self.append(order_event(order, "Set", message, order.by, order.at))
 
     def lift(self, order: Pin | Suspension, *, at: float, by: str) -> Event:
@@ -245,6 +249,7 @@ class Journal(Reader):
                 "DELETE FROM overrides WHERE kind = ?1 AND pipeline = ?2",
                 *(_kind(type(order)), order.pipeline),
             )
+            self._forget("overrides")
             message = f"lifted by {by}; it was {order}"
             return self.append(order_event(order, "Lifted", message, by, at))
 
@@ -256,6 +261,7 @@ class Journal(Reader):
         if before == records:
             return
         with self.transaction():
+            self._forget("placements")
             for name in before.keys() - records.keys():
                 self._run("DELETE FROM placements WHERE name = ?1", name)
             for name, record in records.items():
@@ -275,6 +281,7 @@ class Journal(Reader):
             "SET live_at = excluded.live_at WHERE live_at IS NULL OR live_at < routed_at",
             *(name, at),
         )
+        self._forget("placements")
 
     # -- the story -------------------------------------------------------------------------------
 
@@ -303,9 +310,12 @@ class Journal(Reader):
         or turns (`ok`) appends an event. Returns these, for the log.
         """
         coming = {(item.subject, item.reason): item for item in conditions}
+        present = {(old.subject, old.reason): (old, at) for old, at in self.conditions()}
+        if coming == {key: old for key, (old, _) in present.items()}:
+            return []
         changes: list[tuple[Condition, str]] = []
         with self.transaction():
-            present = {(old.subject, old.reason): (old, at) for old, at in self.conditions()}
+            self._forget("conditions")
             for key in sorted(present.keys() - coming.keys()):
                 self._run("DELETE FROM conditions WHERE subject = ?1 AND reason = ?2", *key)
                 changes.append((present[key][0], "gone"))
@@ -371,6 +381,7 @@ class Journal(Reader):
         if self.losses() == losses:
             return
         with self.transaction():
+            self._forget("losses")
             self._run("DELETE FROM losses")
             for source, loss in losses.items():
                 row = (source, loss.vanished, loss.live)
@@ -378,16 +389,16 @@ class Journal(Reader):
 
     def keep_refused(self, wheels: Sequence[RefusedWheel]) -> None:
         """Remember these wheels and no others as those that no release comes of."""
-        if self._refused == wheels:
+        if self.refused_wheels() == wheels:
             return
         with self.transaction():
+            self._forget("refused_wheels")
             self._run("DELETE FROM refused_wheels")
             for wheel in wheels:
                 row = (wheel.digest, wheel.filename, wheel.reason, wheel.message, wheel.inputs)
                 self._run(
                     "INSERT INTO refused_wheels VALUES (?1, ?2, ?3, ?4, ?5, ?6)", *row, wheel.at
                 )
-            self._refused = list(wheels)
 
     def forget_listing(self, source: str) -> None:
         """Drop what a source listed, once it left the configuration."""
