@@ -93,6 +93,9 @@ class InspectionLimits(Section):
     """Unpacked over packed size of any entry above one mebibyte, and of the whole archive."""
     max_path_length: Annotated[int, Field(gt=0)] = 240
     """Characters of an entry's path."""
+    max_pipelines: Annotated[int, Field(gt=0)] = 100
+    """Pipelines of one wheel. Each is an application with replicas of its own, so a hundred already
+    take a large machine."""
 
 
 class EnvironmentOptions(Section):

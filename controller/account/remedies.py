@@ -24,7 +24,7 @@ _WISHES: Final = "Correct `wheelway.toml` in the wheel, or set the option under 
 
 BY_REASON: Final = {
     **dict.fromkeys(
-        ("TooLarge", "TooManyFiles", "RatioTooHigh", "PathTooLong"),
+        ("TooLarge", "TooManyFiles", "RatioTooHigh", "PathTooLong", "TooManyPipelines"),
         _LIMITS,
     ),
     **dict.fromkeys(("WishesInvalid", "OptionAboveCap", "OptionsRefused"), _WISHES),

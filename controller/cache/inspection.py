@@ -106,7 +106,7 @@ def inspect(
             itself what another name would say.
         Rejected: those of `archive`, and ShadowsRuntime, DataFolder, MetadataMismatch,
             MetadataInvalid, WheelVersionUnsupported, TagsIncompatible, RequiresPython,
-            EntryPointInvalid, RecordInvalid.
+            TooManyPipelines, EntryPointInvalid, RecordInvalid.
         Transient: `CacheUnusable`, when the file system fails.
     """
     name, supported = revision.filename, frozenset(tags)
@@ -119,7 +119,7 @@ def inspect(
         source = _Source(name, opened, revision)
         metadata = source.metadata(python_version.rstrip("+"))  # a "+" marks an untagged build
         source.check_wheel(supported)
-        targets = _pipelines(name, source.text("entry_points.txt"))
+        targets = _pipelines(name, source.text("entry_points.txt"), limits.max_pipelines)
         record_digest = source.check_record()
         return Inspection(
             project=revision.project,
@@ -375,7 +375,7 @@ def _some(tags: Iterable[Tag], first: str = "") -> str:
 # -- entry points --------------------------------------------------------------------------------
 
 
-def _pipelines(name: str, text: str | None) -> dict[str, str]:
+def _pipelines(name: str, text: str | None, most: int) -> dict[str, str]:
     """Normalised pipeline name to `module:attribute`.
 
     The format: https://packaging.python.org/specifications/entry-points/
@@ -390,6 +390,12 @@ def _pipelines(name: str, text: str | None) -> dict[str, str]:
         raise _entry_point_invalid(name, " ".join(str(error).split())) from error
     if not parser.has_section(GROUP) or not parser.options(GROUP):
         raise _not_a_pipeline_wheel(name)
+    if (count := len(parser.options(GROUP))) > most:
+        raise Rejected(
+            "TooManyPipelines",
+            f"{name} has {count} entry points in the group `{GROUP}`, the limit is {most}; each is "
+            "an application of its own. Publish fewer, or raise `inspection.max_pipelines`",
+        )
     targets: dict[str, str] = {}
     for written, value in parser.items(GROUP):
         try:

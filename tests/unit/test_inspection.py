@@ -136,6 +136,10 @@ BROKEN = {
     "entry point of a keyword": ("EntryPointInvalid", {"pipelines": {"demo": "demo.class:X"}}),
     "entry point with extras": ("EntryPointInvalid", {"pipelines": {"demo": "demo.x:X [gpu]"}}),
     "entry point name not a name": ("EntryPointInvalid", {"pipelines": {"../x": "demo.x:X"}}),
+    "more pipelines than anybody means": (
+        "TooManyPipelines",
+        {"pipelines": {f"p{n}": "demo.pipeline:Demo" for n in range(101)}},
+    ),
     "one pipeline twice": ("EntryPointInvalid", {"pipelines": {"A.b": "d.x:X", "a_b": "d.x:Y"}}),
     "entry_points.txt not INI": ("EntryPointInvalid", {"entry_points": b"demo = x\n" + PIPELINES}),
     "wheelway inside": ("ShadowsRuntime", {"files": {"wheelway/__init__.py": ""}}),
@@ -200,10 +204,11 @@ def test_a_wheel_has_one_version_whatever_its_file_is_called(tmp_path):
         ("max_files", 3, "TooManyFiles"),
         ("max_unpacked_size", 100, "TooLarge"),
         ("max_path_length", 20, "PathTooLong"),
+        ("max_pipelines", 1, "TooManyPipelines"),
     ],
 )
 def test_each_limit_is_the_operators(tmp_path, limit, value, reason):
-    wheel = make_wheel(tmp_path)
+    wheel = make_wheel(tmp_path, pipelines={"a": "demo.pipeline:A", "b": "demo.pipeline:B"})
     assert look(wheel).project == "demo"
     assert reason_of(wheel, limits=InspectionLimits(**{limit: value})) == reason
 
