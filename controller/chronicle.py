@@ -96,6 +96,7 @@ class Chronicle:
                 journal.save_listing(listing, now)
             journal.keep_refused(self._supply.refusals.listed(self._supply.listings()))
             journal.keep_losses(decided.losses)
+            journal.keep_owners(desired.owners)
             for quarantine in failures:
                 journal.add_quarantine(quarantine)
             for transition in transitions:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 from pydantic import AnyHttpUrl, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -156,6 +157,9 @@ class PipelinePolicy(Section):
     """A pipeline's name or a glob (`acme-*`), normalised as PEP 503 does."""
     active: bool = True
     """Whether it is served at all."""
+    project: str | None = None
+    """The distribution whose pipeline this is, when several carry one of this name; default: the
+    first that did."""
     versions: SpecifierSet = SpecifierSet()
     """PEP 440 specifiers, such as ">=1,<3"."""
     keep: Annotated[int, Field(ge=1)] = 2
@@ -183,6 +187,14 @@ class PipelinePolicy(Section):
         if not value.strip():
             raise ValueError("a pipeline's name or glob must not be empty")
         return re.sub(r"[-_.]+", "-", value).lower()  # as PEP 503, but a glob's signs stay
+
+    @field_validator("project")
+    @classmethod
+    def _is_project(cls, value: str | None) -> str | None:
+        try:
+            return None if value is None else canonicalize_name(value, validate=True)
+        except InvalidName as error:
+            raise ValueError(f"{value!r} is no distribution's name") from error
 
     @field_validator("versions", mode="before")
     @classmethod

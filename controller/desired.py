@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from controller.cache.wishes import effective, effective_settings
@@ -23,6 +24,7 @@ from controller.model import (
     Release,
 )
 from controller.planning.catalogue import Catalogue, Catalogues
+from controller.planning.ownership import of_others, owners_of
 from controller.planning.policy import (
     CONFLICT,
     MISSING,
@@ -71,6 +73,8 @@ class Desired:
     failed: list[Quarantine] = field(default_factory=list)
     """The new ones among them."""
     conditions: list[Condition] = field(default_factory=list)
+    owners: dict[str, str] = field(default_factory=dict)
+    """By pipeline: the project that owns its name."""
     unread: list[str] = field(default_factory=list)
     """File names of the wheels that are being fetched and looked into."""
 
@@ -95,6 +99,7 @@ class _Gathering:
     """By pipeline: those that have it."""
     present: frozenset[Release] = frozenset()
     """The releases on the cluster."""
+    recorded_owners: Mapping[str, str] = field(default_factory=dict)
 
 
 class Election:
@@ -139,6 +144,7 @@ class Election:
         fingerprint: str = "",
         overrides: Overrides = NOTHING_ORDERED,
         grace: float = 0.0,
+        owners: Mapping[str, str] = MappingProxyType({}),
     ) -> Desired:
         """What should run, as far as it is known now. Starts the work that is missing.
 
@@ -151,6 +157,7 @@ class Election:
                 depends on: the interpreter, Ray's and wheelway's versions, the templates.
             overrides: hold over policy.
             grace: seconds that a version must be missing before it counts as absent.
+            owners: those recorded, by pipeline (`Desired.owners`).
         """
         gathered = _Gathering(
             catalogue=self._catalogues.of(self._supply.listings().values()),
@@ -160,6 +167,7 @@ class Election:
             now=now,
             found=Desired(conditions=self._supply.conditions()),
             present=frozenset(app.release for app in applications if app.release is not None),
+            recorded_owners=owners,
         )
         self._look_inside(gathered)
         self._hold(gathered)
@@ -320,11 +328,12 @@ class Election:
         serving = _by_pipeline(standing(applications, records))
         present = _by_pipeline(app.release for app in ours if app.release is not None)
         names = sorted({*offers, *present})
+        owners = found.owners = self._owners(gathered, offers, ours, records)
         unlisted = {
             release
             for name in names
             for release in serving.get(name, _NONE) | present.get(name, _NONE)
-            if all(release.version != claim.release.version for claim in offers.get(name, ()))
+            if not _is_offered(release, offers.get(name, ()), owners.get(name, ""))
         }
         unknown = self._unknown(unlisted, ours, gathered)
         lately = self._absences.lately(unlisted - unknown, gathered.now, grace)
@@ -339,6 +348,7 @@ class Election:
                 present=present.get(name, _NONE),
                 quarantined=quarantined.get(name, _NONE),
                 missing=missing.get(name, _NONE),
+                owner=owners.get(name, ""),
             )
             verdicts = self._verdicts.of(name, case)
             if case.missing:
@@ -358,6 +368,34 @@ class Election:
                 if revision.sha256 not in gathered.artifacts and refused(revision) is None
             ]
             found.conditions.extend(unmet(gathered.pins, found.verdicts, claims, unread))
+
+    def _owners(
+        self,
+        gathered: _Gathering,
+        offers: Mapping[str, Sequence[Candidate]],
+        ours: Sequence[Application],
+        records: Mapping[str, PlacementRecord],
+    ) -> dict[str, str]:
+        """Whose each pipeline's name is."""
+        serving: dict[str, tuple[float, str]] = {}
+        for app in ours:
+            record = records.get(app.name)
+            if app.release is not None and record is not None and record.live_at is not None:
+                since = (record.live_at, _project(app))
+                name = app.release.pipeline
+                serving[name] = min(serving.get(name, since), since)
+        on_cluster = {(app.release.pipeline, _project(app)) for app in ours if app.release}
+        listed, complete = gathered.catalogue.projects, self._supply.complete()
+        return owners_of(
+            offers,
+            ordered=lambda name: self._rules.of(name, name).project,
+            recorded=gathered.recorded_owners,
+            there=lambda name, owner: (
+                not complete or owner in listed or (name, owner) in on_cluster
+            ),
+            serving={name: project for name, (_, project) in serving.items()},
+            first_seen=self._supply.first_seen,
+        )
 
     def _claims_on(self, app: Application, gathered: _Gathering) -> list[Candidate]:
         """Listed wheels that claim a running release's route though their inside is not known:
@@ -495,6 +533,16 @@ def _fail(
     gathered.found.quarantines[release] = failure
     gathered.found.failed.append(failure)
     return failure
+
+
+def _is_offered(release: Release, offered: Sequence[Candidate], owner: str) -> bool:
+    """Whether a source offers the release itself, or its name's owner that version."""
+    others = {candidate.release for candidate in of_others(offered, owner)}
+    return release in others or any(
+        release.version == candidate.release.version
+        for candidate in offered
+        if candidate.release not in others
+    )
 
 
 _NONE: frozenset[Release] = frozenset()

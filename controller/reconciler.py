@@ -170,6 +170,7 @@ class Reconciler:
             fingerprint=self._fingerprint_now(),
             overrides=overrides,
             grace=grace,
+            owners=self._journal.owners(),
         )
         self._keep_sound(observed, desired)
         known = self._journal.records(_concerned(observed, desired))

@@ -108,6 +108,13 @@ class Supply:
             self._jobs.hasten(("list", name))
         self.look_again(*self.sources)
 
+    def first_seen(self, digest: str) -> float:
+        """When a wheel was published, as far as its source knows, or first listed; seconds since
+        the epoch.
+        """
+        listed = self.noticed_at.get(digest, float("inf"))
+        return self.published_at.get(digest, listed)
+
     def looking(self) -> bool:
         """Whether a source is to be listed, or is being listed, so that more may be known soon."""
         with self._lock:

@@ -301,6 +301,10 @@ class Reader:
         )
         return [RefusedWheel(*row) for row in rows]
 
+    def owners(self) -> dict[str, str]:
+        """By pipeline: the project that owns its name."""
+        return dict(self._run("SELECT pipeline, project FROM owners"))
+
     def losses(self) -> dict[str, Loss]:
         """By source: how much of it vanished at once, for as long as that keeps what is left."""
         rows = self._run("SELECT source, vanished, live FROM losses ORDER BY source")

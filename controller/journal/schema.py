@@ -101,6 +101,7 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (digest, filename)
     ) WITHOUT ROWID;
     """,
+    "CREATE TABLE owners (pipeline TEXT PRIMARY KEY, project TEXT NOT NULL) WITHOUT ROWID",
 )
 """Migration n, counted from 1, leads from schema n - 1 to schema n."""
 

@@ -400,6 +400,17 @@ class Journal(Remembering):
                     "INSERT INTO refused_wheels VALUES (?1, ?2, ?3, ?4, ?5, ?6)", *row, wheel.at
                 )
 
+    def keep_owners(self, owners: Mapping[str, str]) -> None:
+        """Remember these projects and no others as the owners of pipelines' names."""
+        before = self.owners()
+        if before == owners:
+            return
+        with self.transaction():
+            for pipeline in before.keys() - owners.keys():
+                self._run("DELETE FROM owners WHERE pipeline = ?1", pipeline)
+            for pipeline, project in owners.items() - before.items():
+                self._run("INSERT OR REPLACE INTO owners VALUES (?1, ?2)", pipeline, project)
+
     def forget_listing(self, source: str) -> None:
         """Drop what a source listed, once it left the configuration."""
         self._saved.pop(source, None)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from controller.config import PipelinePolicy
 from controller.model import Condition, Release, Standing
+from controller.planning.ownership import of_others
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from packaging.version import Version
 
@@ -63,6 +64,8 @@ class Case:
     """Releases that failed with their present inputs."""
     missing: frozenset[Release] = frozenset()
     """Those offered no more of which that may be a matter of moments."""
+    owner: str = ""
+    """The project that owns the pipeline's name; empty: whoever offers it."""
 
 
 WITHDRAWING = frozenset({"Inactive", "VersionExcluded", "PrereleaseExcluded", "NotPinned"})
@@ -88,9 +91,12 @@ STANDS_IN = "StandsIn"
 """Elected for want of a fit successor: what serves the version now goes on as it is."""
 
 CONFLICT = "Conflict"
-"""Another project has the pipeline and version: refused until one of the two is published anew."""
+"""The pipeline's name is another project's: refused, unless it serves already."""
 
-PUSHED_OUT = frozenset({MAKING_ROOM, OTHER_PINNED})
+MOVED = "ProjectMoved"
+"""The operator's rule gives the name to another project: it is retired once that one is live."""
+
+PUSHED_OUT = frozenset({MAKING_ROOM, OTHER_PINNED, MOVED})
 """Reasons by which a version leaves once those that take its place are live."""
 
 LEAVING = WITHDRAWING | PUSHED_OUT | {ABSENT}
@@ -114,6 +120,7 @@ def elect(
     present: Collection[Release] = (),
     quarantined: Collection[Release] = (),
     missing: Collection[Release] = (),
+    owner: str = "",
 ) -> tuple[Verdict, ...]:
     """Judge the candidates of one pipeline, and those of its releases that are on the cluster.
 
@@ -125,6 +132,7 @@ def elect(
         present: this pipeline's releases that are on the cluster, serving or not.
         quarantined: releases that failed with their present inputs.
         missing: those offered no more of which that may be a matter of moments.
+        owner: the project that owns the name; what others offer is refused. Empty: none does.
 
     Returns:
         A verdict for every candidate, every release whose version is offered no more, and every
@@ -133,8 +141,11 @@ def elect(
     if pin is not None:
         rule = rule.model_copy(update={"active": True, "pins": pin.versions})
     chosen: list[Verdict] = []
-    offered = {candidate.release.version for candidate in candidates}
-    unlisted = {release for release in {*serving, *present} if release.version not in offered}
+    others = of_others(candidates, owner)
+    own = [c for c in candidates if c.project == owner] if others else candidates
+    offered = {candidate.release.version for candidate in own}
+    theirs = {candidate.release for candidate in others}
+    unlisted = {r for r in {*serving, *present} - theirs if r.version not in offered}
     nowhere = "no source lists this version any more"
     aside = []
     for release in unlisted:
@@ -145,7 +156,7 @@ def elect(
         for release in unlisted.intersection(missing, serving)
         if _excluded(release.version, rule) is None
     }
-    by_version = sorted(candidates, key=lambda c: c.release.version, reverse=True)
+    by_version = sorted(own, key=lambda c: c.release.version, reverse=True)
     for version, group in groupby(by_version, key=lambda c: c.release.version):
         claims = _claims(list(group), serving, quarantined)
         aside.extend(claims[1:])
@@ -158,6 +169,8 @@ def elect(
             first = Verdict(first.release, False, MAKING_ROOM, f"keep = {rule.keep}: {newer}")
         (chosen if first.elected else aside).append(first)
     verdicts = [*chosen, *aside]
+    moved = rule.project is not None and any(v.release not in theirs for v in chosen)
+    verdicts += _refused(others, owner, {v.release for v in verdicts}, moved=moved)
     if pin is not None:
         verdicts = [_under_pin(verdict, pin, met=bool(chosen)) for verdict in verdicts]
     return tuple(sorted(verdicts, key=lambda v: (v.release, v.elected), reverse=True))
@@ -173,7 +186,35 @@ def judge(case: Case) -> tuple[Verdict, ...]:
         present=case.present,
         quarantined=case.quarantined,
         missing=case.missing,
+        owner=case.owner,
     )
+
+
+def _refused(
+    others: Iterable[Candidate],
+    owner: str,
+    judged: Collection[Release],
+    *,
+    moved: bool,
+) -> Iterator[Verdict]:
+    """Verdicts on what projects offer that do not own the name. `moved`: the operator took it from
+    them, and the owner has something to serve instead.
+    """
+    seen = set(judged)
+    for candidate in others:
+        if candidate.release in seen:
+            continue
+        seen.add(candidate.release)
+        if moved:
+            why = f"the operator gave the name to {owner} (`project` in [[pipelines]])"
+            yield Verdict(candidate.release, False, MOVED, why)
+            continue
+        why = (
+            f"the name {candidate.release.pipeline} belongs to {owner}: rename the pipeline of "
+            f'{candidate.project}, or give it the name by `project = "{candidate.project}"` in '
+            "[[pipelines]]"
+        )
+        yield Verdict(candidate.release, False, CONFLICT, why)
 
 
 def _under_pin(verdict: Verdict, pin: Pin, *, met: bool) -> Verdict:
@@ -197,7 +238,6 @@ def _claims(
     """Verdicts on all who claim one version; the first is the one who may have it."""
     standing = sorted(r for r in serving if r.version == group[0].release.version)
     incumbent = standing[-1] if standing else None
-    project = next((c.project for c in group if c.release == incumbent), group[0].project)
     verdicts: list[Verdict] = []
     claimant: Release | None = None
     seen: set[Release] = set()
@@ -206,13 +246,7 @@ def _claims(
         if release in seen:
             continue
         seen.add(release)
-        if candidate.project != project:
-            why = (
-                f"{project} has this pipeline and version already: publish {candidate.project} "
-                "under another version, or rename its pipeline"
-            )
-            verdicts.append(Verdict(release, False, CONFLICT, why))
-        elif release in quarantined:
+        if release in quarantined:
             why = "failed with these bytes and options; `wheelway explain` has the cause"
             verdicts.append(Verdict(release, False, "Quarantined", why))
         elif candidate.standing is not Standing.SELECTABLE and release != incumbent:

@@ -55,7 +55,7 @@ def shelve(wheels: Wheels) -> Shelf:
         if artifact is None or not is_of(artifact, revision):
             continue
         for entry in artifact.pipelines:
-            release = Release(entry.name, revision.version, revision.sha256)
+            release = Release(entry.name, artifact.version, revision.sha256)
             offer = Candidate(release, revision.project, revision.source, revision.standing)
             claims.setdefault(entry.name, []).append(Claim(revision, offer))
             if release not in entries:

@@ -178,15 +178,15 @@ def test_names_and_links_that_a_folder_should_not_hold_are_refused_one_by_one(si
         assert site.quarantines() == {}
 
 
-def test_of_two_wheels_that_claim_a_pipeline_and_version_the_one_that_serves_keeps_it(site):
+def test_of_two_projects_that_carry_a_pipeline_the_first_keeps_it_whatever_the_version(site):
     with one_good_release(site):
-        site.drop("usurper", pipelines={"good": "usurper.pipeline:Demo"})
-        [conflict] = eventually(lambda: site.conditions("Conflict"))
-        assert conflict.subject.startswith("good@1.0+")
-        assert "good has this pipeline and version already" in conflict.message
-        assert "publish usurper under another version" in conflict.message
-        site.drop("usurper", "2.0", pipelines={"good": "usurper.pipeline:Demo"})
-        site.wait_for("/predict/good/2.0")
+        for version in ("1.0", "2.0"):
+            site.drop("usurper", version, pipelines={"good": "usurper.pipeline:Demo"})
+        conflicts = eventually(lambda: (c := site.conditions("Conflict")) and c[1:] and c)
+        for version, conflict in zip(("1.0", "2.0"), conflicts, strict=True):
+            assert conflict.subject.startswith(f"good@{version}+")
+            assert "the name good belongs to good" in conflict.message
+            assert '`project = "usurper"`' in conflict.message
 
 
 STARTS = {

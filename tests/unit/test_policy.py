@@ -1,11 +1,13 @@
 """Which releases are elected."""
 
+from dataclasses import replace
+
 import pytest
 from packaging.version import Version
 
 from controller.config import Config, PipelinePolicy
 from controller.model import Artifact, PipelineEntry, Revision, Standing
-from controller.planning.policy import elect, rule_for, unfetched
+from controller.planning.policy import LEAVING, PUSHED_OUT, elect, rule_for, unfetched
 from tests.support.world import candidate, release, rule
 
 pytestmark = pytest.mark.unit
@@ -93,11 +95,41 @@ def test_republished_bytes_replace_those_that_serve():
     assert verdicts == {"1.0b": "+Elected", "1.0a": "-Replaced"}
 
 
-def test_of_two_projects_that_claim_a_version_the_one_that_serves_keeps_it():
-    claims = [candidate("1.0", "a", project="alpha"), candidate("1.0", "b", project="beta")]
-    assert judged(claims, rule()) == {"1.0a": "+Elected", "1.0b": "-Conflict"}
-    served = judged(claims, rule(), serving={release("1.0", "b")})
-    assert served == {"1.0b": "+Elected", "1.0a": "-Conflict"}
+ALPHA, BETA = candidate("1.0", "a", project="alpha"), candidate("2.0", "b", project="beta")
+
+
+def test_a_higher_version_of_another_project_does_not_take_over_the_name():
+    for claims in ([ALPHA, BETA], [BETA, ALPHA]):
+        refused = judged(claims, rule(), owner="alpha")
+        assert refused == {"1.0a": "+Elected", "2.0b": "-Conflict"}
+    assert judged([BETA], rule(), owner="alpha") == {"2.0b": "-Conflict"}
+
+
+def test_what_serves_under_anothers_name_stays_until_the_operator_gives_that_name_to_it_or_away():
+    both = {ALPHA.release, BETA.release}
+    kept = judged([ALPHA, BETA], rule(), owner="alpha", serving=both)
+    assert kept == {"1.0a": "+Elected", "2.0b": "-Conflict"}
+    moved = judged([ALPHA, BETA], rule(project="beta"), owner="beta", serving=both)
+    assert moved == {"2.0b": "+Elected", "1.0a": "-ProjectMoved"}
+    assert "Conflict" not in LEAVING
+    assert "ProjectMoved" in PUSHED_OUT
+
+
+def test_a_moved_name_takes_nothing_away_while_its_new_owner_has_nothing_fit():
+    moved = rule(project="beta")
+    assert judged([ALPHA], moved, owner="beta", serving={ALPHA.release}) == {"1.0a": "-Conflict"}
+    bad = replace(BETA, release=release("1.0", "b"))
+    how = {"owner": "beta", "serving": {ALPHA.release}, "quarantined": {bad.release}}
+    assert judged([ALPHA, bad], moved, **how) == {"1.0a": "+StandsIn", "1.0b": "-Quarantined"}
+    assert judged([ALPHA, bad], moved, **{**how, "quarantined": set()}) == {
+        "1.0a": "-Replaced",
+        "1.0b": "+Elected",
+    }
+
+
+def test_a_version_that_only_another_project_lists_is_absent():
+    gone = judged([BETA], rule(), owner="alpha", serving={release("2.0", "a")})
+    assert gone == {"2.0a": "-Absent", "2.0b": "-Conflict"}
 
 
 def test_a_retained_revision_is_never_newly_elected_but_goes_on_where_it_runs():
