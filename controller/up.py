@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING
 from controller.daemon import Daemon, signals
 from controller.errors import Stalled
 from controller.serve import head
+from controller.serve.log_records import records
+from controller.serve.replica_logs import following
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from controller.reconciler import Report
+    from controller.serve.log_records import FailedRequest
+    from controller.serve.replica_logs import LogFile
 
 
 LEAST_CPUS = 16
@@ -46,6 +50,7 @@ def up(
     *,
     say: Callable[[str], None],
     watcher: Callable[[Report], None] | None = None,
+    failed: Callable[[FailedRequest], None] | None = None,
     num_cpus: int | None = None,
 ) -> int:
     """Serve until a signal ends it; returns the exit code.
@@ -54,6 +59,7 @@ def up(
         place: folders and ports.
         say: takes sentences for the person at the terminal.
         watcher: is shown the report of every pass.
+        failed: is told, in another thread, of each request that a pipeline failed.
         num_cpus: logical CPUs of a head that is started here; None for four a core, at least 16.
 
     Raises:
@@ -66,7 +72,7 @@ def up(
     path = place.state / "controller.toml"
     path.write_text(configuration(place), encoding="utf-8")
     invitation = f"drop wheels into {place.wheels}/ ; Ctrl-C ends everything started here"
-    return serve(path, invitation, say=say, watcher=watcher, num_cpus=num_cpus)
+    return serve(path, invitation, say=say, watcher=watcher, failed=failed, num_cpus=num_cpus)
 
 
 def serve(
@@ -75,6 +81,7 @@ def serve(
     *,
     say: Callable[[str], None],
     watcher: Callable[[Report], None] | None = None,
+    failed: Callable[[FailedRequest], None] | None = None,
     num_cpus: int | None = None,
 ) -> int:
     """Run the daemon, and a Ray head unless one answers already, until a signal ends both.
@@ -84,6 +91,7 @@ def serve(
         invitation: what is said once the head answers.
         say: takes sentences for the person at the terminal.
         watcher: is shown the report of every pass.
+        failed: is told, in another thread, of each request that a pipeline failed.
         num_cpus: logical CPUs of a head that is started here; None for as many as there are cores.
 
     Raises:
@@ -101,6 +109,8 @@ def serve(
         else:
             say(f"the Ray head answers at {ray.dashboard_url}")
         stack.enter_context(signals(daemon))
+        if failed is not None:
+            stack.enter_context(following(daemon.config.ray, _telling(failed)))
 
         def watch(report: Report) -> None:
             if watcher is not None:
@@ -116,6 +126,18 @@ def serve(
                 raise Stalled("HeadEnded", f"the Ray head ended by itself:\n{ray.last_words()}")
             say("ending the Ray head ...")
     return 0
+
+
+def _telling(failed: Callable[[FailedRequest], None]) -> Callable[[LogFile, list[str]], None]:
+    """Picks the failed requests out of what replicas log."""
+
+    def take(file: LogFile, lines: list[str]) -> None:
+        del file  # the record names the release
+        for record in records(lines):
+            if (found := record.failed()) is not None:
+                failed(found)
+
+    return take
 
 
 def configuration(place: Place) -> str:

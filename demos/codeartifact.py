@@ -108,7 +108,14 @@ def main() -> int:
             f"  look           {command} status"
         )
         try:
-            return serve(config, invitation, say=progress.say, watcher=demo, num_cpus=CPUS)
+            return serve(
+                config,
+                invitation,
+                say=progress.say,
+                watcher=demo,
+                failed=progress.failed,
+                num_cpus=CPUS,
+            )
         except WheelwayError as error:
             progress.say(error.message)
             return 1

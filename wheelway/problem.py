@@ -21,6 +21,10 @@ PROBLEM_TYPE = "application/problem+json"
 MISTAKES = 100
 """Mistakes of one request body that are listed at most."""
 
+_LOG = (
+    "its log has the cause under the request's id: `wheelway logs NAME --request ID` where it runs"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -110,7 +114,9 @@ def invalid_input(error: ValidationError) -> Problem:
 def pipeline_failed() -> Problem:
     """500: a stage raised."""
     return Problem(
-        500, "PipelineFailed", "The pipeline failed; its log has the cause under the request's id."
+        500,
+        "PipelineFailed",
+        f"The pipeline failed; {_LOG}.",
     )
 
 
@@ -119,8 +125,7 @@ def result_invalid() -> Problem:
     return Problem(
         500,
         "ResultInvalid",
-        "The pipeline's result violates its declared type; its log has the cause under the "
-        "request's id.",
+        f"The pipeline's result violates its declared type; {_LOG}.",
     )
 
 

@@ -52,7 +52,7 @@ BY_REASON: Final = {
     "RouteNotAnswering": "Look at the ingress: does `curl` at the route reach this cluster?",
     "ReplicaDied": (
         "Look for os._exit, a crash in native code, or the kernel's out-of-memory killer "
-        "(`journalctl -k`); the replica's log is on the Ray dashboard."
+        "(`journalctl -k`); `wheelway logs NAME VERSION` has the replica's log."
     ),
     "DigestMismatch": (
         "The cached files were not those that were published. The daemon made them again and let "
@@ -66,7 +66,7 @@ BY_STAGE: Final = {
     "wishes": _REBUILD,
     "prepare": _REQUIREMENTS,
     "stage": f"Correct the pipeline and publish it. {_RUN}",
-    "promote": "Look at the ingress and at the replica's log on the Ray dashboard.",
+    "promote": "Look at the ingress and at the replica's log (`wheelway logs NAME VERSION`).",
 }
 """Stage: what helps when the reason says no more."""
 

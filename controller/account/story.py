@@ -81,6 +81,12 @@ class Chapter:
         """Whether it serves its route now."""
         return self.record.phase is Phase.LIVE
 
+    @property
+    def log(self) -> str:
+        """The files that its replicas log to; empty when none was ever started."""
+        placement = self.record.placement
+        return f"logs/serve/replica_{placement}_*.log" if placement else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Story:
@@ -278,6 +284,9 @@ class ChapterDocument(ReleaseDocument):
     note: str
     """What its source says of its standing; may be empty."""
     live: bool
+    log: str
+    """The files that its replicas log to, in the folder of Ray's session on their node; empty when
+    none was ever started."""
     remedies: list[str]
     """What helps, in sentences, the most useful first."""
     events: list[EventDocument]
@@ -371,6 +380,7 @@ def _chapter_document(chapter: Chapter) -> ChapterDocument:
         "file": chapter.filename,
         "note": chapter.note,
         "live": chapter.live,
+        "log": chapter.log,
         "remedies": remedies(chapter.quarantine) if chapter.quarantine else [],
         "events": [event_document(event) for event in chapter.events],
     }

@@ -4,7 +4,7 @@
     invocation      what the global options say: configuration, journal
     output          tables, times, JSON; plain where nobody watches
     link            the daemon's control socket, or its journal when nobody answers
-    status, explain, history, quarantine      what is known
+    status, explain, history, logs, quarantine      what is known
     orders          `reconcile`, `pin`, `unpin`, `rollback`, `suspend`, `resume`
     configuration   `config check`, with `reference` for the list of keys
     authoring       `new` and `check`
@@ -24,6 +24,7 @@ from controller.cli import authoring, configuration, orders, plans, quarantine, 
 from controller.cli.explain import explain
 from controller.cli.history import history
 from controller.cli.invocation import Invocation
+from controller.cli.logs import logs
 from controller.cli.output import own_version
 from controller.cli.program import MEANINGS, Program
 from controller.cli.status import status
@@ -100,6 +101,7 @@ for command in (
     status,
     explain,
     history,
+    logs,
     orders.reconcile,
     orders.suspend,
     orders.resume,

@@ -141,14 +141,18 @@ def _chapter(chapter: Chapter, now: float) -> "list[RenderableType]":
         parts += [paragraph(sentence, indent=4) for sentence in remedies(quarantine)]
     if chapter.note:
         parts.append(paragraph(chapter.note, indent=2))
-    known = [f"file {chapter.filename}"] if chapter.filename else []
-    if record.source:
-        known.append(f"source {record.source}")
-    if record.placement:
-        known.append(f"placement {record.placement}")
-    if known:
-        parts.append(paragraph(", ".join(known), indent=2, style="dim"))
-    return [*parts, *_timeline(chapter), *_events(chapter)]
+    return [*parts, *_known(chapter), *_timeline(chapter), *_events(chapter)]
+
+
+def _known(chapter: Chapter) -> "list[RenderableType]":
+    """Where its bytes, its application and its log are."""
+    release, record = chapter.release, chapter.record
+    known = {"file": chapter.filename, "source": record.source, "placement": record.placement}
+    said = [", ".join(f"{what} {value}" for what, value in known.items() if value)]
+    if chapter.log:
+        command = f"wheelway logs {release.pipeline} {release.version}"
+        said.append(f"log {chapter.log} in Ray's session folder: `{command}`")
+    return [paragraph(line, indent=2, style="dim") for line in said if line]
 
 
 def _timeline(chapter: Chapter) -> "list[RenderableType]":

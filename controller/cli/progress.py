@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 
     from controller.model import JSON, Event
     from controller.reconciler import Report
+    from controller.serve.log_records import FailedRequest
 
 PATIENCE: Final = 1.0
 """Seconds for asking a new release for its first example; passes wait meanwhile."""
+BETWEEN_FAILURES: Final = 5.0
+"""Seconds between two failed requests of a release that are told."""
 LONGEST_EXAMPLE: Final = 400
 """Characters of an example's JSON that still make a line to copy."""
 
@@ -107,6 +110,8 @@ class Progress:
         self._runs: dict[str, _Run] = {}
         self._failures: dict[tuple[str, str], str] = {}  # of one pass: by which release first
         self._told_at = float("-inf")
+        self._failed: dict[str, tuple[float, int]] = {}
+        """By release: when a failed request was told last, and how many failed since."""
 
     def __call__(self, report: Report) -> None:
         """Show what is new."""
@@ -118,6 +123,20 @@ class Progress:
         """A sentence about the run itself, with the time of the day before it."""
         told = self._time_of(self._clock())
         self._out.print(f"{told}  {clean(sentence)}", soft_wrap=True)
+
+    def failed(self, found: FailedRequest) -> None:
+        """A request that a pipeline answered with 500; of many in a row the first, and how many."""
+        label, now = " ".join(named(found.release) or (found.release,)), self._clock()
+        told_at, more = self._failed.get(label, (float("-inf"), 0))
+        if now - told_at < BETWEEN_FAILURES:
+            self._failed[label] = (told_at, more + 1)
+            return
+        self._failed[label] = (now, 0)
+        cause = first_line(found.cause) or "see its log"
+        detail = f"{cause} (and {more} more before it)" if more else cause
+        self._line(now, label, "request failed", detail=detail, style="red")
+        read_on = f"{self._command} logs {label} --request {shlex.quote(found.request)}"
+        self._out.print(Text(f"{'':10}{clean(read_on)}", style="bold"), soft_wrap=True)
 
     def _time_of(self, at: float) -> str:
         """The time of day before a line, which never goes back: what ended between two passes is

@@ -59,7 +59,15 @@ def up(
     if place.state != BESIDE.parent:
         command += f" --config {shlex.quote(str(place.state / BESIDE.name))}"
     progress = Progress(f"http://127.0.0.1:{port}", command=command)
-    raise typer.Exit(serve(place, say=progress.say, watcher=progress, num_cpus=num_cpus))
+    raise typer.Exit(
+        serve(
+            place,
+            say=progress.say,
+            watcher=progress,
+            failed=progress.failed,
+            num_cpus=num_cpus,
+        )
+    )
 
 
 def _default_cache(state: Path) -> Path:

@@ -63,25 +63,7 @@ class Dashboard:
         Raises:
             Stalled: the CA file cannot be used.
         """
-        verify: ssl.SSLContext | bool = True
-        if options.ca_file:
-            try:
-                verify = ssl.create_default_context(cafile=str(options.ca_file))
-            except (OSError, ssl.SSLError) as error:
-                raise Stalled(
-                    "CertificateUnreadable", f"ray.ca_file {options.ca_file}: {error}"
-                ) from error
-        client = httpx.Client(
-            base_url=options.dashboard_url,
-            auth=BearerFile(options.token_file) if options.token_file else None,
-            verify=verify,
-            # Neither proxies nor credentials of the environment are meant for the cluster. And the
-            # dashboard hides env_vars from what looks like a browser.
-            trust_env=False,
-            headers={"User-Agent": "wheelway"},
-            limits=NO_REUSE,
-        )
-        return cls(client, options.timeout)
+        return cls(httpx.Client(**client_settings(options)), options.timeout)
 
     def close(self) -> None:
         """Close the connections."""
@@ -221,6 +203,32 @@ class Dashboard:
             f"what answers at {self._client.base_url} is not a Ray dashboard (or one before Ray "
             f"2.60, or a proxy in front of it): {why[:300]}; set ray.dashboard_url",
         )
+
+
+def client_settings(options: RayOptions) -> dict[str, Any]:
+    """How any client of httpx talks to the configured dashboard.
+
+    Raises:
+        Stalled: the CA file cannot be used.
+    """
+    verify: ssl.SSLContext | bool = True
+    if options.ca_file:
+        try:
+            verify = ssl.create_default_context(cafile=str(options.ca_file))
+        except (OSError, ssl.SSLError) as error:
+            raise Stalled(
+                "CertificateUnreadable", f"ray.ca_file {options.ca_file}: {error}"
+            ) from error
+    return {
+        "base_url": options.dashboard_url,
+        "auth": BearerFile(options.token_file) if options.token_file else None,
+        "verify": verify,
+        # Neither proxies nor credentials of the environment are meant for the cluster. And the
+        # dashboard hides env_vars from what looks like a browser.
+        "trust_env": False,
+        "headers": {"User-Agent": "wheelway"},
+        "limits": NO_REUSE,
+    }
 
 
 class BearerFile(httpx.Auth):

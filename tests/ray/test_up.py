@@ -21,7 +21,8 @@ pytestmark = pytest.mark.ray
 
 WHEELWAY = Path(sys.executable).with_name("wheelway")
 EXAMPLE = "from wheelway import Pipeline\n\n\nclass Demo(Pipeline):\n"
-EXAMPLE += '    examples = ({"n": 1},)\n\n    def infer(self, request):\n        return request\n'
+EXAMPLE += '    examples = ({"n": 1},)\n\n    def infer(self, request):\n'
+EXAMPLE += '        return {"n": 1 // request["n"]}\n'
 
 
 @contextmanager
@@ -51,6 +52,14 @@ def test_a_dropped_wheel_answers_as_printed_and_ctrl_c_ends_all_and_nothing_else
         body = shlex.split(line)[-1]
         answer = httpx.post(url, content=body, headers={"content-type": "application/json"})
         assert (answer.status_code, answer.json()) == (200, {"n": 1})
+        failed = httpx.post(url, json={"n": 0})
+        assert failed.status_code == 500
+        asked = f"logs demo 1.0 --request {failed.json()['instance']}"
+        eventually(lambda: asked in said())
+        assert "ZeroDivisionError" in said()
+        words = [WHEELWAY, "--config", "state/controller.toml", *asked.split()]
+        log = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert 'return {"n": 1 // request["n"]}' in log.stdout
         shown = said()
         assert all(step in shown for step in ("verified", "prepared", "staged", "ready", "live"))
         processes = descendants(process.pid)

@@ -1,0 +1,193 @@
+"""`wheelway logs`: what a release's replicas logged, or all about one request."""
+
+import asyncio
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from controller.account.story import Chapter, as_document, from_document, tell
+from controller.cli.completion import pipelines, versions
+from controller.cli.explain import parsed_version
+from controller.cli.invocation import invocation
+from controller.cli.link import note, told
+from controller.cli.output import clean
+from controller.errors import WheelwayError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from packaging.version import Version
+
+    from controller.config import RayOptions
+    from controller.serve.log_records import Record
+    from controller.serve.replica_logs import LogFile, ReplicaLogs
+
+
+def logs(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="A pipeline.", autocompletion=pipelines)],
+    version: Annotated[
+        str | None,
+        typer.Argument(
+            help="Default: the newest that is live, else the newest that was started.",
+            autocompletion=versions,
+        ),
+    ] = None,
+    *,
+    request: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Only what was logged for one request (`instance`)."),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Stay, and print what is logged from now on.")
+    ] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, metavar="N", help="The last of them.")
+    ] = 200,
+) -> None:
+    """Print what the replicas of a release logged: its own lines, its errors with tracebacks.
+
+    All replicas together, in order of time, those that ended included. They are read through the
+    Ray dashboard, from whichever node they are on. The id of a request is in its answer: `instance`
+    of an error's document, `x-request-id` of any. On --follow, Ctrl-C ends it.
+    """
+    asked, wanted = invocation(ctx), None if version is None else parsed_version(version)
+    config = asked.config_as_far_as_it_goes()
+    document = told(
+        asked,
+        config,
+        lambda daemon: daemon.get(
+            *("v1", "explain", name), version=None if wanted is None else str(wanted)
+        ),
+        lambda reader: as_document(tell(reader, name, wanted)),
+    )
+    story = from_document(document)
+    chapter = _meant(story.name, wanted, story.chapters)
+    if others := [str(v) for v in story.live if wanted is None and v != chapter.release.version]:
+        note(f"this is {_label(chapter)}; live are {', '.join(others)} as well")
+    reading = _Reading(chapter, request, lines)
+    asyncio.run(reading.follow(config.ray) if follow else reading.show(config.ray))
+
+
+def _meant(name: str, wanted: "Version | None", chapters: "Sequence[Chapter]") -> Chapter:
+    """The release whose log is wanted: the newest that is live, else that was started."""
+    started = [chapter for chapter in chapters if _applications(chapter)]
+    if found := next((c for c in started if c.live), None) or next(iter(started), None):
+        return found
+    what = name if wanted is None else f"{name} {wanted}"
+    command = f"wheelway explain {what}"
+    raise WheelwayError(
+        "LogMissing", f"no replica of {what} was started yet, so there is no log; see `{command}`"
+    )
+
+
+def _label(chapter: Chapter) -> str:
+    return f"{chapter.release.pipeline} {chapter.release.version}"
+
+
+def _applications(chapter: Chapter) -> list[str]:
+    """Every Serve application that the release is known to have had, the latest last."""
+    names = [str(event.fields.get("placement", "")) for event in chapter.events]
+    return [name for name in dict.fromkeys([*names, chapter.record.placement]) if name]
+
+
+class _Reading:
+    """One look at the logs of a release."""
+
+    def __init__(self, chapter: Chapter, request: str | None, lines: int) -> None:
+        self._chapter = chapter
+        self._request = request
+        self._lines = lines
+
+    async def show(self, options: "RayOptions") -> None:
+        """Print what there is."""
+        from controller.serve.log_records import merged  # noqa: PLC0415 - as below
+        from controller.serve.replica_logs import ReplicaLogs  # noqa: PLC0415 - imports httpx
+
+        async with ReplicaLogs.connect(options) as source:
+            files = await self._files(source)
+            contents = [await self._content(source, file) for file in files]
+        lines = [line for record in merged(contents) for line in record.text.splitlines()]
+        if lines:
+            _print(lines if self._request is not None else deque(lines, self._lines))
+        elif files and self._request is not None:
+            raise WheelwayError(
+                "LogMissing",
+                f"no replica of {_label(self._chapter)} logged anything of a request "
+                f"{self._request}; is it another version's (`x-wheelway-release` of the answer)?",
+            )
+        else:
+            self._left()
+
+    async def _content(self, source: "ReplicaLogs", file: "LogFile") -> list[str]:
+        """The last lines of a file; of a request, all of its records."""
+        from controller.serve.log_records import Splitter  # noqa: PLC0415 - as above
+        from controller.serve.replica_logs import WHOLE  # noqa: PLC0415 - as above
+
+        found: list[str] = []
+        splitter = Splitter()
+        try:
+            if self._request is None:
+                return [line async for line in source.read(file, self._lines)]
+            async for line in source.read(file, WHOLE):
+                found += self._about(splitter.feed(line))
+            found += self._about(splitter.end())
+        except WheelwayError as error:  # one node's: others may have what is wanted
+            note(error.message)
+        return found
+
+    def _about(self, record: "Record | None") -> list[str]:
+        """The lines of a record if it is about the request that is asked for."""
+        asked = self._request
+        if record is None or (asked is not None and not record.mentions(asked)):
+            return []
+        return record.text.splitlines()
+
+    async def _files(self, source: "ReplicaLogs") -> "list[LogFile]":
+        files, silent = await source.files(_applications(self._chapter))
+        for sentence in silent:
+            note(sentence)
+        return files
+
+    def _left(self) -> None:
+        """What the journal kept of a release of which Ray has no log, or an empty one: one that
+        fails while it starts may end before it logs anything.
+        """
+        failed = self._chapter.quarantine
+        where = f"Ray has nothing in its logs of {_label(self._chapter)}"
+        if failed is None or not failed.log_tail.strip():
+            raise WheelwayError(
+                "LogMissing",
+                f"{where}: it logged nothing, or Ray's head was started again since, or its node "
+                "is gone, and the log with it",
+            )
+        note(f"{where}; this is what was kept of its failure")
+        _print(failed.log_tail.rstrip().splitlines())
+
+    async def follow(self, options: "RayOptions") -> None:
+        """Print the last lines and all that come, until somebody interrupts."""
+        from controller.serve.replica_logs import ReplicaLogs  # noqa: PLC0415 - imports httpx
+
+        async with ReplicaLogs.connect(options) as source:
+            await self._files(source)  # says at once what is amiss
+
+            async def present() -> "list[LogFile]":
+                return (await source.files(_applications(self._chapter)))[0]
+
+            await source.follow(present, self._take, lines=self._lines)
+
+    def _take(self, file: "LogFile", lines: list[str]) -> None:
+        from controller.serve.log_records import records  # noqa: PLC0415 - as above
+
+        del file  # each line names its replica
+        for record in records(lines):
+            _print(self._about(record))
+
+
+def _print(lines: "Iterable[str]") -> None:
+    """Printable text only: a wheel's log must not steer a person's terminal."""
+    for line in lines:
+        sys.stdout.write(f"{clean(line)}\n")
+    sys.stdout.flush()

@@ -1,0 +1,244 @@
+"""The logs of replicas, read through the dashboard: it has those of every node, ended ones too.
+
+Each replica has a file `serve/replica_<application>_<deployment>_<id>.log` in the log folder of its
+node's session. The dashboard lists, reads and follows these (`/api/v0/nodes`, `/api/v0/logs`,
+`/api/v0/logs/file`, `/api/v0/logs/stream`; Ray 2.60's state_head.py, what `ray logs` uses), and
+Serve says which belong to the replicas of now (`log_file_path`). Reading is asynchronous: whoever
+follows waits at many files at once, and wants to leave each of them at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import httpx
+
+from controller.errors import Transient, Waiting
+from controller.serve.dashboard import APPLICATIONS, client_settings
+
+if TYPE_CHECKING:
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+    )
+
+    from controller.config import RayOptions
+    from controller.model import JSON
+
+LOOK_EVERY: Final = 2.0
+"""Seconds between two looks at which logs there are, while they are followed."""
+STAYS: Final = 5.0
+"""Seconds for which the log of a replica that is gone is still followed: for its last words."""
+WHOLE: Final = -1
+"""As a number of lines."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LogFile:
+    """One replica's log."""
+
+    name: str
+    """Below the log folder of its node's session."""
+    node: str
+    """The node's id."""
+    address: str
+    """The node's."""
+
+
+class ReplicaLogs:
+    """Those of one cluster. Every call may raise Waiting or Transient."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        """`client` has the dashboard's base URL and authentication."""
+        self._client = client
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, options: RayOptions) -> AsyncIterator[Self]:
+        """Inside, the logs of the configured cluster.
+
+        Raises:
+            Stalled: the CA file cannot be used.
+        """
+        settings = client_settings(options)
+        async with httpx.AsyncClient(**settings, timeout=options.timeout) as client:
+            yield cls(client)
+
+    async def files(self, applications: Iterable[str]) -> tuple[list[LogFile], list[str]]:
+        """Every log of these applications' replicas, ended ones included; and of each node that
+        could not say which it has, why.
+        """
+        found: set[LogFile] = set()
+        silent: list[str] = []
+        for node, address in await self._nodes():
+            for application in applications:
+                asked = {"node_id": node, "glob": f"serve/replica_{application}_*"}
+                try:
+                    listed = await self._get("/api/v0/logs", asked)
+                except (Transient, Waiting) as error:
+                    silent.append(f"node {address} does not tell its logs: {error.message}")
+                    break
+                groups = listed.values() if isinstance(listed, dict) else ()
+                found |= {LogFile(name, node, address) for group in groups for name in group}
+        return sorted(found, key=_age), silent
+
+    async def running(self) -> list[LogFile]:
+        """The logs of all replicas that run now and have been ready."""
+        answer = await self._json(APPLICATIONS, {})
+        return [
+            LogFile(path.lstrip("/"), str(replica.get("node_id")), str(replica.get("node_ip")))
+            for application in (answer.get("applications") or {}).values()
+            for deployment in (application.get("deployments") or {}).values()
+            for replica in deployment.get("replicas") or ()
+            if (path := replica.get("log_file_path"))
+        ]
+
+    async def read(self, file: LogFile, lines: int) -> AsyncIterator[str]:
+        """The last lines of a log, or all of it (`WHOLE`)."""
+        asked = {"node_id": file.node, "filename": file.name, "lines": str(lines)}
+        with _translated(self._client):
+            async with self._client.stream("GET", "/api/v0/logs/file", params=asked) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise Transient("LogUnreadable", f"{file.name}: {_said(answer)}")
+                async for line in answer.aiter_lines():
+                    yield line
+
+    async def follow(
+        self,
+        present: Callable[[], Awaitable[Collection[LogFile]]],
+        take: Callable[[LogFile, list[str]], None],
+        *,
+        lines: int = 0,
+    ) -> None:
+        """Hand over what is logged from now on, until cancelled.
+
+        Args:
+            present: which logs to follow; asked again and again.
+            take: is given what was logged, some lines at a time.
+            lines: that are handed over first, of the logs that are there at the beginning.
+        """
+        followed: dict[LogFile, asyncio.Task[None]] = {}
+        seen_at: dict[LogFile, float] = {}
+        begun = False
+        async with asyncio.TaskGroup() as group:
+            while True:
+                now = time.monotonic()
+                with suppress(Transient, Waiting):  # it may be back in a moment
+                    for file in await present():
+                        seen_at[file] = now
+                        task = followed.get(file)
+                        if task is None or task.done():
+                            first = 0 if task is not None else WHOLE if begun else lines
+                            work = self._follow(file, take, first)
+                            followed[file] = group.create_task(work)
+                    begun = True
+                for file in [file for file, at in seen_at.items() if now - at > STAYS]:
+                    del seen_at[file]
+                    followed.pop(file).cancel()
+                await asyncio.sleep(LOOK_EVERY)
+
+    async def _follow(
+        self, file: LogFile, take: Callable[[LogFile, list[str]], None], lines: int
+    ) -> None:
+        """One log, until it cannot be had any more."""
+        asked = {"node_id": file.node, "filename": file.name, "lines": str(lines)}
+        asked["interval"] = "0.5"
+        begun = ""  # of a line whose end has not come yet
+        # Nothing comes before something is logged, not even the answer's head.
+        patient = httpx.Timeout(self._client.timeout.connect, read=None)
+        with suppress(httpx.HTTPError):
+            async with self._client.stream(
+                "GET", "/api/v0/logs/stream", params=asked, timeout=patient
+            ) as answer:
+                if not answer.is_success:
+                    return
+                async for text in answer.aiter_text():
+                    *whole, begun = f"{begun}{text}".split("\n")
+                    take(file, whole)
+
+    async def _nodes(self) -> list[tuple[str, str]]:
+        """Id and address of every node that is there."""
+        # The State API takes filters as three parallel lists (ray.util.state, ListApiOptions).
+        alive = {"filter_keys": "state", "filter_predicates": "=", "filter_values": "ALIVE"}
+        found = await self._get("/api/v0/nodes", {**alive, "limit": "1000"})
+        rows = found.get("result") if isinstance(found, dict) else None
+        return [(str(row["node_id"]), str(row.get("node_ip"))) for row in rows or ()]
+
+    async def _get(self, path: str, asked: dict[str, str]) -> JSON:
+        """What an endpoint of the State API has to say."""
+        answer = await self._json(path, asked)
+        return (answer.get("data") or {}).get("result")
+
+    async def _json(self, path: str, asked: dict[str, str]) -> dict[str, Any]:
+        with _translated(self._client):
+            answer = await self._client.get(path, params=asked)
+        try:
+            found = answer.json() if answer.is_success else None
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            why = f"{self._client.base_url} answered {path} so: {_said(answer)}"
+            raise Transient("LogUnreadable", why)
+        return found
+
+
+@contextmanager
+def _translated(client: httpx.AsyncClient) -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise Waiting(
+            "DashboardUnreachable",
+            f"replicas' logs are read through the Ray dashboard, and none answers at "
+            f"{client.base_url} ({error or type(error).__name__}); is the head running?",
+        ) from error
+
+
+def _said(answer: httpx.Response) -> str:
+    text = " ".join(answer.text.split())
+    return f"{answer.status_code} {text[-300:]}".strip()
+
+
+def _age(file: LogFile) -> tuple[str, int, str]:
+    """Of one replica the oldest first: `.log.2`, `.log.1`, `.log`."""
+    stem, _, number = file.name.rpartition(".log")
+    number = number.removeprefix(".")
+    return stem, -int(number) if number.isdigit() else 0, file.node
+
+
+# -- from a program that does other things meanwhile ----------------------------------------------
+
+
+@contextmanager
+def following(options: RayOptions, take: Callable[[LogFile, list[str]], None]) -> Iterator[None]:
+    """Inside, what replicas log from now on is handed over, from a thread of its own."""
+    loop = asyncio.new_event_loop()
+
+    async def work() -> None:
+        async with ReplicaLogs.connect(options) as logs:
+            await logs.follow(logs.running, take)
+
+    task = loop.create_task(work())
+
+    def run() -> None:
+        with closing(loop), suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+
+    thread = threading.Thread(target=run, name="wheelway-replica-logs", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        with suppress(RuntimeError):  # it ended by itself
+            loop.call_soon_threadsafe(task.cancel)
+        thread.join(2.0)

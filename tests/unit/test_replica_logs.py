@@ -1,0 +1,327 @@
+"""Replicas' logs: as records, read and followed through a dashboard, and by `wheelway logs`."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from packaging.version import Version
+from rich.console import Console
+from typer.testing import CliRunner
+
+from controller.cli import app
+from controller.cli.program import ExitCode
+from controller.cli.progress import BETWEEN_FAILURES, Progress
+from controller.config import RayOptions
+from controller.journal import Journal
+from controller.model import Phase, Quarantine, Release, Transition
+from controller.serve.log_records import FailedRequest, merged, records
+from controller.serve.replica_logs import LogFile, ReplicaLogs, following
+from tests.support.head import eventually
+
+pytestmark = pytest.mark.unit
+
+IRIS = Release("iris", Version("1.0"), "a" * 64)
+PLACEMENT = "iris-1.0-0123abcd"
+BUILT = f"serve/replica_{PLACEMENT}_Host_r1.log"
+SECOND = f"serve/replica_{PLACEMENT}_Host_r2.log"
+HEAD = f"{PLACEMENT}_Host"
+FAILED = f"""\
+ERROR 2026-11-28 12:00:02,500 {HEAD} r1 4711-ff -- request 4711-ff of {IRIS} failed
+Traceback (most recent call last):
+  File "pipeline.py", line 9, in infer
+    return request["sepal"]
+KeyError: 'sepal'
+"""
+FIRST = f"""\
+INFO 2026-11-28 12:00:01,000 {HEAD} r1 -- loaded 3 models
+{FAILED}INFO 2026-11-28 12:00:04,000 {HEAD} r1 4712-aa -- POST /predict/iris/1.0 200 3.1ms
+"""
+OTHER = f"INFO 2026-11-28 12:00:03,000 {HEAD} r2 4711-ffe -- this is another request\n"
+
+
+# -- records -------------------------------------------------------------------------------------
+
+
+def test_a_record_goes_on_to_the_next_and_says_which_request_failed_of_what():
+    first, failed, last = records(FIRST.splitlines())
+    assert (first.failed(), last.failed()) == (None, None)
+    assert failed.text == FAILED.rstrip()
+    assert failed.failed() == FailedRequest(str(IRIS), "4711-ff", "KeyError: 'sepal'")
+    assert [r.mentions("4711-ff") for r in (first, failed, last)] == [False, True, False]
+    (other,) = records(OTHER.splitlines())
+    assert not other.mentions("4711-ff")
+
+
+def test_serves_json_says_the_same():
+    line = json.dumps(
+        {
+            "levelname": "ERROR",
+            "asctime": "2026-11-28 12:00:02,500",
+            "message": f"request 4711-ff of {IRIS} failed",
+            "exc_text": "Traceback (most recent call last):\n  File x\nKeyError: 'sepal'",
+        }
+    )
+    (record,) = records([line])
+    assert record.text == line
+    assert record.failed() == FailedRequest(str(IRIS), "4711-ff", "KeyError: 'sepal'")
+
+
+def test_several_logs_are_told_in_the_order_of_time():
+    found = merged([FIRST.splitlines(), OTHER.splitlines()])
+    assert [record.at[17:19] for record in found] == ["01", "02", "03", "04"]
+
+
+# -- a dashboard that has logs -------------------------------------------------------------------
+
+
+class Logs(ThreadingHTTPServer):
+    """Two nodes with logs, as the dashboard of Ray 2.60 tells them."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Answers)
+        self.files = {"n1": {BUILT: FIRST}, "n2": {SECOND: OTHER}}
+        self.running = {BUILT: "n1"}
+        self.silent: set[str] = set()
+        self.ending = threading.Event()
+
+    @property
+    def options(self):
+        return RayOptions(dashboard_url=f"http://127.0.0.1:{self.server_address[1]}", timeout=5)
+
+    def add(self, name, text):
+        self.files["n1"][name] = self.files["n1"].get(name, "") + text
+
+
+class _Answers(BaseHTTPRequestHandler):
+    def do_GET(self):
+        asked = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(asked.query).items()}
+        files = self.server.files.get(query.get("node_id"), {})
+        if asked.path == "/api/v0/nodes":
+            rows = [{"node_id": node, "node_ip": f"ip-{node}"} for node in self.server.files]
+            self._say({"result": True, "data": {"result": {"result": rows}}})
+        elif asked.path == "/api/v0/logs":
+            if query["node_id"] in self.server.silent:
+                self._say({"msg": "no agent"}, 500)
+                return
+            start = query["glob"].removesuffix("*")
+            found = [name for name in files if name.startswith(start)]
+            self._say({"result": True, "data": {"result": {"internal": found}}})
+        elif asked.path == "/api/serve/applications/":
+            replicas = [
+                {"log_file_path": f"/{name}", "node_id": node, "node_ip": "x"}
+                for name, node in self.server.running.items()
+            ]
+            replicas.append({"log_file_path": None, "node_id": "n1"})  # it was never ready
+            application = {"deployments": {"Host": {"replicas": replicas}}}
+            self._say({"applications": {PLACEMENT: application}})
+        elif query["filename"] not in files:
+            self._say("A file is not found", 500)
+        else:
+            self._log(asked.path, query["filename"], files, int(query["lines"]))
+
+    def _log(self, path, name, files, lines):
+        text = files[name].splitlines(keepends=True)
+        text = text if lines < 0 else text[len(text) - lines :] if lines else []
+        if not path.endswith("stream"):
+            self._say("".join(text))
+            return
+        sent, told = len(files[name]), bool(text)  # like Ray: nothing before something is logged
+        if told:
+            self._begin("".join(text))
+        while not self.server.ending.wait(0.02):
+            more = files[name][sent:]
+            if more and not told:
+                told = True
+                self._begin("")
+            self.wfile.write(more.encode())
+            sent += len(more)
+
+    def _begin(self, text):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def _say(self, value, status=200):
+        content = (value if isinstance(value, str) else json.dumps(value)).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def _serving():
+    with Logs() as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            yield server
+        finally:
+            server.ending.set()
+            server.shutdown()
+
+
+@pytest.fixture
+def ray():
+    with _serving() as server:
+        yield server
+
+
+def _asked(ray, question):
+    async def ask():
+        async with ReplicaLogs.connect(ray.options) as logs:
+            return await question(logs)
+
+    return asyncio.run(ask())
+
+
+def test_the_logs_of_ended_replicas_and_of_every_node_are_found(ray):
+    ray.files["n1"][f"{BUILT}.1"] = "older\n"
+    ray.files["n1"]["serve/replica_iris-1.0-ffffffff_Host_r9.log"] = "another's\n"
+    found, silent = _asked(ray, lambda logs: logs.files([PLACEMENT]))
+    assert [file.name for file in found] == [f"{BUILT}.1", BUILT, SECOND]
+    assert silent == []
+    ray.silent.add("n2")
+    found, [sentence] = _asked(ray, lambda logs: logs.files([PLACEMENT]))
+    assert [file.node for file in found] == ["n1", "n1"]
+    assert "ip-n2" in sentence
+    assert _asked(ray, lambda logs: logs.running()) == [LogFile(BUILT, "n1", "x")]
+
+
+def test_what_is_logged_is_followed_also_of_a_replica_that_comes_later(ray, monkeypatch):
+    monkeypatch.setattr("controller.serve.replica_logs.LOOK_EVERY", 0.05)
+    taken: list[tuple[str, str]] = []
+
+    def take(file, lines):
+        taken.extend((file.name, line) for line in lines)
+
+    with following(ray.options, take):
+        time.sleep(0.3)  # nothing to wait for: what was logged before is not told
+        assert taken == []
+        ray.add(BUILT, "one more\nand half a")
+        eventually(lambda: (BUILT, "one more") in taken)
+        ray.add(BUILT, " line\n")
+        eventually(lambda: (BUILT, "and half a line") in taken)
+        late = f"serve/replica_{PLACEMENT}_Host_r3.log"
+        ray.add(late, "its first words\n")
+        ray.running[late] = "n1"
+        eventually(lambda: (late, "its first words") in taken)
+    assert not [t for t in threading.enumerate() if t.name == "wheelway-replica-logs"]
+
+
+# -- the command ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wheelway(tmp_path, ray):
+    config = tmp_path / "controller.toml"
+    config.write_text(
+        f'[ray]\ndashboard_url = "{ray.options.dashboard_url}"\n[paths]\nstate = "{tmp_path}"\n'
+    )
+    with Journal.open(tmp_path) as journal:
+        moved = Transition(IRIS, Phase.LIVE, "AnswersAtRoute", "as said", PLACEMENT)
+        journal.record(moved, time.time(), source="shelf")
+
+    def command(*args):
+        return CliRunner().invoke(app, ["--config", str(config), *args])
+
+    command.state = tmp_path
+    return command
+
+
+def test_logs_prints_all_replicas_of_a_release_in_order_of_time(wheelway):
+    result = wheelway("logs", "iris")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[:2] == FIRST.splitlines()[:2]
+    assert result.stdout.splitlines()[-2:] == [OTHER.strip(), FIRST.splitlines()[-1]]
+    last = wheelway("logs", "Iris", "1.0.0", "-n", "1").stdout
+    assert last == FIRST.splitlines(keepends=True)[-1]
+
+
+def test_logs_prints_what_is_about_one_request_with_its_traceback(wheelway):
+    assert wheelway("logs", "iris", "--request", "4711-ff").stdout == FAILED
+    unknown = wheelway("logs", "iris", "--request", "none-such")
+    assert unknown.exit_code == ExitCode.FAILED
+    assert "logged anything of a request none-such" in unknown.stderr
+
+
+def test_a_wheels_log_does_not_steer_the_terminal(wheelway, ray):
+    ray.add(BUILT, "\x1b[2Jgone\n")
+    assert r"\x1b[2Jgone" in wheelway("logs", "iris").stdout
+
+
+def test_a_node_that_does_not_answer_is_told_beside_what_others_have(wheelway, ray):
+    ray.silent.add("n2")
+    result = wheelway("logs", "iris")
+    assert "note: node ip-n2 does not tell its logs" in result.stderr
+    assert "loaded 3 models" in result.stdout
+
+
+def test_without_a_log_what_was_kept_of_the_failure_is_printed_else_why_there_is_none(
+    wheelway, ray
+):
+    ray.files = {"n1": {BUILT: ""}}
+    gone = wheelway("logs", "iris")
+    assert gone.exit_code == ExitCode.FAILED
+    assert "Ray has nothing in its logs of iris 1.0" in gone.stderr
+    with Journal.open(wheelway.state) as journal:
+        kept = Quarantine(IRIS, "stage", "LoadFailed", "no model", "i", "its last words\n", 1.0)
+        journal.add_quarantine(kept)
+    ray.files = {"n1": {}}
+    told = wheelway("logs", "iris")
+    assert (told.exit_code, told.stdout) == (0, "its last words\n")
+    assert "what was kept of its failure" in told.stderr
+
+
+def test_a_release_that_was_never_started_has_no_log(wheelway):
+    waiting = Release("rose", Version("1.0"), "b" * 64)
+    with Journal.open(wheelway.state) as journal:
+        journal.record(Transition(waiting, Phase.FETCHED, "NotKept", "as said"), time.time())
+    result = wheelway("logs", "rose", "1.0")
+    assert result.exit_code == ExitCode.FAILED
+    assert "no replica of rose 1.0 was started yet" in result.stderr
+    assert "`wheelway explain rose 1.0`" in result.stderr
+
+
+def test_without_ray_that_is_said(wheelway, ray):
+    ray.shutdown()
+    ray.server_close()
+    result = wheelway("logs", "iris")
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert "is the head running?" in result.stderr
+
+
+def test_explain_says_where_the_log_is(wheelway):
+    shown = wheelway("explain", "iris").stdout
+    assert f"logs/serve/replica_{PLACEMENT}_*.log" in shown
+    assert "`wheelway logs iris 1.0`" in shown
+
+
+# -- on the terminal of `wheelway up` ------------------------------------------------------------
+
+
+def test_a_failed_request_is_told_with_its_cause_and_of_many_only_the_first():
+    text, now = io.StringIO(), [100.0]
+    out = Console(file=text, width=500, highlight=False)
+    progress = Progress("http://x", out=out, clock=lambda: now[0])
+    for _ in range(5):
+        progress.failed(FailedRequest(str(IRIS), "4711-ff; rm", "KeyError: 'sepal'"))
+    line, more = text.getvalue().splitlines()
+    assert line.split(maxsplit=1)[1] == "iris 1.0              request failed     KeyError: 'sepal'"
+    assert more.strip() == "wheelway logs iris 1.0 --request '4711-ff; rm'"
+    now[0] += BETWEEN_FAILURES
+    progress.failed(FailedRequest(str(IRIS), "4712", ""))
+    assert "see its log (and 4 more before it)" in text.getvalue()
