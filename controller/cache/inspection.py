@@ -48,6 +48,7 @@ GROUP = "wheelway.pipelines"
 
 _REBUILD = archive.REBUILD
 _RUNTIME = frozenset({"ray", "wheelway"})
+_IMPORTABLE = (".py", ".pyc", ".so", ".pyd")
 _HASHES = frozenset({"sha256", "sha384", "sha512"})  # PEP 427: sha256 or better
 _MAX_METADATA = 2 << 20  # bytes of one file that is read into memory and parsed
 _MAX_RECORD = 64 << 20
@@ -126,7 +127,9 @@ def inspect(
             version=Version(metadata["version"]),
             requires=tuple(metadata.get("requires_dist", ())),
             record_digest=record_digest,
-            pipelines=wishes.entries(targets, revision.version, source.read),
+            pipelines=wishes.entries(
+                targets, revision.version, frozenset(opened.namelist()), source.read
+            ),
         )
 
 
@@ -178,7 +181,8 @@ def _not_a_pipeline_wheel(name: str) -> NoRelease:
 def _check_layout(name: str, paths: Iterable[str]) -> None:
     for path in paths:
         top, *rest = path.split("/")
-        if (package := top.partition(".")[0]) in _RUNTIME:
+        package, _, suffix = top.partition(".")
+        if package in _RUNTIME and (not suffix or (not rest and top.endswith(_IMPORTABLE))):
             raise Rejected(
                 "ShadowsRuntime",
                 f"{name} holds {path!r}, which would take the place of the `{package}` that serves "

@@ -1,7 +1,8 @@
 """What a wheel's author asks for: the static `wheelway.toml`, read without importing anything.
 
-It lies in the top-level package of the entry point's module (`acme_iris/wheelway.toml` for
-`acme_iris.pipeline:Iris`), so every build backend ships it; a wheel of a single module has none.
+It lies beside the wheel's own files, in the outermost package of the entry point's module that has
+an `__init__.py` (`acme_iris/wheelway.toml` for `acme_iris.pipeline:Iris`), so every build backend
+ships it; a wheel of a single module has none.
 
     [options]                       # of every pipeline in this package
     num_replicas = 2
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from controller.config import Caps, Options, PipelinePolicy
+from controller.config import ActorOptions, Caps, Options, PipelinePolicy
 from controller.configuration import line_of
 from controller.errors import Rejected
 from controller.model import JSON, PipelineEntry, Refusal
@@ -36,7 +37,7 @@ from controller.serve_options import AUTOSCALING, REPLICA_COUNTS
 from controller.values import Table  # noqa: TC001 - pydantic reads the annotations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from packaging.version import Version
 
@@ -54,6 +55,8 @@ _BEFORE_THE_TREE = re.compile(
     r"|PYTHON(PATH|HOME|STARTUP|USERBASE|PLATLIBDIR|PYCACHEPREFIX|BREAKPOINT|INSPECT|EXECUTABLE)"
 )
 """Variables that decide what is loaded before, or instead of, the verified tree; or Ray's own."""
+_OPERATORS = frozenset(PipelinePolicy.model_fields) - {"options", "settings", "name"}
+"""What only the operator's policy decides."""
 _CAPPED = {  # where in the options each cap looks
     "num_cpus": ("ray_actor_options", "num_cpus"),
     "num_gpus": ("ray_actor_options", "num_gpus"),
@@ -106,17 +109,21 @@ class _Part(BaseModel):
 
 
 def entries(
-    targets: Mapping[str, str], version: Version, read: Callable[[str], bytes | None]
+    targets: Mapping[str, str],
+    version: Version,
+    paths: Container[str],
+    read: Callable[[str], bytes | None],
 ) -> tuple[PipelineEntry, ...]:
     """The pipelines of a wheel with their wishes, sorted by name.
 
     Args:
         targets: normalised pipeline name to `module:attribute`.
         version: the wheel's, for naming the refusals.
-        read: the bytes of a file of the wheel, by its path in it; None when there is none.
+        paths: of the wheel's files.
+        read: the bytes of one of them.
     """
     return tuple(
-        _entry(name, target, f"{name} {version}", read, targets)
+        _entry(name, target, f"{name} {version}", paths, read, targets)
         for name, target in sorted(targets.items())
     )
 
@@ -162,19 +169,52 @@ def _entry(
     name: str,
     target: str,
     subject: str,
+    paths: Container[str],
     read: Callable[[str], bytes | None],
     names: Iterable[str],
 ) -> PipelineEntry:
-    path = f"{target.partition(':')[0].partition('.')[0]}/{FILENAME}"
-    body = read(path)
-    if body is None:
-        return PipelineEntry(name, target, options={}, settings={})
+    options: dict[str, JSON] = {}
+    settings: dict[str, JSON] = {}
+    refusal = None
     try:
-        options, settings = _parse(body, path, name, frozenset(names))
+        path = _path(target, paths)
+        if path is not None and (body := read(path)) is not None:
+            options, settings = _parse(body, path, name, frozenset(names))
     except _MistakeError as mistake:
         refusal = Refusal(subject, "WishesInvalid", f"{mistake}; mend it and rebuild the wheel")
-        return PipelineEntry(name, target, options={}, settings={}, refusal=refusal)
-    return PipelineEntry(name, target, options, settings)
+    return PipelineEntry(name, target, options, settings, refusal=refusal)
+
+
+def _path(target: str, paths: Container[str]) -> str | None:
+    """Where the wishes of an entry point are; None when it has none."""
+    module = target.partition(":")[0].split(".")
+    packages = ["/".join(module[:depth]) for depth in range(1, len(module) + 1)]
+    own = next(
+        (p for p in packages if f"{p}/__init__.py" in paths or f"{p}/__init__.pyc" in paths),
+        "/".join(module[:-1]),  # as `Context.files`
+    )
+    # That of a namespace has always been read as well: it is the top-level package.
+    found = [p for p in dict.fromkeys((own, packages[0])) if p and f"{p}/{FILENAME}" in paths]
+    if len(found) > 1:
+        raise _MistakeError(
+            f"{found[0]}/{FILENAME} and {found[1]}/{FILENAME} are both for {target}: keep the first"
+        )
+    if found:
+        return f"{found[0]}/{FILENAME}"
+    for stray in (FILENAME, *(f"{package}/{FILENAME}" for package in packages)):
+        if stray in paths:
+            raise _MistakeError(f"{stray}: is not read there; {_move(module, own)}")
+    return None
+
+
+def _move(module: list[str], package: str) -> str:
+    if package:
+        return f"it belongs inside the package of the pipeline: move it to {package}/{FILENAME}"
+    name = module[-1]
+    return (
+        f"it belongs inside a package: make `{name}` one, with the code in {name}/__init__.py and "
+        f"the wishes in {name}/{FILENAME}"
+    )
 
 
 class _MistakeError(ValueError):
@@ -226,8 +266,28 @@ def _mistakes(
         keys = [*prefix, *mistake["loc"]]
         what = mistake["msg"].removeprefix("Value error, ")
         if mistake["type"] == "extra_forbidden":
-            what = "unknown key"
+            what = f"unknown key; {_belongs(keys)}"
         yield f"{path}:{line_of(text, keys)}: {'.'.join(map(str, keys))}: {what}"
+
+
+def _belongs(keys: Sequence[str | int]) -> str:
+    """Where what is written at the wrong place belongs, else what there is."""
+    key = str(keys[-1])
+    if key in _OPERATORS:
+        return f"`{key}` is the operator's to say, under [[pipelines]] of the controller's file"
+    if "options" not in keys and key in Options.model_fields:
+        return f"`{key}` belongs under [options], or [pipelines.NAME.options]"
+    for table, known in (
+        ("ray_actor_options", set(ActorOptions.model_fields)),
+        ("autoscaling_config", set(AUTOSCALING)),
+    ):
+        if key in known and table not in keys:
+            return f"`{key}` belongs into `{table}` under [options]"
+    if "ray_actor_options" in keys:
+        return f"known are {', '.join(sorted(ActorOptions.model_fields))}"
+    if "options" in keys:
+        return f"known are {', '.join(sorted(Options.model_fields))}"
+    return "known are `options` and `settings`, and `pipelines.NAME` with these two"
 
 
 def _deeper_than(data: object, depth: int) -> bool:

@@ -72,6 +72,13 @@ def test_a_sound_wheel_tells_what_it_is_and_carries(tmp_path):
     assert (artifact.digest, artifact.size) == (revision.sha256, revision.size)
 
 
+def test_wishes_at_the_top_of_a_wheel_are_told_where_they_belong_not_that_they_shadow(tmp_path):
+    files = {"wheelway.toml": "[settings]\nx = 1\n", "ray.toml": "", "wheelway.libs/x.so": b""}
+    (pipeline,) = look(make_wheel(tmp_path, files=files)).pipelines
+    assert pipeline.refusal.reason == "WishesInvalid"
+    assert "move it to demo/wheelway.toml" in pipeline.refusal.message
+
+
 def test_the_file_name_that_was_listed_counts_not_the_one_in_the_cache(tmp_path):
     wheel = make_wheel(tmp_path)
     revision = revision_of(wheel)

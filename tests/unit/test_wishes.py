@@ -27,7 +27,18 @@ def read(**files):
     """By package: the text of its wheelway.toml."""
     bodies = {f"{package}/wheelway.toml": text for package, text in files.items()}
     encoded = {path: b if isinstance(b, bytes) else b.encode() for path, b in bodies.items()}
-    return {entry.name: entry for entry in entries(TARGETS, Version("1.0"), encoded.get)}
+    found = entries(TARGETS, Version("1.0"), encoded, encoded.get)
+    return {entry.name: entry for entry in found}
+
+
+def lying(*paths, target):
+    """The entry of one pipeline in a wheel with these files; each wheelway.toml has its path."""
+    bodies = {
+        path: f"[settings]\nof = '{path}'".encode() if path.endswith(".toml") else b""
+        for path in paths
+    }
+    (entry,) = entries({"iris": target}, Version("1.0"), bodies, bodies.get)
+    return entry
 
 
 def policy(**fields):
@@ -65,7 +76,61 @@ def test_a_pipelines_own_wishes_go_over_those_of_its_package():
     assert all(entry.refusal is None for entry in found.values())
 
 
+@pytest.mark.parametrize(
+    ("target", "paths", "read"),
+    [
+        ("acme.scorer.pipeline:P", ["acme/scorer/__init__.py", "acme/scorer/wheelway.toml"], 1),
+        ("acme.scorer:P", ["acme/scorer/__init__.py", "acme/scorer/wheelway.toml"], 1),
+        ("acme.scorer.pipeline:P", ["acme/scorer/__init__.py", "acme/wheelway.toml"], 1),
+        ("acme.scorer.pipeline:P", ["acme/scorer/pipeline.py", "acme/scorer/wheelway.toml"], 1),
+        ("acme.a.b.c:P", ["acme/__init__.py", "acme/a/__init__.py", "acme/wheelway.toml"], 2),
+        ("acme.p:P", ["acme/__init__.py", "acme/wheelway.toml", "acme/x/wheelway.toml"], 1),
+        ("solo:P", ["solo.py", "other/wheelway.toml"], None),
+    ],
+)
+def test_wishes_lie_beside_the_files_of_the_pipeline_also_in_a_namespace(target, paths, read):
+    entry = lying(*paths, target=target)
+    assert entry.refusal is None
+    assert entry.settings == ({} if read is None else {"of": paths[read]})
+
+
+@pytest.mark.parametrize(
+    ("target", "paths", "said"),
+    [
+        (
+            "acme.p:P",
+            ["acme/__init__.py", "wheelway.toml"],
+            "wheelway.toml: is not read there; it belongs inside the package of the pipeline: move",
+        ),
+        (
+            "acme.sub.p:P",
+            ["acme/__init__.py", "acme/sub/__init__.py", "acme/sub/wheelway.toml"],
+            "acme/sub/wheelway.toml: is not read there",
+        ),
+        ("solo:P", ["solo.py", "wheelway.toml"], "make `solo` one, with the code in solo/__init__"),
+        (
+            "acme.scorer:P",
+            ["acme/scorer/__init__.py", "acme/scorer/wheelway.toml", "acme/wheelway.toml"],
+            "acme/scorer/wheelway.toml and acme/wheelway.toml are both for acme.scorer:P",
+        ),
+    ],
+)
+def test_wishes_that_nobody_would_read_are_told_of(target, paths, said):
+    refusal = lying(*paths, target=target).refusal
+    assert refusal.reason == "WishesInvalid"
+    assert said in refusal.message
+
+
 MISTAKES = {
+    "the operator's": ("active = false", "the operator's to say, under [[pipelines]]"),
+    "an option outside": ("threads = 1", "`threads` belongs under [options]"),
+    "an option of actors": (
+        "[options]\nnum_gpus = 1",
+        "options.num_gpus: unknown key; `num_gpus` belongs into `ray_actor_options`",
+    ),
+    "a number of autoscaling": ("[options]\nmax_replicas = 2", "into `autoscaling_config`"),
+    "an unknown option": ("[options]\nreplicas = 2", "known are access_log, "),
+    "an unknown key": ("threshold = 2", "known are `options` and `settings`"),
     "unknown option": (
         "[options]\n\nnum_cpu = 1",
         "acme/wheelway.toml:3: options.num_cpu: unknown",
@@ -146,6 +211,17 @@ MISTAKES = {
     "arrays in arrays": ("a = " + "[" * 40 + "]" * 40, "nested deeper than 32"),
     "megabytes": ("a = 1\n" * 20_000, "has 120000 bytes, at most 65536 are read"),
 }
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("pins = ['1']", "the operator's to say"), ("threads = 1", "[pipelines.NAME.options]")],
+)
+def test_what_is_misplaced_for_one_pipeline_is_told_where_it_belongs(key, said):
+    found = read(acme=f"[pipelines.iris]\n{key}")
+    assert f"pipelines.iris.{key.partition(' ')[0]}: unknown key; " in found["iris"].refusal.message
+    assert said in found["iris"].refusal.message
+    assert found["wine"].refusal is None
 
 
 @pytest.mark.parametrize("case", MISTAKES)
