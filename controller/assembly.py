@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller.cache import inspection
+from controller.cache import entry_points, inspection
 from controller.cache.base import Base, detect
 from controller.cache.environments import Environments
 from controller.cache.store import Store
@@ -182,7 +182,7 @@ def refusals_in(journal: Reader, base: Base) -> Refusals:
     """What the journal remembers of wheels that no release comes of, and of the others."""
     return Refusals(
         journal.refused_wheels(),
-        by_bytes=inspection.GROUP,
+        by_bytes=entry_points.GROUP,
         by_name=base.fingerprint,
         carriers={record.release.digest for record in journal.releases()},
     )

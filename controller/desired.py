@@ -449,6 +449,9 @@ class Election:
         if release not in gathered.entries:
             return
         artifact, entry = gathered.entries[release]
+        if artifact.notes:
+            note = Condition(str(release), "WithoutEffect", "; ".join(artifact.notes), ok=True)
+            gathered.found.conditions.append(note)
         if (refusal := entry.refusal) is not None:
             error = Rejected(refusal.reason, refusal.message)
             _fail(gathered, release, "wishes", error, gathered.found.inputs[release])

@@ -159,6 +159,7 @@ class _Trial:
             return
         names = ", ".join(entry.name for entry in artifact.pipelines)
         about = f"{artifact.project} {artifact.version}, {artifact.size} bytes: {names}"
+        about = "; but without effect: ".join([about, *artifact.notes])
         yield self._passed(INSPECT, began, about, digest=artifact.digest, size=artifact.size)
         able = []
         for entry in artifact.pipelines:

@@ -134,6 +134,8 @@ class Artifact:
     requires: tuple[str, ...]
     """`Requires-Dist` as written (PEP 508)."""
     pipelines: tuple[PipelineEntry, ...]
+    notes: tuple[str, ...] = ()
+    """What of it has no effect when it is served, for a person."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from packaging.utils import BuildTag
     from packaging.version import Version
 
-_PLAIN = re.compile(r"[^\W_][\w.+!-]*\.whl")
+_PLAIN = re.compile(r"[^\W_][\w.+!-]*")
 
 LONGEST = 255
 """Characters of a file's name: what file systems take."""
@@ -36,6 +36,13 @@ class WheelName(NamedTuple):
     version: Version
     build: BuildTag
     tags: frozenset[Tag]
+
+
+def claims_to_be_one(filename: str) -> bool:
+    """Whether a file is meant as a wheel, be its name right or wrong: `X.WHL` is none to a build
+    tool, and whoever published it waits for an answer.
+    """
+    return filename[-4:].lower() == ".whl"
 
 
 def parse(filename: str) -> WheelName:

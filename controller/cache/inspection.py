@@ -11,10 +11,8 @@ limits alone, so the same wheel always gets the same answer.
 
 from __future__ import annotations
 
-import configparser
 import csv
 import hashlib
-import keyword
 import re
 import zipfile
 import zlib
@@ -27,11 +25,12 @@ from installer.utils import parse_metadata_file
 from packaging.metadata import RawMetadata, parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import InvalidName, InvalidWheelFilename, canonicalize_name
+from packaging.utils import InvalidWheelFilename, canonicalize_name
 from packaging.version import Version
 
 from controller import wheel_names
-from controller.cache import archive, wishes
+from controller.cache import archive, entry_points, wishes
+from controller.cache.entry_points import GROUP, EntryPointError
 from controller.errors import NoRelease, Rejected
 from controller.model import Artifact, PipelineEntry, Revision
 
@@ -43,9 +42,6 @@ if TYPE_CHECKING:
 
     from controller.config import InspectionLimits
 
-GROUP = "wheelway.pipelines"
-"""The entry point group whose names are pipelines."""
-
 _REBUILD = archive.REBUILD
 _RUNTIME = frozenset({"ray", "wheelway"})
 _IMPORTABLE = (".py", ".pyc", ".so", ".pyd")
@@ -53,7 +49,7 @@ _HASHES = frozenset({"sha256", "sha384", "sha512"})  # PEP 427: sha256 or better
 _MAX_METADATA = 2 << 20  # bytes of one file that is read into memory and parsed
 _MAX_RECORD = 64 << 20
 _ENTRY_POINTS = re.compile(r"[^/]+\.dist-info/entry_points\.txt")
-_OBJECT = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<attribute>[\w.]+)\s*(?P<extras>\[.*\])?")
+_NAMED = 3  # files that a message names
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +65,8 @@ class Inspection:
     """SHA-256 of RECORD's bytes."""
     pipelines: tuple[PipelineEntry, ...]
     """Sorted by name; one with wrong wishes carries its refusal."""
+    notes: tuple[str, ...] = ()
+    """What of it has no effect when it is served, for a person."""
 
     def artifact(self, revision: Revision, wheel: Path, tree: Path) -> Artifact:
         """The artifact of this revision, with its verified file and the place of its tree."""
@@ -83,6 +81,7 @@ class Inspection:
             record_digest=self.record_digest,
             requires=self.requires,
             pipelines=self.pipelines,
+            notes=self.notes,
         )
 
 
@@ -116,11 +115,11 @@ def inspect(
         if not archive.holds(opened, _ENTRY_POINTS, GROUP.encode(), _MAX_METADATA):
             raise _not_a_pipeline_wheel(name)
         archive.check(name, opened, wheel.stat().st_size, limits)
-        _check_layout(name, opened.namelist())
+        ignored = _check_layout(name, opened.namelist())
         source = _Source(name, opened, revision)
         metadata = source.metadata(python_version.rstrip("+"))  # a "+" marks an untagged build
         source.check_wheel(supported)
-        targets = _pipelines(name, source.text("entry_points.txt"), limits.max_pipelines)
+        targets, faults = source.pipelines(limits.max_pipelines)
         record_digest = source.check_record()
         return Inspection(
             project=revision.project,
@@ -130,6 +129,7 @@ def inspect(
             pipelines=wishes.entries(
                 targets, revision.version, frozenset(opened.namelist()), source.read
             ),
+            notes=(*ignored, *faults),
         )
 
 
@@ -178,7 +178,9 @@ def _not_a_pipeline_wheel(name: str) -> NoRelease:
     )
 
 
-def _check_layout(name: str, paths: Iterable[str]) -> None:
+def _check_layout(name: str, paths: Iterable[str]) -> tuple[str, ...]:
+    """Whether the wheel can be served unpacked; what only an installer would give effect to."""
+    ignored: list[str] = []
     for path in paths:
         top, *rest = path.split("/")
         package, _, suffix = top.partition(".")
@@ -194,6 +196,13 @@ def _check_layout(name: str, paths: Iterable[str]) -> None:
                 f"{name} holds {path!r}, which only an installer puts where it can be imported; a "
                 "pipeline is served unpacked as it is: build the wheel with its packages on top",
             )
+        if (top.endswith(".data") and rest and rest[-1]) or (not rest and top.endswith(".pth")):
+            ignored.append(path)
+    if not ignored:
+        return ()
+    more = f" and {len(ignored) - _NAMED} more" if len(ignored) > _NAMED else ""
+    why = "only an installer gives effect to `.pth` files and to what lies in `.data`"
+    return (f"{', '.join(ignored[:_NAMED])}{more}: {why}; a pipeline is served unpacked as it is",)
 
 
 # -- what the wheel says about itself ------------------------------------------------------------
@@ -292,6 +301,30 @@ class _Source:
             why = _incompatible(self._name, "WHEEL file", inside, supported)
             raise Rejected("TagsIncompatible", why)
 
+    def pipelines(self, most: int) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Normalised pipeline name to `module:attribute`; what is wrong in other groups."""
+        try:
+            groups = entry_points.read(self.text("entry_points.txt") or "")
+            if (count := len(groups.get(GROUP, ()))) > most:
+                raise Rejected(
+                    "TooManyPipelines",
+                    f"{self._name} has {count} entry points in the group `{GROUP}`, the limit is "
+                    f"{most}; each is an application of its own. Publish fewer, or raise "
+                    "`inspection.max_pipelines`",
+                )
+            targets = entry_points.pipelines(groups)
+        except EntryPointError as error:
+            raise Rejected(
+                "EntryPointInvalid",
+                f"{self._name}: entry_points.txt, {error}; mend the project's entry points and "
+                "rebuild it",
+            ) from error
+        if not targets:
+            raise _not_a_pipeline_wheel(self._name)
+        faults = list(entry_points.faults(groups))
+        more = [f"{len(faults) - _NAMED} more of that kind"] if len(faults) > _NAMED else []
+        return targets, (*faults[:_NAMED], *more)
+
     def check_record(self) -> str:
         """RECORD lists every file with its right hash and nothing else; returns its SHA-256."""
         body = self.read(f"{self._folder}/RECORD", at_most=_MAX_RECORD)
@@ -316,6 +349,8 @@ class _Source:
         except (UnicodeDecodeError, InvalidRecordEntry, csv.Error) as error:
             yield f"it cannot be read: {error}"
             return
+        if b"\\" in body:  # installer reads them as slashes, replicas and importlib do not
+            yield "its paths have backslashes, where a wheel has slashes (PEP 427)"
         seen: set[str] = set()
         for path, value, _ in rows:
             if path not in self._files:
@@ -374,66 +409,3 @@ def _some(tags: Iterable[Tag], first: str = "") -> str:
     """A few tags for a person, those that begin with `first` before others."""
     texts = sorted((str(tag) for tag in tags), key=lambda tag: (not tag.startswith(first), tag))
     return ", ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
-
-
-# -- entry points --------------------------------------------------------------------------------
-
-
-def _pipelines(name: str, text: str | None, most: int) -> dict[str, str]:
-    """Normalised pipeline name to `module:attribute`.
-
-    The format: https://packaging.python.org/specifications/entry-points/
-    """
-    parser = configparser.ConfigParser(
-        delimiters=("=",), interpolation=None, default_section="", strict=True
-    )
-    parser.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
-    try:
-        parser.read_string(text or "")
-    except configparser.Error as error:
-        raise _entry_point_invalid(name, " ".join(str(error).split())) from error
-    if not parser.has_section(GROUP) or not parser.options(GROUP):
-        raise _not_a_pipeline_wheel(name)
-    if (count := len(parser.options(GROUP))) > most:
-        raise Rejected(
-            "TooManyPipelines",
-            f"{name} has {count} entry points in the group `{GROUP}`, the limit is {most}; each is "
-            "an application of its own. Publish fewer, or raise `inspection.max_pipelines`",
-        )
-    targets: dict[str, str] = {}
-    for written, value in parser.items(GROUP):
-        try:
-            pipeline = canonicalize_name(written, validate=True)
-        except InvalidName as error:
-            raise _entry_point_invalid(
-                name, f"{written[:80]!r} is no name: letters, digits, `.`, `-` and `_` only"
-            ) from error
-        if pipeline in targets:
-            raise _entry_point_invalid(
-                name, f"two entry points are called {pipeline!r} once normalised (PEP 503)"
-            )
-        targets[pipeline] = _target(name, written, value or "")
-    return targets
-
-
-def _target(name: str, written: str, value: str) -> str:
-    match = _OBJECT.fullmatch(value.strip())
-    parts = f"{match['module']}.{match['attribute']}".split(".") if match else [""]
-    if match is None or not all(p.isidentifier() and not keyword.iskeyword(p) for p in parts):
-        raise _entry_point_invalid(
-            name, f"{written} = {value[:80]!r} is not of the form `module:Class`"
-        )
-    if match["extras"]:
-        raise _entry_point_invalid(
-            name,
-            f"{written} = {value[:80]!r} asks for extras; list what they stand for as dependencies",
-        )
-    return f"{match['module']}:{match['attribute']}"
-
-
-def _entry_point_invalid(name: str, what: str) -> Rejected:
-    return Rejected(
-        "EntryPointInvalid",
-        f"{name}: entry_points.txt, group `{GROUP}`: {what}; mend the project's entry points and "
-        "rebuild it",
-    )

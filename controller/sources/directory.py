@@ -121,7 +121,7 @@ class DirectorySource:
     def list(self) -> Listing:
         """Every wheel directly in the folder, by file name.
 
-        Hidden files, folders and whatever is not called `*.whl` are ignored.
+        Hidden files, folders and whatever is not called `*.whl` are ignored; `*.WHL` is refused.
 
         Raises:
             Stalled: the folder is missing or may not be read.
@@ -187,7 +187,7 @@ class DirectorySource:
                 return sorted(
                     entry.name
                     for entry in entries
-                    if entry.name.endswith(".whl") and not entry.name.startswith(".")
+                    if wheel_names.claims_to_be_one(entry.name) and not entry.name.startswith(".")
                 )
         except (FileNotFoundError, NotADirectoryError) as error:
             raise Stalled(

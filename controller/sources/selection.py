@@ -131,7 +131,7 @@ def _wheels(project: str, files: Iterable[File]) -> tuple[list[_Wheel], list[Ref
     wheels: dict[tuple[str, str | None], _Wheel] = {}
     refused = []
     for file in files:
-        if not file.filename.endswith(".whl"):
+        if not wheel_names.claims_to_be_one(file.filename):
             continue
         why = "" if file.filename.isprintable() else "it has unprintable characters"
         try:

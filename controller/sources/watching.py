@@ -21,6 +21,8 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+from controller import wheel_names
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -114,7 +116,7 @@ class _Waker(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         for path in map(os.fsdecode, (event.src_path, event.dest_path)):
-            if path.endswith(".whl") or path == self._folder:
+            if wheel_names.claims_to_be_one(path) or path == self._folder:
                 self._wake()
                 return
 

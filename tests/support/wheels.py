@@ -22,7 +22,7 @@ from packaging.utils import parse_wheel_filename
 from controller.model import Revision
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
 Entry = tuple[zipfile.ZipInfo, bytes]
@@ -71,6 +71,7 @@ def make_wheel(
     listed_only: Iterable[str] = (),
     entries: Sequence[Entry] = (),
     record: str | bytes | None = None,
+    edit_record: Callable[[str], str] = str,
     compression: int = zipfile.ZIP_DEFLATED,
 ) -> Path:
     """Write a wheel into `folder` (moved in whole, as a careful publisher does); returns its path.
@@ -99,6 +100,7 @@ def make_wheel(
         listed_only: paths that only RECORD knows.
         entries: raw archive entries, correctly listed in RECORD; see `link` and `entry`.
         record: text of RECORD instead of the right one.
+        edit_record: makes another of the right one.
         compression: zipfile's constant.
     """
     package = name.replace("-", "_").replace(".", "_")
@@ -147,7 +149,7 @@ def make_wheel(
     listed = _record(archive, f"{info}/RECORD", frozenset(wrong_hash), listed_only)
     archive += [(_info(p, compression), _bytes(body)) for p, body in (unlisted or {}).items()]
     if f"{info}/RECORD" not in set(without):
-        body = listed if record is None else _bytes(record)
+        body = edit_record(listed.decode()).encode() if record is None else _bytes(record)
         archive.append((_info(f"{info}/RECORD", compression), body))
     return _write(folder / (filename or f"{package}-{version}-{tag}.whl"), archive)
 

@@ -362,6 +362,7 @@ def verdict(*assets, status="Published", version="1.0", known=True):
         ([asset("demo-1.0.tar.gz")], "SdistOnly"),
         ([asset("demo-1.0.tar.gz.asc")], "WheelNotArrived"),
         ([asset("demo.whl")], "FilenameInvalid"),
+        ([asset("demo-1.0-py3-none-any.WHL")], "FilenameInvalid"),
         ([asset(f"demo-1.0-{MULTIPLYING}.whl")], "FilenameInvalid"),
         ([asset("demo-2.0-py3-none-any.whl")], "FilenameInvalid"),
         ([asset("other-1.0-py3-none-any.whl"), asset("demo-1.0.tar.gz")], "FilenameInvalid"),

@@ -179,11 +179,14 @@ def test_a_file_name_that_no_build_writes_is_refused_without_harm_to_others(sour
     make_wheel(folder, filename="bad.whl")
     make_wheel(folder, filename="bad-1.0-py3-none-a\nny.whl")
     make_wheel(folder, filename=f"bad-1.0-{MULTIPLYING}.whl")
+    make_wheel(folder, filename="BAD-1.0-py3-none-any.WHL")
     os.close(os.open(os.fsencode(folder) + b"/b\xff-1-py3-none-any.whl", os.O_CREAT))
     listing = source.list()
     assert [revision.project for revision in listing.revisions] == ["good"]
     assert {refusal.reason for refusal in listing.refused} == {"FilenameInvalid"}
-    assert len(listing.refused) == 4
+    assert len(listing.refused) == 5
+    [shouted] = [r.message for r in listing.refused if r.subject.endswith(".WHL")]
+    assert "must be '.whl'" in shouted
     assert all(refusal.subject.isprintable() for refusal in listing.refused)
 
 

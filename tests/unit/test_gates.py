@@ -219,6 +219,13 @@ def test_a_bad_pipeline_does_not_hide_what_the_other_one_of_its_wheel_is_worth(f
     assert not passed(results)
 
 
+def test_what_of_a_wheel_has_no_effect_is_told_by_the_inspection(tmp_path):
+    wheel = make_wheel(tmp_path, files={"demo.pth": "import demo"})
+    [inspected] = [gate for gate in check(wheel, config()) if gate.name == gates.INSPECT]
+    assert inspected.ok
+    assert "demo; but without effect: demo.pth: only an installer" in inspected.message
+
+
 @pytest.mark.parametrize(
     ("filename", "content", "reason"),
     [

@@ -339,6 +339,7 @@ def test_files_that_are_no_wheels_of_the_package_are_refused_by_name(index, conn
     index.publish(wheel(version="3.0"), project="demo", **bomb)
     short = f"demo-1.0-{MULTIPLYING}.whl"
     index.publish(wheel(version="5.0"), project="demo", filename=short)
+    index.publish(wheel(version="6.0"), project="demo", filename="demo-6.0-py3-none-any.WHL")
     index.publish(wheel(version="4.0"), project="demo", filename="demo-\a-py3-none-any.whl")
     listing = connect(index).list()
     assert names(listing) == ["demo-1.0-py3-none-any.whl"]
@@ -347,6 +348,7 @@ def test_files_that_are_no_wheels_of_the_package_are_refused_by_name(index, conn
         "demo-latest.whl",
         bomb["filename"][:255],
         short,
+        "demo-6.0-py3-none-any.WHL",
         "demo-\\x07-py3-none-any.whl",
     }
     assert set(reasons(listing.refused).values()) == {"FilenameInvalid"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 from dataclasses import replace
+from importlib.metadata import Distribution
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from packaging.tags import Tag, sys_tags
 from packaging.version import Version
 
+from controller.cache import entry_points
 from controller.cache.inspection import inspect
 from controller.config import InspectionLimits
 from controller.errors import NoRelease, Rejected
@@ -20,6 +22,21 @@ from tests.support.wheels import entry, link, make_wheel, revision_of, sha256
 pytestmark = pytest.mark.unit
 
 LIMITS = InspectionLimits()
+
+
+class Text(Distribution):
+    """A distribution of nothing but its entry_points.txt, as importlib.metadata reads it."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def read_text(self, _filename):
+        return self.text
+
+    def locate_file(self, path):
+        raise FileNotFoundError(path)
+
+
 TAGS = tuple(sys_tags())
 
 
@@ -148,6 +165,18 @@ BROKEN = {
         {"pipelines": {f"p{n}": "demo.pipeline:Demo" for n in range(101)}},
     ),
     "one pipeline twice": ("EntryPointInvalid", {"pipelines": {"A.b": "d.x:X", "a_b": "d.x:Y"}}),
+    "a comment that replicas cannot read": (
+        "EntryPointInvalid",
+        {"entry_points": PIPELINES + b"demo = demo.pipeline:Demo\n; made by hand\n"},
+    ),
+    "a value that goes on in the next line": (
+        "EntryPointInvalid",
+        {"entry_points": PIPELINES + b"demo = demo.pipeline\n  :Demo\n"},
+    ),
+    "backslashes in RECORD": (
+        "RecordInvalid",
+        {"files": {"demo/more.py": ""}, "edit_record": lambda text: text.replace("o/m", "o\\m")},
+    ),
     "entry_points.txt not INI": ("EntryPointInvalid", {"entry_points": b"demo = x\n" + PIPELINES}),
     "wheelway inside": ("ShadowsRuntime", {"files": {"wheelway/__init__.py": ""}}),
     "ray inside": ("ShadowsRuntime", {"files": {"ray.py": ""}}),
@@ -274,8 +303,38 @@ def test_the_message_names_the_tags_on_both_sides(tmp_path):
 
 
 def test_files_beside_the_packages_do_no_harm(tmp_path):
-    wheel = make_wheel(tmp_path, files={"demo-1.0.data/scripts/run": "", "demo/data.bin": b"\x00"})
-    assert look(wheel).project == "demo"
+    wheel = make_wheel(tmp_path, files={"demo/data.bin": b"\x00", "demo/deep.pth": "x"})
+    assert look(wheel).notes == ()
+
+
+@pytest.mark.parametrize(
+    "path", ["demo-1.0.data/scripts/run", "demo-1.0.data/data/etc/demo.toml", "demo-nspkg.pth"]
+)
+def test_what_only_an_installer_gives_effect_to_is_told(tmp_path, path):
+    [note] = look(make_wheel(tmp_path, files={path: "x"})).notes
+    assert note.startswith(f"{path}: only an installer")
+
+
+def test_a_fault_in_another_group_of_entry_points_is_told_under_its_own_name(tmp_path):
+    text = PIPELINES.decode() + "demo = demo.pipeline:Demo\n[console_scripts]\n"
+    wheel = make_wheel(tmp_path, entry_points=f"{text}go = demo.x:main\ngo = demo.y:main\n")
+    assert look(wheel).notes == ("entry_points.txt, group `console_scripts`: 'go' is there twice",)
+    wheel = make_wheel(tmp_path, entry_points=f"{text}# fine\ngo = demo.x:main\nrun = a b\n")
+    [note] = look(wheel).notes
+    assert note.startswith("entry_points.txt, group `console_scripts`: 'run' = 'a b' names no obj")
+    wheel = make_wheel(tmp_path, entry_points=f"{text}; by hand\n")
+    with pytest.raises(Rejected, match=r"line 4, '; by hand', is no .*comment begins with `#`"):
+        look(wheel)
+
+
+@given(text=st.text(alphabet=" \n[]=;#:.ab", max_size=60))
+def test_what_passes_can_be_read_by_replicas(text):
+    try:
+        groups = entry_points.read(text)
+    except entry_points.EntryPointError:
+        return
+    found = [(e.group, e.name, e.value) for e in Text(text).entry_points]
+    assert found == [(group, *e) for group, entries in groups.items() for e in entries]
 
 
 @pytest.fixture(scope="module")

@@ -254,6 +254,16 @@ def test_a_release_that_fails_to_start_is_quarantined_and_taken_off_alone(work, 
     assert len(paper_head.puts) == sent
 
 
+def test_what_of_a_wheel_has_no_effect_is_told_and_the_rest_is_served(work):
+    work.drop(files={"demo-1.0.data/data/etc/demo.toml": "x"})
+    report = work.settle()
+    [note] = report.conditions
+    assert (note.reason, note.ok) == ("WithoutEffect", True)
+    assert note.subject.startswith("demo@1.0+")
+    assert "demo-1.0.data/data/etc/demo.toml" in note.message
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+
+
 def test_a_lifted_quarantine_is_tried_again(work, paper_head):
     paper_head.failing["demo"] = BROKEN
     work.drop()

@@ -218,8 +218,10 @@ def _choice(
     """The wheel to take, or why there is none."""
     wheels = _wheels(package, files) if files else {}
     own = [asset for asset, found in wheels.items() if found == version]
-    if not own and any(asset.name.endswith(".whl") for asset in (files.assets if files else ())):
-        names = ", ".join(a.name for a in files.assets if a.name.endswith(".whl")) if files else ""
+    assets = files.assets if files else ()
+    meant = [asset.name for asset in assets if wheel_names.claims_to_be_one(asset.name)]
+    if not own and meant:
+        names = ", ".join(meant)
         said = f"{subject} has no wheel of that name and version, only {names}; build it again"
         return Refusal(subject, "FilenameInvalid", said)
     if not own and any(_is_sdist(asset.name) for asset in (files.assets if files else ())):
