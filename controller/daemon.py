@@ -6,8 +6,8 @@ again when it changes; a broken edit is reported and the last good one stays in 
 
 Around the loop stand those who look on: whoever supervises it (`notify.py`), the control socket
 (`api`, by way of `passes.py`), and what only tells (`telemetry.py`: log, metrics, notifications).
-They hear of every pass once it is over; one that failed is no sign of life, and a daemon that makes
-no other is restarted by its supervisor. None of them can fail a pass.
+They hear of every pass once it is over, a supervisor of its parts as well; a pass that failed is no
+sign of life, and a daemon that makes no other is restarted. None of them can fail a pass.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from importlib.metadata import version
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from controller import logs, metrics
@@ -51,6 +52,8 @@ SETTLE = 0.5
 SPACING = 0.1
 """Seconds from the begin of one pass to that of the next at least: however many events come, a
 pass sees them all."""
+PROGRESS_EVERY = 1.0
+"""Seconds between two signs of life within a pass at least."""
 INQUIRE_EVERY = 30.0
 """Seconds between two looks at what Ray's side is."""
 STEP = 180.0
@@ -113,6 +116,8 @@ class Daemon:
         self._untaken: Condition | None = None
         self._unopened: tuple[Condition, ...] = ()
         self._number = 0
+        self._well = False
+        self._progressed_at = float("-inf")
         self._version = version("wheelway")
         self.passes = Passes(self._wake.set, lambda: patience(self.config))
 
@@ -173,7 +178,9 @@ class Daemon:
             if self.passes.wanted() or reload:
                 supply.look_now()
             listed = not supply.looking()
+            self._progressed()
             report = self._pass(run)
+            self._well = not report.failed
             self.passes.ended(self._number, report, complete=listed and not report.failed)
             self._supervisor.passed(report.sentence, well=not report.failed)
             if (reload or not announced) and (announced or not report.failed):
@@ -182,6 +189,19 @@ class Daemon:
             if self.passes.someone_waits and not (supply.looking() or report.failed):
                 self._wake.set()
             self._rest(report, began)
+
+    def _progressed(self) -> None:
+        """Between two parts of a pass, each with a deadline of its own: many of them may take
+        longer than one pass is given. That holds for the first, and after one that did not fail.
+        """
+        now = time.monotonic()
+        if now - self._progressed_at < PROGRESS_EVERY:
+            return
+        self._progressed_at = now
+        if self._well:
+            self._supervisor.progressed()
+        elif self._number == 1:
+            self._supervisor.starting("making the first pass", STEP)
 
     def _rest(self, report: Report, began: float) -> None:
         """Until something wakes us, the next pass is due, or the supervisor wants to see one."""
@@ -213,6 +233,7 @@ class Daemon:
         for source in journal.listings().keys() - assembly.supply.sources.keys():
             journal.forget_listing(source)
         watch(assembly, self._wake.set)
+        assembly.reconciler.progressed = self._progressed
         self._inquired_at = float("-inf")
         return assembly
 
@@ -327,18 +348,32 @@ class Daemon:
 
 @contextmanager
 def signals(daemon: Daemon) -> Iterator[None]:
-    """SIGTERM and SIGINT end the daemon, SIGHUP makes it read its file and look now."""
-    handlers = {
-        signal.SIGTERM: lambda *_: daemon.end(),
-        signal.SIGINT: lambda *_: daemon.end(),
-        signal.SIGHUP: lambda *_: daemon.reload(),
+    """SIGTERM and SIGINT end the daemon, SIGHUP makes it read its file and look now.
+
+    A thread does so: a handler comes between any two instructions of the main thread, which may
+    hold the very lock that it would wait for.
+    """
+    acts = {
+        signal.SIGTERM: daemon.end,
+        signal.SIGINT: daemon.end,
+        signal.SIGHUP: daemon.reload,
     }
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    came: SimpleQueue[int] = SimpleQueue()  # whose `put` may come in between itself
+
+    def act() -> None:
+        while number := came.get():
+            acts[signal.Signals(number)]()
+
+    acting = threading.Thread(target=act, name="wheelway-signals", daemon=True)
+    acting.start()
+    before = {number: signal.signal(number, lambda number, _: came.put(number)) for number in acts}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        came.put(0)
+        acting.join()
 
 
 def run(

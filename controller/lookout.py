@@ -134,9 +134,12 @@ class Probes:
         applications: Collection[Application],
         records: Mapping[str, PlacementRecord],
         now: float,
+        *,
+        progressed: Callable[[], None],
     ) -> tuple[dict[str, PlacementRecord], dict[str, Answer]]:
         """What the ingress says at the routes in question, now and then at all of ours; and the
-        records without the time in which it could not be asked.
+        records without the time in which it could not be asked. `progressed` is called with each
+        answer.
         """
         held = {app.name: app.route for app in applications if app.release and app.route}
         routes = set(routes_to_probe(applications, records))
@@ -144,7 +147,10 @@ class Probes:
             self._asked_all_at = now
             routes.update(held.values())
         asked = sorted(routes)
-        said = dict(zip(asked, self._threads.map(self._ingress.probe, asked), strict=True))
+        said = {}
+        for route, answer in zip(asked, self._threads.map(self._ingress.probe, asked), strict=True):
+            said[route] = answer
+            progressed()
         said = self._ingress.vouched(said, applications)
         before, since = self._answers, self._asked_at
         # Of a route that is settled, the last answer stands until it is asked again.

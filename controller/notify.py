@@ -63,9 +63,14 @@ class Supervisor:
             EXTEND_TIMEOUT_USEC=_microseconds(seconds),
         )
 
+    def progressed(self) -> None:
+        """A part of a pass came to its end: what follows has the watchdog's whole time."""
+        if self.watchdog:
+            self._tell(WATCHDOG="1")
+
     def passed(self, status: str, *, well: bool = True) -> None:
-        """A pass is over. One that came to its end (`well`) is the only sign of life that the
-        watchdog takes: a daemon whose every pass fails is worth a restart.
+        """A pass is over. One that failed is no sign of life (`well`): a daemon whose every pass
+        fails is worth a restart.
         """
         self._tell(STATUS=status, **({"WATCHDOG": "1"} if well and self.watchdog else {}))
 

@@ -137,6 +137,8 @@ class Reconciler:
         """Conditions that others found: about Ray, the configuration."""
         self.inspected = True
         """Whether Ray's side was looked at since it last could not be; nothing starts before."""
+        self.progressed: Callable[[], None] = lambda: None
+        """Called after each part of a pass; each has a deadline of its own."""
 
     def close(self) -> None:
         """End the probing threads."""
@@ -159,6 +161,7 @@ class Reconciler:
             applications = self._lookout.applications(now)
         except WheelwayError as error:
             return self._blind(error, now, chronicle, asked=not rested)
+        self.progressed()
         observed = self._observe(applications, now, chronicle)
         if chronicle is not None:
             chronicle.absolve(self._supply.restored(), now)
@@ -172,13 +175,16 @@ class Reconciler:
             grace=grace,
             owners=self._journal.owners(),
         )
+        self.progressed()
         self._keep_sound(observed, desired)
         known = self._journal.records(_concerned(observed, desired))
         decided = plan(self._situation(observed, desired, overrides, known, now))
         events: tuple[Event, ...] = ()
         if chronicle is not None:  # before acting: what was decided must outlive us
             events = chronicle.record(observed.applications, desired, decided, known, now)
+        self.progressed()
         done = self._sender.send(decided, chronicle.sending if chronicle else None, now)
+        self.progressed()
         if done.sent:
             self._lookout.applied(decided.applications)
         if done.tried and not isinstance(done.refusal, Rejected):  # it may have been taken
@@ -225,7 +231,7 @@ class Reconciler:
         if self._restarted_at is not None:  # what is built now was begun anew by our last config
             records = restarted(records, self._restarted_at)
             self._restarted_at = None
-        records, answers = self._probes.ask(applications, records, now)
+        records, answers = self._probes.ask(applications, records, now, progressed=self.progressed)
         if chronicle is not None:
             chronicle.date(records)
         return _Observed(applications, records, answers)

@@ -296,3 +296,14 @@ def test_signals_make_it_look_and_end_it(site, number):
         thread.join(60)
         assert not thread.is_alive()
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_comes_while_the_main_thread_holds_a_lock_waits_for_nothing(site, number):
+    daemon = Daemon(site.config)
+    with signals(daemon):
+        with daemon._wake._cond, daemon._ending._cond, daemon._reload._cond:
+            os.kill(os.getpid(), number)  # its handler runs here, in this thread
+        happened = daemon._reload if number == signal.SIGHUP else daemon._ending
+        assert happened.wait(30)
+        assert daemon._wake.wait(30)

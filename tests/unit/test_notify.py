@@ -174,6 +174,47 @@ def test_a_daemon_that_makes_no_pass_feeds_no_watchdog(listener, environ, run, m
     eventually(lambda: listener.count("WATCHDOG") > fed)
 
 
+def test_a_pass_of_many_parts_may_take_longer_than_the_watchdog_if_none_of_them_does(
+    listener, environ, run, monkeypatch
+):
+    monkeypatch.setattr("controller.daemon.PROGRESS_EVERY", 0.0)
+    environ["WATCHDOG_USEC"] = "100000"
+    daemon = run(supervisor(environ))
+    eventually(lambda: listener.count("READY"))
+    entered, parts, go_on = threading.Event(), threading.Semaphore(0), threading.Event()
+
+    def slow(self, run):
+        entered.set()
+        while not go_on.is_set():
+            if parts.acquire(timeout=1):
+                run.assembly.reconciler.progressed()
+        return original(self, run)
+
+    original = Daemon._pass
+    monkeypatch.setattr(Daemon, "_pass", slow)
+    assert entered.wait(30)
+    fed = listener.count("WATCHDOG")  # once more, perhaps, for the part before the pass
+    for part in range(1, 5):
+        parts.release()
+        eventually(lambda part=part: listener.count("WATCHDOG") >= fed + part)
+    monkeypatch.undo()
+    go_on.set()
+    eventually(lambda: daemon._number > 1)
+
+
+def test_the_first_pass_gets_more_time_for_its_start_with_each_part(
+    listener, environ, configured, run, paper_head, monkeypatch
+):
+    monkeypatch.setattr("controller.daemon.PROGRESS_EVERY", 0.0)
+    here = configured.read_text().replace("http://127.0.0.1:9", paper_head.dashboard_url)
+    configured.write_text(here)
+    run(supervisor(environ))
+    eventually(lambda: listener.count("READY"))
+    first = [said for said in listener.told if said.get("STATUS") == "making the first pass"]
+    assert len(first) > 3
+    assert all("EXTEND_TIMEOUT_USEC" in said for said in first)
+
+
 def test_passes_that_fail_are_no_sign_of_life_and_make_nobody_ready(
     listener, environ, configured, run, paper_head, monkeypatch
 ):
