@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from controller.cache.wishes import effective, effective_settings
-from controller.errors import NoRelease, Rejected, WheelwayError
+from controller.errors import NoRelease, Rejected, WheelwayError, without_frames
 from controller.model import (
     NOTHING_ORDERED,
     Artifact,
@@ -489,7 +489,7 @@ class Election:
                 effective_settings(entry.settings, rule),
             )
         except WheelwayError as error:
-            return error.with_traceback(None)  # which would keep all that its frames hold
+            return without_frames(error)
 
     # -- inputs ----------------------------------------------------------------------------------
 

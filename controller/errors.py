@@ -16,6 +16,10 @@ share. Third-party exceptions are translated where they enter, with `raise ... f
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+_E = TypeVar("_E", bound=BaseException)
+
 
 class WheelwayError(Exception):
     """The root: `reason` is the PascalCase word, `message` the sentence for a person."""
@@ -77,6 +81,21 @@ class NoRelease(Rejected):
     def __init__(self, reason: str, message: str, *, by_name: bool) -> None:
         super().__init__(reason, message)
         self.by_name = by_name
+
+
+def without_frames(error: _E) -> _E:
+    """The same error, for who remembers it: its frames, and those of what led to it, would keep all
+    that was being worked on in memory.
+    """
+    seen: set[int] = set()
+    chain: list[BaseException | None] = [error]
+    while chain:
+        one = chain.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            chain += [one.__cause__, one.__context__]
+    return error
 
 
 def class_of(error: WheelwayError) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from random import random
 from typing import TYPE_CHECKING, Any
 
-from controller.errors import Rejected, Transient, WheelwayError, class_of
+from controller.errors import Rejected, Transient, WheelwayError, class_of, without_frames
 from controller.planning import backoff
 
 if TYPE_CHECKING:
@@ -187,7 +187,8 @@ class Jobs:
                 asked = error.retry_after if isinstance(error, Transient) else None
                 wait = backoff.delay(failures, jitter=self._jitter(), retry_after=asked)
                 retry_at = self._clock() + wait
-            self._outcomes[key] = Outcome(value, error, failures, retry_at)
+            kept = without_frames(error) if error is not None else None
+            self._outcomes[key] = Outcome(value, kept, failures, retry_at)
             self._running.discard(key)
         if wake:
             self._wake()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from controller.errors import Transient, WheelwayError
+from controller.errors import Transient, WheelwayError, without_frames
 from controller.planning import backoff
 from controller.planning.dates import excused
 from controller.planning.situation import routes_to_probe
@@ -67,7 +67,7 @@ class Lookout:
             WheelwayError: it cannot be known.
         """
         if self._trouble is not None and now < self._until:
-            raise self._trouble.with_traceback(None)
+            raise self._trouble
         try:
             found = self._dashboard.applications()
             self._doubt_emptiness(found, now)
@@ -82,7 +82,7 @@ class Lookout:
         self._emptied = not applications
 
     def _rest(self, error: WheelwayError, now: float) -> None:
-        self._trouble = error
+        self._trouble = without_frames(error)
         self.failures += 1
         asked = error.retry_after if isinstance(error, Transient) else None
         self._until = now + backoff.delay(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from controller.chronicle import Chronicle
 from controller.desired import Desired, Election
-from controller.errors import Rejected, WheelwayError
+from controller.errors import Rejected, WheelwayError, without_frames
 from controller.fitness import BLOCKING
 from controller.journal import Journal
 from controller.lookout import Lookout, Probes
@@ -250,7 +250,7 @@ class Reconciler:
             events,
             conditions=conditions,
             retried=asked and self._lookout.failures > 1,
-            error=error if asked else None,
+            error=without_frames(error) if asked else None,
         )
 
     def _not_looked_at(self, found: Sequence[Condition]) -> list[Condition]:

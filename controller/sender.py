@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from controller.errors import Transient, WheelwayError
+from controller.errors import Transient, WheelwayError, without_frames
 from controller.planning import backoff
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class Sender:
             self._dashboard.put(config)
         except WheelwayError as error:
             outcome(error.reason)
+            without_frames(error)  # it is remembered
             asked = error.retry_after if isinstance(error, Transient) else None
             wait = backoff.delay(failures + 1, jitter=self._jitter(), retry_after=asked)
             self._refused = (digest, error, failures + 1, now + wait)

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from controller.errors import WheelwayError
+from controller.errors import WheelwayError, without_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -144,7 +144,7 @@ class Upkeep:
             mended = self._mend(digest, doubted)
         except WheelwayError as error:
             with self._lock:
-                self._faults[digest] = error
+                self._faults[digest] = without_frames(error)
             return
         with self._lock:
             self._faults.pop(digest, None)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import is_normalized_name
 
-from controller.errors import Stalled, Transient, WheelwayError
+from controller.errors import Stalled, Transient, WheelwayError, without_frames
 from controller.model import Condition, Listing
 from controller.sources import simple
 from controller.sources.hashes import Hashes
@@ -264,7 +264,7 @@ class IndexSource:
         if isinstance(error, Transient) and error.retry_after:
             end = self._clock() + error.retry_after
             if self._pause is None or end > self._pause[0]:
-                self._pause = end, error
+                self._pause = end, without_frames(error)
 
     # -- believing -------------------------------------------------------------------------------
 

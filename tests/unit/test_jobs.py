@@ -1,6 +1,9 @@
 """Background work: once at a time, retried with backoff, never lost."""
 
+import gc
+import logging
 import threading
+import weakref
 
 import pytest
 
@@ -120,3 +123,35 @@ def test_what_is_hastened_does_not_wait_unless_the_other_side_said_so():
         if not started:
             assert jobs.again(("key",), work)
         assert calls == expected
+
+
+def test_what_is_remembered_of_a_failure_keeps_nothing_that_was_worked_on(monkeypatch):
+    class Large:
+        """Stands for the bytes of a wheel."""
+
+    held = []
+
+    def deeper():
+        large = Large()
+        held.append(weakref.ref(large))
+        raise KeyError("the cause")
+
+    def work():
+        large = Large()
+        held.append(weakref.ref(large))
+        try:
+            deeper()
+        except KeyError as error:
+            raise Transient("Down", "the index is down") from error
+
+    def buggy():
+        deeper()
+
+    # pytest keeps what is logged, tracebacks and all.
+    monkeypatch.setattr(logging.getLogger("controller.jobs"), "disabled", True)
+    jobs = inline()
+    assert jobs.ensure(("list",), work).error.message == "the index is down"
+    assert "the cause" in jobs.ensure(("bug",), buggy).error.message
+    gc.collect()
+    assert len(held) == 3
+    assert [one() for one in held] == [None] * 3

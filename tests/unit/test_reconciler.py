@@ -516,3 +516,13 @@ def test_nothing_is_staged_before_rays_side_was_looked_at(work, paper_head):
     work.reconciler.inspected = True
     work.pass_()
     assert routes(paper_head)[-1] == {"demo-1.0": ROUTE, "other-1.0": None}
+
+
+def test_a_report_of_a_failure_keeps_no_frames_of_its_pass(work, paper_head):
+    paper_head.fails(500)
+    report = work.pass_()
+    chain = [report.error]
+    while chain[-1] is not None:
+        chain.append(chain[-1].__cause__ or chain[-1].__context__)
+    assert report.error is not None
+    assert [one.__traceback__ for one in chain[:-1]] == [None] * (len(chain) - 1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from controller.errors import WheelwayError
+from controller.errors import WheelwayError, without_frames
 from controller.model import Condition
 from controller.sources.codeartifact.connection import STALE
 
@@ -86,7 +86,7 @@ class Upstreams:
         except WheelwayError as caught:
             if caught.reason in {*STALE, "SourceClosed"}:
                 raise
-            error = caught
+            error = without_frames(caught)
         wait = self._soon if error or upstream == ALLOW else SELDOM
         due = self._clock() + wait * (1 - self._jitter() / 2)
         self._answers[name] = _Answer(upstream, error, due)
