@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from controller.model import Phase, Transition
@@ -85,7 +85,8 @@ class Chronicle:
     ) -> tuple[Event, ...]:
         """What was decided, whole. Returns the events that it is worth telling of, for the log."""
         journal, failures = self._journal, (*desired.failed, *decided.quarantines)
-        transitions = _transitions(applications, desired, decided, known)
+        offered = _Offered(desired, self._supply)
+        transitions = _transitions(applications, desired, decided, known, offered)
         failed = {quarantine.release for quarantine in failures}
         held = failed | desired.quarantines.keys()
         ended = {quarantine.release for quarantine in journal.quarantines()} - held
@@ -133,7 +134,8 @@ class Chronicle:
             steps += [*arrival, _Step(at, transition, source)]
         for quarantine in failures:
             release, why = quarantine.release, (quarantine.reason, quarantine.message)
-            steps.append(_Step(now, Transition(release, Phase.QUARANTINED, *why), ""))
+            source = desired.sources.get(release, "")
+            steps.append(_Step(now, Transition(release, Phase.QUARANTINED, *why), source))
         return sorted(steps, key=_Step.order)
 
     def _arrival(self, release: Release, source: str, now: float) -> Iterator[_Step]:
@@ -181,6 +183,7 @@ def _transitions(
     desired: Desired,
     decided: Plan,
     known: Mapping[Release, ReleaseRecord],
+    offered: _Offered,
 ) -> tuple[Transition, ...]:
     present = {app.release for app in applications if app.release is not None}
     # What is being deleted has lost its document: it is known by its name alone.
@@ -195,4 +198,25 @@ def _transitions(
         present=present,
         kept={app.release for app in applications if app.release and app.name in stay},
         before={release: record.phase for release, record in known.items()},
+        is_offered=offered.has,
     )
+
+
+class _Offered:
+    """Which releases some source may still list. Only of few does anybody ask."""
+
+    def __init__(self, desired: Desired, supply: Supply) -> None:
+        self._desired = desired
+        self._supply = supply
+
+    def has(self, release: Release) -> bool:
+        """Of a wheel that nobody has looked into, any release may be."""
+        if release in self._desired.inputs or not self._supply.complete():
+            return True
+        return release.digest in self._unopened
+
+    @cached_property
+    def _unopened(self) -> set[str]:
+        listings = self._supply.listings().values()
+        listed = {revision.sha256 for listing in listings for revision in listing.revisions}
+        return listed - {release.digest for release in self._desired.inputs}

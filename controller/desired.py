@@ -276,6 +276,7 @@ class Election:
                 continue  # the supply tells of it
             elif isinstance(result, Rejected):
                 inputs = self._inputs(as_release, {}, {}, gathered.common)
+                gathered.found.sources[as_release] = revision.source
                 gathered.unsound[revision] = _fail(gathered, as_release, "inspect", result, inputs)
             elif isinstance(result, WheelwayError):
                 subject = revision.filename

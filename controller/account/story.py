@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, canonicalize_version
 from packaging.version import Version
 from typing_extensions import TypedDict
 
@@ -240,7 +240,7 @@ def _project_of(filename: str) -> str:
 def _may_be(subject: str, version: Version) -> bool:
     """Whether a condition's subject may be about a version; one that names none may."""
     if (release := named(subject)) is not None:
-        return release[1] == str(version)
+        return canonicalize_version(release[1]) == canonicalize_version(version)
     wheel = version_named(subject)
     return wheel is None or wheel[1] == version
 

@@ -41,6 +41,15 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+SAME = "pipeline = ?1 AND digest = ?3 AND canonical_version(version) = canonical_version(?2)"
+"""Whether a row is a release's: 1.0 and 1.0.0 are one version, spelled as it was first written."""
+
+
+def key_of(release: Release) -> tuple[str, str, str]:
+    """What `SAME` compares with."""
+    return release.pipeline, str(release.version), release.digest
+
+
 class Reader:
     """A journal that is only read. Usable from several threads; close it, or use `with`.
 
@@ -98,8 +107,7 @@ class Reader:
         return found | {record.release: record for record in others if record is not None}
 
     def _record(self, release: Release) -> ReleaseRecord | None:
-        key = (release.pipeline, str(release.version), release.digest)
-        found = self._records("pipeline = ?1 AND version = ?2 AND digest = ?3", *key)
+        found = self._records(SAME, *key_of(release))
         return found[0] if found else None
 
     def _records(self, which: str, *values: object) -> list[ReleaseRecord]:

@@ -78,6 +78,10 @@ class Remembering(Reader):
         """As `Reader.refused_wheels`."""
         return list(self._remembered("refused_wheels", super().refused_wheels))
 
+    def owners(self) -> dict[str, str]:
+        """As `Reader.owners`."""
+        return dict(self._remembered("owners", super().owners))
+
     def _remembered(self, table: str, query: Callable[[], _T]) -> _T:
         with self._mutex:
             ((version,),) = self._run("PRAGMA data_version")

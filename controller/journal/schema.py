@@ -15,6 +15,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from packaging.utils import canonicalize_version
+
 from controller.errors import JournalError, Waiting, WheelwayError
 
 if TYPE_CHECKING:
@@ -102,6 +104,22 @@ MIGRATIONS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     """,
     "CREATE TABLE owners (pipeline TEXT PRIMARY KEY, project TEXT NOT NULL) WITHOUT ROWID",
+    """
+    DELETE FROM releases AS older WHERE EXISTS (
+        SELECT 1 FROM releases AS newer
+        WHERE newer.pipeline = older.pipeline AND newer.digest = older.digest
+        AND newer.version != older.version
+        AND canonical_version(newer.version) = canonical_version(older.version)
+        AND (newer.since, newer.version) > (older.since, older.version)
+    );
+    DELETE FROM quarantines AS older WHERE EXISTS (
+        SELECT 1 FROM quarantines AS newer
+        WHERE newer.pipeline = older.pipeline AND newer.digest = older.digest
+        AND newer.version != older.version
+        AND canonical_version(newer.version) = canonical_version(older.version)
+        AND (newer.at, newer.version) > (older.at, older.version)
+    );
+    """,
 )
 """Migration n, counted from 1, leads from schema n - 1 to schema n."""
 
@@ -268,6 +286,7 @@ def _opened(uri: str) -> Iterator[sqlite3.Connection]:
     try:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.create_function("canonical_version", 1, canonicalize_version, deterministic=True)
         yield connection
     except BaseException:
         connection.close()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from controller.errors import JournalError
 from controller.journal import schema
-from controller.journal.reading import Reader
+from controller.journal.reading import SAME, Reader, key_of
 from controller.journal.records import DaemonStatus, listing_text
 from controller.journal.remembering import Remembering
 from controller.journal.wording import concerns, condition_event, order_event, set_aside_event
@@ -160,13 +160,12 @@ class Journal(Remembering):
         what was known. Returns the event that was appended: none when only the message is new.
         """
         release, phase, reason = transition.release, transition.phase.value, transition.reason
-        key = _key(release)
+        key = key_of(release)
         with self.transaction():
-            before = self._run(
-                "SELECT phase, reason FROM releases "
-                "WHERE pipeline = ?1 AND version = ?2 AND digest = ?3",
-                *key,
-            )
+            row = f"SELECT phase, reason, version FROM releases WHERE {SAME}"  # noqa: S608 - ours
+            before = self._run(row, *key)
+            if before:
+                key = key[0], before[0][2], key[2]
             self._run(
                 "INSERT INTO releases VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) "
                 "ON CONFLICT DO UPDATE SET "
@@ -179,7 +178,7 @@ class Journal(Remembering):
             )
             self._run("INSERT OR IGNORE INTO phases VALUES (?1, ?2, ?3, ?4, ?5)", *key, phase, at)
             self._learn(release)
-            if before == [(phase, reason)]:
+            if before and before[0][:2] == (phase, reason):
                 return None
             fields = {
                 "phase": phase,
@@ -191,20 +190,19 @@ class Journal(Remembering):
 
     def add_quarantine(self, quarantine: Quarantine) -> None:
         """Put a release into quarantine, in place of an earlier one of the same release."""
-        self._run(
-            "INSERT OR REPLACE INTO quarantines VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            *_key(quarantine.release),
-            *(quarantine.stage, quarantine.reason, quarantine.message, quarantine.inputs),
-            *(quarantine.log_tail, quarantine.at),
-        )
-        self._forget("quarantines")
+        with self.transaction():
+            self.end_quarantine(quarantine.release)
+            self._run(
+                "INSERT INTO quarantines VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                *key_of(quarantine.release),
+                *(quarantine.stage, quarantine.reason, quarantine.message, quarantine.inputs),
+                *(quarantine.log_tail, quarantine.at),
+            )
 
     def end_quarantine(self, release: Release) -> None:
         """The release went live after all, as it is run now; without an event, for that tells."""
-        self._run(
-            "DELETE FROM quarantines WHERE pipeline = ?1 AND version = ?2 AND digest = ?3",
-            *_key(release),
-        )
+        row = f"DELETE FROM quarantines WHERE {SAME}"  # noqa: S608 - a text of ours
+        self._run(row, *key_of(release))
         self._forget("quarantines")
 
     def clear_quarantine(
@@ -406,6 +404,7 @@ class Journal(Remembering):
         if before == owners:
             return
         with self.transaction():
+            self._forget("owners")
             for pipeline in before.keys() - owners.keys():
                 self._run("DELETE FROM owners WHERE pipeline = ?1", pipeline)
             for pipeline, project in owners.items() - before.items():
@@ -426,10 +425,6 @@ class Journal(Remembering):
             )
             if told is not None:
                 self._run("INSERT OR REPLACE INTO meta VALUES ('told', ?1)", str(told))
-
-
-def _key(release: Release) -> tuple[str, str, str]:
-    return release.pipeline, str(release.version), release.digest
 
 
 def _kind(order: type[Pin | Suspension]) -> str:

@@ -9,7 +9,7 @@ from controller.planning.causes import NO_LONGER_WANTED
 from controller.planning.plan import Cause, Underway
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from controller.model import Condition, Placement, Quarantine, Release
     from controller.planning.plan import Plan
@@ -22,6 +22,7 @@ _WHY_GONE = {
     Phase.LIVE: Cause("Lost", "it is no longer on the cluster"),
     Phase.RETIRING: Cause("Drained", "its last requests are done and its replicas have ended"),
 }
+NOWHERE = Cause("Absent", "no source lists it any more")
 _OVER = {Phase.RETIRED, Phase.SUPERSEDED}
 FETCHING = ("Fetching", "the wheel is being fetched and looked into")
 """Reason and message of a wheel whose releases are not known yet."""
@@ -36,6 +37,7 @@ def phases_of(
     present: Collection[Release],
     kept: Collection[Release],
     before: Mapping[Release, Phase],
+    is_offered: Callable[[Release], bool],
 ) -> tuple[Transition, ...]:
     """One transition for each release whose phase can be told; most of them are no news.
 
@@ -47,6 +49,7 @@ def phases_of(
         present: releases that have an application on the cluster, deleting ones included.
         kept: those of them that stay in the next config.
         before: the phases recorded so far.
+        is_offered: whether some source lists a release, or may do so for all that is known.
     """
     told: dict[Release, Transition] = {}
     for transition in plan.transitions:
@@ -66,8 +69,10 @@ def phases_of(
             phase = _unelected(release, present, kept, before)
             told[release] = Transition(release, phase, verdict.reason, verdict.message)
     for release, phase in before.items():
-        if release not in told and release not in present and phase in _ON_CLUSTER:
-            gone = _WHY_GONE[phase]
+        if release in told or release in present or phase in _OVER:
+            continue
+        if phase in _ON_CLUSTER or not is_offered(release):
+            gone = _WHY_GONE.get(phase, NOWHERE)
             told[release] = Transition(release, _end_of(phase), gone.reason, gone.message)
     return tuple(told[release] for release in sorted(told))
 

@@ -243,6 +243,8 @@ def _claims(
     seen: set[Release] = set()
     for candidate in group:
         release = candidate.release
+        if incumbent is not None:  # 1.0.0 takes the route of 1.0, for they are one version
+            release = replace(release, version=incumbent.version)
         if release in seen:
             continue
         seen.add(release)

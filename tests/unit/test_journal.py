@@ -382,6 +382,34 @@ def test_a_migration_that_fails_leaves_the_schema_before_it(tmp_path):
         assert journal._run("SELECT name FROM sqlite_schema WHERE name = 'half'") == []
 
 
+LONG = replace(IRIS, version=Version("1.0.0"))
+"""The same release, its version spelled otherwise."""
+
+
+def test_a_version_is_one_however_it_is_spelled_and_keeps_its_first_spelling(journal):
+    journal.record(Transition(IRIS, Phase.FETCHED, "Verified", ""), 1.0)
+    journal.record(Transition(LONG, Phase.LIVE, "AnswersAtRoute", ""), 2.0)
+    [record] = journal.releases()
+    assert (str(record.release.version), record.phase) == ("1.0", Phase.LIVE)
+    assert [*record.times] == [Phase.FETCHED, Phase.LIVE]
+    assert journal.records([LONG]).keys() == {IRIS}
+    journal.add_quarantine(quarantine(IRIS))
+    journal.add_quarantine(quarantine(LONG, reason="ReplicaDied"))
+    assert [failed.reason for failed in journal.quarantines()] == ["ReplicaDied"]
+    journal.end_quarantine(IRIS)
+    assert journal.quarantines() == []
+
+
+def test_an_upgrade_leaves_one_of_two_spellings_that_an_earlier_version_kept(tmp_path):
+    before = MIGRATIONS[: 1 + next(n for n, text in enumerate(MIGRATIONS) if "owners" in text)]
+    with Journal.open(tmp_path, migrations=before) as journal:
+        for version, at in (("1.0", 1.0), ("1.0.0", 2.0), ("2.0", 3.0)):
+            row = ("iris", version, "ab" * 32, "Live", "r", "m", "", "", at)
+            journal._run("INSERT INTO releases VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", *row)
+    with Journal.open(tmp_path) as journal:
+        assert [str(r.release.version) for r in journal.releases()] == ["1.0.0", "2.0"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("running", [True, False])
 def test_someone_who_may_only_read_the_folder_can_read_the_journal(running):

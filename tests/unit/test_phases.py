@@ -21,6 +21,7 @@ def unelected(of=ONE, reason="NotKept"):
 def told(decided=NOTHING, verdicts=(), **more):
     """Phase and reason by release."""
     facts = {"placements": {}, "quarantines": {}, "present": set(), "kept": set(), "before": {}}
+    facts["is_offered"] = lambda _: True
     found = phases_of(decided, verdicts, **(facts | more))
     assert [one.release for one in found] == sorted({one.release for one in found})
     return {one.release: (one.phase, one.reason) for one in found}
@@ -120,3 +121,13 @@ def test_each_release_is_told_once_and_by_itself():
         before={ONE: Phase.LIVE},
     )
     assert found == {ONE: (Phase.LIVE, "Replaced"), OTHER: (Phase.PREPARED, "WaitingToStage")}
+
+
+@pytest.mark.parametrize(
+    "phase", [Phase.DISCOVERED, Phase.FETCHED, Phase.PREPARED, Phase.QUARANTINED]
+)
+def test_what_no_source_lists_any_more_is_over_wherever_it_got_to(phase):
+    assert told(before={ONE: phase}) == {}
+    found = told(before={ONE: phase}, is_offered=lambda release: release != ONE)
+    assert found == {ONE: (Phase.SUPERSEDED, "Absent")}
+    assert told(before={ONE: Phase.RETIRED}, is_offered=lambda _: False) == {}

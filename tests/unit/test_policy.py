@@ -219,3 +219,9 @@ def test_once_its_pipelines_are_known_what_policy_would_elect_is_fetched(tmp_pat
     revisions = [revision("1.0", "a"), revision("2.0", "b"), revision("3.0", "c")]
     known = {revisions[2].sha256: artifact(revisions[2], "iris", tmp_path=tmp_path)}
     assert unfetched(revisions, known, Config()) == (revisions[1],)
+
+
+def test_other_bytes_of_a_version_take_its_route_however_they_spell_it():
+    [elected, replaced] = elect([candidate("1.0.0", "b")], rule(), serving={release("1.0", "a")})
+    assert (elected.elected, replaced.reason) == (True, "Replaced")
+    assert elected.release.route == replaced.release.route == "/predict/iris/1.0"

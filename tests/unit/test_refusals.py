@@ -166,3 +166,62 @@ def test_what_judged_otherwise_is_forgotten():
     by_bytes = RefusedWheel("e", "", "NotAPipelineWheel", "", "group")
     kept = Refusals([by_name, by_bytes], by_bytes="group", by_name="python 3.12")
     assert [*kept._wheels.values()] == [by_bytes]
+
+
+# -- one version, one release --------------------------------------------------------------------
+
+
+def test_bytes_under_two_spellings_of_their_version_are_one_release(work, paper_head):
+    wheel = work.drop()
+    twin = copy(work, wheel, "demo-1.0.0-py3-none-any.whl")
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+    work.remove(wheel)
+    work.settle()
+    work.restart()
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+    assert [*routes(paper_head)[-1].values()] == [ROUTE]
+    work.remove(twin)
+    work.settle()
+    work.clock.now += 60.0
+    work.settle()
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.RETIRED}
+
+
+def test_other_bytes_under_another_spelling_take_the_route_of_their_version(work, paper_head):
+    wheel = work.drop()
+    work.settle()
+    work.drop(version="1.0.0")
+    wheel.unlink()
+    work.settle()
+    assert len(paper_head.sent()[-1]) == 1
+    assert [*routes(paper_head)[-1].values()] == [ROUTE]
+    work.restart()
+    work.settle()
+    assert [*routes(paper_head)[-1].values()] == [ROUTE]
+
+
+def test_a_bad_wheel_that_is_gone_leaves_no_release_behind(work):
+    bad = work.drop("acme-lib", wrong_hash=["acme_lib/pipeline.py"])
+    work.settle()
+    [record] = work.journal.releases()
+    assert (record.phase, record.source) == (Phase.QUARANTINED, "wheels")
+    work.remove(bad)
+    work.settle()
+    assert work.phases() == {"acme-lib-1.0": Phase.SUPERSEDED}
+
+
+def test_a_wheel_that_passes_after_all_leaves_nothing_under_its_projects_name(work):
+    work.drop("acme", pipelines={"iris": "acme.pipeline:Demo", "rose": "acme.pipeline:Other"})
+    work.restart(inspection={"max_pipelines": 1})
+    work.settle()
+    assert work.phases() == {"acme-1.0": Phase.QUARANTINED}
+    work.restart()
+    work.settle()
+    assert work.phases() == {
+        "acme-1.0": Phase.SUPERSEDED,
+        "iris-1.0": Phase.LIVE,
+        "rose-1.0": Phase.LIVE,
+    }
