@@ -252,6 +252,15 @@ class Config(BaseSettings):
                 )
         return value
 
+    @field_validator("pipelines")
+    @classmethod
+    def _all_finish(
+        cls, value: tuple[PipelinePolicy, ...], info: ValidationInfo
+    ) -> tuple[PipelinePolicy, ...]:
+        for rule in value if "serve" in info.data else ():
+            info.data["serve"].admit(rule.options, f"options of {rule.name!r}")
+        return value
+
     @field_validator("environments")
     @classmethod
     def _one_index(cls, value: EnvironmentOptions, info: ValidationInfo) -> EnvironmentOptions:

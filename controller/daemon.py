@@ -291,7 +291,8 @@ class Daemon:
             self._inquired_at = now - INQUIRE_EVERY + 2.0  # the pass itself reports it
             return None
         assembly.reconciler.inspected = True
-        self._misfits = tuple(misfits(found, assembly.base, self._version))
+        longest = assembly.reconciler.config.serve.longest_request
+        self._misfits = tuple(misfits(found, assembly.base, self._version, longest_request=longest))
         before, self._session = self._session, found.session
         return Head.SAME if before in {"", found.session} else Head.ANOTHER
 

@@ -486,7 +486,7 @@ class Election:
                 entry,
                 artifact,
                 environment,
-                effective(serve.defaults, entry.options, rule, serve.caps),
+                effective(serve, entry.options, rule),
                 effective_settings(entry.settings, rule),
             )
         except WheelwayError as error:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 from packaging.version import InvalidVersion, Version
 
 from controller.model import Condition
+from controller.serve import haproxy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from controller.cache.base import Base
     from controller.serve.cluster import Cluster
 
@@ -22,40 +25,22 @@ BLOCKING = frozenset(
 """With any of these every start would fail, through no fault of a release: nothing is staged."""
 
 
-def misfits(cluster: Cluster, base: Base, own_version: str) -> list[Condition]:
+def misfits(
+    cluster: Cluster,
+    base: Base,
+    own_version: str,
+    *,
+    longest_request: float = haproxy.LONGEST_REQUEST,
+) -> list[Condition]:
     """What does not fit together.
 
     Args:
         cluster: what the head says of itself.
         base: what the interpreter has that replicas will run on (`ray.python`).
         own_version: of this program.
+        longest_request: seconds that a request may last.
     """
-    found = []
-    python = base.python
-    if base.wheelway_version is None and "wheelway" not in base.importable:
-        why = (
-            f"`wheelway` cannot be imported by {python}, on which replicas run: "
-            f"`{python} -m pip install wheelway=={own_version}`"
-        )
-        found.append(Condition("ray", "WheelwayMissing", why))
-    elif base.wheelway_version not in {None, own_version}:
-        why = (
-            f"replicas would run wheelway {base.wheelway_version}, the daemon is {own_version}: "
-            f"`{python} -m pip install wheelway=={own_version}`, then restart the daemon"
-        )
-        found.append(Condition("ray", "WheelwayVersionDiffers", why))
-    if base.ray_version is not None and base.ray_version != cluster.ray:
-        why = (
-            f"the head runs Ray {cluster.ray}, {python} has Ray {base.ray_version}: set ray.python "
-            "to the interpreter that the head was started with"
-        )
-        found.append(Condition("ray", "RayVersionDiffers", why))
-    if cluster.python is not None and cluster.python != base.version:
-        why = (
-            f"the head runs on Python {cluster.python}, {python} is Python {base.version}: set "
-            "ray.python to the interpreter that the head was started with"
-        )
-        found.append(Condition("ray", "PythonDiffers", why))
+    found = [*_of_the_interpreter(cluster, base, own_version)]
     if not _tested(cluster.ray):
         why = f"wheelway was tested with Ray {TESTED[0]} up to {TESTED[1]}, this is {cluster.ray}"
         found.append(Condition("ray", "RayUntested", why))
@@ -65,13 +50,53 @@ def misfits(cluster: Cluster, base: Base, own_version: str) -> list[Condition]:
             "RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_THROUGHPUT_OPTIMIZED=1 in its environment"
         )
         found.append(Condition("ray", "SlowIngress", why))
+    elif cluster.hard_stop is not None and cluster.hard_stop < longest_request:
+        stop = haproxy.hard_stop(longest_request)
+        why = (
+            f"requests may last {longest_request:g} s, and this head's ingress ends those longer "
+            f"than {cluster.hard_stop:g} s whenever a release goes live. Start the head with "
+            f"`wheelway ray-head --longest-request {longest_request:g}`, or with "
+            f"{haproxy.HARD_STOP}={stop} in its environment and "
+            f"--labels={haproxy.LABEL}={stop}; or lower `longest_request` of [serve]"
+        )
+        found.append(Condition("ray", "LongRequestsCut", why))
     if cluster.free_cpus is not None and cluster.free_cpus <= 0:
         why = (
-            f"all {cluster.cpus:g} CPUs of the cluster are reserved: new releases will wait. Lower "
-            "num_cpus of some pipelines, retire versions (keep), or add a node"
+            f"all {cluster.cpus:g} CPUs of the cluster are reserved: new releases will wait. A "
+            "replica takes one unless it says otherwise: lower num_cpus of pipelines that idle, "
+            "retire versions (keep), start the head with a larger --num-cpus, or add a node"
         )
         found.append(Condition("ray", "NoFreeCpus", why))
     return found
+
+
+def _of_the_interpreter(cluster: Cluster, base: Base, own_version: str) -> Iterator[Condition]:
+    """What keeps replicas from running at all."""
+    python = base.python
+    if base.wheelway_version is None and "wheelway" not in base.importable:
+        why = (
+            f"`wheelway` cannot be imported by {python}, on which replicas run: "
+            f"`{python} -m pip install wheelway=={own_version}`"
+        )
+        yield Condition("ray", "WheelwayMissing", why)
+    elif base.wheelway_version not in {None, own_version}:
+        why = (
+            f"replicas would run wheelway {base.wheelway_version}, the daemon is {own_version}: "
+            f"`{python} -m pip install wheelway=={own_version}`, then restart the daemon"
+        )
+        yield Condition("ray", "WheelwayVersionDiffers", why)
+    if base.ray_version is not None and base.ray_version != cluster.ray:
+        why = (
+            f"the head runs Ray {cluster.ray}, {python} has Ray {base.ray_version}: set ray.python "
+            "to the interpreter that the head was started with"
+        )
+        yield Condition("ray", "RayVersionDiffers", why)
+    if cluster.python is not None and cluster.python != base.version:
+        why = (
+            f"the head runs on Python {cluster.python}, {python} is Python {base.version}: set "
+            "ray.python to the interpreter that the head was started with"
+        )
+        yield Condition("ray", "PythonDiffers", why)
 
 
 def _tested(ray: str) -> bool:

@@ -208,7 +208,7 @@ class _Trial:
         if entry.refusal:
             raise Rejected(entry.refusal.reason, entry.refusal.message)
         rule, serve = rule_for(entry.name, self._config), self._config.serve
-        options = wishes.effective(serve.defaults, entry.options, rule, serve.caps)
+        options = wishes.effective(serve, entry.options, rule)
         return _Pipeline(entry, options, wishes.effective_settings(entry.settings, rule))
 
     def _wished(self, pipeline: _Pipeline, began: float) -> Gate:

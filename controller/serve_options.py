@@ -8,9 +8,9 @@ has a bound, far above what anybody means and far below what Ray can convert.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from controller.source_options import Section
 from controller.values import Bytes, Duration, PositiveSeconds, Table
@@ -166,6 +166,35 @@ class ServeOptions(Section):
     """On which nodes the ingress listens (Serve's `proxy_location`)."""
     http_options: Table = Field(default_factory=dict)
     """Serve's HTTP options (host, port, ...); host and port default to those of `ingress_url`."""
+    longest_request: Timeout = 900.0
+    """The longest `request_timeout` of any release. When one goes live the ingress is replaced, and
+    ends requests that last longer: start the head with the same number (`wheelway ray-head
+    --longest-request`; `wheelway up` does)."""
     defaults: Options = Options()
     """Options of every pipeline, below the wheel's own wishes."""
     caps: Caps = Caps()
+
+    @model_validator(mode="after")
+    def _all_finish(self) -> Self:
+        self.admit(self.defaults, "defaults")
+        return self
+
+    def admit(self, options: Options, whose: str) -> None:
+        """Nothing, if requests of these options may finish.
+
+        Raises:
+            ValueError: they may last too long; `whose` says where that was said.
+        """
+        if (options.request_timeout or 0) > self.longest_request:
+            raise ValueError(
+                f"{whose}: request_timeout = {options.request_timeout:g}, but {self.why_not_longer}"
+            )
+
+    @property
+    def why_not_longer(self) -> str:
+        """Why no request may last longer, and what to do about it."""
+        return (
+            f"the ingress ends requests after {self.longest_request:g} s whenever a release goes "
+            "live; raise `longest_request` of [serve], and start the head with the same number "
+            "(`wheelway ray-head --longest-request`)"
+        )

@@ -7,7 +7,6 @@ Ctrl-C ends all that was started here and nothing else.
 from __future__ import annotations
 
 import json
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,10 +24,6 @@ if TYPE_CHECKING:
     from controller.reconciler import Report
     from controller.serve.log_records import FailedRequest
     from controller.serve.replica_logs import LogFile
-
-
-LEAST_CPUS = 16
-"""Logical CPUs that a head started here hands out at least: most replicas of a first try idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +55,13 @@ def up(
         say: takes sentences for the person at the terminal.
         watcher: is shown the report of every pass.
         failed: is told, in another thread, of each request that a pipeline failed.
-        num_cpus: logical CPUs of a head that is started here; None for four a core, at least 16.
+        num_cpus: logical CPUs of a head that is started here; None for `head.logical_cpus`.
 
     Raises:
         WheelwayError: Ray or the daemon cannot start.
     """
     place.wheels.mkdir(parents=True, exist_ok=True)
     place.state.mkdir(parents=True, exist_ok=True)
-    cores = os.cpu_count() or 1
-    num_cpus = num_cpus or max(LEAST_CPUS, 4 * cores)  # a first try should wait for nothing
     path = place.state / "controller.toml"
     path.write_text(configuration(place), encoding="utf-8")
     invitation = f"drop wheels into {place.wheels}/ ; Ctrl-C ends everything started here"
@@ -92,22 +85,21 @@ def serve(
         say: takes sentences for the person at the terminal.
         watcher: is shown the report of every pass.
         failed: is told, in another thread, of each request that a pipeline failed.
-        num_cpus: logical CPUs of a head that is started here; None for as many as there are cores.
+        num_cpus: logical CPUs of a head that is started here; None for `head.logical_cpus`.
 
     Raises:
         WheelwayError: Ray or the daemon cannot start.
     """
     daemon = Daemon(path)
     with ExitStack() as stack:
+        tuning = head.Tuning(num_cpus, longest_request=daemon.config.serve.longest_request)
         if not head.answers(daemon.config.ray.dashboard_url):
             say("starting a Ray head (10 to 30 s) ...")
-        ray = stack.enter_context(
-            head.adopt_or_start(daemon.config.ray.dashboard_url, head.Tuning(num_cpus=num_cpus))
-        )
+        ray = stack.enter_context(head.adopt_or_start(daemon.config.ray.dashboard_url, tuning))
         if ray.adopted:
             say(f"using the Ray head at {ray.dashboard_url}; it will be left running")
         else:
-            say(f"the Ray head answers at {ray.dashboard_url}")
+            say(f"the Ray head answers at {ray.dashboard_url}; {tuning.room}")
         stack.enter_context(signals(daemon))
         if failed is not None:
             stack.enter_context(following(daemon.config.ray, _telling(failed)))

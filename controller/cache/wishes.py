@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from controller.config import ActorOptions, Caps, Options, PipelinePolicy
+from controller.config import ActorOptions, Caps, Options, PipelinePolicy, ServeOptions
 from controller.configuration import line_of
 from controller.errors import Rejected
 from controller.model import JSON, PipelineEntry, Refusal
@@ -129,10 +129,7 @@ def entries(
 
 
 def effective(
-    defaults: Options,
-    wishes: Mapping[str, JSON],
-    policy: PipelinePolicy | None,
-    caps: Caps,
+    serve: ServeOptions, wishes: Mapping[str, JSON], policy: PipelinePolicy | None
 ) -> Options:
     """The options a release runs with: defaults < the wheel's wishes < the operator's policy.
 
@@ -141,18 +138,23 @@ def effective(
 
     Raises:
         Rejected: `OptionAboveCap`, for a wish that would take effect; the operator's own word in
-            `defaults` and `policy` is not capped.
+            the defaults and the policy is not capped.
     """
     word = _set_options(policy.options) if policy else {}
-    merged = _merge(_merge(_set_options(defaults), wishes), word)
-    for option, wished, cap in _over(merged, wishes, word, caps):
+    merged = _merge(_merge(_set_options(serve.defaults), wishes), word)
+    for option, wished, cap in _over(merged, wishes, word, serve.caps):
         raise Rejected(
             "OptionAboveCap",
             f"{FILENAME} asks for {option} = {wished}, the cap is {cap}; lower the wish in the "
             "wheel, or let the operator raise the cap in [serve.caps] or set the option under "
             "[[pipelines]]",
         )
-    return Options.model_validate(merged)
+    options = Options.model_validate(merged)
+    try:
+        serve.admit(options, FILENAME)
+    except ValueError as error:  # the operator's own word was admitted when it was read
+        raise Rejected("OptionAboveCap", f"{error}; or lower it in the wheel") from error
+    return options
 
 
 def effective_settings(

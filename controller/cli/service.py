@@ -119,7 +119,8 @@ def ray_head(
     *,
     dashboard_port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8265,
     num_cpus: Annotated[
-        int | None, typer.Option(min=1, help="CPUs that Ray may hand out; default: all.")
+        int | None,
+        typer.Option(min=1, help="CPUs to hand out; default: 4 a core up to 64, at least 16."),
     ] = None,
     temp_dir: Annotated[
         Path | None,
@@ -132,6 +133,12 @@ def ray_head(
         Path | None,
         typer.Option(metavar="DIR", help="Keep Ray's state here, to survive being killed."),
     ] = None,
+    longest_request: Annotated[
+        float,
+        typer.Option(
+            min=1, max=86400, help="Seconds; as `longest_request` of [serve] in the configuration."
+        ),
+    ] = 900.0,
     show: Annotated[
         bool, typer.Option("--show", help="Print the command and its environment instead.")
     ] = False,
@@ -144,7 +151,7 @@ def ray_head(
     from controller.serve import service  # noqa: PLC0415 - for this command alone
     from controller.serve.head import Tuning  # noqa: PLC0415 - as above
 
-    tuning = Tuning(num_cpus=num_cpus, temp_dir=temp_dir)
+    tuning = Tuning(num_cpus, temp_dir=temp_dir, longest_request=longest_request)
     place = service.Place(run_dir, storage)
     made = service.invocation(
         tuning, place, dashboard_port=dashboard_port, inherited=dict(os.environ)
@@ -154,4 +161,5 @@ def ray_head(
             print(f"{name}={shlex.quote(value)}")
         print(shlex.join(made.arguments))
         return
+    print(f"becoming a Ray head: {tuning.room}", file=sys.stderr)
     service.become(made, tuning, place)

@@ -32,7 +32,7 @@ def up(
     ] = None,
     num_cpus: Annotated[
         int | None,
-        typer.Option(min=1, help="CPUs that Ray may hand out; default: 4 a core, at least 16."),
+        typer.Option(min=1, help="CPUs to hand out; default: 4 a core up to 64, at least 16."),
     ] = None,
 ) -> None:
     """Serve the wheels in a folder: for a laptop, or a first try.

@@ -7,11 +7,13 @@ Only what the dashboard's REST API tells: `/api/version`, `/api/cluster_status`,
 from __future__ import annotations
 
 import math
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.errors import Stalled, Transient, Waiting
+from controller.serve.haproxy import LABEL, RAYS_HARD_STOP
 
 if TYPE_CHECKING:
     from controller.model import JSON
@@ -38,6 +40,8 @@ class Cluster:
     free_cpus: float | None
     haproxy: bool | None
     """Whether HAProxy is the ingress; None before Serve has started."""
+    hard_stop: float | None = None
+    """Seconds that a former HAProxy lives on for its requests, as the head was started."""
 
 
 def inspect(dashboard: Dashboard) -> Cluster:
@@ -63,6 +67,7 @@ def inspect(dashboard: Dashboard) -> Cluster:
         cpus=total,
         free_cpus=free,
         haproxy=_haproxy(optional),
+        hard_stop=_hard_stop(optional),
     )
 
 
@@ -98,6 +103,25 @@ def _cpus(data: dict[str, JSON]) -> tuple[float | None, float | None]:
     return total, max(0.0, total - used)
 
 
+def _rows(listing: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the State API lists."""
+    found = listing.get("result")
+    rows = found.get("result") if isinstance(found, dict) else None
+    return [row for row in (rows if isinstance(rows, list) else ()) if isinstance(row, dict)]
+
+
+def _hard_stop(optional: _Optional) -> float | None:
+    """By the label of the head's node, where HAProxy is; a head that was started by others has none
+    and Ray's default.
+    """
+    for row in _rows(optional.data("/api/v0/nodes")):
+        labels = row.get("labels")
+        if row.get("is_head_node") is True and isinstance(labels, dict):
+            said = str(labels.get(LABEL, RAYS_HARD_STOP))
+            return float(said) if re.fullmatch(r"[0-9]{1,9}(\.0)?", said) else None
+    return None
+
+
 def _haproxy(optional: _Optional) -> bool | None:
     """By the actors that are the proxies: Serve starts one class with HAProxy and one without.
 
@@ -108,17 +132,15 @@ def _haproxy(optional: _Optional) -> bool | None:
 
     def alive(class_name: str) -> bool:
         # The State API takes filters as three parallel lists (ray.util.state, ListApiOptions).
-        found = optional.data(
+        listing = optional.data(
             "/api/v0/actors",
             filter_keys="class_name",
             filter_predicates="=",
             filter_values=class_name,
-        ).get("result")
-        rows = found.get("result") if isinstance(found, dict) else None
+        )
         return any(
             row.get("state") == "ALIVE" and _FALLBACK not in str(row.get("name"))
-            for row in (rows if isinstance(rows, list) else ())
-            if isinstance(row, dict)
+            for row in _rows(listing)
         )
 
     if alive("HAProxyManager"):

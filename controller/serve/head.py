@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -66,7 +67,9 @@ class Tuning:
     """What a head is started with, beyond its ports."""
 
     num_cpus: int | None = None
-    """Logical CPUs; None for as many as there are cores."""
+    """Logical CPUs; None for `logical_cpus` of the cores."""
+    longest_request: float = haproxy.LONGEST_REQUEST
+    """Seconds that a request may last: so long the ingress lets it finish when it is replaced."""
     temp_dir: Path | None = None
     """Ray's folder; None for Ray's own choice (isolated heads: a new one, removed at the end). Must
     be short: sockets below it may have paths of 107 bytes at most (unix(7))."""
@@ -74,6 +77,19 @@ class Tuning:
     """The interpreter to run Ray on; `ray[default,serve]` and `wheelway` are importable there."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """More environment variables for everything on the head; they win over those set here."""
+
+    @property
+    def cpus(self) -> int:
+        """What Ray is told that there are."""
+        return self.num_cpus or logical_cpus(os.cpu_count() or 1)
+
+    @property
+    def room(self) -> str:
+        """How much fits on it, for a person."""
+        return (
+            f"it hands out {self.cpus} CPUs (--num-cpus), of which a replica takes 1 unless its "
+            "options say otherwise"
+        )
 
 
 @dataclass(slots=True)
@@ -254,8 +270,9 @@ def command(tuning: Tuning, ports: Ports, dashboard_port: int) -> list[str]:
     # 0: the system chooses. Ray's own range would be shared with every other head, and may hold
     # the dashboard's port.
     options |= {"min-worker-port": 0, "max-worker-port": 0}
-    if tuning.num_cpus is not None:
-        options["num-cpus"] = tuning.num_cpus
+    options["num-cpus"] = tuning.cpus
+    hard_stop = haproxy.hard_stop(tuning.longest_request)
+    options["labels"] = f"{haproxy.LABEL}={tuning.environment.get(haproxy.HARD_STOP, hard_stop)}"
     if tuning.temp_dir is not None:
         options["temp-dir"] = tuning.temp_dir
     ray = [str(tuning.python), "-m", "ray.scripts.scripts", "start", "--head", "--block"]
@@ -297,6 +314,7 @@ def environment(
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports.replica_http[1]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(ports.replica_grpc[0]),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports.replica_grpc[1]),
+        **haproxy.settings(tuning.longest_request, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
         **haproxy.variables(tuning.python, inherited),
         **tuning.environment,
     }
@@ -309,6 +327,16 @@ def proxy_threads(cores: int) -> int:
     serves 15 % more requests than Ray's default of four.
     """
     return max(1, min(4, cores // 4))
+
+
+def logical_cpus(cores: int) -> int:
+    """CPUs that a head hands out: four a core up to 64, at least 16, never fewer than cores.
+
+    A release reserves one unless it says otherwise, and most of them idle: with one a core, two
+    releases would fill a machine of two. It is a measure for placing, not a limit; Ray starts a
+    worker for each beforehand, hence no more.
+    """
+    return max(16, min(4 * cores, 64), cores)
 
 
 def answers(dashboard_url: str, timeout: float = 2.0) -> bool:

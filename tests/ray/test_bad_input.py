@@ -117,6 +117,16 @@ FILES = {
         "num_replicas = 30, the cap is 3",
         {"wheelway_toml": "[options]\nnum_replicas = 30\n"},
     ),
+    "beyond-int32": Bad(
+        "WishesInvalid",
+        "options.num_replicas: Input should be less than or equal to 10000",
+        {"wheelway_toml": "[options]\nnum_replicas = 2147483648\n"},
+    ),
+    "queueing": Bad(
+        "WishesInvalid",
+        "options.max_queued_requests",
+        {"wheelway_toml": "[options]\nmax_queued_requests = 2147483548\n"},
+    ),
     "unmet": Bad("RequirementsUnsatisfiable", "lib", {"requires": ["lib>=2"]}),
     "contradicting": Bad(
         "RequirementsUnsatisfiable", "lib==1.0", {"requires": ["lib==1.0", "lib<1"]}

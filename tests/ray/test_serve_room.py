@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import closing
@@ -17,7 +20,7 @@ from packaging.version import Version
 from controller.config import Options, RayOptions, ServeOptions
 from controller.errors import Rejected, Stalled
 from controller.model import ApplicationStatus, Artifact, Environment, PipelineEntry, Release
-from controller.serve import subreaper
+from controller.serve import haproxy, subreaper
 from controller.serve.cluster import inspect
 from controller.serve.dashboard import Dashboard
 from controller.serve.head import adopt_or_start, answers
@@ -174,6 +177,43 @@ def test_the_head_says_what_it_is(dashboard, put):
     assert found.python == ".".join(map(str, sys.version_info[:3]))
     assert found.cpus == 16
     assert found.free_cpus <= 16
+
+
+def test_the_ingress_is_as_it_was_asked_for(head, dashboard, put):
+    put(sound="sound")
+    eventually(lambda: (c := inspect(dashboard)).haproxy and c)
+    assert inspect(dashboard).hard_stop == 930
+    [written] = head.log.parent.rglob("haproxy*.cfg")
+    settings = written.read_text()
+    connections = haproxy.connections(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    for line in (
+        f"maxconn {connections}",
+        "hard-stop-after 930s",
+        "timeout http-request 10s",
+        "timeout client 60s",
+        "timeout http-keep-alive 20s",
+    ):
+        assert re.search(rf"^ *{line}$", settings, re.MULTILINE), line
+
+
+def test_more_idle_connections_than_ray_allows_stop_nobody(head, put):
+    put(sound="sound")
+    ingress = Ingress(head.ingress_url)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    address = ("127.0.0.1", head.ports.ingress)
+    idle = []
+    try:
+        idle.extend(socket.create_connection(address) for _ in range(4200))
+        assert ingress.probe("/-/healthz").status is not None
+        for connection in idle:
+            connection.settimeout(30)
+        assert idle[0].recv(12) == b"HTTP/1.1 408"  # each ends by itself
+    finally:
+        for connection in idle:
+            connection.close()
+        ingress.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_running_head_is_adopted_and_left_alone(head):

@@ -99,6 +99,16 @@ def test_a_slow_ingress_gets_the_variables_that_make_it_fast(cluster, base):
     assert "RAY_SERVE_ENABLE_HA_PROXY=1" in message
 
 
+def test_an_ingress_that_cuts_long_requests_gets_what_makes_it_wait(cluster, base):
+    reason, message = only(replace(cluster, hard_stop=120.0), base)
+    assert reason == "LongRequestsCut"
+    assert "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S=930" in message
+    assert "wheelway ray-head --longest-request 900" in message
+    for stop, longest in ((930.0, 900.0), (120.0, 100.0), (None, 900.0)):
+        patient = replace(cluster, hard_stop=stop)
+        assert misfits(patient, base, base.wheelway_version, longest_request=longest) == []
+
+
 def test_a_full_cluster_gets_the_ways_to_make_room(cluster, base):
     reason, message = only(replace(cluster, free_cpus=0.0), base)
     assert reason == "NoFreeCpus"

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+import resource
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from controller.configuration import load
 from controller.serve import haproxy, service
-from controller.serve.head import PRELOADED, Tuning
+from controller.serve.head import PRELOADED, Tuning, logical_cpus
+from controller.serve.ports import is_free
+from tests.support.canned import canned
+from tests.support.head import eventually
+from tests.support.indexes import free_port
 
 pytestmark = pytest.mark.unit
 
@@ -74,6 +82,7 @@ def test_of_earlier_heads_the_newest_sessions_stay(tmp_path):
 def test_haproxy_opens_only_the_routes_to_the_network(tmp_path):
     settings = tmp_path / "haproxy.cfg"
     settings.write_text(
+        "defaults\n    timeout client 60s\n    timeout http-keep-alive 90s\n"
         "frontend prometheus\n    bind :9101\n    mode http\n"
         "frontend http_frontend\n    bind 0.0.0.0:8000\n"
         "listen stats\n  bind *:8404\n  stats enable\n"
@@ -97,6 +106,88 @@ def test_haproxy_opens_only_the_routes_to_the_network(tmp_path):
         "0.0.0.0:8000",
         "127.0.0.1:8404",
     ]
+    assert re.findall(r"timeout (\S+) (\S+)", settings.read_text()) == [
+        ("http-request", "10s"),
+        ("tunnel", "1h"),
+        ("client", "60s"),
+        ("http-keep-alive", "20s"),
+    ]
+
+
+def test_haproxys_limits_are_those_of_the_machine_and_of_the_longest_request(tmp_path):
+    made = invoke(tmp_path)
+    assert made.environment["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] == "930"
+    assert "--labels=wheelway-hard-stop=930" in made.arguments
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    connections = str(haproxy.connections(descriptors))
+    assert made.environment["RAY_SERVE_HAPROXY_MAXCONN"] == connections
+    chosen = invoke(tmp_path, RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S="77")
+    assert "--labels=wheelway-hard-stop=77" in chosen.arguments
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "connections"),
+    [(-1, 50_000), (1 << 20, 50_000), (20_000, 6333), (4096, 1032), (1024, 100)],
+)
+def test_there_are_as_many_connections_as_descriptors_allow(descriptors, connections):
+    assert haproxy.connections(descriptors) == connections
+    assert descriptors < 1300 or connections * 2.5 + 500 < descriptors
+
+
+@pytest.mark.parametrize(
+    ("cores", "cpus"), [(1, 16), (2, 16), (8, 32), (16, 64), (64, 64), (96, 96)]
+)
+def test_a_head_hands_out_some_cpus_a_core_wherever_it_runs(tmp_path, monkeypatch, cores, cpus):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert logical_cpus(cores) == cpus
+    assert f"--num-cpus={cpus}" in invoke(tmp_path).arguments
+
+
+def answered(address, request, seconds=10):
+    """What comes back for bytes sent, and after how long the connection ended."""
+    began = time.monotonic()
+    with socket.create_connection(address) as connection:
+        connection.settimeout(seconds)
+        connection.sendall(request)
+        received = b""
+        while chunk := connection.recv(4096):
+            received += chunk
+    return received, time.monotonic() - began
+
+
+def test_a_connection_on_which_nothing_comes_ends_soon_and_a_slow_answer_is_waited_for(tmp_path):
+    """HAProxy itself, with what Ray's template writes, and the waits shortened."""
+    with canned() as slow:
+        port, settings = free_port(), tmp_path / "haproxy.cfg"
+        settings.write_text(
+            "global\n    maxconn 50\ndefaults\n    mode http\n    timeout connect 5s\n"
+            "    timeout client 2s\n    timeout http-keep-alive 90s\n"
+            f"frontend http_frontend\n    bind 127.0.0.1:{port}\n    default_backend b\n"
+            f"backend b\n    server s {slow.url.removeprefix('http://')}\n"
+        )
+        variables = haproxy.variables(Path(sys.executable), {})
+        script = tmp_path / "script"
+        shortened = haproxy.SCRIPT.read_text().replace("request 10s", "request 1s")
+        script.write_text(shortened.replace("120s/", "11s/"))
+        script.chmod(0o755)
+        slow.says("/", "here")
+        slow.answers["/slow"] = "hang"
+        with subprocess.Popen(
+            [script, "-db", "-f", settings], env={**os.environ, **variables}
+        ) as process:
+            try:
+                here = ("127.0.0.1", port)
+                eventually(lambda: not is_free(port))
+                received, seconds = answered(here, b"")
+                assert (received[:12], seconds < 5) == (b"HTTP/1.1 408", True)
+                received, seconds = answered(here, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+                assert received.endswith(b"here")
+                assert seconds < 5
+                threading.Timer(4, slow.release.set).start()
+                _, seconds = answered(here, b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n")
+                assert seconds >= 3.5
+            finally:
+                process.terminate()
 
 
 def test_haproxy_is_the_one_that_comes_with_ray():

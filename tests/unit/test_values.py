@@ -102,6 +102,19 @@ def test_what_json_cannot_say_is_the_operators_mistake_at_once(table, odd):
         read(TABLES[table].format(f"since = {odd}"))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[serve.defaults]\nrequest_timeout = 901\n",
+        '[[pipelines]]\nname = "slow"\noptions = { request_timeout = "16m" }\n',
+    ],
+)
+def test_a_request_longer_than_the_ingress_lets_finish_is_the_operators_mistake(text):
+    with pytest.raises(ConfigError, match="the ingress ends requests after 900 s"):
+        read(text)
+    assert read("[serve]\nlongest_request = 1000\n" + text)
+
+
 def test_the_reference_names_the_forms():
     assert 'poll_interval  (number >= 0 | "30s", default 5.0)' in reference()
     assert 'max_size  (integer > 0 | "16MiB", default' in reference()

@@ -12,9 +12,10 @@ import pytest
 from packaging.tags import sys_tags
 from packaging.version import Version
 
+from controller.cache import wishes as layers
 from controller.cache.inspection import inspect
-from controller.cache.wishes import effective, effective_settings, entries
-from controller.config import Caps, InspectionLimits, Options, PipelinePolicy
+from controller.cache.wishes import effective_settings, entries
+from controller.config import Caps, InspectionLimits, Options, PipelinePolicy, ServeOptions
 from controller.errors import Rejected
 from tests.support.wheels import revision_of
 
@@ -39,6 +40,10 @@ def lying(*paths, target):
     }
     (entry,) = entries({"iris": target}, Version("1.0"), bodies, bodies.get)
     return entry
+
+
+def effective(defaults, wishes, policy, caps):
+    return layers.effective(ServeOptions(defaults=defaults, caps=caps), wishes, policy)
 
 
 def policy(**fields):
@@ -338,6 +343,16 @@ def test_the_operators_own_word_is_not_capped_and_settles_the_wish(option):
     word = Options(**wishes)
     assert effective(Options(), wishes, policy(options=word), CAPS) == word
     assert effective(word, {}, None, CAPS) == word
+
+
+def test_a_request_longer_than_the_ingress_lets_finish_is_refused_with_that_reason():
+    serve = ServeOptions(longest_request="5m")
+    assert layers.effective(serve, {"request_timeout": 300}, None).request_timeout == 300
+    with pytest.raises(Rejected, match="whenever a release goes live") as caught:
+        layers.effective(serve, {"request_timeout": 301}, None)
+    assert caught.value.reason == "OptionAboveCap"
+    assert "request_timeout = 301" in caught.value.message
+    assert "wheelway ray-head --longest-request" in caught.value.message
 
 
 def test_nobody_wishes_for_a_million_replicas_unless_the_operator_said_so():
