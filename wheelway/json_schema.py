@@ -130,6 +130,15 @@ def _finite(schema: Any, *, names: bool = False) -> Any:
     return finite
 
 
+def without_infinities(value: Any) -> Any:
+    """JSON of what `json` or pydantic read, with the text that a `float` takes for what is none."""
+    if isinstance(value, dict):
+        return {key: without_infinities(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_infinities(item) for item in value]
+    return value if _is_finite(value) else said(value)
+
+
 def said(value: Any) -> str:
     """A value for a person, infinities in the words that pydantic takes for them."""
     text = to_json(value, inf_nan_mode="constants").decode()

@@ -12,7 +12,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from wheelway import problem
-from wheelway.schema import JSON_TYPE, body_of, value_of
+from wheelway.schema import JSON_TYPE, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,7 +145,7 @@ def _answer(text: str, content_type: str, schema: dict[str, Any]) -> dict[str, A
 def _media(schema: dict[str, Any], interface: Interface, examples: Sequence[Any]) -> dict[str, Any]:
     if interface.request_type != JSON_TYPE or not examples:
         return {"schema": schema}
-    values = (value_of(body_of(example), JSON_TYPE) for example in examples)
+    values = map(shown, examples)
     return {
         "schema": schema,
         "examples": {f"example{n}": {"value": value} for n, value in enumerate(values, start=1)},
@@ -157,7 +157,7 @@ def page(release: Release, interface: Interface, examples: Sequence[Any], route:
     request, result = interface.schemas
     sample = ""
     if interface.request_type == JSON_TYPE and examples:
-        sample = _pretty(value_of(body_of(examples[0]), JSON_TYPE))
+        sample = _pretty(shown(examples[0]))
     return _PAGE.substitute(
         {
             key: html.escape(value)

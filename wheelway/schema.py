@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json, to_json, to_jsonable_python
 
 from wheelway import json_schema, results, stages
 from wheelway.failure import SCHEMA_INVALID, StartFailure
@@ -77,13 +77,23 @@ def interface_of(pipeline: type[Pipeline]) -> Interface:
         encode=results.raw if answered is None else results.encoder(answered, schemas[1]),
         schemas=schemas,
         components=_components(request, asked, result, answered),
-        description=inspect.cleandoc(pipeline.__doc__ or ""),
+        description=inspect.cleandoc(pipeline.__doc__ or "").encode(errors="replace").decode(),
     )
 
 
 def body_of(example: Any) -> bytes:
-    """An example as the body that a client would send."""
-    return example if isinstance(example, bytes) else to_json(example)
+    """An example as the body that a client would send.
+
+    One that holds NaN or an infinity is what Python's clients make of these, which is no JSON and
+    understood all the same.
+    """
+    # By way of JSON's values: a model would write null for an infinity, be it a field's default.
+    return example if isinstance(example, bytes) else to_json(to_jsonable_python(example))
+
+
+def shown(example: Any) -> Any:
+    """An example of a JSON request as documents show it."""
+    return json_schema.without_infinities(from_json(body_of(example)))
 
 
 def value_of(body: bytes, content_type: str) -> Any:

@@ -386,6 +386,27 @@ def test_infinities_in_defaults_and_examples_leave_metadata_and_openapi_json():
         assert schema.get("required", []) == []
 
 
+def test_an_example_may_hold_infinities_and_is_shown_as_json():
+    class Bound(BaseModel):
+        values: list[float]
+        upper: float = math.inf
+
+    class Bounded(Pipeline):
+        examples = ({"values": [1.0, math.nan]}, Bound(values=[-math.inf]), Bound(values=[]))
+
+        def infer(self, request: Bound) -> int:
+            return sum(map(math.isfinite, request.values))
+
+    with loaded(Bounded) as ask:
+        assert ask(Bounded.examples[0]) == 1
+    document = openapi.document(RELEASE, interface_of(Bounded), Bounded.examples, "/x")
+    body = document["paths"]["/x"]["post"]["requestBody"]["content"]["application/json"]
+    assert strictly(json.dumps(body["examples"]))["example1"]["value"]["values"] == [1.0, "NaN"]
+    assert body["examples"]["example2"]["value"] == {"values": ["-Infinity"], "upper": "Infinity"}
+    page = openapi.page(RELEASE, interface_of(Bounded), Bounded.examples, "/x")
+    assert "&quot;NaN&quot;" in page
+
+
 class Colour(Enum):
     RED = "red"
 

@@ -134,6 +134,36 @@ def test_serves_own_batching_works_without_a_replica_and_is_typed_by_what_one_ca
     assert lines[4]["detail"] == {"count": 2}
 
 
+SCHEMA = """
+import datetime
+from pydantic import BaseModel, ConfigDict
+from wheelway import Pipeline
+
+class Day(BaseModel):
+    model_config = ConfigDict(json_schema_extra={{"x-since": {since}}})
+    day: datetime.date = datetime.date(2024, 1, 2)
+
+class Demo(Pipeline):
+    examples = (Day(), {{"day": datetime.date(2024, 1, 3)}})
+
+    def infer(self, request: Day) -> Day:
+        return request
+"""
+
+
+def test_a_date_within_a_schema_passes_and_what_has_no_form_in_json_stops_at_its_gate(tmp_path):
+    code = SCHEMA.format(since="datetime.datetime(2024, 1, 2)")
+    lines, status = gates(tmp_path / "date", code, name="dated")
+    assert status == 0, lines
+    assert lines[2]["detail"]["input"]["x-since"] == "2024-01-02T00:00:00"
+
+    lines, status = gates(tmp_path / "other", SCHEMA.format(since="object()"), name="other")
+    assert status == 1
+    assert [line["gate"] for line in lines] == ["verify", "import", "schemas", "memory"]
+    assert lines[2]["reason"] == "SchemaInvalid"
+    assert "Day.x-since is not JSON" in lines[2]["message"]
+
+
 HUNGRY = """
 from wheelway import Pipeline
 
