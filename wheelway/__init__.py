@@ -8,6 +8,7 @@
     loading.py      a verified tree on `sys.path`, and the class that an entry point names
     execution.py    one loaded pipeline: load, examples, requests, settings, unload
     asgi.py         the HTTP endpoints of a release (with problem.py and openapi.py)
+    content.py      bodies that a client compressed
     vigil.py        ends requests that take too long or whose client has gone
     watchdog.py     notices asynchronous stages that hold the event loop
     memory.py       how much a replica may allocate, and how much it did

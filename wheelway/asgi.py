@@ -23,7 +23,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from wheelway import openapi, problem
+from wheelway import content, openapi, problem
 from wheelway.results import ResultInvalid
 from wheelway.schema import JSON_TYPE
 from wheelway.vigil import Cause, Vigil
@@ -96,6 +96,7 @@ class Application:
         self._on_shutdown = on_shutdown
         self._runtime: Runtime | None = None
         self._limits = Limits()
+        self._capacity = self._digits = 0
         self._in_flight = 0
         self._running = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -109,7 +110,8 @@ class Application:
     def serve(self, runtime: Runtime, limits: Limits) -> None:
         """From now on answer by this pipeline and within these limits."""
         runtime.on_return = self._wake
-        self._runtime, self._limits = runtime, limits
+        self._runtime, self._limits, self._capacity = runtime, limits, limits.capacity
+        self._digits = len(str(limits.max_request_bytes))
         content_type = runtime.interface.result_type.encode()
         self._result_headers = [(b"content-type", content_type), self._mark]
         self._wake()
@@ -133,10 +135,10 @@ class Application:
 
     # -- infer -----------------------------------------------------------------------------------
 
-    async def _infer(  # noqa: C901 - the hot path stays in one piece: each call costs
+    async def _infer(  # noqa: C901, PLR0912 - the hot path stays in one piece: each call costs
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        request_id = length = content_type = None
+        request_id = length = content_type = coding = None
         for name, value in scope["headers"]:
             if name == b"content-type":
                 content_type = value
@@ -144,6 +146,8 @@ class Application:
                 length = value
             elif name == b"x-request-id":
                 request_id = value
+            elif name == b"content-encoding":
+                coding = value if coding is None else b"%s, %s" % (coding, value)
         if request_id is None or not _SANE_ID.fullmatch(request_id):
             request_id = self._new_id()
         runtime, limits = self._runtime, self._limits
@@ -151,11 +155,11 @@ class Application:
         if runtime is None:
             answer = problem.not_loaded()
         else:
-            answer = self._refusal(runtime, limits, length, content_type)
+            answer = self._refusal(runtime, limits, length, content_type, coding)
         if answer is None and runtime is not None:
             self._in_flight += 1
             try:
-                answer = await self._attempt(runtime, limits, receive, request_id)
+                answer = await self._attempt(runtime, limits, receive, request_id, coding)
             finally:
                 self._in_flight -= 1
         if isinstance(answer, bytes):
@@ -168,12 +172,23 @@ class Application:
             await self._complain(send, answer, request_id)
 
     def _refusal(
-        self, runtime: Runtime, limits: Limits, length: bytes | None, content_type: bytes | None
+        self,
+        runtime: Runtime,
+        limits: Limits,
+        length: bytes | None,
+        content_type: bytes | None,
+        coding: bytes | None,
     ) -> Problem | None:
         """What is wrong with a request before its body is read."""
-        if self._in_flight + runtime.abandoned >= limits.capacity:
-            return problem.overloaded(limits.capacity)
-        if length is not None and length.isdigit() and int(length) > limits.max_request_bytes:
+        if self._in_flight + runtime.abandoned >= self._capacity:
+            return problem.overloaded(self._capacity)
+        # One of fewer digits than the limit has is not worth the parsing.
+        if (
+            length
+            and len(length) >= self._digits
+            and length.isdigit()
+            and int(length) > limits.max_request_bytes
+        ):
             return problem.too_large(limits.max_request_bytes)
         if (
             content_type
@@ -182,21 +197,26 @@ class Application:
             and not _JSON.fullmatch(content_type)
         ):
             return problem.unsupported_media_type(content_type.decode("latin-1"))
+        if coding is not None and not content.is_known(coding):
+            return problem.unsupported_coding(coding.decode("latin-1"))
         return None
 
     async def _attempt(  # noqa: C901, PLR0912 - see _infer
-        self, runtime: Runtime, limits: Limits, receive: Receive, request_id: bytes
+        self,
+        runtime: Runtime,
+        limits: Limits,
+        receive: Receive,
+        request_id: bytes,
+        coding: bytes | None,
     ) -> bytes | Problem | None:
         """The result's body, or what went wrong; None: nobody is there any more to be told."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - coroutines run in tasks
         vigil = self._vigil
-        watched = vigil.begin(task, receive, limits.request_timeout)
+        watched = vigil.begin(receive, limits.request_timeout)
         try:
             message = await receive()
             body = message.get("body", b"")
-            if message["type"] != "http.request" or message.get("more_body"):
-                body = await _rest(message, receive, limits.max_request_bytes)
+            if message["type"] != "http.request" or message.get("more_body") or coding is not None:
+                body = await _rest(message, receive, limits.max_request_bytes, coding)
                 if not isinstance(body, bytes):
                     return body
             if len(body) > limits.max_request_bytes:
@@ -205,7 +225,7 @@ class Application:
             try:
                 value = runtime.interface.decode(body)
             except ValidationError as error:
-                return problem.invalid_input(error)
+                return problem.invalid_input(error, body)
             if self._waiting or self._running + runtime.abandoned >= limits.max_ongoing_requests:
                 await self._turn()
             else:
@@ -219,7 +239,7 @@ class Application:
         except (GeneratorExit, KeyboardInterrupt):
             raise
         except asyncio.CancelledError:
-            if watched.cause is None or task.cancelling() > 1:  # somebody else's doing
+            if watched.cause is None or watched.task.cancelling() > 1:  # somebody else's doing
                 raise
             late = watched.cause is Cause.LATE
             return problem.timed_out(limits.request_timeout) if late else None
@@ -349,8 +369,12 @@ def _below(path: str, root: str) -> str:
     return rest if path.startswith(root) and rest[:1] in {"", "/"} else path
 
 
-async def _rest(message: Message, receive: Receive, most: int) -> bytes | Problem | None:
-    """A whole body of which `message` is the first part; None when the client went away."""
+async def _rest(
+    message: Message, receive: Receive, most: int, coding: bytes | None
+) -> bytes | Problem | None:
+    """A whole body of which `message` is the first part, without its coding; None when the client
+    went away.
+    """
     parts, size = [], 0
     while message["type"] != "http.disconnect":
         parts.append(message.get("body", b""))
@@ -358,6 +382,16 @@ async def _rest(message: Message, receive: Receive, most: int) -> bytes | Proble
         if size > most:
             return problem.too_large(most)
         if not message.get("more_body"):
-            return b"".join(parts)
+            body = b"".join(parts)
+            return body if coding is None else await _plain(body, coding, most)
         message = await receive()
     return None
+
+
+async def _plain(body: bytes, coding: bytes, most: int) -> bytes | Problem:
+    """A body without its coding, in a thread: a small one may stand for a large one."""
+    try:
+        plain = await asyncio.to_thread(content.decoded, body, coding, most)
+    except ValueError as error:
+        return problem.coding_broken(coding.decode("latin-1"), str(error))
+    return problem.too_large(most) if plain is None else plain

@@ -176,6 +176,27 @@ def misplaced_null(value: Any, schema: Any, root: Mapping[str, Any]) -> str | No
     return None
 
 
+def nullable_properties(root: Mapping[str, Any]) -> set[str]:
+    """The names that a null may have wherever they are a property in a schema of pydantic's."""
+    nullable: set[str] = set()
+    other: set[str] = set()
+    left: list[Any] = [root]
+    while left:
+        schema = left.pop()
+        if isinstance(schema, list):
+            left += schema
+        if not isinstance(schema, dict):
+            continue
+        left += schema.values()
+        for name, value in schema.get("properties", {}).items():
+            has_room = isinstance(value, dict) and misplaced_null(None, value, root) is None
+            (nullable if has_room else other).add(name)
+        free = schema.get("additionalProperties"), *schema.get("patternProperties", {}).values()
+        if any(misplaced_null(None, value, root) is not None for value in free):
+            return set()  # any of the names may be one of these
+    return nullable - other
+
+
 def _may_be(value: Any, schema: Mapping[str, Any]) -> bool:
     """Whether a value's type is one of a schema's; scalars but null are not told apart."""
     if value is None and ("const" in schema or "enum" in schema):

@@ -24,7 +24,7 @@ PROBLEMS = {
     404: "Nothing is at this path.",
     405: "Another method is needed here.",
     413: "The body is larger than this release accepts.",
-    415: "The body's content type is not accepted.",
+    415: "The body's content type or content encoding is not accepted.",
     422: "The body does not match the request type.",
     500: "The pipeline failed, or its result violates the declared type.",
     503: "Too many requests are waiting; try again after Retry-After seconds.",

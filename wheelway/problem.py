@@ -6,12 +6,15 @@ Beyond the RFC's members each carries `reason`, the PascalCase word to branch on
 
 from __future__ import annotations
 
+import codecs
 import json
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json
+
+from wheelway import content
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -20,6 +23,13 @@ PROBLEM_TYPE = "application/problem+json"
 
 MISTAKES = 100
 """Mistakes of one request body that are listed at most."""
+_MARKS: Final = {
+    codecs.BOM_UTF8: "UTF-8",
+    codecs.BOM_UTF32_LE: "UTF-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 
 _LOG = (
     "its log has the cause under the request's id: `wheelway logs NAME --request ID` where it runs"
@@ -101,13 +111,39 @@ def unsupported_media_type(content_type: str) -> Problem:
     )
 
 
-def invalid_input(error: ValidationError) -> Problem:
+def unsupported_coding(coding: str) -> Problem:
+    """415, with the codings that are understood (RFC 9110, 15.5.16)."""
+    return Problem(
+        415,
+        "UnsupportedMediaType",
+        f"The body is encoded as {coding!r}; send it as it is, or by {content.ACCEPTED.decode()}.",
+        headers=((b"accept-encoding", content.ACCEPTED),),
+    )
+
+
+def coding_broken(coding: str, why: str) -> Problem:
+    """422: the body is not what its content-encoding says."""
+    return Problem(
+        422,
+        "InputInvalid",
+        f"The body is no {coding} ({why}), though its content-encoding says so.",
+    )
+
+
+def invalid_input(error: ValidationError, body: bytes) -> Problem:
     """422, with where the body went wrong."""
     mistakes = from_json(error.json(include_url=False, include_context=False, include_input=False))
     count = len(mistakes)
     detail = (
         f"The body does not match the declared request type: {count} mistake{'s'[: count > 1]}."
     )
+    for mark, name in _MARKS.items():
+        if body.startswith(mark):
+            detail = (
+                f"The body begins with a byte order mark ({name}); JSON is sent as UTF-8 without "
+                "one (RFC 8259, 8.1)."
+            )
+            break
     return Problem(422, "InputInvalid", detail, extra={"errors": mistakes[:MISTAKES]})
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from wheelway.json_schema import misplaced_null
+from wheelway.json_schema import misplaced_null, nullable_properties
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -41,7 +41,7 @@ _CLASS = re.compile(r"<class '([\w.]+)'>")
 _DEPTH = 100
 """Levels of a result within which foreign integers are looked for."""
 
-_LAZY: Final = (GeneratorType, AsyncGeneratorType)
+_LAZY: Final = frozenset((GeneratorType, AsyncGeneratorType))
 
 # What follows is looked for in each result. Searching by a pattern costs half of what `in` does.
 _find_null = re.compile(rb"null").search
@@ -73,9 +73,10 @@ def encoder(adapter: TypeAdapter[Any], schema: Mapping[str, Any]) -> Callable[[A
     serialize = adapter.serializer.to_json
     text = json.dumps(schema)
     floats, integers = '"number"' in text, '"integer"' in text
+    find_expected = _nulls_of(nullable_properties(schema))
 
     def encode(result: Any) -> bytes:
-        if isinstance(result, _LAZY):
+        if type(result) in _LAZY:
             raise ResultInvalid(_streams(result))
         try:
             value = validate(result)
@@ -88,15 +89,24 @@ def encoder(adapter: TypeAdapter[Any], schema: Mapping[str, Any]) -> Callable[[A
             raise ResultInvalid(f"{error}{_advice(_CLASS.findall(str(error)))}") from error
         if (
             integers
+            and value is not result  # nothing was read, then
             and (body[0] <= _NINE or _find_long_integer(body.translate(_SHAPES)))
             and (exact := _exact(result)) is not result
         ):
             return encode(exact)
-        if (floats and _find_null(body)) or ((_N in body or _I in body) and _find_constant(body)):
+        if (floats and _find_null(body) and body.count(b"null") != len(find_expected(body))) or (
+            (_N in body or _I in body) and _find_constant(body)
+        ):
             _check_finite(adapter.serializer.to_python(value, mode="json"), body, schema)
         return body
 
     return encode
+
+
+def _nulls_of(names: Iterable[str]) -> Callable[[bytes], list[bytes]]:
+    """A function that finds the nulls of these properties in a body."""
+    keys = b"|".join(re.escape(json.dumps(name, ensure_ascii=False).encode()) for name in names)
+    return re.compile(b"(?:%s):null" % keys).findall if keys else lambda _: []
 
 
 def raw(result: Any) -> bytes:

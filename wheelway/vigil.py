@@ -8,6 +8,7 @@ before it looks for the first time.
 from __future__ import annotations
 
 import asyncio
+from asyncio import current_task
 from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
@@ -51,9 +52,13 @@ class Vigil:
         self._watched: set[Watched] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._next = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def begin(self, task: asyncio.Task[Any], receive: Receive, seconds: float) -> Watched:
-        """From now on `task` has `seconds` to end."""
+    def begin(self, receive: Receive, seconds: float) -> Watched:
+        """From now on the task that calls this has `seconds` to end."""
+        # To be told the loop saves asyncio most of what it takes to find the task.
+        task = current_task(self._loop) or current_task()
+        assert task is not None  # noqa: S101 - coroutines run in tasks
         now = monotonic()
         watched = Watched(task, receive, now + seconds)
         self._watched.add(watched)
@@ -73,7 +78,8 @@ class Vigil:
         if self._timer is not None:
             self._timer.cancel()
         self._next = now + delay
-        self._timer = asyncio.get_running_loop().call_later(delay, self._look)
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(delay, self._look)
 
     def _look(self) -> None:
         now, self._timer = monotonic(), None

@@ -4,13 +4,15 @@ import datetime as dt
 import functools
 import json
 import math
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import pytest
+import typing_extensions
 from pydantic import BaseModel, ConfigDict, Field
 
 from wheelway import Pipeline, openapi
@@ -211,6 +213,10 @@ def test_examples_that_are_no_list_are_refused(value, kind):
     assert f"not a {kind};" in message
 
 
+class Unsaid:
+    pass
+
+
 # -- streams -------------------------------------------------------------------------------------
 
 
@@ -296,6 +302,18 @@ class Missing(BaseModel):
     note: str | None = None
 
 
+class Noted(BaseModel):
+    note: float | None = None
+    name: str | None = None
+    by_name: dict[str, float] = {}
+    properties: float = 0.0
+
+
+class NotedElsewhere(BaseModel):
+    noted: Missing
+    note: float
+
+
 class Constants(BaseModel):
     model_config = ConfigDict(ser_json_inf_nan="constants")
     score: float
@@ -318,6 +336,11 @@ class Tree(BaseModel):
         (Missing, {"score": None, "rows": [("a", 1)]}, None),
         (list[Missing], [{"score": 1}, {"score": 1, "rows": [("a", math.nan)]}], "1.rows.0.1"),
         (Tree, {"nodes": [{"nodes": [{"weight": math.nan}]}]}, "nodes.0.nodes.0.weight"),
+        (Missing, {"score": 1, "note": '"note":null'}, None),
+        (Noted, {"by_name": {"note": math.nan}}, "by_name.note"),
+        (Noted, {"properties": math.nan}, "properties"),
+        (NotedElsewhere, {"noted": {"score": 1}, "note": math.nan}, "note"),
+        (NotedElsewhere, {"noted": {"score": 1}, "note": 1}, None),
         (Constants, {"score": math.inf}, "result"),
         (Any, {"free": [math.nan, 1.0]}, None),
         (Any, Constants(score=1), None),
@@ -338,6 +361,58 @@ def test_a_result_is_json_with_null_only_where_its_schema_has_it(declared, resul
         encode(result)
     assert str(caught.value).startswith(f"{where}: ")
     assert "float | None" in str(caught.value)
+
+
+class DataFrame:
+    __module__ = "pandas.core.frame"
+
+
+@pytest.mark.parametrize(
+    ("declared", "result", "advice"),
+    [
+        (Any, np.array([1.0]), "; of an array or a NumPy number return `.tolist()`"),
+        (Any, {"rows": [np.int64(1)]}, "`.tolist()`"),
+        (Any, {"table": DataFrame()}, '`.to_dict(orient="records")`'),
+        (dict[str, str], DataFrame(), '`.to_dict(orient="records")`'),
+        (dict[str, float], {"mean": np.array([1.0, 2.0])}, "mean: Input should be a valid number"),
+        (list[str], [np.float32(1)], "; of an array or a NumPy number return `.tolist()`"),
+        (Any, Unsaid(), "Unsaid"),
+    ],
+)
+def test_what_other_libraries_made_gets_advice(declared, result, advice):
+    class Foreign(Pipeline):
+        def infer(self, request: Any) -> declared:
+            return result
+
+    with loaded(Foreign) as ask, pytest.raises(ResultInvalid) as caught:
+        ask(None)
+    assert advice in str(caught.value)
+    assert ("numpy" in type(result).__module__) <= (".tolist()" in str(caught.value))
+
+
+def test_typed_dicts_are_those_that_pydantic_reads_and_the_guide_says_which():
+    class Extended(typing_extensions.TypedDict):
+        n: int
+
+    class Plain(TypedDict):
+        n: int
+
+    def pipeline(declared):
+        class Dicts(Pipeline):
+            def infer(self, request: declared) -> declared:
+                return {"n": request["n"] + 1}
+
+        return Dicts
+
+    with loaded(pipeline(Extended)) as ask:
+        assert ask({"n": 1}) == {"n": 2}
+    if sys.version_info < (3, 12):
+        assert "use `typing_extensions.TypedDict`" in refused(pipeline(Plain))
+    else:
+        assert interface_of(pipeline(Plain)).schemas[0]["properties"]["n"] == {
+            "title": "N",
+            "type": "integer",
+        }
 
 
 # -- schemas that are JSON -----------------------------------------------------------------------
@@ -438,10 +513,6 @@ def test_what_has_a_form_in_json_is_served_in_it_wherever_it_stands():
     ]
     with loaded(Visits) as ask:
         assert ask({})["at"] == "2024-01-02T00:00:00Z"
-
-
-class Unsaid:
-    pass
 
 
 def raises(_):

@@ -1,6 +1,7 @@
 """The endpoints of a release, driven as an ASGI application and through a real server."""
 
 import asyncio
+import gzip
 import hashlib
 import json
 import logging
@@ -8,6 +9,7 @@ import re
 import socket
 import threading
 import time
+import zlib
 from contextlib import asynccontextmanager
 
 import httpx
@@ -232,6 +234,78 @@ async def test_only_json_is_taken_for_json(content_type, status):
     assert response.status_code == status
     if status == 415:
         assert_problem(response, 415, "UnsupportedMediaType")
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("gzip", gzip.compress(b'"hey"')),
+        ("GZip", gzip.compress(b'"h') + gzip.compress(b'ey"')),
+        ("x-gzip", gzip.compress(b'"hey"')),
+        ("deflate", zlib.compress(b'"hey"')),
+        ("identity", b'"hey"'),
+        ("", b'"hey"'),
+    ],
+)
+@pytest.mark.parametrize(("pipeline", "answer"), [(Shout, b'"HEY"'), (Echo, b'"hey"')])
+async def test_a_compressed_body_is_decoded_whatever_it_is(pipeline, answer, coding, body):
+    headers = {"content-encoding": coding}
+    async with asking(pipeline) as client:
+        response = await client.post(ROUTE, content=body, headers=headers)
+    assert (response.status_code, response.content) == (200, answer)
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "identity, br"])
+async def test_a_coding_that_is_not_decoded_is_415_and_says_which_are(coding):
+    async with asking(Shout) as client:
+        headers = {"content-encoding": coding}
+        response = await client.post(ROUTE, content=b"x", headers=headers)
+        twice = await client.post(
+            ROUTE, content=b"x", headers=[("content-encoding", "gzip"), ("content-encoding", "br")]
+        )
+    assert coding in assert_problem(response, 415, "UnsupportedMediaType")["detail"]
+    assert response.headers["accept-encoding"] == "gzip, deflate"
+    assert_problem(twice, 415, "UnsupportedMediaType")
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "why"),
+    [
+        ("gzip", b"hey", "incorrect header"),
+        ("gzip", gzip.compress(b"hey" * 99)[:-9], "ends too early"),
+        ("gzip", gzip.compress(b"hey") + b"more", "incorrect header"),
+        ("gzip", gzip.compress(b"") * 2000 + gzip.compress(b"hey"), "more than 1024 parts"),
+        ("deflate", gzip.compress(b"hey"), "incorrect header"),
+        ("gzip", b"", "ends too early"),
+    ],
+)
+async def test_a_body_that_does_not_have_its_coding_is_422(coding, body, why):
+    async with asking(Shout) as client:
+        headers = {"content-encoding": coding}
+        response = await client.post(ROUTE, content=body, headers=headers)
+    assert why in assert_problem(response, 422, "InputInvalid")["detail"]
+
+
+async def test_what_a_body_is_decoded_to_has_the_same_limit():
+    bomb = gzip.compress(bytes(64 * 1024**2))
+    fits = gzip.compress(b"x" * 1000) + gzip.compress(b"y" * 1000)
+    headers = {"content-encoding": "gzip"}
+    async with asking(Shout, limits=Limits(max_request_bytes=100_000)) as client:
+        assert_problem(await client.post(ROUTE, content=bomb, headers=headers), 413, "TooLarge")
+    async with asking(Shout, limits=Limits(max_request_bytes=2000)) as client:
+        response = await client.post(ROUTE, content=fits, headers=headers)
+        assert response.content == b"X" * 1000 + b"Y" * 1000
+    async with asking(Shout, limits=Limits(max_request_bytes=1999)) as client:
+        assert_problem(await client.post(ROUTE, content=fits, headers=headers), 413, "TooLarge")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+async def test_a_byte_order_mark_is_named(encoding):
+    async with asking(Greeter) as client:
+        body = '{"name": "Ada"}'.encode(encoding)
+        problem = assert_problem(await client.post(ROUTE, content=body), 422, "InputInvalid")
+    name = encoding.upper().removesuffix("-SIG")
+    assert f"begins with a byte order mark ({name})" in problem["detail"]
 
 
 @pytest.mark.parametrize(("body", "where"), [(b'{"name": ""}', ["name"]), (b"{", []), (b"", [])])
