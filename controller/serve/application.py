@@ -62,8 +62,11 @@ class _Details(BaseModel):
     applications: dict[str, _Reported]
 
 
-def parse(details: Mapping[str, JSON]) -> tuple[Application, ...]:
-    """Every application that the dashboard reports, by name.
+def parse(
+    details: Mapping[str, JSON], before: Iterable[Application] = ()
+) -> tuple[Application, ...]:
+    """Every application that the dashboard reports, by name; what is as it was `before` is the
+    same object.
 
     Raises:
         ValueError: it is not what Ray reports. Nothing of it may be believed then, least of all
@@ -75,22 +78,29 @@ def parse(details: Mapping[str, JSON]) -> tuple[Application, ...]:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{where}: {first['msg']}") from error
-    return tuple(_application(name, applications[name]) for name in sorted(applications))
+    known = {app.name: app for app in before}
+    return tuple(
+        _application(name, applications[name], known.get(name)) for name in sorted(applications)
+    )
 
 
-def _application(name: str, reported: _Reported) -> Application:
-    document = reported.deployed_app_config or None
+def _application(name: str, reported: _Reported, before: Application | None) -> Application:
+    document: Mapping[str, JSON] | None = reported.deployed_app_config or None
     if reported.source == "imperative":
         document = None
+    if before is not None and document == before.document:
+        document, release = before.document, before.release
+    else:
+        release = release_of(document) if document else None
     status = ApplicationStatus(reported.status)
     deployments = reported.deployments or {}
-    return Application(
+    now = Application(
         name=name,
         status=status,
         # Serve's default for a document that says nothing is "/".
         route=document.get("route_prefix", "/") if document else reported.route_prefix,
         document=document,
-        release=release_of(document) if document else None,
+        release=release,
         building=status is ApplicationStatus.DEPLOYING and not deployments,
         message=_message(reported.message or "", deployments.values()),
         replicas=tuple(
@@ -99,6 +109,7 @@ def _application(name: str, reported: _Reported) -> Application:
             for replica in deployment.replicas or ()
         ),
     )
+    return before if before is not None and now == before else now
 
 
 def release_of(document: Mapping[str, JSON]) -> Release | None:

@@ -55,6 +55,7 @@ class Dashboard:
         """`client` has the base URL and authentication; `timeout` is in seconds, for each call."""
         self._client = client
         self._timeout = timeout
+        self._reported: tuple[bytes | None, tuple[Application, ...]] = None, ()
 
     @classmethod
     def connect(cls, options: RayOptions) -> Self:
@@ -70,15 +71,18 @@ class Dashboard:
         self._client.close()
 
     def applications(self) -> tuple[Application, ...]:
-        """Every application on the cluster, ours or not, by name."""
-        try:
-            return parse(self.details())
-        except ValueError as error:
-            raise self._stranger(str(error)) from error
-
-    def details(self) -> dict[str, JSON]:
-        """What Serve reports, verbatim (ray.serve.schema.ServeInstanceDetails)."""
-        return self.get(APPLICATIONS, limit=_DETAILS_LIMIT)
+        """Every application on the cluster, ours or not, by name; the same objects as in the call
+        before as far as they are the same.
+        """
+        response = self._get(APPLICATIONS, limit=_DETAILS_LIMIT)
+        before, known = self._reported
+        if response.content != before:  # it seldom is, and a thousand applications are megabytes
+            try:
+                known = parse(self._object(response, APPLICATIONS), known)
+            except ValueError as error:
+                raise self._stranger(str(error)) from error
+            self._reported = response.content, known
+        return known
 
     def put(self, config: Mapping[str, JSON]) -> None:
         """Replace the cluster's declarative applications by those of the config.
@@ -104,31 +108,39 @@ class Dashboard:
         """The JSON object at any path of the dashboard's API; `timeout` in seconds, `limit` in
         bytes.
         """
-        value = self._document(path, params=params, timeout=timeout, limit=limit)
-        if not isinstance(value, dict):
-            raise self._stranger(f"{path} is no JSON object")
-        return value
+        return self._object(self._get(path, params=params, timeout=timeout, limit=limit), path)
 
     def metrics_targets(self) -> tuple[str, ...]:
         """`host:port` of everything in the cluster that has metrics for Prometheus (its HTTP
         service discovery).
         """
         try:
-            groups = _Groups.validate_python(self._document(METRICS_TARGETS), strict=True)
+            groups = _Groups.validate_python(
+                self._document(self._get(METRICS_TARGETS), METRICS_TARGETS), strict=True
+            )
         except ValidationError as error:
             raise self._stranger(f"{METRICS_TARGETS} lists no targets") from error
         return tuple(target for group in groups for target in group.targets)
 
-    def _document(
+    def _get(
         self,
         path: str,
         *,
         params: Mapping[str, str] | None = None,
         timeout: float | None = None,
         limit: int = _LIMIT,
-    ) -> JSON:
+    ) -> httpx.Response:
         response = self._send("GET", path, timeout or self._timeout, limit=limit, params=params)
         self._check(response)
+        return response
+
+    def _object(self, response: httpx.Response, path: str) -> dict[str, JSON]:
+        value = self._document(response, path)
+        if not isinstance(value, dict):
+            raise self._stranger(f"{path} is no JSON object")
+        return value
+
+    def _document(self, response: httpx.Response, path: str) -> JSON:
         try:
             return document(response)
         except ValueError as error:

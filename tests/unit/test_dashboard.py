@@ -110,6 +110,22 @@ def test_a_running_release_is_read_with_its_document_verbatim(server, dashboard)
     assert found.message == ""
 
 
+def test_what_did_not_change_between_two_looks_is_the_same_object(server, dashboard):
+    both = {name: reported(deployed_app_config=document(name=name)) for name in ("a", "b")}
+    server.says(APPLICATIONS, {"applications": both})
+    first = dashboard.applications()
+    assert dashboard.applications() is first
+    both["b"]["status"] = "UNHEALTHY"
+    server.says(APPLICATIONS, {"applications": both})
+    one, other = dashboard.applications()
+    assert one is first[0]
+    assert other.status is ApplicationStatus.UNHEALTHY
+    assert other.document is first[1].document
+    both["b"]["deployed_app_config"] = document(name="b", import_path="their:app")
+    server.says(APPLICATIONS, {"applications": both})
+    assert dashboard.applications()[1].release is None
+
+
 def test_no_serve_instance_is_no_application(server, dashboard):
     server.says(APPLICATIONS, {"deploy_mode": "MULTI_APP", "applications": {}, "proxies": {}})
     assert dashboard.applications() == ()
