@@ -80,6 +80,14 @@ class Jobs:
         self._outcomes: dict[Key, Outcome] = {}
         self._errors: Counter[tuple[str, str]] = Counter()
         self._retries: Counter[str] = Counter()
+        self._changes: Counter[str] = Counter()
+
+    def changes(self, kind: str) -> int:
+        """How often an outcome of a kind of work (the first part of its jobs' keys) was set or
+        forgotten: as long as that stays the same, so do they.
+        """
+        with self._lock:
+            return self._changes[kind]
 
     def counts(self) -> Counts:
         """How often jobs failed and were tried again."""
@@ -113,7 +121,7 @@ class Jobs:
             if key in self._running or not self._may_run(outcome):
                 return False
             if outcome is not None and outcome.error is None:
-                del self._outcomes[key]
+                self._drop(key)
         self.ensure(key, work)
         return True
 
@@ -148,13 +156,17 @@ class Jobs:
         """Forget that jobs failed, so that they are done anew when they are next asked for."""
         with self._lock:
             for key in [k for k, o in self._outcomes.items() if o.error is not None and which(k)]:
-                del self._outcomes[key]
+                self._drop(key)
 
     def forget(self, which: Callable[[Key], bool]) -> None:
         """Forget how jobs ended, well or badly."""
         with self._lock:
             for key in [key for key in self._outcomes if which(key)]:
-                del self._outcomes[key]
+                self._drop(key)
+
+    def _drop(self, key: Key) -> None:
+        del self._outcomes[key]
+        self._changes[key[0]] += 1
 
     def running(self, key: Key) -> bool:
         """Whether this job runs now, or waits for a thread."""
@@ -189,6 +201,7 @@ class Jobs:
                 retry_at = self._clock() + wait
             kept = without_frames(error) if error is not None else None
             self._outcomes[key] = Outcome(value, kept, failures, retry_at)
+            self._changes[key[0]] += 1
             self._running.discard(key)
         if wake:
             self._wake()

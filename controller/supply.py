@@ -182,6 +182,11 @@ class Supply:
         """Projects whose files could not all be listed."""
         return {project for listing in self.listings().values() for project in listing.unobserved}
 
+    @property
+    def fetches(self) -> int:
+        """As long as this stays the same, so does what is `known` of each wheel."""
+        return self._jobs.changes("fetch")
+
     def known(self, revision: Revision) -> Artifact | None:
         """The inspected wheel, if it was fetched in this run."""
         outcome = self._jobs.outcome(_fetching(revision))
