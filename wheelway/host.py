@@ -18,31 +18,46 @@ settings on:
   and HAProxy's checks: synchronous stages run in threads, blocking asynchronous ones are given
   their own loop (watchdog.py). Without it Serve runs user code on a second loop; Serve's own
   check then awaits `check_health` there, with the same effect.
+* Serve's proxy on the head, which holds what no replica takes (fallback.py), is a worker like any
+  other. On a head that preloads this module it has imported it when it asks for its middlewares.
 * The ASGI lifespan's end is awaited when the replica shuts down after draining: that is where
   `unload` is called.
 """
 
 from __future__ import annotations
 
+import builtins
+import io
 import logging
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import ray
 from ray import serve
-from ray.serve._private import http_util
+from ray.exceptions import RayError
+from ray.serve._private import constants, http_util, logging_utils
+from ray.serve.exceptions import RayServeException
 from starlette.middleware import Middleware
 from yarl import URL
 
 from wheelway.encoded import EncodedRoutes
 from wheelway.failure import StartFailure
-from wheelway.replica import Arguments, Replica
+from wheelway.fallback import Fallback, Outlook
+from wheelway.logs import logger_on
+from wheelway.replica import Arguments, Replica, limits_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
+    from _typeshed import SupportsWrite
+
     from wheelway.asgi import Application, Receive, Scope, Send
 
+_BEHIND_HAPROXY = constants.RAY_SERVE_ENABLE_HA_PROXY
+"""Whether Serve's own proxy gets only what no replica can take; else it gets everything."""
+_IN_PROXY = "wheelway.host.proxy_middlewares"
 _CONNECT_TIMEOUT = 5.0
 _READ_TIMEOUT = 3600.0
 """Seconds between two pieces of a forwarded answer; the release's own timeout is what ends it."""
@@ -68,8 +83,10 @@ class Host:
     def __init__(self, args: dict[str, Any]) -> None:
         arguments = Arguments.of(args, serve.get_replica_context().app_name)
         _watch_clients_ourselves()
-        # Serve's handlers write what ends below its own logger into the replica's log.
-        logger = logging.getLogger("ray.serve").getChild(f"wheelway.{arguments.release.pipeline}")
+        _mend_print()
+        # Serve's handlers write into the replica's log.
+        served = logging.getLogger(constants.SERVE_LOGGER_NAME)
+        logger = logger_on(served, f"{served.name}.wheelway.{arguments.release.pipeline}")
         # Serve's middleware sends x-request-id by itself, and makes one where it is missing.
         self._replica = Replica(arguments, logger, echo_request_id=False)
 
@@ -92,6 +109,44 @@ class Host:
             raise RuntimeError("the release was never loaded: its deployment has no user_config")
 
 
+def _mend_print() -> None:
+    """Have `print(..., file=...)` print its arguments, not the tuple of them.
+
+    Ray 2.60 replaces `print` in replicas (`redirected_print` in ray/serve/_private/
+    logging_utils.py), and forgets a star where it hands on what is not for stdout; `traceback`,
+    and so every traceback in the log, prints like that.
+    """
+    redirected = getattr(logging_utils, "redirected_print", None)
+    if redirected is None or redirected is _print:
+        return
+    logging_utils.redirected_print = _print  # what Serve installs with its next logging_config
+    if builtins.print is redirected:
+        builtins.print = _print
+
+
+def _print(
+    *objects: object,
+    sep: str | None = " ",
+    end: str | None = "\n",
+    file: SupportsWrite[str] | None = None,
+    flush: bool = False,
+) -> None:
+    if file is not None and file is not sys.stdout and file is not sys.stderr:
+        logging_utils.buildin_print(*objects, sep=sep, end=end, file=file, flush=flush)
+        return
+    text = io.StringIO()
+    logging_utils.buildin_print(
+        *objects, sep=sep, end="" if end in {None, "\n"} else end, file=text
+    )
+    logging.getLogger(constants.SERVE_LOGGER_NAME).info(text.getvalue(), stacklevel=2)
+
+
+def _answer_for_the_absent() -> None:
+    """Have the proxy of a process that imported this ask for `proxy_middlewares` when it starts."""
+    if http_util.RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH is None and _BEHIND_HAPROXY:
+        http_util.RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH = _IN_PROXY
+
+
 def _watch_clients_ourselves() -> None:
     """Keep Serve from starting two tasks a request just to notice that a client leaves.
 
@@ -104,13 +159,46 @@ def _watch_clients_ourselves() -> None:
     its module attribute. Where that is gone, requests only cost what they did.
     """
     name = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
-    if getattr(http_util, name, "set") is None:  # an operator's own callback stays
+    if getattr(http_util, name, "set") in {None, _IN_PROXY}:  # an operator's own callback stays
         setattr(http_util, name, "wheelway.host.middlewares")
 
 
 def middlewares() -> list[Middleware]:
     """See `_watch_clients_ourselves`."""
     return [Middleware(_ClientsWatched)]
+
+
+def proxy_middlewares() -> list[Middleware]:
+    """See `_answer_for_the_absent`. Nothing in replicas, which ask as well: who is not ours there
+    is let alone.
+    """
+    try:
+        serve.get_replica_context()
+    except RayServeException:
+        return [Middleware(Fallback, _outlook)]
+    return []
+
+
+async def _outlook(path: str) -> Outlook | None:
+    """How it stands with the release at a path, by what Serve's controller knows."""
+    try:
+        controller = ray.get_actor(constants.SERVE_CONTROLLER_NAME, constants.SERVE_NAMESPACE)
+        endpoints = await controller.get_all_endpoints.remote()
+        found = [
+            deployment
+            for deployment, endpoint in endpoints.items()
+            if f"{path}/".startswith(f"{endpoint['route'].rstrip('/')}/")
+        ]
+        if found and found[0].name != "Host":
+            return None
+        if not found:  # it was there when the request came, else the proxy would have said so
+            return Outlook(runs=False)
+        details = await controller.get_deployment_details.remote(found[0].app_name, found[0].name)
+    except (RayError, ValueError, KeyError):  # no controller for the moment, or the route is gone
+        return Outlook(runs=False)
+    limits = limits_of(details.deployment_config.user_config or {})
+    runs = any(replica.state == "RUNNING" for replica in details.replicas)
+    return Outlook(runs, limits.request_timeout)
 
 
 class _ClientsWatched:
@@ -182,3 +270,6 @@ class _Answer:
     async def chunks(self) -> AsyncIterator[bytes]:
         async for chunk in self._content.iter_any():
             yield chunk
+
+
+_answer_for_the_absent()

@@ -1,0 +1,145 @@
+"""What happens to replicas, their files and their logs, as Serve really runs them."""
+
+import os
+import shutil
+import signal
+import time
+from contextlib import suppress
+
+import httpx
+import pytest
+
+from controller.model import Phase
+from tests.support.head import eventually
+
+pytestmark = pytest.mark.ray
+
+STEADY = """
+from wheelway import Pipeline
+
+class Demo(Pipeline):
+    examples = (1,)
+
+    def infer(self, request: int) -> int:
+        return request + 1
+"""
+GOING = """
+import os
+from wheelway import Pipeline
+
+class Demo(Pipeline):
+    examples = ("go",)
+
+    def load(self, context):
+        if os.path.exists({flag!r}):
+            raise RuntimeError("the model store is away")
+
+    def infer(self, request: str) -> str:
+        if request == "die":
+            os._exit(1)
+        return request
+"""
+TALKING = """
+import io, logging.config
+from wheelway import Pipeline
+
+class Demo(Pipeline):
+    def load(self, context):
+        self.logger = context.logger
+        logging.config.dictConfig({"version": 1, "root": {"level": "CRITICAL"}})
+
+    def infer(self, request: int) -> str:
+        buffer = io.StringIO()
+        print("a", "b", file=buffer)
+        self.logger.warning("hello from the pipeline")
+        if request:
+            raise ValueError("needle")
+        return buffer.getvalue()
+"""
+
+
+def replicas(site, pipeline):
+    """Those that run, as the dashboard tells of them."""
+    told = httpx.get(f"{site.dashboard_url}/api/serve/applications/", timeout=20).json()
+    return [
+        replica
+        for name, app in told["applications"].items()
+        if name.startswith(f"{pipeline}-")
+        for replica in app["deployments"].get("Host", {}).get("replicas", ())
+        if replica["state"] == "RUNNING"
+    ]
+
+
+def test_clients_of_a_release_that_cannot_start_again_are_told_so(site, head, tmp_path):
+    site.dashboard_url = head.dashboard_url
+    flag, route = tmp_path / "away", "/predict/going/1.0"
+    toml = "[options]\nrequest_timeout = 4\n"
+    with site.daemon():
+        site.drop("going", code=GOING.format(flag=str(flag)), wheelway_toml=toml)
+        eventually(lambda: Phase.LIVE in site.phases().values())
+        flag.touch()
+        with suppress(httpx.TransportError):  # nobody is left to answer
+            site.ask(route, "die")
+        eventually(lambda: not replicas(site, "going"))
+        begin = time.monotonic()
+        answer = httpx.get(f"{site.ingress}{route}/healthz", timeout=60)
+        seconds = time.monotonic() - begin
+        assert (answer.status_code, answer.json()["reason"]) == (503, "NotLoaded")
+        assert answer.headers["retry-after"] == "1"
+        assert seconds < 20
+        answer = httpx.post(f"{site.ingress}{route}", json="go", timeout=60)
+        assert (answer.status_code, answer.json()["reason"]) == (503, "NotLoaded")
+        flag.unlink()
+        eventually(lambda: site.ask(route, "go").status_code == 200, 180)
+
+
+def test_a_tree_that_was_altered_is_made_again_and_its_replica_comes_back(site, head):
+    site.dashboard_url = head.dashboard_url
+    route = "/predict/steady/1.0"
+    with site.daemon():
+        site.drop("steady", code=STEADY)
+        eventually(lambda: Phase.LIVE in site.phases().values())
+        [code] = site.folder.glob("cache/trees/*/*/steady/pipeline.py")
+        tree = code.parent.parent
+        content = code.read_bytes()
+        code.chmod(0o644)
+        code.write_bytes(content.replace(b"+ 1", b"+ 2"))
+        [replica] = replicas(site, "steady")
+        os.kill(replica["pid"], signal.SIGKILL)
+        eventually(lambda: replicas(site, "steady") not in ([], [replica]), 180)
+        assert code.read_bytes() == content
+        assert site.ask(route, 1).json() == 2
+        [replica] = replicas(site, "steady")
+        shutil.rmtree(tree)
+        shutil.rmtree(next(site.folder.glob(f"cache/wheels/*/{tree.name}")))
+        os.kill(replica["pid"], signal.SIGKILL)
+        eventually(lambda: replicas(site, "steady") not in ([], [replica]), 180)
+        assert site.ask(route, 1).json() == 2
+
+
+def test_the_log_has_what_a_request_failed_of_whatever_the_pipeline_did_to_logging(site, head):
+    site.dashboard_url = head.dashboard_url
+    route = "/predict/talking/1.0"
+    with site.daemon():
+        site.drop("talking", code=TALKING)
+        eventually(lambda: Phase.LIVE in site.phases().values())
+        assert site.ask(route, 0).json() == "a b\n"
+        [replica] = replicas(site, "talking")
+
+        def log():
+            query = {
+                "node_id": replica["node_id"],
+                "filename": replica["log_file_path"].lstrip("/"),
+                "lines": -1,
+            }
+            return httpx.get(
+                f"{head.dashboard_url}/api/v0/logs/file", params=query, timeout=20
+            ).text
+
+        eventually(lambda: "hello from the pipeline" in log(), 30)
+        answer = site.ask(route, 1)
+        assert answer.status_code == 500
+        text = eventually(lambda: (found := log()) and "needle" in found and found, 30)
+        assert f"request {answer.json()['instance']} of talking@1.0" in text
+        assert "Traceback (most recent call last):" in text
+        assert "ValueError: needle" in text

@@ -1,0 +1,121 @@
+"""A release without a replica: what its clients get from Serve's own proxy."""
+
+import asyncio
+import json
+import time
+
+import httpx
+import pytest
+
+from wheelway import fallback
+from wheelway.fallback import Fallback, Outlook
+
+pytestmark = [pytest.mark.unit, pytest.mark.anyio]
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    monkeypatch.setattr(fallback, "LOOK_AFTER", 0.02)
+    monkeypatch.setattr(fallback, "LOOK_EVERY", 0.02)
+
+
+class Proxy:
+    """Holds a request until it is let go."""
+
+    def __init__(self):
+        self.go, self.ended = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, scope, receive, send):
+        assert (await receive())["type"] == "http.request"
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.ended.set()
+            raise
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"here", "more_body": True})
+        await asyncio.sleep(0.1)  # a slow answer is an answer
+        await send({"type": "http.response.body", "body": b" I am"})
+
+
+async def asked(proxy, outlooks, method="POST"):
+    seen = []
+
+    async def outlook(path):
+        seen.append(path)
+        found = outlooks[min(len(seen), len(outlooks)) - 1]
+        if found == "go":
+            proxy.go.set()
+            return Outlook(runs=True)
+        return found
+
+    transport = httpx.ASGITransport(Fallback(proxy, outlook))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.request(method, "/predict/x/1.0", headers={"x-request-id": "abc"})
+    return answer, seen
+
+
+async def test_a_request_that_no_replica_takes_in_time_is_503(monkeypatch):
+    monkeypatch.setattr(fallback, "PATIENCE", 0.1)
+    proxy, begin = Proxy(), time.monotonic()
+    answer, seen = await asked(proxy, [Outlook(runs=False, request_timeout=60)])
+    assert time.monotonic() - begin < 10
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert (problem["reason"], problem["instance"]) == ("NotLoaded", "abc")
+    assert seen[0] == "/predict/x/1.0"
+    assert proxy.ended.is_set()
+
+
+async def test_a_shorter_request_timeout_counts():
+    answer, _ = await asked(Proxy(), [Outlook(runs=False, request_timeout=0.1)])
+    assert answer.status_code == 503
+
+
+async def test_head_is_answered_without_a_body(monkeypatch):
+    monkeypatch.setattr(fallback, "PATIENCE", 0.1)
+    answer, _ = await asked(Proxy(), [Outlook(runs=False)], "HEAD")
+    assert (answer.status_code, answer.content) == (503, b"")
+
+
+async def test_what_a_replica_works_on_is_left_to_it(monkeypatch):
+    monkeypatch.setattr(fallback, "PATIENCE", 0.01)
+    answer, seen = await asked(Proxy(), [*[Outlook(runs=True)] * 5, "go"])
+    assert (answer.status_code, answer.text) == (200, "here I am")
+    assert len(seen) == 6
+
+
+async def test_a_replica_that_comes_in_time_answers(monkeypatch):
+    monkeypatch.setattr(fallback, "PATIENCE", 0.05)
+    answer, _ = await asked(Proxy(), [Outlook(runs=False), "go"])
+    assert (answer.status_code, answer.text) == (200, "here I am")
+
+
+async def test_what_is_not_ours_waits_as_it_always_did():
+    proxy = Proxy()
+    asyncio.get_running_loop().call_later(0.3, proxy.go.set)
+    answer, seen = await asked(proxy, [None])
+    assert (answer.text, len(seen)) == ("here I am", 1)
+
+
+async def test_a_client_that_leaves_ends_the_work():
+    proxy = Proxy()
+
+    async def outlook(_path):
+        return Outlook(runs=True)
+
+    async def receive():
+        return {"type": "http.request", "body": json.dumps(1).encode()}
+
+    scope = {"type": "http", "path": "/predict/x/1.0", "method": "POST", "headers": []}
+    task = asyncio.create_task(Fallback(proxy, outlook)(scope, receive, None))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    await asyncio.wait_for(proxy.ended.wait(), 10)

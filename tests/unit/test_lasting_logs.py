@@ -1,0 +1,133 @@
+"""A replica's log, whatever the pipeline does to `logging` and Ray to `print`."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.unit
+
+BEGIN = """
+import json, logging, logging.config, sys, time
+from logging.handlers import MemoryHandler, RotatingFileHandler
+from wheelway import logs
+
+logs.FLUSH_EVERY = 0.05
+served = logging.getLogger("ray.serve")  # as ray/serve/_private/logging_utils.py sets it up
+served.propagate = False
+served.setLevel(logging.INFO)
+target = RotatingFileHandler(sys.argv[1])
+target.setFormatter(logging.Formatter("%(levelname)s %(request_id)s -- %(message)s"))
+buffer = MemoryHandler(1000, flushLevel=logging.ERROR, target=target)
+def fill(record):
+    record.request_id = "abc"
+    return True
+buffer.addFilter(fill)
+served.addHandler(buffer)
+logger = logs.logger_on(served, "ray.serve.wheelway.iris")
+
+def until(text):
+    end = time.monotonic() + 30
+    while text not in open(sys.argv[1]).read():
+        assert time.monotonic() < end, open(sys.argv[1]).read()
+        time.sleep(0.01)
+"""
+END = """
+logger.info("hello %s", "there")
+logger.getChild("part").warning("from a part")
+logger.debug("too fine")
+try:
+    raise ValueError("needle")
+except ValueError:
+    logger.exception("request 1 failed")
+served.info("printed")
+until("printed")
+"""
+MUTING = {
+    "nothing": "",
+    "dictConfig": 'logging.config.dictConfig({"version": 1, "root": {"level": "ERROR"}})',
+    "basicConfig": "logging.basicConfig(force=True, level=logging.CRITICAL)",
+    "shutdown": "logging.shutdown()",
+    "twice": 'for _ in "12": logging.config.dictConfig({"version": 1})',
+}
+
+
+def said(tmp_path, code):
+    log = tmp_path / "replica.log"
+    done = subprocess.run(
+        [sys.executable, "-c", code, log], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    return log.read_text()
+
+
+@pytest.mark.parametrize("how", MUTING)
+def test_no_configuration_of_logging_mutes_the_host_or_the_pipeline(tmp_path, how):
+    text = said(tmp_path, f"{BEGIN}\n{MUTING[how]}\ntime.sleep(0.2)\n{END}")
+    lines = text.splitlines()
+    assert "INFO abc -- hello there" in lines
+    assert "WARNING abc -- from a part" in lines
+    assert "ERROR abc -- request 1 failed" in lines
+    assert "ValueError: needle" in lines
+    assert "INFO abc -- printed" in lines
+    assert "too fine" not in text
+
+
+@pytest.mark.parametrize("how", ["dictConfig", "disable"])
+def test_what_is_said_right_after_is_not_lost_either(tmp_path, how):
+    muted = MUTING.get(how, "logging.disable(logging.CRITICAL)")
+    code = f'{BEGIN}\n{muted}\nlogger.error("at once")\nuntil("at once")'
+    assert "ERROR abc -- at once" in said(tmp_path, code)
+
+
+def test_lines_keep_their_order_and_need_no_error_to_be_written(tmp_path):
+    code = f'{BEGIN}\nserved.info("one")\nlogger.info("two")\nserved.info("three")\nuntil("three")'
+    assert [line.rpartition(" ")[2] for line in said(tmp_path, code).splitlines()] == [
+        "one",
+        "two",
+        "three",
+    ]
+
+
+PRINTING = """
+import builtins, io, json, logging, sys, traceback
+from ray.serve._private import logging_utils
+from wheelway import host
+
+builtins.print = logging_utils.redirected_print
+host._mend_print()
+host._mend_print()
+said = []
+class Kept(logging.Handler):
+    def emit(self, record):
+        said.append(record.getMessage())
+logger = logging.getLogger("ray.serve")
+logger.handlers, logger.level = [Kept()], logging.INFO
+buffer, trace = io.StringIO(), io.StringIO()
+print("a", "b", file=buffer)
+print("c", file=buffer, end="|")
+print("d", 1, sep="-", file=buffer, flush=True)
+try:
+    raise ValueError("x")
+except ValueError as error:
+    traceback.print_exc(file=trace)
+    formatted = logging.Formatter().formatException(sys.exc_info())
+print("to", "stdout", sep=None)
+print("to", file=sys.stderr)
+assert logging_utils.redirected_print is builtins.print
+sys.__stdout__.write(json.dumps([buffer.getvalue(), trace.getvalue(), formatted, said]))
+"""
+
+
+def test_what_is_printed_into_a_file_and_tracebacks_are_text(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTING], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    buffer, trace, formatted, logged = json.loads(done.stdout)
+    assert buffer == "a b\nc|d-1\n"
+    for text in (trace, formatted):
+        assert text.startswith("Traceback (most recent call last):\n  File")
+        assert text.rstrip().endswith("ValueError: x")
+    assert logged == ["to stdout", "to"]
