@@ -18,7 +18,7 @@ from controller.cache.environments import Environments
 from controller.cache.store import Store
 from controller.errors import JournalError, NoRelease, Rejected
 from controller.jobs import Jobs
-from controller.journal import Journal
+from controller.journal import Journal, boot_id, steady_clock
 from controller.reconciler import Reconciler, Report
 from controller.refusals import Refusals
 from controller.serve.dashboard import Dashboard
@@ -73,6 +73,7 @@ def assemble(
             be used; the message says which and what to do.
     """
     resources = ExitStack()
+    clock = steady_clock(journal, boot_id())
     with ExitStack() as undo:
         undo.callback(resources.close)
         base = detect(config.ray.python)
@@ -112,7 +113,7 @@ def assemble(
             prepare=environments.prepare,
             is_sound=partial(_is_sound, store, environments),
             renew=partial(_renew, store, environments),
-            prune=partial(_prune, store, environments, config.paths.retention),
+            prune=partial(_prune, store, environments, config.paths.retention, clock),
             remembered=remembered,
             refusals=refusals_in(journal, base),
         )
@@ -125,6 +126,7 @@ def assemble(
             journal=journal,
             tags=base.tags,
             fingerprint=base.fingerprint,
+            clock=clock,
         )
         resources.callback(reconciler.close)
         undo.pop_all()
@@ -229,11 +231,13 @@ def _prune(
     store: Store,
     environments: Environments,
     retention: float,
+    clock: Callable[[], float],
     wheels: AbstractSet[str],
     locks: AbstractSet[str],
 ) -> None:
     """Free the cache of what was not needed for a while."""
-    before = time.time() - retention
+    # Whichever clock is behind: a step of the wall clock makes nothing old.
+    before = min(time.time(), clock()) - retention
     freed = store.prune(wheels, before=before)
     removed = environments.prune(locks, before=before)
     if freed or removed:

@@ -7,7 +7,7 @@ so that a daemon that is killed in between knows what failed and what was seen.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -43,18 +43,23 @@ class _Step:
 
 
 class Chronicle:
-    """Writes passes into the daemon's journal; the supply says when its jobs were done."""
+    """Writes passes into the daemon's journal; the supply says when its jobs were done. What
+    happened is dated by the wall clock; what deadlines count from, by the clock of the passes.
+    """
 
-    def __init__(self, journal: Journal, supply: Supply) -> None:
+    def __init__(
+        self, journal: Journal, supply: Supply, *, wall_clock: Callable[[], float]
+    ) -> None:
         self._journal = journal
         self._supply = supply
+        self._wall_clock = wall_clock
         self._absolved: Counter[str] = Counter()  # by digest
 
     def date(self, records: Mapping[str, PlacementRecord]) -> None:
         """The dates of all that is on the cluster, for whoever comes after us."""
         self._journal.date(records)
 
-    def absolve(self, restored: Collection[str], now: float) -> None:
+    def absolve(self, restored: Collection[str]) -> None:
         """Lift the quarantines of releases whose files in the cache were damaged and are sound
         again: the damage was no fault of theirs. Not for ever: a writer may come back.
         """
@@ -65,15 +70,17 @@ class Chronicle:
             self._absolved[release.digest] += 1
             if self._absolved[release.digest] <= ABSOLUTIONS:
                 by = "the daemon, which made the damaged files in the cache again"
-                self._journal.clear_quarantine(release.pipeline, release.version, at=now, by=by)
+                at = self._wall_clock()
+                self._journal.clear_quarantine(release.pipeline, release.version, at=at, by=by)
 
-    def conditions(self, conditions: Iterable[Condition], now: float) -> tuple[Event, ...]:
+    def conditions(self, conditions: Iterable[Condition]) -> tuple[Event, ...]:
         """All that stands in the way now. Returns what is worth telling of, for the log."""
-        return tuple(self._journal.set_conditions(conditions, now))
+        return tuple(self._journal.set_conditions(conditions, self._wall_clock()))
 
-    def sending(self, text: str, digest: str, cause: str, now: float) -> Callable[[str], None]:
+    def sending(self, text: str, digest: str, cause: str) -> Callable[[str], None]:
         """A config is about to be sent; call what is returned with what became of it."""
-        return partial(self._journal.sent, self._journal.sending(text, digest, cause, now))
+        number = self._journal.sending(text, digest, cause, self._wall_clock())
+        return partial(self._journal.sent, number)
 
     def record(
         self,
@@ -81,10 +88,13 @@ class Chronicle:
         desired: Desired,
         decided: Plan,
         known: Mapping[Release, ReleaseRecord],
-        now: float,
+        counted: float,
     ) -> tuple[Event, ...]:
-        """What was decided, whole. Returns the events that it is worth telling of, for the log."""
-        journal, failures = self._journal, (*desired.failed, *decided.quarantines)
+        """What was decided, whole, in a pass begun at `counted` by the passes' own clock. Returns
+        the events that it is worth telling of, for the log.
+        """
+        journal, now = self._journal, self._wall_clock()
+        failures = [replace(q, at=now) for q in (*desired.failed, *decided.quarantines)]
         offered = _Offered(desired, self._supply)
         transitions = _transitions(applications, desired, decided, known, offered)
         failed = {quarantine.release for quarantine in failures}
@@ -104,7 +114,7 @@ class Chronicle:
                 if transition.phase is not Phase.LIVE:
                     continue
                 if not _is_dated(placements.get(transition.placement)):
-                    journal.placement_live(transition.placement, now)
+                    journal.placement_live(transition.placement, counted)
                 if transition.release in ended:
                     journal.end_quarantine(transition.release)
             story = [journal.record(step.transition, step.at, source=step.source) for step in steps]

@@ -70,6 +70,7 @@ class Metrics:
         version: str,
         registry: CollectorRegistry | None = None,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`journal` says what there is, whenever it is asked for; `version` is wheelway's."""
         # One series more for each counter, with the time of its first increment: nobody reads them.
@@ -77,9 +78,10 @@ class Metrics:
         self.registry = registry or CollectorRegistry()
         self._journal = journal
         self._clock = clock
+        self._monotonic = monotonic
         self._began = clock()
         self._counted = _Counted(self.registry)
-        self._measure_at = self._began + MEASURE_FIRST
+        self._measure_at = monotonic() + MEASURE_FIRST
         self._measured: object = None
         self._assembly: Assembly | None = None
         self._seen: Tally[tuple[str, ...]] = Tally()
@@ -169,8 +171,8 @@ class Metrics:
     def _measure(self, assembly: Assembly) -> None:
         """The cache's size, taken by a job now and then."""
         root = assembly.reconciler.config.paths.cache
-        if self._clock() >= self._measure_at:
-            self._measure_at = self._clock() + MEASURE_EVERY
+        if self._monotonic() >= self._measure_at:
+            self._measure_at = self._monotonic() + MEASURE_EVERY
             assembly.jobs.again(("measure",), partial(usage, root))
         outcome = assembly.jobs.outcome(("measure",))
         if outcome is None or outcome.value is self._measured or outcome.value is None:

@@ -59,6 +59,7 @@ class Notifications:
         *,
         sources: Iterable[str],
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random,
         host: str = "",
     ) -> None:
@@ -68,12 +69,14 @@ class Notifications:
             options: the sections.
             journal: says which conditions held before, and since when releases are known.
             sources: names of the sources; their conditions are told as `stalled`.
-            clock: seconds since the epoch.
+            clock: seconds since the epoch, which notices are dated by.
+            monotonic: seconds, which what lasts is counted by.
             jitter: uniform in [0, 1).
             host: of this daemon; default: the machine's name.
         """
         self._journal = journal
         self._clock = clock
+        self._monotonic = monotonic
         self._jitter = jitter
         self._host = host or socket.gethostname()
         self._counts = _Counts()
@@ -96,7 +99,7 @@ class Notifications:
         ]
         for channel in self._channels:
             if channel not in before:
-                channel.lasting.begin(present, self._clock())
+                channel.lasting.begin(present, self._clock(), self._monotonic())
         for channel in before:
             if channel not in self._channels:
                 channel.end()
@@ -110,7 +113,8 @@ class Notifications:
         for channel in self._channels:
             lasting: Iterable[Notice] = ()
             if not report.failed:
-                lasting = channel.lasting.observe(report.conditions, now, self._sources)
+                counted = self._monotonic()
+                lasting = channel.lasting.observe(report.conditions, now, counted, self._sources)
             for notice in (*steps, *lasting):
                 if notice.event in channel.options.events:
                     channel.offer(notice)
@@ -174,17 +178,24 @@ class _Lasting:
         self._since: dict[_Key, float] = {}
         self._told: set[_Key] = set()
 
-    def begin(self, present: Iterable[tuple[Condition, float]], now: float) -> None:
-        """Take those that lasted before for told, so that a restart tells nothing twice."""
+    def begin(self, present: Iterable[tuple[Condition, float]], now: float, counted: float) -> None:
+        """Take those that lasted before for told, so that a restart tells nothing twice. `now` is
+        in seconds since the epoch, as they are dated; `counted` by the monotonic clock.
+        """
         for condition, since in present:
             if not condition.ok:
                 key = (condition.subject, condition.reason)
-                self._since[key] = since
-                if now - since >= self._hold:
+                lasted = max(0.0, now - since)
+                self._since[key] = counted - lasted
+                if lasted >= self._hold:
                     self._told.add(key)
 
     def observe(
-        self, conditions: Iterable[Condition], now: float, sources: Collection[str]
+        self,
+        conditions: Iterable[Condition],
+        now: float,
+        counted: float,
+        sources: Collection[str],
     ) -> Iterator[Notice]:
         """What is to be told now: what lasts long enough, and what was told and is over."""
         there = {
@@ -196,15 +207,15 @@ class _Lasting:
             since = self._since.pop(key)
             if key in self._told:
                 self._told.discard(key)
-                fields: dict[str, JSON] = {"seconds": round(now - since, 3)}
+                fields: dict[str, JSON] = {"seconds": round(counted - since, 3)}
                 yield Notice("resolved", f"{_label(key[0])}: {key[1]} is over", *key, now, fields)
         for key, condition in sorted(there.items()):
-            since = self._since.setdefault(key, now)
-            if key in self._told or now - since < self._hold:
+            since = self._since.setdefault(key, counted)
+            if key in self._told or counted - since < self._hold:
                 continue
             self._told.add(key)
             text = f"{_label(key[0])}: {key[1]}"
-            fields = {"message": condition.message, "seconds": round(now - since, 3)}
+            fields = {"message": condition.message, "seconds": round(counted - since, 3)}
             if key[0] in sources:
                 yield Notice("stalled", f"source {text}", *key, now, fields)
             else:

@@ -23,6 +23,7 @@ from controller.model import Condition, Event, Phase
 from controller.planning.absence import Absences
 from controller.planning.dates import dated, restarted
 from controller.planning.health import doubts_its_files
+from controller.planning.pace import MOVING, Pace
 from controller.planning.phases import underway
 from controller.planning.rollout import plan
 from controller.planning.situation import (
@@ -55,12 +56,6 @@ if TYPE_CHECKING:
     from controller.serve.ingress import Ingress
     from controller.serve.rendering import Renderer
     from controller.supply import Supply
-
-MOVING = 0.12
-"""Seconds until the next pass while something is on its way."""
-MOVING_SLOWLY = 0.5
-"""The same, when it has been on its way for a while, or has a second of work ahead of it: Serve
-builds in a process of its own, and each look takes from the time of the cores it builds on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +97,9 @@ class _Observed:
 
 
 class Reconciler:
-    """Makes passes. `tags` and `fingerprint` describe the interpreter that replicas run on."""
+    """Makes passes. `tags` and `fingerprint` describe the interpreter that replicas run on, `clock`
+    is what everything waits by (`journal/clock.py`); `wall_clock` only says when things happened.
+    """
 
     def __init__(
         self,
@@ -115,7 +112,8 @@ class Reconciler:
         journal: Reader,
         tags: Sequence[Tag],
         fingerprint: str,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random,
     ) -> None:
         self.config = config
@@ -124,12 +122,14 @@ class Reconciler:
         self._sender = Sender(config, dashboard=dashboard, renderer=renderer, jitter=jitter)
         self._renderer = renderer
         self._journal = journal
-        self._chronicle = Chronicle(journal, supply) if isinstance(journal, Journal) else None
+        self._chronicle: Chronicle | None = None
+        if isinstance(journal, Journal):
+            self._chronicle = Chronicle(journal, supply, wall_clock=wall_clock)
         self._fingerprint = fingerprint
         self._clock = clock
         self._probes = Probes(ingress, probe_deadline=config.rollout.probe_deadline)
         self._restarted_at: float | None = None
-        self._moving_since: float | None = None
+        self._pace = Pace(config.rollout.interval)
         self._templates = ""
         self._held: set[Release] = set()
         self._election = Election(config, supply, renderer, tags=tags, absences=Absences())
@@ -164,7 +164,7 @@ class Reconciler:
         self.progressed()
         observed = self._observe(applications, now, chronicle)
         if chronicle is not None:
-            chronicle.absolve(self._supply.restored(), now)
+            chronicle.absolve(self._supply.restored())
         quarantines, overrides = self._journal.quarantines(), self._journal.overrides()
         self._retry_what_was_cleared(quarantines)
         grace = self.config.rollout.absence_grace if act else 0.0
@@ -194,7 +194,7 @@ class Reconciler:
         if done.refusal is not None:
             conditions.append(Condition("serve config", done.refusal.reason, done.refusal.message))
         if chronicle is not None:
-            events += chronicle.conditions(conditions, now)
+            events += chronicle.conditions(conditions)
             self._tidy(observed, desired)
         waiting = underway(
             decided,
@@ -205,7 +205,8 @@ class Reconciler:
             conditions=conditions,
         )
         sentence = _sentence(observed, desired, decided, waiting, sent=done.sent)
-        wait = self._next_in(decided, now, sent=done.sent)
+        look = self._supply.next_look()
+        wait = self._pace.next_in(decided, now, sent=done.sent, next_look=look)
         return Report(
             sentence,
             wait,
@@ -243,7 +244,7 @@ class Reconciler:
         trouble = Condition("ray", error.reason, error.message)
         found = (trouble, *self.notes, *self._supply.conditions())
         conditions = (*found, *self._not_looked_at(found))
-        events = chronicle.conditions(conditions, now) if chronicle is not None else ()
+        events = chronicle.conditions(conditions) if chronicle is not None else ()
         return Report(
             f"waiting for Ray: {error.message}",
             max(MOVING, self._lookout.wait(now)),
@@ -341,24 +342,6 @@ class Reconciler:
             for route, answer in sorted(observed.answers.items())
             if answer.settings_error
         ]
-
-    def _next_in(self, decided: Plan, now: float, *, sent: bool) -> float:
-        on_the_way = {
-            (transition.phase, transition.reason)
-            for transition in decided.transitions
-            if transition.phase in {Phase.READY, Phase.STAGED, Phase.RETIRING}
-            and transition.reason not in {"InsufficientResources", SUSPENDED}
-        }
-        if sent or decided.hold or on_the_way:
-            self._moving_since = self._moving_since or now
-            building = on_the_way <= {(Phase.STAGED, "Building")}
-            slowly = building or now - self._moving_since >= 20
-            return MOVING_SLOWLY if slowly else MOVING
-        self._moving_since = None
-        waits = [self.config.rollout.interval, max(0.05, self._supply.next_look())]
-        if decided.wake_at is not None:
-            waits.append(max(MOVING, decided.wake_at - now))
-        return min(waits)
 
 
 def _concerned(observed: _Observed, desired: Desired) -> set[Release]:

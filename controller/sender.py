@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from controller.serve.dashboard import Dashboard
     from controller.serve.rendering import Renderer
 
-Record: TypeAlias = "Callable[[str, str, str, float], Callable[[str], None]]"
-"""Writes down a config before it is sent: text, digest, cause, seconds since the epoch. Returns
-what to call with the outcome."""
+Record: TypeAlias = "Callable[[str, str, str], Callable[[str], None]]"
+"""Writes down a config before it is sent: text, digest, cause. Returns what to call with the
+outcome."""
 
 _Rendered = tuple[tuple[list[Any], str], tuple[dict[str, Any], str]]
 """What was rendered last (documents, templates' fingerprint), and into what (config, YAML)."""
@@ -73,7 +73,7 @@ class Sender:
             _, refusal, failures, retry_at = self._refused
             if now < retry_at:
                 return Sent(text, refusal=refusal)
-        outcome = record(text, digest, "; ".join(map(str, decided.changes)), now)
+        outcome = record(text, digest, "; ".join(map(str, decided.changes)))
         try:
             self._renderer.validate(config)
             self._dashboard.put(config)

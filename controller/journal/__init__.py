@@ -12,10 +12,20 @@ these or the frozen records of `records`.
     remembering the daemon's own reading: what it asks in every pass, asked once
     writing     `Journal`: a reader that writes; the daemon's, or for one short write beside it
     wording     the events that the journal appends by itself
+    clock       the clock that deadlines are dated by, over restarts and steps of the wall clock
 """
 
+from controller.journal.clock import boot_id, steady_clock
 from controller.journal.reading import Reader
 from controller.journal.records import AppliedConfig, DaemonStatus, ReleaseRecord
 from controller.journal.writing import Journal
 
-__all__ = ["AppliedConfig", "DaemonStatus", "Journal", "Reader", "ReleaseRecord"]
+__all__ = [
+    "AppliedConfig",
+    "DaemonStatus",
+    "Journal",
+    "Reader",
+    "ReleaseRecord",
+    "boot_id",
+    "steady_clock",
+]

@@ -244,6 +244,14 @@ class Reader:
         rows = self._run("SELECT value FROM meta WHERE key = 'told'")
         return int(rows[0][0]) if rows else None
 
+    def clock_offset(self, boot: str) -> float | None:
+        """Seconds that the clock of waiting is ahead of the monotonic one, in this boot of the
+        machine; None before that was kept.
+        """
+        rows = self._run("SELECT value FROM meta WHERE key = 'clock'")
+        kept, _, offset = rows[0][0].rpartition(" ") if rows else ("", "", "")
+        return float(offset) if kept == boot else None
+
     def last_event(self) -> int:
         """The number of the newest event; 0 when there is none."""
         ((newest,),) = self._run("SELECT coalesce(max(id), 0) FROM events")

@@ -415,6 +415,10 @@ class Journal(Remembering):
         self._saved.pop(source, None)
         self._run("DELETE FROM listings WHERE source = ?1", source)
 
+    def keep_clock_offset(self, boot: str, offset: float) -> None:
+        """See `Reader.clock_offset`."""
+        self._run("INSERT OR REPLACE INTO meta VALUES ('clock', ?1)", f"{boot} {offset!r}")
+
     def set_status(self, status: DaemonStatus, *, told: int | None = None) -> None:
         """A pass ended; everything up to the event `told` was told of."""
         with self.transaction():

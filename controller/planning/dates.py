@@ -51,9 +51,10 @@ def _dated(app: Application, record: PlacementRecord | None, now: float) -> Plac
     building_since = now if record.building_since is None else record.building_since
     return replace(
         record,
-        staged_at=staged_at,
-        routed_at=routed_at,
-        building_since=building_since if app.building else None,
+        # Nothing was in the future: such a date is of an earlier boot, by a clock that was wrong.
+        staged_at=min(staged_at, now),
+        routed_at=None if routed_at is None else min(routed_at, now),
+        building_since=min(building_since, now) if app.building else None,
     )
 
 

@@ -7,6 +7,7 @@ done within the pass that asks for them, so that each pass is the same in each r
 from __future__ import annotations
 
 import os
+import time
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from controller.cache.environments import Environments
 from controller.cache.store import Store
 from controller.config import Config
 from controller.jobs import Jobs
-from controller.journal import Journal
+from controller.journal import Journal, steady_clock
 from controller.model import Phase
 from controller.reconciler import Reconciler
 from controller.serve.dashboard import Dashboard
@@ -27,6 +28,7 @@ from controller.supply import Supply
 from tests.support.wheels import make_wheel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from controller.cache.base import Base
@@ -39,7 +41,7 @@ ON_THE_WAY = {Phase.STAGED, Phase.READY, Phase.RETIRING}
 
 
 class Clock:
-    """Time that passes when a test says so."""
+    """Time that passes when a test says so, of the wall or since a boot."""
 
     now = 1_000_000.0
 
@@ -72,7 +74,7 @@ class Passes:
         self.folder, self.head, self.base = folder, head, base
         self.wheels, self.state = folder / "wheels", folder / "state"
         self.wheels.mkdir()
-        self.clock = Clock()
+        self.clock, self.monotonic, self.boot = Clock(), Clock(), "this boot"
         self.received: list[str] = []
         """The wheels that were fetched and inspected, each as often as it was."""
         self._open(sections)
@@ -100,12 +102,17 @@ class Passes:
                 journal=self.journal,
                 tags=self.base.tags,
                 fingerprint=self.base.fingerprint,
-                clock=self.clock,
+                clock=self._steady(),
+                wall_clock=self.clock,
                 jitter=lambda: 0.0,
             )
             for part in (dashboard, ingress, self.reconciler):
                 parts.callback(part.close)
             self._parts = parts.pop_all()
+
+    def _steady(self) -> Callable[[], float]:
+        clocks = {"wall_clock": self.clock, "monotonic": self.monotonic}
+        return steady_clock(self.journal, self.boot, **clocks)
 
     def _supply(self, parts: ExitStack) -> Supply:
         store = Store(self.config.paths.cache)
@@ -122,15 +129,15 @@ class Passes:
         parts.callback(source.close)
         return Supply(
             [source],
-            Jobs(0, lambda: None, clock=self.clock, jitter=lambda: 0.0),
+            Jobs(0, lambda: None, clock=self.monotonic, jitter=lambda: 0.0),
             receive=partial(self._receive, store),
             prepare=environments.prepare,
             is_sound=partial(_is_sound, store, environments),
             renew=partial(_renew, store, environments),
-            prune=partial(_prune, store, environments, 60.0),
+            prune=partial(_prune, store, environments, 60.0, time.time),
             remembered=remembered,
             refusals=refusals_in(self.journal, self.base),
-            clock=self.clock,
+            clock=self.monotonic,
             wall_clock=self.clock,
         )
 
@@ -166,8 +173,13 @@ class Passes:
 
     def pass_(self, *, after: float = 0.0, act: bool = True) -> Report:
         """One pass, some seconds after the one before."""
-        self.clock.now += after
+        self.time_passes(after)
         return self.reconciler.run_pass(act=act)
+
+    def time_passes(self, seconds: float) -> None:
+        """On both clocks; to turn one of them is to change its `now`."""
+        self.clock.now += seconds
+        self.monotonic.now += seconds
 
     def settle(self, passes: int = 40) -> Report:
         """Passes, each when the one before says so, until nothing is on its way for two of them."""

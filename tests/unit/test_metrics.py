@@ -54,7 +54,9 @@ class Site:
         """New metrics over an empty journal."""
         self.now = NOW
         self.journal = Journal.open(state)
-        self.metrics = Metrics(self.journal, version="9.9", clock=lambda: self.now)
+        self.metrics = Metrics(
+            self.journal, version="9.9", clock=lambda: self.now, monotonic=lambda: self.now
+        )
 
     def close(self):
         self.assembly.close()

@@ -37,7 +37,7 @@ class Office:
     def __init__(self, folder, server):
         self.journal = Journal.open(folder / "state")
         self.server = server
-        self.now = NOW
+        self.now, self.turned = NOW, 0.0
         self.open = []
         server.answers["/hook"] = OK
 
@@ -47,7 +47,8 @@ class Office:
             options,
             self.journal,
             sources=["shelf"],
-            clock=lambda: self.now,
+            clock=lambda: self.now + self.turned,
+            monotonic=lambda: self.now,
             jitter=lambda: 0.0,
             host="head-1",
             **more,
@@ -194,6 +195,20 @@ def test_a_restart_tells_nothing_twice_and_misses_no_end(office):
         "x: DiskFull",
         "ray: DashboardUnreachable is over",
     }
+
+
+@pytest.mark.parametrize("step", [-3600, 3600])
+def test_what_lasts_is_not_counted_by_the_wall(office, step):
+    told = office.notifications()
+    told.observe(report(conditions=[DOWN]))
+    office.turned = step
+    office.now += 59
+    told.observe(report(conditions=[DOWN]))
+    assert office.server.asked == []
+    office.now += 1
+    told.observe(report(conditions=[DOWN]))
+    [said] = office.heard()
+    assert said["fields"]["seconds"] == 60
 
 
 def test_texts_are_the_same_for_the_same_thing(office):

@@ -320,7 +320,7 @@ def test_a_config_that_is_refused_waits_for_its_backoff_however_often_a_pass_is_
             assert reasons(report) == {"serve config": "ConfigRefused"}
             assert "there is no room for it" in report.conditions[0].message
         assert work.outcomes() == ["ConfigRefused"] * attempt
-        work.clock.now += 0.01
+        work.time_passes(0.01)
     paper_head.refusal = ""
     assert work.pass_().sent
     assert reasons(work.settle()) == {}
@@ -366,7 +366,7 @@ def test_blind_passes_back_off_and_ask_nothing_in_between(work, paper_head):
         work.pass_(after=report.next_in - 0.01)
         assert paper_head.looks() == looks
         waits.append(report.next_in)
-        work.clock.now += 0.011
+        work.time_passes(0.011)
     assert waits == sorted(waits)
     assert waits[0] < 1
     assert waits[-1] <= work.config.rollout.interval
@@ -482,12 +482,12 @@ def test_a_cluster_that_stays_empty_is_filled_again_soon_however_long_it_was_dow
     sent = len(paper_head.puts)
     paper_head.fails(503)
     for _ in range(blind):
-        work.clock.now += work.pass_().next_in
+        work.time_passes(work.pass_().next_in)
     paper_head.recovers()
     paper_head.forgets()
     began = work.clock()
     while len(paper_head.puts) == sent:
-        work.clock.now += work.pass_().next_in
+        work.time_passes(work.pass_().next_in)
         assert work.clock() < began + 30
     assert work.clock() >= began + 20
     work.settle()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from functools import partial
 
 import pytest
@@ -76,7 +77,7 @@ def supply(source, base, clock, tmp_path):
         prepare=environments.prepare,
         is_sound=partial(_is_sound, store, environments),
         renew=partial(_renew, store, environments),
-        prune=partial(_prune, store, environments, 60.0),
+        prune=partial(_prune, store, environments, 60.0, time.time),
         remembered={},
         clock=clock,
     )

@@ -38,7 +38,7 @@ LABEL = "WHEELWAY"
 class _Token:
     secret: str = field(repr=False)
     until: float
-    """Seconds since the epoch from which on it is not handed out."""
+    """By the monotonic clock: when it is not handed out any more."""
 
 
 class CodeArtifactIndex:
@@ -47,7 +47,8 @@ class CodeArtifactIndex:
     Args:
         options: the source whose repository it is.
         use: seconds for which a token that is handed out should still be good.
-        clock: seconds since the epoch.
+        clock: monotonic seconds.
+        wall_clock: seconds since the epoch.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class CodeArtifactIndex:
         options: CodeArtifactSource,
         *,
         use: float,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._options = options
         self._use = use
         self._clock = clock
+        self._wall_clock = wall_clock
         self._closing = threading.Event()
         self._connection = Connection(options, self._closing)
         self._mutex = threading.Lock()  # held while asking: others wait for the same token
@@ -118,6 +121,6 @@ class CodeArtifactIndex:
                 self._url = f"{found['repositoryEndpoint'].rstrip('/')}/simple/"
             wanted = int(min(max(2 * (self._use + SPARE), SHORTEST), LONGEST))
             answer = client.get_authorization_token(**domain, durationSeconds=wanted)
-        life = answer["expiration"].timestamp() - now
+        life = min(answer["expiration"].timestamp() - self._wall_clock(), wanted)
         # However short it is, a token serves for half of its life before another is asked for.
         return _Token(answer["authorizationToken"], now + max(life - self._use - SPARE, life / 2))
