@@ -84,7 +84,7 @@ def assemble(
         environments = Environments(config.paths.cache, base, config.environments, index=index)
         dashboard = Dashboard.connect(config.ray)
         resources.callback(dashboard.close)
-        ingress = Ingress(config.ray.ingress_url)
+        ingress = Ingress.connect(config.ray)
         resources.callback(ingress.close)
         # Each source has a thread for its listings: none waits for builds, nor for another source.
         jobs = Jobs(

@@ -55,7 +55,7 @@ class RayOptions(Section):
     """A file with the bearer token (RAY_AUTH_MODE=token); read again when it changes. Default: the
     credential `wheelway.ray-token`, if the service manager hands one over."""
     ca_file: Path | None = None
-    """PEM bundle for an https dashboard."""
+    """PEM bundle for an https dashboard, and for an https ingress beside the public authorities."""
     python: Path | None = None
     """The interpreter Ray runs on, where `wheelway` must be importable; default: the daemon's."""
     timeout: PositiveSeconds = 10.0

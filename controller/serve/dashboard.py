@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import ssl
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -21,7 +22,7 @@ from controller.planning import backoff
 from controller.serve.application import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
     from pathlib import Path
 
     from controller.config import RayOptions
@@ -161,7 +162,7 @@ class Dashboard:
                 "the head is overloaded or hangs: look at `ray status` and the head's log",
             ) from error
         except httpx.TransportError as error:
-            if _is_untrusted(error):
+            if is_untrusted(error):
                 raise Stalled(
                     "DashboardUntrusted",
                     f"{url} shows a certificate that is not trusted ({error}); set ray.ca_file to "
@@ -225,12 +226,8 @@ def client_settings(options: RayOptions) -> dict[str, Any]:
     """
     verify: ssl.SSLContext | bool = True
     if options.ca_file:
-        try:
+        with unreadable(options.ca_file):
             verify = ssl.create_default_context(cafile=str(options.ca_file))
-        except (OSError, ssl.SSLError) as error:
-            raise Stalled(
-                "CertificateUnreadable", f"ray.ca_file {options.ca_file}: {error}"
-            ) from error
     return {
         "base_url": options.dashboard_url,
         "auth": BearerFile(options.token_file) if options.token_file else None,
@@ -241,6 +238,19 @@ def client_settings(options: RayOptions) -> dict[str, Any]:
         "headers": {"User-Agent": "wheelway"},
         "limits": NO_REUSE,
     }
+
+
+@contextmanager
+def unreadable(ca_file: Path) -> Iterator[None]:
+    """Say so, when a CA file cannot be used.
+
+    Raises:
+        Stalled: `CertificateUnreadable`.
+    """
+    try:
+        yield
+    except (OSError, ssl.SSLError) as error:
+        raise Stalled("CertificateUnreadable", f"ray.ca_file {ca_file}: {error}") from error
 
 
 class BearerFile(httpx.Auth):
@@ -309,7 +319,8 @@ def _last_line(text: str) -> str:
     return lines[-1][:500] if lines else "it said nothing"
 
 
-def _is_untrusted(error: BaseException | None) -> bool:
+def is_untrusted(error: BaseException | None) -> bool:
+    """Whether it was a certificate that nobody here trusts."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return True

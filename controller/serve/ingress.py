@@ -6,18 +6,21 @@ the ingress routes to it.
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 import httpx
 
 from controller.exchange import NO_REUSE, document, exchange
 from controller.model import Answer
+from controller.serve.dashboard import is_untrusted, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
+    from controller.config import RayOptions
     from controller.model import JSON, Application
 
 HEADER = "x-wheelway-release"
@@ -41,16 +44,36 @@ class Ingress:
     that is kept alive is still answered by the old process with the old routes.
     """
 
-    def __init__(self, url: str, timeout: float = 2.0) -> None:
-        """`url` is the base URL; `timeout` is in seconds, for each probe and its whole answer."""
+    def __init__(
+        self, url: str, timeout: float = 2.0, *, verify: ssl.SSLContext | bool = True
+    ) -> None:
+        """`url` is the base URL; `timeout` is in seconds, for each probe and its whole answer;
+        `verify` is what is trusted when it is https.
+        """
         self._url = url.rstrip("/")
         self._timeout = timeout
         # One client, as its TLS context costs more than a probe; no connection is kept.
         self._client = httpx.Client(
+            verify=verify,
             trust_env=False,
             limits=NO_REUSE,
             headers={"Accept": "application/json", "Connection": "close"},
         )
+
+    @classmethod
+    def connect(cls, options: RayOptions) -> Self:
+        """The configured one, which may have its certificate from the authority in `ca_file`, as
+        the dashboard has, or from a public one.
+
+        Raises:
+            Stalled: the CA file cannot be used.
+        """
+        if options.ca_file is None or not options.ingress_url.startswith("https:"):
+            return cls(options.ingress_url)
+        context = ssl.create_default_context()
+        with unreadable(options.ca_file):
+            context.load_verify_locations(options.ca_file)
+        return cls(options.ingress_url, verify=context)
 
     def close(self) -> None:
         """End what is still open."""
@@ -88,6 +111,8 @@ class Ingress:
             response = exchange(self._client, "GET", url, seconds=self._timeout, limit=_LIMIT)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             detail = f"{type(error).__name__}: {error}".rstrip(": ")
+            if is_untrusted(error):
+                detail += "; set ray.ca_file to the CA that signed it"
             reached = not isinstance(error, _UNREACHED)
             return Answer(header=None, status=None, reached=reached, detail=detail)
         metadata = _metadata(response)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import math
 import socket
+import ssl
 from contextlib import closing
 
 import pytest
+import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
@@ -625,3 +627,29 @@ def test_an_answer_at_a_route_that_does_not_end_is_none(server, monkeypatch, how
     answer = Ingress(server.url, timeout=5 if how == "flood" else 0.3).probe("/r")
     assert (answer.header, answer.status, answer.reached) == (None, None, True)
     assert ("ExchangeTimeout" if how != "flood" else "BodyTooLarge") in answer.detail
+
+
+@pytest.fixture
+def secure():
+    """A server by https, and the authority that signed for it."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with canned() as running:
+        running.socket = context.wrap_socket(running.socket, server_side=True)
+        yield running.url.replace("http:", "https:"), authority, running
+
+
+def test_an_ingress_by_https_is_trusted_by_the_same_authority_as_the_dashboard(secure, tmp_path):
+    url, authority, running = secure
+    running.says("/r", {}, x_wheelway_release="iris@1.0+aaaaaaaa")
+    stranger = Ingress.connect(RayOptions(ingress_url=url)).probe("/r")
+    assert (stranger.header, stranger.status) == (None, None)
+    assert "set ray.ca_file" in stranger.detail
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(ca_file)
+    trusted = Ingress.connect(RayOptions(ingress_url=url, ca_file=ca_file)).probe("/r")
+    assert (trusted.header, trusted.status) == ("iris@1.0+aaaaaaaa", 200)
+    ca_file.write_text("nothing")
+    error = failure(lambda: Ingress.connect(RayOptions(ingress_url=url, ca_file=ca_file)))
+    assert (type(error), error.reason) == (Stalled, "CertificateUnreadable")
