@@ -33,6 +33,7 @@ REBUILD = "rebuild the wheel with its build backend"
 
 _COMPRESSIONS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _ENCRYPTED = 0x1  # of the general purpose flags, APPNOTE.TXT 4.4.4
+_UNICODE_PATH = 0x7075  # an extra field with another name for the entry, APPNOTE.TXT 4.6.9
 _SMALL = 1 << 20  # bytes that are no bomb, whatever their ratio
 _MAX_NAME = 255  # bytes of one path segment, on every file system we know
 
@@ -200,6 +201,14 @@ def _check_path(name: str, entry: zipfile.ZipInfo, limits: InspectionLimits) -> 
             f"{name} holds an entry {path[:200]!r}: paths in a wheel are relative, with single "
             f"slashes and without `..`, backslashes, drives or control characters; {REBUILD}",
         )
+    # From Python 3.12 on zipfile takes the name from there, and would extract another path than the
+    # one that was judged: who reads an entry must not decide what it is called.
+    if entry.filename != path or _UNICODE_PATH in _extra_fields(entry.extra):
+        raise Rejected(
+            "PathEscape",
+            f"{name} holds an entry {path[:200]!r} with a second name (zip extra field "
+            f"{_UNICODE_PATH:#x}), and it depends on the reader which one counts; {REBUILD}",
+        )
     longest = max(len(segment.encode(errors="surrogatepass")) for segment in segments)
     if len(path) > limits.max_path_length or longest > _MAX_NAME:
         raise Rejected(
@@ -208,6 +217,15 @@ def _check_path(name: str, entry: zipfile.ZipInfo, limits: InspectionLimits) -> 
             f"{limits.max_path_length} and {_MAX_NAME} bytes between two slashes; shorten it or "
             "raise `inspection.max_path_length`",
         )
+
+
+def _extra_fields(extra: bytes) -> Iterator[int]:
+    """The kinds of an entry's extra fields; each is its kind, its length and that many bytes."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, at)
+        yield kind
+        at += 4 + length
 
 
 def _check_kind(name: str, entry: zipfile.ZipInfo) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 import zipfile
+import zlib
 from dataclasses import replace
-from importlib.metadata import Distribution
+from importlib.metadata import Distribution, requires, version
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
 from packaging.tags import Tag, sys_tags
 from packaging.version import Version
 
@@ -106,6 +108,15 @@ ANY = "py3-none-any"
 BOMB = "-".join(".".join(f"{part}{n}" for n in range(100)) for part in ("py", "abi", "os"))
 """A compressed tag set of 1.5 kB that stands for a million tags."""
 
+
+def renamed(other):
+    """An entry that readers of the Unicode path extra field (Python 3.12) call `other`."""
+    info, body = entry("demo/plain.py")
+    crc, name = zlib.crc32(info.filename.encode()), other.encode()
+    info.extra = struct.pack("<HHBI", 0x7075, 5 + len(name), 1, crc) + name
+    return info, body
+
+
 PIPELINES = b"[wheelway.pipelines]\n"
 
 BROKEN = {
@@ -120,6 +131,7 @@ BROKEN = {
     "backslash in a path": ("PathEscape", {"entries": [entry("demo\\..\\evil.py")]}),
     "drive in a path": ("PathEscape", {"entries": [entry("C:/evil.py")]}),
     "line feed in a path": ("PathEscape", {"entries": [entry("demo/a\nb.py")]}),
+    "a second name in an extra field": ("PathEscape", {"entries": [renamed("../../evil.py")]}),
     "symlink": ("SpecialEntry", {"entries": [link("demo/link.py", "/etc/passwd")]}),
     "device": ("SpecialEntry", {"entries": [entry("demo/null", mode=0o020666)]}),
     "folder posing as a file": ("SpecialEntry", {"entries": [entry("demo/x", mode=0o040755)]}),
@@ -225,6 +237,22 @@ def test_what_a_name_is_wrong_about_says_nothing_against_the_bytes(tmp_path, nam
     revision = replace(good, filename=name, project=named[0], version=Version(named[1]))
     assert refusal_of(wheel, revision=revision) == (reason, True)
     assert look(wheel, good).project == "demo"
+
+
+@pytest.mark.parametrize("without_bounds", ["0.7.0", "1.0.1"])
+def test_no_installer_that_reads_files_whole_or_skips_some_is_allowed(without_bounds):
+    [allowed] = {
+        wanted.specifier
+        for wanted in map(Requirement, requires("wheelway"))
+        if wanted.name == "installer"
+    }
+    assert not allowed.contains(without_bounds)
+    assert allowed.contains(version("installer"))
+
+
+def test_only_the_signatures_in_the_dist_info_folder_go_unlisted(tmp_path):
+    beside = make_wheel(tmp_path, unlisted={"demo-1.0.dist-information/RECORD.jws": ""})
+    assert reason_of(beside) == "RecordInvalid"
 
 
 def test_a_wheel_has_one_version_whatever_its_file_is_called(tmp_path):
