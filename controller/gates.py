@@ -76,8 +76,20 @@ class Gate:
 
 
 def passed(gates: Iterable[Gate]) -> bool:
-    """Whether a wheel with these results would be served."""
+    """Whether every pipeline of a wheel with these results would be served."""
     return all(gate.ok for gate in gates)
+
+
+def served(gates: Iterable[Gate]) -> dict[str, bool]:
+    """Each pipeline of a wheel with these results: whether it would be served.
+
+    Empty when no pipeline was got to.
+    """
+    each: dict[str, bool] = {}
+    for gate in gates:
+        if gate.pipeline:
+            each[gate.pipeline] = each.get(gate.pipeline, True) and gate.ok is True
+    return each
 
 
 def check(

@@ -84,13 +84,24 @@ def check(
             found = _shown(gates(wheel, config))
             for gate in found:
                 _complain(gate)
-            verdict = "passes every gate" if passed(found) else "would not be served"
-            console().print(paragraph(f"\n{wheel.name} {verdict}.", style="bold"))
+            console().print(paragraph(f"\n{_verdict(wheel, found)}", style="bold"))
         good = good and passed(found)
     if as_json:
         print_json(documents[0] if len(documents) == 1 else documents)
     if not good:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _verdict(wheel: Path, found: "Sequence[Gate]") -> str:
+    """One sentence: a pipeline that fails keeps no other one of its wheel from being served."""
+    from controller.gates import served  # noqa: PLC0415 - imports uv's side
+
+    each = served(found)
+    good = sorted(name for name, ok in each.items() if ok)
+    bad = sorted(name for name, ok in each.items() if not ok)
+    if good and bad:
+        return f"Of {wheel.name} {', '.join(good)} would be served, {', '.join(bad)} would not."
+    return f"{wheel.name} {'passes every gate' if good else 'would not be served'}."
 
 
 def _judging(
@@ -168,14 +179,18 @@ def _complain(gate: "Gate") -> None:
 def as_document(wheel: Path, gates: "Sequence[Gate]") -> "JSON":
     """The gates as JSON; keys are only ever added.
 
-    wheel  its path
-    ok     whether it would be served
-    gates  in order: gate, pipeline ("" for the whole wheel), ok (null: not run), reason,
-           message, seconds, detail, log_tail
+    wheel      its path
+    ok         whether all of it would be served
+    pipelines  by name whether each would be; empty when no gate got that far
+    gates      in order: gate, pipeline ("" for the whole wheel), ok (null: not run), reason,
+               message, seconds, detail, log_tail
     """
+    from controller.gates import served  # noqa: PLC0415 - imports uv's side
+
     return {
         "wheel": str(wheel),
         "ok": all(gate.ok for gate in gates),
+        "pipelines": served(gates),
         "gates": [
             {
                 "gate": gate.name,

@@ -18,9 +18,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from controller.cli import app
+from controller.cli.authoring import as_document
 from controller.cli.program import MEANINGS, ExitCode, exit_code_of
 from controller.cli.progress import Progress, example_of
 from controller.errors import ConfigError, JournalError, Rejected, TemplateError, Transient, Waiting
+from controller.gates import Gate
 from controller.journal import DaemonStatus, Journal
 from controller.model import (
     Condition,
@@ -33,6 +35,7 @@ from controller.model import (
     Transition,
 )
 from controller.reconciler import Report
+from tests.support.wheels import make_wheel
 
 pytestmark = pytest.mark.unit
 
@@ -501,6 +504,26 @@ def test_check_refuses_what_is_no_wheel_and_runs_nothing_of_it(tmp_path):
     first, *others = document["gates"]
     assert (first["gate"], first["ok"], first["reason"]) == ("inspect", False, "NotAZip")
     assert {gate["ok"] for gate in others} == {None}
+    assert document["pipelines"] == {}
+    told = CliRunner().invoke(app, ["check", str(wheel)])
+    assert "demo-1.0-py3-none-any.whl would not be served." in told.stdout
+
+
+def test_check_says_which_pipelines_of_a_wheel_would_be_served(tmp_path):
+    targets = {name: f"demo.pipeline:{name.title()}" for name in ("good", "bad", "fine")}
+    code = "from wheelway import Pipeline\n"
+    for name in targets:
+        body = "self, request, other" if name == "bad" else "self, request"
+        code += f"class {name.title()}(Pipeline):\n    def infer({body}):\n        return 1\n"
+    wheel = make_wheel(tmp_path, pipelines=targets, code=code)
+
+    told = CliRunner().invoke(app, ["check", str(wheel), "--offline"])
+
+    assert told.exit_code == ExitCode.FAILED
+    verdict = f"Of {wheel.name} fine, good would be served, bad would not."
+    assert verdict in " ".join(told.stdout.split())
+    document = as_document(wheel, [Gate("load", ok=True, pipeline="a"), Gate("inspect", ok=True)])
+    assert document["pipelines"] == {"a": True}
 
 
 # -- progress ------------------------------------------------------------------------------------
