@@ -303,7 +303,7 @@ class Daemon:
         self._number += 1
         with logs.in_pass(self._number):
             began = time.monotonic()
-            report = self._attempted(run.assembly)
+            report = self._attempted(run.assembly, run.journal)
             duration = time.monotonic() - began
             run.telemetry.observe(report, run.assembly, duration=duration)
             self._record(run, report, duration)
@@ -311,11 +311,12 @@ class Daemon:
             self.watcher(report)
         return report
 
-    def _attempted(self, assembly: Assembly) -> Report:
+    def _attempted(self, assembly: Assembly, journal: Journal) -> Report:
         """What a pass reports, or that it failed."""
-        troubles = (self._file.trouble, self._unassembled, self._untaken, *self._unopened)
-        assembly.reconciler.notes = (*self._misfits, *filter(None, troubles))
         try:
+            lost = journal.keep_file(time.time())
+            troubles = (self._file.trouble, self._unassembled, self._untaken, lost)
+            assembly.reconciler.notes = (*self._misfits, *self._unopened, *filter(None, troubles))
             report = assembly.reconciler.run_pass()
         except WheelwayError as error:
             log.error("%s", error.message, extra=logs.about("PassFailed", REASON=error.reason))

@@ -10,6 +10,7 @@ these or the frozen records of `records`.
     schema      the file: tables and their migrations, the daemon's lock, damage and how it is met
     reading     `Reader`: every query; many at a time, in any process
     remembering the daemon's own reading: what it asks in every pass, asked once
+    restoring   a file that was deleted under the daemon is written anew
     writing     `Journal`: a reader that writes; the daemon's, or for one short write beside it
     wording     the events that the journal appends by itself
     clock       the clock that deadlines are dated by, over restarts and steps of the wall clock

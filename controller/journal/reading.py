@@ -36,7 +36,7 @@ from controller.model import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -57,9 +57,18 @@ class Reader:
     ("JournalBusy") when another process keeps it locked.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        *,
+        reopen: Callable[[], sqlite3.Connection] | None = None,
+    ) -> None:
+        """With `reopen` the file is followed when the daemon writes it anew."""
         self._connection = connection
         self._mutex = threading.RLock()
+        self._reopen = reopen
+        self._file = path.stat().st_ino if reopen is not None else 0
         self.path = path
 
     def __enter__(self) -> Self:
@@ -334,8 +343,20 @@ class Reader:
         return DaemonStatus(*rows[0]) if rows else None
 
     def _run(self, statement: str, *values: object) -> list[Any]:
+        if self._reopen is not None and not self._connection.in_transaction:
+            self._follow(self._reopen)
         with translated(self.path):
             return self._connection.execute(statement, [_storable(v) for v in values]).fetchall()
+
+    def _follow(self, reopen: Callable[[], sqlite3.Connection]) -> None:
+        """Go on with the file that is there now. The old connection ends with its last query."""
+        try:
+            now = self.path.stat().st_ino
+        except OSError:  # deleted: all is in what is open, until the daemon notices
+            return
+        with self._mutex:
+            if now != self._file:
+                self._connection, self._file = reopen(), now
 
 
 def _storable(value: object) -> object:

@@ -32,8 +32,14 @@ _T = TypeVar("_T")
 class Remembering(Reader):
     """A reader that asks the file nothing twice. What it returns belongs to the caller."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        super().__init__(connection, path)
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        *,
+        reopen: Callable[[], sqlite3.Connection] | None = None,
+    ) -> None:
+        super().__init__(connection, path, reopen=reopen)
         self._known: dict[str, Any] = {}
         self._past: dict[Release, ReleaseRecord | None] = {}
         """Those that are over, or unknown, among the releases that were last asked for."""

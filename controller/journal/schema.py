@@ -217,12 +217,13 @@ def _reading_mode(path: Path) -> str:
     return "mode=ro&immutable=1" if closed and not os.access(path.parent, os.W_OK) else "mode=ro"
 
 
-def set_aside(path: Path, moment: datetime) -> Path:
-    """Rename a corrupt journal, with its log, to a name that tells when; returns the new path.
+def set_aside(path: Path, moment: datetime, what: str = "corrupt") -> Path:
+    """Rename a journal, with its log, to a name that tells what is wrong with it and since when;
+    returns the new path.
 
     `moment` is in UTC. The three names stay a set, so that `sqlite3 FILE .recover` can be tried.
     """
-    stem = f"journal.corrupt-{moment:%Y%m%dT%H%M%SZ}"
+    stem = f"journal.{what}-{moment:%Y%m%dT%H%M%SZ}"
     aside, number = path.with_name(stem), 1
     while aside.exists():
         number += 1

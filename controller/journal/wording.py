@@ -61,6 +61,30 @@ def set_aside_event(at: float, path: Path, aside: Path, cause: str) -> Event:
     )
 
 
+def restored_event(at: float, path: Path, lost: str, aside: Path | None) -> Event:
+    """The journal's file was not there any more, and is again."""
+    other = f"; what lay there instead is kept as {aside.name}" if aside else ""
+    return Event(
+        at,
+        "journal",
+        "JournalRestored",
+        f"{lost} in {path.parent} was deleted or replaced while the daemon ran; the journal was "
+        f"written anew and nothing is missing{other}. To begin a fresh one, stop the daemon first",
+        {"path": str(path)},
+    )
+
+
+def lost_condition(path: Path, lost: str, why: str) -> Condition:
+    """The journal's file is not there any more, and cannot be written anew."""
+    return Condition(
+        "journal",
+        "JournalLost",
+        f"{lost} in {path.parent} was deleted or replaced while the daemon ran, which still has "
+        f"all of it open and cannot write it anew ({why}). Mend that while it runs: with its end "
+        "history, pins, suspensions and quarantines are gone",
+    )
+
+
 def order_event(order: Pin | Suspension, what: str, message: str, by: str, at: float) -> Event:
     """An operator ordered something, or lifted it: `PinSet`, `SuspensionLifted` and so on."""
     kind = "Pin" if isinstance(order, Pin) else "Suspension"

@@ -9,14 +9,22 @@ import os
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from controller.errors import JournalError
 from controller.journal import schema
 from controller.journal.reading import SAME, Reader, key_of
 from controller.journal.records import DaemonStatus, listing_text
-from controller.journal.remembering import Remembering
-from controller.journal.wording import concerns, condition_event, order_event, set_aside_event
+from controller.journal.restoring import Restorable
+from controller.journal.wording import (
+    concerns,
+    condition_event,
+    lost_condition,
+    order_event,
+    restored_event,
+    set_aside_event,
+)
 from controller.model import (
     Condition,
     Event,
@@ -39,7 +47,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
 
-class Journal(Remembering):
+class Journal(Restorable):
     """The journal as its daemon has it (`open`), or opened for one short write beside it (`amend`).
 
     Besides what `Reader` raises, writing raises Waiting("DiskFull"). A transaction belongs to one
@@ -52,12 +60,12 @@ class Journal(Remembering):
         path: Path,
         *,
         lock: int | None = None,
+        reopen: Callable[[], sqlite3.Connection] | None = None,
         set_aside: Path | None = None,
         events_kept: int = 20_000,
         configs_kept: int = 200,
     ) -> None:
-        super().__init__(connection, path)
-        self._lock = lock
+        super().__init__(connection, path, lock=lock, reopen=reopen)
         self._events_kept = events_kept
         self._configs_kept = configs_kept
         self._saved: dict[str, Listing] = {}
@@ -116,7 +124,8 @@ class Journal(Remembering):
             JournalError: there is none yet ("JournalMissing"), or it is of another schema.
         """
         path = folder / schema.FILE
-        return Reader(schema.open_beside(path, schema.MIGRATIONS, write=False), path)
+        opening = partial(schema.open_beside, path, schema.MIGRATIONS, write=False)
+        return Reader(opening(), path, reopen=opening)
 
     @classmethod
     def amend(cls, folder: Path) -> Self:
@@ -126,14 +135,20 @@ class Journal(Remembering):
             JournalError: as `read`.
         """
         path = folder / schema.FILE
-        return cls(schema.open_beside(path, schema.MIGRATIONS, write=True), path)
+        opening = partial(schema.open_beside, path, schema.MIGRATIONS, write=True)
+        return cls(opening(), path, reopen=opening)
 
-    def close(self) -> None:
-        """Let go of the file and of the daemon's role; a second call does nothing."""
-        super().close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+    def keep_file(self, at: float) -> Condition | None:
+        """Notice that the file was deleted or replaced under the daemon, and write it anew; what is
+        wrong with it as long as that cannot be done.
+        """
+        if not (lost := self.lost()):
+            return None
+        aside, trouble = self.write_anew(at)
+        if trouble:
+            return lost_condition(self.path, lost, trouble)
+        self.append(restored_event(at, self.path, lost, aside))
+        return None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

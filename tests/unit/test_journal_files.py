@@ -1,0 +1,128 @@
+"""The journal's files, deleted, moved or replaced while they are open: nothing is lost by that."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+
+import pytest
+from packaging.version import Version
+
+from controller.account import orders
+from controller.journal import Journal
+from controller.journal.schema import FILE, LOCK, MIGRATIONS
+from controller.model import Phase, Pin, Release, Transition
+from tests.support.head import eventually
+from tests.support.site import Site
+
+pytestmark = pytest.mark.unit
+
+IRIS = Release("iris", Version("1.0"), "ab" * 32)
+FILES = [FILE, f"{FILE}-wal", f"{FILE}-shm", LOCK]
+
+
+@pytest.fixture
+def state(tmp_path):
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def journal(state):
+    with Journal.open(state) as made:
+        made.record(Transition(IRIS, Phase.LIVE, "AnswersAtRoute", "it answers"), 1.0)
+        yield made
+
+
+def told(state):
+    """What the next daemon finds there."""
+    with Journal.read(state) as read:
+        return [event.reason for event in read.events()]
+
+
+def lose(state, how):
+    for name in FILES if how == "all" else [how]:
+        (state / name).unlink()
+
+
+@pytest.mark.parametrize("how", ["all", FILE, f"{FILE}-wal", LOCK])
+def test_a_file_that_is_deleted_is_noticed_and_written_anew(journal, state, how):
+    assert journal.keep_file(2.0) is None
+    lose(state, how)
+    assert journal.keep_file(3.0) is None
+    assert sorted(told(state)) == ["AnswersAtRoute", "JournalRestored"]
+    assert journal.lost() == ""
+    journal.record(Transition(IRIS, Phase.RETIRED, "Gone", "it is gone"), 4.0)
+    assert journal.keep_file(5.0) is None
+    journal.close()
+    assert sorted(told(state)) == ["AnswersAtRoute", "Gone", "JournalRestored"]
+    with sqlite3.connect(state / FILE) as file:
+        assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert file.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+def test_a_folder_that_is_deleted_comes_back_with_the_lock_held(journal, state):
+    shutil.rmtree(state)
+    assert journal.keep_file(3.0) is None
+    assert sorted(told(state)) == ["AnswersAtRoute", "JournalRestored"]
+    with pytest.raises(Exception, match="in use by another wheelway daemon"):
+        Journal.open(state)
+
+
+def test_another_file_in_its_place_is_kept_beside_it(journal, state, tmp_path):
+    with Journal.open(tmp_path / "elsewhere"):
+        pass
+    os.replace(tmp_path / "elsewhere" / FILE, state / FILE)  # noqa: PTH105 - as `mv` does
+    assert journal.keep_file(0.0) is None
+    assert sorted(told(state)) == ["AnswersAtRoute", "JournalRestored"]
+    assert (state / "journal.other-19700101T000000Z").is_file()
+
+
+def test_what_others_have_open_goes_on_with_the_new_file(journal, state):
+    with Journal.read(state) as reader, Journal.amend(state) as writer:
+        lose(state, "all")
+        # What is ordered before it is noticed goes into what is open still.
+        writer.order(Pin("iris", (IRIS.version,), by="ada", note="", at=2.0), message="pinned")
+        assert journal.keep_file(3.0) is None
+        orders.suspend(writer, "", by="ada", at=4.0)
+        journal.record(Transition(IRIS, Phase.RETIRED, "Gone", "it is gone"), 5.0)
+        expected = ["AnswersAtRoute", "Gone", "JournalRestored", "PinSet", "SuspensionSet"]
+        assert sorted(event.reason for event in reader.events()) == expected
+        assert list(journal.overrides().pins) == ["iris"]
+    assert journal.keep_file(6.0) is None
+    journal.close()
+    assert sorted(told(state)) == expected
+
+
+def test_as_long_as_it_cannot_be_written_anew_a_condition_says_what_is_at_stake(journal, state):
+    moved = state.with_name("moved")
+    state.rename(moved)
+    state.write_text("a file where the folder should be")
+    found = journal.keep_file(2.0)
+    assert (found.subject, found.reason) == ("journal", "JournalLost")
+    assert f"{FILE}, {FILE}-wal, {LOCK} in {state} was deleted" in found.message
+    assert "Mend that while it runs" in found.message
+    state.unlink()
+    assert journal.keep_file(3.0) == found  # not at every pass
+    assert journal.keep_file(30.0) is None
+    assert sorted(told(state)) == ["AnswersAtRoute", "JournalRestored"]
+
+
+def test_a_daemon_whose_journal_is_deleted_keeps_pins_and_history_over_a_restart(
+    tmp_path, paper_head
+):
+    site = Site(tmp_path, paper_head)
+    site.configure("[rollout]\ninterval = 0.2\n")
+    site.drop("demo")
+    with site.daemon():
+        release = site.wait_for("/predict/demo/1.0")
+        site.wait_for_phase(release, Phase.LIVE)
+        with Journal.amend(tmp_path / "state") as writer:
+            orders.pin(writer, "demo", [Version("1.0")], by="ada", at=1.0)
+        lose(tmp_path / "state", "all")
+        eventually((tmp_path / "state" / FILE).exists)
+    with site.daemon(), Journal.read(tmp_path / "state") as journal:
+        assert journal.overrides().pins["demo"].by == "ada"
+        reasons = [event.reason for event in journal.events()]
+        assert {"AnswersAtRoute", "JournalRestored", "PinSet"} <= set(reasons)
+    site.dashboard.close()
