@@ -7,6 +7,7 @@ only an index's pages and wheels, which may be large, are read by `sources.web` 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -65,6 +66,34 @@ def exchange(
             raise
     if deadline.over:  # a body that ends with its connection looks whole
         raise ExchangeTimeout(f"not complete within {seconds:g} s")
+    return _whole(response, body)
+
+
+async def exchange_async(
+    client: httpx.AsyncClient, method: str, url: str, *, seconds: float, limit: int, **content: Any
+) -> httpx.Response:
+    """The same, awaited.
+
+    Raises:
+        httpx.HTTPError: as `exchange`.
+    """
+    body, size = [], 0
+    try:
+        async with (
+            asyncio.timeout(seconds),
+            client.stream(method, url, timeout=seconds, **content) as response,
+        ):
+            async for chunk in response.aiter_bytes():
+                body.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    raise BodyTooLarge(f"more than {limit} bytes")
+    except TimeoutError as error:
+        raise ExchangeTimeout(f"not complete within {seconds:g} s") from error
+    return _whole(response, b"".join(body))
+
+
+def _whole(response: httpx.Response, body: bytes) -> httpx.Response:
     headers = [(k, v) for k, v in response.headers.multi_items() if k not in _FRAMING]
     return httpx.Response(
         response.status_code, headers=headers, content=body, request=response.request

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import httpx
 
 from controller.errors import Transient, Waiting
+from controller.exchange import document, exchange_async
 from controller.serve.dashboard import APPLICATIONS, client_settings
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ LOOK_EVERY: Final = 2.0
 """Seconds between two looks at which logs there are, while they are followed."""
 STAYS: Final = 5.0
 """Seconds for which the log of a replica that is gone is still followed: for its last words."""
+PATIENCE: Final = 10.0
+"""Seconds for one answer, where the client has no timeout."""
+_LIMIT: Final = 128 * 2**20
+"""Bytes of an answer; what Serve reports has some thousand of each application."""
 WHOLE: Final = -1
 """As a number of lines."""
 
@@ -87,8 +92,8 @@ class ReplicaLogs:
                 except (Transient, Waiting) as error:
                     silent.append(f"node {address} does not tell its logs: {error.message}")
                     break
-                groups = listed.values() if isinstance(listed, dict) else ()
-                found |= {LogFile(name, node, address) for group in groups for name in group}
+                groups = [group for group in _table(listed).values() if isinstance(group, list)]
+                found |= {LogFile(str(name), node, address) for group in groups for name in group}
         return sorted(found, key=_age), silent
 
     async def running(self) -> list[LogFile]:
@@ -96,10 +101,10 @@ class ReplicaLogs:
         answer = await self._json(APPLICATIONS, {})
         return [
             LogFile(path.lstrip("/"), str(replica.get("node_id")), str(replica.get("node_ip")))
-            for application in (answer.get("applications") or {}).values()
-            for deployment in (application.get("deployments") or {}).values()
-            for replica in deployment.get("replicas") or ()
-            if (path := replica.get("log_file_path"))
+            for application in _table(answer.get("applications")).values()
+            for deployment in _table(_table(application).get("deployments")).values()
+            for replica in _rows(_table(deployment).get("replicas"))
+            if isinstance(path := replica.get("log_file_path"), str) and path
         ]
 
     async def read(self, file: LogFile, lines: int) -> AsyncIterator[str]:
@@ -171,25 +176,38 @@ class ReplicaLogs:
         # The State API takes filters as three parallel lists (ray.util.state, ListApiOptions).
         alive = {"filter_keys": "state", "filter_predicates": "=", "filter_values": "ALIVE"}
         found = await self._get("/api/v0/nodes", {**alive, "limit": "1000"})
-        rows = found.get("result") if isinstance(found, dict) else None
-        return [(str(row["node_id"]), str(row.get("node_ip"))) for row in rows or ()]
+        rows = _rows(_table(found).get("result"))
+        return [(str(row.get("node_id")), str(row.get("node_ip"))) for row in rows]
 
     async def _get(self, path: str, asked: dict[str, str]) -> JSON:
         """What an endpoint of the State API has to say."""
         answer = await self._json(path, asked)
-        return (answer.get("data") or {}).get("result")
+        return _table(answer.get("data")).get("result")
 
     async def _json(self, path: str, asked: dict[str, str]) -> dict[str, Any]:
+        seconds = self._client.timeout.read or PATIENCE
         with _translated(self._client):
-            answer = await self._client.get(path, params=asked)
+            answer = await exchange_async(
+                self._client, "GET", path, seconds=seconds, limit=_LIMIT, params=asked
+            )
         try:
-            found = answer.json() if answer.is_success else None
+            found = document(answer) if answer.is_success else None
         except ValueError:
             found = None
         if not isinstance(found, dict):
             why = f"{self._client.base_url} answered {path} so: {_said(answer)}"
             raise Transient("LogUnreadable", why)
         return found
+
+
+def _table(value: JSON) -> dict[str, Any]:
+    """A table of an answer; empty where something else stands."""
+    return value if isinstance(value, dict) else {}
+
+
+def _rows(value: JSON) -> list[dict[str, Any]]:
+    """The tables in a list of an answer."""
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
 @contextmanager

@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from controller.cli import app
 from controller.configuration import load
 from controller.serve import haproxy, service
 from controller.serve.head import PRELOADED, Tuning, logical_cpus
@@ -194,3 +196,12 @@ def test_haproxy_is_the_one_that_comes_with_ray():
     variables = haproxy.variables(Path(sys.executable), {})
     assert Path(variables["WHEELWAY_HAPROXY"]).name == "haproxy"
     assert os.access(variables["RAY_SERVE_HAPROXY_BINARY_PATH"], os.X_OK)
+
+
+def test_the_command_says_how_long_requests_may_last_and_how_much_fits(tmp_path):
+    words = ["ray-head", "--longest-request", "1800", "--num-cpus", "3", "--show"]
+    shown = CliRunner().invoke(app, [*words, "--run-dir", str(tmp_path)]).stdout
+    assert "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S=1830" in shown
+    assert "--num-cpus=3" in shown
+    assert "--labels=wheelway-hard-stop=1830" in shown
+    assert Tuning(3).room.startswith("it hands out 3 CPUs (--num-cpus), of which a replica takes 1")

@@ -20,10 +20,12 @@ from controller.cli import app
 from controller.cli.program import ExitCode
 from controller.cli.progress import BETWEEN_FAILURES, Progress
 from controller.config import RayOptions
+from controller.errors import Waiting
 from controller.journal import Journal
 from controller.model import Phase, Quarantine, Release, Transition
 from controller.serve.log_records import FailedRequest, merged, records
 from controller.serve.replica_logs import LogFile, ReplicaLogs, following
+from tests.support.canned import canned
 from tests.support.head import eventually
 
 pytestmark = pytest.mark.unit
@@ -325,3 +327,37 @@ def test_a_failed_request_is_told_with_its_cause_and_of_many_only_the_first():
     now[0] += BETWEEN_FAILURES
     progress.failed(FailedRequest(str(IRIS), "4712", ""))
     assert "see its log (and 4 more before it)" in text.getvalue()
+
+
+ODD = [None, 7, "text", [1], {"result": 7}, {"result": {"result": [7, None, {"node_id": 3}]}}]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_answer_lists_no_log_and_raises_nothing_of_pythons(odd):
+    applications = {"x": {"deployments": {"Host": {"replicas": odd}}}, "y": odd}
+    with canned() as server:
+        server.says("/api/v0/nodes", {"data": odd})
+        server.says("/api/v0/logs", {"data": {"result": odd}})
+        server.says("/api/serve/applications/", {"applications": applications})
+
+        async def ask():
+            options = RayOptions(dashboard_url=server.url)
+            async with ReplicaLogs.connect(options) as logs:
+                return await logs.files(["x"]), await logs.running()
+
+        assert asyncio.run(ask()) == (([], []), [])
+
+
+@pytest.mark.parametrize("how", ["hang", "drip", "trickle"])
+def test_a_list_of_logs_that_never_ends_is_given_up(how):
+    with canned() as server:
+        server.answers["/api/v0/nodes"] = how
+
+        async def ask():
+            options = RayOptions(dashboard_url=server.url, timeout=0.3)
+            async with ReplicaLogs.connect(options) as logs:
+                await logs.files(["x"])
+
+        with pytest.raises(Waiting) as caught:
+            asyncio.run(ask())
+        assert caught.value.reason == "DashboardUnreachable"
