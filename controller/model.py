@@ -337,6 +337,8 @@ class Answer:
     detail: str = ""
     settings_error: str = ""
     """What the release says about settings that it could not take."""
+    failing: str = ""
+    """What a replica says when most of its requests fail."""
     reached: bool = True
     """False when no connection to the ingress could be made: that is no route's fault."""
 

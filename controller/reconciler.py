@@ -21,6 +21,7 @@ from controller.journal import Journal
 from controller.lookout import Lookout, Probes
 from controller.model import Condition, Event, Phase
 from controller.planning.absence import Absences
+from controller.planning.complaints import Complaints
 from controller.planning.dates import dated, restarted
 from controller.planning.health import doubts_its_files
 from controller.planning.pace import MOVING, Pace
@@ -127,6 +128,7 @@ class Reconciler:
             self._chronicle = Chronicle(journal, supply, wall_clock=wall_clock)
         self._fingerprint = fingerprint
         self._clock = clock
+        self._complaints = Complaints()
         self._probes = Probes(ingress, probe_deadline=config.rollout.probe_deadline)
         self._restarted_at: float | None = None
         self._pace = Pace(config.rollout.interval)
@@ -190,7 +192,7 @@ class Reconciler:
         if done.tried and not isinstance(done.refusal, Rejected):  # it may have been taken
             self._restarted_at = now
         conditions = [*self.notes, *desired.conditions, *decided.conditions]
-        conditions.extend(self._settings_refused(observed))
+        conditions.extend(self._complaints.conditions(observed.answers))
         if done.refusal is not None:
             conditions.append(Condition("serve config", done.refusal.reason, done.refusal.message))
         if chronicle is not None:
@@ -335,13 +337,6 @@ class Reconciler:
         in_use.update(release.digest for release in desired.placements)
         doubted = [digest for app, digest in present if doubts_its_files(app)]
         self._supply.keep_sound(in_use, doubted)
-
-    def _settings_refused(self, observed: _Observed) -> list[Condition]:
-        return [
-            Condition(answer.header or route, "SettingsRefused", answer.settings_error)
-            for route, answer in sorted(observed.answers.items())
-            if answer.settings_error
-        ]
 
 
 def _concerned(observed: _Observed, desired: Desired) -> set[Release]:

@@ -15,7 +15,6 @@ import asyncio
 import json
 import re
 from collections import deque
-from dataclasses import dataclass
 from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,8 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from wheelway import content, openapi, problem
+from wheelway.limits import Limits
+from wheelway.outcomes import Outcomes
 from wheelway.results import ResultInvalid
 from wheelway.schema import JSON_TYPE
 from wheelway.vigil import Cause, Vigil
@@ -46,25 +47,6 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
 """A request id that is taken over: it ends up in logs and JSON."""
 _JSON = re.compile(rb"(?:application/json|[\w.+-]+/[\w.+-]+\+json)\s*(?:;.*)?", re.IGNORECASE)
 """Content types that mean JSON (RFC 8259, RFC 6839)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a release takes upon itself; may change while it serves."""
-
-    max_request_bytes: int = 16 * 1024**2
-    """Bytes of a request's body; beyond it 413."""
-    request_timeout: float = 60.0
-    """Seconds from the request's headers to its result; beyond it 504."""
-    max_ongoing_requests: int = 100
-    """Requests in the pipeline at the same time."""
-    max_queued_requests: int = 200
-    """Requests waiting beyond these; one more is answered 503."""
-
-    @property
-    def capacity(self) -> int:
-        """Requests that may be in flight at all."""
-        return self.max_ongoing_requests + self.max_queued_requests
 
 
 class Application:
@@ -101,6 +83,7 @@ class Application:
         self._running = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._vigil = Vigil()
+        self._outcomes = Outcomes()
         self._mark = (b"x-wheelway-release", str(release).encode())
         self._result_headers: Headers = []
         # Unique without asking the kernel for randomness at every request.
@@ -163,6 +146,8 @@ class Application:
             finally:
                 self._in_flight -= 1
         if isinstance(answer, bytes):
+            if self._outcomes.recent:
+                self._outcomes.succeeded()
             headers = [*self._result_headers, (b"content-length", b"%d" % len(answer))]
             if self._echo:
                 headers.append((b"x-request-id", request_id))
@@ -241,8 +226,7 @@ class Application:
         except asyncio.CancelledError:
             if watched.cause is None or watched.task.cancelling() > 1:  # somebody else's doing
                 raise
-            late = watched.cause is Cause.LATE
-            return problem.timed_out(limits.request_timeout) if late else None
+            return self._time_out(limits) if watched.cause is Cause.LATE else None
         # Stages are the author's and may raise anything: none of it may leave as a traceback.
         except BaseException as error:  # noqa: BLE001 - logged, with its traceback
             return self._explain(error, request_id)
@@ -258,9 +242,15 @@ class Application:
             exc_info=error,
             extra={"wheelway_request_id": name},
         )
-        if isinstance(error, ResultInvalid):
-            return problem.result_invalid()
-        return problem.pipeline_failed()
+        invalid = isinstance(error, ResultInvalid)
+        answer = problem.result_invalid() if invalid else problem.pipeline_failed()
+        self._outcomes.failed(answer.reason)
+        return answer
+
+    def _time_out(self, limits: Limits) -> Problem:
+        answer = problem.timed_out(limits.request_timeout)
+        self._outcomes.failed(answer.reason)
+        return answer
 
     async def _turn(self) -> None:
         """Wait until `_wake` says that one more may run; it is then already counted as running."""
@@ -324,6 +314,8 @@ class Application:
             document = openapi.metadata(self._release, interface, route)
             if runtime.settings_error:
                 document["settings_error"] = runtime.settings_error
+            if self._outcomes.failing:
+                document["failing"] = self._outcomes.failing
         return JSON_TYPE, json.dumps(document).encode(), []
 
     async def _complain(

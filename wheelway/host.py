@@ -45,8 +45,9 @@ from yarl import URL
 from wheelway.encoded import EncodedRoutes
 from wheelway.failure import StartFailure
 from wheelway.fallback import Fallback, Outlook
+from wheelway.limits import limits_of
 from wheelway.logs import logger_on
-from wheelway.replica import Arguments, Replica, limits_of
+from wheelway.replica import Arguments, Replica
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence

@@ -32,10 +32,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wheelway import __version__, memory, openapi, serve_context
-from wheelway.asgi import Application, Limits
+from wheelway.asgi import Application
 from wheelway.contract import Release
 from wheelway.execution import THREADS, Runtime, context_of
 from wheelway.failure import StartFailure
+from wheelway.limits import Limits
 from wheelway.loading import load_class, verify
 from wheelway.schema import body_of, value_of
 

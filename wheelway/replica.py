@@ -7,15 +7,16 @@ arguments and the user_config of the release's application document, which the c
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from wheelway import memory
-from wheelway.asgi import Application, Limits
+from wheelway.asgi import Application
 from wheelway.contract import Release
 from wheelway.execution import THREADS, Runtime, context_of
 from wheelway.failure import StartFailure
+from wheelway.limits import Limits, limits_of
 from wheelway.loading import files_of, load_class, verify
 from wheelway.watchdog import PATIENCE, Watchdog
 
@@ -59,14 +60,6 @@ class Arguments:
             threads=args.get("threads") or THREADS,
             max_memory=args.get("max_memory"),
         )
-
-
-def limits_of(user_config: Mapping[str, Any]) -> Limits:
-    """`user_config["limits"]`; what it does not name keeps its default."""
-    given = user_config.get("limits") or {}
-    return Limits(
-        **{f.name: given[f.name] for f in fields(Limits) if given.get(f.name) is not None}
-    )
 
 
 class Replica:

@@ -122,6 +122,7 @@ class Ingress:
             detail="" if response.is_success else _shortened(response.text),
             application=_said(metadata, "application"),
             settings_error=_said(metadata, "settings_error"),
+            failing=_said(metadata, "failing"),
         )
 
 

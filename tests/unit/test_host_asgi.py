@@ -19,11 +19,12 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.support.pipelines import AsyncGated, Echo, Gated, Greeter, Shout
 from tests.support.wheels import make_wheel, tree_of
-from wheelway.asgi import Application, Limits
+from wheelway.asgi import Application
 from wheelway.contract import Release
 from wheelway.encoded import EncodedRoutes, plain
 from wheelway.execution import Runtime, context_of
 from wheelway.failure import StartFailure
+from wheelway.limits import Limits
 from wheelway.loading import verify
 from wheelway.replica import Arguments, Replica
 from wheelway.watchdog import Watchdog
@@ -333,6 +334,30 @@ async def test_a_result_that_violates_its_type_is_500(caplog):
         response = await client.post(ROUTE, json={"name": "wrong"})
     assert_problem(response, 500, "ResultInvalid")
     assert "text: Field required" in caplog.text
+
+
+async def test_a_release_whose_requests_fail_says_so_until_they_succeed_again():
+    async with asking(Greeter) as client:
+
+        async def failing():
+            return (await client.get(ROUTE)).json().get("failing", "")
+
+        for _ in range(4):
+            await client.post(ROUTE, json={"name": "crash"})
+            await client.post(ROUTE, json={"name": ""})  # the client's own mistake: no failure
+        assert not await failing()
+        await client.post(ROUTE, json={"name": "crash"})
+        said = await failing()
+        assert said == "half of its last 10 requests failed, or more; last as PipelineFailed"
+        for _ in range(5):
+            await client.post(ROUTE, json={"name": "Ada"})
+            await client.post(ROUTE, json={"name": "crash"})
+            assert await failing() == said
+        for _ in range(5):
+            await client.post(ROUTE, json={"name": "Ada"})
+        assert await failing()
+        await client.post(ROUTE, json={"name": "Ada"})
+        assert not await failing()
 
 
 async def test_before_anything_is_loaded_everything_is_503():

@@ -223,6 +223,33 @@ def test_what_a_release_says_of_its_settings_is_a_condition(work, paper_head):
     assert (condition.reason, condition.message) == ("SettingsRefused", "threshold must be below 1")
 
 
+def test_a_release_whose_requests_fail_is_told_of_until_no_replica_says_so(work, paper_head):
+    work.drop()
+    work.settle()
+    sent = len(paper_head.puts)
+    paper_head.said[ROUTE] = {"failing": "half of its last 10 requests failed, or more"}
+    work.pass_(after=30.0)
+    told = {"demo@1.0": "RequestsFailing"}
+    assert by_version(work.pass_()) == told
+    paper_head.said.clear()  # another replica answers, then the first again
+    assert by_version(work.pass_(after=30.0)) == told
+    paper_head.said[ROUTE] = {"failing": "half of its last 10 requests failed, or more"}
+    assert by_version(work.pass_(after=30.0)) == told
+    paper_head.said.clear()
+    for _ in range(2):
+        assert by_version(work.pass_(after=30.0)) == told
+        assert by_version(work.pass_(after=0.1)) == told  # the same answer says nothing new
+    assert by_version(work.pass_(after=30.0)) == {}
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+    assert len(paper_head.puts) == sent
+    events = [event for event in work.journal.events(limit=100) if "RequestsFailing" in str(event)]
+    assert len(events) <= 2
+
+
+def by_version(report):
+    return {subject.partition("+")[0]: reason for subject, reason in reasons(report).items()}
+
+
 def test_what_is_not_ours_is_carried_along_as_it_is_and_its_route_is_not_fought_over(
     work, paper_head
 ):
