@@ -335,7 +335,7 @@ def quiet(folder: Path, sizes: Sequence[int], rounds: int) -> JSON:
 def _overview(daemon: Daemon) -> float:
     """CPU seconds of what the API and `status --watch` do for each drawing, but for the screen."""
     began = time.process_time()
-    seen = overview(daemon.journal, daemon.config, daemon.clock(), everything=False)
+    seen = overview(daemon.journal, lambda: daemon.config, daemon.clock(), everything=False)
     from_document(json.loads(json.dumps(as_document(seen))))
     return time.process_time() - began
 

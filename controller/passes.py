@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from controller.account.plans import PassDocument, PlanDocument, notices, plan_document
 from controller.api import Vitals
-from controller.errors import Transient, Waiting
+from controller.errors import Stalled, TemplateError, Transient, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,15 +129,23 @@ class Passes:
             Transient: there was none yet ("NoPassYet").
             Waiting: it failed ("PassFailed"), or could not observe Ray ("RayUnavailable").
         """
+        return planned(self._last_report())
+
+    def planned_config(self) -> str:
+        """The Serve config of that plan, as YAML.
+
+        Raises:
+            Transient, Waiting: as `plan`.
+            Stalled: it cannot be rendered.
+        """
+        return rendered(self._last_report())
+
+    def _last_report(self) -> Report:
         with self._turn:
             last = self._last
         if last is None:
             raise _no_pass_yet()
-        planned = _plan_of(last.report)
-        if planned is None:
-            why = "PassFailed" if last.report.failed else "RayUnavailable"
-            raise Waiting(why, last.report.sentence)
-        return planned
+        return last.report
 
     def vitals(self) -> Vitals:
         """Whether passes go on, and see Ray."""
@@ -158,9 +166,14 @@ def _no_pass_yet() -> Transient:
     return Transient("NoPassYet", "the daemon has not finished a pass yet", retry_after=2)
 
 
-def _plan_of(report: Report) -> PlanDocument | None:
+def planned(report: Report) -> PlanDocument:
+    """What a pass planned.
+
+    Raises:
+        Waiting: it failed ("PassFailed"), or could not observe Ray ("RayUnavailable").
+    """
     if report.plan is None:
-        return None
+        raise Waiting("PassFailed" if report.failed else "RayUnavailable", report.sentence)
     return plan_document(
         report.sentence,
         report.plan,
@@ -169,6 +182,31 @@ def _plan_of(report: Report) -> PlanDocument | None:
         failures=report.failures,
         conditions=report.conditions,
     )
+
+
+def rendered(report: Report) -> str:
+    """The Serve config that a pass planned, as YAML.
+
+    Raises:
+        Waiting: as `planned`.
+        TemplateError: a template cannot be used.
+        Stalled: it cannot be rendered for another reason ("ConfigNotRendered").
+    """
+    if report.plan is None:
+        raise Waiting("PassFailed" if report.failed else "RayUnavailable", report.sentence)
+    if report.config:
+        return report.config
+    if broken := [c.message for c in report.conditions if c.reason == "TemplateInvalid"]:
+        raise TemplateError("\n".join(dict.fromkeys(broken)))
+    raise Stalled(
+        "ConfigNotRendered",
+        f"there is no config to print: {report.sentence}. `wheelway plan` and `wheelway config "
+        "check` may say more",
+    )
+
+
+def _plan_of(report: Report) -> PlanDocument | None:
+    return None if report.plan is None else planned(report)
 
 
 def _as_document(one: _Pass, *, complete: bool) -> PassDocument:

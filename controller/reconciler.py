@@ -33,7 +33,7 @@ from controller.planning.situation import (
     standing,
     was_live,
 )
-from controller.planning.standstill import SUSPENDED
+from controller.planning.subjects import SUSPENDED
 from controller.sender import Sender
 
 if TYPE_CHECKING:

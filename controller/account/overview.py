@@ -6,8 +6,10 @@ All of it is read from the journal, so it is there while the daemon is down, and
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from typing_extensions import TypedDict
 
@@ -28,13 +30,17 @@ from controller.journal import DaemonStatus
 from controller.model import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from controller.config import Config
     from controller.journal import Reader, ReleaseRecord
     from controller.model import Condition, Overrides, Quarantine
 
 OVER: Final = {Phase.RETIRED, Phase.SUPERSEDED}
+_GLANCE: Final = 0.5
+"""Seconds for Ray's dashboard to take a connection."""
+_SOON: Final = 10.0
+"""Seconds since the last pass for which no configuration calls a daemon late."""
 ON_CLUSTER: Final = {Phase.STAGED, Phase.READY, Phase.LIVE, Phase.RETIRING}
 
 
@@ -63,8 +69,12 @@ class Overview:
     overrides: Overrides
 
 
-def overview(reader: Reader, config: Config, now: float, *, everything: bool) -> Overview:
-    """Everything that `status` shows, as at one moment."""
+def overview(
+    reader: Reader, config: Callable[[], Config], now: float, *, everything: bool
+) -> Overview:
+    """Everything that `status` shows, as at one moment; the configuration is asked for only when
+    the daemon does not seem well.
+    """
     with reader.snapshot():
         daemon = reader.status()
         records = reader.releases()
@@ -107,23 +117,28 @@ def _is_past(record: ReleaseRecord, records: Iterable[ReleaseRecord], listed: se
     )
 
 
-def pulse(daemon: DaemonStatus | None, config: Config, now: float, *, alive: bool) -> Pulse:
+def pulse(
+    daemon: DaemonStatus | None, config: Callable[[], Config], now: float, *, alive: bool
+) -> Pulse:
     """Judge the daemon by its last pass and its process."""
     if daemon is None:
         return Pulse("never", "the daemon has not finished a pass yet; start it: `wheelway run`")
     age = ago(now - daemon.at)
     last = f"last pass {age} ago: {daemon.sentence}"
     if not alive:
-        return Pulse(
-            "down",
-            f"the daemon is down (process {daemon.pid} is gone); what is served stays up while Ray "
-            f"does, new releases wait; {last}",
+        url = config().ray.dashboard_url
+        left = (
+            f"Ray answers at {url}: what is served stays up, new releases wait"
+            if _listens(url)
+            else f"no Ray answers at {url} either: nothing is served"
         )
-    if now - daemon.at > patience(config):
+        return Pulse("down", f"the daemon is down (process {daemon.pid} is gone); {left}; {last}")
+    # A pass takes longer than this only when something is wrong: no need to know the rest then.
+    if now - daemon.at > _SOON and now - daemon.at > patience(config()):
         return Pulse(
             "late",
             f"the daemon (process {daemon.pid}) has finished no pass for {age}, expected every "
-            f"{config.rollout.interval:g} s; its log says why; {last}",
+            f"{config().rollout.interval:g} s; its log says why; {last}",
         )
     return Pulse("running", f"the daemon runs (process {daemon.pid}); {last}")
 
@@ -132,6 +147,17 @@ def patience(config: Config) -> float:
     """Seconds after the last pass from which on a daemon is late."""
     # A pass may wait this long for Ray: a PUT that starts Serve gets six times the timeout.
     return config.rollout.interval + 6 * config.ray.timeout + 10
+
+
+def _listens(url: str) -> bool:
+    """Whether anything takes connections at a URL's host and port."""
+    where = urlsplit(url)
+    try:
+        port = where.port or (443 if where.scheme == "https" else 80)
+        socket.create_connection((where.hostname or "", port), _GLANCE).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _is_alive(pid: int) -> bool:

@@ -59,7 +59,7 @@ class ConfigAsked(Asked):
 
 
 def _status(inside: Inside, asked: StatusAsked) -> overview.StatusDocument:
-    seen = overview.overview(inside.reader, inside.config(), inside.clock(), everything=asked.all)
+    seen = overview.overview(inside.reader, inside.config, inside.clock(), everything=asked.all)
     return overview.as_document(seen)
 
 
@@ -89,6 +89,11 @@ def _config(inside: Inside, asked: ConfigAsked) -> Text:
 def _plan(inside: Inside, asked: Nothing) -> PlanDocument:
     del asked
     return inside.controls.plan()
+
+
+def _planned_config(inside: Inside, asked: Nothing) -> Text:
+    del asked
+    return Text(inside.controls.planned_config(), "application/yaml")
 
 
 def _quarantines(inside: Inside, asked: Nothing) -> list[QuarantinedDocument]:
@@ -145,6 +150,14 @@ OPERATIONS: Final = (
         "What the last pass would change and why, as far as it has not done so",
         _plan,
         gives=PlanDocument,
+    ),
+    Operation(
+        "plannedConfig",
+        "GET",
+        "/v1/plan/config",
+        "The text of the Serve config that the last pass planned",
+        _planned_config,
+        media_type="application/yaml",
     ),
     Operation(
         "quarantines",

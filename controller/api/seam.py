@@ -47,6 +47,9 @@ class Controls(Protocol):
     def plan(self) -> PlanDocument:
         """What the last pass planned; raises Transient and Waiting."""
 
+    def planned_config(self) -> str:
+        """The Serve config of that plan as YAML; raises Stalled when it cannot be rendered."""
+
     def vitals(self) -> Vitals:
         """Whether passes go on."""
 

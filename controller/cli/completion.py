@@ -33,7 +33,7 @@ def _records(ctx: typer.Context) -> "list[ReleaseRecord]":
     config = ctx.find_root().params.get("config")
     try:
         asked = Invocation(Path(config) if config else None)
-        with asked.reader(asked.config()) as reader:
+        with asked.reader() as reader:
             return reader.releases()
     except WheelwayError:
         return []

@@ -4,7 +4,6 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from controller.account.remedies import remedies
 from controller.account.story import (
@@ -65,7 +64,6 @@ def explain(
     asked, wanted = invocation(ctx), None if version is None else parsed_version(version)
     document = told(
         asked,
-        asked.config_as_far_as_it_goes(),
         lambda daemon: daemon.get(
             *("v1", "explain", name), version=None if wanted is None else str(wanted)
         ),
@@ -109,6 +107,8 @@ def drawn(story: Story, now: float) -> "RenderableType":
 def _chapter(chapter: Chapter, now: float) -> "list[RenderableType]":
     release, record, quarantine = chapter.release, chapter.record, chapter.quarantine
     phase = record.phase.value
+    from rich.text import Text  # noqa: PLC0415 - not for `--help`
+
     head = Text.assemble(
         (f"{release.pipeline} {release.version}", "bold"),
         (f" ({release.digest[:8]})  ", "dim"),

@@ -49,7 +49,6 @@ def history(
         return
     document = told(
         asked,
-        asked.config_as_far_as_it_goes(),
         lambda daemon: daemon.get("v1", "history", pipeline=name, limit=limit),
         lambda reader: as_document(tell(reader, name, limit)),
     )
@@ -68,7 +67,6 @@ def _text(asked: Invocation, digest: str) -> str:
     """The text of an applied config."""
     text: str = told(
         asked,
-        asked.config_as_far_as_it_goes(),
         lambda daemon: daemon.get("v1", "configs", digest),
         lambda reader: reader.config(digest),
     )

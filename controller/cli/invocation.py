@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from controller.cli.output import console, paragraph
-from controller.errors import ConfigError
+from controller.cli.whereabouts import Whereabouts, whereabouts
+from controller.errors import ConfigError, JournalError
 
 if TYPE_CHECKING:
     import typer
@@ -80,17 +81,32 @@ class Invocation:
 
             return Config(paths=PathOptions(state=state))
 
-    def reader(self, config: Config | None = None) -> Reader:
+    def whereabouts(self) -> Whereabouts:
+        """Where the daemon of the configuration is, however much else is wrong with that.
+
+        Raises:
+            ConfigError: there is none, or not even this can be read of it.
+        """
+        if (found := whereabouts(self.config_path())) is not None:
+            return found
+        config = self.config_as_far_as_it_goes()
+        return Whereabouts(config.paths.state, config.api.path(config.paths.state))
+
+    def reader(self) -> Reader:
         """The daemon's journal, to be read; raises JournalError when there is none yet."""
         from controller.journal import Journal  # noqa: PLC0415 - not every command needs it
 
-        return Journal.read((config or self.config_as_far_as_it_goes()).paths.state)
+        try:
+            return Journal.read(self.whereabouts().state)
+        except JournalError:
+            self.config_as_far_as_it_goes()  # a mistake there is why, if there is one
+            raise
 
-    def journal(self, config: Config | None = None) -> Journal:
+    def journal(self) -> Journal:
         """The daemon's journal, for one short write beside it; raises JournalError."""
         from controller.journal import Journal  # noqa: PLC0415 - not every command needs it
 
-        return Journal.amend((config or self.config()).paths.state)
+        return Journal.amend(self.whereabouts().state)
 
 
 def _state_of(path: Path) -> Path:

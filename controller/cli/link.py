@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 from controller.cli.output import clean
-from controller.errors import JournalError, Transient, Waiting, WheelwayError
+from controller.errors import JournalError, TemplateError, Transient, Waiting, WheelwayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from controller.cli.invocation import Invocation
-    from controller.config import Config
     from controller.journal import Journal, Reader
     from controller.model import JSON
 
@@ -128,6 +127,8 @@ def _understood(answer: http.client.HTTPResponse, content: bytes) -> Any:
     reason, message = str(document.get("reason", "")), str(document.get("detail", ""))
     if answer.status == http.client.SERVICE_UNAVAILABLE:
         raise Waiting(reason, message)
+    if reason == "TemplateInvalid":
+        raise TemplateError(message)
     raise WheelwayError(reason, message)
 
 
@@ -150,14 +151,13 @@ def note(message: str) -> None:
     print(f"note: {clean(message)}", file=sys.stderr)
 
 
-def link(config: Config) -> Link:
-    """The way to the daemon of a configuration."""
-    return Link(config.api.path(config.paths.state))
+def link(asked: Invocation) -> Link:
+    """The way to the daemon that is meant."""
+    return Link(asked.whereabouts().socket)
 
 
 def told(
     asked: Invocation,
-    config: Config,
     question: Callable[[Link], _T],
     otherwise: Callable[[Reader], _T],
     *,
@@ -165,9 +165,9 @@ def told(
 ) -> _T:
     """What the daemon tells; what its journal tells when it does not answer, which it says."""
     try:
-        return question(link(config))
+        return question(link(asked))
     except (Unanswered, Silent) as error:
-        with _instead(error), asked.reader(config) as reader:
+        with _instead(error), asked.reader() as reader:
             found = otherwise(reader)
         say(f"{error.message}; this is from its journal")
         return found
@@ -175,15 +175,14 @@ def told(
 
 def ordered(
     asked: Invocation,
-    config: Config,
     order: Callable[[Link], _T],
     otherwise: Callable[[Journal], _T],
 ) -> _T:
     """Have the daemon do something; write it into its journal when it does not answer."""
     try:
-        return order(link(config))
+        return order(link(asked))
     except Unanswered as error:
-        with _instead(error), asked.journal(config) as journal:
+        with _instead(error), asked.journal() as journal:
             done = otherwise(journal)
         note(f"{error.message}; it is in its journal now, for its next pass")
         return done

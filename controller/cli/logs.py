@@ -1,6 +1,5 @@
 """`wheelway logs`: what a release's replicas logged, or all about one request."""
 
-import asyncio
 import sys
 from collections import deque
 from typing import TYPE_CHECKING, Annotated
@@ -54,10 +53,8 @@ def logs(
     of an error's document, `x-request-id` of any. On --follow, Ctrl-C ends it.
     """
     asked, wanted = invocation(ctx), None if version is None else parsed_version(version)
-    config = asked.config_as_far_as_it_goes()
     document = told(
         asked,
-        config,
         lambda daemon: daemon.get(
             *("v1", "explain", name), version=None if wanted is None else str(wanted)
         ),
@@ -67,8 +64,11 @@ def logs(
     chapter = _meant(story.name, wanted, story.chapters)
     if others := [str(v) for v in story.live if wanted is None and v != chapter.release.version]:
         note(f"this is {_label(chapter)}; live are {', '.join(others)} as well")
+    import asyncio  # noqa: PLC0415 - for this command alone
+
     reading = _Reading(chapter, request, lines)
-    asyncio.run(reading.follow(config.ray) if follow else reading.show(config.ray))
+    options = asked.config_as_far_as_it_goes().ray
+    asyncio.run(reading.follow(options) if follow else reading.show(options))
 
 
 def _meant(name: str, wanted: "Version | None", chapters: "Sequence[Chapter]") -> Chapter:

@@ -37,8 +37,9 @@ def reconcile(
 
     Exits with 69 when that did not come about: in time, or for lack of Ray.
     """
-    config = invocation(ctx).config()
-    done: PassDocument = link(config).post("v1", "reconcile", more=timeout, timeout=timeout)
+    done: PassDocument = link(invocation(ctx)).post(
+        "v1", "reconcile", more=timeout, timeout=timeout
+    )
     if as_json:
         print_json(done)
     else:
@@ -77,7 +78,6 @@ def pin(
     asked, by = invocation(ctx), whoami()
     done = ordered(
         asked,
-        asked.config(),
         lambda daemon: daemon.post(
             "v1", "pin", pipeline=name, versions=[str(v) for v in wanted], by=by, note=note
         ),
@@ -100,7 +100,6 @@ def unpin(ctx: typer.Context, name: _Name, *, as_json: _Json = False) -> None:
     asked, by = invocation(ctx), whoami()
     done = ordered(
         asked,
-        asked.config(),
         lambda daemon: daemon.post("v1", "unpin", pipeline=name, by=by),
         lambda journal: documents.pin_document(orders.unpin(journal, name, by=by, at=time.time())),
     )
@@ -118,7 +117,6 @@ def rollback(ctx: typer.Context, name: _Name, *, note: _Note = "", as_json: _Jso
     asked, by = invocation(ctx), whoami()
     done = ordered(
         asked,
-        asked.config(),
         lambda daemon: daemon.post("v1", "rollback", pipeline=name, by=by, note=note),
         lambda journal: orders.rollback_document(
             orders.roll_back(journal, name, by=by, at=time.time(), note=note)
@@ -145,7 +143,6 @@ def suspend(
     asked, by = invocation(ctx), whoami()
     done = ordered(
         asked,
-        asked.config(),
         lambda daemon: daemon.post("v1", "suspend", pipeline=name, by=by, note=note),
         lambda journal: documents.suspension_document(
             orders.suspend(journal, name or "", by=by, at=time.time(), note=note)
@@ -167,7 +164,6 @@ def resume(ctx: typer.Context, name: _NameOrAll = None, *, as_json: _Json = Fals
     asked, by = invocation(ctx), whoami()
     done = ordered(
         asked,
-        asked.config(),
         lambda daemon: daemon.post("v1", "resume", pipeline=name, by=by),
         lambda journal: documents.suspension_document(
             orders.resume(journal, name or "", by=by, at=time.time())

@@ -14,16 +14,13 @@ from functools import cache
 from textwrap import indent as indented
 from typing import TYPE_CHECKING, Final
 
-from rich.console import Console, Group
-from rich.padding import Padding
-from rich.text import Text
-
 from controller.account.times import ago
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rich.console import ConsoleOptions, RenderableType
+    from rich.console import Console, ConsoleOptions, Group, RenderableType
+    from rich.text import Text
 
     from controller.model import Overrides
 
@@ -48,12 +45,19 @@ def console(*, stderr: bool = False) -> Console:
     """Where a command prints, made anew because tests and pipes exchange stdout."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _PLAIN_WIDTH
-    return _Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+    return _consoles()(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        raise  # noqa: PLE0704 - rich calls this while it handles the error; `Program` tells it
+@cache
+def _consoles() -> type[Console]:
+    """The class of consoles: rich is imported where something is printed, not for `--help`."""
+    from rich.console import Console  # noqa: PLC0415 - as above
+
+    class _Console(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # noqa: PLE0704 - rich calls this while it handles the error; `Program` tells it
+
+    return _Console
 
 
 def clean(text: str) -> str:
@@ -113,6 +117,8 @@ _WHOLE: Final = {
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Text:
+    from rich.text import Text  # noqa: PLC0415 - as for consoles
+
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -127,6 +133,8 @@ def _text(cell: Cell) -> str:
 
 
 def _styled(cell: Cell) -> Text:
+    from rich.text import Text  # noqa: PLC0415 - as for consoles
+
     return Text(_text(cell), style="" if isinstance(cell, str) else cell[1])
 
 
@@ -138,6 +146,9 @@ class _Paragraph:
 
     def __rich_console__(self, out: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         del options  # rich's protocol
+        from rich.padding import Padding  # noqa: PLC0415 - as for consoles
+        from rich.text import Text  # noqa: PLC0415 - as for consoles
+
         if out.is_terminal:  # wrapped lines keep their indentation
             yield Padding(Text(self.text, style=self.style), (0, 0, 0, self.indent), expand=False)
         else:  # no spaces at the ends of lines
@@ -151,6 +162,8 @@ def paragraph(text: str, *, indent: int = 0, style: str = "") -> RenderableType:
 
 def stack(*parts: RenderableType | None) -> Group:
     """The parts beneath each other, those that are None left out."""
+    from rich.console import Group  # noqa: PLC0415 - as for consoles
+
     return Group(*[part for part in parts if part is not None])
 
 

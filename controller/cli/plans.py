@@ -11,20 +11,18 @@ from controller.account.plans import (
     NoticeDocument,
     PlanDocument,
     WaitingDocument,
-    plan_document,
 )
 from controller.cli.gathering import drawn_notices
 from controller.cli.invocation import invocation
 from controller.cli.link import Unanswered, link, note
 from controller.cli.output import console, paragraph, print_json
 from controller.cli.program import ExitCode
-from controller.errors import Stalled, TemplateError, Waiting
+from controller.errors import Stalled
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from controller.config import Config
-    from controller.reconciler import Report
 
 
 def plan(
@@ -39,12 +37,11 @@ def plan(
     into the cache, for only then it is known whether they can be.
     """
     asked = invocation(ctx)
-    config = asked.config()
     try:
-        planned: PlanDocument = link(config).get("v1", "plan")
+        planned: PlanDocument = link(asked).get("v1", "plan")
     except Unanswered as error:
         note(f"{error.message}; this is what it would do")
-        planned = _planned(_previewed(config))
+        planned = _planned_here(asked.config())
     if as_json:
         print_json(planned)
     else:
@@ -62,52 +59,38 @@ def render(
 ) -> None:
     """Print the Serve config that would be applied now.
 
-    `serve deploy` takes it as it is.
+    `serve deploy` takes it as it is. A running daemon tells that of its last pass; without one the
+    pass is made here, as for `plan`.
     """
-    report = _previewed(invocation(ctx).config())
-    if not report.config:
-        broken = [c.message for c in report.conditions if c.reason == "TemplateInvalid"]
-        if broken:
-            raise TemplateError("\n".join(dict.fromkeys(broken)))
-        raise Stalled(
-            "ConfigNotRendered",
-            f"there is no config to print: {report.sentence}. `wheelway plan` and "
-            "`wheelway config check` may say more",
-        )
+    asked = invocation(ctx)
+    try:
+        text: str = link(asked).get("v1", "plan", "config")
+    except Unanswered as error:
+        note(f"{error.message}; this is what it would send")
+        text = _rendered_here(asked.config())
     if output is None:
-        sys.stdout.write(report.config)
+        sys.stdout.write(text)
         return
     try:
-        output.write_text(report.config, encoding="utf-8")
+        output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise Stalled("OutputUnwritable", f"{output} cannot be written: {error}") from error
 
 
-def _previewed(config: "Config") -> "Report":
-    """The daemon's next report without its deeds.
-
-    Raises:
-        WheelwayError: Ray or the journal cannot be reached.
-    """
+def _planned_here(config: "Config") -> PlanDocument:
+    """The daemon's next plan, without its deeds; raises WheelwayError."""
     from controller.assembly import preview  # noqa: PLC0415 - imports the whole daemon
+    from controller.passes import planned  # noqa: PLC0415 - as above
 
-    report = preview(config)
-    if report.plan is None:
-        raise Waiting("RayUnavailable", report.sentence)
-    return report
+    return planned(preview(config))
 
 
-def _planned(report: "Report") -> PlanDocument:
-    if report.plan is None:
-        raise Waiting("RayUnavailable", report.sentence)
-    return plan_document(
-        report.sentence,
-        report.plan,
-        waiting=report.waiting,
-        quarantines=report.quarantines,
-        failures=report.failures,
-        conditions=report.conditions,
-    )
+def _rendered_here(config: "Config") -> str:
+    """The Serve config of the daemon's next plan; raises WheelwayError."""
+    from controller.assembly import preview  # noqa: PLC0415 - imports the whole daemon
+    from controller.passes import rendered  # noqa: PLC0415 - as above
+
+    return rendered(preview(config))
 
 
 def _print_plan(planned: PlanDocument) -> None:

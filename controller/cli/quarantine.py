@@ -35,7 +35,6 @@ def list_(
     asked = invocation(ctx)
     documents: list[QuarantinedDocument] = told(
         asked,
-        asked.config_as_far_as_it_goes(),
         lambda daemon: daemon.get("v1", "quarantine"),
         lambda reader: [quarantined_document(failed) for failed in reader.quarantines()],
     )
@@ -75,7 +74,6 @@ def clear(
     asked, by = invocation(ctx), whoami()
     lifted: list[QuarantinedDocument] = ordered(
         asked,
-        asked.config(),
         lambda daemon: daemon.post(
             *("v1", "quarantine", "clear"),
             pipeline=name,

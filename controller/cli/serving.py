@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controller.cli.invocation import BESIDE, invocation
-from controller.cli.progress import Progress
 
 if TYPE_CHECKING:
     from controller.config import Config
@@ -40,6 +39,7 @@ def up(
     Starts a Ray head unless one runs already. Ctrl-C ends everything that this started, and
     nothing else.
     """
+    from controller.cli.progress import Progress  # noqa: PLC0415 - imports rich
     from controller.logs import begin  # noqa: PLC0415 - for the daemon alone
     from controller.telemetry_options import LogOptions  # noqa: PLC0415 - as above
     from controller.up import Place  # noqa: PLC0415 - imports the whole daemon

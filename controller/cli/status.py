@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from controller.config import Config
-    from controller.journal import ReleaseRecord
+    from controller.journal import Reader, ReleaseRecord
 
 HEADS: Final = ("pipeline", "version", "phase", "reason", "since", "route", "placement")
 WIDE: Final = 120
@@ -67,13 +66,13 @@ def status(
     as it comes, with --json as one document a line.
     """
     asked = invocation(ctx)
-    config = asked.config_as_far_as_it_goes()
     if watch:
         from controller.cli import watching  # noqa: PLC0415 - what asks Ray is slow to import
 
+        config = asked.config_as_far_as_it_goes()
         watching.watch(asked, config, everything=everything, as_json=as_json)
         return
-    seen = look(asked, config, everything=everything)
+    seen = look(asked, everything=everything)
     if as_json:
         print_json(seen)
         return
@@ -82,14 +81,19 @@ def status(
 
 
 def look(
-    asked: Invocation, config: "Config", *, everything: bool, say: "Callable[[str], None]" = note
+    asked: Invocation, *, everything: bool, say: "Callable[[str], None]" = note
 ) -> StatusDocument:
     """What the daemon says of itself, or its journal when it does not answer."""
+
+    def otherwise(reader: "Reader") -> StatusDocument:
+        config = asked.config_as_far_as_it_goes()  # what is wrong there may be why it is down
+        seen = overview(reader, lambda: config, time.time(), everything=everything)
+        return as_document(seen)
+
     seen: StatusDocument = told(
         asked,
-        config,
         lambda daemon: daemon.get("v1", "status", all=everything),
-        lambda reader: as_document(overview(reader, config, time.time(), everything=everything)),
+        otherwise,
         say=say,
     )
     return seen

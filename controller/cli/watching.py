@@ -130,7 +130,7 @@ def watch(asked: Invocation, config: Config, *, everything: bool, as_json: bool)
 
     def now() -> Seen:
         said: list[str] = []
-        found = look(asked, config, everything=everything, say=said.append)
+        found = look(asked, everything=everything, say=said.append)
         return Seen(from_document(found), beside.seen, " ".join(said))
 
     with Watch(config.ray) as beside:

@@ -11,7 +11,6 @@ import fcntl
 import os
 import sqlite3
 from contextlib import contextmanager
-from importlib import metadata
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -344,4 +343,6 @@ def _missing(path: Path) -> JournalError:
 
 def program_version() -> str:
     """The version of wheelway that is running."""
+    from importlib import metadata  # noqa: PLC0415 - slow to import, and only who writes says it
+
     return metadata.version("wheelway")

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_version
 
 from controller.model import Condition, Event, Pin, named
-from controller.planning.policy import PIN_UNMET
-from controller.planning.standstill import SUSPENDED
-from controller.planning.subjects import version_named
+from controller.planning.subjects import PIN_UNMET, SUSPENDED, version_named
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from controller.config import PipelinePolicy
 from controller.model import Condition, Release, Standing
 from controller.planning.ownership import of_others
+from controller.planning.subjects import PIN_UNMET
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -76,9 +77,6 @@ MAKING_ROOM = "NotKept"
 
 OTHER_PINNED = "OtherPinned"
 """An operator's pin names other versions: it is retired once these are live."""
-
-PIN_UNMET = "PinUnmet"
-"""An operator's pin names versions none of which is fit to serve: what serves stays."""
 
 ABSENT = "Absent"
 """No source lists the version any more: it is retired within the retire limit."""

@@ -11,14 +11,12 @@ from controller.model import ApplicationStatus, Condition, Phase
 from controller.planning.health import Health, diagnose
 from controller.planning.plan import Cause
 from controller.planning.situation import as_it_is, phases, seen, was_live
+from controller.planning.subjects import SUSPENDED
 
 if TYPE_CHECKING:
     from controller.model import Application, Suspension, Transition
     from controller.planning.plan import PlannedApplication
     from controller.planning.situation import Route, Situation
-
-SUSPENDED = "Suspended"
-"""The reason of everything that would go on if no operator had suspended it."""
 
 
 def cause(route: Route, situation: Situation) -> Suspension | None:

@@ -1,6 +1,7 @@
 """What the subject of a refusal or a condition is about, when it is about a version of a project.
 
-Sources call what has a file by the file's name, and what has none (yet) `project==version`.
+Sources call what has a file by the file's name, and what has none (yet) `project==version`. And the
+reasons of the conditions whose subject is a whole pipeline.
 """
 
 from __future__ import annotations
@@ -9,6 +10,12 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from controller import wheel_names
+
+PIN_UNMET = "PinUnmet"
+"""An operator's pin names versions none of which is fit to serve: what serves stays."""
+
+SUSPENDED = "Suspended"
+"""The reason of everything that would go on if no operator had suspended it."""
 
 
 def version_named(subject: str) -> tuple[str, Version] | None:

@@ -18,6 +18,7 @@ from controller.journal import Journal
 from controller.model import Condition, Phase, Quarantine, Release
 from controller.planning.plan import Plan, Underway
 from controller.reconciler import Report
+from tests.support.imports import SLOW, imported_by
 from tests.support.service import Service, fill
 
 pytestmark = pytest.mark.unit
@@ -176,6 +177,33 @@ def test_a_plan_without_changes_says_what_is_still_on_its_way_and_each_reason_on
     document = with_daemon.json("plan")
     assert len(document["waiting"]) == 24
     assert [failed["new"] for failed in document["quarantines"]] == [False, True]
+
+
+def test_render_prints_the_config_of_the_daemons_last_pass(with_daemon):
+    report = Report("2 live", 5.0, plan=Plan((), ()), config="applications: []\n")
+    with_daemon.service.passes.ended(1, report, complete=True)
+    assert with_daemon("render").stdout == "applications: []\n"
+    broken = Condition("serve config", "TemplateInvalid", "config.yaml.j2:3: no such variable")
+    report = Report("2 live", 5.0, plan=Plan((), ()), conditions=(broken, broken))
+    with_daemon.service.passes.ended(2, report, complete=True)
+    result = with_daemon("render")
+    assert result.exit_code == ExitCode.CONFIG
+    assert result.stderr == "error: config.yaml.j2:3: no such variable\n"
+    report = Report("suspended", 5.0, plan=Plan((), ()))
+    with_daemon.service.passes.ended(3, report, complete=True)
+    assert "there is no config to print: suspended" in with_daemon("render").stderr
+    with_daemon.service.passes.ended(4, Report("waiting for Ray", 1.0), complete=True)
+    assert with_daemon("render").exit_code == ExitCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "args", [["status"], ["explain", "iris"], ["render"], ["plan"]], ids=" ".join
+)
+def test_what_a_daemon_answers_is_printed_without_importing_what_it_needs_itself(with_daemon, args):
+    report = Report("2 live", 5.0, plan=Plan((), ()), config="applications: []\n")
+    with_daemon.service.passes.ended(1, report, complete=True)
+    with with_daemon.service.serving():
+        assert not imported_by(with_daemon.config, *args) & SLOW
 
 
 def test_a_plan_with_nothing_on_its_way_says_that_nothing_is_to_change(with_daemon):
