@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from controller.model import Phase
-from controller.planning.standstill import SUSPENDED
+from controller.planning.subjects import SUSPENDED
 
 if TYPE_CHECKING:
     from controller.planning.plan import Plan
