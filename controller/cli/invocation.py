@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from controller.cli.output import console, paragraph
+from controller.cli.ownership import require_own
 from controller.cli.whereabouts import Whereabouts, whereabouts
 from controller.errors import ConfigError, JournalError
 
@@ -39,7 +40,7 @@ class Invocation:
         """The configuration file to use.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is none, or one that lies in a folder above is another user's.
         """
         if self.config_option is not None:
             if not self.config_option.is_file():
@@ -49,8 +50,11 @@ class Invocation:
                 )
             return self.config_option
         here = Path.cwd()
-        for path in (SYSTEM, *(folder / BESIDE for folder in (here, *here.parents))):
+        if SYSTEM.is_file():
+            return SYSTEM
+        for path in (folder / BESIDE for folder in (here, *here.parents)):
             if path.is_file():
+                require_own(path)
                 return path
         raise ConfigError(
             f"there is no configuration: {SYSTEM} does not exist, nor does {BESIDE} here or in a "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controller.cli.invocation import BESIDE, invocation
+from controller.cli.ownership import require_own
 
 if TYPE_CHECKING:
     from controller.config import Config
@@ -45,6 +46,8 @@ def up(
     from controller.up import Place  # noqa: PLC0415 - imports the whole daemon
     from controller.up import up as serve  # noqa: PLC0415 - as above
 
+    if state is None:
+        require_own(BESIDE)
     # What happens is shown step by step; the log would say it twice.
     level = logging.INFO if invocation(ctx).debug else logging.CRITICAL
     begin(LogOptions(format="text"), level=level)

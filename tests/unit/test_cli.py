@@ -417,6 +417,57 @@ def test_without_a_configuration_the_error_says_what_to_do(tmp_path, monkeypatch
     assert "wheelway up" in result.stderr
 
 
+@pytest.fixture
+def strangers(tmp_path, monkeypatch):
+    """A configuration that another user left in a folder above, and a folder below it."""
+    if Path("/etc/wheelway/controller.toml").exists():
+        pytest.skip("this machine has a configuration of its own")
+    found = tmp_path / ".wheelway/controller.toml"
+    found.parent.mkdir()
+    found.write_text('[ray]\npython = "evil"\n')
+    below = tmp_path / "mine"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    return found
+
+
+def belongs_to_a_stranger(path, monkeypatch):
+    if os.geteuid() == 0:
+        os.chown(path, 4242, -1, follow_symlinks=False)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4242)
+
+
+@pytest.mark.parametrize("which", ["folder", "file", "link"])
+def test_a_configuration_that_another_user_left_above_is_not_used(strangers, monkeypatch, which):
+    if which == "link":
+        strangers.rename(strangers.with_name("elsewhere.toml"))
+        strangers.symlink_to("elsewhere.toml")
+    belongs_to_a_stranger(strangers.parent if which == "folder" else strangers, monkeypatch)
+    for command in (["config", "check"], ["plan"], ["status"]):
+        result = CliRunner().invoke(app, command, env={"WHEELWAY_CONFIG": None})
+        assert result.exit_code == ExitCode.CONFIG, result.output
+        assert "not to you, so it is not used" in result.stderr
+        assert f"--config {strangers}" in result.stderr
+    named = CliRunner().invoke(app, ["config", "check", str(strangers)])
+    assert "not to you" not in named.stderr
+
+
+def test_a_configuration_of_ones_own_above_is_used(strangers, monkeypatch):
+    result = CliRunner().invoke(app, ["config", "check"], env={"WHEELWAY_CONFIG": None})
+    assert f"{strangers} is right" in "".join(result.stdout.splitlines())
+
+
+def test_up_does_not_go_on_where_another_user_left_a_state(strangers, monkeypatch):
+    monkeypatch.chdir(strangers.parent.parent)
+    belongs_to_a_stranger(strangers.parent, monkeypatch)
+    result = CliRunner().invoke(app, ["up"])
+    assert result.exit_code == ExitCode.CONFIG
+    assert "not to you" in result.stderr
+    assert strangers.read_text() == '[ray]\npython = "evil"\n'
+
+
 def test_a_journal_that_is_not_there_yet_is_unavailable(wheelway):
     result = wheelway("status")
     assert result.exit_code == ExitCode.UNAVAILABLE
