@@ -114,6 +114,7 @@ class Runtime:
         self._control = ThreadPoolExecutor(1, thread_name_prefix="control")
         self._loop = _LoopThread() if isolated else None
         self._reconfiguring = asyncio.Lock()
+        self._undoing: asyncio.Task[None] | None = None
 
     # -- start -----------------------------------------------------------------------------------
 
@@ -183,8 +184,8 @@ class Runtime:
         """Hand new settings to the pipeline; never raises on its account.
 
         When it refuses them (or takes more than RECONFIGURE_DEADLINE seconds), `settings` stay as
-        they were and `settings_error` says why. Settings already in force are not handed over
-        again.
+        they were and `settings_error` says why; what ends too late all the same is followed by the
+        former ones. Settings already in force are not handed over again.
         """
         async with self._reconfiguring:
             if settings == self.settings:
@@ -201,8 +202,22 @@ class Runtime:
                 late = f"`reconfigure` did not end within {RECONFIGURE_DEADLINE:g} s"
                 self.settings_error = late if deadline.expired() else describe(error)
                 self._context.logger.exception("new settings refused, the former stay in force")
+                if deadline.expired():
+                    self._undoing = asyncio.create_task(self._put_back())
             else:
                 self.settings, self.settings_error = fresh, ""
+
+    async def _put_back(self) -> None:
+        """Hand the settings in force over again, after whatever still takes those refused: a thread
+        cannot be interrupted, and there is one for all that changes an instance.
+        """
+        try:
+            await self._call(self._loaded.reconfigure, self.settings)
+        # See reconfigure.
+        except BaseException as error:
+            if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
+                raise
+            self._context.logger.exception("the former settings could not be put back")
 
     async def unload(self) -> None:
         """Call the pipeline's `unload` and give back threads; errors are logged, not raised."""

@@ -6,6 +6,8 @@ to be found in it again: the controller searches for `wheelway-failure[<Reason>]
 
 from __future__ import annotations
 
+import errno
+import os
 import traceback
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +26,8 @@ OUT_OF_MEMORY: Final = "OutOfMemory"
 EXAMPLE_FAILED: Final = "ExampleFailed"
 EXAMPLE_RESULT_INVALID: Final = "ExampleResultInvalid"
 
+_NO_MEMORY = (os.strerror(errno.ENOMEM), "std::bad_alloc")
+"""How native libraries put it, in the text of a RuntimeError."""
 TAIL_FRAMES = 12
 """Frames of a traceback that are handed on: the innermost ones, where it went wrong."""
 MESSAGE_LENGTH = 600
@@ -46,11 +50,15 @@ class StartFailure(Exception):  # noqa: N818 - a verdict on a release, named as 
 def blame(reason: str, what: str, error: BaseException, tree: Path | None) -> StartFailure:
     """The failure that `error` amounts to: `what` says what was tried, as the start of a sentence.
 
-    Memory errors are `OutOfMemory` whatever was tried, also when the pipeline wrapped them.
+    Memory errors are `OutOfMemory` whatever was tried, also when the pipeline wrapped them, and
+    however a library says so: mmap(2) fails with ENOMEM, C++ with `std::bad_alloc`.
     """
     if _ran_out_of_memory(error):
         reason = OUT_OF_MEMORY
-        what = f"{what}: it needs more memory than a replica may have; raise `max_memory`"
+        what = (
+            f"{what}: it needs more memory than a replica may have; raise `max_memory` (files that "
+            "are mapped privately, as torch and safetensors map models, count in full)"
+        )
     return StartFailure(reason, f"{what}: {describe(error)}", tail_of(error, tree))
 
 
@@ -73,7 +81,9 @@ def tail_of(error: BaseException, tree: Path | None) -> str:
 def _ran_out_of_memory(error: BaseException | None) -> bool:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        if isinstance(error, MemoryError):
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY):
             return True
         seen.add(id(error))
         error = error.__cause__ or error.__context__

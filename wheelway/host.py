@@ -82,7 +82,11 @@ class Host:
     """One replica of a release under Serve."""
 
     def __init__(self, args: dict[str, Any]) -> None:
-        arguments = Arguments.of(args, serve.get_replica_context().app_name)
+        arguments = Arguments.of(
+            args,
+            serve.get_replica_context().app_name,
+            accelerated=bool(ray.get_gpu_ids()),
+        )
         _watch_clients_ourselves()
         _mend_print()
         # Serve's handlers write into the replica's log.

@@ -4,7 +4,9 @@ A pipeline that allocates without end would take the whole node down: the kernel
 whichever process it likes, Ray's own included. A soft limit on the data segment (RLIMIT_DATA,
 setrlimit(2): heap and private writable mappings, so malloc, NumPy and thread stacks, but not
 shared memory, Ray's object store, or read-only mapped model files) makes the allocation fail
-inside the pipeline instead, which Python reports as MemoryError.
+inside the pipeline instead, which Python reports as MemoryError. A file that is mapped privately
+and writable (torch, `numpy.memmap` with mode "c") counts in full, as the kernel cannot know that
+nobody writes; and GPU libraries map far more than they use.
 """
 
 from __future__ import annotations
@@ -19,12 +21,15 @@ _CGROUP = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
 
 
-def limit(max_memory: int | None) -> int | None:
-    """Allow this process `max_memory` more bytes than it has now; None: `SHARE` of what is free.
+def limit(max_memory: int | None, *, accelerated: bool = False) -> int | None:
+    """Allow this process `max_memory` more bytes than it has now; None: `SHARE` of what is free,
+    and no limit for one that has a GPU (`accelerated`).
 
     Returns the new limit in bytes; None where it could not be set (no /proc, no Linux): the
     pipeline then runs without, as it would anywhere else.
     """
+    if accelerated and max_memory is None:
+        return None
     used = _kilobytes(_PROC / "self/status", "VmData")
     allowance = max_memory if max_memory is not None else _default()
     if used is None or allowance is None:

@@ -40,9 +40,13 @@ class Arguments:
     threads: int = THREADS
     max_memory: int | None = None
     """Bytes that may be allocated beyond what the replica holds before the import."""
+    accelerated: bool = False
+    """Whether a GPU was given to the replica."""
 
     @classmethod
-    def of(cls, args: Mapping[str, Any], application: str = "") -> Self:
+    def of(
+        cls, args: Mapping[str, Any], application: str = "", *, accelerated: bool = False
+    ) -> Self:
         """From the document's JSON; `application` is the name that Serve runs it under."""
         release = args["release"]
         return cls(
@@ -59,6 +63,7 @@ class Arguments:
             record_digest=args["record_digest"],
             threads=args.get("threads") or THREADS,
             max_memory=args.get("max_memory"),
+            accelerated=accelerated,
         )
 
 
@@ -142,7 +147,7 @@ class Replica:
     def _load_class(self) -> type[Pipeline]:
         arguments = self._arguments
         verify(arguments.tree, arguments.record_digest)
-        memory.limit(arguments.max_memory)
+        memory.limit(arguments.max_memory, accelerated=arguments.accelerated)
         return load_class(arguments.target, arguments.tree)
 
     async def _started(self, settings: Mapping[str, Any], *, isolated: bool) -> Runtime:

@@ -1,6 +1,7 @@
 """Types from annotations, stages and threads, settings, start failures: all without a server."""
 
 import asyncio
+import errno
 import json
 import subprocess
 import sys
@@ -198,6 +199,38 @@ async def test_refused_settings_leave_the_former_ones_in_force_and_say_why():
     assert json.loads(await loaded.answer(b'{"name": "Ada"}'))["text"] == "Hey Ada"
 
 
+@pytest.mark.parametrize("kind", ["thread", "loop"])
+async def test_settings_that_come_into_force_too_late_are_taken_back(kind, monkeypatch):
+    monkeypatch.setattr("wheelway.execution.RECONFIGURE_DEADLINE", 0.05)
+    slow, calls = threading.Event(), []
+
+    class Slow(Echo):
+        def reconfigure(self, settings):
+            if settings == {"a": 2}:
+                slow.wait(60)
+            calls.append(settings["a"])
+
+    class SlowOnLoop(Echo):
+        async def reconfigure(self, settings):
+            calls.append(settings["a"])
+            if settings == {"a": 2}:
+                await asyncio.sleep(60)
+
+    loaded = runtime(Slow if kind == "thread" else SlowOnLoop, {"a": 1})
+    await loaded.start()
+    await loaded.reconfigure({"a": 2})
+    assert "did not end within" in loaded.settings_error
+    assert loaded.settings == {"a": 1}
+    monkeypatch.setattr("wheelway.execution.RECONFIGURE_DEADLINE", 60.0)
+    slow.set()
+    await asyncio.wait_for(loaded._undoing, 60)
+    assert calls == [2, 1]
+    await loaded.reconfigure({"a": 3})
+    assert calls == [2, 1, 3]
+    assert loaded.settings == {"a": 3}
+    await loaded.unload()
+
+
 async def test_reconfigure_is_not_called_for_settings_that_are_in_force():
     calls = []
 
@@ -240,6 +273,9 @@ class _Fails(Pipeline):
         (ValueError("no model"), "LoadFailed"),
         (SystemExit(2), "LoadExited"),
         (MemoryError(), "OutOfMemory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "OutOfMemory"),
+        (RuntimeError("unable to mmap 9 bytes: Cannot allocate memory (12)"), "OutOfMemory"),
+        (RuntimeError("std::bad_alloc"), "OutOfMemory"),
     ],
 )
 async def test_what_load_raises_decides_the_reason(error, reason):

@@ -514,7 +514,7 @@ class Demo(Pipeline):
 @pytest.fixture
 def unlimited(monkeypatch):
     """The limit holds for the process: here that is the test run's."""
-    monkeypatch.setattr("wheelway.memory.limit", lambda _: None)
+    monkeypatch.setattr("wheelway.memory.limit", lambda _, **_more: None)
 
 
 async def test_a_replica_starts_with_its_first_settings_and_takes_later_ones(tmp_path, unlimited):
