@@ -200,6 +200,7 @@ class Daemon:
             paths={"cache": self.folder / "cache", "state": self.folder / "state"},
             rollout={"max_staging": 1_000_000},
         )
+        config.paths.cache.mkdir(parents=True)
         self.base = detect(None)
         self.head, self.ingress = PaperHead(), Probed()
         self.wire = InProcess(self.head)

@@ -53,6 +53,7 @@ class Chronicle:
         self._journal = journal
         self._supply = supply
         self._wall_clock = wall_clock
+        self._told: object = None  # from what there was nothing left to write down
         self._absolved: Counter[str] = Counter()  # by digest
 
     def date(self, records: Mapping[str, PlacementRecord]) -> None:

@@ -26,7 +26,7 @@ from controller.planning.dates import dated, restarted
 from controller.planning.health import doubts_its_files
 from controller.planning.pace import MOVING, Pace
 from controller.planning.phases import underway
-from controller.planning.rollout import plan
+from controller.planning.planner import Planner
 from controller.planning.situation import (
     Limits,
     Situation,
@@ -130,6 +130,7 @@ class Reconciler:
         self._clock = clock
         self._complaints = Complaints()
         self._probes = Probes(ingress, probe_deadline=config.rollout.probe_deadline)
+        self._planner = Planner()
         self._restarted_at: float | None = None
         self._pace = Pace(config.rollout.interval)
         self._templates = ""
@@ -180,7 +181,7 @@ class Reconciler:
         self.progressed()
         self._keep_sound(observed, desired)
         known = self._journal.records(_concerned(observed, desired))
-        decided = plan(self._situation(observed, desired, overrides, known, now))
+        decided = self._planner.plan(self._situation(observed, desired, overrides, known, now))
         events: tuple[Event, ...] = ()
         if chronicle is not None:  # before acting: what was decided must outlive us
             events = chronicle.record(observed.applications, desired, decided, known, now)

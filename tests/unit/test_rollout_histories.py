@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from packaging.version import Version
 
 from controller.model import ApplicationStatus, Overrides, Pin, Suspension
+from controller.planning.planner import Planner
 from controller.planning.policy import Candidate
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits
@@ -42,6 +43,7 @@ class Histories(RuleBasedStateMachine):
         self.now = world.NOW
         self.cluster = Cluster()
         self.daemon = Daemon()
+        self.planner = Planner()
         self.rules = dict.fromkeys(["iris", "rag"], world.rule())
         self.options = dict.fromkeys(["iris", "rag"], 0)
         self.pins = {}  # by pipeline, as suspensions
@@ -169,6 +171,7 @@ class Histories(RuleBasedStateMachine):
     def a_pass(self, put="it arrives"):
         situation = self._look()
         decided = self.decided = plan(situation)
+        assert self.planner.plan(situation) == decided  # what is remembered is as good as made anew
         self._note(situation)
         self._judge(situation, decided)
         self.daemon.record(situation, decided)
