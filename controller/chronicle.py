@@ -53,7 +53,8 @@ class Chronicle:
         self._journal = journal
         self._supply = supply
         self._wall_clock = wall_clock
-        self._told: object = None  # from what there was nothing left to write down
+        self._told: object = None
+        """From what there was nothing left to write down."""
         self._absolved: Counter[str] = Counter()  # by digest
 
     def date(self, records: Mapping[str, PlacementRecord]) -> None:
@@ -96,8 +97,11 @@ class Chronicle:
         """
         journal, now = self._journal, self._wall_clock()
         failures = [replace(q, at=now) for q in (*desired.failed, *decided.quarantines)]
-        offered = _Offered(desired, self._supply)
-        transitions = _transitions(applications, desired, decided, known, offered)
+        inputs = (applications, desired, decided, known, self._supply.listings())
+        transitions: tuple[Transition, ...] = ()
+        if inputs != self._told:
+            offered = _Offered(desired, self._supply)
+            transitions = _transitions(applications, desired, decided, known, offered)
         failed = {quarantine.release for quarantine in failures}
         held = failed | desired.quarantines.keys()
         ended = {quarantine.release for quarantine in journal.quarantines()} - held
@@ -119,6 +123,7 @@ class Chronicle:
                 if transition.release in ended:
                     journal.end_quarantine(transition.release)
             story = [journal.record(step.transition, step.at, source=step.source) for step in steps]
+        self._told = None if steps else inputs
         return tuple(event for event in story if event is not None)
 
     def _steps(
