@@ -39,6 +39,7 @@ class _Deployment(BaseModel):
 
 
 class _Document(BaseModel):
+    name: str = ""
     route_prefix: str | None = None
     deployments: list[dict[str, Any]] = []
     args: dict[str, Any] | None = None
@@ -88,6 +89,8 @@ def _application(name: str, reported: _Reported, before: Application | None) -> 
     document: Mapping[str, JSON] | None = reported.deployed_app_config or None
     if reported.source == "imperative":
         document = None
+    if document is not None:  # Ray leaves out what was not said, its own default name included
+        document = {"name": name, **document}
     if before is not None and document == before.document:
         document, release = before.document, before.release
     else:

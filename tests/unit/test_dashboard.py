@@ -149,8 +149,9 @@ def test_an_imperative_application_is_not_ours_and_holds_the_route_it_has():
 
 
 def test_a_declarative_application_that_says_no_route_has_serves_default():
-    found = only(deployed_app_config={"name": "x", "import_path": "a:b"}, route_prefix=None)
+    found = only(deployed_app_config={"import_path": "a:b"}, route_prefix=None)
     assert (found.route, found.release) == ("/", None)
+    assert found.document == {"name": "x", "import_path": "a:b"}
 
 
 @pytest.mark.parametrize(
@@ -302,6 +303,9 @@ ODD = {
     "a document that is none": {"applications": {"x": reported(deployed_app_config=["a"])}},
     "a route that is none": {
         "applications": {"x": reported(deployed_app_config=document(route_prefix=3))}
+    },
+    "a document's name that is none": {
+        "applications": {"x": reported(deployed_app_config=document(name=None))}
     },
     "deployments in a list": {"applications": {"x": reported(deployments=["a"])}},
     "a deployment that is none": {"applications": {"x": reported(deployments={"Host": 1})}},

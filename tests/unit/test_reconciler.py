@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from random import Random
+
 import pytest
 from packaging.version import Version
 
 from controller.journal import Journal
 from controller.model import Condition, Phase, Pin
+from tests.support.odd import altered
 from tests.support.passes import reasons, routes
 
 pytestmark = pytest.mark.unit
@@ -474,6 +478,26 @@ def test_what_answers_in_the_dashboards_place_takes_nothing_away(
     assert len(paper_head.puts) == sent
     monkeypatch.undo()
     assert work.pass_(after=60.0).sentence == "1 live"
+
+
+def test_an_odd_answer_is_told_or_understood_and_never_a_mistake_of_ours(
+    work, paper_head, monkeypatch
+):
+    work.drop()
+    paper_head.runs("theirs", "/theirs")
+    work.settle()
+    answer, dice = paper_head.answer, Random(8)
+
+    def odd(method, path, query, body):
+        status, headers, text = answer(method, path, query, body)
+        if method == "GET" and path.startswith("/api/serve"):
+            text = json.dumps(altered(json.loads(text), dice))
+        return status, headers, text
+
+    monkeypatch.setattr(paper_head, "answer", odd)
+    reports = [work.pass_(after=120.0) for _ in range(150)]  # raises what it does not foresee
+    told = [report.error.reason for report in reports if report.error is not None]
+    assert 50 < told.count("DashboardUnexpected") < 150
 
 
 def test_a_head_that_hangs_is_not_waited_for_without_end(work, paper_head):
