@@ -56,7 +56,7 @@ class Options(Section):
     Those marked * change without restarting replicas.
     """
 
-    num_replicas: Replicas | Literal["auto"] | None = None
+    num_replicas: int | Literal["auto"] | None = None
     """* Fixed number of replicas, or "auto"."""
     autoscaling_config: Table | None = None
     """* Serve's autoscaling settings (min_replicas, max_replicas, target_ongoing_requests...)."""
@@ -86,6 +86,13 @@ class Options(Section):
     """Environment variables of the replicas."""
     ray_actor_options: ActorOptions | None = None
     """What a replica needs from Ray."""
+
+    @field_validator("num_replicas")
+    @classmethod
+    def _some(cls, value: int | str | None) -> int | str | None:
+        if isinstance(value, int) and not 1 <= value <= REPLICAS:
+            raise ValueError(f'must be "auto" or a number from 1 to {REPLICAS}')
+        return value
 
     @field_validator("autoscaling_config")
     @classmethod

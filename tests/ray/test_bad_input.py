@@ -119,7 +119,7 @@ FILES = {
     ),
     "beyond-int32": Bad(
         "WishesInvalid",
-        "options.num_replicas: Input should be less than or equal to 10000",
+        'options.num_replicas: must be "auto" or a number from 1 to 10000',
         {"wheelway_toml": "[options]\nnum_replicas = 2147483648\n"},
     ),
     "queueing": Bad(

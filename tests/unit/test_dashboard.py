@@ -630,7 +630,7 @@ def test_an_answer_at_a_route_that_does_not_end_is_none(server, monkeypatch, how
     server.answers["/r"] = how
     answer = Ingress(server.url, timeout=5 if how == "flood" else 0.3).probe("/r")
     assert (answer.header, answer.status, answer.reached) == (None, None, True)
-    assert ("ExchangeTimeout" if how != "flood" else "BodyTooLarge") in answer.detail
+    assert ("Timeout" if how != "flood" else "BodyTooLarge") in answer.detail
 
 
 @pytest.fixture

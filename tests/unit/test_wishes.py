@@ -156,7 +156,7 @@ MISTAKES = {
     ),
     "replicas beyond int32": (
         "[options]\nnum_replicas = 2147483648",
-        "less than or equal to 10000",
+        'options.num_replicas: must be "auto" or a number from 1 to 10000',
     ),
     "replicas of 31 digits": ("[options]\nnum_replicas = 1" + 30 * "0", "options.num_replicas"),
     "more than anybody replicates": (
