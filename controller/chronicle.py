@@ -110,7 +110,7 @@ class Chronicle:
         with journal.transaction():
             for listing in self._supply.listings().values():
                 journal.save_listing(listing, now)
-            journal.keep_refused(self._supply.refusals.listed(self._supply.listings()))
+            journal.keep_refused(self._supply.refusals.listed(self._supply.listings().values()))
             journal.keep_losses(decided.losses)
             journal.keep_owners(desired.owners)
             for quarantine in failures:

@@ -6,6 +6,7 @@ Neither is anybody's failure: they are told of, and the journal keeps them acros
 
 from __future__ import annotations
 
+import operator
 import threading
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from controller.errors import NoRelease
 from controller.model import Condition, RefusedWheel, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from controller.model import Listing, Revision
 
@@ -46,6 +47,10 @@ class Refusals:
         self._inputs = {False: by_bytes, True: by_name}
         self._lock = threading.Lock()
         self._carriers = set(carriers)
+        self._judged: dict[str, tuple[Sequence[Revision], bool]] = {}
+        """By project: what was listed of it, and whether it was a library by that."""
+        self._kept: tuple[list[Listing], list[RefusedWheel]] = [], []
+        """What was listed, and the refused among it."""
         self._wheels = {
             (wheel.digest, wheel.filename): wheel
             for wheel in remembered
@@ -59,11 +64,14 @@ class Refusals:
         wheel = RefusedWheel(revision.sha256, filename, error.reason, error.message, inputs, at)
         with self._lock:
             self._wheels[wheel.digest, filename] = wheel
+            self._judged.pop(revision.project, None)
+            self._kept = [], []
 
-    def carries(self, digest: str) -> None:
+    def carries(self, revision: Revision) -> None:
         """Remember that a wheel has pipelines."""
         with self._lock:
-            self._carriers.add(digest)
+            self._carriers.add(revision.sha256)
+            self._judged.pop(revision.project, None)
 
     def of(self, revision: Revision) -> RefusedWheel | None:
         """Why no release comes of a listed wheel, if that is known."""
@@ -73,16 +81,22 @@ class Refusals:
         return self._wheels.get((digest, "")) or self._wheels.get((digest, revision.filename))
 
     def error(
-        self, revision: Revision, siblings: Callable[[str], Iterable[Revision]]
+        self, revision: Revision, siblings: Callable[[str], Sequence[Revision]]
     ) -> NoRelease | None:
         """Why a listed wheel is not to be fetched, if that is so; `siblings` has all revisions of a
-        project.
+        project, the same object as long as nothing else is listed.
         """
         if not self._wheels:
             return None
         if (wheel := self.of(revision)) is not None:
             return NoRelease(wheel.reason, wheel.message, by_name=bool(wheel.filename))
-        if not self._is_library(siblings(revision.project)):
+        listed = siblings(revision.project)
+        with self._lock:
+            before, library = self._judged.get(revision.project, ((), False))
+            if before is not listed:
+                library = self._is_library(listed)
+                self._judged[revision.project] = listed, library
+        if not library:
             return None
         why = f"{revision.filename}: newer versions of {revision.project} carry no pipeline"
         return NoRelease(NOT_A_PIPELINE, why, by_name=False)
@@ -90,22 +104,27 @@ class Refusals:
     def _is_library(self, revisions: Iterable[Revision]) -> bool:
         """Whether a project, by all that is listed of it, carries no pipelines."""
         selectable = [r for r in revisions if r.standing is Standing.SELECTABLE]
-        with self._lock:
-            if any(revision.sha256 in self._carriers for revision in selectable):
-                return False
+        if any(revision.sha256 in self._carriers for revision in selectable):
+            return False
         finals = [r for r in selectable if not r.version.is_prerelease] or selectable
         versions = sorted({revision.version for revision in finals}, reverse=True)
         newest = [r for r in finals if r.version in versions[:LIBRARY_AFTER]]
         refused = [self.of(revision) for revision in newest]
         return bool(refused) and all(r is not None and r.reason == NOT_A_PIPELINE for r in refused)
 
-    def listed(self, listings: Mapping[str, Listing]) -> list[RefusedWheel]:
-        """What is worth keeping: those that some source still lists."""
-        if not self._wheels:
-            return []
-        there = [self.of(r) for listing in listings.values() for r in listing.revisions]
-        found = {(wheel.digest, wheel.filename): wheel for wheel in there if wheel is not None}
-        return [found[key] for key in sorted(found)]
+    def listed(self, listings: Collection[Listing]) -> list[RefusedWheel]:
+        """Those that some source still lists; the others are forgotten."""
+        with self._lock:
+            before, kept = self._kept
+            if len(before) == len(listings) and all(map(operator.is_, before, listings)):
+                return kept
+            revisions = [r for listing in listings for r in listing.revisions]
+            found = {(w.digest, w.filename): w for w in map(self.of, revisions) if w is not None}
+            projects = {revision.project for revision in revisions}
+            self._wheels = found
+            self._judged = {name: one for name, one in self._judged.items() if name in projects}
+            self._kept = list(listings), [found[key] for key in sorted(found)]
+            return self._kept[1]
 
     def conditions(self, listing: Listing) -> list[Condition]:
         """What a person should know of a source's wheels. That one has no pipeline is no trouble:

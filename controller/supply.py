@@ -204,7 +204,7 @@ class Supply:
             except NoRelease as error:
                 self.refusals.add(revision, error, self._wall_clock())
                 raise
-            self.refusals.carries(artifact.digest)
+            self.refusals.carries(revision)
             self.fetched_at[artifact.digest] = self._wall_clock()
             self._received_from[artifact.digest] = source, revision, artifact
             self._upkeep.vouch(artifact.digest)

@@ -343,6 +343,29 @@ def test_events_alone_are_enough_for_a_release_to_come_and_go(site, at_standin, 
     assert caplog.text.count("no event of EventBridge's") == 1
 
 
+# -- libraries among the pipelines ---------------------------------------------------------------
+
+
+def test_with_every_package_libraries_are_fetched_once_and_alarm_nobody(site, at_standin, publish):
+    for version in ("1.0", "1.1", "1.2", "1.3"):
+        publish(at_standin, "acme-lib", version, pipelines={}, entry_points="")
+    publish(at_standin, "iris")
+    site.configure(section(at_standin) + BRISK)
+    for _ in range(2):
+        with site.daemon():
+            live(site, "iris")
+            eventually(lambda: site.conditions("NotAPipelineWheel"), 60)
+            looked_again(site, at_standin)
+    fetched = sorted(call.asked.params["asset"] for call in at_standin.asked(GET))
+    assert fetched == [
+        f"{stem}-py3-none-any.whl" for stem in ("acme_lib-1.2", "acme_lib-1.3", "iris-1.0")
+    ]
+    assert site.quarantines() == {}
+    with Journal.read(site.folder / "state") as journal:
+        assert {condition.ok for condition, _ in journal.conditions()} <= {True}
+    assert "NotAPipelineWheel" in explained(site, "acme-lib")
+
+
 # -- what pipelines require ----------------------------------------------------------------------
 
 

@@ -225,3 +225,15 @@ def test_a_wheel_that_passes_after_all_leaves_nothing_under_its_projects_name(wo
         "iris-1.0": Phase.LIVE,
         "rose-1.0": Phase.LIVE,
     }
+
+
+def test_what_is_listed_no_more_is_forgotten_and_looked_into_again_when_it_comes_back(work):
+    wheel = library(work, "1.0")
+    work.settle()
+    assert [refused.reason for refused in work.journal.refused_wheels()] == ["NotAPipelineWheel"]
+    work.remove(wheel)
+    work.settle()
+    assert work.journal.refused_wheels() == []
+    library(work, "1.0")
+    work.settle()
+    assert work.received == [wheel.name] * 2
