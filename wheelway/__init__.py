@@ -1,21 +1,24 @@
 """What a pipeline's author imports: `Pipeline`, `Context` and nothing that needs Ray.
 
-    contract.py     what a pipeline is
-    stages.py       what its methods take and return, read from their signatures
-    schema.py       the types of a request and a result, as validation and JSON Schema
-    json_schema.py  schemas that are JSON
-    results.py      results that are what their schema says
-    loading.py      a verified tree on `sys.path`, and the class that an entry point names
-    execution.py    one loaded pipeline: load, examples, requests, settings, unload
-    asgi.py         the HTTP endpoints of a release (with problem.py and openapi.py)
-    content.py      bodies that a client compressed
-    vigil.py        ends requests that take too long or whose client has gone
-    watchdog.py     notices asynchronous stages that hold the event loop
-    memory.py       how much a replica may allocate, and how much it did
-    failure.py      why a release does not start, in words that reach the operator
-    encoded.py      routes that a client percent-encoded
-    host.py         the same inside a Ray Serve replica; the only module that imports Ray
-    local.py        the same on an author's machine, and `wheelway check`'s gates
+    contract.py      what a pipeline is
+    stages.py        what its methods take and return, read from their signatures
+    schema.py        the types of a request and a result, as validation and JSON Schema
+    json_schema.py   schemas that are JSON
+    results.py       results that are what their schema says
+    loading.py       a verified tree on `sys.path`, and the class that an entry point names
+    execution.py     one loaded pipeline: load, examples, requests, settings, unload
+    asgi.py          the HTTP endpoints of a release
+    problem.py       errors as clients see them
+    openapi.py       what a release says of itself to programs
+    page.py          and to people (with fields.py)
+    content.py       bodies that a client compressed
+    vigil.py         ends requests that take too long or whose client has gone
+    watchdog.py      notices asynchronous stages that hold the event loop
+    memory.py        how much a replica may allocate, and how much it did
+    failure.py       why a release does not start, in words that reach the operator
+    encoded.py       routes that a client percent-encoded
+    host.py          the same inside a Ray Serve replica; the only module that imports Ray
+    local.py         the same on an author's machine, and `wheelway check`'s gates
     serve_context.py what Serve tells code in a replica, where there is none
 
 Installing `wheelway` without extras brings pydantic alone, and this package needs no more.

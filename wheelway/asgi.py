@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from wheelway import content, openapi, problem
+from wheelway import content, openapi, page, problem
 from wheelway.limits import Limits
 from wheelway.outcomes import Outcomes
 from wheelway.results import ResultInvalid
@@ -302,9 +302,9 @@ class Application:
     def _page(self, path: str, route: str, runtime: Runtime) -> tuple[str, bytes, Headers]:
         interface, examples = runtime.interface, runtime.examples
         if path == "/docs":
-            page = openapi.page(self._release, interface, examples, route)
-            policy = [(b"content-security-policy", openapi.PAGE_POLICY.encode())]
-            return "text/html; charset=utf-8", page.encode(), policy
+            body = page.render(self._release, interface, examples, route).encode()
+            policy = [(b"content-security-policy", page.POLICY.encode())]
+            return "text/html; charset=utf-8", body, policy
         document: Any
         if path == "/healthz":
             document = {"status": "ok"}

@@ -1,18 +1,14 @@
-"""What a release says about itself: its metadata, its OpenAPI 3.1 document, its documentation page.
+"""What a release says about itself to programs: its metadata and its OpenAPI 3.1 document.
 
-All of it comes from the pipeline's annotations, docstring and examples; the page needs nothing from
-the network, so it also works where there is none.
+All of it comes from the pipeline's annotations, docstring and examples.
 """
 
 from __future__ import annotations
 
-import html
-import json
-from string import Template
 from typing import TYPE_CHECKING, Any
 
 from wheelway import problem
-from wheelway.schema import JSON_TYPE, shown
+from wheelway.schema import JSON_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,90 +139,10 @@ def _answer(text: str, content_type: str, schema: dict[str, Any]) -> dict[str, A
 
 
 def _media(schema: dict[str, Any], interface: Interface, examples: Sequence[Any]) -> dict[str, Any]:
-    if interface.request_type != JSON_TYPE or not examples:
+    values = interface.shown(examples)
+    if not values:
         return {"schema": schema}
-    values = map(shown, examples)
     return {
         "schema": schema,
         "examples": {f"example{n}": {"value": value} for n, value in enumerate(values, start=1)},
     }
-
-
-def page(release: Release, interface: Interface, examples: Sequence[Any], route: str) -> str:
-    """The documentation page: self-contained HTML, every value escaped."""
-    request, result = interface.schemas
-    sample = ""
-    if interface.request_type == JSON_TYPE and examples:
-        sample = _pretty(shown(examples[0]))
-    return _PAGE.substitute(
-        {
-            key: html.escape(value)
-            for key, value in {
-                "name": release.pipeline,
-                "version": release.version,
-                "digest": release.digest,
-                "description": interface.description,
-                "route": route or "/",
-                "base": route,
-                "request_type": interface.request_type,
-                "result_type": interface.result_type,
-                "request": _pretty(request),
-                "result": _pretty(result),
-                "sample": sample,
-            }.items()
-        }
-    )
-
-
-def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-PAGE_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
-)
-"""Content-Security-Policy of the page: it loads nothing, and asks only the release itself."""
-
-_PAGE = Template("""\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$name $version</title>
-<style>
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
-body { max-width: 52rem; margin: 2rem auto; padding: 0 1rem }
-pre, textarea { font: 13px/1.45 ui-monospace, monospace; width: 100%; box-sizing: border-box;
-  padding: .8rem; border: 1px solid #8886; border-radius: .4rem; overflow: auto }
-p.text { white-space: pre-line }
-small { opacity: .7; word-break: break-all }
-</style>
-<h1>$name <small>$version</small></h1>
-<p><small>sha256 $digest</small></p>
-<p class="text">$description</p>
-<p><code>POST $route</code>, <a href="$base/openapi.json">OpenAPI document</a></p>
-<h2>Request <small>$request_type</small></h2>
-<pre>$request</pre>
-<h2>Result <small>$result_type</small></h2>
-<pre>$result</pre>
-<h2>Try it</h2>
-<form><textarea rows="8" aria-label="request body">$sample</textarea>
-<p><button>Send</button> <span role="status"></span></p></form>
-<pre id="answer" hidden></pre>
-<script>
-const form = document.querySelector("form"), answer = document.getElementById("answer");
-form.addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const start = performance.now();
-  const response = await fetch(location.pathname.replace(/[/]docs[/]?$$/, "") || "/", {
-    method: "POST", headers: { "content-type": "$request_type" },
-    body: form.querySelector("textarea").value });
-  let text = await response.text();
-  try { text = JSON.stringify(JSON.parse(text), null, 2) } catch { /* not JSON: as it is */ }
-  form.querySelector("span").textContent =
-    response.status + ", " + Math.round(performance.now() - start) + " ms";
-  answer.textContent = text; answer.hidden = false;
-});
-</script>
-</html>
-""")

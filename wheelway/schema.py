@@ -7,6 +7,7 @@ later take one path.
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ from wheelway import json_schema, results, stages
 from wheelway.failure import SCHEMA_INVALID, StartFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pydantic.json_schema import JsonSchemaMode
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 JSON_TYPE = "application/json"
 BYTES_TYPE = "application/octet-stream"
 
+_NO_TEXT = re.compile("[^\\t\\n\\r -~\\xa0-\\ufffc\\U00010000-\\U0010ffff]")
+"""A control character, or the mark of what was no UTF-8."""
 _COMPONENTS = "#/components/schemas/{model}"
 
 
@@ -56,6 +59,14 @@ class Interface:
     def result_type(self) -> str:
         """The content type of a result's body."""
         return BYTES_TYPE if self.result is None else JSON_TYPE
+
+    def shown(self, examples: Sequence[Any]) -> list[Any]:
+        """Examples of requests as documents show them; bodies that are no text are left out."""
+        bodies = map(body_of, examples)
+        if self.request is not None:
+            return [json_schema.without_infinities(from_json(body)) for body in bodies]
+        texts = (body.decode(errors="replace") for body in bodies)
+        return [text for text in texts if _NO_TEXT.search(text) is None]
 
 
 def interface_of(pipeline: type[Pipeline]) -> Interface:
@@ -89,11 +100,6 @@ def body_of(example: Any) -> bytes:
     """
     # By way of JSON's values: a model would write null for an infinity, be it a field's default.
     return example if isinstance(example, bytes) else to_json(to_jsonable_python(example))
-
-
-def shown(example: Any) -> Any:
-    """An example of a JSON request as documents show it."""
-    return json_schema.without_infinities(from_json(body_of(example)))
 
 
 def value_of(body: bytes, content_type: str) -> Any:

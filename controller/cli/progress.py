@@ -36,7 +36,8 @@ PATIENCE: Final = 1.0
 BETWEEN_FAILURES: Final = 5.0
 """Seconds between two failed requests of a release that are told."""
 LONGEST_EXAMPLE: Final = 400
-"""Characters of an example's JSON that still make a line to copy."""
+"""Characters of an example that still make a line to copy."""
+_BYTES: Final = "application/octet-stream"
 
 _STEPS: Final = {
     Phase.FETCHED: "fetched, verified",
@@ -249,22 +250,31 @@ class Progress:
     def _curl(self, route: str) -> str:
         """A command that works: the release's own first example, else a look at its metadata."""
         url = f"{self._ingress_url}{route}"
-        body = example_of(self._get(f"{url}/openapi.json"))
-        command = f"curl -sS {shlex.quote(url)}"
-        if body is None or len(body) > LONGEST_EXAMPLE:
-            return command
-        return f"{command} -H 'content-type: application/json' -d {shlex.quote(body)}"
+        return shlex.join(["curl", "-sS", url, *arguments_of(self._get(f"{url}/openapi.json"))])
 
 
-def example_of(document: JSON) -> str | None:
-    """The first example of a release's OpenAPI document as compact JSON; None if it has none."""
+def arguments_of(document: JSON) -> list[str]:
+    """What curl needs beside the URL to ask a release, by its OpenAPI document.
+
+    `@FILE` and `RESULT` stand where a person puts names of files. Empty when there is nothing short
+    to send, or the document is an odd one.
+    """
     try:
         posts = [path["post"] for path in document["paths"].values() if "post" in path]
-        examples = posts[0]["requestBody"]["content"]["application/json"]["examples"]
-        value = next(iter(examples.values()))["value"]
-    except (KeyError, IndexError, TypeError, AttributeError, StopIteration):
-        return None
-    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+        [(kind, asked)] = posts[0]["requestBody"]["content"].items()
+        answers = posts[0].get("responses", {}).get("200", {})
+        kept = _BYTES in answers.get("content", {})
+        examples = asked.get("examples", {})
+        value = next(iter(examples.values()))["value"] if examples else None
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        return []
+    body = json.dumps(value, ensure_ascii=False, separators=(", ", ": ")) if examples else ""
+    if kind == _BYTES:
+        body = value if isinstance(value, str) and len(value) <= LONGEST_EXAMPLE else "@FILE"
+    if not 0 < len(body) <= LONGEST_EXAMPLE:
+        return []
+    send = "--data-binary" if kind == _BYTES else "-d"
+    return ["-H", f"content-type: {kind}", send, body, *(["-o", "RESULT"] if kept else [])]
 
 
 def _fetched(url: str) -> JSON:

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from controller.cli import app
 from controller.cli.authoring import as_document
 from controller.cli.program import MEANINGS, ExitCode, exit_code_of
-from controller.cli.progress import Progress, example_of
+from controller.cli.progress import Progress, arguments_of
 from controller.cli.whereabouts import Whereabouts, whereabouts
 from controller.configuration import load
 from controller.errors import ConfigError, JournalError, Rejected, TemplateError, Transient, Waiting
@@ -39,6 +39,8 @@ from controller.model import (
 from controller.reconciler import Report
 from tests.support.imports import SLOW, imported_by
 from tests.support.wheels import make_wheel
+from wheelway import Pipeline, contract, openapi
+from wheelway.schema import interface_of
 
 pytestmark = pytest.mark.unit
 
@@ -743,9 +745,59 @@ def test_progress_tells_in_order_though_what_jobs_did_is_heard_of_late():
     assert lines[-1].endswith("fetched, verified     2.0 s")
 
 
-@pytest.mark.parametrize("document", [None, [], {}, {"paths": {}}, {"paths": {"/": {"post": {}}}}])
-def test_a_document_without_examples_gives_none(document):
-    assert example_of(document) is None
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        [],
+        {},
+        {"paths": {}},
+        {"paths": {"/": {"post": {}}}},
+        {"paths": {"/": {"post": {"requestBody": {"content": {}}}}}},
+        {"paths": {"/": {"post": {"requestBody": {"content": {"application/json": 1}}}}}},
+    ],
+)
+def test_an_odd_document_gives_no_request(document):
+    assert arguments_of(document) == []
+
+
+class _Scale(Pipeline):
+    def infer(self, request: list[float]) -> list[float]:
+        return request
+
+
+class _Upside(Pipeline):
+    def infer(self, image: bytes) -> bytes:
+        return image
+
+
+class _Count(Pipeline):
+    def infer(self, text: bytes) -> int:
+        return len(text)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "examples", "arguments"),
+    [
+        (_Scale, ([1, 2],), ["-H", "content-type: application/json", "-d", "[1, 2]"]),
+        (_Scale, ([1] * 500,), []),
+        (_Scale, (), []),
+        (_Count, (b"it's\n",), ["--data-binary", "it's\n"]),
+        (_Count, (b"\x89PNG",), ["--data-binary", "@FILE"]),
+        (_Count, (b"\x00",), ["--data-binary", "@FILE"]),
+        (_Count, (b"x" * 500,), ["--data-binary", "@FILE"]),
+        (_Count, (), ["--data-binary", "@FILE"]),
+        (_Upside, (), ["--data-binary", "@FILE", "-o", "RESULT"]),
+    ],
+)
+def test_the_request_to_copy_is_one_that_the_pipeline_takes(pipeline, examples, arguments):
+    release = contract.Release("demo", "1.0", "ab" * 32)
+    document = openapi.document(release, interface_of(pipeline), examples, "/predict/demo/1.0")
+    found = arguments_of(document)
+    if pipeline is not _Scale:
+        assert found[:2] == ["-H", "content-type: application/octet-stream"]
+        found = found[2:]
+    assert found == arguments
 
 
 def test_without_the_commands_own_dependencies_it_says_how_to_get_them():

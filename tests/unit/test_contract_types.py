@@ -15,7 +15,7 @@ import pytest
 import typing_extensions
 from pydantic import BaseModel, ConfigDict, Field
 
-from wheelway import Pipeline, openapi
+from wheelway import Pipeline, openapi, page
 from wheelway.contract import Release
 from wheelway.failure import StartFailure
 from wheelway.local import loaded
@@ -423,7 +423,7 @@ def documents(pipeline):
     interface = interface_of(pipeline)
     about = openapi.metadata(RELEASE, interface, "/predict/demo/1.0")
     document = openapi.document(RELEASE, interface, (), "/predict/demo/1.0")
-    openapi.page(RELEASE, interface, (), "/predict/demo/1.0").encode()
+    page.render(RELEASE, interface, (), "/predict/demo/1.0").encode()
     return strictly(json.dumps(about)), strictly(json.dumps(document))
 
 
@@ -478,8 +478,8 @@ def test_an_example_may_hold_infinities_and_is_shown_as_json():
     body = document["paths"]["/x"]["post"]["requestBody"]["content"]["application/json"]
     assert strictly(json.dumps(body["examples"]))["example1"]["value"]["values"] == [1.0, "NaN"]
     assert body["examples"]["example2"]["value"] == {"values": ["-Infinity"], "upper": "Infinity"}
-    page = openapi.page(RELEASE, interface_of(Bounded), Bounded.examples, "/x")
-    assert "&quot;NaN&quot;" in page
+    told = page.render(RELEASE, interface_of(Bounded), Bounded.examples, "/x")
+    assert "&quot;NaN&quot;" in told
 
 
 class Colour(Enum):

@@ -1,0 +1,185 @@
+"""A JSON Schema as the rows of a table, for people who want to send or read a value of it.
+
+The schema is pydantic's, but `json_schema_extra` may have put anything into it: what is odd is left
+out, nothing raises.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WHOLE: Final = "(the body)"
+"""The name of what is no field of anything."""
+
+_DEEPEST = 6
+_MOST = 300  # rows
+_LONGEST = 80  # characters of a default, or of all choices
+_LIMITS: Final = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "more than {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "less than {}",
+    "multipleOf": "a multiple of {}",
+    "minLength": "length at least {}",
+    "maxLength": "length at most {}",
+    "pattern": "matches {}",
+    "minItems": "number of items at least {}",
+    "maxItems": "number of items at most {}",
+    "minProperties": "number of keys at least {}",
+    "maxProperties": "number of keys at most {}",
+}
+
+Schema = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One row: a value, where it is and what it may be."""
+
+    name: str
+    """Its path, such as `rows[].score`."""
+    type: str
+    need: str
+    """`required`, `optional`, or its default."""
+    limits: str = ""
+    about: str = ""
+
+
+def fields_of(schema: Schema) -> list[Field]:
+    """The fields of a value, those of nested objects below their own; at least one row."""
+    root = _Root(schema)
+    below = list(islice(_fields(schema, "", root, ()), _MOST))
+    if _properties(root.resolved(schema)):
+        return below
+    return [replace(_field(WHOLE, schema, root), need=""), *below]
+
+
+class _Root:
+    """What references point into."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._definitions = _table(schema, "$defs")
+
+    def resolved(self, schema: Any) -> Schema:
+        """A schema without a reference at its top; its own words win over those it refers to."""
+        own: Schema = dict(schema) if isinstance(schema, dict) else {}
+        ref = own.pop("$ref", None)
+        if not isinstance(ref, str):
+            return own
+        return {**_table(self._definitions, ref.removeprefix("#/$defs/")), **own}
+
+
+def _fields(schema: Schema, prefix: str, root: _Root, above: tuple[Any, ...]) -> Iterator[Field]:
+    """What lies below a value; `above`: references that are being followed."""
+    ref = schema.get("$ref")
+    if len(above) > _DEEPEST or (ref is not None and ref in above):
+        return
+    above = (*above, ref)
+    whole = root.resolved(schema)
+    required = whole.get("required")
+    needed = required if isinstance(required, list) else ()
+    for name in _properties(whole):
+        value = _table(_properties(whole), name)
+        path = f"{prefix}.{name}".removeprefix(".")
+        field = _field(path, value, root)
+        yield replace(field, need="required") if name in needed else field
+        yield from _fields(value, path, root, above)
+    for step, below in _below(whole):
+        yield from _fields(below, f"{prefix}{step}", root, above)
+
+
+def _below(schema: Schema) -> Iterator[tuple[str, Schema]]:
+    """Choices, items and free keys, each with what it adds to the path."""
+    for choice in _choices(schema):
+        yield "", choice
+    if isinstance(schema.get("items"), dict):
+        yield "[]", schema["items"]
+    for position, item in enumerate(_list(schema, "prefixItems")):
+        if isinstance(item, dict):
+            yield f"[{position}]", item
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield ".*", schema["additionalProperties"]
+
+
+def _field(name: str, schema: Schema, root: _Root) -> Field:
+    whole = root.resolved(schema)
+    need = f"default {_said(whole['default'])}" if "default" in whole else "optional"
+    parts = (whole, *_choices(whole))
+    limits = [
+        text.format(part[key]) for part in parts for key, text in _LIMITS.items() if key in part
+    ]
+    about = whole.get("description")
+    text = about if isinstance(about, str) else ""
+    return Field(name, _type(schema, root), need, ", ".join(limits), text)
+
+
+def _type(schema: Any, root: _Root, depth: int = 0) -> str:
+    """The type in words."""
+    whole = root.resolved(schema)
+    if depth > _DEEPEST:
+        return "..."
+    if "const" in whole or "enum" in whole:
+        return _cut(" or ".join(map(_said, _list(whole, "enum") or [whole.get("const")])))
+    if choices := _choices(whole):
+        return " or ".join(dict.fromkeys(_type(choice, root, depth + 1) for choice in choices))
+    kind = whole.get("type")
+    if kind == "array":
+        return _array(whole, root, depth)
+    if kind == "object":
+        return _object(whole, root, depth)
+    return _scalar(kind, whole.get("format"))
+
+
+def _object(schema: Schema, root: _Root, depth: int) -> str:
+    free = schema.get("additionalProperties")
+    if not isinstance(free, dict) or _properties(schema):
+        return "object"
+    return f"object of {_type(free, root, depth + 1)}"
+
+
+def _scalar(kind: Any, form: Any) -> str:
+    if not isinstance(kind, str):
+        return "any JSON"
+    return f"{kind} ({form})" if isinstance(form, str) else kind
+
+
+def _array(schema: Schema, root: _Root, depth: int) -> str:
+    if items := _list(schema, "prefixItems"):
+        return f"[{', '.join(_type(item, root, depth + 1) for item in items)}]"
+    if not isinstance(schema.get("items"), dict):
+        return "list"
+    each = _type(schema["items"], root, depth + 1)
+    return f"list of {f'({each})' if ' or ' in each else each}"
+
+
+def _properties(schema: Schema) -> Schema:
+    return _table(schema, "properties")
+
+
+def _choices(schema: Schema) -> list[Schema]:
+    each = _list(schema, "anyOf") or _list(schema, "oneOf")
+    return [choice for choice in each if isinstance(choice, dict)]
+
+
+def _table(schema: Schema, key: str) -> Schema:
+    value = schema.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _list(schema: Schema, key: str) -> list[Any]:
+    value = schema.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _said(value: Any) -> str:
+    return _cut(json.dumps(value, ensure_ascii=False))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
