@@ -6,10 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SET_UP := $(VENV)/.set-up
 
-# For `make run`: the folder to watch, and the ports of the routes and of Ray's dashboard.
+# For `make run`: the folder to watch, and the ports of the routes (8000) and of Ray's dashboard
+# (8265). ARGS has more arguments, such as `--num-cpus 4`.
 WHEELS ?= wheels
-PORT ?= 8000
-DASHBOARD_PORT ?= 8265
+PORT ?=
+DASHBOARD_PORT ?=
+PORTS = $(if $(PORT),--port $(PORT)) $(if $(DASHBOARD_PORT),--dashboard-port $(DASHBOARD_PORT))
 
 # For `make test`: more arguments for pytest. One worker has the tests that share a Ray head, where
 # most of the time is waiting, and the other the rest. Tests of the system boot a systemd of their
@@ -30,13 +32,12 @@ BUILD := $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/py
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: examples ## Serve the examples and whatever is dropped into wheels/ (PORT, DASHBOARD_PORT)
-	@exec $(BIN)/wheelway up '$(WHEELS)' --port $(PORT) --dashboard-port $(DASHBOARD_PORT)
+run: examples ## Serve the examples and whatever is dropped into wheels/ (PORT, DASHBOARD_PORT, ARGS)
+	@exec $(BIN)/wheelway up '$(WHEELS)' $(PORTS) $(ARGS)
 
 demo-codeartifact: $(SET_UP) ## Publish to a stand-in of AWS CodeArtifact, and see the route
 	@rm -rf build/examples && $(BUILD) examples/greeter
-	@exec $(BIN)/python -m demos.codeartifact build/examples/*.whl \
-	  --port $(PORT) --dashboard-port $(DASHBOARD_PORT)
+	@exec $(BIN)/python -m demos.codeartifact build/examples/*.whl $(PORTS) $(ARGS)
 
 # A wheel is renamed into the folder, as a publisher should, and only if its content is new.
 examples: $(SET_UP) ## Build the example pipelines into wheels/

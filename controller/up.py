@@ -6,11 +6,15 @@ Ctrl-C ends all that was started here and nothing else.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
+from controller.configuration import parse, read
 from controller.daemon import Daemon, signals
 from controller.errors import Stalled
 from controller.serve import head
@@ -19,53 +23,88 @@ from controller.serve.replica_logs import following
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+    from controller.config import Config
     from controller.reconciler import Report
     from controller.serve.log_records import FailedRequest
     from controller.serve.replica_logs import LogFile
 
 
+PORT: Final = 8000
+DASHBOARD_PORT: Final = 8265
+WHEELS: Final = Path("wheels")
+_MARK: Final = "# wheelway up "
+"""Before the digest of the rest of the file: as long as it is right, nobody edited it."""
+_MARK_BEFORE: Final = "# Written by `wheelway up` at every start"
+"""As the file began that was overwritten each time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a run on one machine keeps and serves things."""
+    """Where a run on one machine keeps and serves things; None where nobody said it."""
 
-    wheels: Path
-    """The folder to watch; made when it is missing."""
-    cache: Path
     state: Path
-    """Holds the journal and the generated configuration."""
-    port: int = 8000
+    """Holds the journal and the configuration."""
+    cache: Path
+    """Where nobody says otherwise."""
+    wheels: Path | None = None
+    """The folder to watch; made when it is missing."""
+    port: int | None = None
     """Of the ingress, on loopback."""
-    dashboard_port: int = 8265
+    dashboard_port: int | None = None
 
 
-def up(
-    place: Place,
-    *,
-    say: Callable[[str], None],
-    watcher: Callable[[Report], None] | None = None,
-    failed: Callable[[FailedRequest], None] | None = None,
-    num_cpus: int | None = None,
-) -> int:
-    """Serve until a signal ends it; returns the exit code.
+def prepare(place: Place) -> tuple[Path, str]:
+    """Have folders and a configuration; what a person made of the latter is kept.
 
-    Args:
-        place: folders and ports.
-        say: takes sentences for the person at the terminal.
-        watcher: is shown the report of every pass.
-        failed: is told, in another thread, of each request that a pipeline failed.
-        num_cpus: logical CPUs of a head that is started here; None for `head.logical_cpus`.
+    Returns its path, and what the person should know of it; may be empty.
 
     Raises:
-        WheelwayError: Ray or the daemon cannot start.
+        ConfigError: what is kept cannot be used.
+        Stalled: it says otherwise than the place ("ConfigKept").
     """
-    place.wheels.mkdir(parents=True, exist_ok=True)
     place.state.mkdir(parents=True, exist_ok=True)
     path = place.state / "controller.toml"
-    path.write_text(configuration(place), encoding="utf-8")
-    invitation = f"drop wheels into {place.wheels}/ ; Ctrl-C ends everything started here"
-    return serve(path, invitation, say=say, watcher=watcher, failed=failed, num_cpus=num_cpus)
+    if path.is_file() and not _is_as_written(found := read(path)):
+        _refuse_otherwise(path, parse(found, path), place)
+        return path, f"{path} was edited and is kept; remove it to have it written anew"
+    text = configuration(place)
+    path.write_text(f"{_MARK}{_digest(text)}\n{text}", encoding="utf-8")
+    (place.wheels or WHEELS).mkdir(parents=True, exist_ok=True)
+    return path, ""
+
+
+def _is_as_written(text: str) -> bool:
+    """Whether nobody edited what `configuration` once said."""
+    if text.startswith(_MARK_BEFORE):  # it said of itself that edits do not hold
+        return True
+    mark, _, rest = text.partition("\n")
+    return mark == f"{_MARK}{_digest(rest)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _refuse_otherwise(path: Path, config: Config, place: Place) -> None:
+    """Nobody gets other ports or another folder than was asked for."""
+    watched = {source.path for source in config.sources if source.type == "directory"}
+    said = {
+        f"--port {place.port}": place.port in {None, _port(config.ray.ingress_url)},
+        f"--dashboard-port {place.dashboard_port}": place.dashboard_port
+        in {None, _port(config.ray.dashboard_url)},
+        f"the folder {place.wheels}": place.wheels is None or place.wheels.resolve() in watched,
+    }
+    if otherwise := [what for what, same in said.items() if not same]:
+        raise Stalled(
+            "ConfigKept",
+            f"{path} was edited, so it is kept, and it says otherwise than {', '.join(otherwise)}: "
+            "change that there, leave it out here, or remove the file to have it written anew",
+        )
+
+
+def _port(url: str) -> int | None:
+    return urlsplit(url).port
 
 
 def serve(
@@ -135,17 +174,16 @@ def _telling(failed: Callable[[FailedRequest], None]) -> Callable[[LogFile, list
 def configuration(place: Place) -> str:
     """The configuration of such a run, as TOML."""
     return f"""\
-# Written by `wheelway up` at every start: edits are picked up at once and hold until then. To keep
-# policies, copy it, end `wheelway up`, which also ends its Ray head, start a Ray head of your own
-# (docs/operating.md) and run `wheelway --config COPY run` beside that.
+# Written by `wheelway up`, which keeps it once somebody edited it. Edits are picked up at once;
+# `wheelway config check --schema` lists what can be said.
 
 [[sources]]
 type = "directory"
-path = {_quoted(place.wheels)}
+path = {_quoted(place.wheels or WHEELS)}
 
 [ray]
-dashboard_url = "http://127.0.0.1:{place.dashboard_port}"
-ingress_url = "http://127.0.0.1:{place.port}"
+dashboard_url = "http://127.0.0.1:{place.dashboard_port or DASHBOARD_PORT}"
+ingress_url = "http://127.0.0.1:{place.port or PORT}"
 
 [paths]
 cache = {_quoted(place.cache)}

@@ -8,7 +8,8 @@ may change here: what is told, and which words tell it. Keys of documents are on
     documents   the smaller documents, their types, and the way back
     times       seconds as ISO 8601 and in a person's units
     overview    what `status` tells
-    story       what `explain` tells; `remedies` has what helps
+    names       what a name stands for
+    story       what `explain` tells; `remedies` has what helps, `summaries` all names at once
     history     what `history` tells
     plans       what `plan` and `reconcile` tell
     orders      pin, unpin, roll back, suspend, resume, clear a quarantine

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from typing_extensions import TypedDict
 
 from controller.account.documents import PinDocument, documented, pin_document
-from controller.account.story import unknown_name
+from controller.account.names import unknown_name
 from controller.errors import WheelwayError
 from controller.model import Phase, Pin, Standing, Suspension
 

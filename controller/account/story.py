@@ -7,10 +7,8 @@ no source would take by its file's name. People ask by whichever they have.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
-from packaging.utils import canonicalize_name, canonicalize_version
 from packaging.version import Version
 from typing_extensions import TypedDict
 
@@ -29,8 +27,8 @@ from controller.account.documents import (
     release_document,
     release_of,
 )
+from controller.account.names import Subject, may_be_about, unknown_name, unknown_version
 from controller.account.remedies import remedies
-from controller.errors import WheelwayError
 from controller.journal import ReleaseRecord
 from controller.model import (
     Condition,
@@ -40,9 +38,7 @@ from controller.model import (
     Quarantine,
     Release,
     Revision,
-    named,
 )
-from controller.planning.subjects import version_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,8 +55,6 @@ WHEN: Final = {
     "promote": "when it was given its route",
 }
 """The stages of a quarantine in words."""
-_SUGGESTED: Final = 5
-_ALIKE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +109,12 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
     """
     with reader.snapshot():
         quarantines = {quarantine.release: quarantine for quarantine in reader.quarantines()}
-        records = {release: _left_of(failed) for release, failed in quarantines.items()}
+        records = {release: left_of(failed) for release, failed in quarantines.items()}
         records |= {record.release: record for record in reader.releases()}
         revisions = [r for found in reader.listings().values() for r in found.revisions]
         overrides, conditions = reader.overrides(), reader.conditions()
         conditions += _refused(reader, revisions, conditions)
-        subject = _Subject.of(name, records, revisions)
+        subject = Subject.of(name, records, revisions)
         meant = [r for r in records if subject.has(r, quarantines.get(r))]
         seen = {release.digest for release in records} | {c.subject for c, _ in conditions}
         unread = [
@@ -133,9 +127,9 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
             raise unknown_name(name, records, revisions, [c for c, _ in conditions])
         wanted = [r for r in meant if version is None or r.version == version]
         unread = [r for r in unread if version is None or r.version == version]
-        troubles = [p for p in troubles if version is None or _may_be(p[0].subject, version)]
+        troubles = [p for p in troubles if version is None or may_be_about(p[0].subject, version)]
         if version is not None and not (wanted or unread or troubles):
-            raise _unknown_version(name, version, meant)
+            raise unknown_version(name, version, meant)
         listed = {revision.sha256: revision for revision in revisions}
         chapters = tuple(
             Chapter(
@@ -173,7 +167,7 @@ def _refused(
     ]
 
 
-def _left_of(failed: Quarantine) -> ReleaseRecord:
+def left_of(failed: Quarantine) -> ReleaseRecord:
     """The record of a release of which nothing but its quarantine is left."""
     return ReleaseRecord(
         failed.release, Phase.QUARANTINED, failed.reason, failed.message, "", "", failed.at, {}
@@ -185,91 +179,6 @@ def _about(name: str, overrides: Overrides) -> Overrides:
         {key: pin for key, pin in overrides.pins.items() if key == name},
         {key: order for key, order in overrides.suspensions.items() if key in {"", name}},
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """What a name stands for."""
-
-    name: str
-    """Normalised (PEP 503), or a file's name as it is."""
-    projects: frozenset[str]
-    """Under which distributions its wheels are listed."""
-    digests: frozenset[str]
-    """Of the listed wheels that go by this name."""
-
-    @classmethod
-    def of(cls, name: str, records: Iterable[Release], revisions: Iterable[Revision]) -> _Subject:
-        if name.endswith(".whl"):
-            same = {r.sha256 for r in revisions if r.filename == name}
-            return cls(name, frozenset(), frozenset(same))
-        normalised = canonicalize_name(name)
-        carried = {release.digest for release in records if release.pipeline == normalised}
-        projects = {r.project for r in revisions if r.sha256 in carried} | {normalised}
-        same = {r.sha256 for r in revisions if r.project == normalised}
-        return cls(normalised, frozenset(projects), frozenset(same))
-
-    def has(self, release: Release, quarantine: Quarantine | None) -> bool:
-        unopened = quarantine is not None and quarantine.stage == "inspect"
-        return (
-            release.pipeline == self.name
-            or release.digest in self.digests
-            or (unopened and release.pipeline in self.projects)
-        )
-
-    def lists(self, revision: Revision) -> bool:
-        return revision.sha256 in self.digests or revision.project in self.projects
-
-    def is_meant_by(self, subject: str) -> bool:
-        """Whether a condition's subject, a release or a file, is about this."""
-        if subject == self.name:
-            return True
-        if (release := named(subject)) is not None:
-            return release[0] == self.name
-        if subject.endswith(".whl"):
-            return _project_of(subject) in self.projects
-        wheel = version_named(subject)
-        return subject in self.projects or (wheel is not None and wheel[0] in self.projects)
-
-
-def _project_of(filename: str) -> str:
-    """The project that a file's name claims, even when it is no valid wheel name."""
-    return canonicalize_name(filename.removesuffix(".whl").split("-")[0])
-
-
-def _may_be(subject: str, version: Version) -> bool:
-    """Whether a condition's subject may be about a version; one that names none may."""
-    if (release := named(subject)) is not None:
-        return canonicalize_version(release[1]) == canonicalize_version(version)
-    wheel = version_named(subject)
-    return wheel is None or wheel[1] == version
-
-
-def unknown_name(
-    name: str,
-    releases: Iterable[Release],
-    revisions: Iterable[Revision],
-    conditions: Iterable[Condition],
-) -> WheelwayError:
-    """What to say of a name that stands for nothing: which ones come near."""
-    known = {release.pipeline for release in releases}
-    for revision in revisions:
-        known |= {revision.project, revision.filename}
-    known |= {c.subject for c in conditions if c.subject.endswith(".whl")}
-    near = get_close_matches(name.lower(), sorted(known), _SUGGESTED, _ALIKE)
-    if near:
-        hint = f"did you mean {' or '.join(near)}?"
-    elif pipelines := sorted({release.pipeline for release in releases}):
-        hint = f"known are {', '.join(pipelines[:20])}"
-    else:
-        hint = "no source has listed any wheel yet; see `wheelway status`"
-    return WheelwayError("NameUnknown", f"no pipeline, project or wheel is called {name!r}; {hint}")
-
-
-def _unknown_version(name: str, version: Version, known: Iterable[Release]) -> WheelwayError:
-    versions = ", ".join(str(v) for v in sorted({r.version for r in known}, reverse=True))
-    hint = f"there is {versions}" if versions else "no version of it is known"
-    return WheelwayError("VersionUnknown", f"{name} has no version {version}; {hint}")
 
 
 # -- as a document -------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from packaging.version import Version
 from pydantic import Field
 
-from controller.account import history, overview, story
+from controller.account import history, overview, story, summaries
 from controller.account.documents import (
     OverridesDocument,
     QuarantinedDocument,
@@ -78,6 +78,11 @@ def _explain(inside: Inside, asked: ExplainAsked) -> story.StoryDocument:
     return story.as_document(story.tell(inside.reader, asked.name, version))
 
 
+def _explain_all(inside: Inside, asked: Nothing) -> list[summaries.SummaryDocument]:
+    del asked
+    return summaries.tell(inside.reader)
+
+
 def _history(inside: Inside, asked: HistoryAsked) -> history.HistoryDocument:
     return history.as_document(history.tell(inside.reader, asked.pipeline, asked.limit))
 
@@ -124,6 +129,14 @@ OPERATIONS: Final = (
         _explain,
         ExplainAsked,
         story.StoryDocument,
+    ),
+    Operation(
+        "explainAll",
+        "GET",
+        "/v1/explain",
+        "Of each pipeline, whether it is live and why not",
+        _explain_all,
+        gives=list[summaries.SummaryDocument],
     ),
     Operation(
         "history",

@@ -87,7 +87,8 @@ def wheelway(
     """Publish a Python wheel, and /predict/<pipeline>/<version> answers.
 
     `wheelway COMMAND --help` says what each command does; most have --json for scripts. Without
-    --config the service's configuration is used, or the one that `wheelway up` left here.
+    --config the service's configuration is used, or the one that `wheelway up` left here; --config
+    and --debug may also stand after the command.
     """
     del version  # its callback has dealt with it
     ctx.obj = Invocation(config, debug)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from controller.account import summaries
 from controller.account.remedies import remedies
 from controller.account.story import (
     WHEN,
@@ -37,17 +38,20 @@ if TYPE_CHECKING:
     from packaging.version import Version
     from rich.console import RenderableType
 
+    from controller.account.summaries import SummaryDocument
+    from controller.cli.invocation import Invocation
     from controller.model import Event
 
 
 def explain(
     ctx: typer.Context,
     name: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            help="A pipeline, a project or a wheel's file name.", autocompletion=pipelines
+            help="A pipeline, a project or a wheel's file name; default: all in a sentence each.",
+            autocompletion=pipelines,
         ),
-    ],
+    ] = None,
     version: Annotated[
         str | None,
         typer.Argument(help="One version; default: all.", autocompletion=versions),
@@ -59,8 +63,11 @@ def explain(
 
     Of each version: how far it came and when, what stands in its way with what helps, and of one
     that failed the stage, the reason and the last lines of its log. A file that no pipeline is
-    known of yet is found by its name.
+    known of yet is found by its name. Without a name, each pipeline is told of in a sentence.
     """
+    if name is None:
+        _explain_all(invocation(ctx), as_json=as_json)
+        return
     asked, wanted = invocation(ctx), None if version is None else parsed_version(version)
     document = told(
         asked,
@@ -73,6 +80,26 @@ def explain(
         print_json(document)
     else:
         console().print(drawn(from_document(document), time.time()))
+
+
+def _explain_all(asked: "Invocation", *, as_json: bool) -> None:
+    found: list[SummaryDocument] = told(
+        asked,
+        lambda daemon: daemon.get("v1", "explain"),
+        summaries.tell,
+    )
+    if as_json:
+        print_json(found)
+        return
+    out = console()
+    if not found:
+        out.print(paragraph("No source has listed any wheel yet; see `wheelway status`."))
+        return
+    for document in found:
+        out.print(paragraph(document["summary"], style="" if document["live"] else "yellow"))
+        if document["why"]:
+            out.print(paragraph(first_line(document["why"]), indent=2, style="dim"))
+    out.print(paragraph("\n`wheelway explain NAME` tells the rest."))
 
 
 def parsed_version(text: str) -> "Version":

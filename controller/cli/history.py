@@ -31,7 +31,7 @@ def history(
     ] = None,
     *,
     limit: Annotated[int, typer.Option(min=1, max=5000, help="At most this many.")] = 50,
-    config: Annotated[
+    applied: Annotated[
         str | None,
         typer.Option(metavar="DIGEST", help="Print this applied config (a digest's start)."),
     ] = None,
@@ -41,11 +41,11 @@ def history(
 
     The oldest comes first. Events are the steps of releases and the conditions that came and went;
     each config is listed by its digest with the reasons for it and what became of it, and printed
-    by --config DIGEST.
+    by --applied DIGEST.
     """
     asked = invocation(ctx)
-    if config is not None:
-        sys.stdout.write(_text(asked, config))
+    if applied is not None:
+        sys.stdout.write(_text(asked, applied))
         return
     document = told(
         asked,

@@ -50,6 +50,25 @@ _ASKED_WRONGLY: Final = {"ConfigUnknown", "DigestAmbiguous", "ConfigForgotten"}
 """Reasons of a JournalError that are about the question, not about the journal."""
 
 
+def global_first(args: Sequence[str]) -> list[str]:
+    """The command line with `--config PATH` and `--debug` before the command, where they are
+    defined; people write them after it just as well.
+    """
+    given, rest, left = [], [], list(args)
+    while left and left[0] != "--":
+        word = left.pop(0)
+        if word == "--config":
+            given += [word, *left[:1]]
+            if not left:  # said as such, instead of taking the command for a path
+                return given
+            del left[:1]
+        elif word.startswith("--config=") or word == "--debug":
+            given.append(word)
+        else:
+            rest.append(word)
+    return [*given, *rest, *left]
+
+
 def exit_code_of(error: WheelwayError) -> ExitCode:
     """The exit code by which a script can tell what kind of error it was."""
     match error:
@@ -76,7 +95,7 @@ class Program(TyperGroup):
     ) -> NoReturn:
         """Run a command line and leave with its exit code (SystemExit)."""
         del standalone_mode, windows_expand_args  # errors are always told here
-        args = list(sys.argv[1:] if args is None else args) or ["--help"]
+        args = global_first(sys.argv[1:] if args is None else args) or ["--help"]
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except typer.TyperException as error:

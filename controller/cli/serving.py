@@ -3,6 +3,8 @@
 import faulthandler
 import logging
 import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,12 +19,19 @@ if TYPE_CHECKING:
 
 def up(
     ctx: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="Where wheels are dropped.")] = Path("wheels"),
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where wheels are dropped; default: wheels.")
+    ] = None,
     *,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the routes.")] = 8000,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Of the routes; default: 8000.")
+    ] = None,
     dashboard_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Of Ray's dashboard; a head there is used.")
-    ] = 8265,
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="Of Ray's dashboard; a head there is used; default: 8265."
+        ),
+    ] = None,
     cache: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="For wheels, environments."),
@@ -38,39 +47,57 @@ def up(
     """Serve the wheels in a folder: for a laptop, or a first try.
 
     Starts a Ray head unless one runs already. Ctrl-C ends everything that this started, and
-    nothing else.
+    nothing else. Its configuration is .wheelway/controller.toml (in --state), written at the first
+    start, kept once somebody edited it, and used by other commands in this folder or below.
     """
     from controller.cli.progress import Progress  # noqa: PLC0415 - imports rich
+    from controller.configuration import load  # noqa: PLC0415 - imports pydantic
     from controller.logs import begin  # noqa: PLC0415 - for the daemon alone
     from controller.telemetry_options import LogOptions  # noqa: PLC0415 - as above
-    from controller.up import Place  # noqa: PLC0415 - imports the whole daemon
-    from controller.up import up as serve  # noqa: PLC0415 - as above
+    from controller.up import Place, prepare, serve  # noqa: PLC0415 - imports the whole daemon
 
     if state is None:
         require_own(BESIDE)
     # What happens is shown step by step; the log would say it twice.
     level = logging.INFO if invocation(ctx).debug else logging.CRITICAL
     begin(LogOptions(format="text"), level=level)
-    place = Place(
-        wheels=folder,
-        cache=cache or _default_cache(state or BESIDE.parent),
-        state=state or BESIDE.parent,
-        port=port,
-        dashboard_port=dashboard_port,
-    )
-    command = "wheelway"
-    if place.state != BESIDE.parent:
-        command += f" --config {shlex.quote(str(place.state / BESIDE.name))}"
-    progress = Progress(f"http://127.0.0.1:{port}", command=command)
+    state = state or BESIDE.parent
+    path, said = prepare(Place(state, cache or _default_cache(state), folder, port, dashboard_port))
+    config = load(path)
+    progress = Progress(config.ray.ingress_url, command=_command(path))
+    if said:
+        progress.say(said)
     raise typer.Exit(
         serve(
-            place,
+            path,
+            _invitation(config),
             say=progress.say,
             watcher=progress,
             failed=progress.failed,
             num_cpus=num_cpus,
         )
     )
+
+
+def _command(config: Path) -> str:
+    """How this program is called from here, for lines to copy."""
+    own = Path(sys.argv[0])
+    called = "wheelway" if shutil.which("wheelway") or not own.is_file() else shlex.quote(str(own))
+    if config == BESIDE:  # which is found by itself
+        return called
+    return f"{called} --config {shlex.quote(str(config))}"
+
+
+def _invitation(config: "Config") -> str:
+    """What there is to do now."""
+    here = Path.cwd()
+    folders = [
+        f"{source.path.relative_to(here) if source.path.is_relative_to(here) else source.path}/"
+        for source in config.sources
+        if source.type == "directory"
+    ]
+    drop = f"drop wheels into {' or '.join(folders)} ; " if folders else ""
+    return f"{drop}Ctrl-C ends everything started here"
 
 
 def _default_cache(state: Path) -> Path:

@@ -76,7 +76,7 @@ def test_what_is_told_is_the_same_from_the_daemon_and_from_its_journal(wheelway)
     assert "model.bin" in wheelway("explain", "iris").stdout
     assert wheelway.json("history", "iris", "--limit", "3")["events"][-1]["reason"] == "LoadFailed"
     assert "config abababab" not in wheelway("history", "rose").stdout
-    assert wheelway("history", "--config", "ab12").stdout == "applications: []\n"
+    assert wheelway("history", "--applied", "ab12").stdout == "applications: []\n"
     assert [q["reason"] for q in wheelway.json("quarantine", "list")] == ["LoadFailed"]
 
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from controller.cli import app
 from controller.cli.authoring import as_document
-from controller.cli.program import MEANINGS, ExitCode, exit_code_of
+from controller.cli.program import MEANINGS, ExitCode, exit_code_of, global_first
 from controller.cli.progress import Progress, arguments_of
 from controller.cli.whereabouts import Whereabouts, whereabouts
 from controller.configuration import load
@@ -321,6 +321,25 @@ def test_an_unknown_name_is_answered_with_those_that_come_near(filled):
     assert filled("explain", "iris", "x.y").exit_code == ExitCode.USAGE
 
 
+def test_explain_without_a_name_answers_for_each_pipeline_and_file_in_a_sentence(filled):
+    result = filled("explain")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert any(line.startswith("greeter: 1.0+cu12 is live") for line in lines)
+    iris = next(n for n, line in enumerate(lines) if line.startswith("iris: 1.0 is live; the new"))
+    assert lines[iris + 1] == "  model.bin is missing"
+    assert "Bad Name.whl: not taken (FilenameInvalid)" in lines
+    assert "wheelway explain NAME" in lines[-1]
+    found = {row["name"]: row for row in filled.json("explain")}
+    assert found["iris"]["live"] == ["1.0"]
+    assert found["acme-iris"]["why"] == "it is not a zip file"
+
+
+def test_explain_without_a_name_where_nothing_is_known_says_so(wheelway):
+    Journal.open(wheelway.state).close()
+    assert "No source has listed any wheel yet" in wheelway("explain").stdout
+
+
 # -- history and quarantine ----------------------------------------------------------------------
 
 
@@ -338,8 +357,8 @@ def test_history_tells_events_and_configs_in_order_of_time(filled):
 
 
 def test_history_prints_the_text_of_an_applied_config(filled):
-    assert filled("history", "--config", "ab12").stdout == "applications: []\n"
-    unknown = filled("history", "--config", "ffff")
+    assert filled("history", "--applied", "ab12").stdout == "applications: []\n"
+    unknown = filled("history", "--applied", "ffff")
     assert unknown.exit_code == ExitCode.FAILED
     assert "wheelway history" in unknown.stderr
 
@@ -492,7 +511,7 @@ def test_ray_that_does_not_answer_makes_plan_unavailable(wheelway):
 
 
 def test_what_was_not_understood_leaves_exit_code_2_to_plan(wheelway):
-    for args in (["statsu"], ["status", "--nope"], ["explain"], ["config"]):
+    for args in (["statsu"], ["status", "--nope"], ["pin"], ["config"]):
         result = wheelway(*args)
         assert result.exit_code == ExitCode.USAGE
         assert "--help`" in result.stderr
@@ -513,6 +532,30 @@ def test_each_kind_of_error_has_its_exit_code():
     assert exit_code_of(Transient("DashboardUnreachable", "x")) == ExitCode.UNAVAILABLE
     assert exit_code_of(Waiting("DiskFull", "x")) == ExitCode.UNAVAILABLE
     assert exit_code_of(Rejected("NotAZip", "x")) == ExitCode.FAILED
+
+
+@pytest.mark.parametrize(
+    ("given", "understood"),
+    [
+        (["run", "--config", "x"], ["--config", "x", "run"]),
+        (["run", "--config=x", "--debug"], ["--config=x", "--debug", "run"]),
+        (["config", "check", "--config", "x", "y"], ["--config", "x", "config", "check", "y"]),
+        (["explain", "--", "--config", "x"], ["explain", "--", "--config", "x"]),
+        (["run", "--config"], ["--config"]),
+        ([], []),
+    ],
+)
+def test_the_configuration_may_be_named_after_the_command_too(given, understood):
+    assert global_first(given) == understood
+
+
+def test_a_command_takes_the_configuration_from_after_it(filled):
+    after = CliRunner().invoke(app, ["status", "--json", "--config", str(filled.config)])
+    assert after.exit_code == 0
+    assert json.loads(after.stdout)["releases"]
+    nothing = CliRunner().invoke(app, ["status", "--config"])
+    assert nothing.exit_code == ExitCode.USAGE
+    assert "--config" in nothing.stderr
 
 
 def test_a_reader_that_goes_away_is_met_in_silence(filled):

@@ -1,0 +1,114 @@
+"""What a name stands for: a pipeline, a project, or a wheel's file; and what to say of one that
+stands for nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final
+
+from packaging.utils import canonicalize_name, canonicalize_version
+
+from controller.errors import WheelwayError
+from controller.model import named
+from controller.planning.subjects import version_named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from packaging.version import Version
+
+    from controller.model import Condition, Quarantine, Release, Revision
+
+_SUGGESTED: Final = 5
+_ALIKE: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a name stands for."""
+
+    name: str
+    """Normalised (PEP 503), or a file's name as it is."""
+    projects: frozenset[str]
+    """Under which distributions its wheels are listed."""
+    digests: frozenset[str]
+    """Of the listed wheels that go by this name."""
+
+    @classmethod
+    def of(cls, name: str, records: Iterable[Release], revisions: Iterable[Revision]) -> Subject:
+        """What a name stands for among these."""
+        if name.endswith(".whl"):
+            same = {r.sha256 for r in revisions if r.filename == name}
+            return cls(name, frozenset(), frozenset(same))
+        normalised = canonicalize_name(name)
+        carried = {release.digest for release in records if release.pipeline == normalised}
+        projects = {r.project for r in revisions if r.sha256 in carried} | {normalised}
+        same = {r.sha256 for r in revisions if r.project == normalised}
+        return cls(normalised, frozenset(projects), frozenset(same))
+
+    def has(self, release: Release, quarantine: Quarantine | None) -> bool:
+        """Whether a release is about this; of a wheel that nobody could look into, its project."""
+        unopened = quarantine is not None and quarantine.stage == "inspect"
+        return (
+            release.pipeline == self.name
+            or release.digest in self.digests
+            or (unopened and release.pipeline in self.projects)
+        )
+
+    def lists(self, revision: Revision) -> bool:
+        """Whether a listed wheel is about this."""
+        return revision.sha256 in self.digests or revision.project in self.projects
+
+    def is_meant_by(self, subject: str) -> bool:
+        """Whether a condition's subject, a release or a file, is about this."""
+        if subject == self.name:
+            return True
+        if (release := named(subject)) is not None:
+            return release[0] == self.name
+        if subject.endswith(".whl"):
+            return _project_of(subject) in self.projects
+        wheel = version_named(subject)
+        return subject in self.projects or (wheel is not None and wheel[0] in self.projects)
+
+
+def _project_of(filename: str) -> str:
+    """The project that a file's name claims, even when it is no valid wheel name."""
+    return canonicalize_name(filename.removesuffix(".whl").split("-")[0])
+
+
+def may_be_about(subject: str, version: Version) -> bool:
+    """Whether a condition's subject may be about a version; one that names none may."""
+    if (release := named(subject)) is not None:
+        return canonicalize_version(release[1]) == canonicalize_version(version)
+    wheel = version_named(subject)
+    return wheel is None or wheel[1] == version
+
+
+def unknown_name(
+    name: str,
+    releases: Iterable[Release],
+    revisions: Iterable[Revision],
+    conditions: Iterable[Condition],
+) -> WheelwayError:
+    """What to say of a name that stands for nothing: which ones come near."""
+    known = {release.pipeline for release in releases}
+    for revision in revisions:
+        known |= {revision.project, revision.filename}
+    known |= {c.subject for c in conditions if c.subject.endswith(".whl")}
+    near = get_close_matches(name.lower(), sorted(known), _SUGGESTED, _ALIKE)
+    if near:
+        hint = f"did you mean {' or '.join(near)}?"
+    elif pipelines := sorted({release.pipeline for release in releases}):
+        hint = f"known are {', '.join(pipelines[:20])}"
+    else:
+        hint = "no source has listed any wheel yet; see `wheelway status`"
+    return WheelwayError("NameUnknown", f"no pipeline, project or wheel is called {name!r}; {hint}")
+
+
+def unknown_version(name: str, version: Version, known: Iterable[Release]) -> WheelwayError:
+    """What to say of a version that a known name does not have: which ones there are."""
+    versions = ", ".join(str(v) for v in sorted({r.version for r in known}, reverse=True))
+    hint = f"there is {versions}" if versions else "no version of it is known"
+    return WheelwayError("VersionUnknown", f"{name} has no version {version}; {hint}")

@@ -1,0 +1,96 @@
+"""The configuration of `wheelway up`: written by it, and a person's from their first edit on."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from controller.configuration import load
+from controller.errors import ConfigError, Stalled
+from controller.up import Place, prepare
+
+pytestmark = pytest.mark.unit
+
+RULE = '\n[[pipelines]]\nname = "iris"\nkeep = 1\n'
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def made(**said):
+        return Place(tmp_path / ".wheelway", tmp_path / "cache", **said)
+
+    return made
+
+
+def test_it_is_written_at_the_first_start_and_follows_the_command_line(place, tmp_path):
+    path, said = prepare(place())
+    assert (path, said) == (tmp_path / ".wheelway" / "controller.toml", "")
+    config = load(path)
+    assert config.ray.ingress_url == "http://127.0.0.1:8000"
+    assert [source.path for source in config.sources] == [tmp_path / "wheels"]
+    assert (tmp_path / "wheels").is_dir()
+    prepare(place(port=8001, dashboard_port=8266, wheels=Path("drop")))
+    config = load(path)
+    assert (config.ray.ingress_url[-4:], config.ray.dashboard_url[-4:]) == ("8001", "8266")
+    assert [source.path for source in config.sources] == [tmp_path / "drop"]
+
+
+def test_what_a_person_edited_is_kept_and_that_is_said(place):
+    path, _ = prepare(place(port=8001))
+    path.write_text(path.read_text() + RULE)
+    edited = path.read_text()
+    for _ in range(2):
+        assert prepare(place()) == (
+            path,
+            f"{path} was edited and is kept; remove it to have it written anew",
+        )
+        assert path.read_text() == edited
+    prepare(place(port=8001, wheels=Path("wheels")))  # as it says
+    assert load(path).pipelines[0].keep == 1
+
+
+def test_what_is_kept_and_says_otherwise_than_the_command_line_is_refused(place):
+    path, _ = prepare(place())
+    path.write_text(path.read_text() + RULE)
+    with pytest.raises(Stalled) as caught:
+        prepare(place(port=9000, wheels=Path("elsewhere")))
+    assert caught.value.reason == "ConfigKept"
+    assert "--port 9000, the folder elsewhere" in caught.value.message
+    path.write_text("keep = = 1")
+    with pytest.raises(ConfigError):
+        prepare(place())
+
+
+def test_a_file_of_before_which_did_not_keep_edits_is_written_anew(place):
+    path, _ = prepare(place())
+    path.write_text("# Written by `wheelway up` at every start: edits are picked up ...\n")
+    assert prepare(place()) == (path, "")
+    assert load(path).sources
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        ([], "wheelway up 'wheels'"),
+        (["PORT=8001"], "wheelway up 'wheels' --port 8001"),
+        (
+            ["DASHBOARD_PORT=8266", "ARGS=--num-cpus 4 --state s"],
+            "wheelway up 'wheels' --dashboard-port 8266 --num-cpus 4 --state s",
+        ),
+    ],
+)
+def test_make_run_passes_on_what_it_is_given(given, passed):
+    command = ["make", "--no-print-directory", "--dry-run", "run", *given]
+    done = subprocess.run(
+        command,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    assert " ".join(done.stdout.split()).endswith(passed)
