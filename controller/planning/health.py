@@ -105,6 +105,14 @@ def _needs(message: str) -> str:
     return found[0] if found else " ".join(message.split())
 
 
+_LOST = (
+    "its replica is gone and Serve starts no other, though there is room. If that lasts for "
+    "minutes, Serve has lost track of it: end the head's process `ray::ServeController`; it starts "
+    "again by itself and places what is missing, and all that serves goes on."
+)
+"""Seen when what its controller converts for another application raises in each of its loops."""
+
+
 def _failure(application: Application) -> Diagnosis:
     text = application.message
     marked = _MARKER.search(text)
@@ -121,4 +129,6 @@ def _failure(application: Application) -> Diagnosis:
         )
     reason = "Unhealthy" if application.status is ApplicationStatus.UNHEALTHY else "DeployFailed"
     first = text.strip().splitlines()[0] if text.strip() else "Serve gives no cause"
+    if reason == "Unhealthy" and _UNSCHEDULED in text and _has_room(text):
+        first = f"{_LOST} Serve says: {_needs(text)}"
     return Diagnosis(Health.FAILED, reason, first, tail)

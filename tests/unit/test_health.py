@@ -18,6 +18,14 @@ SHORT = (
 )
 
 
+def test_a_replica_that_serve_lost_track_of_comes_with_what_helps():
+    lost = diagnose(application(status="UNHEALTHY", message=SHORT.replace("64.0", "0.05")))
+    assert (lost.health, lost.reason) == (Health.FAILED, "Unhealthy")
+    assert "end the head's process `ray::ServeController`" in lost.message
+    full = diagnose(application(status="UNHEALTHY", message=SHORT))
+    assert "ServeController" not in full.message
+
+
 def test_a_running_application_has_passed_everything():
     found = diagnose(application(status="RUNNING"))
     assert (found.health, found.reason) == (Health.READY, "Running")
