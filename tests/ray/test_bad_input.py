@@ -300,7 +300,9 @@ def test_a_broken_template_keeps_the_last_good_config_in_force_until_it_is_mende
     with one_good_release(site):
         for number, (name, text) in enumerate(BROKEN.items(), 1):
             later, applied = f"later{number}", site.sent()
-            (templates / name).write_text(text)
+            half = templates / f".{name}"  # a file that is being written is broken otherwise
+            half.write_text(text)
+            half.rename(templates / name)
             site.drop(later)
             complaints = eventually(lambda: site.conditions("TemplateInvalid"))
             told = f"{templates / name}:2: "
