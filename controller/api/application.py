@@ -18,6 +18,7 @@ from controller.api import events, health, ordering, reading
 from controller.api.openapi import document
 from controller.api.operations import Text
 from controller.api.problems import problem, problem_of
+from controller.api.public import CAUSES, public
 from controller.errors import WheelwayError
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ def _described() -> dict[str, Any]:
 
 
 def open_part(inside: Inside) -> Starlette:
-    """What every user of the machine may know and nothing that changes anything: for the port."""
+    """What every user of the machine may know (`public`), and nothing that changes anything: for
+    the port.
+    """
 
     def guarded(
         endpoint: Callable[[Request], Awaitable[Response]],
@@ -84,7 +87,7 @@ def open_part(inside: Inside) -> Starlette:
 
     return _application(
         [
-            Route(one.path, guarded(_endpoint(inside, one)), methods=[one.method])
+            Route(one.path, guarded(_endpoint(inside, one, answered=public)), methods=[one.method])
             for one in OPERATIONS
             if one.open
         ]
@@ -110,7 +113,11 @@ def _route(inside: Inside, operation: Operation) -> Route:
     return Route(operation.path, _endpoint(inside, operation), methods=[operation.method])
 
 
-def _endpoint(inside: Inside, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    inside: Inside, operation: Operation, *, answered: Callable[[object], object] | None = None
+) -> Callable[[Request], Awaitable[Response]]:
+    """An operation as Starlette calls it; `answered` is what of an answer may be told."""
+
     async def endpoint(request: Request) -> Response:
         try:
             if operation.method == "GET":
@@ -121,7 +128,7 @@ def _endpoint(inside: Inside, operation: Operation) -> Callable[[Request], Await
         except _Refused as refused:
             return refused.response
         except WheelwayError as error:
-            return problem_of(error)
+            return problem_of(error, message=None if answered is None else CAUSES)
         except Exception as error:
             # A mistake of ours is told as such; the server would tell the client nothing.
             log.exception("%s %s failed unexpectedly", request.method, request.url.path)
@@ -130,7 +137,7 @@ def _endpoint(inside: Inside, operation: Operation) -> Callable[[Request], Await
         headers = {"cache-control": "no-store"}
         if isinstance(answer, Text):
             return Response(answer.body, headers=headers, media_type=answer.media_type)
-        return JSONResponse(answer, headers=headers)
+        return JSONResponse(answer if answered is None else answered(answer), headers=headers)
 
     return endpoint
 

@@ -56,16 +56,17 @@ def problem(
     return JSONResponse(body, status, headers, MEDIA_TYPE)
 
 
-def problem_of(error: WheelwayError) -> JSONResponse:
-    """One of the project's own errors as a response."""
+def problem_of(error: WheelwayError, *, message: str | None = None) -> JSONResponse:
+    """One of the project's own errors as a response; with `message` instead of its own."""
+    message = error.message if message is None else message
     if isinstance(error, Transient | Waiting) or (
         isinstance(error, JournalError) and error.reason not in _ABOUT_THE_QUESTION
     ):
         asked = error.retry_after if isinstance(error, Transient) else None
         headers = None if asked is None else {"retry-after": str(round(asked))}
-        return problem(503, error.reason, error.message, headers)
+        return problem(503, error.reason, message, headers)
     status = STATUSES.get(error.reason, HTTPStatus.CONFLICT)
-    return problem(status, error.reason, error.message)
+    return problem(status, error.reason, message)
 
 
 _ABOUT_THE_QUESTION: Final = {"ConfigUnknown", "DigestAmbiguous", "ConfigForgotten"}

@@ -8,12 +8,15 @@ import os
 import socket
 import stat
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 
 import httpx
 import pytest
 from openapi_spec_validator import validate
+from packaging.version import Version
 
 from controller.account import history, overview, story
 from controller.api import Api
@@ -21,8 +24,8 @@ from controller.api.application import OPERATIONS
 from controller.config import Config
 from controller.configuration import parse
 from controller.errors import ConfigError
-from controller.journal import Journal
-from controller.model import Condition, Event
+from controller.journal import DaemonStatus, Journal
+from controller.model import Condition, Event, Phase, Pin, Quarantine, Release, Transition
 from controller.passes import WAITING, Passes
 from controller.reconciler import Report
 from tests.support.head import eventually
@@ -30,6 +33,8 @@ from tests.support.indexes import free_port
 from tests.support.service import Service, fill, on_socket
 
 pytestmark = pytest.mark.unit
+
+IRIS = Release("iris", Version("1.0"), "ab" * 32)
 
 
 @pytest.fixture
@@ -490,6 +495,8 @@ def test_the_port_tells_what_monitoring_needs_and_takes_no_orders(service):
         failed = next(r for r in document["releases"] if r["quarantine"])
         assert failed["quarantine"]["reason"] == "LoadFailed"
         assert failed["quarantine"]["log_tail"] == "", "logs are for those who may use the socket"
+        assert document["daemon"]["state"] == "running"
+        assert document["releases"][0]["reason"]
         for operation in OPERATIONS:
             if not operation.open:
                 answer = client.request(operation.method, operation.path)
@@ -498,6 +505,33 @@ def test_the_port_tells_what_monitoring_needs_and_takes_no_orders(service):
         elsewhere = client.get("/status.json", headers={"host": f"evil.example:{port}"})
         assert problem(elsewhere) == (421, "HostRefused")
         assert client.get("/livez", headers={"host": f"localhost:{port}"}).status_code == 200
+
+
+def test_the_port_tells_no_causes_paths_or_persons(service):
+    """Whoever asks there is anybody on the machine: free texts may hold whatever somebody wrote."""
+    port, secret = free_port(), "/srv/secret of ada at https://index.acme.example"
+    configured(service, f'[api]\nlisten = "127.0.0.1:{port}"\n')
+    at, found = time.time(), Condition("iris", "PinUnmet", secret)
+    with Journal.open(service.folder) as journal:
+        journal.set_conditions([found], at)
+        journal.record(Transition(IRIS, Phase.QUARANTINED, "LoadFailed", secret), at)
+        journal.add_quarantine(Quarantine(IRIS, "stage", "LoadFailed", secret, "", secret, at))
+        journal.order(Pin("iris", (IRIS.version,), secret, secret, at), message=secret)
+        journal.set_status(DaemonStatus(1, at, secret, 0.1, os.getpid(), "0", at))
+    service.passes.ended(1, replace(service.report, sentence=secret), complete=True)
+    with service.serving() as socket, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        document = client.get("/status.json").json()
+        assert [c["reason"] for c in document["conditions"]] == ["PinUnmet"]
+        assert document["overrides"]["pins"][0]["versions"] == [str(IRIS.version)]
+        for failed in (False, True):
+            if failed:
+                report = replace(service.report, sentence=secret, failed=True)
+                service.passes.ended(2, report, complete=False)
+                assert problem(client.get("/readyz")) == (503, "PassFailed")
+            for path in ("/status.json", "/readyz", "/livez", "/healthz", "/metrics"):
+                assert "secret" not in client.get(path).text, path
+        assert "secret" in socket.get("/readyz").text
+        assert secret in socket.get("/v1/status").text
 
 
 def test_whoever_connects_and_says_nothing_keeps_nobody_out(service):
