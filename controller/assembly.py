@@ -94,7 +94,7 @@ def assemble(
         )
         resources.callback(jobs.close)
         resources.callback(environments.close)  # before: a job that builds one ends soon
-        remembered = journal.listings()
+        remembered = journal.listings_of(origins(config))
         sources = [
             open_source(
                 options,
@@ -131,6 +131,11 @@ def assemble(
         resources.callback(reconciler.close)
         undo.pop_all()
     return Assembly(reconciler, supply, jobs, dashboard, base, resources)
+
+
+def origins(config: Config) -> dict[str, str]:
+    """What each source is, by its name: its kind, and where it is."""
+    return {source.name: f"{source.type} {source.where}" for source in config.sources}
 
 
 def watch(assembly: Assembly, wake: Callable[[], None]) -> None:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from controller import logs, metrics
 from controller.account.overview import patience
 from controller.api import Api, Exposition, Inside
-from controller.assembly import Assembly, assemble, watch
+from controller.assembly import Assembly, assemble, origins, watch
 from controller.configuration_file import ConfigurationFile
 from controller.errors import WheelwayError
 from controller.fitness import misfits
@@ -230,8 +230,7 @@ class Daemon:
 
     def _assemble(self, journal: Journal) -> Assembly:
         assembly = assemble(self.config, journal, wake=self._wake.set)
-        for source in journal.listings().keys() - assembly.supply.sources.keys():
-            journal.forget_listing(source)
+        journal.keep_listings_of(origins(self.config))
         watch(assembly, self._wake.set)
         assembly.reconciler.progressed = self._progressed
         self._inquired_at = float("-inf")

@@ -36,7 +36,7 @@ from controller.model import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -317,6 +317,23 @@ class Reader:
         """The last good listing of each source, by the source's name."""
         rows = self._run("SELECT source, content FROM listings ORDER BY source")
         return {source: listing_of(content) for source, content in rows}
+
+    def listings_of(self, origins: Mapping[str, str]) -> dict[str, Listing]:
+        """The last good listings of these sources, by name and what each is: what another kind of
+        source listed under the name, or one elsewhere, says nothing of this one.
+        """
+        before = self._origins()
+        return {
+            source: listing
+            for source, listing in self.listings().items()
+            if source in origins and before.get(source, origins[source]) == origins[source]
+        }
+
+    def _origins(self) -> dict[str, str]:
+        """What each source was; empty in the journal of a daemon that did not keep it."""
+        rows = self._run("SELECT value FROM meta WHERE key = 'origins'")
+        found: dict[str, str] = json.loads(rows[0][0]) if rows else {}
+        return found
 
     def refused_wheels(self) -> list[RefusedWheel]:
         """The listed wheels that no release comes of, by digest and name."""

@@ -425,10 +425,16 @@ class Journal(Restorable):
             for pipeline, project in owners.items() - before.items():
                 self._run("INSERT OR REPLACE INTO owners VALUES (?1, ?2)", pipeline, project)
 
-    def forget_listing(self, source: str) -> None:
-        """Drop what a source listed, once it left the configuration."""
-        self._saved.pop(source, None)
-        self._run("DELETE FROM listings WHERE source = ?1", source)
+    def keep_listings_of(self, origins: Mapping[str, str]) -> None:
+        """Drop what others than these sources listed, by name and what each is (`listings_of`)."""
+        kept = self.listings_of(origins)
+        with self.transaction():
+            for source in self.listings().keys() - kept.keys():
+                self._saved.pop(source, None)
+                self._run("DELETE FROM listings WHERE source = ?1", source)
+            if self._origins() != origins:
+                said = json.dumps(dict(origins), sort_keys=True)
+                self._run("INSERT OR REPLACE INTO meta VALUES ('origins', ?1)", said)
 
     def keep_clock_offset(self, boot: str, offset: float) -> None:
         """See `Reader.clock_offset`."""

@@ -307,3 +307,26 @@ def test_a_signal_that_comes_while_the_main_thread_holds_a_lock_waits_for_nothin
         happened = daemon._reload if number == signal.SIGHUP else daemon._ending
         assert happened.wait(30)
         assert daemon._wake.wait(30)
+
+
+@pytest.mark.parametrize("change", ["kind", "place"])
+def test_what_another_source_listed_under_the_same_name_is_not_believed(site, tmp_path, change):
+    site.drop("demo")
+    with site.daemon():
+        site.wait_for_phase(site.wait_for(ROUTE), Phase.LIVE)
+    other = {
+        "kind": 'type = "index"\nurl = "http://127.0.0.1:9/simple"\npackages = ["demo"]',
+        "place": 'type = "directory"\npath = "nowhere"',
+    }[change]
+    site.basics = (
+        f"[[sources]]\n{other}\nname = 'directory'\n{site.basics[site.basics.index('[ray]') :]}"
+    )
+    site.configure(BUSY)
+    with site.daemon():
+        eventually(
+            lambda: site.conditions("IndexUnreachable") or site.conditions("DirectoryMissing")
+        )
+        with Journal.read(tmp_path / "state") as journal:
+            assert journal.listings() == {}
+        # Nobody knows yet what this one lists, so nothing is missing.
+        assert site.release_at(ROUTE)

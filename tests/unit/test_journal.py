@@ -169,7 +169,7 @@ def test_a_listing_comes_back_whole_and_is_written_only_when_it_changed(journal)
     assert journal.save_listing(listing, 1.0)
     assert not journal.save_listing(listing, 2.0)
     assert journal.listings() == {"directory": listing}
-    journal.forget_listing("directory")
+    journal.keep_listings_of({})
     assert journal.listings() == {}
     interrupted(journal, lambda: journal.save_listing(listing, 3.0))
     assert journal.save_listing(listing, 4.0), "the first one was rolled back"
@@ -179,6 +179,23 @@ def test_a_listing_comes_back_whole_and_is_written_only_when_it_changed(journal)
 
 
 # -- transactions and other processes ------------------------------------------------------------
+
+
+def test_a_listing_counts_for_the_source_that_it_is_of(journal):
+    listings = {name: Listing(name, ()) for name in ("a", "b", "c")}
+    for listing in listings.values():
+        journal.save_listing(listing, 1.0)
+    before = {"a": "index x", "b": "index y"}
+    assert journal.listings_of(before).keys() == {"a", "b"}
+    journal.keep_listings_of(before)  # which an older daemon listed: it is believed once
+    assert journal.listings().keys() == {"a", "b"}
+    now = {"a": "directory x", "b": "index y"}
+    assert journal.listings_of(now).keys() == {"b"}
+    assert journal.listings().keys() == {"a", "b"}, "asking changes nothing"
+    journal.keep_listings_of(now)
+    assert journal.listings().keys() == {"b"}
+    assert journal.save_listing(listings["a"], 2.0)
+    assert journal.listings_of(now).keys() == {"a", "b"}
 
 
 def test_a_pass_that_fails_while_recording_leaves_nothing(journal):
