@@ -263,7 +263,7 @@ def test_the_interpreter_is_looked_at_anew_when_ray_was_restarted(site, paper_he
 
 def test_a_bug_in_a_pass_does_not_end_the_daemon(site, caplog, monkeypatch):
     with site.daemon() as daemon:
-        monkeypatch.setattr("controller.reconciler.plan", [].__getattribute__)
+        monkeypatch.setattr("controller.reconciler.Planner.plan", [].__getattribute__)
         daemon.look()
         eventually(lambda: "the pass failed unexpectedly" in site.reports[-1].sentence)
         assert "attribute name must be string" in caplog.text

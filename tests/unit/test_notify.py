@@ -218,7 +218,7 @@ def test_the_first_pass_gets_more_time_for_its_start_with_each_part(
 def test_passes_that_fail_are_no_sign_of_life_and_make_nobody_ready(
     listener, environ, configured, run, paper_head, monkeypatch
 ):
-    monkeypatch.setattr("controller.reconciler.plan", [].__getattribute__)  # a bug
+    monkeypatch.setattr("controller.reconciler.Planner.plan", [].__getattribute__)  # a bug
     here = configured.read_text().replace("http://127.0.0.1:9", paper_head.dashboard_url)
     configured.write_text(here)
     daemon = run(supervisor(environ))
