@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from wheelway import content, openapi, page, problem
+from wheelway import content, openapi, page, problem, receiving, rescue
 from wheelway.limits import Limits
 from wheelway.outcomes import Outcomes
 from wheelway.results import ResultInvalid
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from wheelway.contract import Release
     from wheelway.execution import Runtime
     from wheelway.problem import Problem
+    from wheelway.vigil import Watched
 
     Message = MutableMapping[str, Any]
     Scope = MutableMapping[str, Any]
@@ -142,9 +143,14 @@ class Application:
         if answer is None and runtime is not None:
             self._in_flight += 1
             try:
-                answer = await self._attempt(runtime, limits, receive, request_id, coding)
+                watched = self._vigil.begin(scope, receive, limits.request_timeout)
+                answer = await self._attempt(runtime, limits, watched, request_id, coding)
             finally:
                 self._in_flight -= 1
+            if watched.rescued:
+                self._outcomes.failed("TimedOut")
+                await receiving.until_gone(watched.receive)
+                return
         if isinstance(answer, bytes):
             if self._outcomes.recent:
                 self._outcomes.succeeded()
@@ -190,18 +196,17 @@ class Application:
         self,
         runtime: Runtime,
         limits: Limits,
-        receive: Receive,
+        watched: Watched,
         request_id: bytes,
         coding: bytes | None,
     ) -> bytes | Problem | None:
         """The result's body, or what went wrong; None: nobody is there any more to be told."""
-        vigil = self._vigil
-        watched = vigil.begin(receive, limits.request_timeout)
+        receive = watched.receive
         try:
             message = await receive()
             body = message.get("body", b"")
             if message["type"] != "http.request" or message.get("more_body") or coding is not None:
-                body = await _rest(message, receive, limits.max_request_bytes, coding)
+                body = await receiving.rest(message, receive, limits.max_request_bytes, coding)
                 if not isinstance(body, bytes):
                     return body
             if len(body) > limits.max_request_bytes:
@@ -231,7 +236,25 @@ class Application:
         except BaseException as error:  # noqa: BLE001 - logged, with its traceback
             return self._explain(error, request_id)
         finally:
-            vigil.end(watched)
+            self._vigil.end(watched)
+
+    def answer_late(self) -> None:
+        """For another thread, while the loop is held: 504 to whom the loop owes that by now."""
+        for watched in self._vigil.overdue():
+            connection = rescue.connection_of(watched.scope.get("client"))
+            if connection is None:
+                continue
+            if not self._vigil.claim(watched):
+                connection.close()
+                continue
+            request_id = dict(watched.scope["headers"]).get(b"x-request-id", b"")
+            if not _SANE_ID.fullmatch(request_id):
+                request_id = self._new_id()
+            what = problem.timed_out(self._limits.request_timeout)
+            body = what.body(request_id.decode("latin-1"))
+            headers = [*self._about(what, body), (b"x-request-id", request_id)]
+            lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+            rescue.finish(connection, what.status, lines, body)
 
     def _explain(self, error: BaseException, request_id: bytes) -> Problem:
         name = request_id.decode("latin-1")
@@ -322,13 +345,13 @@ class Application:
         self, send: Send, what: Problem, request_id: bytes, *, empty: bool = False
     ) -> None:
         body = what.body(request_id.decode("latin-1"))
-        headers = [
-            (b"content-type", problem.PROBLEM_TYPE.encode()),
-            self._mark,
-            *what.headers,
-            (b"content-length", b"%d" % len(body)),
-        ]
+        headers = self._about(what, body)
         await self._send(send, what.status, headers, b"" if empty else body, request_id)
+
+    def _about(self, what: Problem, body: bytes) -> Headers:
+        length = (b"content-length", b"%d" % len(body))
+        content_type = (b"content-type", problem.PROBLEM_TYPE.encode())
+        return [content_type, self._mark, *what.headers, length]
 
     async def _send(
         self, send: Send, status: int, headers: Headers, body: bytes, request_id: bytes
@@ -359,31 +382,3 @@ def _below(path: str, root: str) -> str:
     root = root.rstrip("/")
     rest = path[len(root) :]
     return rest if path.startswith(root) and rest[:1] in {"", "/"} else path
-
-
-async def _rest(
-    message: Message, receive: Receive, most: int, coding: bytes | None
-) -> bytes | Problem | None:
-    """A whole body of which `message` is the first part, without its coding; None when the client
-    went away.
-    """
-    parts, size = [], 0
-    while message["type"] != "http.disconnect":
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > most:
-            return problem.too_large(most)
-        if not message.get("more_body"):
-            body = b"".join(parts)
-            return body if coding is None else await _plain(body, coding, most)
-        message = await receive()
-    return None
-
-
-async def _plain(body: bytes, coding: bytes, most: int) -> bytes | Problem:
-    """A body without its coding, in a thread: a small one may stand for a large one."""
-    try:
-        plain = await asyncio.to_thread(content.decoded, body, coding, most)
-    except ValueError as error:
-        return problem.coding_broken(coding.decode("latin-1"), str(error))
-    return problem.too_large(most) if plain is None else plain

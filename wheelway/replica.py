@@ -135,7 +135,9 @@ class Replica:
             await runtime.unload()
             runtime = await self._started(settings, isolated=True)
         if runtime.runs_on_loop:
-            self._watchdog = Watchdog(files_of(self._class), self._on_held)
+            self._watchdog = Watchdog(
+                files_of(self._class), self._on_held, self.application.answer_late
+            )
         self._logger.info(
             "%s started from %s, %d examples passed",
             arguments.release,

@@ -36,6 +36,7 @@ class Watched:
     """One request; `cause` is set when it is being ended, by cancelling its task."""
 
     task: asyncio.Task[Any]
+    scope: MutableMapping[str, Any]
     receive: Receive
     due: float
     cause: Cause | None = None
@@ -43,6 +44,8 @@ class Watched:
     body_read: bool = False
     """Only then may somebody else listen for the client's leaving."""
     listener: asyncio.Task[None] | None = None
+    rescued: bool = False
+    """It was answered by another thread, while the loop was held."""
 
 
 class Vigil:
@@ -54,13 +57,13 @@ class Vigil:
         self._next = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def begin(self, receive: Receive, seconds: float) -> Watched:
+    def begin(self, scope: MutableMapping[str, Any], receive: Receive, seconds: float) -> Watched:
         """From now on the task that calls this has `seconds` to end."""
         # To be told the loop saves asyncio most of what it takes to find the task.
         task = current_task(self._loop) or current_task()
         assert task is not None  # noqa: S101 - coroutines run in tasks
         now = monotonic()
-        watched = Watched(task, receive, now + seconds)
+        watched = Watched(task, scope, receive, now + seconds)
         self._watched.add(watched)
         if self._timer is None or watched.due < self._next:
             self._arm(min(seconds, INTERVAL), now)
@@ -68,11 +71,29 @@ class Vigil:
 
     def end(self, watched: Watched) -> None:
         """It has ended, by itself or not."""
-        self._watched.discard(watched)
+        try:
+            self._watched.remove(watched)
+        except KeyError:  # `claim` came first
+            watched.rescued = True
         if watched.listener is not None:
             watched.listener.cancel()
         if watched.cause is not None:
             watched.task.uncancel()  # was ours, and has done its work
+
+    def overdue(self) -> list[Watched]:
+        """For another thread, while the loop is held: what should have been ended by now."""
+        now = monotonic()
+        return [watched for watched in list(self._watched) if watched.due <= now]
+
+    def claim(self, watched: Watched) -> bool:
+        """For another thread: whether it may answer. Only one of `end` and this takes it out of the
+        set, which is one step of the interpreter.
+        """
+        try:
+            self._watched.remove(watched)
+        except KeyError:
+            return False
+        return True
 
     def _arm(self, delay: float, now: float) -> None:
         if self._timer is not None:

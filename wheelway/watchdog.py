@@ -34,16 +34,23 @@ PATIENCE = 1.0
 class Watchdog:
     """Watches the running loop of the thread that makes it, until `stop`.
 
-    `on_held` is called once, on that loop as soon as it is free again, with the stack that held it.
+    `on_held` is called once, on that loop as soon as it is free again, with the stack that held it;
+    `while_held` again and again until then, in a thread of its own.
     """
 
     def __init__(
-        self, files: Path, on_held: Callable[[str], None], *, patience: float = PATIENCE
+        self,
+        files: Path,
+        on_held: Callable[[str], None],
+        while_held: Callable[[], None] | None = None,
+        *,
+        patience: float = PATIENCE,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._prefix = f"{files}/"
         self._on_held = on_held
+        self._while_held = while_held
         self._patience = patience
         self._stopped = threading.Event()
         self._beat()
@@ -61,8 +68,13 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._stopped.wait(self._patience / 2):
             if time.monotonic() - self._last > self._patience and (stack := self._culprit()):
+                last = self._last
                 with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                     self._loop.call_soon_threadsafe(self._on_held, stack)
+                while self._while_held is not None and self._last == last:
+                    self._while_held()
+                    if self._stopped.wait(self._patience / 4):
+                        break
                 return
 
     def _culprit(self) -> str:

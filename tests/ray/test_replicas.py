@@ -39,6 +39,17 @@ class Demo(Pipeline):
             os._exit(1)
         return request
 """
+BLOCKING = """
+import time
+from wheelway import Pipeline
+
+class Demo(Pipeline):
+    examples = (0,)
+
+    async def infer(self, request: float) -> float:
+        time.sleep(request)
+        return request
+"""
 TALKING = """
 import io, logging.config
 from wheelway import Pipeline
@@ -91,6 +102,20 @@ def test_clients_of_a_release_that_cannot_start_again_are_told_so(site, head, tm
         assert (answer.status_code, answer.json()["reason"]) == (503, "NotLoaded")
         flag.unlink()
         eventually(lambda: site.ask(route, "go").status_code == 200, 180)
+
+
+def test_a_stage_that_blocks_keeps_nobody_beyond_the_request_timeout(site):
+    route = "/predict/blocking/1.0"
+    with site.daemon():
+        site.drop("blocking", code=BLOCKING, wheelway_toml="[options]\nrequest_timeout = 3\n")
+        eventually(lambda: Phase.LIVE in site.phases().values())
+        begin = time.monotonic()
+        late = httpx.post(f"{site.ingress}{route}", json=15, timeout=60)
+        assert (late.status_code, late.json()["reason"]) == (504, "TimedOut")
+        assert late.headers["x-wheelway-release"] == site.wait_for(route)
+        assert time.monotonic() - begin < 12
+        late = httpx.post(f"{site.ingress}{route}", json=15, timeout=60)
+        assert late.status_code == 504
 
 
 def test_a_tree_that_was_altered_is_made_again_and_its_replica_comes_back(site, head):
