@@ -18,7 +18,7 @@ from controller.cache.environments import Environments
 from controller.cache.store import Store
 from controller.errors import JournalError, NoRelease, Rejected
 from controller.jobs import Jobs
-from controller.journal import Journal, boot_id, steady_clock
+from controller.journal import Journal, boot_id, identity, steady_clock
 from controller.reconciler import Reconciler, Report
 from controller.refusals import Refusals
 from controller.serve.dashboard import Dashboard
@@ -74,6 +74,7 @@ def assemble(
     """
     resources = ExitStack()
     clock = steady_clock(journal, boot_id())
+    mark = identity(journal.path.parent, make=isinstance(journal, Journal))
     with ExitStack() as undo:
         undo.callback(resources.close)
         base = detect(config.ray.python)
@@ -122,11 +123,12 @@ def assemble(
             supply=supply,
             dashboard=dashboard,
             ingress=ingress,
-            renderer=Renderer(config.paths.templates, wheelway=version("wheelway")),
+            renderer=Renderer(config.paths.templates, wheelway=version("wheelway"), mark=mark),
             journal=journal,
             tags=base.tags,
             fingerprint=base.fingerprint,
             clock=clock,
+            mark=mark,
         )
         resources.callback(reconciler.close)
         undo.pop_all()

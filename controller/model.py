@@ -360,6 +360,22 @@ class PlacementRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class DaemonMark:
+    """By what one daemon is told from another, as long as it has its state folder."""
+
+    id: str
+    since: float
+    """When it first ran, seconds since the epoch."""
+    host: str
+    """For a person: where that was."""
+
+    @property
+    def age(self) -> tuple[float, str]:
+        """The order of daemons, the oldest first."""
+        return self.since, self.id
+
+
+@dataclass(frozen=True, slots=True)
 class Loss:
     """How many of a source's live releases were missing at once."""
 

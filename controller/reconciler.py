@@ -22,11 +22,13 @@ from controller.lookout import Lookout, Probes
 from controller.model import Condition, Event, Phase
 from controller.planning.absence import Absences
 from controller.planning.complaints import Complaints
+from controller.planning.contest import Contest
 from controller.planning.dates import dated, restarted
 from controller.planning.health import doubts_its_files
 from controller.planning.pace import MOVING, Pace
 from controller.planning.phases import underway
 from controller.planning.planner import Planner
+from controller.planning.restraint import restrained
 from controller.planning.situation import (
     Limits,
     Situation,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
         JSON,
         Answer,
         Application,
+        DaemonMark,
         Overrides,
         PlacementRecord,
         Quarantine,
@@ -99,7 +102,8 @@ class _Observed:
 
 class Reconciler:
     """Makes passes. `tags` and `fingerprint` describe the interpreter that replicas run on, `clock`
-    is what everything waits by (`journal/clock.py`); `wall_clock` only says when things happened.
+    is what everything waits by (`journal/clock.py`); `wall_clock` only says when things happened;
+    `mark` is what this daemon is told from others by.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class Reconciler:
         tags: Sequence[Tag],
         fingerprint: str,
         clock: Callable[[], float],
+        mark: DaemonMark | None = None,
         wall_clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random,
     ) -> None:
@@ -131,6 +136,7 @@ class Reconciler:
         self._complaints = Complaints()
         self._probes = Probes(ingress, probe_deadline=config.rollout.probe_deadline)
         self._planner = Planner()
+        self._contest = Contest(mark, wait=max(15.0, 3 * config.rollout.interval))
         self._restarted_at: float | None = None
         self._pace = Pace(config.rollout.interval)
         self._templates = ""
@@ -181,7 +187,9 @@ class Reconciler:
         self.progressed()
         self._keep_sound(observed, desired)
         known = self._journal.records(_concerned(observed, desired))
-        decided = self._planner.plan(self._situation(observed, desired, overrides, known, now))
+        situation = self._situation(observed, desired, overrides, known, now)
+        restraint = self._contest.look(observed.applications, overrides, now)
+        decided = restrained(self._planner.plan(situation), situation, restraint)
         events: tuple[Event, ...] = ()
         if chronicle is not None:  # before acting: what was decided must outlive us
             events = chronicle.record(observed.applications, desired, decided, known, now)
@@ -190,8 +198,11 @@ class Reconciler:
         self.progressed()
         if done.sent:
             self._lookout.applied(decided.applications)
+            self._contest.sent(decided.applications, now)
         if done.tried and not isinstance(done.refusal, Rejected):  # it may have been taken
             self._restarted_at = now
+            if not done.sent:
+                self._contest.unknown()
         conditions = [*self.notes, *desired.conditions, *decided.conditions]
         conditions.extend(self._complaints.conditions(observed.answers))
         if done.refusal is not None:

@@ -13,10 +13,12 @@ these or the frozen records of `records`.
     restoring   a file that was deleted under the daemon is written anew
     writing     `Journal`: a reader that writes; the daemon's, or for one short write beside it
     wording     the events that the journal appends by itself
+    identity    by what a daemon is known to others
     clock       the clock that deadlines are dated by, over restarts and steps of the wall clock
 """
 
 from controller.journal.clock import boot_id, steady_clock
+from controller.journal.identity import identity
 from controller.journal.reading import Reader
 from controller.journal.records import AppliedConfig, DaemonStatus, ReleaseRecord
 from controller.journal.writing import Journal
@@ -28,5 +30,6 @@ __all__ = [
     "Reader",
     "ReleaseRecord",
     "boot_id",
+    "identity",
     "steady_clock",
 ]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from controller.model import Application, Placement, Quarantine, Transition
     from controller.planning.situation import Situation
 
+BUILD_RUNNING = "BuildRunning"
+"""Why a config waits that would restart a build."""
 PROMOTION_WAIT = 10.0
 """Seconds for which a release that is ready waits for somebody else's build at most: several times
 what a build takes on a node that is not busy."""
@@ -149,5 +151,5 @@ def hold_back(situation: Situation, *, promoting: bool) -> tuple[Cause | None, f
         until = since(situation, app, "building_since") + patience
         if situation.now < until:
             what = f"{app.name} is being built; a config sent now would restart that"
-            return Cause("BuildRunning", what), until
+            return Cause(BUILD_RUNNING, what), until
     return None, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from controller.model import Phase
+from controller.planning.changes import BUILD_RUNNING
 from controller.planning.subjects import SUSPENDED
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class Pace:
             if transition.phase in {Phase.READY, Phase.STAGED, Phase.RETIRING}
             and transition.reason not in {"InsufficientResources", SUSPENDED}
         }
-        if sent or decided.hold or on_the_way:
+        building_holds = decided.hold is not None and decided.hold.reason == BUILD_RUNNING
+        if sent or building_holds or on_the_way:
             self._moving_since = self._moving_since or now
             building = on_the_way <= {(Phase.STAGED, "Building")}
             slowly = building or now - self._moving_since >= _FOR_A_WHILE

@@ -21,6 +21,7 @@ from packaging.version import Version
 from controller.config import Options
 from controller.errors import Rejected, Stalled, TemplateError
 from controller.model import Artifact, Environment, PipelineEntry, Placement, Release
+from controller.planning.daemons import marked
 from controller.serve import schema
 from controller.serve.application import release_of
 from controller.serve.templates import Templates
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from controller.config import ServeOptions
-    from controller.model import JSON
+    from controller.model import JSON, DaemonMark
 
 APPLICATION = "application.yaml.j2"
 CONFIG = "serve.yaml.j2"
@@ -71,8 +72,17 @@ _LIGHTWEIGHT = {
 class Renderer:
     """Renders with the templates of one operator."""
 
-    def __init__(self, override: Path | None = None, *, wheelway: str | None = None) -> None:
-        """`override` is the operator's folder; `wheelway` is the version that replicas will run."""
+    def __init__(
+        self,
+        override: Path | None = None,
+        *,
+        wheelway: str | None = None,
+        mark: DaemonMark | None = None,
+    ) -> None:
+        """`override` is the operator's folder; `wheelway` is the version that replicas will run;
+        `mark` says whose each application is.
+        """
+        self._mark = mark
         self._templates = Templates(override)
         self._wheelway = wheelway or version("wheelway")
 
@@ -110,6 +120,8 @@ class Renderer:
                 f"{error.message}",
             ) from error
         name = _name(release, restart_digest(document))
+        if self._mark is not None:
+            document = marked(document, self._mark)
         return Placement(name, release, {**document, "name": name})
 
     def _application(self, said: Mapping[str, JSON], release: Release) -> dict[str, JSON]:

@@ -58,6 +58,8 @@ class PaperHead:
         """By route: what the metadata holds beside the application's name."""
         self.odd: dict[str, Any] = {}
         """What is said of every application in place of the truth."""
+        self.rewrites: Callable[[dict[str, Any]], dict[str, Any]] = dict
+        """How documents are reported, which were sent otherwise."""
         self.empty = False
         """Serve's controller cannot be asked: the answer is that of no Serve at all."""
         self.refusal = ""
@@ -118,6 +120,17 @@ class PaperHead:
             source = "declarative" if declarative else "imperative"
             self._served[name] = _Served(document if declarative else None, route, source)
         return document
+
+    def receives(self, *documents: dict[str, Any]) -> None:
+        """Somebody else sends a config of these."""
+        self._put({"applications": list(documents)})
+        del self.puts[-1]
+
+    def serves(self, route: str) -> bool:
+        """Whether an application that is not about to go holds a route, and runs."""
+        return any(
+            app.route == route and self._status(app) == "RUNNING" for app in self._served.values()
+        )
 
     def sent(self) -> list[dict[str, str | None]]:
         """Every PUT so far as names and routes."""
@@ -209,7 +222,7 @@ class PaperHead:
             "route_prefix": app.route,
             "status": status,
             "message": failed if status == "DEPLOY_FAILED" else "",
-            "deployed_app_config": app.document,
+            "deployed_app_config": self.rewrites(app.document) if app.document else None,
             "source": app.source,
             "deployments": deployments,
             **self.odd,

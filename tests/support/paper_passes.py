@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 
 from controller.model import Overrides, Phase
 from controller.planning.absence import Absences
+from controller.planning.contest import Contest
 from controller.planning.dates import dated, excused, restarted
 from controller.planning.policy import MISSING, STANDS_IN, elect
+from controller.planning.restraint import restrained
 from controller.planning.situation import Limits, Situation, routes_to_probe, standing
 from tests.support.cluster import place
 
@@ -43,6 +45,7 @@ class Daemon:
     def restart(self):
         self.absences = Absences()
         self.answers = {}
+        self.contest = Contest(None, wait=0.0)
         self.asked_at = self.sent_at = None
 
     def look(self, cluster, wishes, now):
@@ -112,6 +115,11 @@ class Daemon:
             )
             verdicts.extend(v for v in judged if v.reason != MISSING or v.release in lately)
         return verdicts
+
+    def restrained(self, situation, decided):
+        """The plan as far as it is sent now."""
+        restraint = self.contest.look(situation.applications, situation.overrides, situation.now)
+        return restrained(decided, situation, restraint)
 
     def record(self, situation, decided):
         """Write down what was decided, as is done before it is acted upon."""

@@ -17,7 +17,7 @@ from controller.cache.environments import Environments
 from controller.cache.store import Store
 from controller.config import Config
 from controller.jobs import Jobs
-from controller.journal import Journal, steady_clock
+from controller.journal import Journal, identity, steady_clock
 from controller.model import Phase
 from controller.reconciler import Reconciler
 from controller.serve.dashboard import Dashboard
@@ -91,6 +91,7 @@ class Passes:
         )
         with ExitStack() as parts:
             self.journal = parts.enter_context(Journal.open(self.state, clock=self.clock))
+            self.mark = identity(self.state, make=True, wall_clock=self.clock)
             self.supply = self._supply(parts)
             dashboard, ingress = Dashboard.connect(self.config.ray), Ingress(self.head.ingress_url)
             self.reconciler = Reconciler(
@@ -98,11 +99,12 @@ class Passes:
                 supply=self.supply,
                 dashboard=dashboard,
                 ingress=ingress,
-                renderer=Renderer(self.config.paths.templates),
+                renderer=Renderer(self.config.paths.templates, mark=self.mark),
                 journal=self.journal,
                 tags=self.base.tags,
                 fingerprint=self.base.fingerprint,
                 clock=self._steady(),
+                mark=self.mark,
                 wall_clock=self.clock,
                 jitter=lambda: 0.0,
             )

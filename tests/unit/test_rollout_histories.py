@@ -54,6 +54,7 @@ class Histories(RuleBasedStateMachine):
         self.natures = {}  # by digest: one for each option
         self.unprepared = set()  # digests
         self.strangers = {}  # by name: applications that are not ours
+        self.meddled = False  # whether another ever sent a config
         self.judged = None  # what was judged last, for idle passes are many
         self.proven = set()  # names of ours that ever answered at their route
         self.counted = {}  # by name of ours: seconds that count against its start, and its answer
@@ -140,6 +141,16 @@ class Histories(RuleBasedStateMachine):
         for name in self.strangers:
             self.cluster.running.pop(name, None)
 
+    @rule(rounds=st.integers(0, 3), times=st.integers(1, 5))
+    def somebody_sends_a_config_without_ours(self, rounds, times):
+        self.meddled = True
+        for _ in range(times):
+            theirs = (
+                self.strangers[n].document for n in self.strangers if n in self.cluster.running
+            )
+            self.cluster.put([document for document in theirs if document], self.natures)
+            self.time_passes(rounds)
+
     @rule(reachable=st.booleans())
     def the_ingress_comes_or_goes(self, reachable):
         self.cluster.reachable = reachable
@@ -170,13 +181,17 @@ class Histories(RuleBasedStateMachine):
     @rule(put=FATES)
     def a_pass(self, put="it arrives"):
         situation = self._look()
-        decided = self.decided = plan(situation)
+        decided = plan(situation)
         assert self.planner.plan(situation) == decided  # what is remembered is as good as made anew
         self._note(situation)
         self._judge(situation, decided)
-        self.daemon.record(situation, decided)
-        if decided.changes and not decided.hold and put != "it is lost":
+        sending = self.decided = self.daemon.restrained(situation, decided)
+        held = sending.hold is not None and not decided.hold
+        assert self.meddled or not held, "nobody else sent anything"
+        self.daemon.record(situation, sending)
+        if sending.changes and not sending.hold and put != "it is lost":
             self.cluster.put([a.document for a in decided.applications], self.natures)
+            self.daemon.contest.sent(decided.applications, self.now)
             self.daemon.sent_at = self.now
             self._judge_the_next(situation, decided, plan(self._look()))
         if put == "the daemon is killed after it":
