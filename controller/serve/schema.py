@@ -244,7 +244,10 @@ def _convert(document: Mapping[str, JSON]) -> None:
     """
     for number, deployment in enumerate(document.get("deployments", ())):
         numbers = {key: value for key, value in deployment.items() if key not in _CODE}
-        numbers["name"] = ""  # the same for most: what was tried once is known
+        actor = numbers.get("ray_actor_options") or {}
+        # Without what is each release's own, most are alike: what was tried once is known.
+        numbers["ray_actor_options"] = {k: v for k, v in actor.items() if k != "runtime_env"}
+        numbers["name"] = ""
         if said := _refused_by_conversion(json.dumps(numbers, sort_keys=True)):
             raise SchemaError(("deployments", number), f"Ray cannot convert it: {said}")
 
@@ -274,7 +277,7 @@ def _refused_by_conversion(deployment: str) -> str:
             b"",
             b"",
             b"",
-            options.get("ray_actor_options") or {},
+            options["ray_actor_options"],
             **{key: options[key] for key in placing},
         ).to_proto_bytes()
     except ValidationError as error:

@@ -219,6 +219,19 @@ def test_what_ray_cannot_convert_is_refused_before_it_is_sent(renderer, case):
     renderer.validate({"applications": [good, {**bad, "import_path": "their:app"}]})
 
 
+def test_releases_that_are_alike_are_converted_once(renderer):
+    place(renderer)
+    before = schema._refused_by_conversion.cache_info().misses
+    for number in range(3):
+        place(
+            renderer,
+            of=release(f"2.{number}"),
+            environment=Environment("c" * 64, f"/envs/{number}/bin/python"),
+            settings={"n": number},
+        )
+    assert schema._refused_by_conversion.cache_info().misses == before
+
+
 def test_a_template_that_makes_a_number_too_large_is_not_the_releases_fault(operators):
     renderer, folder = operators
     edited(folder, APPLICATION, "requests + 100)", "requests + 2147483648)")
