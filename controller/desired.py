@@ -289,14 +289,14 @@ class Election:
             return unlisted
         inventory = seen.inventory
         unread, unobserved = self._supply.unread(), self._supply.unobserved()
-        unknown = set()
+        refused, unknown = self._supply.refusals.of, set()
         for app in seen.ours:
             release, project = app.release, _project(app)
             if release is None or release not in unlisted:
                 continue
             unseen = any(
                 revision.version == release.version
-                and revision.sha256 not in inventory.artifacts
+                and (revision.sha256 not in inventory.artifacts or refused(revision) is not None)
                 and revision not in inventory.unsound
                 for revision in inventory.catalogue.projects.get(project, ())
             )

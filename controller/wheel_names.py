@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _PLAIN = re.compile(r"[^\W_][\w.+!-]*")
 
 LONGEST = 255
-"""Characters of a file's name: what file systems take."""
+"""Bytes of a file's name: what file systems take."""
 MOST_TAGS = 512
 """Tags that one wheel may stand for; those that list every platform they know have below 100."""
 
@@ -52,9 +52,9 @@ def parse(filename: str) -> WheelName:
         InvalidWheelFilename: it is none, too long, or stands for too many tags; the message is for
             a person.
     """
-    if len(filename) > LONGEST:
+    if len(filename.encode(errors="surrogatepass")) > LONGEST:
         raise InvalidWheelFilename(
-            f"Invalid wheel filename (more than {LONGEST} characters): {filename[:80]!r}..."
+            f"Invalid wheel filename (more than {LONGEST} bytes): {filename[:80]!r}..."
         )
     if not _PLAIN.fullmatch(filename):  # "x-1.0-py3-none-any (1).whl", as browsers write copies
         raise InvalidWheelFilename(

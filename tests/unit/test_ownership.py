@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from controller.account.story import as_document, tell
+from controller.config import PipelinePolicy
 from controller.model import Phase
 from controller.planning.ownership import owners_of
 from tests.support.passes import reasons, routes
@@ -46,6 +48,12 @@ def test_the_operators_word_counts_first_then_the_record_then_what_serves_then_w
     recorded = {"iris": "beta"}
     assert decided(both, serving={"iris": "alpha"}, recorded=recorded) == {"iris": "beta"}
     assert decided(both, recorded=recorded, ordered="alpha") == {"iris": "alpha"}
+
+
+def test_the_operators_word_is_a_projects_name_however_it_is_spelled():
+    assert PipelinePolicy(name="iris", project="Acme_Iris").project == "acme-iris"
+    with pytest.raises(ValidationError, match=r"'acme iris' is no distribution's name"):
+        PipelinePolicy(name="iris", project="acme iris")
 
 
 def test_a_name_whose_owner_has_nothing_left_is_free_again():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -25,8 +26,10 @@ COPIES = {
 
 
 def copy(work, wheel, name):
+    """Publish the same bytes under another name: at once, as a slow copy is waited for."""
     work.supply.look_again("wheels")
-    return shutil.copy(wheel, wheel.with_name(name))
+    made = Path(shutil.copy(wheel, work.folder / "copy.part"))
+    return made.rename(wheel.with_name(name))
 
 
 def wheels_in_cache(work):
@@ -79,6 +82,17 @@ def test_a_name_that_does_not_fit_is_refused_before_a_byte_is_fetched(work):
     work.drop(tag="cp27-cp27m-win32")
     assert [*reasons(work.settle()).values()] == ["TagsIncompatible"]
     assert wheels_in_cache(work) == []
+
+
+def test_a_live_version_is_kept_when_a_renamed_copy_of_another_takes_its_files_place(work):
+    first = work.drop()
+    work.drop(version="1.1")
+    work.settle()
+    copy(work, first, "demo-1.1-py3-none-any.whl")
+    work.settle()
+    work.clock.now += 3600.0
+    assert reasons(work.settle()) == {"demo-1.1-py3-none-any.whl": "MetadataMismatch"}
+    assert work.phases() == {"demo-1.0": Phase.LIVE, "demo-1.1": Phase.LIVE}
 
 
 # -- libraries -----------------------------------------------------------------------------------

@@ -171,6 +171,7 @@ def test_a_version_whose_wheel_has_not_arrived_is_not_absent():
         ("Bad Name.whl", None),
         (f"acme_iris-1.0-{MULTIPLYING}.whl", None),
         ("acme-iris==" + "9" * 5000, None),
+        ("ä" * 200 + "-1.0-py3-none-any.whl", None),
     ],
 )
 def test_subjects_name_a_version_in_two_ways(subject, named):
