@@ -18,10 +18,9 @@ import signal
 import threading
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from importlib.metadata import version
-from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from controller import logs, metrics
@@ -37,10 +36,12 @@ from controller.notify import Supervisor, supervisor
 from controller.passes import Passes
 from controller.reconciler import Report
 from controller.serve import cluster, schema
+from controller.signals import acted_upon
 from controller.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from controller.config import Config
@@ -114,6 +115,7 @@ class Daemon:
         self._misfits: tuple[Condition, ...] = ()
         self._unassembled: Condition | None = None
         self._untaken: Condition | None = None
+        self._unrecorded: Condition | None = None
         self._unopened: tuple[Condition, ...] = ()
         self._number = 0
         self._well = False
@@ -181,8 +183,11 @@ class Daemon:
             self._progressed()
             report = self._pass(run)
             self._well = not report.failed
-            self.passes.ended(self._number, report, complete=listed and not report.failed)
-            self._supervisor.passed(report.sentence, well=not report.failed)
+            complete = listed and not report.failed
+            unrecorded = self._unrecorded
+            self.passes.ended(self._number, report, complete=complete, unrecorded=unrecorded)
+            # A restart brings no room on a disk: that a pass was cut short by that is no hang.
+            self._supervisor.passed(report.sentence, well=not report.failed or bool(unrecorded))
             if (reload or not announced) and (announced or not report.failed):
                 announced = True
                 self._supervisor.ready()
@@ -304,6 +309,8 @@ class Daemon:
             began = time.monotonic()
             report = self._attempted(run.assembly, run.journal)
             duration = time.monotonic() - began
+            if self._unrecorded is not None:
+                report = replace(report, conditions=(*report.conditions, self._unrecorded))
             run.telemetry.observe(report, run.assembly, duration=duration)
             self._record(run, report, duration)
         if self.watcher is not None:
@@ -344,37 +351,25 @@ class Daemon:
         try:
             run.journal.set_status(status, told=run.telemetry.told)
         except WheelwayError as error:  # a full disk must not end what looks after the releases
-            log.error("the pass could not be recorded: %s", error.message)
+            if self._unrecorded is None:
+                log.error("the pass could not be recorded: %s", error.message)
+            self._unrecorded = Condition("journal", error.reason, error.message)
+        else:
+            if self._unrecorded is not None:
+                log.info("passes are recorded again")
+            self._unrecorded = None
+        run.telemetry.metrics.recorded(well=self._unrecorded is None)
 
 
-@contextmanager
-def signals(daemon: Daemon) -> Iterator[None]:
-    """SIGTERM and SIGINT end the daemon, SIGHUP makes it read its file and look now.
-
-    A thread does so: a handler comes between any two instructions of the main thread, which may
-    hold the very lock that it would wait for.
-    """
-    acts = {
-        signal.SIGTERM: daemon.end,
-        signal.SIGINT: daemon.end,
-        signal.SIGHUP: daemon.reload,
-    }
-    came: SimpleQueue[int] = SimpleQueue()  # whose `put` may come in between itself
-
-    def act() -> None:
-        while number := came.get():
-            acts[signal.Signals(number)]()
-
-    acting = threading.Thread(target=act, name="wheelway-signals", daemon=True)
-    acting.start()
-    before = {number: signal.signal(number, lambda number, _: came.put(number)) for number in acts}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        came.put(0)
-        acting.join()
+def signals(daemon: Daemon) -> AbstractContextManager[None]:
+    """SIGTERM and SIGINT end the daemon, SIGHUP makes it read its file and look now."""
+    return acted_upon(
+        {
+            signal.SIGTERM: daemon.end,
+            signal.SIGINT: daemon.end,
+            signal.SIGHUP: daemon.reload,
+        }
+    )
 
 
 def run(

@@ -6,7 +6,8 @@
     ├── Stalled                   no use to retry until an input changes: a config, a credential
     │   ├── ConfigError           the operator's TOML: file, line, key
     │   ├── TemplateError         the operator's template: file, line
-    │   └── JournalError          the journal cannot be used as it is
+    │   ├── JournalError          the journal cannot be used as it is
+    │   └── NotPermitted          whoever asks may not
     └── Rejected                  this one artifact or release is bad; quarantine it, with its stage
         └── NoRelease             no release comes of this file: told of, never quarantined
 
@@ -62,6 +63,10 @@ class TemplateError(Stalled):
 
 class JournalError(Stalled):
     """The journal cannot be used: it is newer than this program, or locked by another."""
+
+
+class NotPermitted(Stalled):
+    """Whoever asks may not; the message names the group, or the user, that may."""
 
 
 class Rejected(WheelwayError):  # noqa: N818 - a kind of outcome, not of mistake

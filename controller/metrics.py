@@ -14,6 +14,7 @@ import shutil
 import threading
 import time
 from collections import Counter as Tally
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +38,7 @@ from controller.model import Phase, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from controller.assembly import Assembly
     from controller.journal import Reader, ReleaseRecord
@@ -68,11 +70,14 @@ class Metrics:
         journal: Reader,
         *,
         version: str,
+        cache: Path,
         registry: CollectorRegistry | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`journal` says what there is, whenever it is asked for; `version` is wheelway's."""
+        """`journal` says what there is, whenever it is asked for; `version` is wheelway's, `cache`
+        the cache's folder at first.
+        """
         # One series more for each counter, with the time of its first increment: nobody reads them.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # as the library has it
         self.registry = registry or CollectorRegistry()
@@ -81,6 +86,8 @@ class Metrics:
         self._monotonic = monotonic
         self._began = clock()
         self._counted = _Counted(self.registry)
+        self._counted.free.set(_free(cache))
+        self._counted.recorded.set(1)
         self._measure_at = monotonic() + MEASURE_FIRST
         self._measured: object = None
         self._assembly: Assembly | None = None
@@ -132,6 +139,10 @@ class Metrics:
             if event.fields.get("phase") == Phase.LIVE:
                 self._went_live(event, assembly)
 
+    def recorded(self, *, well: bool) -> None:
+        """Whether the last pass could be written down."""
+        self._counted.recorded.set(well)
+
     def render(self) -> bytes:
         """All metrics in Prometheus's text format, to be sent as `CONTENT_TYPE`."""
         try:
@@ -171,6 +182,7 @@ class Metrics:
     def _measure(self, assembly: Assembly) -> None:
         """The cache's size, taken by a job now and then."""
         root = assembly.reconciler.config.paths.cache
+        self._counted.free.set(_free(root))
         if self._monotonic() >= self._measure_at:
             self._measure_at = self._monotonic() + MEASURE_EVERY
             assembly.jobs.again(("measure",), partial(usage, root))
@@ -181,7 +193,6 @@ class Metrics:
         self._counted.cache.clear()
         for part, size in outcome.value.items():
             self._counted.cache.labels(part).set(size)
-        self._counted.free.set(shutil.disk_usage(root).free)
 
     def _went_live(self, event: Event, assembly: Assembly) -> None:
         """The seconds of a release that is live for the first time."""
@@ -259,6 +270,9 @@ class _Counted:
         )
         self.cache = gauge("cache_bytes", "Room that the cache takes, by its folders.", "part")
         self.free = gauge("cache_free_bytes", "Room that is left on the cache's file system.")
+        self.recorded = gauge(
+            "journal_writable", "Whether the last pass could be written into the journal (1, 0)."
+        )
         self.to_live = Histogram(
             "wheelway_publish_to_live_seconds",
             "From a wheel's publication (where the source dates it; else from when it was noticed) "
@@ -346,6 +360,14 @@ def steps(times: Mapping[Phase, float], published: float | None) -> Iterator[tup
             if before is not None:
                 yield step, max(0.0, end - before)
             before = end
+
+
+def _free(root: Path) -> int:
+    """Bytes that are left where a folder is, or will be."""
+    for folder in (root, *root.parents):
+        with suppress(OSError):
+            return shutil.disk_usage(folder).free
+    return 0
 
 
 def _result(report: Report) -> str:

@@ -18,6 +18,7 @@ from controller.errors import Stalled, TemplateError, Transient, Waiting
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from controller.model import Condition
     from controller.reconciler import Report
 
 
@@ -52,6 +53,7 @@ class Passes:
         self._last: _Pass | None = None
         self._asked = self._taken = self._answered = 0
         self._waiting = 0
+        self._unrecorded: Condition | None = None
         self._over = False
 
     # -- for the daemon --------------------------------------------------------------------------
@@ -68,11 +70,14 @@ class Passes:
         with self._turn:
             return self._answered < self._asked
 
-    def ended(self, number: int, report: Report, *, complete: bool) -> None:
+    def ended(
+        self, number: int, report: Report, *, complete: bool, unrecorded: Condition | None = None
+    ) -> None:
         """A pass ended; `complete`: it did not fail, and every listing that was asked for was in
-        before it began.
+        before it began; `unrecorded`: what kept it from being written down.
         """
         with self._turn:
+            self._unrecorded = unrecorded
             self._last = _Pass(number, report)
             if not report.failed:
                 self._well, self._well_at = number, self._clock()
@@ -152,6 +157,7 @@ class Passes:
         with self._turn:
             report = self._last.report if self._last is not None else None
             number, age = self._well, self._clock() - self._well_at
+            unrecorded = self._unrecorded
         return Vitals(
             number=number,
             age=age,
@@ -159,6 +165,7 @@ class Passes:
             sentence="no pass has ended yet" if report is None else report.sentence,
             observed=report is not None and report.plan is not None,
             failed=report is not None and report.failed,
+            unrecorded=unrecorded,
         )
 
 

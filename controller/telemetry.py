@@ -37,7 +37,7 @@ class Telemetry:
         self._journal = journal
         self.told = _told(journal)
         """The number of the last event that was told of; the journal keeps it over a restart."""
-        self.metrics = Metrics(journal, version=version)
+        self.metrics = Metrics(journal, version=version, cache=config.paths.cache)
         """`metrics.render()` may be called from any thread."""
         self.notifications = Notifications(config.notifications, journal, sources=_sources(config))
 

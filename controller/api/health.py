@@ -1,7 +1,8 @@
 """Whether the daemon does its work, for what watches it from outside; and its metrics.
 
 `/livez` asks whether passes come to their end: if not, a restart may help. `/readyz` and `/healthz`
-also ask whether the last one did, and saw Ray: if that is not seen, no restart of the daemon helps.
+also ask whether the last one did, saw Ray, and could be recorded: if not, no restart of the daemon
+helps.
 """
 
 from typing import Final
@@ -35,6 +36,8 @@ def _ready(inside: Inside, asked: Nothing) -> HealthDocument:
     del asked
     vitals = inside.controls.vitals()
     document = _judged(vitals)
+    if vitals.unrecorded is not None:
+        raise Waiting(vitals.unrecorded.reason, vitals.unrecorded.message)
     if vitals.failed:
         raise Waiting("PassFailed", vitals.sentence)
     if vitals.number == 0:
@@ -74,7 +77,7 @@ OPERATIONS: Final = (
         "readyz",
         "GET",
         "/readyz",
-        "Whether the last pass came to its end and saw Ray; 503 when not",
+        "Whether the last pass came to its end, saw Ray and could be recorded; 503 when not",
         _ready,
         gives=HealthDocument,
         open=True,

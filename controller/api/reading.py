@@ -1,5 +1,6 @@
 """The operations that tell what is known; they change nothing."""
 
+from dataclasses import replace
 from typing import Annotated, Final
 
 from packaging.version import Version
@@ -60,6 +61,10 @@ class ConfigAsked(Asked):
 
 def _status(inside: Inside, asked: StatusAsked) -> overview.StatusDocument:
     seen = overview.overview(inside.reader, inside.config, inside.clock(), everything=asked.all)
+    # What cannot be written into the journal is not in it.
+    if (unrecorded := inside.controls.vitals().unrecorded) is not None:
+        present = (*seen.conditions, (unrecorded, seen.at))
+        seen = replace(seen, conditions=present)
     return overview.as_document(seen)
 
 

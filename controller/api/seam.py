@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from controller.account.plans import PassDocument, PlanDocument
     from controller.config import Config
     from controller.journal import Journal, Reader
+    from controller.model import Condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Vitals:
     """Whether it could observe Ray."""
     failed: bool
     """Whether it failed."""
+    unrecorded: Condition | None = None
+    """What keeps the journal from being written; None when it can be."""
 
 
 class Controls(Protocol):

@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import ExitStack
 
+import httpx
 import pytest
 
 from controller import daemon as module
@@ -17,6 +18,7 @@ from controller.errors import ConfigError, JournalError
 from controller.journal import Journal
 from controller.model import Phase
 from tests.support.head import eventually
+from tests.support.indexes import free_port
 from tests.support.site import Site
 
 pytestmark = pytest.mark.unit
@@ -329,4 +331,37 @@ def test_what_another_source_listed_under_the_same_name_is_not_believed(site, tm
         with Journal.read(tmp_path / "state") as journal:
             assert journal.listings() == {}
         # Nobody knows yet what this one lists, so nothing is missing.
+        assert site.release_at(ROUTE)
+
+
+def test_a_journal_that_cannot_be_written_is_told_everywhere_until_it_can_be(site, monkeypatch):
+    opened = []
+    original = Journal.open
+    monkeypatch.setattr(
+        Journal, "open", lambda *a, **h: opened.append(original(*a, **h)) or opened[-1]
+    )
+    port = free_port()
+    site.configure(f'{BUSY}[api]\nlisten = "127.0.0.1:{port}"\n')
+
+    def asked(path):
+        return httpx.get(f"http://127.0.0.1:{port}{path}")
+
+    def ready():
+        return (found := asked("/readyz")).status_code, found.json().get("reason")
+
+    with site.daemon() as daemon:
+        site.drop("demo")
+        site.wait_for_phase(site.wait_for(ROUTE), Phase.LIVE)
+        eventually(lambda: ready() == (200, None))
+        assert "wheelway_journal_writable 1.0" in asked("/metrics").text
+        opened[0]._connection.execute("PRAGMA query_only = 1")  # SQLite itself refuses, as then
+        eventually(lambda: ready() == (503, "JournalUnwritable"))
+        assert asked("/livez").status_code == 200
+        assert "wheelway_journal_writable 0.0" in asked("/metrics").text
+        conditions = asked("/status.json").json()["conditions"]
+        assert ("journal", "JournalUnwritable") in {(c["subject"], c["reason"]) for c in conditions}
+        assert daemon.passes.vitals().unrecorded.message
+        opened[0]._connection.execute("PRAGMA query_only = 0")
+        eventually(lambda: ready() == (200, None))
+        assert "wheelway_journal_writable 1.0" in asked("/metrics").text
         assert site.release_at(ROUTE)

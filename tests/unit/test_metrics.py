@@ -55,7 +55,11 @@ class Site:
         self.now = NOW
         self.journal = Journal.open(state)
         self.metrics = Metrics(
-            self.journal, version="9.9", clock=lambda: self.now, monotonic=lambda: self.now
+            self.journal,
+            version="9.9",
+            cache=state / "not made yet",
+            clock=lambda: self.now,
+            monotonic=lambda: self.now,
         )
 
     def close(self):
@@ -286,6 +290,7 @@ def test_the_caches_size_is_taken_now_and_then_by_a_job(site):
     (wheels / "one").write_bytes(b"x" * 100_000)
     site.observe(Report("", 1.0, plan=PLAN))
     assert site.samples("wheelway_cache_bytes") == {}
+    assert site.value("wheelway_cache_free_bytes") > 0, "which costs nothing to know"
     site.now += MEASURE_FIRST + 1
     site.observe(Report("", 1.0, plan=PLAN))
 

@@ -79,7 +79,7 @@ def metrics(tmp_path):
         release = Release("iris", Version("1.0"), "ab" * 32)
         journal.record(Transition(release, Phase.LIVE, "AnswersAtRoute", "so"), 1.0)
         journal.set_conditions([Condition(str(release), "Unhealthy", "it dies")], 1.0)
-        yield Metrics(journal, version="9.9")
+        yield Metrics(journal, version="9.9", cache=tmp_path)
 
 
 def families(metrics):
