@@ -134,11 +134,8 @@ def ray_head(
         typer.Option(metavar="DIR", help="Keep Ray's state here, to survive being killed."),
     ] = None,
     longest_request: Annotated[
-        float,
-        typer.Option(
-            min=1, max=86400, help="Seconds; as `longest_request` of [serve] in the configuration."
-        ),
-    ] = 900.0,
+        str, typer.Option(metavar="S", help='As in [serve] of the configuration, such as "30m".')
+    ] = "900",
     show: Annotated[
         bool, typer.Option("--show", help="Print the command and its environment instead.")
     ] = False,
@@ -151,7 +148,8 @@ def ray_head(
     from controller.serve import service  # noqa: PLC0415 - for this command alone
     from controller.serve.head import Tuning  # noqa: PLC0415 - as above
 
-    tuning = Tuning(num_cpus, temp_dir=temp_dir, longest_request=longest_request)
+    seconds = _longest_request(longest_request)
+    tuning = Tuning(num_cpus, temp_dir=temp_dir, longest_request=seconds)
     place = service.Place(run_dir, storage)
     made = service.invocation(
         tuning, place, dashboard_port=dashboard_port, inherited=dict(os.environ)
@@ -163,3 +161,20 @@ def ray_head(
         return
     print(f"becoming a Ray head: {tuning.room}", file=sys.stderr)
     service.become(made, tuning, place)
+
+
+def _longest_request(said: str) -> float:
+    """Seconds, as the configuration reads them.
+
+    Raises:
+        typer.BadParameter: it would be refused there.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415 - for this command alone
+
+    from controller.serve_options import ServeOptions  # noqa: PLC0415 - as above
+
+    try:
+        return ServeOptions.model_validate({"longest_request": said}).longest_request
+    except ValidationError as error:
+        what = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise typer.BadParameter(what, param_hint="--longest-request") from error

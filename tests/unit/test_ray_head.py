@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from controller.cli import app
+from controller.cli.program import ExitCode
 from controller.configuration import load
 from controller.serve import haproxy, service
 from controller.serve.head import PRELOADED, Tuning, logical_cpus
@@ -199,9 +200,12 @@ def test_haproxy_is_the_one_that_comes_with_ray():
 
 
 def test_the_command_says_how_long_requests_may_last_and_how_much_fits(tmp_path):
-    words = ["ray-head", "--longest-request", "1800", "--num-cpus", "3", "--show"]
+    words = ["ray-head", "--longest-request", "30m", "--num-cpus", "3", "--show"]
     shown = CliRunner().invoke(app, [*words, "--run-dir", str(tmp_path)]).stdout
     assert "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S=1830" in shown
     assert "--num-cpus=3" in shown
     assert "--labels=wheelway-hard-stop=1830" in shown
+    for odd in ("soon", "nan", "0", "2d"):
+        refused = CliRunner().invoke(app, ["ray-head", "--longest-request", odd, "--show"])
+        assert (refused.exit_code, refused.stdout) == (ExitCode.USAGE, "")
     assert Tuning(3).room.startswith("it hands out 3 CPUs (--num-cpus), of which a replica takes 1")
