@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from controller.config import Options
 from controller.errors import Rejected, Stalled, TemplateError
 from controller.model import Artifact, Environment, PipelineEntry, Placement, Release
 from controller.planning.daemons import marked
+from controller.planning.remembered import Remembered
 from controller.serve import schema
 from controller.serve.application import release_of
 from controller.serve.templates import Templates
@@ -85,6 +85,9 @@ class Renderer:
         self._mark = mark
         self._templates = Templates(override)
         self._wheelway = wheelway or version("wheelway")
+        self._encoded = Remembered(self._encoded_routes)
+        self._texts = Remembered(_as_item)
+        self._valid = Remembered(schema.validate)
 
     def fingerprint(self) -> str:
         """Another value means that renders may come out differently.
@@ -147,7 +150,7 @@ class Renderer:
     def _normalised(self, name: str, variables: Mapping[str, object]) -> dict[str, JSON]:
         text = self._templates.render(name, variables)
         try:
-            return _parsed(self._templates, name, text)
+            return schema.application(self._templates.document(name, text))
         except schema.SchemaError as error:
             self._templates.blame(name, error.path, f"Ray Serve would not take it: {error}")
 
@@ -157,9 +160,12 @@ class Renderer:
         Raises:
             TemplateError: its template is broken.
         """
-        return self._normalised(
-            ENCODED_ROUTES, {"ingress_url": ingress_url, "wheelway": self._wheelway}
-        )
+        return self._encoded.of(ENCODED_ROUTES, (ingress_url, self.fingerprint()))
+
+    def _encoded_routes(self, inputs: tuple[str, str]) -> dict[str, JSON]:
+        ingress_url, _ = inputs
+        variables = {"ingress_url": ingress_url, "wheelway": self._wheelway}
+        return self._normalised(ENCODED_ROUTES, variables)
 
     def config(
         self, applications: Sequence[Mapping[str, JSON]], serve: ServeOptions, ingress_url: str
@@ -175,11 +181,12 @@ class Renderer:
         variables = {
             "proxy_location": serve.proxy_location,
             "http_options": {"host": url.host, "port": port, **serve.http_options},
-            "applications": list(applications),
+            "applications": [schema.Given(one, number) for number, one in enumerate(applications)],
         }
         text = self._templates.render(CONFIG, variables)
         config = self._templates.document(CONFIG, text)
-        if config.get("applications") != variables["applications"]:
+        config["applications"] = _dereferenced(config.get("applications"), applications)
+        if config["applications"] != list(applications):
             # Otherwise observed and desired would differ for ever, and each pass would PUT.
             self._templates.blame(
                 CONFIG, ("applications",), "must emit `applications` exactly as they are given"
@@ -192,25 +199,43 @@ class Renderer:
             self._templates.blame(CONFIG, error.path, f"Ray Serve would not take it: {error}")
         return config
 
-    @staticmethod
-    def to_yaml(config: Mapping[str, JSON]) -> str:
-        """Canonical YAML that `serve deploy` takes: equal configs give equal bytes."""
-        return schema.to_yaml(config)
+    def to_yaml(self, config: Mapping[str, JSON]) -> str:
+        """Canonical YAML that `serve deploy` takes: equal configs give equal bytes. Of the
+        applications only those are written anew that are not as in the config before.
+        """
+        applications = config.get("applications")
+        texts = [self._texts.of(one["name"], one) for one in applications or ()]
+        self._texts.forget_unused()
+        return "".join(
+            "".join([f"{key}:\n", *texts])
+            if key == "applications" and texts
+            else schema.to_yaml({key: config[key]})
+            for key in sorted(config)
+        )
 
-    @staticmethod
-    def validate(config: Mapping[str, JSON]) -> None:
-        """Check a config against Ray's own schema before it leaves.
+    def validate(self, config: Mapping[str, JSON]) -> None:
+        """Check a config against Ray's own schema before it leaves; of the applications, those that
+        were not in the config before.
 
         Raises:
             Rejected: Ray would refuse it (`ConfigRefused`); a bad application is named.
         """
-        schema.validate(config)
+        for document in config.get("applications", ()):
+            self._valid.of(document.get("name"), document)
+        self._valid.forget_unused()
+        schema.validate_together(config)
 
 
-@lru_cache(maxsize=4096)
-def _parsed(templates: Templates, name: str, text: str) -> dict[str, JSON]:
-    """Most passes render what the one before rendered; parsing is what costs."""
-    return schema.application(templates.document(name, text))
+def _as_item(document: Mapping[str, JSON]) -> str:
+    return schema.to_yaml([document])
+
+
+def _dereferenced(emitted: JSON, applications: Sequence[Mapping[str, JSON]]) -> JSON:
+    """What a template emitted as applications, with those that it handed on."""
+    if not isinstance(emitted, list):
+        return emitted
+    given = {f"\0{number}": application for number, application in enumerate(applications)}
+    return [given.get(one, one) if isinstance(one, str) else one for one in emitted]
 
 
 # -- variables -----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import json
 import math
 import re
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,17 @@ _UNSAFE = re.compile(r"[^ !#-\[\]-~]")
 """All but printable ASCII without `"` and `\\`."""
 
 
+class Given(dict[str, Any]):
+    """A document that a template hands on as it is. `quoted` writes a reference in its place, for
+    parsing it again would be for nothing; a template that looks into it finds all there is.
+    """
+
+    def __init__(self, document: Mapping[str, JSON], number: int) -> None:
+        super().__init__(document)
+        self.reference = f"\0{number}"
+        """No document that Serve takes is a string."""
+
+
 def quoted(value: JSON) -> str:
     """A value of JSON as one line of YAML 1.1, whatever its strings hold.
 
@@ -61,6 +73,8 @@ def quoted(value: JSON) -> str:
         return _number(value)
     if isinstance(value, str):
         return f'"{_UNSAFE.sub(_escape, value)}"'
+    if isinstance(value, Given):
+        return quoted(value.reference)
     if isinstance(value, Mapping):
         return f"{{{', '.join(_pair(key, item) for key, item in value.items())}}}"
     if isinstance(value, list | tuple):
@@ -106,10 +120,12 @@ class _Canonical(yaml.SafeDumper):
         return True
 
 
-def to_yaml(config: Mapping[str, JSON]) -> str:
-    """Canonical YAML: keys sorted, no anchors, ASCII; equal configs give equal bytes."""
+def to_yaml(value: JSON) -> str:
+    """Canonical YAML: keys sorted, no anchors, ASCII; equal values give equal bytes. That of a
+    mapping or a list is that of its items, one after the other.
+    """
     return yaml.dump(
-        _plain(config), Dumper=_Canonical, sort_keys=True, default_flow_style=False, width=100
+        _plain(value), Dumper=_Canonical, sort_keys=True, default_flow_style=False, width=100
     )
 
 
@@ -293,28 +309,52 @@ def _shortened(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def validate(config: Mapping[str, JSON]) -> None:
-    """Check a whole config, one application after the other so that a bad one is named.
+def validate(document: Mapping[str, JSON]) -> None:
+    """Check one application as Serve will when it gets it.
 
     Raises:
         Rejected: Ray would refuse it (`ConfigRefused`).
     """
     preload()
-    from ray.serve.schema import (  # noqa: PLC0415 - slow, see preload
-        ServeApplicationSchema,
-        ServeDeploySchema,
-    )
+    from ray.serve.schema import ServeApplicationSchema  # noqa: PLC0415 - slow, see preload
 
-    applications = [_without_policies(document) for document in config.get("applications", ())]
-    for document in applications:
-        name = f"application {document.get('name')!r}"
-        _check(ServeApplicationSchema, document, name)
-        try:
-            if str(document.get("import_path")).startswith(_OURS):
-                _convert(document)
-        except SchemaError as error:
-            raise Rejected("ConfigRefused", f"Ray Serve could not run {name}: {error}") from error
-    _check(ServeDeploySchema, {**config, "applications": applications}, "the Serve config")
+    checked, name = _without_policies(document), f"application {document.get('name')!r}"
+    _check(ServeApplicationSchema, checked, name)
+    try:
+        quoted(checked)
+        if str(checked.get("import_path")).startswith(_OURS):
+            _convert(checked)
+    except ValueError as error:
+        raise Rejected("ConfigRefused", f"Ray Serve could not run {name}: {error}") from error
+
+
+def validate_together(config: Mapping[str, JSON]) -> None:
+    """Check all of a config but what is inside its applications.
+
+    Raises:
+        Rejected: Ray would refuse it (`ConfigRefused`).
+    """
+    preload()
+    from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415 - slow, see preload
+
+    applications = config.get("applications", ())
+    names = Counter(document.get("name") for document in applications)
+    routes = Counter(document.get("route_prefix", "/") for document in applications)
+    del routes[None]
+    # Ray compares each with each: of thousands it is shown those alone that it has cause to refuse.
+    suspects = [
+        {key: document[key] for key in _TOGETHER if key in document}
+        for document in applications
+        if names[document.get("name")] > 1
+        or routes[document.get("route_prefix", "/")] > 1
+        or not document.get("name")
+        or not document.keys().isdisjoint({"host", "port"})
+    ]
+    _check(ServeDeploySchema, {**config, "applications": suspects}, "the Serve config")
+
+
+_TOGETHER = ("name", "route_prefix", "import_path", "host", "port")
+"""What Serve compares between applications, or with the rest, and what none may lack."""
 
 
 def _check(schema: type[BaseModel], document: Mapping[str, JSON], what: str) -> None:
