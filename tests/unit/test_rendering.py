@@ -153,6 +153,30 @@ def test_an_application_says_what_the_host_needs_and_ray_accepts_it(renderer):
     renderer.validate(renderer.config([document], ServeOptions(), INGRESS))
 
 
+def test_a_config_is_the_same_text_whether_its_applications_are_new_or_known(renderer):
+    documents = [
+        {**place(renderer, of=release(f"1.{number}"), settings={"n": HOSTILE}).document}
+        for number in range(4)
+    ]
+    for changed in range(4):
+        documents[changed] = {**documents[changed], "route_prefix": f"/predict/iris/1.{changed}"}
+        config = renderer.config(documents, ServeOptions(), INGRESS)
+        assert config["applications"] == documents
+        assert renderer.to_yaml(config) == schema.to_yaml(config)
+        renderer.validate(config)
+    assert renderer._texts.made == renderer._valid.made == 4 + 3
+
+
+def test_a_template_may_look_into_the_applications_and_write_each_by_itself(operators):
+    renderer, folder = operators
+    documents = [place(renderer, of=release(version)).document for version in ("1.0", "1.1")]
+    loop = (
+        "applications:\n{% for one in applications if one.name %}- {{ one | json }}\n{% endfor %}"
+    )
+    edited(folder, CONFIG, "applications: {{ applications | json }}", loop)
+    assert renderer.config(documents, ServeOptions(), INGRESS)["applications"] == documents
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_string_of_a_wheel_breaks_the_document(renderer, text):
     settings = {"value": text, text: [text, {"deeper": text}]}
