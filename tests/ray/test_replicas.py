@@ -11,6 +11,7 @@ import pytest
 
 from controller.model import Phase
 from tests.support.head import eventually
+from tests.support.wheels import make_wheel
 
 pytestmark = pytest.mark.ray
 
@@ -38,6 +39,14 @@ class Demo(Pipeline):
         if request == "die":
             os._exit(1)
         return request
+"""
+NEEDY = """
+import zz_needed
+from wheelway import Pipeline
+
+class Demo(Pipeline):
+    def infer(self, request: int) -> int:
+        return request + zz_needed.ONE
 """
 BLOCKING = """
 import time
@@ -139,6 +148,22 @@ def test_a_tree_that_was_altered_is_made_again_and_its_replica_comes_back(site, 
         shutil.rmtree(next(site.folder.glob(f"cache/wheels/*/{tree.name}")))
         os.kill(replica["pid"], signal.SIGKILL)
         eventually(lambda: replicas(site, "steady") not in ([], [replica]), 180)
+        assert site.ask(route, 1).json() == 2
+
+
+def test_an_environment_that_was_deleted_is_made_again_and_its_replica_comes_back(site, head):
+    site.dashboard_url = head.dashboard_url
+    links, route = site.folder / "links", "/predict/needy/1.0"
+    make_wheel(links, "zz-needed", pipelines={}, files={"zz_needed/__init__.py": "ONE = 1\n"})
+    site.configure('[environments]\noffline = true\nfind_links = ["links"]\n')
+    with site.daemon():
+        site.drop("needy", code=NEEDY, requires=["zz-needed"])
+        eventually(lambda: Phase.LIVE in site.phases().values())
+        [replica] = replicas(site, "needy")
+        [place] = [p for p in site.folder.glob("cache/environments/*") if p.name[0] != "."]
+        shutil.rmtree(place)
+        os.kill(replica["pid"], signal.SIGKILL)
+        eventually(lambda: replicas(site, "needy") not in ([], [replica]), 240)
         assert site.ask(route, 1).json() == 2
 
 
