@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller.cache import entry_points, inspection
+from controller.cache import entry_points, filenames, inspection
 from controller.cache.base import Base, detect
 from controller.cache.environments import Environments
 from controller.cache.store import Store
@@ -204,7 +204,7 @@ def _receive(
     what is refused does not stay there.
     """
     digest = revision.sha256
-    inspection.check_name(revision, frozenset(base.tags))
+    filenames.check_name(revision, frozenset(base.tags))
     wheel = store.get(digest) or store.add(revision, source.fetch(revision), limits)
     try:
         found = inspection.inspect(wheel, revision, limits, base.tags, base.version)

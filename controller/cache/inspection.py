@@ -25,11 +25,11 @@ from installer.utils import parse_metadata_file
 from packaging.metadata import RawMetadata, parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import InvalidWheelFilename, canonicalize_name
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from controller import wheel_names
-from controller.cache import archive, entry_points, wishes
+from controller.cache import archive, entry_points, filenames, wishes
 from controller.cache.entry_points import GROUP, EntryPointError
 from controller.errors import NoRelease, Rejected
 from controller.model import Artifact, PipelineEntry, Revision
@@ -102,15 +102,15 @@ def inspect(
         python_version: of the serving interpreter, such as "3.11.7".
 
     Raises:
-        NoRelease: those of `check_name`; NotAPipelineWheel; MetadataMismatch, when the wheel is in
-            itself what another name would say.
+        NoRelease: those of `filenames.check_name`; NotAPipelineWheel; MetadataMismatch, when the
+            wheel is in itself what another name would say.
         Rejected: those of `archive`, and ShadowsRuntime, DataFolder, MetadataMismatch,
             MetadataInvalid, WheelVersionUnsupported, TagsIncompatible, RequiresPython,
             TooManyPipelines, EntryPointInvalid, RecordInvalid.
         Transient: `CacheUnusable`, when the file system fails.
     """
     name, supported = revision.filename, frozenset(tags)
-    check_name(revision, supported)
+    filenames.check_name(revision, supported)
     with archive.opened(wheel, name, limits) as opened:
         if not archive.holds(opened, _ENTRY_POINTS, GROUP.encode(), _MAX_METADATA):
             raise _not_a_pipeline_wheel(name)
@@ -131,41 +131,6 @@ def inspect(
             ),
             notes=(*ignored, *faults),
         )
-
-
-def check_name(revision: Revision, supported: frozenset[Tag]) -> None:
-    """What can be told before a wheel is fetched: whether its name is one, and fits us.
-
-    Raises:
-        NoRelease: FilenameInvalid, MetadataMismatch, TagsIncompatible.
-    """
-    name = revision.filename
-    try:
-        parsed = wheel_names.parse(name)
-    except InvalidWheelFilename as error:
-        raise NoRelease(
-            "FilenameInvalid",
-            f"{error}; publish the wheel as the build backend named it (PEP 427)",
-            by_name=True,
-        ) from error
-    if (parsed.project, parsed.version) != (revision.project, revision.version):
-        raise NoRelease(
-            "MetadataMismatch",
-            f"{name} is listed as {revision.project} {revision.version}; publish it as the build "
-            "backend named it, under its own project",
-            by_name=True,
-        )
-    if not parsed.tags & supported:
-        raise NoRelease(
-            "TagsIncompatible", _incompatible(name, "name", parsed.tags, supported), by_name=True
-        )
-
-
-def _incompatible(name: str, where: str, tags: Iterable[Tag], supported: Iterable[Tag]) -> str:
-    return (
-        f"{name} is for {_some(tags)} by its {where}; pipelines run where {_some(supported, 'cp')} "
-        "fit; build it for that Python and platform, or as py3-none-any if it is pure Python"
-    )
 
 
 def _not_a_pipeline_wheel(name: str) -> NoRelease:
@@ -298,7 +263,7 @@ class _Source:
         except ValueError as error:
             raise self._invalid("WHEEL", f"has Tag lines that cannot be read: {error}") from error
         if inside and not inside & supported:
-            why = _incompatible(self._name, "WHEEL file", inside, supported)
+            why = filenames.incompatible(self._name, "WHEEL file", inside, supported)
             raise Rejected("TagsIncompatible", why)
 
     def pipelines(self, most: int) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -403,9 +368,3 @@ def _same(project: str, version: str, other_project: str, other_version: str) ->
         ) == Version(other_version)
     except ValueError:  # InvalidVersion, and numbers of thousands of digits
         return False
-
-
-def _some(tags: Iterable[Tag], first: str = "") -> str:
-    """A few tags for a person, those that begin with `first` before others."""
-    texts = sorted((str(tag) for tag in tags), key=lambda tag: (not tag.startswith(first), tag))
-    return ", ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")

@@ -7,16 +7,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from controller.errors import JournalError
 from controller.journal import schema
+from controller.journal.keeping import Keeping
 from controller.journal.reading import SAME, Reader, key_of
-from controller.journal.records import DaemonStatus, listing_text
-from controller.journal.restoring import Restorable
 from controller.journal.wording import (
     concerns,
     condition_event,
@@ -28,12 +26,9 @@ from controller.journal.wording import (
 from controller.model import (
     Condition,
     Event,
-    Listing,
-    Loss,
     Pin,
     PlacementRecord,
     Quarantine,
-    RefusedWheel,
     Release,
     Suspension,
     Transition,
@@ -41,13 +36,13 @@ from controller.model import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from packaging.version import Version
 
 
-class Journal(Restorable):
+class Journal(Keeping):
     """The journal as its daemon has it (`open`), or opened for one short write beside it (`amend`).
 
     Besides what `Reader` raises, writing raises Waiting("DiskFull"). A transaction belongs to one
@@ -68,7 +63,6 @@ class Journal(Restorable):
         super().__init__(connection, path, lock=lock, reopen=reopen)
         self._events_kept = events_kept
         self._configs_kept = configs_kept
-        self._saved: dict[str, Listing] = {}
         self.set_aside = set_aside
         """Where a corrupt predecessor was put when this journal was opened."""
 
@@ -149,24 +143,6 @@ class Journal(Restorable):
             return lost_condition(self.path, lost, trouble)
         self.append(restored_event(at, self.path, lost, aside))
         return None
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing of what is written inside; on disk when it (the outer one) ends."""
-        with self._mutex:
-            if self._connection.in_transaction:
-                yield
-                return
-            self._run("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._run("COMMIT")
-            except BaseException:
-                self._saved.clear()
-                self._forget()
-                if self._connection.in_transaction:  # SQLite itself may have rolled back
-                    self._run("ROLLBACK")
-                raise
 
     # -- releases --------------------------------------------------------------------------------
 
@@ -371,85 +347,6 @@ class Journal(Restorable):
     def sent(self, number: int, outcome: str = "Applied") -> None:
         """What became of a config: applied, or a reason."""
         self._run("UPDATE configs SET outcome = ?2 WHERE id = ?1", number, outcome)
-
-    # -- what was last seen ----------------------------------------------------------------------
-
-    def save_listing(self, listing: Listing, at: float) -> bool:
-        """Keep a source's last good listing; returns whether it differs from the one before."""
-        if self._saved.get(listing.source) == listing:
-            return False
-        content = listing_text(listing)
-        with self.transaction():
-            changed = self._run(
-                "INSERT INTO listings VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE "
-                "SET at = excluded.at, content = excluded.content "
-                "WHERE content != excluded.content RETURNING source",
-                *(listing.source, at, content),
-            )
-            self._saved[listing.source] = listing
-        return bool(changed)
-
-    def keep_losses(self, losses: Mapping[str, Loss]) -> None:
-        """Remember these and no others."""
-        if self.losses() == losses:
-            return
-        with self.transaction():
-            self._forget("losses")
-            self._run("DELETE FROM losses")
-            for source, loss in losses.items():
-                row = (source, loss.vanished, loss.live)
-                self._run("INSERT INTO losses VALUES (?1, ?2, ?3)", *row)
-
-    def keep_refused(self, wheels: Sequence[RefusedWheel]) -> None:
-        """Remember these wheels and no others as those that no release comes of."""
-        if self.refused_wheels() == wheels:
-            return
-        with self.transaction():
-            self._forget("refused_wheels")
-            self._run("DELETE FROM refused_wheels")
-            for wheel in wheels:
-                row = (wheel.digest, wheel.filename, wheel.reason, wheel.message, wheel.inputs)
-                self._run(
-                    "INSERT INTO refused_wheels VALUES (?1, ?2, ?3, ?4, ?5, ?6)", *row, wheel.at
-                )
-
-    def keep_owners(self, owners: Mapping[str, str]) -> None:
-        """Remember these projects and no others as the owners of pipelines' names."""
-        before = self.owners()
-        if before == owners:
-            return
-        with self.transaction():
-            self._forget("owners")
-            for pipeline in before.keys() - owners.keys():
-                self._run("DELETE FROM owners WHERE pipeline = ?1", pipeline)
-            for pipeline, project in owners.items() - before.items():
-                self._run("INSERT OR REPLACE INTO owners VALUES (?1, ?2)", pipeline, project)
-
-    def keep_listings_of(self, origins: Mapping[str, str]) -> None:
-        """Drop what others than these sources listed, by name and what each is (`listings_of`)."""
-        kept = self.listings_of(origins)
-        with self.transaction():
-            for source in self.listings().keys() - kept.keys():
-                self._saved.pop(source, None)
-                self._run("DELETE FROM listings WHERE source = ?1", source)
-            if self._origins() != origins:
-                said = json.dumps(dict(origins), sort_keys=True)
-                self._run("INSERT OR REPLACE INTO meta VALUES ('origins', ?1)", said)
-
-    def keep_clock_offset(self, boot: str, offset: float) -> None:
-        """See `Reader.clock_offset`."""
-        self._run("INSERT OR REPLACE INTO meta VALUES ('clock', ?1)", f"{boot} {offset!r}")
-
-    def set_status(self, status: DaemonStatus, *, told: int | None = None) -> None:
-        """A pass ended; everything up to the event `told` was told of."""
-        with self.transaction():
-            self._run(
-                "INSERT OR REPLACE INTO status VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                *(status.number, status.at, status.sentence, status.duration),
-                *(status.pid, status.version, status.started_at),
-            )
-            if told is not None:
-                self._run("INSERT OR REPLACE INTO meta VALUES ('told', ?1)", str(told))
 
 
 def _kind(order: type[Pin | Suspension]) -> str:
