@@ -110,6 +110,10 @@ class EnvironmentOptions(Section):
     configuration files are not read then."""
     find_links: tuple[Path, ...] = ()
     """Folders with more wheels."""
+    ca_file: Path | None = None
+    """PEM bundle that uv trusts *instead of* the public authorities, for an index or a proxy with a
+    certificate of your own; default: SSL_CERT_FILE of the daemon's environment, else the public
+    ones."""
     offline: bool = False
     """Never ask an index: `find_links` and uv's cache must do."""
     timeout: PositiveSeconds = 600.0

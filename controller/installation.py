@@ -147,6 +147,12 @@ def uninstall(target: Target, *, dry_run: bool = False) -> list[Deed]:
         return [deed for path in list(record.known) if (deed := _take(record, path))]
 
 
+def drop_ins(target: Target) -> list[Path]:
+    """What operators added to our units (`systemctl edit`): never ours to remove."""
+    folders = (target.at(Path("/etc/systemd/system") / f"{unit}.d") for unit in UNITS)
+    return [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
+
+
 def disabling(target: Target) -> str:
     """The command that ends the service for good."""
     where = "--now" if target.root == Path("/") else f"--root={target.root}"

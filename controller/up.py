@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from controller.configuration import parse, read
 from controller.daemon import Daemon, signals
-from controller.errors import Stalled
+from controller.errors import Stalled, WheelwayError
+from controller.journal import Journal
 from controller.serve import head
 from controller.serve.log_records import records
 from controller.serve.replica_logs import following
@@ -139,6 +140,7 @@ def serve(
             say(f"using the Ray head at {ray.dashboard_url}; it will be left running")
         else:
             say(f"the Ray head answers at {ray.dashboard_url}; {tuning.room}")
+            _begin_anew(daemon.config.paths.state)
         stack.enter_context(signals(daemon))
         if failed is not None:
             stack.enter_context(following(daemon.config.ray, _telling(failed)))
@@ -157,6 +159,12 @@ def serve(
                 raise Stalled("HeadEnded", f"the Ray head ended by itself:\n{ray.last_words()}")
             say("ending the Ray head ...")
     return 0
+
+
+def _begin_anew(state: Path) -> None:
+    """Nothing runs on a head that was just started, so nobody need doubt it when it says so."""
+    with suppress(WheelwayError), Journal.open(state) as journal:  # the daemon tells what is wrong
+        journal.date({})
 
 
 def _telling(failed: Callable[[FailedRequest], None]) -> Callable[[LogFile, list[str]], None]:

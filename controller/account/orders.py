@@ -54,7 +54,7 @@ def pin(
     return order
 
 
-def unpin(journal: Journal, name: str, *, by: str, at: float) -> Pin:
+def unpin(journal: Journal, name: str, *, by: str, at: float, note: str = "") -> Pin:
     """Let the configuration's policy decide again; returns the pin that was lifted.
 
     Raises:
@@ -66,7 +66,7 @@ def unpin(journal: Journal, name: str, *, by: str, at: float) -> Pin:
         if order is None:
             known = f"pinned by command: {', '.join(pins)}" if pins else "nothing is"
             raise WheelwayError("NotPinned", f"{name} is not pinned by command; {known}")
-        journal.lift(order, at=at, by=by)
+        journal.lift(order, at=at, by=by, note=note)
     return order
 
 
@@ -145,7 +145,7 @@ def suspend(journal: Journal, name: str, *, by: str, at: float, note: str = "") 
     return order
 
 
-def resume(journal: Journal, name: str, *, by: str, at: float) -> Suspension:
+def resume(journal: Journal, name: str, *, by: str, at: float, note: str = "") -> Suspension:
     """End a suspension, that of everything when `name` is empty; returns what was lifted.
 
     Raises:
@@ -159,19 +159,19 @@ def resume(journal: Journal, name: str, *, by: str, at: float) -> Suspension:
             hint = f"suspended: {', '.join(known)}" if known else "nothing is"
             what = f"{name} is not suspended by itself" if name else "not everything is suspended"
             raise WheelwayError("NotSuspended", f"{what}; {hint}")
-        journal.lift(order, at=at, by=by)
+        journal.lift(order, at=at, by=by, note=note)
     return order
 
 
 def clear_quarantine(
-    journal: Journal, name: str, version: Version | None, *, by: str, at: float
+    journal: Journal, name: str, version: Version | None, *, by: str, at: float, note: str = ""
 ) -> list[Quarantine]:
     """Have a pipeline's failed releases tried again, all or one version; returns them.
 
     Raises:
         WheelwayError: none is quarantined ("NotQuarantined").
     """
-    lifted = journal.clear_quarantine(canonicalize_name(name), version, at=at, by=by)
+    lifted = journal.clear_quarantine(canonicalize_name(name), version, at=at, by=by, note=note)
     if not lifted:
         which = name if version is None else f"{name} {version}"
         raise WheelwayError(

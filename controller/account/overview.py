@@ -99,6 +99,16 @@ def overview(
     )
 
 
+def quarantines(reader: Reader, *, everything: bool) -> list[Quarantine]:
+    """The releases that failed and are left alone; with `everything` also those that are over,
+    because their wheel is listed no more: they are remembered in case it comes back.
+    """
+    with reader.snapshot():
+        found = reader.quarantines()
+        over = {record.release for record in reader.releases() if record.phase in OVER}
+    return [quarantine for quarantine in found if everything or quarantine.release not in over]
+
+
 def _is_past(record: ReleaseRecord, records: Iterable[ReleaseRecord], listed: set[str]) -> bool:
     """Whether a release only tells of the past: over, or older than those that are served."""
     if record.phase in ON_CLUSTER:

@@ -27,6 +27,8 @@ class Ordered(Asked):
 
     by: Annotated[str, Field(min_length=1, max_length=100)] = "operator"
     """Who orders it."""
+    note: Annotated[str, Field(max_length=500)] = ""
+    """Why."""
 
 
 class ReconcileAsked(Asked):
@@ -42,8 +44,6 @@ class PinAsked(Ordered):
     pipeline: Name
     versions: Annotated[tuple[VersionText, ...], Field(min_length=1, max_length=50)]
     """Exactly these are served, and nothing else of the pipeline."""
-    note: Annotated[str, Field(max_length=500)] = ""
-    """Why."""
 
 
 class PipelineAsked(Ordered):
@@ -55,9 +55,6 @@ class PipelineAsked(Ordered):
 class RollbackAsked(PipelineAsked):
     """What `rollback` takes."""
 
-    note: Annotated[str, Field(max_length=500)] = ""
-    """Why."""
-
 
 class ResumeAsked(Ordered):
     """What `resume` takes."""
@@ -68,9 +65,6 @@ class ResumeAsked(Ordered):
 
 class SuspendAsked(ResumeAsked):
     """What `suspend` takes."""
-
-    note: Annotated[str, Field(max_length=500)] = ""
-    """Why."""
 
 
 class ClearAsked(PipelineAsked):
@@ -94,7 +88,9 @@ def _pin(inside: Inside, asked: PinAsked) -> PinDocument:
 
 
 def _unpin(inside: Inside, asked: PipelineAsked) -> PinDocument:
-    lifted = orders.unpin(inside.journal, asked.pipeline, by=asked.by, at=inside.clock())
+    lifted = orders.unpin(
+        inside.journal, asked.pipeline, by=asked.by, at=inside.clock(), note=asked.note
+    )
     inside.controls.wake()
     return pin_document(lifted)
 
@@ -116,7 +112,9 @@ def _suspend(inside: Inside, asked: SuspendAsked) -> SuspensionDocument:
 
 
 def _resume(inside: Inside, asked: ResumeAsked) -> SuspensionDocument:
-    lifted = orders.resume(inside.journal, asked.pipeline or "", by=asked.by, at=inside.clock())
+    lifted = orders.resume(
+        inside.journal, asked.pipeline or "", by=asked.by, at=inside.clock(), note=asked.note
+    )
     inside.controls.wake()
     return suspension_document(lifted)
 
@@ -124,7 +122,7 @@ def _resume(inside: Inside, asked: ResumeAsked) -> SuspensionDocument:
 def _clear(inside: Inside, asked: ClearAsked) -> list[QuarantinedDocument]:
     version = None if asked.version is None else Version(asked.version)
     lifted = orders.clear_quarantine(
-        inside.journal, asked.pipeline, version, by=asked.by, at=inside.clock()
+        inside.journal, asked.pipeline, version, by=asked.by, at=inside.clock(), note=asked.note
     )
     inside.controls.wake()
     return [quarantined_document(quarantine) for quarantine in lifted]

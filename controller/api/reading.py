@@ -34,6 +34,13 @@ class StatusAsked(Asked):
     """Also what is over: retired, superseded, not kept."""
 
 
+class QuarantineAsked(Asked):
+    """What `quarantines` takes."""
+
+    all: Truth = False
+    """Also those whose wheel is listed no more."""
+
+
 class ExplainAsked(Asked):
     """What `explain` takes."""
 
@@ -101,9 +108,9 @@ def _planned_config(inside: Inside, asked: Nothing) -> Text:
     return Text(inside.controls.planned_config(), "application/yaml")
 
 
-def _quarantines(inside: Inside, asked: Nothing) -> list[QuarantinedDocument]:
-    del asked
-    return [quarantined_document(failed) for failed in inside.reader.quarantines()]
+def _quarantines(inside: Inside, asked: QuarantineAsked) -> list[QuarantinedDocument]:
+    found = overview.quarantines(inside.reader, everything=asked.all)
+    return [quarantined_document(failed) for failed in found]
 
 
 def _overrides(inside: Inside, asked: Nothing) -> OverridesDocument:
@@ -178,6 +185,7 @@ OPERATIONS: Final = (
         "/v1/quarantine",
         "The releases that failed and are left alone",
         _quarantines,
+        QuarantineAsked,
         gives=list[QuarantinedDocument],
     ),
     Operation(

@@ -11,6 +11,7 @@ https://docs.astral.sh/uv/reference/environment/ has its variables.
 from __future__ import annotations
 
 import re
+import ssl
 import subprocess
 import threading
 import time
@@ -64,6 +65,7 @@ _UNREACHABLE = re.compile(
     r"|HTTP status (server|client) error|[Cc]lient error \(Connect\)|dns error|timed out"
     r"|Request failed after|[Cc]onnection (refused|reset)"
 )
+_UNTRUSTED = re.compile(r"invalid peer certificate|UnknownIssuer|certificate verify failed")
 _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|os error (28|122)\b")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -127,10 +129,12 @@ class Uv:
             NoSolution: it is a resolution and there is none.
             Rejected: `HashMismatch`, `RequirementNotFromIndex`.
             Transient: `IndexUnreachable`, `EnvironmentTimeout`, `UvInterrupted`, `UvFailed`.
-            Stalled: `IndexUnauthorized`, `UvMissing`, `FindLinksMissing`.
+            Stalled: `IndexUnauthorized`, `IndexUntrusted`, `CertificateUnreadable`, `UvMissing`,
+                `FindLinksMissing`.
             Waiting: `DiskFull`.
             WheelwayError: what keeps the index from giving credentials.
         """
+        self._check_ca_file()
         access = self.index.variables() if self.index else {}
         try:
             process = subprocess.Popen(
@@ -158,6 +162,17 @@ class Uv:
         if self.index and isinstance(failure, Stalled) and failure.reason == "IndexUnauthorized":
             self.index.forget()
         raise failure
+
+    def _check_ca_file(self) -> None:
+        """With one that it cannot read, uv itself would go on with the public authorities."""
+        if self.options.ca_file is None:
+            return
+        try:
+            ssl.create_default_context(cafile=str(self.options.ca_file))
+        except (OSError, ssl.SSLError) as error:
+            raise Stalled(
+                "CertificateUnreadable", f"environments.ca_file {self.options.ca_file}: {error}"
+            ) from error
 
     def _communicate(
         self, process: subprocess.Popen[str], stdin: str, until: float
@@ -196,6 +211,8 @@ class Uv:
         environ = {key: value for key, value in clean.items() if key not in _CONTRADICTING}
         environ.setdefault("UV_CACHE_DIR", str(self.cache))
         environ["UV_PYTHON_DOWNLOADS"] = "never"
+        if self.options.ca_file is not None:
+            environ["SSL_CERT_FILE"] = str(self.options.ca_file)
         environ["UV_NO_WRAP"] = "1"  # its explanations are read a line at a time
         if self.index is not None:
             kept = {
@@ -251,6 +268,17 @@ def _failure(code: int, text: str) -> WheelwayError | NoSolution:
         return Transient("UvInterrupted", f"uv was ended by signal {-code}; it is started again")
     if _DISK_FULL.search(text):
         return Waiting("DiskFull", f"no space left to build an environment; free some: {said}")
+    if refusal := _refusal(text, said):
+        return refusal
+    if verdict := _verdict(text, said):
+        return verdict
+    if _UNREACHABLE.search(text):
+        return Transient("IndexUnreachable", f"the package index cannot be reached: {said}")
+    return Transient("UvFailed", f"uv ended with {code}: {said}")
+
+
+def _refusal(text: str, said: str) -> Stalled | None:
+    """What stands between us and the index until a person mends it; None when nothing does."""
     if _UNAUTHORIZED.search(text):
         refused = " ".join(line for line in text.splitlines() if _UNAUTHORIZED.search(line))
         return Stalled(
@@ -259,11 +287,13 @@ def _failure(code: int, text: str) -> WheelwayError | NoSolution:
             "or uv's configuration has them, or for `environments.index` allow the daemon's role "
             f"to read the repository: {_cut(refused.strip())}",
         )
-    if verdict := _verdict(text, said):
-        return verdict
-    if _UNREACHABLE.search(text):
-        return Transient("IndexUnreachable", f"the package index cannot be reached: {said}")
-    return Transient("UvFailed", f"uv ended with {code}: {said}")
+    if _UNTRUSTED.search(text):
+        return Stalled(
+            "IndexUntrusted",
+            "the package index shows a certificate that is not trusted; set `environments.ca_file` "
+            f"to a bundle with the authority that signed it: {said}",
+        )
+    return None
 
 
 def _verdict(text: str, said: str) -> Rejected | NoSolution | None:

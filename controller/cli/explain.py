@@ -183,16 +183,22 @@ def _known(chapter: Chapter) -> "list[RenderableType]":
 
 
 def _timeline(chapter: Chapter) -> "list[RenderableType]":
-    """When each phase was first reached, and how long that took."""
+    """When each phase was first reached, how long that took, and where it is now if that is not the
+    last of them: it may have come back, or gone a second time.
+    """
     record = chapter.record
     if not record.times:
         return []
-    parts: list[RenderableType] = [paragraph("timeline:", indent=2)]
+    head = "timeline, each phase when it was first reached:"
+    parts: list[RenderableType] = [paragraph(head, indent=2)]
     before: float | None = None
     for phase, at in sorted(record.times.items(), key=lambda item: item[1]):
         took = "" if before is None else f"+{at - before:.1f} s"
         parts.append(paragraph(f"{day_and_time(at)}  {took:>10}  {phase.value}", indent=4))
         before = at
+    if before != record.since or record.times.get(record.phase) != before:
+        again = f"{day_and_time(record.since)}  {'now':>10}  {record.phase.value}"
+        parts.append(paragraph(again, indent=4))
     return parts
 
 

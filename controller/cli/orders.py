@@ -95,18 +95,29 @@ def pin(
     )
 
 
-def unpin(ctx: typer.Context, name: _Name, *, as_json: _Json = False) -> None:
-    """Let the configuration decide again which versions of a pipeline are served."""
+def unpin(ctx: typer.Context, name: _Name, *, note: _Note = "", as_json: _Json = False) -> None:
+    """Let the configuration decide again which versions of a pipeline are served.
+
+    The newest that it allows come back, and what was pinned leaves unless it is among them.
+    """
     asked, by = invocation(ctx), whoami()
     done = ordered(
         asked,
-        lambda daemon: daemon.post("v1", "unpin", pipeline=name, by=by),
-        lambda journal: documents.pin_document(orders.unpin(journal, name, by=by, at=time.time())),
+        lambda daemon: daemon.post("v1", "unpin", pipeline=name, by=by, note=note),
+        lambda journal: documents.pin_document(
+            orders.unpin(journal, name, by=by, at=time.time(), note=note)
+        ),
     )
     if as_json:
         print_json(done)
         return
-    _say(f"{done['pipeline']} is no longer pinned to {', '.join(done['versions'])}.")
+    pipeline = done["pipeline"]
+    _say(
+        f"{pipeline} is no longer pinned to {', '.join(done['versions'])}: the configuration "
+        "decides again, and the newest versions that it allows come back.",
+        f"`wheelway status` shows how far that is, `wheelway explain {pipeline}` why each is live "
+        "or not.",
+    )
 
 
 def rollback(ctx: typer.Context, name: _Name, *, note: _Note = "", as_json: _Json = False) -> None:
@@ -159,14 +170,16 @@ def suspend(
     )
 
 
-def resume(ctx: typer.Context, name: _NameOrAll = None, *, as_json: _Json = False) -> None:
+def resume(
+    ctx: typer.Context, name: _NameOrAll = None, *, note: _Note = "", as_json: _Json = False
+) -> None:
     """End a suspension."""
     asked, by = invocation(ctx), whoami()
     done = ordered(
         asked,
-        lambda daemon: daemon.post("v1", "resume", pipeline=name, by=by),
+        lambda daemon: daemon.post("v1", "resume", pipeline=name, by=by, note=note),
         lambda journal: documents.suspension_document(
-            orders.resume(journal, name or "", by=by, at=time.time())
+            orders.resume(journal, name or "", by=by, at=time.time(), note=note)
         ),
     )
     if as_json:

@@ -11,6 +11,7 @@ from controller.account.documents import (
     quarantined_document,
     quarantined_of,
 )
+from controller.account.overview import quarantines
 from controller.account.times import ago
 from controller.cli.explain import parsed_version
 from controller.cli.invocation import invocation
@@ -30,13 +31,21 @@ def list_(
     ctx: typer.Context,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also those whose wheel is listed no more.")
+    ] = False,
 ) -> None:
-    """List the releases that failed and are left alone."""
+    """List the releases that failed and are left alone.
+
+    What failed and is gone is remembered, in case the same bytes come back; --all shows it too.
+    """
     asked = invocation(ctx)
     documents: list[QuarantinedDocument] = told(
         asked,
-        lambda daemon: daemon.get("v1", "quarantine"),
-        lambda reader: [quarantined_document(failed) for failed in reader.quarantines()],
+        lambda daemon: daemon.get("v1", "quarantine", all=everything),
+        lambda reader: [
+            quarantined_document(failed) for failed in quarantines(reader, everything=everything)
+        ],
     )
     if as_json:
         print_json(documents)
@@ -67,6 +76,9 @@ def clear(
     name: Annotated[str, typer.Argument(help="The pipeline.")],
     version: Annotated[str | None, typer.Argument(help="One version; default: all.")] = None,
     *,
+    note: Annotated[
+        str, typer.Option("--note", "-m", metavar="TEXT", help="Why, for others.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Lift a quarantine: the daemon tries the release again at its next pass."""
@@ -79,10 +91,13 @@ def clear(
             pipeline=name,
             version=None if wanted is None else str(wanted),
             by=by,
+            note=note,
         ),
         lambda journal: [
             quarantined_document(quarantine)
-            for quarantine in orders.clear_quarantine(journal, name, wanted, by=by, at=time.time())
+            for quarantine in orders.clear_quarantine(
+                journal, name, wanted, by=by, at=time.time(), note=note
+            )
         ],
     )
     if as_json:

@@ -75,6 +75,9 @@ def uninstall(*, root: Root = Path("/"), dry_run: DryRun = False) -> None:
         return
     if target.root == Path("/"):
         _say_next("systemctl daemon-reload")
+    if left := installation.drop_ins(target):
+        said = ", ".join(str(path) for path in left)
+        console().print(paragraph(f"Drop-ins that were added to the units stay: {said}"))
     console().print(
         paragraph(
             "What was cached and recorded stays, and so do the users wheelway and wheelway-ray, "

@@ -83,6 +83,11 @@ def lost_condition(path: Path, lost: str, why: str) -> Condition:
     )
 
 
+def with_note(by: str, note: str) -> str:
+    """Who did something, and why if they said it."""
+    return f"{by} ({note})" if note else by
+
+
 def order_event(order: Pin | Suspension, what: str, message: str, by: str, at: float) -> Event:
     """An operator ordered something, or lifted it: `PinSet`, `SuspensionLifted` and so on."""
     kind = "Pin" if isinstance(order, Pin) else "Suspension"

@@ -22,6 +22,7 @@ from controller.journal.wording import (
     order_event,
     restored_event,
     set_aside_event,
+    with_note,
 )
 from controller.model import (
     Condition,
@@ -197,7 +198,13 @@ class Journal(Keeping):
         self._forget("quarantines")
 
     def clear_quarantine(
-        self, pipeline: str, version: Version | None = None, *, at: float, by: str = "operator"
+        self,
+        pipeline: str,
+        version: Version | None = None,
+        *,
+        at: float,
+        by: str = "operator",
+        note: str = "",
     ) -> list[Quarantine]:
         """Lift a pipeline's quarantines, or those of one version; returns what was lifted."""
         with self.transaction():
@@ -208,7 +215,8 @@ class Journal(Keeping):
             ]
             for quarantine in lifted:
                 self.end_quarantine(quarantine.release)
-                message = f"lifted by {by}; it was: {quarantine.reason}: {quarantine.message}"
+                was = f"{quarantine.reason}: {quarantine.message}"
+                message = f"lifted by {with_note(by, note)}; it was: {was}"
                 self.append(
                     Event(at, str(quarantine.release), "QuarantineCleared", message, {"by": by})
                 )
@@ -231,15 +239,15 @@ class Journal(Keeping):
             self._forget("overrides")
             return self.append(order_event(order, "Set", message, order.by, order.at))
 
-    def lift(self, order: Pin | Suspension, *, at: float, by: str) -> Event:
-        """Drop a pin or a suspension, and append the event that tells of it."""
+    def lift(self, order: Pin | Suspension, *, at: float, by: str, note: str = "") -> Event:
+        """Drop a pin or a suspension, and append the event that tells of it, and why."""
         with self.transaction():
             self._run(
                 "DELETE FROM overrides WHERE kind = ?1 AND pipeline = ?2",
                 *(_kind(type(order)), order.pipeline),
             )
             self._forget("overrides")
-            message = f"lifted by {by}; it was {order}"
+            message = f"lifted by {with_note(by, note)}; it was {order}"
             return self.append(order_event(order, "Lifted", message, by, at))
 
     # -- placements ------------------------------------------------------------------------------

@@ -122,6 +122,18 @@ def test_a_refusal_has_the_same_words_and_exit_code_either_way(wheelway, args, s
 # -- with a daemon -------------------------------------------------------------------------------
 
 
+def test_who_takes_an_order_back_may_say_why(wheelway):
+    wheelway("suspend", "iris")
+    assert wheelway("resume", "iris", "--note", "migrated").exit_code == 0
+    wheelway("pin", "iris", "1.3")
+    answer = wheelway("unpin", "iris", "-m", "mended")
+    assert "the newest versions that it allows come back" in answer.stdout
+    assert wheelway("quarantine", "clear", "iris", "--note", "new model").exit_code == 0
+    told = [event["message"] for event in wheelway.json("history", "iris")["events"]]
+    for why in ("(migrated); it was", "(mended); it was", "(new model); it was"):
+        assert any(why in message for message in told), why
+
+
 def test_a_running_daemon_is_told_at_once_and_by_whom(with_daemon, monkeypatch):
     monkeypatch.setenv("LOGNAME", "alice")
     assert with_daemon("pin", "iris", "1.3").stderr == ""

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -222,6 +223,16 @@ def test_the_daemon_is_judged_by_its_process_and_its_last_pass(filled, dead, age
     assert filled.json("status")["daemon"]["state"] == state
 
 
+def test_with_the_daemon_down_status_says_whether_ray_still_serves(filled):
+    with Journal.open(filled.state) as journal:
+        _pass(journal, pid=_pid_of_a_process_that_ended())
+    with socket.create_server(("127.0.0.1", 0)) as ray:
+        url = f"http://127.0.0.1:{ray.getsockname()[1]}"
+        filled.configure(f'[ray]\ndashboard_url = "{url}"\n')
+        assert f"Ray answers at {url}: what is served stays up" in filled("status").stdout
+    assert f"no Ray answers at {url} either: nothing is served" in filled("status").stdout
+
+
 def test_a_daemon_that_never_finished_a_pass_is_said_to_be_so(wheelway):
     Journal.open(wheelway.state).close()
     document = wheelway.json("status")
@@ -310,6 +321,16 @@ def test_a_wheel_that_nobody_looked_into_is_explained_as_that(filled):
     document = filled.json("explain", "acme-iris", "0.1")
     assert document["unread"][0]["file"] == "acme_iris-0.1-py3-none-any.whl"
     assert "not fetched" in filled("explain", "acme-iris", "0.1").stdout
+
+
+def test_a_timeline_says_what_is_now_when_the_release_came_back(filled):
+    with Journal.open(filled.state) as journal:
+        steps = [(Phase.RETIRED, "Absent", 10.0), (Phase.LIVE, "AnswersAtRoute", time.time())]
+        _release(journal, LOCAL, steps)
+    told = filled("explain", "greeter").stdout
+    timeline = told[told.index("timeline, each phase when it was first reached:") :]
+    assert re.search(r"^ +\S+ \S+ +now  Live$", timeline, re.MULTILINE)
+    assert "now  Live" not in filled("explain", "iris").stdout
 
 
 def test_an_unknown_name_is_answered_with_those_that_come_near(filled):

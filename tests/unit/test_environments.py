@@ -5,15 +5,18 @@ import http.server
 import os
 import shutil
 import socket
+import ssl
 import stat
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trustme
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -439,6 +442,32 @@ def test_what_the_index_answers_decides_who_is_at_fault(opened, status, kind, re
         error = refusal(opened(offline=False, index_url=url), "zz-alpha")
     assert (type(error), error.reason) == (kind, reason)
     assert "hunter2" not in error.message + getattr(error, "log_tail", "")
+
+
+def test_an_authority_of_ones_own_is_trusted_when_it_is_named_and_no_other_is(
+    opened, tmp_path, environ
+):
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(ca_file)
+    package(tmp_path / "simple" / "zz-alpha", "zz-alpha", "1.0")
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        how = {"offline": False, "index_url": f"https://127.0.0.1:{server.server_port}/simple"}
+        error = refusal(opened(**how), "zz-alpha")
+        assert (type(error), error.reason) == (Stalled, "IndexUntrusted")
+        assert "environments.ca_file" in error.message
+        missing = refusal(opened(**how, ca_file=tmp_path / "none.pem"), "zz-alpha")
+        assert (missing.reason, "none.pem" in missing.message) == ("CertificateUnreadable", True)
+        environment = opened(**how, ca_file=ca_file).prepare(artifact("zz-alpha"))
+        assert run(environment, "import zz_alpha; print(zz_alpha.VERSION)") == "1.0"
+        inherited = {**environ, "SSL_CERT_FILE": str(ca_file)}
+        assert opened(**how, environ=inherited).prepare(artifact("zz-alpha")) == environment
+        server.shutdown()
 
 
 def test_a_package_without_wheels_is_rejected_and_named(opened):

@@ -337,3 +337,14 @@ def test_an_installed_wheel_needs_no_checkout(built, tmp_path):
     data = tmp_path / "site/controller/data"
     assert done.stdout.split() == [str(data / "systemd"), str(data / "templates")]
     assert (data / "templates/serve.yaml.j2").is_file()
+
+
+def test_uninstalling_says_which_drop_ins_stay(target, capsys):
+    install(target)
+    added = target.at(ETC / "wheelway.service.d" / "override.conf")
+    added.parent.mkdir(exist_ok=True)
+    added.write_text("[Service]\n")
+    with pytest.raises(SystemExit):
+        app(["systemd", "uninstall", "--root", str(target.root)])
+    assert f"Drop-ins that were added to the units stay: {added}\n" in capsys.readouterr().out
+    assert added.exists()

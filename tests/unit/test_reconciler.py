@@ -8,7 +8,9 @@ from random import Random
 import pytest
 from packaging.version import Version
 
+from controller.account.overview import quarantines
 from controller.journal import Journal
+from controller.metrics import Metrics
 from controller.model import Condition, Phase, Pin
 from tests.support.odd import altered
 from tests.support.passes import reasons, routes
@@ -293,6 +295,48 @@ def test_what_of_a_wheel_has_no_effect_is_told_and_the_rest_is_served(work):
     assert note.subject.startswith("demo@1.0+")
     assert "demo-1.0.data/data/etc/demo.toml" in note.message
     assert work.phases() == {"demo-1.0": Phase.LIVE}
+
+
+def test_a_failed_wheel_that_is_removed_leaves_metrics_and_lists_but_is_remembered(
+    work, paper_head
+):
+    def told() -> tuple[bool, list[str], list[str]]:
+        text = Metrics(work.journal, version="1").render().decode()
+        now, ever = (quarantines(work.journal, everything=every) for every in (False, True))
+        return (
+            'phase="Quarantined"' in text,
+            [q.reason for q in now],
+            [q.reason for q in ever],
+        )
+
+    paper_head.failing["bad"] = BROKEN
+    work.drop()
+    wheel = work.drop("bad")
+    work.settle()
+    assert told() == (True, ["LoadFailed"], ["LoadFailed"])
+    content = wheel.read_bytes()
+    work.remove(wheel)
+    work.settle()
+    assert told() == (False, [], ["LoadFailed"])
+    wheel.write_bytes(content)
+    work.supply.look_again("wheels")
+    report = work.settle()
+    assert report.conditions == ()
+    assert told() == (True, ["LoadFailed"], ["LoadFailed"])
+
+
+def test_old_bytes_that_failed_are_listed_no_more_once_new_ones_of_their_version_are_live(
+    work, paper_head
+):
+    paper_head.failing["demo"] = BROKEN
+    work.drop()
+    work.settle()
+    paper_head.failing.clear()
+    work.drop(code="from wheelway import Pipeline\n\n\nclass Demo(Pipeline):\n    infer = None\n")
+    work.settle()
+    assert Phase.LIVE in {record.phase for record in work.journal.releases()}
+    assert quarantines(work.journal, everything=False) == []
+    assert len(quarantines(work.journal, everything=True)) == 1
 
 
 def test_a_lifted_quarantine_is_tried_again(work, paper_head):

@@ -9,7 +9,8 @@ import pytest
 
 from controller.configuration import load
 from controller.errors import ConfigError, Stalled
-from controller.up import Place, prepare
+from controller.journal import Journal
+from controller.up import Place, _begin_anew, prepare
 
 pytestmark = pytest.mark.unit
 
@@ -70,6 +71,15 @@ def test_a_file_of_before_which_did_not_keep_edits_is_written_anew(place):
     path.write_text("# Written by `wheelway up` at every start: edits are picked up ...\n")
     assert prepare(place()) == (path, "")
     assert load(path).sources
+
+
+def test_what_ran_on_the_head_before_is_not_waited_for_on_one_just_started(tmp_path):
+    _begin_anew(tmp_path)  # there is no journal yet
+    with Journal.open(tmp_path) as journal:
+        journal.placement_live("iris-1.0-0123abcd", 1.0)
+    _begin_anew(tmp_path)
+    with Journal.read(tmp_path) as reader:
+        assert reader.placements() == {}
 
 
 @pytest.mark.parametrize(
