@@ -12,6 +12,7 @@ from controller.cli.output import console, paragraph
 from controller.cli.ownership import require_own
 from controller.cli.whereabouts import Whereabouts, whereabouts
 from controller.errors import ConfigError, JournalError
+from controller.permissions import not_permitted
 
 if TYPE_CHECKING:
     import typer
@@ -41,19 +42,20 @@ class Invocation:
 
         Raises:
             ConfigError: there is none, or one that lies in a folder above is another user's.
+            NotPermitted: whoever asks may not read it.
         """
         if self.config_option is not None:
-            if not self.config_option.is_file():
+            if not _is_file(self.config_option):
                 raise ConfigError(
                     f"{self.config_option}: there is no such file; give the configuration's path "
                     "with --config or in WHEELWAY_CONFIG"
                 )
             return self.config_option
         here = Path.cwd()
-        if SYSTEM.is_file():
+        if _is_file(SYSTEM):
             return SYSTEM
         for path in (folder / BESIDE for folder in (here, *here.parents)):
-            if path.is_file():
+            if _is_file(path):
                 require_own(path)
                 return path
         raise ConfigError(
@@ -111,6 +113,14 @@ class Invocation:
         from controller.journal import Journal  # noqa: PLC0415 - not every command needs it
 
         return Journal.amend(self.whereabouts().state)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a configuration, which may lie in a folder that is closed to us."""
+    try:
+        return path.is_file()
+    except PermissionError as error:
+        raise not_permitted(path, "read the configuration") from error
 
 
 def _state_of(path: Path) -> Path:

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 from controller.cli.output import clean
-from controller.errors import JournalError, TemplateError, Transient, Waiting, WheelwayError
+from controller.errors import (
+    JournalError,
+    NotPermitted,
+    TemplateError,
+    Transient,
+    Waiting,
+    WheelwayError,
+)
+from controller.permissions import not_permitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +66,7 @@ class _UnixConnection(http.client.HTTPConnection):
 class Link:
     """The daemon behind one control socket.
 
-    Its methods raise `Unanswered` and `Silent`, and otherwise what the daemon raised:
+    Its methods raise `Unanswered`, `Silent` and NotPermitted, and otherwise what the daemon raised:
     WheelwayError, Waiting for what may pass.
     """
 
@@ -83,6 +91,8 @@ class Link:
         connection = _UnixConnection(self._path, patience)
         try:
             connection.connect()
+        except PermissionError as error:
+            raise not_permitted(self._path, "use the control socket") from error
         except OSError as error:
             raise Unanswered(
                 "DaemonUnreachable", f"the daemon does not answer at {self._path} ({_why(error)})"
@@ -108,8 +118,6 @@ def _why(error: OSError) -> str:
     match error:
         case FileNotFoundError() | ConnectionRefusedError():
             return "it is down, or has no control socket"
-        case PermissionError():
-            return "you are not in the socket's group"
     return str(error)
 
 
@@ -141,9 +149,13 @@ def _instead(error: WheelwayError) -> Iterator[None]:
     try:
         yield
     except JournalError as other:
-        if not isinstance(error.__cause__, PermissionError):
+        if not isinstance(error, NotPermitted):
             raise
-        raise JournalError(other.reason, f"{error.message}; and {other.message}") from other
+        raise NotPermitted(error.reason, f"{error.message}; and {other.message}") from other
+    except NotPermitted as other:
+        if isinstance(error, NotPermitted):
+            raise error from other
+        raise NotPermitted(other.reason, f"{error.message}; and {other.message}") from other
 
 
 def note(message: str) -> None:
@@ -166,7 +178,7 @@ def told(
     """What the daemon tells; what its journal tells when it does not answer, which it says."""
     try:
         return question(link(asked))
-    except (Unanswered, Silent) as error:
+    except (Unanswered, Silent, NotPermitted) as error:
         with _instead(error), asked.reader() as reader:
             found = otherwise(reader)
         say(f"{error.message}; this is from its journal")
@@ -181,7 +193,7 @@ def ordered(
     """Have the daemon do something; write it into its journal when it does not answer."""
     try:
         return order(link(asked))
-    except Unanswered as error:
+    except (Unanswered, NotPermitted) as error:
         with _instead(error), asked.journal() as journal:
             done = otherwise(journal)
         note(f"{error.message}; it is in its journal now, for its next pass")

@@ -7,10 +7,10 @@ anybody could leave one for whoever comes by. git asks the same of a repository 
 from __future__ import annotations
 
 import os
-import pwd
 from typing import TYPE_CHECKING
 
 from controller.errors import ConfigError
+from controller.permissions import owner_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,15 +30,8 @@ def require_own(path: Path) -> None:
         # Links too: whoever made one says where it leads.
         owners = {part.stat().st_uid, part.lstat().st_uid} if part.exists() else set()
         if strangers := owners - trusted:
-            who = _name(strangers.pop())
+            who = owner_name(strangers.pop())
             raise ConfigError(
                 f"{part.absolute()} belongs to {who}, not to you, so it is not used: it says which "
                 f"interpreter is run. If you trust {who}, name it: --config {path.absolute()}"
             )
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"

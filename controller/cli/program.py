@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from controller.errors import ConfigError, JournalError, TemplateError, WheelwayError
+from controller.errors import ConfigError, JournalError, NotPermitted, TemplateError, WheelwayError
 from controller.errors import Transient as _Transient
 from controller.errors import Waiting as _Waiting
 
@@ -28,6 +28,7 @@ class ExitCode(IntEnum):
     USAGE = 64
     UNAVAILABLE = 69
     BUG = 70
+    NOT_PERMITTED = 77
     CONFIG = 78
     INTERRUPTED = 130
     BROKEN_PIPE = 141
@@ -40,6 +41,7 @@ MEANINGS: Final = {
     ExitCode.USAGE: "the command line was not understood",
     ExitCode.UNAVAILABLE: "Ray, the daemon or the journal is not available; trying again may help",
     ExitCode.BUG: "a mistake in wheelway itself",
+    ExitCode.NOT_PERMITTED: "you may not; the message names the group that may",
     ExitCode.CONFIG: "the configuration or a template is wrong",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
     ExitCode.BROKEN_PIPE: "whoever read the output went away",
@@ -74,6 +76,8 @@ def exit_code_of(error: WheelwayError) -> ExitCode:
     match error:
         case ConfigError() | TemplateError():
             return ExitCode.CONFIG
+        case NotPermitted():
+            return ExitCode.NOT_PERMITTED
         case JournalError() if error.reason in _ASKED_WRONGLY:
             return ExitCode.FAILED
         case JournalError() | _Transient() | _Waiting():

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from packaging.utils import canonicalize_version
 
 from controller.errors import JournalError, Waiting, WheelwayError
+from controller.permissions import not_permitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -185,9 +186,9 @@ def open_beside(path: Path, migrations: Sequence[str], *, write: bool) -> sqlite
 
     Raises:
         JournalError: "JournalMissing", "JournalNewer", "JournalOlder", "JournalCorrupt".
+        NotPermitted: whoever asks may not.
     """
-    if not path.exists():
-        raise _missing(path)
+    _look(path, write=write)
     mode = "mode=rw" if write else _reading_mode(path)
     with translated(path), _opened(f"file:{quote(str(path))}?{mode}") as connection:
         version = _version(connection)
@@ -202,6 +203,19 @@ def open_beside(path: Path, migrations: Sequence[str], *, write: bool) -> sqlite
                 "restart the daemon, which upgrades it",
             )
         return connection
+
+
+def _look(path: Path, *, write: bool) -> None:
+    """Have the file there, for whoever asks to use."""
+    what = "write into the daemon's journal" if write else "read the daemon's journal"
+    try:
+        path.stat()
+    except FileNotFoundError as error:
+        raise _missing(path) from error
+    except PermissionError as error:
+        raise not_permitted(path, what) from error
+    if not os.access(path, os.W_OK if write else os.R_OK):
+        raise not_permitted(path, what)
 
 
 def _reading_mode(path: Path) -> str:

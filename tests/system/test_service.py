@@ -124,6 +124,13 @@ def test_the_daemon_starts_and_stays_up_when_ray_is_not_there_yet(daemon):
     assert daemon.show("wheelway", "User") == "wheelway"
 
 
+@pytest.mark.parametrize("command", ["status", "history", "explain demo", "pin demo 1.0"])
+def test_whoever_is_in_no_group_is_told_which_one_it_takes(daemon, command):
+    refused = daemon.run(WHEELWAY, *command.split(), user="nobody", check=False)
+    assert refused.returncode == 77, refused.stderr
+    assert "members of the group wheelway-admin" in refused.stderr
+
+
 def test_a_dropped_wheel_answers_at_its_route(serving):
     answer = serving.ask(ROUTE, json.dumps({"x": 1}))
     assert answer.status == 200, answer.body

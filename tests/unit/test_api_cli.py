@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from contextlib import contextmanager, nullcontext
@@ -315,3 +316,53 @@ def test_a_daemon_that_does_not_answer_a_question_is_not_needed_for_it(without):
     assert result.exit_code == 0
     assert "did not answer it" in result.stderr
     assert "/predict/iris/1.4" in result.stdout
+
+
+# -- whoever may not -----------------------------------------------------------------------------
+
+COMMANDS = {
+    "status": ["status"],
+    "history": ["history"],
+    "explain": ["explain", "iris"],
+    "pin": ["pin", "iris", "1.4"],
+    "suspend": ["suspend"],
+    "quarantine": ["quarantine", "list"],
+    "reconcile": ["reconcile"],
+}
+NOBODY = 4242
+
+
+@contextmanager
+def as_a_stranger(folder, mode):
+    """Inside, this process may not use a folder; its group is one that we are not in."""
+    root = os.geteuid() == 0
+    if root:
+        os.chown(folder, -1, NOBODY)
+    folder.chmod(mode if root else 0)
+    try:
+        if root:
+            os.seteuid(NOBODY)
+        yield
+    finally:
+        os.seteuid(os.getuid())
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["daemon up", "daemon down"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_whoever_may_not_is_told_which_group_may(tmp_path, command, up):
+    state = tmp_path / "closed"
+    state.mkdir()
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.owner() == tmp_path.owner() and folder.name.startswith(("pytest-", "test_")):
+            folder.chmod(0o755)
+    wheelway = Command(state, up=up)
+    wheelway.config = wheelway.config.rename(tmp_path / "controller.toml")
+    wheelway(*COMMANDS[command])  # what it imports has to be read before
+    serving = wheelway.service.serving() if up else nullcontext()
+    with serving, as_a_stranger(state, 0o750):
+        result = CliRunner().invoke(app, ["--config", str(wheelway.config), *COMMANDS[command]])
+    assert result.exit_code == ExitCode.NOT_PERMITTED, result.output
+    assert " may not " in result.stderr
+    if os.geteuid() == 0:
+        assert f"members of the group number {NOBODY}: `sudo usermod -aG" in result.stderr
