@@ -8,10 +8,13 @@ only an index's pages and wheels, which may be large, are read by `sources.web` 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import json
 import re
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -137,24 +140,26 @@ def _refused(constant: str) -> object:
 class Deadline:
     """Shuts a request's connection down when its time is up.
 
-    `otherwise` is called instead when the request goes over a connection that was there before.
+    `otherwise` is called instead, in a thread of its own, when the request goes over a connection
+    that was there before.
     """
 
     def __init__(self, seconds: float, otherwise: Callable[[], None] | None = None) -> None:
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
         self._otherwise = otherwise
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
+        self._ended = False
         self.over = False
-        """Whether the time is up."""
+        """Whether the time was up before the end."""
 
     def __enter__(self) -> Self:
-        self._timer.start()
+        _WATCH.add(time.monotonic() + self._seconds, self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
+        with self._lock:
+            self._ended, self._connection, self._otherwise = True, None, None
 
     def watch(self, event: str, info: Mapping[str, Any]) -> None:
         """Learn of the connection, once it is made and once it is encrypted: the `trace` of
@@ -164,15 +169,50 @@ class Deadline:
             with self._lock:
                 self._connection = info["return_value"].get_extra_info("socket")
             if self.over:
-                self._end()
+                self.expire()
 
-    def _end(self) -> None:
+    def expire(self) -> None:
+        """The time is up: nothing more comes, unless all has come."""
         with self._lock:
+            if self._ended:
+                return
             self.over = True
             if self._connection is not None:
                 with suppress(OSError):  # it is closed already
                     # Of the plain class: an encrypted one would say goodbye, and wait for it.
                     socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
-                return
-        if self._otherwise is not None:
-            self._otherwise()
+            elif self._otherwise is not None:
+                threading.Thread(target=self._otherwise, daemon=True).start()
+
+
+class _Watch:
+    """One thread for the deadlines of all: one each would cost more than the requests."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._due: list[tuple[float, int, Deadline]] = []
+        self._numbers = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def add(self, at: float, deadline: Deadline) -> None:
+        """Have a deadline expire at a time of the monotonic clock."""
+        with self._changed:
+            heapq.heappush(self._due, (at, next(self._numbers), deadline))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
+                self._thread.start()
+            elif self._due[0][2] is deadline:
+                self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                wait = self._due[0][0] - time.monotonic() if self._due else None
+                if wait is None or wait > 0:
+                    self._changed.wait(wait)
+                    continue
+                _, _, deadline = heapq.heappop(self._due)
+            deadline.expire()
+
+
+_WATCH: Final = _Watch()
