@@ -126,7 +126,7 @@ class RolloutOptions(Section):
     interval: PositiveSeconds = 5.0
     """Seconds between two passes when nothing happens."""
     max_staging: Annotated[int, Field(gt=0)] = 4
-    """Releases that may start at the same time."""
+    """Releases that may start at the same time; of those that wait, who waits longest is next."""
     ready_deadline: PositiveSeconds = 300.0
     """Seconds from the end of a release's build until every example must have passed; time in which
     Ray has no room for its replica does not count. Ray tells of that only after 30 s: with less a

@@ -145,7 +145,10 @@ class Probes:
         routes = set(routes_to_probe(applications, records))
         if now - self._asked_all_at >= PROBE_ALL_EVERY:
             self._asked_all_at = now
-            routes.update(held.values())
+            # What was scaled to no replica would be woken by the question.
+            routes.update(
+                held[app.name] for app in applications if app.name in held and app.replicas
+            )
         asked = sorted(routes)
         said = {}
         for route, answer in zip(asked, self._threads.map(self._ingress.probe, asked), strict=True):

@@ -36,6 +36,7 @@ from controller.planning.situation import (
     was_live,
 )
 from controller.planning.subjects import SUSPENDED
+from controller.planning.turns import Turns
 from controller.sender import Sender
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ class Reconciler:
         self._restarted_at: float | None = None
         self._pace = Pace(config.rollout.interval)
         self._templates = ""
+        self._turns = Turns()
         self._held: set[Release] = set()
         self._election = Election(config, supply, renderer, tags=tags, absences=Absences())
         self.notes: tuple[Condition, ...] = ()
@@ -328,6 +330,9 @@ class Reconciler:
             inputs=desired.inputs,
             sources={release: record.source for release, record in known.items()},
             losses=self._journal.losses(),
+            waiting_since=self._turns.waiting(
+                desired.placements.values(), observed.applications, now
+            ),
             encoded_routes=self._encoded_routes(),
             overrides=overrides,
         )

@@ -10,6 +10,7 @@ from controller.planning.health import Health, diagnose
 from controller.planning.plan import Cause, Change, PlannedApplication
 from controller.planning.promotion import failed_promotion
 from controller.planning.situation import needs_encoding, routed, since, works
+from controller.planning.turns import in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ what a build takes on a node that is not busy."""
 def admit(
     asking: Iterable[Placement], situation: Situation
 ) -> tuple[list[PlannedApplication], list[Condition]]:
-    """Let as many new releases start as `max_staging` allows, newest first; the others queue."""
+    """Let as many releases start as `max_staging` allows, each in its turn; the others queue."""
     starting = sum(
         1
         for app in situation.applications
@@ -37,15 +38,14 @@ def admit(
         and diagnose(app).health is Health.STARTING
     )
     free = max(0, situation.limits.max_staging - starting)
-    newest_first = sorted(asking, key=lambda p: (p.release.version, p.name), reverse=True)
+    queue = in_turn(asking, situation.waiting_since, situation.now)
     staged = [
-        PlannedApplication(routed(placement, None), causes.STAGED)
-        for placement in newest_first[:free]
+        PlannedApplication(routed(placement, None), causes.STAGED) for placement in queue[:free]
     ]
     why = f"{situation.limits.max_staging} releases are starting (rollout.max_staging)"
     if situation.limits.max_staging == 0:
         why = "every start would fail until what does not fit on Ray's side is mended"
-    queued = [Condition(str(p.release), "Queued", why) for p in newest_first[free:]]
+    queued = [Condition(str(p.release), "Queued", why) for p in queue[free:]]
     return staged, queued
 
 

@@ -27,6 +27,12 @@ _FIGURES = re.compile(
     r"required for each replica: (?P<required>\{.*?\}), "
     r"total resources available: (?P<free>\{.*?\})"
 )
+_ENDED = re.compile(
+    r"\bActorDied|\bActorUnschedulable|\bThe actor (?:died|is dead)\b"
+    r"|\bthe replica's process died\b"
+)
+"""How Ray, or `serve.application`, says that a process ended: not any exception of a pipeline that
+has such a word in its message."""
 _TAIL_LINES = 30
 
 
@@ -119,7 +125,7 @@ def _failure(application: Application) -> Diagnosis:
     tail = "\n".join(text.splitlines()[-_TAIL_LINES:])
     if marked:
         return Diagnosis(Health.FAILED, marked[1], marked[2].strip(), tail)
-    if "died" in text or "ActorDied" in text or "ActorUnschedulable" in text:
+    if _ENDED.search(text):
         return Diagnosis(
             Health.FAILED,
             "ReplicaDied",

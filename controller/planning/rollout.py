@@ -41,7 +41,7 @@ from controller.planning.changes import (
     hold_back,
     partings,
 )
-from controller.planning.health import Diagnosis, Health, diagnose
+from controller.planning.health import Health
 from controller.planning.plan import Cause, Plan, PlannedApplication
 from controller.planning.policy import LEAVING, MISSING, PUSHED_OUT, STANDS_IN
 from controller.planning.promotion import (
@@ -59,11 +59,11 @@ from controller.planning.situation import (
     routed,
     routes_of,
     seen,
-    since,
     stand_in,
     was_live,
     works,
 )
+from controller.planning.starting import start_due, start_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -210,7 +210,7 @@ def _staged(route: Route, wanted: Placement, target: Application, situation: Sit
     release = wanted.release
     before = _predecessors(route, situation, without=target)
     waiting = PlannedApplication(routed(wanted, None), causes.STAGED)
-    diagnosis = _start_of(target, situation)
+    diagnosis = start_of(target, situation)
     if diagnosis.health is Health.READY:
         promoted = PlannedApplication(routed(wanted, route.path), causes.PROMOTED)
         return _Step(
@@ -224,35 +224,13 @@ def _staged(route: Route, wanted: Placement, target: Application, situation: Sit
         stays = _predecessors(route, situation, causes.KEEPS_ROUTE, without=target)
         return _Step(keep=stays, quarantines=(quarantine(release, "stage", diagnosis, situation),))
     why = Condition(str(release), diagnosis.reason, diagnosis.message)
-    starting, due = diagnosis.health is Health.STARTING, _start_due(target, situation)
+    starting, due = diagnosis.health is Health.STARTING, start_due(target, situation)
     return _Step(
         keep=(*before, waiting),
         transitions=phases(target, Phase.STAGED, diagnosis.reason, diagnosis.message),
         conditions=() if starting else (why,),
         wake_at=due if starting and due > situation.now else None,
     )
-
-
-def _start_of(app: Application, situation: Situation) -> Diagnosis:
-    """How an application without a route does; one that takes too long has failed, unless it was
-    live before: then it is known to start.
-    """
-    diagnosis = diagnose(app)
-    starting = diagnosis.health is Health.STARTING and not app.building
-    known = was_live(app, situation.records)
-    if not starting or known or situation.now < _start_due(app, situation):
-        return diagnosis
-    return Diagnosis(
-        Health.FAILED,
-        "StartTimeout",
-        f"not ready {situation.limits.ready_deadline:g} s after Serve had built it "
-        f"({diagnosis.message}): load hangs or takes longer than rollout.ready_deadline",
-        app.message,
-    )
-
-
-def _start_due(app: Application, situation: Situation) -> float:
-    return since(situation, app, "staged_at") + situation.limits.ready_deadline
 
 
 def _confirm(route: Route, wanted: Placement, target: Application, situation: Situation) -> _Step:

@@ -69,6 +69,8 @@ class Situation:
     """Which source listed each release, as far as that is known."""
     losses: Mapping[str, Loss] = field(default_factory=dict)
     """What earlier plans remembered of vanished releases (`Plan.losses`)."""
+    waiting_since: Mapping[str, float] = field(default_factory=dict)
+    """By name of a placement that is not on the cluster: since when it waits for its turn."""
     encoded_routes: Mapping[str, JSON] | None = None
     """The application that answers percent-encoded spellings of routes, for when it is needed."""
     overrides: Overrides = NOTHING_ORDERED

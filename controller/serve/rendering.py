@@ -273,6 +273,12 @@ def _filled(options: Options) -> dict[str, JSON]:
             filled[name] = value
     if filled["num_replicas"] is None and filled["autoscaling_config"] is None:
         filled["num_replicas"] = 1
+    scaling = filled["autoscaling_config"]
+    if scaling is not None and scaling.get("min_replicas") == 0:
+        # A release is proven by a replica that ran its examples: one is started in any case, and
+        # scaled away later.
+        scaling = {**scaling, "initial_replicas": scaling.get("initial_replicas") or 1}
+        filled["autoscaling_config"] = scaling
     if filled["graceful_shutdown_timeout"] is None:  # what was admitted may finish
         filled["graceful_shutdown_timeout"] = filled["request_timeout"] + MARGIN
     actor = filled["ray_actor_options"] or {}

@@ -11,6 +11,7 @@ from controller.planning.dates import dated, excused, restarted
 from controller.planning.policy import MISSING, STANDS_IN, elect
 from controller.planning.restraint import restrained
 from controller.planning.situation import Limits, Situation, routes_to_probe, standing
+from controller.planning.turns import Turns
 from tests.support.cluster import place
 
 GRACE = 30.0
@@ -46,6 +47,7 @@ class Daemon:
         self.absences = Absences()
         self.answers = {}
         self.contest = Contest(None, wait=0.0)
+        self.turns = Turns()
         self.asked_at = self.sent_at = None
 
     def look(self, cluster, wishes, now):
@@ -61,22 +63,24 @@ class Daemon:
         inputs = {c.release: f"option {wishes.options[c.release.pipeline]}" for c in candidates}
         held = {r for r, q in self.quarantined.items() if q.inputs == inputs.get(r)}
         verdicts = self._judge(apps, candidates, held, wishes, now)
+        placements = {
+            verdict.release: place(verdict.release, wishes.options[verdict.release.pipeline])
+            for verdict in verdicts
+            if verdict.elected
+            and verdict.reason != STANDS_IN
+            and verdict.release.digest not in wishes.unprepared
+        }
         return Situation(
             now=now,
             verdicts=verdicts,
-            placements={
-                verdict.release: place(verdict.release, wishes.options[verdict.release.pipeline])
-                for verdict in verdicts
-                if verdict.elected
-                and verdict.reason != STANDS_IN
-                and verdict.release.digest not in wishes.unprepared
-            },
+            placements=placements,
             applications=apps,
             answers=answers,
             records=dict(self.records),
             sources=dict(self.sources),
             limits=Limits(),
             losses=dict(self.losses),
+            waiting_since=self.turns.waiting(placements.values(), apps, now),
             inputs=inputs,
             overrides=wishes.overrides,
         )

@@ -81,12 +81,26 @@ def test_a_report_amid_what_serve_says_is_found():
 
 
 @pytest.mark.parametrize(
-    "said", ["the replica's process died while it started", "ActorDiedError", "ActorUnschedulable"]
+    "said",
+    [
+        "the replica's process died while it started",
+        "ray.exceptions.ActorDiedError: its worker exited",
+        "The actor died unexpectedly before finishing this task.",
+        "ActorUnschedulable",
+    ],
 )
 def test_a_process_that_ended_is_told_apart_from_an_exception(said):
     found = diagnose(application(status="DEPLOY_FAILED", message=said))
     assert (found.health, found.reason) == (Health.FAILED, "ReplicaDied")
     assert found.log_tail == said
+
+
+@pytest.mark.parametrize(
+    "said", ["KeyError: 'embodied'", "ValueError: patients studied: 3, died: 1", "we died inside"]
+)
+def test_an_exception_that_speaks_of_dying_is_not_the_end_of_a_process(said):
+    found = diagnose(application(status="DEPLOY_FAILED", message=said))
+    assert (found.reason, found.message) == ("DeployFailed", said)
 
 
 @pytest.mark.parametrize(

@@ -621,3 +621,16 @@ def test_a_report_of_a_failure_keeps_no_frames_of_its_pass(work, paper_head):
         chain.append(chain[-1].__cause__ or chain[-1].__context__)
     assert report.error is not None
     assert [one.__traceback__ for one in chain[:-1]] == [None] * (len(chain) - 1)
+
+
+def test_what_is_scaled_to_no_replica_is_not_woken_by_being_asked_about(work, paper_head):
+    work.drop()
+    work.settle()
+    paper_head.odd = {"deployments": {"Host": {"message": "", "replicas": []}}}
+    asked = paper_head.asked.count(f"GET {ROUTE}")
+    for _ in range(5):
+        work.pass_(after=60.0)
+    assert paper_head.asked.count(f"GET {ROUTE}") == asked
+    paper_head.odd = {}
+    work.pass_(after=60.0)
+    assert paper_head.asked.count(f"GET {ROUTE}") == asked + 1

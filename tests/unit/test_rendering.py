@@ -272,6 +272,17 @@ def test_validating_imports_nobodys_code(renderer, tmp_path, monkeypatch):
     renderer.validate({"applications": [placement.document]})
 
 
+@pytest.mark.parametrize(
+    ("given", "first"), [({}, 1), ({"initial_replicas": 0}, 1), ({"initial_replicas": 2}, 2)]
+)
+def test_what_may_scale_to_nothing_starts_with_a_replica_that_proves_it(renderer, given, first):
+    scaling = {"min_replicas": 0, "max_replicas": 3, **given}
+    placement = place(renderer, options=Options(autoscaling_config=scaling))
+    rendered = placement.document["deployments"][0]["autoscaling_config"]
+    assert rendered == {**scaling, "initial_replicas": first}
+    renderer.validate({"applications": [placement.document]})
+
+
 # -- names ---------------------------------------------------------------------------------------
 
 

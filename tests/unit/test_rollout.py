@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from controller.model import Answer, ApplicationStatus, Phase
+from controller.model import Answer, ApplicationStatus, Phase, Replica
 from controller.planning import causes
 from controller.planning.plan import Cause, Change
 from controller.planning.policy import Verdict
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits, routes_to_probe
+from controller.planning.turns import Turns
 from tests.support.world import (
     NOW,
     answer,
@@ -136,6 +137,19 @@ def test_a_start_within_its_deadline_wakes_the_daemon_when_that_passes():
     decided = plan(now)
     assert routes(decided) == {old.name: ROUTE, new.name: None}
     assert decided.wake_at == NOW - 10 + 300
+
+
+def test_what_serve_scaled_to_nothing_before_it_started_is_not_ready_nor_blamed():
+    for replicas in ((), (Replica("STOPPING", 1),)):
+        old, new, now = replacing("RUNNING", now=NOW + 9999)
+        unstarted = replace(new, replicas=replicas)
+        decided = plan(replace(now, applications=[old, unstarted]))
+        assert routes(decided) == {old.name: ROUTE, new.name: None}
+        assert not decided.quarantines
+        assert [c.reason for c in decided.conditions] == ["NeverStarted"]
+    known = {old.name: record(old, live=NOW - 98), new.name: record(new, live=NOW - 97)}
+    back = plan(replace(now, applications=[old, unstarted], records=known))
+    assert routes(back)[new.name] == ROUTE  # it is known to start
 
 
 def test_a_want_of_cpus_is_waited_for_without_a_deadline():
@@ -412,12 +426,31 @@ def test_giving_a_route_back_does_not_wait_for_somebody_elses_build():
     assert routes(decided)[old.name] == ROUTE
 
 
-def test_only_so_many_start_at_once_and_the_newest_first():
-    wanted = [release(f"{n}.0", pipeline=f"p{n}") for n in range(1, 6)]
+def test_only_so_many_start_at_once_and_each_pipelines_newest_first():
+    wanted = [release(f"{n}.0", pipeline=f"p{p}") for n in (1, 2, 9) for p in (1, 2)]
+    wanted.append(release("1.0", pipeline="p3"))
     placements = [placement(one) for one in wanted]
-    decided = plan(situation(map(elected, wanted), placements, limits=Limits(max_staging=2)))
-    assert sorted(routes(decided)) == [placements[3].name, placements[4].name]
+    decided = plan(situation(map(elected, wanted), placements, limits=Limits(max_staging=4)))
+    names = [name.rsplit("-", 1)[0] for name in sorted(routes(decided))]
+    assert names == ["p1-2.0", "p1-9.0", "p2-9.0", "p3-1.0"]
     assert [c.reason for c in decided.conditions] == ["Queued"] * 3
+
+
+def test_whoever_waits_longest_starts_next_whatever_its_version():
+    wanted = [release("9.0", pipeline="busy"), release("10.0", pipeline="busy"), release()]
+    placements = [placement(one) for one in wanted]
+    since = {placements[0].name: NOW - 1, placements[1].name: NOW, placements[2].name: NOW - 5}
+    facts = (map(elected, wanted), placements)
+    decided = plan(situation(*facts, limits=Limits(max_staging=2), waiting_since=since))
+    assert routes(decided).keys() == {placements[2].name, placements[0].name}
+
+
+def test_a_turn_counts_from_when_a_placement_first_waited():
+    turns, one, other = Turns(), placement(), placement(release("2.0"))
+    assert turns.waiting([one], [], 1.0) == {one.name: 1.0}
+    assert turns.waiting([one, other], [], 2.0) == {one.name: 1.0, other.name: 2.0}
+    assert turns.waiting([one, other], [application()], 3.0) == {other.name: 2.0}
+    assert turns.waiting([one], [], 4.0) == {one.name: 4.0}
 
 
 def test_lightweight_settings_change_the_same_application_in_place():
