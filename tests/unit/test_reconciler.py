@@ -301,7 +301,7 @@ def test_a_failed_wheel_that_is_removed_leaves_metrics_and_lists_but_is_remember
     work, paper_head
 ):
     def told() -> tuple[bool, list[str], list[str]]:
-        text = Metrics(work.journal, version="1").render().decode()
+        text = Metrics(work.journal, version="1", cache=work.config.paths.cache).render().decode()
         now, ever = (quarantines(work.journal, everything=every) for every in (False, True))
         return (
             'phase="Quarantined"' in text,
