@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
+import itertools
 import re
 import zipfile
 import zlib
@@ -48,6 +50,7 @@ _IMPORTABLE = (".py", ".pyc", ".so", ".pyd")
 _HASHES = frozenset({"sha256", "sha384", "sha512"})  # PEP 427: sha256 or better
 _MAX_METADATA = 2 << 20  # bytes of one file that is read into memory and parsed
 _MAX_RECORD = 64 << 20
+_MAX_REQUIREMENTS = 1000
 _ENTRY_POINTS = re.compile(r"[^/]+\.dist-info/entry_points\.txt")
 _NAMED = 3  # files that a message names
 
@@ -222,7 +225,11 @@ class _Source:
             if field in unparsed:
                 raise self._invalid("METADATA", f"has {field!r} twice or unreadable")
         self._check_identity(metadata.get("name", ""), metadata.get("version", ""))
-        for requirement in metadata.get("requires_dist", ()):
+        requirements = metadata.get("requires_dist", ())
+        if len(requirements) > _MAX_REQUIREMENTS:
+            many = f"has {len(requirements)} Requires-Dist, at most {_MAX_REQUIREMENTS} are read"
+            raise self._invalid("METADATA", many)
+        for requirement in requirements:
             if not requirement.isprintable() or "\\" in requirement:
                 raise self._invalid("METADATA", f"has an unreadable Requires-Dist: {requirement!r}")
             try:
@@ -286,8 +293,8 @@ class _Source:
             ) from error
         if not targets:
             raise _not_a_pipeline_wheel(self._name)
-        faults = list(entry_points.faults(groups))
-        more = [f"{len(faults) - _NAMED} more of that kind"] if len(faults) > _NAMED else []
+        faults = list(itertools.islice(entry_points.faults(groups), _NAMED + 1))
+        more = ["and more of that kind"] if len(faults) > _NAMED else []
         return targets, (*faults[:_NAMED], *more)
 
     def check_record(self) -> str:
@@ -308,23 +315,25 @@ class _Source:
         return hashlib.sha256(body).hexdigest()
 
     def _record_issues(self, body: bytes) -> Iterator[str]:
-        """What installer lets pass: files that are not there, double lines, weak hashes."""
-        try:
-            rows = list(parse_record_file(body.decode().splitlines()))
-        except (UnicodeDecodeError, InvalidRecordEntry, csv.Error) as error:
-            yield f"it cannot be read: {error}"
-            return
+        """What installer lets pass: files that are not there, double lines, weak hashes. Line by
+        line, and no more of them than there are files: one beyond that has one of these faults.
+        """
         if b"\\" in body:  # installer reads them as slashes, replicas and importlib do not
             yield "its paths have backslashes, where a wheel has slashes (PEP 427)"
+        lines = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8", newline="")
+        rows = parse_record_file(line.rstrip("\r\n") for line in lines)
         seen: set[str] = set()
-        for path, value, _ in rows:
-            if path not in self._files:
-                yield f"{path[:200]!r} is listed and not in the wheel"
-            if path in seen:
-                yield f"{path!r} is listed twice"
-            if value and value.partition("=")[0] not in _HASHES:
-                yield f"{path!r} has a hash other than {', '.join(sorted(_HASHES))}"
-            seen.add(path)
+        try:
+            for path, value, _ in itertools.islice(rows, len(self._files) + 1):
+                if path not in self._files:
+                    yield f"{path[:200]!r} is listed and not in the wheel"
+                if path in seen:
+                    yield f"{path[:200]!r} is listed twice"
+                if value and value.partition("=")[0] not in _HASHES:
+                    yield f"{path!r} has a hash other than {', '.join(sorted(_HASHES))}"
+                seen.add(path)
+        except (UnicodeDecodeError, InvalidRecordEntry, csv.Error) as error:
+            yield f"it cannot be read: {error}"
 
     def _record_invalid(self, issues: Sequence[str]) -> Rejected:
         first = issues[0].removeprefix(f"In {self._name}, ")

@@ -155,6 +155,10 @@ BROKEN = {
         "MetadataInvalid",
         {"entry_points": PIPELINES + b"demo = \xff\n"},
     ),
+    "more requirements than anybody has": (
+        "MetadataInvalid",
+        {"requires": [f"lib{n}" for n in range(1001)]},
+    ),
     "requirement malformed": ("MetadataInvalid", {"requires": ["numpy >>> 1"]}),
     "Requires-Python malformed": ("MetadataInvalid", {"requires_python": "three"}),
     "Requires-Python too new": ("RequiresPython", {"requires_python": ">=3.99"}),
@@ -248,6 +252,14 @@ def test_no_installer_that_reads_files_whole_or_skips_some_is_allowed(without_bo
     }
     assert not allowed.contains(without_bounds)
     assert allowed.contains(version("installer"))
+
+
+def test_no_more_lines_of_a_record_are_read_than_there_are_files(tmp_path):
+    wheel = make_wheel(tmp_path, edit_record=lambda text: text + "nowhere.py,,\n" * 20_000)
+    with pytest.raises(Rejected) as caught:
+        look(wheel)
+    assert caught.value.reason == "RecordInvalid"
+    assert "'nowhere.py' is listed and not in the wheel;" in caught.value.message
 
 
 def test_only_the_signatures_in_the_dist_info_folder_go_unlisted(tmp_path):
