@@ -4,6 +4,7 @@
     stages.py        what its methods take and return, read from their signatures
     schema.py        the types of a request and a result, as validation and JSON Schema
     json_schema.py   schemas that are JSON
+    nulls.py         where a schema has room for null
     results.py       results that are what their schema says
     loading.py       a verified tree on `sys.path`, and the class that an entry point names
     execution.py     one loaded pipeline: load, examples, requests, settings, unload

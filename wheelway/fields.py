@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from wheelway.json_schema import choices_of, listed, resolved, table
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -53,39 +55,22 @@ class Field:
 
 def fields_of(schema: Schema) -> list[Field]:
     """The fields of a value, those of nested objects below their own; at least one row."""
-    root = _Root(schema)
-    below = list(islice(_fields(schema, "", root, ()), _MOST))
-    if _properties(root.resolved(schema)):
+    below = list(islice(_fields(schema, "", schema, ()), _MOST))
+    if table(resolved(schema, schema), "properties"):
         return below
-    return [replace(_field(WHOLE, schema, root), need=""), *below]
+    return [replace(_field(WHOLE, schema, schema), need=""), *below]
 
 
-class _Root:
-    """What references point into."""
-
-    def __init__(self, schema: Schema) -> None:
-        self._definitions = _table(schema, "$defs")
-
-    def resolved(self, schema: Any) -> Schema:
-        """A schema without a reference at its top; its own words win over those it refers to."""
-        own: Schema = dict(schema) if isinstance(schema, dict) else {}
-        ref = own.pop("$ref", None)
-        if not isinstance(ref, str):
-            return own
-        return {**_table(self._definitions, ref.removeprefix("#/$defs/")), **own}
-
-
-def _fields(schema: Schema, prefix: str, root: _Root, above: tuple[Any, ...]) -> Iterator[Field]:
+def _fields(schema: Schema, prefix: str, root: Schema, above: tuple[Any, ...]) -> Iterator[Field]:
     """What lies below a value; `above`: references that are being followed."""
     ref = schema.get("$ref")
     if len(above) > _DEEPEST or (ref is not None and ref in above):
         return
     above = (*above, ref)
-    whole = root.resolved(schema)
-    required = whole.get("required")
-    needed = required if isinstance(required, list) else ()
-    for name in _properties(whole):
-        value = _table(_properties(whole), name)
+    whole = resolved(schema, root)
+    needed = listed(whole, "required")
+    for name in table(whole, "properties"):
+        value = table(table(whole, "properties"), name)
         path = f"{prefix}.{name}".removeprefix(".")
         field = _field(path, value, root)
         yield replace(field, need="required") if name in needed else field
@@ -96,21 +81,21 @@ def _fields(schema: Schema, prefix: str, root: _Root, above: tuple[Any, ...]) ->
 
 def _below(schema: Schema) -> Iterator[tuple[str, Schema]]:
     """Choices, items and free keys, each with what it adds to the path."""
-    for choice in _choices(schema):
+    for choice in choices_of(schema):
         yield "", choice
     if isinstance(schema.get("items"), dict):
         yield "[]", schema["items"]
-    for position, item in enumerate(_list(schema, "prefixItems")):
+    for position, item in enumerate(listed(schema, "prefixItems")):
         if isinstance(item, dict):
             yield f"[{position}]", item
     if isinstance(schema.get("additionalProperties"), dict):
         yield ".*", schema["additionalProperties"]
 
 
-def _field(name: str, schema: Schema, root: _Root) -> Field:
-    whole = root.resolved(schema)
+def _field(name: str, schema: Schema, root: Schema) -> Field:
+    whole = resolved(schema, root)
     need = f"default {_said(whole['default'])}" if "default" in whole else "optional"
-    parts = (whole, *_choices(whole))
+    parts = (whole, *choices_of(whole))
     limits = [
         text.format(part[key]) for part in parts for key, text in _LIMITS.items() if key in part
     ]
@@ -119,14 +104,14 @@ def _field(name: str, schema: Schema, root: _Root) -> Field:
     return Field(name, _type(schema, root), need, ", ".join(limits), text)
 
 
-def _type(schema: Any, root: _Root, depth: int = 0) -> str:
+def _type(schema: Any, root: Schema, depth: int = 0) -> str:
     """The type in words."""
-    whole = root.resolved(schema)
+    whole = resolved(schema, root)
     if depth > _DEEPEST:
         return "..."
     if "const" in whole or "enum" in whole:
-        return _cut(" or ".join(map(_said, _list(whole, "enum") or [whole.get("const")])))
-    if choices := _choices(whole):
+        return _cut(" or ".join(map(_said, listed(whole, "enum") or [whole.get("const")])))
+    if choices := choices_of(whole):
         return " or ".join(dict.fromkeys(_type(choice, root, depth + 1) for choice in choices))
     kind = whole.get("type")
     if kind == "array":
@@ -136,9 +121,9 @@ def _type(schema: Any, root: _Root, depth: int = 0) -> str:
     return _scalar(kind, whole.get("format"))
 
 
-def _object(schema: Schema, root: _Root, depth: int) -> str:
+def _object(schema: Schema, root: Schema, depth: int) -> str:
     free = schema.get("additionalProperties")
-    if not isinstance(free, dict) or _properties(schema):
+    if not isinstance(free, dict) or table(schema, "properties"):
         return "object"
     return f"object of {_type(free, root, depth + 1)}"
 
@@ -149,32 +134,13 @@ def _scalar(kind: Any, form: Any) -> str:
     return f"{kind} ({form})" if isinstance(form, str) else kind
 
 
-def _array(schema: Schema, root: _Root, depth: int) -> str:
-    if items := _list(schema, "prefixItems"):
+def _array(schema: Schema, root: Schema, depth: int) -> str:
+    if items := listed(schema, "prefixItems"):
         return f"[{', '.join(_type(item, root, depth + 1) for item in items)}]"
     if not isinstance(schema.get("items"), dict):
         return "list"
     each = _type(schema["items"], root, depth + 1)
     return f"list of {f'({each})' if ' or ' in each else each}"
-
-
-def _properties(schema: Schema) -> Schema:
-    return _table(schema, "properties")
-
-
-def _choices(schema: Schema) -> list[Schema]:
-    each = _list(schema, "anyOf") or _list(schema, "oneOf")
-    return [choice for choice in each if isinstance(choice, dict)]
-
-
-def _table(schema: Schema, key: str) -> Schema:
-    value = schema.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _list(schema: Schema, key: str) -> list[Any]:
-    value = schema.get(key)
-    return value if isinstance(value, list) else []
 
 
 def _said(value: Any) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema
@@ -145,79 +144,45 @@ def said(value: Any) -> str:
     return text if isinstance(value, (list, dict)) else text.strip('"')
 
 
-# -- what a schema has room for ------------------------------------------------------------------
+# -- reading one ---------------------------------------------------------------------------------
 
 
-def misplaced_null(value: Any, schema: Any, root: Mapping[str, Any]) -> str | None:
-    """Where a JSON value has a null that a schema of pydantic's has no room for, such as `rows.3`.
+def table(schema: Any, key: str) -> dict[str, Any]:
+    """What a schema has under a keyword, if that is a table: extras may have put anything there."""
+    value = schema.get(key) if isinstance(schema, dict) else None
+    return value if isinstance(value, dict) else {}
 
-    "" is the value itself, None: nowhere. All else about the value is taken to fit.
+
+def listed(schema: Any, key: str) -> list[Any]:
+    """The same for a list."""
+    value = schema.get(key) if isinstance(schema, dict) else None
+    return value if isinstance(value, list) else []
+
+
+def resolved(schema: Any, root: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema without a reference at its top; its own words win over those it refers to.
 
     Args:
-        value: of JSON.
-        schema: of the value.
+        schema: a part of it.
         root: the schema that `#/$defs/` refers into.
     """
-    if not isinstance(schema, dict):
-        return None
-    if "$ref" in schema:
-        name = schema["$ref"].removeprefix("#/$defs/")
-        return misplaced_null(value, root.get("$defs", {}).get(name), root)
-    if choices := schema.get("anyOf") or schema.get("oneOf"):
-        places = [misplaced_null(value, choice, root) for choice in choices]
-        wrong = [place for place in places if place is not None]
-        return max(wrong, key=len) if len(wrong) == len(places) else None
-    if not _may_be(value, schema):
-        return ""
-    for key, item in _children(value):
-        found = misplaced_null(item, _below(key, schema), root)
-        if found is not None:
-            return f"{key}.{found}".rstrip(".")
-    return None
+    own: dict[str, Any] = dict(schema) if isinstance(schema, dict) else {}
+    ref = own.pop("$ref", None)
+    if not isinstance(ref, str):
+        return own
+    return {**table(table(root, "$defs"), ref.removeprefix("#/$defs/")), **own}
 
 
-def nullable_properties(root: Mapping[str, Any]) -> set[str]:
-    """The names that a null may have wherever they are a property in a schema of pydantic's."""
-    nullable: set[str] = set()
-    other: set[str] = set()
-    left: list[Any] = [root]
-    while left:
-        schema = left.pop()
-        if isinstance(schema, list):
-            left += schema
-        if not isinstance(schema, dict):
-            continue
-        left += schema.values()
-        for name, value in schema.get("properties", {}).items():
-            has_room = isinstance(value, dict) and misplaced_null(None, value, root) is None
-            (nullable if has_room else other).add(name)
-        free = schema.get("additionalProperties"), *schema.get("patternProperties", {}).values()
-        if any(misplaced_null(None, value, root) is not None for value in free):
-            return set()  # any of the names may be one of these
-    return nullable - other
+def choices_of(schema: Any) -> list[dict[str, Any]]:
+    """The schemas one of which a value has to fit; none when there is no choice."""
+    choices = listed(schema, "anyOf") or listed(schema, "oneOf")
+    return [choice for choice in choices if isinstance(choice, dict)]
 
 
-def _may_be(value: Any, schema: Mapping[str, Any]) -> bool:
-    """Whether a value's type is one of a schema's; scalars but null are not told apart."""
-    if value is None and ("const" in schema or "enum" in schema):
-        return None in (schema.get("const", ...), *schema.get("enum", ()))
-    types = schema.get("type")
-    if types is None:
-        return True
-    kind = {type(None): "null", dict: "object", list: "array"}.get(type(value))
-    if kind is None:
-        return types not in ("null", "object", "array")
-    return kind == types or (kind in types and not isinstance(types, str))
-
-
-def _below(key: Any, schema: Mapping[str, Any]) -> Any:
-    """The schema of an item or a property."""
-    if isinstance(key, int):
-        first = schema.get("prefixItems", ())
-        return first[key] if key < len(first) else schema.get("items")
-    if key in schema.get("properties", {}):
-        return schema["properties"][key]
-    for pattern, below in schema.get("patternProperties", {}).items():
-        if re.search(pattern, key):
-            return below
-    return schema.get("additionalProperties")
+def parts_of(schema: Any) -> Iterator[Any]:
+    """The schemas within a schema, one level down, but for those that it refers to."""
+    for key in ("properties", "patternProperties", "$defs"):
+        yield from table(schema, key).values()
+    for key in ("anyOf", "oneOf", "allOf", "prefixItems"):
+        yield from listed(schema, key)
+    yield from (schema[key] for key in ("items", "additionalProperties") if table(schema, key))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from wheelway.json_schema import misplaced_null, nullable_properties
+from wheelway.nulls import misplaced_null, nullable_properties
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
