@@ -18,6 +18,7 @@ from controller.planning.phases import phases_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+    from controller.config import JournalOptions
     from controller.desired import Desired
     from controller.journal import Journal, ReleaseRecord
     from controller.model import Application, Condition, Event, PlacementRecord, Quarantine, Release
@@ -74,6 +75,16 @@ class Chronicle:
                 by = "the daemon, which made the damaged files in the cache again"
                 at = self._wall_clock()
                 self._journal.clear_quarantine(release.pipeline, release.version, at=at, by=by)
+
+    def forget_what_is_over(self, options: JournalOptions) -> bool:
+        """Once the journal knows more of the past than it should; whether there is still more."""
+        listings = self._supply.listings().values()
+        return self._journal.prune(
+            before=self._wall_clock() - options.keep_for,
+            releases=options.keep_releases,
+            events=options.keep_events,
+            listed=(revision.sha256 for found in listings for revision in found.revisions),
+        )
 
     def conditions(self, conditions: Iterable[Condition]) -> tuple[Event, ...]:
         """All that stands in the way now. Returns what is worth telling of, for the log."""

@@ -81,6 +81,19 @@ class PathOptions(Section):
     """A folder whose files override the shipped templates of the same name."""
 
 
+class JournalOptions(Section):
+    """`[journal]`: how long what is over stays known. What is on the cluster, listed, failed or
+    ordered is never forgotten.
+    """
+
+    keep_for: Seconds = 180 * 86400.0
+    """Seconds that events, sent configs and releases that are over stay known."""
+    keep_events: Annotated[int, Field(gt=0)] = 20_000
+    """The newest events, and sent configs, beyond which none stay whatever their age."""
+    keep_releases: Annotated[int, Field(gt=0)] = 5_000
+    """The same for releases that are over (Retired, Superseded) and listed no more."""
+
+
 class InspectionLimits(Section):
     """`[inspection]`: what a wheel may be at most."""
 
@@ -235,6 +248,7 @@ class Config(BaseSettings):
     sources: tuple[AnySource, ...] = ()
     ray: RayOptions = RayOptions()
     paths: PathOptions = PathOptions()
+    journal: JournalOptions = JournalOptions()
     inspection: InspectionLimits = InspectionLimits()
     environments: EnvironmentOptions = EnvironmentOptions()
     rollout: RolloutOptions = RolloutOptions()

@@ -63,6 +63,10 @@ if TYPE_CHECKING:
     from controller.supply import Supply
 
 
+FORGET_EVERY = 3600.0
+"""Seconds between two looks at what the journal can forget."""
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a pass found, for the daemon, the terminal and the log."""
@@ -139,6 +143,7 @@ class Reconciler:
         self._planner = Planner()
         self._contest = Contest(mark, wait=max(15.0, 3 * config.rollout.interval))
         self._restarted_at: float | None = None
+        self._forget_at = float("-inf")
         self._pace = Pace(config.rollout.interval)
         self._templates = ""
         self._turns = Turns()
@@ -212,6 +217,9 @@ class Reconciler:
         if chronicle is not None:
             events += chronicle.conditions(conditions)
             self._tidy(observed, desired)
+            if now >= self._forget_at:
+                more = chronicle.forget_what_is_over(self.config.journal)
+                self._forget_at = now if more else now + FORGET_EVERY
         waiting = underway(
             decided,
             desired.verdicts,
@@ -340,6 +348,8 @@ class Reconciler:
     # -- act -------------------------------------------------------------------------------------
 
     def _tidy(self, observed: _Observed, desired: Desired) -> None:
+        if not self._supply.is_untidy():
+            return
         present = [app for app in observed.applications if app.release is not None]
         documents = [app.document or {} for app in present]
         documents.extend(placement.document for placement in desired.placements.values())

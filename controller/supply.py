@@ -315,6 +315,10 @@ class Supply:
         self._upkeep.distrust(digest)
         self._jobs.forgive(lambda key: key[:2] in {("fetch", digest), ("prepare", digest)})
 
+    def is_untidy(self) -> bool:
+        """Whether it is time to `tidy`."""
+        return self.complete() and self._clock() - self._tidied_at >= TIDY_EVERY
+
     def tidy(self, wheels: Iterable[str], environments: Iterable[str]) -> None:
         """Now and then, free the cache of what is neither listed nor named here.
 
@@ -322,7 +326,7 @@ class Supply:
             wheels: digests of what is on the cluster.
             environments: lock digests of what is on the cluster or about to be.
         """
-        if not self.complete() or self._clock() - self._tidied_at < TIDY_EVERY:
+        if not self.is_untidy():
             return
         self._tidied_at = self._clock()
         listed = (

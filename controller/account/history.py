@@ -23,22 +23,26 @@ class History:
 
     events: tuple[Event, ...]
     configs: tuple[AppliedConfig, ...]
+    since: float | None = None
+    """From when on it is known; None: from the beginning."""
 
 
 def tell(reader: Reader, name: str | None, limit: int) -> History:
     """The last events, of all or of one pipeline, and the last configs that changed it."""
     if name is None:
-        return History(tuple(reader.events(limit=limit)), tuple(reader.configs(limit)))
+        with reader.snapshot():
+            events, configs = reader.events(limit=limit), reader.configs(limit)
+            return History(tuple(events), tuple(configs), reader.knows_since())
     pipeline = canonicalize_name(name)
     with reader.snapshot():
         events = reader.events(pipeline=pipeline, limit=limit)
         placements = {str(event.fields.get("placement", "")) for event in events}
         placements |= {record.placement for record in reader.releases(pipeline)}
         # Many configs are about others; look through enough of them.
-        configs = reader.configs(limit=20 * limit)
+        configs, since = reader.configs(limit=20 * limit), reader.knows_since()
     placements.discard("")
     about = [c for c in configs if any(placement in c.cause for placement in placements)]
-    return History(tuple(events), tuple(about[-limit:]))
+    return History(tuple(events), tuple(about[-limit:]), since)
 
 
 # -- as a document -------------------------------------------------------------------------------
@@ -63,6 +67,8 @@ class HistoryDocument(TypedDict):
 
     events: list[EventDocument]
     configs: list[AppliedConfigDocument]
+    since: str | None
+    """From when on it is known, what was before being forgotten; null: from the beginning."""
 
 
 def as_document(told: History) -> HistoryDocument:
@@ -79,6 +85,7 @@ def as_document(told: History) -> HistoryDocument:
             }
             for applied in told.configs
         ],
+        "since": iso(told.since) if told.since is not None else None,
     }
 
 
@@ -92,4 +99,5 @@ def from_document(document: HistoryDocument) -> History:
             )
             for item in document["configs"]
         ),
+        seconds(since) if (since := document.get("since")) is not None else None,
     )

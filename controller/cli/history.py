@@ -56,11 +56,15 @@ def history(
         print_json(document)
         return
     out = console()
-    rows = _rows(from_document(document))[-limit:]
+    happened = from_document(document)
+    rows = _rows(happened)[-limit:]
     if rows:
         out.print(table(("time", "subject", "what", "message"), rows, plain=not out.is_terminal))
     else:
         out.print(paragraph("Nothing happened yet." if name is None else f"Nothing of {name}."))
+    if happened.since is not None and len(rows) < limit:
+        since = day_and_time(happened.since)
+        out.print(paragraph(f"What was before {since} is no longer known ([journal] keep_for)."))
 
 
 def _text(asked: Invocation, digest: str) -> str:

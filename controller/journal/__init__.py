@@ -11,6 +11,8 @@ these or the frozen records of `records`.
     reading     `Reader`: every query; many at a time, in any process
     remembering the daemon's own reading: what it asks in every pass, asked once
     restoring   a file that was deleted under the daemon is written anew
+    keeping     what was last seen, for the next run
+    pruning     what is over is forgotten in time
     writing     `Journal`: a reader that writes; the daemon's, or for one short write beside it
     wording     the events that the journal appends by itself
     identity    by what a daemon is known to others

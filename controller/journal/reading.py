@@ -248,6 +248,11 @@ class Reader:
             for own, at, about, reason, message, fields in rows
         ]
 
+    def knows_since(self) -> float | None:
+        """When the oldest event was that is still kept; None when none was ever dropped."""
+        rows = self._run("SELECT id, at FROM events ORDER BY id LIMIT 1")
+        return float(rows[0][1]) if rows and rows[0][0] > 1 else None
+
     def told(self) -> int | None:
         """The number of the last event that a daemon told of; None before any did."""
         rows = self._run("SELECT value FROM meta WHERE key = 'told'")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from controller.errors import JournalError
 from controller.journal import schema
-from controller.journal.keeping import Keeping
+from controller.journal.pruning import Pruning
 from controller.journal.reading import SAME, Reader, key_of
 from controller.journal.wording import (
     concerns,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
 
-class Journal(Keeping):
+class Journal(Pruning):
     """The journal as its daemon has it (`open`), or opened for one short write beside it (`amend`).
 
     Besides what `Reader` raises, writing raises Waiting("DiskFull"). A transaction belongs to one

@@ -1,0 +1,61 @@
+"""What is over is forgotten in time, so that the journal has an end however long the daemon runs.
+
+What may change here: what counts as over, and in which order it goes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from controller.journal.keeping import Keeping
+from controller.journal.records import OVER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+AT_ONCE: Final = 1000
+"""Releases that are forgotten in one go: it must not hold up a pass."""
+
+
+class Pruning(Keeping):
+    """A journal that forgets."""
+
+    def prune(
+        self, *, before: float, releases: int, events: int, listed: Iterable[str] = ()
+    ) -> bool:
+        """Forget what is over; whether there is more to forget.
+
+        A release that only tells of the past goes once it has been over since `before`, or more
+        than so many `releases` ended after it; one that a source still lists stays, for it would
+        come back as new. Events and sent configs go by the same age, and beyond so many `events`;
+        never the newest, by whose numbers later ones are counted.
+
+        Args:
+            before: seconds since the epoch.
+            releases: how many that are over are kept.
+            events: how many events are kept, and how many configs.
+            listed: digests of what the sources list.
+        """
+        phases, kept = [phase.value for phase in OVER], json.dumps(sorted(set(listed)))
+        with self.transaction():
+            gone = self._run(
+                "DELETE FROM releases WHERE (pipeline, version, digest) IN ("
+                "SELECT pipeline, version, digest FROM ("
+                "SELECT *, row_number() OVER (ORDER BY since DESC) AS place FROM releases "
+                "WHERE phase IN (?1, ?2)) "
+                "WHERE (since < ?3 OR place > ?4) "
+                "AND digest NOT IN (SELECT value FROM json_each(?5)) LIMIT ?6) RETURNING 1",
+                *(*phases, before, releases, kept, AT_ONCE),
+            )
+            for table, number in (("events", events), ("configs", events)):
+                self._run(
+                    f"DELETE FROM {table} WHERE id < (SELECT max(id) FROM {table}) "  # noqa: S608 - ours
+                    f"AND (at < ?1 OR id <= (SELECT max(id) FROM {table}) - ?2)",
+                    *(before, number),
+                )
+            self._run("DELETE FROM config_texts WHERE digest NOT IN (SELECT digest FROM configs)")
+            if gone:
+                self._forget("releases")
+                self._past.clear()
+        return len(gone) == AT_ONCE
