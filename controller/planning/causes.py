@@ -14,14 +14,16 @@ PROMOTED = Cause("ExamplesPassed", "promoted: it is ready")
 HOLDS_ROUTE = Cause("HoldsRoute", "it is what policy elects for its route")
 SETTINGS = Cause("SettingsChanged", "its settings or scaling changed, which restarts nothing")
 
-AWAITS_PREPARATION = Cause("SuccessorNotPrepared", "kept until its successor is prepared")
-AWAITS_READINESS = Cause("SuccessorNotReady", "keeps its route until its successor is ready")
-AWAITS_ANSWER = Cause("SuccessorNotLive", "kept until its successor answers")
-AWAITS_PROOF = Cause("SuccessorNotProven", "kept until its successor is proven")
+AWAITS_PREPARATION = Cause("SuccessorNotPrepared", "kept until what takes its place is prepared")
+AWAITS_READINESS = Cause("SuccessorNotReady", "keeps its route until what takes its place is ready")
+AWAITS_ANSWER = Cause("SuccessorNotLive", "kept until what takes its place answers at their route")
+AWAITS_PROOF = Cause("SuccessorNotProven", "kept until what has its route has answered there")
 AWAITS_REPLACEMENT = Cause("SuccessorNotLive", "kept until the versions that push it out are live")
-GIVES_ROUTE = Cause("SuccessorReady", "gives its route to its successor")
-KEEPS_ROUTE = Cause(STANDS_IN, "it is what works here: its successor is quarantined")
-HAS_ROUTE_BACK = Cause("SuccessorFailed", "has its route back: its successor failed")
+GIVES_ROUTE = Cause(
+    "SuccessorReady", "gives its route to what takes its place, and goes on until that answers"
+)
+KEEPS_ROUTE = Cause(STANDS_IN, "goes on: what should have taken its place is quarantined")
+HAS_ROUTE_BACK = Cause("SuccessorFailed", "has its route back: what took its place failed")
 
 SOURCE_UNKNOWN = Cause("SourceUnknown", "kept: nothing is known of its source yet")
 LATELY_MISSING = Cause(MISSING, "kept: missing only since a moment ago")

@@ -19,7 +19,7 @@ _ON_CLUSTER = {Phase.STAGED, Phase.READY, Phase.LIVE, Phase.RETIRING}
 _WHY_GONE = {
     Phase.STAGED: NO_LONGER_WANTED,
     Phase.READY: NO_LONGER_WANTED,
-    Phase.LIVE: Cause("Lost", "it is no longer on the cluster"),
+    Phase.LIVE: Cause("Lost", "the cluster has it no more, and it was not taken away from here"),
     Phase.RETIRING: Cause("Drained", "its last requests are done and its replicas have ended"),
 }
 NOWHERE = Cause("Absent", "no source lists it any more")

@@ -164,7 +164,12 @@ def elect(
         before = {v.release.version for v in chosen} | {v for v in awaited if v > version}
         if first.elected and len(before) >= rule.keep and not rule.pins:
             newer = ", ".join(str(other) for other in sorted(before, reverse=True))
-            first = Verdict(first.release, False, MAKING_ROOM, f"keep = {rule.keep}: {newer}")
+            first = Verdict(
+                first.release,
+                False,
+                MAKING_ROOM,
+                f"keep = {rule.keep}, which newer versions fill: {newer}",
+            )
         (chosen if first.elected else aside).append(first)
     verdicts = [*chosen, *aside]
     moved = rule.project is not None and any(v.release not in theirs for v in chosen)

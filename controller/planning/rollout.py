@@ -267,7 +267,9 @@ def _unseen(
     """Promoted, but the ingress does not lead there yet: wait, or route back."""
     failure = failed_promotion(target, situation)
     if failure is None:
-        waiting = phases(target, Phase.READY, "Promoted", "the ingress does not lead there yet")
+        waiting = phases(
+            target, Phase.READY, "Promoted", "it has its route; the ingress does not lead there yet"
+        )
         answer = situation.answers.get(route.path)
         if answer is not None and not answer.reached:
             why = Condition(str(target.release), "IngressUnreachable", answer.detail)
@@ -343,7 +345,7 @@ def _succeeded(route: Route, stay: Collection[str], situation: Situation) -> tup
         for app in route.others
         if app.name not in stay and was_live(app, situation.records)
         for transition in phases(
-            app, Phase.RETIRING, "SuccessorLive", f"{route.holder.name} is live"
+            app, Phase.RETIRING, "SuccessorLive", f"{route.holder.name} serves in its place"
         )
     )
 

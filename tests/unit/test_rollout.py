@@ -84,6 +84,8 @@ def test_the_predecessor_stays_until_the_successor_itself_was_seen_at_the_route(
         assert not decided.changes
     decided = plan(situation(*facts, {ROUTE: answer(new)}))
     assert routes(decided) == {new.name: ROUTE}
+    told = {t.release.digest[0]: t.message for t in decided.transitions}
+    assert told == {"b": ROUTE, "a": f"{new.name} serves in its place"}
     phases = {t.release.digest[0]: t.phase for t in decided.transitions}
     assert phases == {"b": Phase.LIVE, "a": Phase.RETIRING}
 
