@@ -31,6 +31,7 @@ from controller.cli.output import (
     table,
 )
 from controller.model import Phase
+from controller.refusals import NOT_A_PIPELINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -141,6 +142,9 @@ def drawn(
     if troubles := [pair for pair in seen.conditions if not pair[0].ok]:
         parts += ["", paragraph("Conditions", style="bold")]
         parts += drawn_conditions(troubles, seen.at)
+    if alone := [c.message for c, _ in seen.conditions if c.reason == NOT_A_PIPELINE]:
+        more = f" ({len(alone) - 1} more like it)" if len(alone) > 1 else ""
+        parts += ["", paragraph(f"{first_line(alone[0])}{more}", style="dim")]
     return stack(*parts)
 
 

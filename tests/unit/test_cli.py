@@ -241,6 +241,17 @@ def test_a_daemon_that_never_finished_a_pass_is_said_to_be_so(wheelway):
     assert "No releases yet." in wheelway("status").stdout
 
 
+def test_status_says_that_a_wheel_has_no_pipeline_without_making_a_trouble_of_it(filled):
+    with Journal.open(filled.state) as journal:
+        alone = [
+            Condition(f"lib{n}.whl", "NotAPipelineWheel", "no entry point", ok=True) for n in (1, 2)
+        ]
+        journal.set_conditions(alone, time.time())
+    shown = filled("status").stdout
+    assert "Conditions" not in shown
+    assert shown.rstrip().endswith("no entry point (1 more like it)")
+
+
 def test_status_tells_what_holds_of_many_releases_once(filled):
     why = "4 releases are starting (rollout.max_staging)"
     waiting = [Condition(f"wine@{n}.0+0123abcd", "Queued", why) for n in range(24)]
