@@ -359,11 +359,13 @@ class Reconciler:
         )
 
     def _keep_sound(self, observed: _Observed, desired: Desired) -> None:
-        present = [(app, app.release.digest) for app in observed.applications if app.release]
-        in_use = {digest for _, digest in present}
-        in_use.update(release.digest for release in desired.placements)
-        doubted = [digest for app, digest in present if doubts_its_files(app)]
-        self._supply.keep_sound(in_use, doubted)
+        applications = observed.applications
+        told = [app for app in applications if app.message and doubts_its_files(app)]
+        doubted = [app.release.digest for app in told if app.release]
+        if doubted or self._supply.is_check_due():  # else a pass need not even count what there is
+            in_use = {app.release.digest for app in applications if app.release}
+            in_use.update(release.digest for release in desired.placements)
+            self._supply.keep_sound(in_use, doubted)
 
 
 def _concerned(observed: _Observed, desired: Desired) -> set[Release]:

@@ -278,6 +278,10 @@ class Supply:
         known = self._received_from.keys()
         self._upkeep.look(known & set(in_use), known & set(doubted))
 
+    def is_check_due(self) -> bool:
+        """Whether `keep_sound` would look at anything that nobody doubts."""
+        return self._upkeep.is_due()
+
     def restored(self) -> set[str]:
         """Digests of what was found damaged and is sound again, since this was last asked."""
         return self._upkeep.take_restored()

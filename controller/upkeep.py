@@ -57,7 +57,8 @@ class Upkeep:
         self._faults: dict[str, WheelwayError] = {}
         self._restored: set[str] = set()
         self._looked_at = float("-inf")
-        self._spent = 0.0  # seconds, between two calls of `look`
+        self._spent = 0.0  # seconds of quick looks, in the second that began at `_spending`
+        self._spending = float("-inf")
 
     def vouch(self, digest: str) -> None:
         """It was just made, or looked at."""
@@ -71,6 +72,8 @@ class Upkeep:
         with self._lock:
             if self._clock() - self._vouched.get(digest, float("-inf")) < STALE:
                 return True
+        if self._clock() - self._spending >= 1.0:
+            self._spending, self._spent = self._clock(), 0.0
         begin = time.monotonic()
         if self._spent < BUDGET and self._is_sound(digest):
             self._spent += time.monotonic() - begin
@@ -86,6 +89,10 @@ class Upkeep:
             self._vouched.pop(digest, None)
             self._doubted_at.pop(digest, None)
 
+    def is_due(self) -> bool:
+        """Whether the next round is, or something is urgent."""
+        return bool(self._urgent) or self._clock() - self._looked_at >= EVERY
+
     def look(self, in_use: Collection[str], doubted: Iterable[str]) -> None:
         """Start the next round, if it is due or something is urgent.
 
@@ -94,7 +101,6 @@ class Upkeep:
             doubted: whose files a replica found other than they were published. A doubt that
                 stays is followed once in `EVERY` seconds.
         """
-        self._spent = 0.0
         if self._jobs.running(_ROUND):
             return
         now = self._clock()
