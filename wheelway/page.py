@@ -40,7 +40,8 @@ def render(release: Release, interface: Interface, examples: Sequence[Any], rout
     """The page of a release at a route."""
     request, result = interface.schemas
     is_json = interface.request_type == JSON_TYPE
-    bodies = [_pretty(e) if is_json else e for e in interface.shown(examples)]
+    shown = interface.shown(examples)
+    bodies = [_pretty(example) if is_json else example for example in shown]
     texts = {
         "name": release.pipeline,
         "version": release.version,
@@ -54,7 +55,7 @@ def render(release: Release, interface: Interface, examples: Sequence[Any], rout
         "result": _pretty(result),
         "sample": bodies[0] if bodies else "",
         "rows": str(min(max(bodies[0].count("\n") + 1, 3), 16) if bodies else 3),
-        "curl": _curl(interface, interface.shown(examples), route or "/"),
+        "curl": _curl(interface, shown, route or "/"),
         "label": "Request" if is_json else "or as text",
     }
     parts = {

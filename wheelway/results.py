@@ -9,9 +9,11 @@ And what is no JSON at all is refused with what to do about it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import operator
 import re
+from collections.abc import Collection, Iterator, Mapping
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +23,7 @@ from pydantic_core import PydanticSerializationError
 from wheelway.nulls import misplaced_null, nullable_properties
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from pydantic import TypeAdapter
 
@@ -122,30 +124,30 @@ def raw(result: Any) -> bytes:
 
 
 def _exact(value: Any, depth: int = 0) -> Any:
-    """A result with Python's integers in the place of other ones; itself when it has only these."""
+    """A result with Python's integers in the place of other ones; itself when it has only these.
+
+    Where pydantic reads a list, any collection may stand.
+    """
     if isinstance(value, (int, str, bytes, float)) or depth > _DEPTH:
         return value
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         pairs = [(_exact(k, depth + 1), _exact(v, depth + 1)) for k, v in value.items()]
-        same = all(map(_is, pairs, value.items()))
-        return value if same else dict(pairs)
-    if isinstance(value, (list, tuple, set, frozenset)):
+        return value if all(map(_is, pairs, value.items())) else dict(pairs)
+    if isinstance(value, Iterator):
+        raise ResultInvalid(
+            f"result: large integers of a {type(value).__qualname__}: return a list"
+        )
+    with contextlib.suppress(TypeError):  # an array of several or of none, a tensor of floats
+        if hasattr(type(value), "__index__"):
+            return operator.index(value)
+    if isinstance(value, Collection) and getattr(value, "ndim", None) != 0:
         items = [_exact(item, depth + 1) for item in value]
-        if all(map(operator.is_, items, value)):
-            return value
-        return type(value)(items) if type(value) in {tuple, set, frozenset} else items
-    return _index(value) if hasattr(type(value), "__index__") else value
+        return value if all(map(operator.is_, items, value)) else items
+    return value
 
 
 def _is(pair: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
     return pair[0] is other[0] and pair[1] is other[1]
-
-
-def _index(value: Any) -> Any:
-    try:
-        return operator.index(value)
-    except TypeError:  # an array of several, a tensor of floats
-        return value
 
 
 def _check_finite(value: Any, body: bytes, schema: Mapping[str, Any]) -> None:

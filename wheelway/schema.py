@@ -77,6 +77,7 @@ def interface_of(pipeline: type[Pipeline]) -> Interface:
             cannot be resolved, pydantic cannot make a schema of it, or the schema is no JSON.
     """
     stages.check_calls(pipeline)
+    stages.check_examples(pipeline, inspect.getattr_static(pipeline, "examples"))
     request = _Side(pipeline, "request", *stages.request_hint(pipeline))
     result = _Side(pipeline, "result", *stages.result_hint(pipeline))
     asked, answered = request.adapter(), result.adapter()

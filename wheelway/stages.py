@@ -173,12 +173,18 @@ def examples_of(pipeline: Pipeline) -> Sequence[Any]:
         StartFailure: SchemaInvalid; they are one value or in no order, not a list or tuple.
     """
     examples: Any = pipeline.examples
-    if isinstance(examples, collections.abc.Sequence) and not isinstance(
-        examples, (str, bytes, bytearray, memoryview)
-    ):
-        return tuple(examples)
-    raise StartFailure(
-        SCHEMA_INVALID,
-        f"`{type(pipeline).__qualname__}.examples` must be a list or tuple of requests, not a "
-        f"{type(examples).__qualname__}; write `examples = (request,)`, with the comma, for one",
-    )
+    check_examples(type(pipeline), examples)
+    return tuple(examples)
+
+
+def check_examples(pipeline: type[Pipeline], examples: Any) -> None:
+    """See `examples_of`; of a class what it says itself, unless only instances know."""
+    if hasattr(type(examples), "__get__"):  # a property
+        return
+    one = isinstance(examples, (str, bytes, bytearray, memoryview))
+    if one or not isinstance(examples, collections.abc.Sequence):
+        raise StartFailure(
+            SCHEMA_INVALID,
+            f"`{pipeline.__qualname__}.examples` must be a list or tuple of requests, not a "
+            f"{type(examples).__qualname__}; for one, with the comma: `examples = (request,)`",
+        )

@@ -5,9 +5,11 @@ import functools
 import json
 import math
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -283,6 +285,12 @@ class Pair(NamedTuple):
         (set[int], {np.int64(LARGE)}, [LARGE]),
         (Pair, Pair(np.int64(LARGE), np.float64(0.5)), [LARGE, 0.5]),
         (list[Pair], [(np.int64(LARGE), 0.5)], [[LARGE, 0.5]]),
+        (list[int], np.array([LARGE, 1]), [LARGE, 1]),
+        (list[list[int]], np.array([[LARGE], [1]]), [[LARGE], [1]]),
+        (list[int], deque([np.int64(LARGE)]), [LARGE]),
+        (list[int], {"a": np.int64(LARGE)}.values(), [LARGE]),
+        (dict[str, int], MappingProxyType({"a": np.int64(LARGE)}), {"a": LARGE}),
+        (tuple[float, int], (np.array(0.5), np.int64(LARGE)), [0.5, LARGE]),
         (int, LARGE, LARGE),
         (list[float], [0.12345678901234567, 1e300], [0.12345678901234567, 1e300]),
     ],
@@ -294,6 +302,17 @@ def test_large_integers_arrive_as_they_were(declared, result, expected):
 
     with loaded(Numbers) as ask:
         assert ask(None) == expected
+
+
+def test_large_integers_that_could_be_read_once_alone_are_refused():
+    class Numbers(Pipeline):
+        def infer(self, request: int) -> list[int]:
+            return map(np.int64, [1, request])
+
+    with loaded(Numbers) as ask:
+        assert ask(2) == [1, 2]
+        with pytest.raises(ResultInvalid, match="large integers of a map: return a list"):
+            ask(LARGE)
 
 
 class Missing(BaseModel):
