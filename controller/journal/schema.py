@@ -105,20 +105,26 @@ MIGRATIONS: tuple[str, ...] = (
     """,
     "CREATE TABLE owners (pipeline TEXT PRIMARY KEY, project TEXT NOT NULL) WITHOUT ROWID",
     """
-    DELETE FROM releases AS older WHERE EXISTS (
-        SELECT 1 FROM releases AS newer
-        WHERE newer.pipeline = older.pipeline AND newer.digest = older.digest
-        AND newer.version != older.version
-        AND canonical_version(newer.version) = canonical_version(older.version)
-        AND (newer.since, newer.version) > (older.since, older.version)
+    DELETE FROM releases WHERE (pipeline, version, digest) IN (
+        SELECT pipeline, version, digest FROM (
+            SELECT *, row_number() OVER (
+                PARTITION BY pipeline, digest, canonical_version(version)
+                ORDER BY since DESC, version DESC
+            ) AS place FROM releases
+        ) WHERE place > 1
     );
-    DELETE FROM quarantines AS older WHERE EXISTS (
-        SELECT 1 FROM quarantines AS newer
-        WHERE newer.pipeline = older.pipeline AND newer.digest = older.digest
-        AND newer.version != older.version
-        AND canonical_version(newer.version) = canonical_version(older.version)
-        AND (newer.at, newer.version) > (older.at, older.version)
+    DELETE FROM quarantines WHERE (pipeline, version, digest) IN (
+        SELECT pipeline, version, digest FROM (
+            SELECT *, row_number() OVER (
+                PARTITION BY pipeline, digest, canonical_version(version)
+                ORDER BY at DESC, version DESC
+            ) AS place FROM quarantines
+        ) WHERE place > 1
     );
+    """,
+    """
+    DELETE FROM quarantines WHERE stage = 'inspect'
+    AND reason IN ('FilenameInvalid', 'MetadataMismatch', 'NoEntryPoint', 'TagsIncompatible')
     """,
 )
 """Migration n, counted from 1, leads from schema n - 1 to schema n."""

@@ -399,6 +399,10 @@ def test_a_migration_that_fails_leaves_the_schema_before_it(tmp_path):
         assert journal._run("SELECT name FROM sqlite_schema WHERE name = 'half'") == []
 
 
+def _migrations_before(what):
+    return MIGRATIONS[: next(n for n, text in enumerate(MIGRATIONS) if what in text)]
+
+
 LONG = replace(IRIS, version=Version("1.0.0"))
 """The same release, its version spelled otherwise."""
 
@@ -418,13 +422,24 @@ def test_a_version_is_one_however_it_is_spelled_and_keeps_its_first_spelling(jou
 
 
 def test_an_upgrade_leaves_one_of_two_spellings_that_an_earlier_version_kept(tmp_path):
-    before = MIGRATIONS[: 1 + next(n for n, text in enumerate(MIGRATIONS) if "owners" in text)]
+    before = _migrations_before("canonical_version")
     with Journal.open(tmp_path, migrations=before) as journal:
         for version, at in (("1.0", 1.0), ("1.0.0", 2.0), ("2.0", 3.0)):
             row = ("iris", version, "ab" * 32, "Live", "r", "m", "", "", at)
             journal._run("INSERT INTO releases VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", *row)
     with Journal.open(tmp_path) as journal:
         assert [str(r.release.version) for r in journal.releases()] == ["1.0.0", "2.0"]
+
+
+def test_an_upgrade_ends_quarantines_that_a_file_name_brought_on_good_bytes(tmp_path):
+    before = _migrations_before("FilenameInvalid")
+    misnamed = replace(quarantine(IRIS, reason="TagsIncompatible"), stage="inspect")
+    failed = [replace(quarantine(IRIS_2, reason="NotAZip"), stage="inspect"), quarantine(GREETER)]
+    with Journal.open(tmp_path, migrations=before) as journal:
+        for one in (misnamed, *failed):
+            journal.add_quarantine(one)
+    with Journal.open(tmp_path) as journal:
+        assert journal.quarantines() == sorted(failed, key=lambda one: one.release)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
