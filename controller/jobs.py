@@ -168,6 +168,11 @@ class Jobs:
         del self._outcomes[key]
         self._changes[key[0]] += 1
 
+    def busy(self) -> bool:
+        """Whether any job runs now, or waits for a thread."""
+        with self._lock:
+            return bool(self._running)
+
     def running(self, key: Key) -> bool:
         """Whether this job runs now, or waits for a thread."""
         with self._lock:

@@ -17,6 +17,7 @@ from controller.chronicle import Chronicle
 from controller.desired import Desired, Election
 from controller.errors import Rejected, WheelwayError, without_frames
 from controller.fitness import BLOCKING
+from controller.holdover import Holdover
 from controller.journal import Journal
 from controller.lookout import Lookout, Probes
 from controller.model import Condition, Event, Phase
@@ -136,6 +137,7 @@ class Reconciler:
         self._chronicle: Chronicle | None = None
         if isinstance(journal, Journal):
             self._chronicle = Chronicle(journal, supply, wall_clock=wall_clock)
+        self._holdover = Holdover(journal)
         self._fingerprint = fingerprint
         self._clock = clock
         self._complaints = Complaints()
@@ -170,7 +172,7 @@ class Reconciler:
         With `act=False`, or over a journal that is only read, nothing is sent or recorded.
         """
         now = self._clock()
-        self._supply.look()
+        self._look_at_sources()
         chronicle = self._chronicle if act else None
         rested = self._lookout.resting(now)
         try:
@@ -214,6 +216,7 @@ class Reconciler:
         conditions.extend(self._complaints.conditions(observed.answers))
         if done.refusal is not None:
             conditions.append(Condition("serve config", done.refusal.reason, done.refusal.message))
+        conditions.extend(self._holdover.besides(conditions))
         if chronicle is not None:
             events += chronicle.conditions(conditions)
             self._tidy(observed, desired)
@@ -247,6 +250,10 @@ class Reconciler:
             error=done.refusal if done.tried else None,
         )
 
+    def _look_at_sources(self) -> None:
+        self._holdover.begin(busy=self._supply.busy())
+        self._supply.look()
+
     # -- observe ---------------------------------------------------------------------------------
 
     def _observe(
@@ -267,7 +274,8 @@ class Reconciler:
         """Ray cannot be observed: nothing is decided, serving goes on without us."""
         trouble = Condition("ray", error.reason, error.message)
         found = (trouble, *self.notes, *self._supply.conditions())
-        conditions = (*found, *self._not_looked_at(found))
+        found = (*found, *self._not_looked_at(found))
+        conditions = (*found, *self._holdover.besides(found))
         events = chronicle.conditions(conditions) if chronicle is not None else ()
         return Report(
             f"waiting for Ray: {error.message}",

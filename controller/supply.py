@@ -120,6 +120,10 @@ class Supply:
         with self._lock:
             return bool(self._due) or any(self._jobs.running(("list", n)) for n in self.sources)
 
+    def busy(self) -> bool:
+        """Whether anything that was asked for is still under way."""
+        return self.looking() or self._jobs.busy()
+
     def look(self) -> None:
         """Start listing the sources whose time has come, and take in what was listed."""
         now = self._clock()

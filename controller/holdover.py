@@ -1,0 +1,49 @@
+"""What stood in the way when the daemon before ended, or the parts before were taken apart.
+
+Listings, downloads and builds begin anew then. Before they have ended once nobody knows that what
+they met is over: it would be told as over, and at once anew.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from controller.journal import Reader
+    from controller.model import Condition
+
+LONGEST: Final = 60.0
+"""Seconds after which what was not met again counts as over, whatever still runs."""
+_KNOWN_AT_ONCE: Final = {"api", "config", "journal", "ray"}
+"""Subjects that every pass looks at itself."""
+
+
+class Holdover:
+    """Of one set of parts; `clock` is monotonic, in seconds."""
+
+    def __init__(self, journal: Reader, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._began: float | None = None
+        self._over = False
+
+    def begin(self, *, busy: bool) -> None:
+        """A pass begins; `busy`: something that an earlier one started still runs."""
+        if self._began is None:
+            self._began = self._clock()
+        elif not busy or self._clock() - self._began >= LONGEST:
+            self._over = True
+
+    def besides(self, found: Iterable[Condition]) -> list[Condition]:
+        """What holds as far as anybody knows, besides what was found in this pass."""
+        if self._over:
+            return []
+        told = {(condition.subject, condition.reason) for condition in found}
+        return [
+            held
+            for held, _ in self._journal.conditions()
+            if held.subject not in _KNOWN_AT_ONCE and (held.subject, held.reason) not in told
+        ]
