@@ -13,7 +13,8 @@ import contextlib
 import json
 import operator
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, MappingView
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,6 +61,14 @@ _find_long_integer = re.compile(b"," + b"0" * 16).search
 _encode_finite = json.JSONEncoder(allow_nan=False).encode
 
 
+_LISTS: Final = (list, tuple, set, frozenset, deque, MappingView)
+"""What pydantic reads lists from, beside arrays."""
+
+
+class _ReadOnceError(Exception):
+    """What cannot be read again; the text says what it is and what to do."""
+
+
 class ResultInvalid(Exception):  # noqa: N818 - named like the reason it is reported as
     """A pipeline returned what its declared result type does not allow; the text says where."""
 
@@ -84,8 +93,9 @@ def encoder(adapter: TypeAdapter[Any], schema: Mapping[str, Any]) -> Callable[[A
             value = validate(result)
             body = serialize(value, by_alias=True)
         except ValidationError as error:
-            if (exact := _exact(result)) is not result:  # too large for a float
-                return encode(exact)
+            with contextlib.suppress(_ReadOnceError):
+                if (exact := _exact(result)) is not result:  # too large for a float
+                    return encode(exact)
             raise ResultInvalid(_mistakes(error)) from error
         except PydanticSerializationError as error:
             raise ResultInvalid(f"{error}{_advice(_CLASS.findall(str(error)))}") from error
@@ -93,9 +103,13 @@ def encoder(adapter: TypeAdapter[Any], schema: Mapping[str, Any]) -> Callable[[A
             integers
             and value is not result  # nothing was read, then
             and (body[0] <= _NINE or _find_long_integer(body.translate(_SHAPES)))
-            and (exact := _exact(result)) is not result
         ):
-            return encode(exact)
+            try:
+                exact = _exact(result)
+            except _ReadOnceError as error:
+                raise ResultInvalid(f"result: has large integers of {error}") from error
+            if exact is not result:
+                return encode(exact)
         if (floats and _find_null(body) and body.count(b"null") != len(find_expected(body))) or (
             (_N in body or _I in body) and _find_constant(body)
         ):
@@ -126,7 +140,8 @@ def raw(result: Any) -> bytes:
 def _exact(value: Any, depth: int = 0) -> Any:
     """A result with Python's integers in the place of other ones; itself when it has only these.
 
-    Where pydantic reads a list, any collection may stand.
+    Raises:
+        _ReadOnceError: it has an iterator, which pydantic has read already.
     """
     if isinstance(value, (int, str, bytes, float)) or depth > _DEPTH:
         return value
@@ -134,13 +149,11 @@ def _exact(value: Any, depth: int = 0) -> Any:
         pairs = [(_exact(k, depth + 1), _exact(v, depth + 1)) for k, v in value.items()]
         return value if all(map(_is, pairs, value.items())) else dict(pairs)
     if isinstance(value, Iterator):
-        raise ResultInvalid(
-            f"result: large integers of a {type(value).__qualname__}: return a list"
-        )
+        raise _ReadOnceError(f"a {type(value).__qualname__}; return a list")
     with contextlib.suppress(TypeError):  # an array of several or of none, a tensor of floats
         if hasattr(type(value), "__index__"):
             return operator.index(value)
-    if isinstance(value, Collection) and getattr(value, "ndim", None) != 0:
+    if isinstance(value, _LISTS) or getattr(value, "ndim", None):
         items = [_exact(item, depth + 1) for item in value]
         return value if all(map(operator.is_, items, value)) else items
     return value

@@ -311,8 +311,32 @@ def test_large_integers_that_could_be_read_once_alone_are_refused():
 
     with loaded(Numbers) as ask:
         assert ask(2) == [1, 2]
-        with pytest.raises(ResultInvalid, match="large integers of a map: return a list"):
+        with pytest.raises(ResultInvalid, match="large integers of a map; return a list"):
             ask(LARGE)
+
+
+class Bag(BaseModel):
+    """A model that could be taken for a collection."""
+
+    items: list[int]
+
+    def __len__(self):
+        return len(self.items)
+
+    def __iter__(self):
+        return iter(self.items)
+
+    def __contains__(self, item):
+        return item in self.items
+
+
+def test_a_model_that_is_a_collection_stays_a_model():
+    class Bags(Pipeline):
+        def infer(self, request: int) -> list[Bag]:
+            return [Bag(items=[request])]
+
+    with loaded(Bags) as ask:
+        assert ask(LARGE) == [{"items": [LARGE]}]
 
 
 class Missing(BaseModel):
