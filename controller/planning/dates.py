@@ -42,11 +42,14 @@ def _dated(app: Application, record: PlacementRecord | None, now: float) -> Plac
     if record is None:
         adopted = now if app.route is not None else None
         record = PlacementRecord(app.name, now, adopted, adopted)
+    elif _is_settled(app, record, now):
+        return record
     staged_at, routed_at = record.staged_at, record.routed_at if app.route is not None else None
-    held_up = app.building or diagnose(app).health is Health.SHORT
-    if staged_at is None or (held_up and record.live_at is None):
+    unproven = record.live_at is None
+    held_up = unproven and (app.building or diagnose(app).health is Health.SHORT)
+    if staged_at is None or held_up:
         staged_at = now
-    if app.route is not None and (routed_at is None or (held_up and record.live_at is None)):
+    if app.route is not None and (routed_at is None or held_up):
         routed_at = now
     building_since = now if record.building_since is None else record.building_since
     return replace(
@@ -55,6 +58,18 @@ def _dated(app: Application, record: PlacementRecord | None, now: float) -> Plac
         staged_at=min(staged_at, now),
         routed_at=None if routed_at is None else min(routed_at, now),
         building_since=min(building_since, now) if app.building else None,
+    )
+
+
+def _is_settled(app: Application, record: PlacementRecord, now: float) -> bool:
+    """Whether there is nothing to date: so it is of nearly all, in nearly every pass."""
+    return (
+        record.live_at is not None
+        and record.staged_at is not None
+        and record.building_since is None
+        and not app.building
+        and (app.route is None) == (record.routed_at is None)
+        and max(record.staged_at, record.routed_at or 0.0) <= now
     )
 
 
