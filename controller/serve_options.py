@@ -100,7 +100,7 @@ class Options(Section):
         for key in AUTOSCALING.intersection(value or {}):
             number, most = (value or {})[key], REPLICAS if key in REPLICA_COUNTS else _SCALING_LIMIT
             if isinstance(number, (int, float)) and not -most <= number <= most:
-                raise ValueError(f"{key} must be at most {most}, not {number:g}")
+                raise ValueError(f"{key} must be at most {most}")
         return value
 
     @field_validator("env_vars")
@@ -180,6 +180,15 @@ class ServeOptions(Section):
     defaults: Options = Options()
     """Options of every pipeline, below the wheel's own wishes."""
     caps: Caps = Caps()
+
+    @field_validator("http_options")
+    @classmethod
+    def _startable(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key, number in value.items():
+            most = 65535 if key == "port" else 2**31 - 1
+            if isinstance(number, (int, float)) and not 0 <= number <= most:
+                raise ValueError(f"{key} must be from 0 to {most}")
+        return value
 
     @model_validator(mode="after")
     def _all_finish(self) -> Self:

@@ -45,6 +45,7 @@ def test_a_dropped_wheel_answers_as_printed_and_ctrl_c_ends_all_and_nothing_else
     claim, first = claim_block()
     with claim, up(tmp_path, first + 1, first + 2) as (process, said):
         eventually(lambda: "drop wheels into" in said(), deadline=240)
+        assert re.search(r"it hands out \d+ CPUs \(--num-cpus\)", said())
         made = make_wheel(tmp_path / "made", "demo", code=EXAMPLE)
         made.replace(tmp_path / "wheels" / made.name)
         [line] = eventually(lambda: re.findall(r"^ *(curl .*)$", said(), re.MULTILINE))

@@ -103,6 +103,15 @@ def test_what_json_cannot_say_is_the_operators_mistake_at_once(table, odd):
 
 
 @pytest.mark.parametrize(
+    "odd",
+    ["port = 65536", "port = -1", "keep_alive_timeout_s = 2147483648", "port = 1" + "0" * 400],
+)
+def test_a_number_with_which_serve_would_not_start_is_the_operators_mistake(odd):
+    with pytest.raises(ConfigError, match=r"http_options: \w+ must be from 0 to"):
+        read(f"[serve.http_options]\n{odd}\n")
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "[serve.defaults]\nrequest_timeout = 901\n",

@@ -163,6 +163,10 @@ MISTAKES = {
         "[options]\nautoscaling_config = { max_replicas = 10001 }",
         "max_replicas must be at most 10000",
     ),
+    "more than a float holds": (
+        "[options]\nautoscaling_config = { max_replicas = 1" + 400 * "0" + " }",
+        "max_replicas must be at most 10000",
+    ),
     "delays without end": (
         "[options]\nautoscaling_config = { upscale_delay_s = 1e300 }",
         "upscale_delay_s must be at most 1000000",
