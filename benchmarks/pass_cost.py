@@ -267,7 +267,13 @@ class Daemon:
         began, spent = time.process_time(), self.wire.spent
         report = self.reconciler.run_pass()
         assembly = Assembly(
-            self.reconciler, self.supply, self.jobs, self.dashboard, self.base, self._parts
+            self.reconciler,
+            self.supply,
+            self.jobs,
+            self.dashboard,
+            self.base,
+            self._parts,
+            self._parts,
         )
         self.telemetry.observe(report, assembly, duration=0.1)
         status = DaemonStatus(self._number, self.clock(), report.sentence, 0.1, 1, "benchmark", 0)

@@ -6,7 +6,7 @@ import logging
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -50,11 +50,19 @@ class Assembly:
     jobs: Jobs
     dashboard: Dashboard
     base: Base
-    _resources: ExitStack
+    _cluster: ExitStack
+    """What ends with the reconciler."""
+    _stock: ExitStack
+    """What ends with the supply."""
 
-    def close(self) -> None:
-        """End threads and connections. Jobs that run are waited for; building environments end."""
-        self._resources.close()
+    def close(self, *, keep: Assembly | None = None) -> None:
+        """End threads and connections, but for those that another one goes on with. Jobs that run
+        are waited for; building environments end.
+        """
+        if keep is None or keep.reconciler is not self.reconciler:
+            self._cluster.close()
+        if keep is None or keep.supply is not self.supply:
+            self._stock.close()
 
 
 def assemble(
@@ -72,21 +80,59 @@ def assemble(
         Stalled: the cache, the interpreter, a source or a file named in the configuration cannot
             be used; the message says which and what to do.
     """
-    resources = ExitStack()
-    clock = steady_clock(journal, boot_id())
-    mark = identity(journal.path.parent, make=isinstance(journal, Journal))
     with ExitStack() as undo:
-        undo.callback(resources.close)
+        stock, base, jobs, supply = _stocked(config, journal, wake, workers)
+        undo.callback(stock.close)
+        cluster, dashboard, reconciler = _connected(config, journal, base, supply)
+        undo.pop_all()
+    return Assembly(reconciler, supply, jobs, dashboard, base, cluster, stock)
+
+
+def renewed(
+    before: Assembly, config: Config, journal: Reader, *, wake: Callable[[], None]
+) -> Assembly:
+    """The parts for an edited configuration: those whose sections did not change go on, with all
+    that they know and wait for. Close the former ones (`keep=` these).
+
+    Raises:
+        Stalled: as `assemble`; then those before go on as they were.
+    """
+    was = before.reconciler.config
+    if _of_the_stock(config) != _of_the_stock(was):
+        return assemble(config, journal, wake=wake)
+    if _of_the_cluster(config) == _of_the_cluster(was):
+        before.reconciler.renew(config)
+        return before
+    cluster, dashboard, reconciler = _connected(config, journal, before.base, before.supply)
+    return replace(before, reconciler=reconciler, dashboard=dashboard, _cluster=cluster)
+
+
+def _of_the_stock(config: Config) -> object:
+    """What sources, cache, jobs and Ray's interpreter are made of."""
+    paths, ray = config.paths, config.ray
+    return (
+        *(config.sources, config.inspection, config.environments, config.rollout.workers),
+        *(paths.cache, paths.state, paths.retention, ray.python),
+    )
+
+
+def _of_the_cluster(config: Config) -> object:
+    """What the clients and the templates are made of."""
+    return config.ray, config.paths.templates
+
+
+def _stocked(
+    config: Config, journal: Reader, wake: Callable[[], None], workers: int | None
+) -> tuple[ExitStack, Base, Jobs, Supply]:
+    """The sources and all that makes their wheels ready."""
+    clock = steady_clock(journal, boot_id())
+    with ExitStack() as resources:
         base = detect(config.ray.python)
         store = Store(config.paths.cache)
         index = open_index(config)
         if index is not None:
             resources.callback(index.close)
         environments = Environments(config.paths.cache, base, config.environments, index=index)
-        dashboard = Dashboard.connect(config.ray)
-        resources.callback(dashboard.close)
-        ingress = Ingress.connect(config.ray)
-        resources.callback(ingress.close)
         # Each source has a thread for its listings: none waits for builds, nor for another source.
         jobs = Jobs(
             config.rollout.workers if workers is None else workers,
@@ -118,6 +164,19 @@ def assemble(
             remembered=remembered,
             refusals=refusals_in(journal, base),
         )
+        return resources.pop_all(), base, jobs, supply
+
+
+def _connected(
+    config: Config, journal: Reader, base: Base, supply: Supply
+) -> tuple[ExitStack, Dashboard, Reconciler]:
+    """The clients of the cluster, and what makes passes with them."""
+    mark = identity(journal.path.parent, make=isinstance(journal, Journal))
+    with ExitStack() as resources:
+        dashboard = Dashboard.connect(config.ray)
+        resources.callback(dashboard.close)
+        ingress = Ingress.connect(config.ray)
+        resources.callback(ingress.close)
         reconciler = Reconciler(
             config,
             supply=supply,
@@ -127,12 +186,11 @@ def assemble(
             journal=journal,
             tags=base.tags,
             fingerprint=base.fingerprint,
-            clock=clock,
+            clock=steady_clock(journal, boot_id()),
             mark=mark,
         )
         resources.callback(reconciler.close)
-        undo.pop_all()
-    return Assembly(reconciler, supply, jobs, dashboard, base, resources)
+        return resources.pop_all(), dashboard, reconciler
 
 
 def origins(config: Config) -> dict[str, str]:

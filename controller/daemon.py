@@ -20,13 +20,14 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from controller import logs, metrics
 from controller.account.overview import patience
 from controller.api import Api, Exposition, Inside
-from controller.assembly import Assembly, assemble, origins, watch
+from controller.assembly import Assembly, assemble, origins, renewed, watch
 from controller.configuration_file import ConfigurationFile
 from controller.errors import WheelwayError
 from controller.fitness import misfits
@@ -235,10 +236,15 @@ class Daemon:
             finally:
                 api.close()
 
-    def _assemble(self, journal: Journal) -> Assembly:
-        assembly = assemble(self.config, journal, wake=self._wake.set)
+    def _assemble(self, journal: Journal, before: Assembly | None = None) -> Assembly:
+        """All parts; with those `before`, the ones that another configuration needs others of."""
+        if before is None:
+            assembly = assemble(self.config, journal, wake=self._wake.set)
+        else:
+            assembly = renewed(before, self.config, journal, wake=self._wake.set)
         journal.keep_listings_of(origins(self.config))
-        watch(assembly, self._wake.set)
+        if before is None or assembly.supply is not before.supply:
+            watch(assembly, self._wake.set)
         assembly.reconciler.progressed = self._progressed
         self._inquired_at = float("-inf")
         return assembly
@@ -267,22 +273,24 @@ class Daemon:
         found = self._inquire(run.assembly)
         again = self._unassembled is not None and (asked or found is Head.SAME)
         if edited or again or found is Head.ANOTHER:
-            self._reassemble(run)
+            # Another head may be of another interpreter: only all parts together fit it.
+            self._reassemble(run, None if again or found is Head.ANOTHER else run.assembly)
 
-    def _reassemble(self, run: _Run) -> None:
+    def _reassemble(self, run: _Run, going_on: Assembly | None) -> None:
         """The same with the new configuration or interpreter; the old parts as long as that fails.
+        Of those `going_on`, only what the configuration needs otherwise is put together anew.
 
         The old parts' running jobs end beside the passes of the new ones.
         """
         try:
-            renewed = self._assemble(run.journal)
+            made = self._assemble(run.journal, going_on)
         except WheelwayError as error:
             message = f"{error.message}; until then it goes on with the configuration before"
             self._unassembled = Condition("config", error.reason, message)
             return
         self._unassembled = None
-        before, run.assembly = run.assembly, renewed
-        threading.Thread(target=before.close, name="wheelway-closing").start()
+        before, run.assembly = run.assembly, made
+        threading.Thread(target=partial(before.close, keep=made), name="wheelway-closing").start()
 
     def _inquire(self, assembly: Assembly) -> Head | None:
         """Look at Ray's side now and then; None when it was not looked at."""

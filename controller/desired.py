@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from controller.cache.wishes import effective, effective_settings
+from controller.config import PipelinePolicy
 from controller.errors import Rejected, WheelwayError, without_frames
 from controller.inventory import Inventory, Recorded, Stocktaking, failed
 from controller.model import (
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from packaging.tags import Tag
 
-    from controller.config import Config, PipelinePolicy
+    from controller.config import Config
     from controller.model import (
         Application,
         Overrides,
@@ -111,19 +112,27 @@ class Election:
         tags: Sequence[Tag],
         absences: Absences,
     ) -> None:
-        self._config = config
         self._supply = supply
         self._renderer = renderer
         self._absences = absences
         self._stocktaking = Stocktaking(config, supply, tags=tags)
+        self._verdicts = Remembered(judge)
+        self._placed = Remembered(self._rendered)
+        self.renew(config)
+
+    def renew(self, config: Config) -> None:
+        """Go by another configuration from now on; what it does not change stays remembered."""
+        self._config = config
+        self._stocktaking.renew(config)
         parts = (config.serve, config.environments, config.inspection)
         ingress = config.ray.ingress_url  # with another one, what failed at it may answer
         self._sections = [ingress, *(part.model_dump_json() for part in parts)]
         self._rules: Remembered[str, PipelinePolicy] = Remembered(
             lambda name: rule_for(name, config)
         )
-        self._verdicts = Remembered(judge)
-        self._placed = Remembered(self._rendered)
+        self._manners: Remembered[str, PipelinePolicy] = Remembered(
+            lambda name: _manner(rule_for(name, config))
+        )
 
     def desired(
         self,
@@ -181,7 +190,7 @@ class Election:
         for verdict in found.verdicts:
             if verdict.elected and verdict.reason != STANDS_IN:
                 self._place(verdict.release, seen, found)
-        for remembered in (self._rules, self._verdicts, self._placed):
+        for remembered in (self._rules, self._manners, self._verdicts, self._placed):
             remembered.forget_unused()
         return found
 
@@ -336,7 +345,7 @@ class Election:
         environment = self._supply.environment(artifact, runs=release in seen.present)
         if not isinstance(environment, Environment):
             return environment
-        rule = self._rules.of(release.pipeline, release.pipeline)
+        rule = self._manners.of(release.pipeline, release.pipeline)
         inputs = (release, artifact, entry, environment, rule, seen.common)
         return self._placed.of(release, inputs)
 
@@ -358,6 +367,11 @@ class Election:
             )
         except WheelwayError as error:
             return without_frames(error)
+
+
+def _manner(rule: PipelinePolicy) -> PipelinePolicy:
+    """What a rule says of how releases run: whatever else it says makes no other placements."""
+    return PipelinePolicy(name=rule.name, options=rule.options, settings=rule.settings)
 
 
 def _is_offered(release: Release, offered: Sequence[Candidate], owner: str) -> bool:

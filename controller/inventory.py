@@ -77,13 +77,17 @@ class Stocktaking:
     """Takes stock of one configuration's sources, pass by pass."""
 
     def __init__(self, config: Config, supply: Supply, *, tags: Sequence[Tag]) -> None:
-        self._config = config
         self._supply = supply
         self._catalogues = Catalogues(tags)
+        self._shelves = Remembered(shelve)
+        self.renew(config)
+
+    def renew(self, config: Config) -> None:
+        """Go by another configuration from now on."""
+        self._config = config
         self._rules: Remembered[str, PipelinePolicy] = Remembered(
             lambda name: rule_for(name, config)
         )
-        self._shelves = Remembered(shelve)
         self._inputs_of = Remembered(self._inputs_on)
         self._wanted = Remembered(self._unfetched)
         self._latest: tuple[Catalogue, int, Recorded, Inventory] | None = None

@@ -42,7 +42,7 @@ class Lookout:
     ) -> None:
         self._dashboard = dashboard
         self._journal = journal
-        self._cap = cap
+        self.cap = cap
         self._jitter = jitter
         self._trouble: WheelwayError | None = None
         self._until = 0.0
@@ -86,7 +86,7 @@ class Lookout:
         self.failures += 1
         asked = error.retry_after if isinstance(error, Transient) else None
         self._until = now + backoff.delay(
-            self.failures, jitter=self._jitter(), retry_after=asked, cap=self._cap
+            self.failures, jitter=self._jitter(), retry_after=asked, cap=self.cap
         )
 
     def _doubt_emptiness(self, applications: Collection[Application], now: float) -> None:
@@ -119,7 +119,7 @@ class Probes:
 
     def __init__(self, ingress: Ingress, *, probe_deadline: float) -> None:
         self._ingress = ingress
-        self._deadline = probe_deadline
+        self.deadline = probe_deadline
         self._threads = ThreadPoolExecutor(8, "wheelway-probe")
         self._answers: dict[str, Answer] = {}
         self._asked_at: float | None = None
@@ -160,6 +160,6 @@ class Probes:
         routed = set(held.values())
         known = {route: answer for route, answer in before.items() if route in routed}
         self._answers, self._asked_at = known | said, now
-        deadline = self._deadline
+        deadline = self.deadline
         dates = excused(records, said, before, held, since=since, now=now, probe_deadline=deadline)
         return dates, self._answers

@@ -20,7 +20,7 @@ from controller.fitness import BLOCKING
 from controller.holdover import Holdover
 from controller.journal import Journal
 from controller.lookout import Lookout, Probes
-from controller.model import Condition, Event, Phase
+from controller.model import Condition, Event
 from controller.planning.absence import Absences
 from controller.planning.complaints import Complaints
 from controller.planning.contest import Contest
@@ -30,13 +30,13 @@ from controller.planning.pace import MOVING, Pace
 from controller.planning.phases import underway
 from controller.planning.planner import Planner
 from controller.planning.restraint import restrained
+from controller.planning.sentence import in_a_sentence
 from controller.planning.situation import (
     Limits,
     Situation,
     standing,
     was_live,
 )
-from controller.planning.subjects import SUSPENDED
 from controller.planning.turns import Turns
 from controller.sender import Sender
 
@@ -143,7 +143,7 @@ class Reconciler:
         self._complaints = Complaints()
         self._probes = Probes(ingress, probe_deadline=config.rollout.probe_deadline)
         self._planner = Planner()
-        self._contest = Contest(mark, wait=max(15.0, 3 * config.rollout.interval))
+        self._contest = Contest(mark, wait=_to_claim_back(config))
         self._restarted_at: float | None = None
         self._forget_at = float("-inf")
         self._pace = Pace(config.rollout.interval)
@@ -161,6 +161,17 @@ class Reconciler:
     def close(self) -> None:
         """End the probing threads."""
         self._probes.close()
+
+    def renew(self, config: Config) -> None:
+        """Go by another configuration from now on: what is remembered, waited for or backed off
+        from stays so. Which cluster, templates, sources and cache it is must be the same.
+        """
+        self.config = config
+        self._lookout.cap = self._pace.interval = config.rollout.interval
+        self._probes.deadline = config.rollout.probe_deadline
+        self._contest.wait_for(_to_claim_back(config))
+        self._sender.config = config
+        self._election.renew(config)
 
     def resting(self) -> bool:
         """Whether Ray could not be observed and is to be left alone for now."""
@@ -231,7 +242,13 @@ class Reconciler:
             unread=desired.unread,
             conditions=conditions,
         )
-        sentence = _sentence(observed, desired, decided, waiting, sent=done.sent)
+        sentence = in_a_sentence(
+            decided,
+            {a.name for a in observed.applications if a.route and was_live(a, observed.records)},
+            waiting,
+            quarantined=len(desired.quarantines),
+            sent=done.sent,
+        )
         look = self._supply.next_look()
         wait = self._pace.next_in(decided, now, sent=done.sent, next_look=look)
         return Report(
@@ -376,38 +393,12 @@ class Reconciler:
             self._supply.keep_sound(in_use, doubted)
 
 
+def _to_claim_back(config: Config) -> float:
+    """Seconds in which another daemon on the cluster shows that it is there."""
+    return max(15.0, 3 * config.rollout.interval)
+
+
 def _concerned(observed: _Observed, desired: Desired) -> set[Release]:
     """The releases of which this pass may have something to tell."""
     present = (app.release for app in observed.applications if app.release is not None)
     return {verdict.release for verdict in desired.verdicts}.union(present)
-
-
-def _sentence(
-    observed: _Observed,
-    desired: Desired,
-    decided: Plan,
-    waiting: Sequence[Underway],
-    *,
-    sent: bool,
-) -> str:
-    """The pass in one sentence for a person."""
-    live = {t.placement for t in decided.transitions if t.phase is Phase.LIVE}
-    live |= {a.name for a in observed.applications if a.route and was_live(a, observed.records)}
-    parts = [f"{len(live)} live"]
-    starting = [t for t in decided.transitions if t.phase in {Phase.STAGED, Phase.READY}]
-    if starting:
-        parts.append(f"{len(starting)} starting")
-    beside = sum(1 for item in waiting if item.phase not in {Phase.STAGED, Phase.READY})
-    if beside:
-        parts.append(f"{beside} waiting")
-    if desired.quarantines:
-        parts.append(f"{len(desired.quarantines)} quarantined")
-    if any(c.reason == SUSPENDED and c.subject == "serve config" for c in decided.conditions):
-        parts.append("suspended")
-    if decided.hold:
-        parts.append(f"holding the next config: {decided.hold.message}")
-    elif sent:
-        parts.append(f"sent a config: {'; '.join(map(str, decided.changes))}")
-    elif decided.changes:
-        parts.append(f"{len(decided.changes)} changes not sent")
-    return ", ".join(parts)

@@ -55,7 +55,8 @@ class Sender:
         renderer: Renderer,
         jitter: Callable[[], float],
     ) -> None:
-        self._config = config
+        self.config = config
+        """Whose `[serve]` and ingress all applications share."""
         self._dashboard = dashboard
         self._renderer = renderer
         self._jitter = jitter
@@ -93,11 +94,11 @@ class Sender:
         and rendering costs more than all the rest of them.
         """
         documents = [planned.document for planned in decided.applications]
-        ingress_url = self._config.ray.ingress_url
+        ingress_url = self.config.ray.ingress_url
         try:
             source = (documents, self._renderer.fingerprint())
             if self._rendered is None or self._rendered[0] != source:
-                config = self._renderer.config(documents, self._config.serve, ingress_url)
+                config = self._renderer.config(documents, self.config.serve, ingress_url)
                 self._rendered = source, (config, self._renderer.to_yaml(config))
         except WheelwayError as error:
             return {}, "", error

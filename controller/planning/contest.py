@@ -81,6 +81,11 @@ class Contest:
         until = self._corrected[-1] + wait if self._differs else now
         return Restraint(Cause(self._reason, self._message(wait)), until)
 
+    def wait_for(self, seconds: float) -> None:
+        """Give another daemon so long from now on."""
+        if self._claim is not None:
+            self._claim.wait = seconds
+
     def sent(self, applications: Iterable[PlannedApplication], now: float) -> None:
         """A config was taken; what differed before it is corrected by it."""
         if self._claim is not None:
@@ -122,7 +127,7 @@ class _Claim:
 
     def __init__(self, own: DaemonMark, wait: float) -> None:
         self._own = own
-        self._wait = wait
+        self.wait = wait
         self._rival: DaemonMark | None = None
         self._claimed_at: float | None = None
         self._looked: (
@@ -157,13 +162,13 @@ class _Claim:
         return rivals
 
     def _asking(self, rival: DaemonMark, now: float, *, answered: bool) -> Restraint | None:
-        cause = taking_over(rival, self._wait)
+        cause = taking_over(rival, self.wait)
         if self._claimed_at is None and answered:
             return Restraint(cause, now, mark=self._own)
         if answered:  # by a younger one: what we send next tells it to stand down
             return None
-        if self._claimed_at is not None and now < self._claimed_at + self._wait:
-            return Restraint(cause, self._claimed_at + self._wait)
+        if self._claimed_at is not None and now < self._claimed_at + self.wait:
+            return Restraint(cause, self._claimed_at + self.wait)
         self._rival = self._claimed_at = None
         return None
 

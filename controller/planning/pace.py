@@ -24,7 +24,7 @@ class Pace:
     """Of one daemon's passes; between two lie `interval` seconds at most."""
 
     def __init__(self, interval: float) -> None:
-        self._interval = interval
+        self.interval = interval
         self._moving_since: float | None = None
 
     def next_in(self, decided: Plan, now: float, *, sent: bool, next_look: float) -> float:
@@ -44,7 +44,7 @@ class Pace:
             slowly = building or now - self._moving_since >= _FOR_A_WHILE
             return MOVING_SLOWLY if slowly else MOVING
         self._moving_since = None
-        waits = [self._interval, max(0.05, next_look)]
+        waits = [self.interval, max(0.05, next_look)]
         if decided.wake_at is not None:
             waits.append(max(MOVING, decided.wake_at - now))
         return min(waits)
