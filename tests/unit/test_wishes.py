@@ -15,8 +15,18 @@ from packaging.version import Version
 from controller.cache import wishes as layers
 from controller.cache.inspection import inspect
 from controller.cache.wishes import effective_settings, entries
-from controller.config import Caps, InspectionLimits, Options, PipelinePolicy, ServeOptions
+from controller.config import (
+    ActorOptions,
+    Caps,
+    InspectionLimits,
+    Options,
+    PipelinePolicy,
+    ServeOptions,
+)
 from controller.errors import Rejected
+from controller.model import Artifact, Environment, PipelineEntry, Release
+from controller.serve.rendering import Renderer
+from controller.serve_options import AUTOSCALING
 from tests.support.wheels import revision_of
 
 pytestmark = pytest.mark.unit
@@ -249,6 +259,52 @@ def test_a_mistake_in_one_pipelines_table_leaves_its_sister_alone():
     found = read(acme="[options]\nthreads = 2\n[pipelines.iris.options]\nthreads = 0\n")
     assert "acme/wheelway.toml:4: pipelines.iris.options.threads" in found["iris"].refusal.message
     assert (found["wine"].refusal, found["wine"].options) == (None, {"threads": 2})
+
+
+NUMBERS = ["0", "-1", "1", "0.5", "1e308", "1" + 400 * "0", "inf", "nan", "true", '"1e400"', '"9d"']
+NUMBERS += [str(2**31 - 1), str(2**31), str(2**63), '"9999999d"', '"99999999999TiB"', "2024-01-01"]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_whatever_number_an_author_writes_is_refused_or_ray_converts_it(number):
+    renderer = Renderer(wheelway="0.1.0")
+    tables = {
+        "options": Options.model_fields,
+        "options.ray_actor_options": ActorOptions.model_fields,
+        "options.ray_actor_options.resources": {"x"},
+        "options.autoscaling_config": AUTOSCALING,
+    }
+    for table, keys in tables.items():
+        for key in keys:
+            entry = read(acme=f"[{table}]\n{key} = {number}\n")["iris"]
+            if entry.refusal is not None:
+                assert entry.refusal.reason == "WishesInvalid"
+                continue
+            try:
+                options = layers.effective(ServeOptions(), entry.options, None)
+                document = placed(renderer, options)
+            except Rejected as refusal:
+                assert refusal.reason in {"OptionAboveCap", "OptionsRefused"}  # noqa: PT017 - some are
+            else:
+                renderer.validate({"applications": [document]})
+
+
+def placed(renderer, options):
+    release = Release("iris", Version("1.0"), "a" * 64)
+    artifact = Artifact(
+        digest=release.digest,
+        project="acme",
+        version=release.version,
+        filename="acme-1.0-py3-none-any.whl",
+        size=1,
+        wheel=Path("/cache/x.whl"),
+        tree=Path("/cache/tree"),
+        record_digest="b" * 64,
+        requires=(),
+        pipelines=(),
+    )
+    entry = PipelineEntry("iris", "acme.iris:Iris", {}, {})
+    return renderer.place(release, entry, artifact, Environment("", None), options, {}).document
 
 
 def test_durations_and_sizes_may_say_their_unit():
