@@ -1,5 +1,6 @@
 """`wheelway up`, as a person types it: all it prints is true, and Ctrl-C ends what it started."""
 
+import gzip
 import re
 import shlex
 import signal
@@ -52,6 +53,9 @@ def test_a_dropped_wheel_answers_as_printed_and_ctrl_c_ends_all_and_nothing_else
         url = next(word for word in shlex.split(line) if word.startswith("http"))
         body = shlex.split(line)[-1]
         answer = httpx.post(url, content=body, headers={"content-type": "application/json"})
+        assert (answer.status_code, answer.json()) == (200, {"n": 1})
+        compressed = {"content-type": "application/json", "content-encoding": "gzip"}
+        answer = httpx.post(url, content=gzip.compress(body.encode()), headers=compressed)
         assert (answer.status_code, answer.json()) == (200, {"n": 1})
         failed = httpx.post(url, json={"n": 0})
         assert failed.status_code == 500

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
@@ -25,6 +25,8 @@ from wheelway.results import ResultInvalid
 from wheelway.schema import interface_of
 
 pytestmark = pytest.mark.unit
+
+unhurried = settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no mistake
 
 RELEASE = Release("demo", "1.0", "ab" * 32)
 
@@ -124,6 +126,7 @@ def numbers_of(value):
     return [int(value)]
 
 
+@unhurried
 @given(types.flatmap(lambda made: st.tuples(st.just(made[0]), made[1])))
 def test_a_result_of_a_type_is_served_as_its_schema_says_or_refused_for_nan_alone(case):
     declared, result = case
@@ -140,6 +143,7 @@ def test_a_result_of_a_type_is_served_as_its_schema_says_or_refused_for_nan_alon
     assert sorted(numbers_of(served)) == sorted(n for n in numbers if n is not None)
 
 
+@unhurried
 @given(st.recursive(st.floats() | st.none(), lambda inner: st.lists(inner, max_size=3)))
 def test_without_a_type_nan_is_null(result):
     served = strictly(interface_of(pipeline(Any)).encode(result))
@@ -206,6 +210,7 @@ def told(extra, default, examples):
     )
 
 
+@unhurried
 @given(nested(SAYABLE), nested(SAYABLE), st.lists(nested(SAYABLE), max_size=2))
 def test_whatever_has_a_form_in_json_may_stand_in_a_schema(extra, default, examples):
     about, document = told({"x-extra": extra}, default, examples)
@@ -213,6 +218,7 @@ def test_whatever_has_a_form_in_json_may_stand_in_a_schema(extra, default, examp
     assert "Request" in document["components"]["schemas"]
 
 
+@unhurried
 @given(nested(SAYABLE | UNSAYABLE), nested(SAYABLE | UNSAYABLE))
 def test_whatever_has_none_is_refused_at_the_start_or_left_out(extra, default):
     with contextlib.suppress(StartFailure):  # any other exception is a mistake
@@ -223,6 +229,7 @@ KEYWORDS = ("type", "properties", "items", "anyOf", "enum", "const", "required",
 KEYWORDS = (*KEYWORDS, "prefixItems", "additionalProperties", "patternProperties", "description")
 
 
+@unhurried
 @given(st.dictionaries(st.sampled_from(KEYWORDS), nested(SAYABLE), max_size=3))
 def test_odd_words_in_a_schema_break_nothing(extra):
     with contextlib.suppress(StartFailure):

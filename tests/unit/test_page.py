@@ -6,7 +6,7 @@ import shlex
 from typing import Annotated, Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
@@ -17,6 +17,8 @@ from wheelway.fields import WHOLE, fields_of
 from wheelway.schema import interface_of
 
 pytestmark = pytest.mark.unit
+
+unhurried = settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no mistake
 
 ROUTE = "/predict/demo/1.0+cu1"
 
@@ -168,10 +170,11 @@ json_values = st.recursive(
             max_size=5,
         )
     ),
-    max_leaves=25,
+    max_leaves=12,
 )
 
 
+@unhurried
 @given(st.dictionaries(st.sampled_from(["type", "properties", "$defs", "$ref"]), json_values))
 def test_odd_schemas_have_rows_all_the_same(schema):
     found = fields_of(schema)
