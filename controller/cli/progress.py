@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 1.0
 """Seconds for asking a new release for its first example; passes wait meanwhile."""
+LASTS: Final = 3.0
+"""Seconds that a condition must last to be told: what a rollout brings and takes along is none."""
 BETWEEN_FAILURES: Final = 5.0
 """Seconds between two failed requests of a release that are told."""
 LONGEST_EXAMPLE: Final = 400
@@ -110,6 +112,8 @@ class Progress:
         self._clock = clock
         self._runs: dict[str, _Run] = {}
         self._failures: dict[tuple[str, str], str] = {}  # of one pass: by which release first
+        self._pending: dict[tuple[str, str], Event] = {}
+        """Conditions that have just appeared, by subject and reason."""
         self._told_at = float("-inf")
         self._failed: dict[str, tuple[float, int]] = {}
         """By release: when a failed request was told last, and how many failed since."""
@@ -119,6 +123,10 @@ class Progress:
         self._failures.clear()
         for event in report.events:
             self._tell(event)
+        for key, event in list(self._pending.items()):
+            if self._clock() - event.at >= LASTS:
+                del self._pending[key]
+                self._notice(event)
 
     def say(self, sentence: str) -> None:
         """A sentence about the run itself, with the time of the day before it."""
@@ -182,7 +190,7 @@ class Progress:
             detail = first_line(event.message)
         step = _STEPS[phase]
         if event.reason == "Lost":
-            step, detail = "gone", "the cluster that it ran on has it no more"
+            step, detail = "gone", "no longer on the cluster; what is wanted is started again"
         style = PHASE_STYLES.get(phase.value, "")
         seconds = self._seconds(run, event.at)
         self._line(event.at, run.label, step, seconds=seconds, detail=detail, style=style)
@@ -218,9 +226,17 @@ class Progress:
             return
         if event.reason == _SHORT and change and named(event.subject):
             return  # its own step says so
-        if change == "gone":
+        key = (event.subject, event.reason)
+        if change == "appeared":
+            self._pending[key] = event
+        elif change != "gone":
+            self._notice(event)
+        elif self._pending.pop(key, None) is None:  # else it was never told
             self._line(event.at, label, "resolved", detail=event.reason, style="dim")
-            return
+
+    def _notice(self, event: Event) -> None:
+        """Something that a person should know of."""
+        label = " ".join(named(event.subject) or (event.subject,))
         style = "" if event.fields.get("ok", True) else "yellow"
         said = first_line(" ".join(event.message.split()))
         self._line(event.at, label, event.reason, detail=said, style=style)

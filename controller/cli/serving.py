@@ -70,7 +70,7 @@ def up(
     raise typer.Exit(
         serve(
             path,
-            _invitation(config),
+            _invitation(config, _command(path)),
             say=progress.say,
             watcher=progress,
             failed=progress.failed,
@@ -88,7 +88,7 @@ def _command(config: Path) -> str:
     return f"{called} --config {shlex.quote(str(config))}"
 
 
-def _invitation(config: "Config") -> str:
+def _invitation(config: "Config", command: str) -> str:
     """What there is to do now."""
     here = Path.cwd()
     folders = [
@@ -97,7 +97,8 @@ def _invitation(config: "Config") -> str:
         if source.type == "directory"
     ]
     drop = f"drop wheels into {' or '.join(folders)} ; " if folders else ""
-    return f"{drop}Ctrl-C ends everything started here"
+    look = f"in another terminal: {command} status, {command} explain"
+    return f"{drop}Ctrl-C ends everything started here\n          {look}"
 
 
 def _default_cache(state: Path) -> Path:

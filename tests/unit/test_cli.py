@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from controller.cli import app
 from controller.cli.authoring import as_document
 from controller.cli.program import MEANINGS, ExitCode, exit_code_of, global_first
-from controller.cli.progress import Progress, arguments_of
+from controller.cli.progress import LASTS, Progress, arguments_of
 from controller.cli.whereabouts import Whereabouts, whereabouts
 from controller.configuration import load
 from controller.errors import ConfigError, JournalError, Rejected, TemplateError, Transient, Waiting
@@ -705,10 +705,10 @@ OPENAPI = {
 class Told:
     """A progress renderer that prints into a text, fed with events."""
 
-    def __init__(self, get=lambda _: None) -> None:
+    def __init__(self, get=lambda _: None, clock=time.time) -> None:
         self._text = io.StringIO()
         out = Console(file=self._text, width=500, highlight=False)
-        self._progress = Progress("http://127.0.0.1:8000/", out=out, get=get)
+        self._progress = Progress("http://127.0.0.1:8000/", out=out, get=get, clock=clock)
 
     def feed(self, *events: Event) -> list[str]:
         start = self._text.tell()
@@ -773,6 +773,28 @@ def test_progress_tells_a_failure_with_its_reason_and_where_to_read_on():
     assert more.strip() == "wheelway explain iris 2.0"
 
 
+def test_progress_tells_a_condition_once_it_has_lasted_and_nothing_of_one_that_has_not():
+    now = [100.0]
+    told = Told(clock=lambda: now[0])
+    appeared, gone = (
+        Event(at, "iris@1.0+aaaaaaaa", "IngressUnreachable", "a 404", {"condition": what})
+        for at, what in ((100.0, "appeared"), (100.4, "gone"))
+    )
+    assert told.feed(appeared) == []
+    now[0] = 100.4
+    assert told.feed(gone) == []
+    now[0] = 200.0
+    assert told.feed() == []
+    again = Event(200.0, "ray", "DashboardUnreachable", "nobody answers", {"condition": "appeared"})
+    assert told.feed(again) == []
+    now[0] = 200.0 + LASTS
+    (line,) = told.feed()
+    assert line.split(maxsplit=1)[1].split() == ["ray", "DashboardUnreachable", "nobody", "answers"]
+    gone = Event(204.0, "ray", "DashboardUnreachable", "no longer", {"condition": "gone"})
+    (line,) = told.feed(gone)
+    assert "resolved" in line
+
+
 def test_progress_tells_a_failure_of_a_whole_wheel_once():
     why = (Phase.QUARANTINED, 100.0, "RequirementsUnsatisfiable", "no zz-alpha")
     first, _, second, _ = Told().feed(_reached(IRIS_1, *why), _reached(IRIS_2, *why))
@@ -784,7 +806,7 @@ def test_progress_says_why_a_release_does_not_go_on_and_says_it_once():
     told = Told()
     short = _reached(IRIS_2, Phase.STAGED, 100.0, "InsufficientResources", "no CPU is free")
     assert "no CPU is free" in told.feed(short)[0]
-    assert told.feed(short) == []
+    assert told.feed(appeared) == []
     assert "staged" in told.feed(_reached(IRIS_2, Phase.STAGED, 101.0, "Starting"))[0]
     kept_out = _reached(IRIS_OLD, Phase.FETCHED, 100.0, "NotKept", "keep = 2: 2.0, 1.0")
     assert "NotKept: keep = 2" in told.feed(kept_out)[0]
