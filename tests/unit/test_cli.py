@@ -806,7 +806,7 @@ def test_progress_says_why_a_release_does_not_go_on_and_says_it_once():
     told = Told()
     short = _reached(IRIS_2, Phase.STAGED, 100.0, "InsufficientResources", "no CPU is free")
     assert "no CPU is free" in told.feed(short)[0]
-    assert told.feed(appeared) == []
+    assert told.feed(short) == []
     assert "staged" in told.feed(_reached(IRIS_2, Phase.STAGED, 101.0, "Starting"))[0]
     kept_out = _reached(IRIS_OLD, Phase.FETCHED, 100.0, "NotKept", "keep = 2: 2.0, 1.0")
     assert "NotKept: keep = 2" in told.feed(kept_out)[0]
