@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from controller.api.seam import Inside
     from controller.api_options import ApiOptions
 
-log = logging.getLogger(__name__)
-
 BACKLOG: Final = 100
 MOST: Final = 64
 """Connections of one server, beyond which one that asks for nothing has to go."""
@@ -114,7 +112,6 @@ def _opened(
     try:
         return opening(), None
     except Stalled as error:
-        log.error("%s", error.message)
         return None, Condition("api", error.reason, error.message)
 
 

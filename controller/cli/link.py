@@ -84,7 +84,21 @@ class Link:
         return self._ask("GET", f"/{address}?{urlencode(given)}".rstrip("?"), READING)
 
     def post(self, *path: str, more: float = 0.0, **body: JSON) -> Any:
-        """Order something, which may take `more` seconds than usual."""
+        """Order something, which may take `more` seconds than usual. Nothing is ordered of a daemon
+        that does not answer an easier question first: it would be waited for in vain, and it would
+        not be known what it did.
+        """
+        try:
+            self._ask("GET", "/livez", READING)
+        except Silent as error:
+            raise Unanswered(
+                error.reason,
+                f"the daemon at {self._path} does not answer ({error.__cause__ or error.message}): "
+                "it hangs, and is restarted by its service manager if it has one; "
+                "`journalctl -u wheelway` says more",
+            ) from error
+        except Waiting as error:  # it answers, though its passes do not go on
+            note(error.message)
         return self._ask("POST", "/" + "/".join(path), ORDERING + more, body)
 
     def _ask(self, method: str, address: str, patience: float, body: JSON = None) -> Any:
@@ -118,6 +132,8 @@ def _why(error: OSError) -> str:
     match error:
         case FileNotFoundError() | ConnectionRefusedError():
             return "it is down, or has no control socket"
+        case BlockingIOError():
+            return "nobody takes connections: it hangs, or very many ask"
     return str(error)
 
 

@@ -13,7 +13,7 @@ import pytest
 from packaging.version import Version
 from typer.testing import CliRunner
 
-from controller.cli import app
+from controller.cli import app, link
 from controller.cli.program import ExitCode
 from controller.journal import Journal
 from controller.model import Condition, Phase, Quarantine, Release
@@ -283,16 +283,19 @@ def test_reconcile_needs_a_daemon(without):
 
 
 @contextmanager
-def hanging_up(path):
-    """A socket that takes a request and closes the connection."""
+def hanging_up(path, *, after=0):
+    """A socket that takes a request and closes the connection, once it has answered some."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         listening.listen(1)
 
         def take_and_hang_up():
-            taken, _ = listening.accept()
-            taken.recv(65536)
-            taken.close()
+            for number in range(after + 1):
+                taken, _ = listening.accept()
+                taken.recv(65536)
+                if number < after:
+                    taken.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                taken.close()
 
         thread = threading.Thread(target=take_and_hang_up)
         thread.start()
@@ -301,13 +304,47 @@ def hanging_up(path):
 
 
 def test_a_daemon_that_takes_an_order_and_dies_leaves_the_question_open(without):
-    with hanging_up(without.service.folder / "control.sock"):
+    with hanging_up(without.service.folder / "control.sock", after=1):
         result = without("pin", "iris", "1.3")
     assert result.exit_code == ExitCode.UNAVAILABLE
     assert "took the request and did not answer it" in result.stderr
     assert "`history` show whether it did it" in result.stderr
     with Journal.read(without.service.folder) as journal:
         assert journal.overrides().pins == {}, "it is not written twice"
+
+
+@contextmanager
+def hung(path):
+    """A socket whose process does not come to take what connects."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen(1)
+        yield
+
+
+def test_a_hung_daemon_is_ordered_nothing_and_waited_for_no_longer_than_a_question_takes(
+    without, monkeypatch
+):
+    """The order goes into its journal, as with one that is down; what needs it fails at once."""
+    monkeypatch.setattr(link, "READING", 0.2)
+    monkeypatch.setattr(link, "ORDERING", 3600.0)
+    with hung(without.service.folder / "control.sock"):
+        pinned = without("pin", "iris", "1.3")
+        looked = without("reconcile")
+    assert pinned.exit_code == 0
+    for result in (pinned, looked):
+        assert "does not answer (timed out): it hangs" in result.stderr
+    assert "it is in its journal now, for its next pass" in pinned.stderr
+    assert looked.exit_code == ExitCode.UNAVAILABLE
+    with Journal.read(without.service.folder) as journal:
+        assert list(journal.overrides().pins) == ["iris"]
+
+
+def test_an_order_to_a_daemon_whose_passes_do_not_go_on_says_so(with_daemon):
+    with_daemon.service.passes._patience = lambda: -1.0
+    result = with_daemon("pin", "iris", "1.3")
+    assert result.exit_code == 0
+    assert "note: no pass has come to its end for" in result.stderr
 
 
 def test_a_daemon_that_does_not_answer_a_question_is_not_needed_for_it(without):
