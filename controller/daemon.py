@@ -122,7 +122,7 @@ class Daemon:
         self._well = False
         self._progressed_at = float("-inf")
         self._version = version("wheelway")
-        self.passes = Passes(self._wake.set, lambda: patience(self.config))
+        self.passes = Passes(self._wake.set, lambda: patience(self.config), reload=self.reload)
 
     @property
     def config(self) -> Config:
@@ -178,7 +178,11 @@ class Daemon:
             if reload := self._reload.is_set():
                 self._reload.clear()
                 self._supervisor.reloading()
+            asked = self.passes.reloads()
             self._renew(run, asked=reload)
+            if reload:
+                refusals = (self._file.trouble, self._unassembled, self._untaken)
+                self.passes.reloaded(asked, next(filter(None, refusals), None))
             supply = run.assembly.supply
             if self.passes.wanted() or reload:
                 supply.look_now()

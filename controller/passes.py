@@ -11,7 +11,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from controller.account.plans import PassDocument, PlanDocument, notices, plan_document
+from controller.account.plans import (
+    PassDocument,
+    PlanDocument,
+    ReloadDocument,
+    notices,
+    plan_document,
+)
 from controller.api import Vitals
 from controller.errors import Stalled, TemplateError, Transient, Waiting
 
@@ -42,10 +48,14 @@ class Passes:
         wake: Callable[[], None],
         patience: Callable[[], float],
         *,
+        reload: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._wake = wake
         self._patience = patience
+        self._reload = reload
+        self._reloads_asked = self._reloads_done = 0
+        self._refusal: Condition | None = None
         self._clock = clock
         self._well_at = clock()
         self._well = 0
@@ -63,6 +73,19 @@ class Passes:
         with self._turn:
             new, self._taken = self._asked > self._taken, self._asked
             return new
+
+    def reloads(self) -> int:
+        """How often the configuration was to be taken up; for `reloaded`, after it was."""
+        with self._turn:
+            return self._reloads_asked
+
+    def reloaded(self, asked: int, refusal: Condition | None) -> None:
+        """The configuration was looked at, for as many as had `asked` before; why it is not in
+        force.
+        """
+        with self._turn:
+            self._reloads_done, self._refusal = asked, refusal
+            self._turn.notify_all()
 
     @property
     def someone_waits(self) -> bool:
@@ -126,6 +149,28 @@ class Passes:
         if last is None:
             raise _no_pass_yet()
         return _as_document(last, complete=complete)
+
+    def reload(self, timeout: float) -> ReloadDocument:
+        """Have the configuration taken up as it is now, and tell whether it is in force.
+
+        Raises:
+            Waiting: that was not known within `timeout` seconds ("NotTakenUp").
+        """
+        with self._turn:
+            self._reloads_asked += 1
+            mine = self._reloads_asked
+        self._reload()
+        with self._turn:
+            self._turn.wait_for(lambda: self._over or self._reloads_done >= mine, timeout)
+            done, refusal = self._reloads_done >= mine, self._refusal
+        if not done:
+            why = f"the daemon has not taken up its configuration within {timeout:g} s"
+            raise Waiting("NotTakenUp", f"{why}: it hangs, or a pass takes long; its log says more")
+        return {
+            "in_force": refusal is None,
+            "reason": refusal.reason if refusal else "",
+            "message": refusal.message if refusal else "",
+        }
 
     def plan(self) -> PlanDocument:
         """What the last pass planned.

@@ -106,6 +106,16 @@ class PlanDocument(TypedDict):
 
 
 @documented
+class ReloadDocument(TypedDict):
+    """What became of the configuration file as it is now."""
+
+    in_force: bool
+    reason: str
+    """Why it is not; empty when it is."""
+    message: str
+
+
+@documented
 class PassDocument(TypedDict):
     """What the daemon's pass found and did."""
 

@@ -17,7 +17,7 @@ from controller.account.documents import (
     quarantined_document,
     suspension_document,
 )
-from controller.account.plans import PassDocument
+from controller.account.plans import PassDocument, ReloadDocument
 from controller.api.operations import Asked, Name, Operation, VersionText
 from controller.api.seam import Inside
 
@@ -36,6 +36,13 @@ class ReconcileAsked(Asked):
 
     timeout: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 30.0
     """Seconds to wait for the sources."""
+
+
+class ReloadAsked(Asked):
+    """What `reload` takes."""
+
+    timeout: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 60.0
+    """Seconds to wait until it was taken up."""
 
 
 class PinAsked(Ordered):
@@ -76,6 +83,10 @@ class ClearAsked(PipelineAsked):
 
 def _reconcile(inside: Inside, asked: ReconcileAsked) -> PassDocument:
     return inside.controls.reconcile(asked.timeout)
+
+
+def _reload(inside: Inside, asked: ReloadAsked) -> ReloadDocument:
+    return inside.controls.reload(asked.timeout)
 
 
 def _pin(inside: Inside, asked: PinAsked) -> PinDocument:
@@ -129,6 +140,15 @@ def _clear(inside: Inside, asked: ClearAsked) -> list[QuarantinedDocument]:
 
 
 OPERATIONS: Final = (
+    Operation(
+        "reload",
+        "POST",
+        "/v1/reload",
+        "Take up the configuration file as it is now, and tell whether it is in force",
+        _reload,
+        ReloadAsked,
+        ReloadDocument,
+    ),
     Operation(
         "reconcile",
         "POST",

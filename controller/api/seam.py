@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from controller.account.plans import PassDocument, PlanDocument
+    from controller.account.plans import PassDocument, PlanDocument, ReloadDocument
     from controller.config import Config
     from controller.journal import Journal, Reader
     from controller.model import Condition
@@ -45,6 +45,11 @@ class Controls(Protocol):
     def reconcile(self, timeout: float) -> PassDocument:
         """List all sources and tell of the pass after that, or what there is after `timeout`
         seconds; raises Transient.
+        """
+
+    def reload(self, timeout: float) -> ReloadDocument:
+        """Have the configuration taken up as it is now; raises Waiting when that takes longer than
+        `timeout` seconds.
         """
 
     def plan(self) -> PlanDocument:

@@ -14,6 +14,7 @@ from controller.errors import ConfigError, TemplateError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from controller.account.plans import ReloadDocument
     from controller.config import Config
 
 app = typer.Typer(rich_markup_mode=None)
@@ -56,6 +57,32 @@ def check(
         for sentence in sentences(loaded):
             out.print(paragraph(sentence))
     if mistakes:
+        raise typer.Exit(ExitCode.CONFIG)
+
+
+@app.command()
+def reload(
+    ctx: typer.Context,
+    *,
+    timeout: Annotated[
+        float, typer.Option(metavar="S", min=0, max=300, help="Seconds to wait for it.")
+    ] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Have the daemon take up its configuration as it is now, and say whether it is in force.
+
+    It looks at its sources as well. `systemctl reload wheelway` runs this after `check`.
+    """
+    from controller.cli.link import link  # noqa: PLC0415 - for this command alone
+
+    done: ReloadDocument = link(invocation(ctx)).post("v1", "reload", more=timeout, timeout=timeout)
+    if as_json:
+        print_json(done)
+    elif not done["in_force"]:
+        raise ConfigError(done["message"])
+    else:
+        console().print(paragraph("The configuration is in force."))
+    if not done["in_force"]:
         raise typer.Exit(ExitCode.CONFIG)
 
 

@@ -262,6 +262,7 @@ def test_a_daemon_that_hangs_is_noticed_and_replaced(serving):
     serving.run("systemctl", "restart", "wheelway")
     before = main_pid(serving)
     serving.run("kill", "-STOP", str(before))
+    assert serving.run("systemctl", "reload", "wheelway", check=False).returncode
     eventually(lambda: recovered(serving, before), 90)
     assert "Watchdog timeout" in serving.run("journalctl", "-u", "wheelway", "--no-pager").stdout
     assert serving.ask(ROUTE).status == 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import signal
 import sys
@@ -10,8 +12,10 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from controller import daemon as module
+from controller.cli import app
 from controller.configuration_file import ConfigurationFile
 from controller.daemon import Daemon, signals
 from controller.errors import ConfigError, JournalError
@@ -365,3 +369,64 @@ def test_a_journal_that_cannot_be_written_is_told_everywhere_until_it_can_be(sit
         eventually(lambda: ready() == (200, None))
         assert "wheelway_journal_writable 1.0" in asked("/metrics").text
         assert site.release_at(ROUTE)
+
+
+def test_a_reload_says_whether_the_configuration_is_in_force(site):
+    def reload(*more):
+        args = ["--config", str(site.config), "config", "reload", *more]
+        return CliRunner().invoke(app, args, prog_name="wheelway")
+
+    site.configure(IDLE)
+    with site.daemon() as daemon:
+        done = reload()
+        assert (done.exit_code, done.stdout) == (0, "The configuration is in force.\n")
+        site.configure(IDLE.replace("300", "200"))
+        assert json.loads(reload("--json").stdout) == {
+            "in_force": True,
+            "reason": "",
+            "message": "",
+        }
+        assert daemon.config.rollout.interval == 200
+        site.configure(IDLE.replace("300", "-1"))
+        refused = reload("--json")
+        assert refused.exit_code == 78
+        assert json.loads(refused.stdout)["reason"] == "ConfigInvalid"
+        site.configure(IDLE + "[environments]\nindex = 'nowhere'\n")
+        refused = reload()
+        assert refused.exit_code == 78
+        assert "the last good configuration is in force" in refused.stderr
+        assert daemon.config.rollout.interval == 200
+
+
+def test_a_reload_that_is_not_taken_up_in_time_is_no_success(site, monkeypatch):
+    entered, stuck = threading.Event(), threading.Event()
+
+    def hang(self, run):
+        entered.set()
+        stuck.wait(60)
+        return original(self, run)
+
+    original = Daemon._pass
+    site.configure(IDLE)
+    with site.daemon() as daemon:
+        monkeypatch.setattr(Daemon, "_pass", hang)
+        daemon.look()
+        assert entered.wait(30)
+        args = ["--config", str(site.config), "config", "reload", "--timeout", "0.1"]
+        late = CliRunner().invoke(app, args, prog_name="wheelway")
+        monkeypatch.undo()
+        stuck.set()
+    assert late.exit_code == 69
+    assert "has not taken up its configuration within 0.1 s" in late.stderr
+
+
+def test_a_refused_edit_is_logged_once(site, caplog):
+    site.configure(BUSY)
+    with site.daemon() as daemon, caplog.at_level(logging.INFO):
+        site.configure(BUSY.replace("0.2", "-2"))
+        daemon.reload()
+        eventually(lambda: site.conditions("ConfigInvalid"))
+        passed = len(site.reports)
+        eventually(lambda: len(site.reports) > passed + 2)
+        said = [r.getMessage() for r in caplog.records if "rollout.interval" in r.getMessage()]
+        assert len(said) == 1
