@@ -146,7 +146,7 @@ class Metrics:
     def render(self) -> bytes:
         """All metrics in Prometheus's text format, to be sent as `CONTENT_TYPE`."""
         try:
-            present = {record.release.pipeline for record in _current(self._journal)}
+            present = {pipeline for pipeline, _ in _current(self._journal)}
         except WheelwayError:  # then it is not known what is gone
             present = self._pipelines
         with self._rendering:
@@ -313,13 +313,12 @@ class _Present(Collector):
         """The names with their values."""
         releases, conditions = self.describe()
         try:
-            records, present = _current(self._journal), self._journal.conditions()
+            phases, present = _current(self._journal), self._journal.conditions()
         except WheelwayError:  # the daemon itself tells of it; a scrape must not fail for it
             return
-        phases = Tally((record.release.pipeline, record.phase.value) for record in records)
         for (pipeline, phase), count in sorted(phases.items()):
-            releases.add_metric([pipeline, phase], count)
-        pipelines = {record.release.pipeline for record in records}
+            releases.add_metric([pipeline, phase.value], count)
+        pipelines = {pipeline for pipeline, _ in phases}
         reasons = Tally(
             (_pipeline_of(condition.subject, pipelines), condition.reason)
             for condition, _ in present
@@ -378,8 +377,10 @@ def _result(report: Report) -> str:
     return "applied" if report.sent else "unchanged"
 
 
-def _current(journal: Reader) -> list[ReleaseRecord]:
-    """The releases of every pipeline of which something is there or on its way."""
-    records = journal.releases()
-    present = {record.release.pipeline for record in records if record.phase not in _OVER}
-    return [record for record in records if record.release.pipeline in present]
+def _current(journal: Reader) -> dict[tuple[str, Phase], int]:
+    """How many releases are in which phase, of every pipeline of which something is there or on its
+    way.
+    """
+    counted = journal.counted()
+    present = {pipeline for pipeline, phase in counted if phase not in _OVER}
+    return {key: count for key, count in counted.items() if key[0] in present}

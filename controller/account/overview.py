@@ -30,7 +30,7 @@ from controller.journal import DaemonStatus
 from controller.model import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from controller.config import Config
     from controller.journal import Reader, ReleaseRecord
@@ -77,13 +77,21 @@ def overview(
     """
     with reader.snapshot():
         daemon = reader.status()
-        records = reader.releases()
+        records = reader.releases(over=everything)
+        known = sum(reader.counted().values())
         quarantines = reader.quarantines()
         conditions = reader.conditions()
-        listings = reader.listings()
+        listed = reader.listed()
         overrides = reader.overrides()
-    listed = {revision.sha256 for found in listings.values() for revision in found.revisions}
-    shown = [r for r in records if everything or not _is_past(r, records, listed)]
+    live: dict[str, list[ReleaseRecord]] = {}
+    for record in records:
+        if record.phase is Phase.LIVE:
+            live.setdefault(record.release.pipeline, []).append(record)
+    shown = [
+        record
+        for record in records
+        if everything or not _is_past(record, live.get(record.release.pipeline, ()), listed)
+    ]
     newest_first = sorted(shown, key=lambda r: (r.release.version, r.since), reverse=True)
     releases = tuple(sorted(newest_first, key=lambda r: r.release.pipeline))
     there = {record.release for record in releases}
@@ -92,7 +100,7 @@ def overview(
         daemon=daemon,
         pulse=pulse(daemon, config, now, alive=daemon is not None and _is_alive(daemon.pid)),
         releases=releases,
-        hidden=len(records) - len(releases),
+        hidden=known - len(releases),
         quarantines=tuple(q for q in quarantines if q.release in there),
         conditions=tuple(conditions),
         overrides=overrides,
@@ -105,22 +113,20 @@ def quarantines(reader: Reader, *, everything: bool) -> list[Quarantine]:
     """
     with reader.snapshot():
         found = reader.quarantines()
-        over = {record.release for record in reader.releases() if record.phase in OVER}
+        known = reader.records([quarantine.release for quarantine in found])
+    over = {release for release, record in known.items() if record.over}
     return [quarantine for quarantine in found if everything or quarantine.release not in over]
 
 
-def _is_past(record: ReleaseRecord, records: Iterable[ReleaseRecord], listed: set[str]) -> bool:
-    """Whether a release only tells of the past: over, or older than those that are served."""
+def _is_past(record: ReleaseRecord, live: Sequence[ReleaseRecord], listed: set[str]) -> bool:
+    """Whether a release only tells of the past: over, or older than those of its pipeline that are
+    served.
+    """
     if record.phase in ON_CLUSTER:
         return False
     if record.phase in OVER or (listed and record.release.digest not in listed):
         return True
     release = record.release
-    live = [
-        other
-        for other in records
-        if other.phase is Phase.LIVE and other.release.pipeline == release.pipeline
-    ]
     return bool(live) and (
         release.version < min(other.release.version for other in live)
         or any(o.release.version == release.version and o.since > record.since for o in live)

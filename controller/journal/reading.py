@@ -146,6 +146,19 @@ class Reader:
             for name, version, digest, phase, reason, message, source, placement, since in rows
         ]
 
+    def counted(self) -> dict[tuple[str, Phase], int]:
+        """How many releases are in each phase, by pipeline and phase; those that are over too."""
+        rows = self._run("SELECT pipeline, phase, count(*) FROM releases GROUP BY pipeline, phase")
+        return {(pipeline, Phase(phase)): count for pipeline, phase, count in rows}
+
+    def listed(self) -> set[str]:
+        """Digests of all wheels that the sources listed last."""
+        rows = self._run(
+            "SELECT json_extract(one.value, '$.sha256') "
+            "FROM listings, json_each(content, '$.revisions') one"
+        )
+        return {digest for (digest,) in rows}
+
     def pipelines(self) -> set[str]:
         """The pipelines that are known by name: of a release, a pin or a suspension."""
         rows = self._run("SELECT pipeline FROM releases UNION SELECT pipeline FROM overrides")

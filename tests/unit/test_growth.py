@@ -1,0 +1,130 @@
+"""What a pass costs grows no faster than what is listed, and what is over costs nothing.
+
+Counted are calls of functions, never seconds: the same in each run, whatever else the machine does.
+`benchmarks/pass_cost.py` has the daemon of paper, and the seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from controller.account.overview import as_document, overview
+from controller.model import Phase, Release, Transition
+
+pytestmark = pytest.mark.unit
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SIZES = (10, 20, 40)
+LINEAR = 1.25
+"""As much may the last step of the sizes be dearer, for a pipeline, than the one before: each with
+each would make it twice as dear."""
+
+
+@pytest.fixture
+def daemon(tmp_path, monkeypatch):
+    """Opens a daemon of paper, at rest, with so many pipelines."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from pass_cost import Daemon
+
+    opened = []
+
+    def opener(pipelines, **how):
+        made = Daemon(tmp_path / str(len(opened)), pipelines, **how)
+        opened.append(made.__enter__())
+        made.settle()
+        return made
+
+    yield opener
+    for made in opened:
+        made.__exit__(None, None, None)
+
+
+def calls(work):
+    """How many functions a piece of work calls in this thread."""
+    counted = Counter()
+
+    def count(_frame, event, _argument):
+        counted[event] += 1
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return counted["call"] + counted["c_call"]
+
+
+def quiet(daemon):
+    """Calls of a pass with nothing to do, but for what is done once in a while."""
+    return min(calls(daemon.pass_) for _ in range(8))
+
+
+def grows_linearly(counts):
+    first, second, third = counts
+    each = [(second - first) / (SIZES[1] - SIZES[0]), (third - second) / (SIZES[2] - SIZES[1])]
+    return each[1] <= LINEAR * each[0]
+
+
+def test_a_pass_with_nothing_to_do_grows_with_what_is_listed_and_no_faster(daemon):
+    counts = [quiet(daemon(size)) for size in SIZES]
+    assert grows_linearly(counts), counts
+
+
+def test_so_does_all_that_a_new_release_takes(daemon):
+    counts = []
+    for size in SIZES:
+        made = daemon(size)
+        made.publish(0)
+        counts.append(calls(made.settle))
+    assert grows_linearly(counts), counts
+
+
+def test_and_what_status_shows(daemon):
+    counts = []
+    for size in SIZES:
+        made = daemon(size)
+
+        def look(made=made):
+            as_document(overview(made.journal, lambda: made.config, 1.0, everything=False))
+
+        counts.append(calls(look))
+    assert grows_linearly(counts), counts
+
+
+def test_pipelines_of_one_wheel_are_no_dearer_than_wheels_of_their_own(daemon):
+    apart, together = daemon(20), daemon(20, wheels=1)
+    assert quiet(together) <= quiet(apart)
+
+
+def test_what_is_over_costs_nothing(daemon):
+    made = daemon(10)
+    before = quiet(made)
+    with made.journal.transaction():
+        for number in range(500):
+            old = Release(
+                f"pipeline-{number % 10}", made.source.revisions[0].version, f"{number:064x}"
+            )
+            for phase in (Phase.LIVE, Phase.RETIRED):
+                made.journal.record(Transition(old, phase, "Past", "it is over"), 1.0)
+    made.telemetry.told = made.journal.last_event()
+    assert quiet(made) <= 1.02 * before
+
+
+def test_a_pass_with_nothing_to_do_places_plans_and_writes_nothing(daemon):
+    made = daemon(10)
+    made.pass_()
+    election = made.reconciler._election
+    placed, judged = election._placed.made, election._verdicts.made
+    written = []
+    made.journal._connection.set_trace_callback(written.append)
+    _, report = made.pass_()
+    _, again = made.pass_()
+    assert again.plan is report.plan
+    assert (election._placed.made, election._verdicts.made) == (placed, judged)
+    tables = {line.split()[3] for line in written if line.startswith("INSERT")}
+    assert tables <= {"INTO", "status", "meta"}
