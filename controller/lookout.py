@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from controller.errors import Transient, WheelwayError, without_frames
 from controller.planning import backoff
-from controller.planning.dates import excused
+from controller.planning.dates import dated, excused, restarted, unwatched
 from controller.planning.situation import routes_to_probe
 
 if TYPE_CHECKING:
@@ -123,11 +123,21 @@ class Probes:
         self._threads = ThreadPoolExecutor(8, "wheelway-probe")
         self._answers: dict[str, Answer] = {}
         self._asked_at: float | None = None
+        self._interrupted = False
+        self._restarted_at: float | None = None
         self._asked_all_at = float("-inf")
 
     def close(self) -> None:
         """End the threads."""
         self._threads.shutdown(wait=True)
+
+    def interrupted(self) -> None:
+        """The cluster could not be looked at, and nothing was asked: that time does not count."""
+        self._interrupted = True
+
+    def restarted(self, now: float) -> None:
+        """A config was sent: what is being built was begun anew."""
+        self._restarted_at = now
 
     def ask(
         self,
@@ -137,12 +147,13 @@ class Probes:
         *,
         progressed: Callable[[], None],
     ) -> tuple[dict[str, PlacementRecord], dict[str, Answer]]:
-        """What the ingress says at the routes in question, now and then at all of ours; and the
-        records without the time in which it could not be asked. `progressed` is called with each
-        answer.
+        """The records with what is seen for the first time, and without the time that does not
+        count; and what the ingress says at the routes in question, now and then at all of ours.
+        `progressed` is called with each answer.
         """
+        dates = self._dated(applications, records, now)
         held = {app.name: app.route for app in applications if app.release and app.route}
-        routes = set(routes_to_probe(applications, records))
+        routes = set(routes_to_probe(applications, dates))
         if now - self._asked_all_at >= PROBE_ALL_EVERY:
             self._asked_all_at = now
             # What was scaled to no replica would be woken by the question.
@@ -156,10 +167,25 @@ class Probes:
             progressed()
         said = self._ingress.vouched(said, applications)
         before, since = self._answers, self._asked_at
+        last: Mapping[str, Answer] = {} if self._interrupted else before
+        self._interrupted = False
         # Of a route that is settled, the last answer stands until it is asked again.
         routed = set(held.values())
         known = {route: answer for route, answer in before.items() if route in routed}
         self._answers, self._asked_at = known | said, now
         deadline = self.deadline
-        dates = excused(records, said, before, held, since=since, now=now, probe_deadline=deadline)
+        dates = excused(dates, said, last, held, since=since, now=now, probe_deadline=deadline)
         return dates, self._answers
+
+    def _dated(
+        self,
+        applications: Collection[Application],
+        records: Mapping[str, PlacementRecord],
+        now: float,
+    ) -> dict[str, PlacementRecord]:
+        found = dated(applications, records, now)
+        if self._restarted_at is not None:
+            found, self._restarted_at = restarted(found, self._restarted_at), None
+        if self._interrupted and self._asked_at is not None:
+            found = unwatched(found, now - self._asked_at)
+        return found

@@ -24,21 +24,15 @@ from controller.model import Condition, Event
 from controller.planning.absence import Absences
 from controller.planning.complaints import Complaints
 from controller.planning.contest import Contest
-from controller.planning.dates import dated, restarted
 from controller.planning.health import doubts_its_files
 from controller.planning.pace import MOVING, Pace
 from controller.planning.phases import underway
 from controller.planning.planner import Planner
 from controller.planning.restraint import restrained
 from controller.planning.sentence import in_a_sentence
-from controller.planning.situation import (
-    Limits,
-    Situation,
-    standing,
-    was_live,
-)
+from controller.planning.situation import Limits, Situation, standing, was_live
 from controller.planning.turns import Turns
-from controller.sender import Sender
+from controller.sender import Sender, Sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -144,7 +138,6 @@ class Reconciler:
         self._probes = Probes(ingress, probe_deadline=config.rollout.probe_deadline)
         self._planner = Planner()
         self._contest = Contest(mark, wait=_to_claim_back(config))
-        self._restarted_at: float | None = None
         self._forget_at = float("-inf")
         self._pace = Pace(config.rollout.interval)
         self._templates = ""
@@ -189,6 +182,7 @@ class Reconciler:
         try:
             applications = self._lookout.applications(now)
         except WheelwayError as error:
+            self._probes.interrupted()
             return self._blind(error, now, chronicle, asked=not rested)
         self.progressed()
         observed = self._observe(applications, now, chronicle)
@@ -214,15 +208,7 @@ class Reconciler:
         if chronicle is not None:  # before acting: what was decided must outlive us
             events = chronicle.record(observed.applications, desired, decided, known, now)
         self.progressed()
-        done = self._sender.send(decided, chronicle.sending if chronicle else None, now)
-        self.progressed()
-        if done.sent:
-            self._lookout.applied(decided.applications)
-            self._contest.sent(decided.applications, now)
-        if done.tried and not isinstance(done.refusal, Rejected):  # it may have been taken
-            self._restarted_at = now
-            if not done.sent:
-                self._contest.unknown()
+        done = self._send(decided, now, chronicle)
         conditions = [*self.notes, *desired.conditions, *decided.conditions]
         conditions.extend(self._complaints.conditions(observed.answers))
         if done.refusal is not None:
@@ -276,11 +262,9 @@ class Reconciler:
     def _observe(
         self, applications: tuple[Application, ...], now: float, chronicle: Chronicle | None
     ) -> _Observed:
-        records = dated(applications, self._journal.placements(), now)
-        if self._restarted_at is not None:  # what is built now was begun anew by our last config
-            records = restarted(records, self._restarted_at)
-            self._restarted_at = None
-        records, answers = self._probes.ask(applications, records, now, progressed=self.progressed)
+        records, answers = self._probes.ask(
+            applications, self._journal.placements(), now, progressed=self.progressed
+        )
         if chronicle is not None:
             chronicle.date(records)
         return _Observed(applications, records, answers)
@@ -371,6 +355,18 @@ class Reconciler:
         )
 
     # -- act -------------------------------------------------------------------------------------
+
+    def _send(self, decided: Plan, now: float, chronicle: Chronicle | None) -> Sent:
+        done = self._sender.send(decided, chronicle.sending if chronicle else None, now)
+        self.progressed()
+        if done.sent:
+            self._lookout.applied(decided.applications)
+            self._contest.sent(decided.applications, now)
+        if done.tried and not isinstance(done.refusal, Rejected):  # it may have been taken
+            self._probes.restarted(now)
+            if not done.sent:
+                self._contest.unknown()
+        return done
 
     def _tidy(self, observed: _Observed, desired: Desired) -> None:
         if not self._supply.is_untidy():

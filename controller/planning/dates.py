@@ -81,6 +81,18 @@ def restarted(records: Mapping[str, PlacementRecord], at: float) -> dict[str, Pl
     }
 
 
+def unwatched(records: Mapping[str, PlacementRecord], seconds: float) -> dict[str, PlacementRecord]:
+    """The records after a time in which the cluster could not be looked at: what was not seen to
+    start then may have been built, or have had no room.
+    """
+    return {
+        name: record
+        if record.live_at is not None or record.staged_at is None
+        else replace(record, staged_at=record.staged_at + seconds)
+        for name, record in records.items()
+    }
+
+
 def excused(
     records: Mapping[str, PlacementRecord],
     answers: Mapping[str, Answer],
@@ -97,7 +109,8 @@ def excused(
     Args:
         records: of what is on the cluster, dated.
         answers: by route, of this look.
-        before: by route, of the look before; none in a process that just began.
+        before: by route, of the look before; none in a process that just began, nor when the
+            cluster could not be looked at since.
         routes: by name, of those that hold one.
         since: when the look before was; None when there was none.
         now: when this one is.

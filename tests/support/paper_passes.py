@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from controller.model import Overrides, Phase
 from controller.planning.absence import Absences
 from controller.planning.contest import Contest
-from controller.planning.dates import dated, excused, restarted
+from controller.planning.dates import dated, excused, restarted, unwatched
 from controller.planning.policy import MISSING, STANDS_IN, elect
 from controller.planning.restraint import restrained
 from controller.planning.situation import Limits, Situation, routes_to_probe, standing
@@ -46,6 +46,7 @@ class Daemon:
     def restart(self):
         self.absences = Absences()
         self.answers = {}
+        self.blind = False  # since the last look
         self.contest = Contest(None, wait=0.0)
         self.turns = Turns()
         self.asked_at = self.sent_at = None
@@ -57,6 +58,10 @@ class Daemon:
         if self.sent_at is not None:
             self.records = restarted(self.records, self.sent_at)
             self.sent_at = None
+        if self.blind and self.asked_at is not None:
+            self.records = unwatched(self.records, now - self.asked_at)
+            self.answers = {}
+        self.blind = False
         answers = self._ask(cluster, apps, now)
         candidates = wishes.candidates if wishes.listed else ()
         self.sources |= {candidate.release: candidate.source for candidate in candidates}

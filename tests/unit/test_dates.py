@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controller.model import Answer, PlacementRecord
-from controller.planning.dates import dated, excused, restarted
+from controller.planning.dates import dated, excused, restarted, unwatched
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits
 from tests.support.world import (
@@ -129,6 +129,14 @@ def test_time_to_answer_does_not_count_while_the_application_is_built_again():
     assert found.routed_at == 900.0
     served = of(app, staged_at=1.0, routed_at=2.0, live_at=3.0)
     assert dated([app], served, 900.0)[app.name].routed_at == 2.0
+
+
+def test_time_in_which_nobody_could_look_counts_against_no_start():
+    app, live = application(status="DEPLOYING"), application(release("2.0"), route="/r")
+    records = {app.name: record(app, staged=NOW - 20), live.name: record(live, live=NOW - 5)}
+    found = unwatched(records, 9.0)
+    assert found[app.name].staged_at == NOW - 11
+    assert found[live.name] == records[live.name]
 
 
 def test_what_is_found_on_its_route_is_taken_for_live_and_what_is_gone_is_forgotten():

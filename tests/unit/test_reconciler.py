@@ -164,6 +164,43 @@ def test_a_release_is_not_blamed_for_an_ingress_that_is_away_nor_for_its_first_a
     assert work.phases() == {"demo-1.0": Phase.LIVE, "demo-2.0": Phase.LIVE}
 
 
+def test_time_in_which_ray_cannot_be_looked_at_counts_against_nothing(work, paper_head):
+    paper_head.starting = 1000
+    work.drop("slow")
+    for _ in range(4):
+        work.pass_(after=1.0)
+    paper_head.fails(503)
+    for _ in range(40):
+        work.pass_(after=10.0)
+    paper_head.recovers()
+    for _ in range(28):
+        work.pass_(after=10.0)
+    assert work.phases() == {"slow-1.0": Phase.STAGED}
+    work.pass_(after=30.0)
+    assert [q.reason for q in work.journal.quarantines()] == ["StartTimeout"]
+
+
+def test_a_promotion_that_nobody_could_ask_for_is_no_failure(work, paper_head):
+    work.drop()
+    work.settle()
+    work.drop(version="2.0")
+    work.pass_()
+    paper_head.mute.add(ROUTE_2)
+    while ROUTE_2 not in paper_head.sent()[-1].values():
+        work.pass_(after=0.5)
+    work.pass_(after=0.5)
+    paper_head.fails(503)
+    for _ in range(10):
+        work.pass_(after=10.0)
+    paper_head.recovers()
+    work.pass_(after=10.0)
+    work.pass_(after=1.0)
+    assert work.journal.quarantines() == []
+    paper_head.mute.clear()
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE, "demo-2.0": Phase.LIVE}
+
+
 def test_a_busy_node_s_builds_are_not_held_against_what_is_built(at_work, paper_head):
     """Each build takes longer than a config waits for it, and each config begins all anew."""
     work = at_work(rollout={"build_deadline": 5, "ready_deadline": 60})

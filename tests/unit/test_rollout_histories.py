@@ -155,6 +155,16 @@ class Histories(RuleBasedStateMachine):
     def the_ingress_comes_or_goes(self, reachable):
         self.cluster.reachable = reachable
 
+    @rule(seconds=st.sampled_from([1, 40, 400]), moves=st.integers(0, 3))
+    def nobody_can_look(self, seconds, moves):
+        """The dashboard is away; the cluster goes on."""
+        for _ in range(moves):
+            self.cluster.move_on()
+            self.cluster.ingress_follows()
+        self.now += seconds
+        self.daemon.blind = True
+        self.asked = None
+
     @rule(moves=st.integers(1, 4))
     def builds_take(self, moves):
         self.cluster.build_takes = moves
