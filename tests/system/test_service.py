@@ -221,12 +221,12 @@ def test_the_metrics_tell_what_the_daemon_takes_itself(serving):
 
 
 def test_a_reload_takes_up_an_edit_at_once(serving):
-    said = serving.journal("wheelway").count("configuration is in force")
+    said = serving.journal("wheelway").count("the new configuration is in force")
     before = main_pid(serving)
     text = serving.path(CONFIG).read_text()
     serving.write(CONFIG, f"{text}\n[rollout]\ninterval = 4.5\n")
     serving.run("systemctl", "reload", "wheelway")
-    count = lambda: serving.journal("wheelway").count("configuration is in force")  # noqa: E731
+    count = lambda: serving.journal("wheelway").count("the new configuration is in force")  # noqa: E731
     eventually(lambda: count() == said + 1)
     serving.write(CONFIG, text)
     serving.run("systemctl", "reload", "wheelway")
