@@ -10,15 +10,15 @@ import logging
 import operator
 import threading
 import time
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from controller.errors import NoRelease, Rejected, Transient
 from controller.model import Condition
+from controller.planning.catalogue import completed
 from controller.planning.subjects import version_named
 from controller.refusals import Refusals
-from controller.upkeep import Upkeep
+from controller.upkeep import Upkeep, keep_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -148,7 +148,7 @@ class Supply:
             self._notice([listing])
             with self._lock:
                 before = self._listings.get(source.name)
-                listing = _completed(listing, before)
+                listing = completed(listing, before)
                 if listing == before:  # the same object: then nobody looks through it again
                     listing = before
                 self._listings[source.name] = listing
@@ -346,8 +346,10 @@ class Supply:
         kept = {*wheels, *listed}
         # What may go is no longer known: who wants it again looks whether it is there.
         self._jobs.forget(lambda key: key[0] in {"fetch", "prepare"} and key[1] not in kept)
-        for digest in self._received_from.keys() - kept:
-            del self._received_from[digest]
+        keep_only(kept, self._received_from)
+        known = kept.union(r.sha256 for one in self.listings().values() for r in one.revisions)
+        times = (self.noticed_at, self.published_at, self.fetched_at, self.prepared_at)
+        keep_only(known, *times, self._mismatches)
         self._jobs.again(_TIDY, partial(self._prune, kept, set(environments)))
 
     def conditions(self) -> list[Condition]:
@@ -393,16 +395,3 @@ class Supply:
 def _fetching(revision: Revision) -> tuple[str, ...]:
     """A job's key. The name belongs to it: the same bytes may lie there under a wrong one too."""
     return ("fetch", revision.sha256, revision.filename)
-
-
-def _completed(listing: Listing, before: Listing | None) -> Listing:
-    """A listing with what was known before of the projects that it could not look at."""
-    if before is None or not listing.unobserved:
-        return listing
-    listed = {revision.filename for revision in listing.revisions}
-    kept = [
-        revision
-        for revision in before.revisions
-        if revision.project in listing.unobserved and revision.filename not in listed
-    ]
-    return replace(listing, revisions=(*listing.revisions, *kept))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from controller.errors import WheelwayError, without_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from controller.jobs import Jobs
 
@@ -114,7 +115,7 @@ class Upkeep:
                 return
             self._urgent, self._looked_at = {}, now
             for known in (self._vouched, self._doubted_at, self._faults):
-                _keep(known, {*in_use, *urgent})
+                keep_only({*in_use, *urgent}, known)
             age = {digest: now - self._vouched.get(digest, float("-inf")) for digest in in_use}
         late = [digest for digest in age if age[digest] >= EVERY and digest not in urgent]
         late.sort(key=age.__getitem__, reverse=True)
@@ -160,6 +161,8 @@ class Upkeep:
         self.vouch(digest)
 
 
-def _keep(known: dict[str, float] | dict[str, WheelwayError], digests: set[str]) -> None:
-    for digest in known.keys() - digests:
-        del known[digest]
+def keep_only(digests: AbstractSet[str], *known: dict[str, Any]) -> None:
+    """Forget what is known of all other digests. Jobs may learn more meanwhile."""
+    for one in known:
+        for digest in set(one) - digests:
+            one.pop(digest, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidWheelFilename
@@ -103,3 +103,16 @@ def _grouped(
         now, known = tuple(group), before.get(name)
         found[name] = known if known == now else now
     return found
+
+
+def completed(listing: Listing, before: Listing | None) -> Listing:
+    """A listing with what was known before of the projects that it could not look at."""
+    if before is None or not listing.unobserved:
+        return listing
+    listed = {revision.filename for revision in listing.revisions}
+    kept = [
+        revision
+        for revision in before.revisions
+        if revision.project in listing.unobserved and revision.filename not in listed
+    ]
+    return replace(listing, revisions=(*listing.revisions, *kept))
