@@ -81,7 +81,8 @@ def up(
 
 def _command(config: Path) -> str:
     """How this program is called from here, for lines to copy."""
-    own = Path(sys.argv[0])
+    own, here = Path(sys.argv[0]), Path.cwd()
+    own = own.relative_to(here) if own.is_relative_to(here) else own
     called = "wheelway" if shutil.which("wheelway") or not own.is_file() else shlex.quote(str(own))
     if config == BESIDE:  # which is found by itself
         return called
@@ -97,8 +98,7 @@ def _invitation(config: "Config", command: str) -> str:
         if source.type == "directory"
     ]
     drop = f"drop wheels into {' or '.join(folders)} ; " if folders else ""
-    look = f"in another terminal: {command} status, {command} explain"
-    return f"{drop}Ctrl-C ends everything started here\n          {look}"
+    return f"{drop}Ctrl-C ends everything started here\n          to look: {command} status"
 
 
 def _default_cache(state: Path) -> Path:

@@ -356,13 +356,22 @@ def _await_ready(head: Head, deadline: float) -> None:
     with httpx.Client(trust_env=False, limits=NO_REUSE) as client:
         while not _serves(client, url):
             if not head.running():
-                what = "`ray start` ended before it was ready"
-            elif time.monotonic() > deadline:
+                raise Stalled("HeadNotStarted", _why_ended(head.last_words(), head.dashboard_url))
+            if time.monotonic() > deadline:
                 what = f"the Ray head does not answer at {head.dashboard_url}"
-            else:
-                time.sleep(0.1)
-                continue
-            raise Stalled("HeadNotStarted", f"{what}:\n{head.last_words()}")
+                raise Stalled("HeadNotStarted", f"{what}:\n{head.last_words()}")
+            time.sleep(0.1)
+
+
+def _why_ended(said: str, dashboard_url: str) -> str:
+    """What to tell of a `ray start` that ended before it was ready, by its last words."""
+    if running := re.search(r"already running at (\S+?)\.? ", said):
+        return (
+            f"another Ray runs on this machine already, at {running[1]}, and its dashboard is not "
+            f"at {dashboard_url}: use that one (`--dashboard-port`, or ray.dashboard_url), or end "
+            "it (`ray stop`)"
+        )
+    return f"`ray start` ended before it was ready:\n{said}"
 
 
 def _serves(client: httpx.Client, url: str) -> bool:

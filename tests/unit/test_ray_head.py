@@ -19,7 +19,7 @@ from controller.cli import app
 from controller.cli.program import ExitCode
 from controller.configuration import load
 from controller.serve import haproxy, service
-from controller.serve.head import PRELOADED, Tuning, logical_cpus
+from controller.serve.head import PRELOADED, Tuning, _why_ended, logical_cpus
 from controller.serve.ports import is_free
 from tests.support.canned import canned
 from tests.support.head import eventually
@@ -209,3 +209,15 @@ def test_the_command_says_how_long_requests_may_last_and_how_much_fits(tmp_path)
         refused = CliRunner().invoke(app, ["ray-head", "--longest-request", odd, "--show"])
         assert (refused.exit_code, refused.stdout) == (ExitCode.USAGE, "")
     assert Tuning(3).room.startswith("it hands out 3 CPUs (--num-cpus), of which a replica takes 1")
+
+
+def test_another_ray_on_the_machine_is_told_as_that_and_not_as_rays_traceback():
+    said = (
+        "  File scripts.py, line 1062, in start\nConnectionError: Ray is trying to start at "
+        "127.0.0.1:6379, but is already running at 127.0.0.1:6379. Please specify a different port"
+    )
+    told = _why_ended(said, "http://127.0.0.1:8266")
+    assert "another Ray runs on this machine already, at 127.0.0.1:6379" in told
+    assert "--dashboard-port" in told
+    assert "File" not in told
+    assert _why_ended("no such option", "http://x").endswith("\nno such option")
