@@ -239,12 +239,17 @@ async def test_only_json_is_taken_for_json(content_type, status):
         assert_problem(response, 415, "UnsupportedMediaType")
 
 
+def gzipped(text):
+    """Compressed without the time: workers must collect the same parameters."""
+    return gzip.compress(text, mtime=0)
+
+
 @pytest.mark.parametrize(
     ("coding", "body"),
     [
-        ("gzip", gzip.compress(b'"hey"')),
-        ("GZip", gzip.compress(b'"h') + gzip.compress(b'ey"')),
-        ("x-gzip", gzip.compress(b'"hey"')),
+        ("gzip", gzipped(b'"hey"')),
+        ("GZip", gzipped(b'"h') + gzipped(b'ey"')),
+        ("x-gzip", gzipped(b'"hey"')),
         ("deflate", zlib.compress(b'"hey"')),
         ("identity", b'"hey"'),
         ("", b'"hey"'),
@@ -275,10 +280,10 @@ async def test_a_coding_that_is_not_decoded_is_415_and_says_which_are(coding):
     ("coding", "body", "why"),
     [
         ("gzip", b"hey", "incorrect header"),
-        ("gzip", gzip.compress(b"hey" * 99)[:-9], "ends too early"),
-        ("gzip", gzip.compress(b"hey") + b"more", "incorrect header"),
-        ("gzip", gzip.compress(b"") * 2000 + gzip.compress(b"hey"), "more than 1024 parts"),
-        ("deflate", gzip.compress(b"hey"), "incorrect header"),
+        ("gzip", gzipped(b"hey" * 99)[:-9], "ends too early"),
+        ("gzip", gzipped(b"hey") + b"more", "incorrect header"),
+        ("gzip", gzipped(b"") * 2000 + gzipped(b"hey"), "more than 1024 parts"),
+        ("deflate", gzipped(b"hey"), "incorrect header"),
         ("gzip", b"", "ends too early"),
     ],
 )
