@@ -242,7 +242,9 @@ def _records(config: Config, stack: ExitStack) -> Reader:
         if error.reason != "JournalMissing":
             raise
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wheelway-preview-"))
-        return stack.enter_context(Journal.open(Path(folder)))
+        Journal.open(Path(folder)).close()
+        # Only read: what previews must say the same whenever it is asked, of no daemon.
+        return stack.enter_context(Journal.read(Path(folder)))
 
 
 def refusals_in(journal: Reader, base: Base) -> Refusals:

@@ -94,6 +94,15 @@ class Cluster:
                 status = ApplicationStatus.DEPLOY_FAILED if bad else ApplicationStatus.RUNNING
                 running.app = replace(app, status=status)
 
+    def reboot(self):
+        """Serve has what was applied from its storage, and begins with all of it anew."""
+        self.leads_to = {}
+        for running in self.ours:
+            running.build_left = self.build_takes
+            running.app = replace(
+                running.app, status=ApplicationStatus.DEPLOYING, building=True, replicas=()
+            )
+
     def ingress_follows(self):
         self.leads_to = {
             running.app.route: running

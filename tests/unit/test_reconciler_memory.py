@@ -272,6 +272,7 @@ def test_a_preview_before_any_daemon_shows_what_would_be_staged_and_makes_no_jou
     report = preview(config)
     [change] = report.plan.changes
     assert str(change).startswith("add demo-1.0-")
+    assert preview(config).config == report.config
     assert paper_head.puts == []
     assert not (tmp_path / "none").exists()
 

@@ -41,6 +41,7 @@ class Histories(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.now = world.NOW
+        self.turned = 0.0  # seconds by which the daemon's clock is wrong since the last boot
         self.cluster = Cluster()
         self.daemon = Daemon()
         self.planner = Planner()
@@ -183,6 +184,13 @@ class Histories(RuleBasedStateMachine):
             self.daemon.lose_the_journal()
             self.losing = set()
 
+    @rule(step=st.sampled_from([-3600.0, 0.0, 3600.0]))
+    def the_machine_boots_with_another_time(self, step):
+        self.turned += step
+        self.cluster.reboot()
+        self.daemon.restart()
+        self.asked = None
+
     @rule(sources_known=st.booleans())
     def the_daemon_restarts(self, sources_known):
         self.daemon.restart()
@@ -201,8 +209,8 @@ class Histories(RuleBasedStateMachine):
         self.daemon.record(situation, sending)
         if sending.changes and not sending.hold and put != "it is lost":
             self.cluster.put([a.document for a in decided.applications], self.natures)
-            self.daemon.contest.sent(decided.applications, self.now)
-            self.daemon.sent_at = self.now
+            self.daemon.contest.sent(decided.applications, self.now + self.turned)
+            self.daemon.sent_at = self.now + self.turned
             self._judge_the_next(situation, decided, plan(self._look()))
         if put == "the daemon is killed after it":
             self.daemon.restart()
@@ -253,7 +261,7 @@ class Histories(RuleBasedStateMachine):
         wishes = Wishes(
             *(candidates, self.rules, overrides, self.options, self.unprepared, self.sources_known)
         )
-        return self.daemon.look(self.cluster, wishes, self.now)
+        return self.daemon.look(self.cluster, wishes, self.now + self.turned)
 
     def _note(self, situation):
         """Whoever answers at its route now has proven itself, recorded or not."""
@@ -286,9 +294,10 @@ class Histories(RuleBasedStateMachine):
 
     def _has_time(self, app):
         """Whether it holds a route and may still be about to answer there for the first time."""
-        if app.route is None or app.status is not ApplicationStatus.RUNNING:
+        begun = {ApplicationStatus.RUNNING, ApplicationStatus.DEPLOYING}
+        if app.route is None or app.status not in begun:
             return False
-        waited = self.now - self.daemon.records[app.name].routed_at
+        waited = self.now + self.turned - self.daemon.records[app.name].routed_at
         return waited < Limits().probe_deadline or not self.cluster.reachable
 
     def _is_suspended(self, pipeline):
@@ -385,7 +394,8 @@ class Histories(RuleBasedStateMachine):
             assert name in here, f"{route} is left to {name}"
             if name in self.proven:
                 continue
-            assert here[name].status is ApplicationStatus.RUNNING, f"{name} is given {route}"
+            ready = here[name].status is ApplicationStatus.RUNNING
+            assert ready or here[name].route, f"{name} is given {route}"
             holders = {n for n, app in here.items() if app.route} & self.proven
             needed = holders or hopeful & here.keys()  # who answers has relieved those before it
             assert kept.keys() >= needed, f"{name} has not answered at {route}"
