@@ -41,7 +41,7 @@ from packaging.version import Version
 from served_folder import machine
 
 from controller.account.overview import as_document, from_document, overview
-from controller.assembly import Assembly
+from controller.assembly import Assembly, collect_seldom
 from controller.cache.base import detect
 from controller.config import Config
 from controller.jobs import Jobs
@@ -446,6 +446,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
     parser.add_argument("--resident", type=Path, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    collect_seldom()  # as the daemon does
     if options.resident is not None:
         print(resident(options.resident))
         return

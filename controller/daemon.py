@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from controller import logs, metrics
 from controller.account.overview import patience
 from controller.api import Api, Exposition, Inside
-from controller.assembly import Assembly, assemble, origins, renewed, watch
+from controller.assembly import Assembly, assemble, collect_seldom, origins, renewed, watch
 from controller.configuration_file import ConfigurationFile
 from controller.errors import WheelwayError
 from controller.fitness import misfits
@@ -150,6 +150,7 @@ class Daemon:
             WheelwayError: the daemon cannot start: the journal, the cache or the interpreter
                 cannot be used.
         """
+        collect_seldom()
         threading.Thread(target=schema.preload, name="wheelway-preload", daemon=True).start()
         with ExitStack() as stack:
             self._supervisor.starting("opening the journal", STEP)
