@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from controller.errors import Transient, WheelwayError, without_frames
 from controller.planning import backoff
-from controller.planning.dates import dated, excused, restarted, unwatched
+from controller.planning.dates import dated, excused, restarted, starting_again, unwatched
 from controller.planning.situation import routes_to_probe
 
 if TYPE_CHECKING:
@@ -174,7 +174,13 @@ class Probes:
         known = {route: answer for route, answer in before.items() if route in routed}
         self._answers, self._asked_at = known | said, now
         deadline = self.deadline
-        dates = excused(dates, said, last, held, since=since, now=now, probe_deadline=deadline)
+        dates = excused(
+            *(dates, said, last, held),
+            since=since,
+            now=now,
+            probe_deadline=deadline,
+            starting=starting_again(applications, dates),
+        )
         return dates, self._answers
 
     def _dated(

@@ -14,7 +14,7 @@ from controller.model import PlacementRecord
 from controller.planning.health import Health, diagnose
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from controller.model import Answer, Application
 
@@ -46,8 +46,11 @@ def _dated(app: Application, record: PlacementRecord | None, now: float) -> Plac
         return record
     staged_at, routed_at = record.staged_at, record.routed_at if app.route is not None else None
     unproven = record.live_at is None
-    held_up = unproven and (app.building or diagnose(app).health is Health.SHORT)
-    if staged_at is None or held_up:
+    health = diagnose(app).health if unproven else None
+    held_up = unproven and (app.building or health is Health.SHORT)
+    # What has a route has started; should it have to start again, that begins then.
+    started = app.route is not None and health is Health.READY
+    if staged_at is None or held_up or started:
         staged_at = now
     if app.route is not None and (routed_at is None or held_up):
         routed_at = now
@@ -93,6 +96,20 @@ def unwatched(records: Mapping[str, PlacementRecord], seconds: float) -> dict[st
     }
 
 
+def starting_again(
+    applications: Iterable[Application], records: Mapping[str, PlacementRecord]
+) -> set[str]:
+    """Names of those that have a route, were not seen there, and start anew."""
+    return {
+        app.name
+        for app in applications
+        if app.route is not None
+        and app.name in records
+        and records[app.name].live_at is None
+        and diagnose(app).health is Health.STARTING
+    }
+
+
 def excused(
     records: Mapping[str, PlacementRecord],
     answers: Mapping[str, Answer],
@@ -102,6 +119,7 @@ def excused(
     since: float | None,
     now: float,
     probe_deadline: float,
+    starting: Collection[str] = (),
 ) -> dict[str, PlacementRecord]:
     """The records, without the time in which the ingress could not be asked: what lies between two
     looks counts only if it answered at both.
@@ -115,6 +133,7 @@ def excused(
         since: when the look before was; None when there was none.
         now: when this one is.
         probe_deadline: seconds (`rollout.probe_deadline`).
+        starting: names of those that start again, as after a restart of the head.
     """
     latest = now - max(0.0, probe_deadline - RETURN_GRACE)
     found = dict(records)
@@ -122,8 +141,10 @@ def excused(
         record = records[name]
         if record.live_at is not None or record.routed_at is None:
             continue
-        if not (_reached(before.get(route)) and _reached(answers.get(route))):
-            away = now - since if since is not None else 0.0
+        away = now - since if since is not None else 0.0
+        if name in starting:
+            found[name] = replace(record, routed_at=min(now, record.routed_at + away))
+        elif not (_reached(before.get(route)) and _reached(answers.get(route))):
             routed_at = min(now, max(record.routed_at + away, latest))
             found[name] = replace(record, routed_at=routed_at)
     return found

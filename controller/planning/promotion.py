@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from controller.model import Condition, Phase
 from controller.planning.health import Diagnosis, Health, diagnose
 from controller.planning.situation import phases, seen, since, stand_in, was_live, works
+from controller.planning.starting import start_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,9 +28,11 @@ def answer_due(app: Application, situation: Situation) -> float:
 
 def failed_promotion(app: Application, situation: Situation) -> Diagnosis | None:
     """Why an application that has its route, but was never seen there, must give it back now."""
-    diagnosis = diagnose(app)
+    diagnosis = start_of(app, situation)
     if diagnosis.health is Health.FAILED:
         return diagnosis
+    if diagnosis.health is Health.STARTING:  # again: it cannot answer yet
+        return None
     answer = situation.answers.get(app.route or "")
     unreachable = answer is not None and not answer.reached
     if unreachable or situation.now < answer_due(app, situation):

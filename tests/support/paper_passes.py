@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from controller.model import Overrides, Phase
 from controller.planning.absence import Absences
 from controller.planning.contest import Contest
-from controller.planning.dates import dated, excused, restarted, unwatched
+from controller.planning.dates import dated, excused, restarted, starting_again, unwatched
 from controller.planning.policy import MISSING, STANDS_IN, elect
 from controller.planning.restraint import restrained
 from controller.planning.situation import Limits, Situation, routes_to_probe, standing
@@ -100,6 +100,7 @@ class Daemon:
             since=self.asked_at,
             now=now,
             probe_deadline=Limits().probe_deadline,
+            starting=starting_again(apps, self.records),
         )
         self.answers, self.asked_at = answers, now
         return answers

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controller.model import Answer, PlacementRecord
-from controller.planning.dates import dated, excused, restarted, unwatched
+from controller.planning.dates import dated, excused, restarted, starting_again, unwatched
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits
 from tests.support.world import (
@@ -147,3 +147,22 @@ def test_what_is_found_on_its_route_is_taken_for_live_and_what_is_gone_is_forgot
     unrouted = application()
     assert dated([unrouted], dated([app], {}, 5.0), 6.0)[app.name].routed_at is None
     assert answer(app).reached
+
+
+def test_time_to_answer_does_not_pass_while_what_has_the_route_starts_again():
+    again = application(status="DEPLOYING", route=ROUTE)
+    records = {again.name: record(again, staged=NOW - 50, routed=NOW - 25)}
+    assert starting_again([again, application(release("2.0"))], records) == {again.name}
+    found = excused(
+        records,
+        {ROUTE: MUTE},
+        {ROUTE: MUTE},
+        {again.name: ROUTE},
+        since=NOW - 20,
+        now=NOW,
+        probe_deadline=30.0,
+        starting={again.name},
+    )
+    assert found[again.name].routed_at == NOW - 5
+    ready = application(route=ROUTE)  # its start would count from here on
+    assert dated([ready], records, NOW)[ready.name].staged_at == NOW

@@ -134,3 +134,19 @@ def test_what_was_live_and_is_wanted_back_is_not_dropped_for_being_ill_while_not
     proven = plan(situation(*facts, {ROUTE: answer(NEW)}))
     assert routes(proven) == {NEW.name: ROUTE}
     assert [q.release for q in proven.quarantines] == [ill.release]
+
+
+def test_a_holder_that_has_to_start_again_has_its_time_to_start_and_then_to_answer():
+    again = application(NEW.release, "DEPLOYING", route=ROUTE)
+    waits = plan(
+        overtaken([elected(NEW.release)], [placement(NEW.release)], holder=again, since=99)
+    )
+    assert not waits.quarantines
+    assert routes(waits) == {OLD.name: None, NEW.name: ROUTE}
+    late = plan(
+        overtaken(
+            [elected(NEW.release)], [placement(NEW.release)], holder=again, since=99, now=NOW + 300
+        )
+    )
+    assert [q.reason for q in late.quarantines] == ["StartTimeout"]
+    assert routes(late) == {OLD.name: ROUTE}
