@@ -391,7 +391,9 @@ def test_whoever_may_not_is_told_which_group_may(tmp_path, command, up):
     state = tmp_path / "closed"
     state.mkdir()
     for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == tmp_path.owner() and folder.name.startswith(("pytest-", "test_")):
+        if folder.owner() == tmp_path.owner() and folder.name.startswith(
+            ("pytest-", "popen-", "test_")
+        ):
             folder.chmod(0o755)
     wheelway = Command(state, up=up)
     wheelway.config = wheelway.config.rename(tmp_path / "controller.toml")
