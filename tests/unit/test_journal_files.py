@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 
 import pytest
 from packaging.version import Version
@@ -118,7 +119,7 @@ def test_a_daemon_whose_journal_is_deleted_keeps_pins_and_history_over_a_restart
         release = site.wait_for("/predict/demo/1.0")
         site.wait_for_phase(release, Phase.LIVE)
         with Journal.amend(tmp_path / "state") as writer:
-            orders.pin(writer, "demo", [Version("1.0")], by="ada", at=1.0)
+            orders.pin(writer, "demo", [Version("1.0")], by="ada", at=time.time())
         lose(tmp_path / "state", "all")
         eventually((tmp_path / "state" / FILE).exists)
     with site.daemon(), Journal.read(tmp_path / "state") as journal:
