@@ -17,7 +17,7 @@ from controller.cache import entry_points, filenames, inspection
 from controller.cache.base import Base, detect
 from controller.cache.environments import Environments
 from controller.cache.store import Store
-from controller.errors import JournalError, NoRelease, Rejected
+from controller.errors import JournalError, Rejected
 from controller.jobs import Jobs
 from controller.journal import Journal, boot_id, identity, steady_clock
 from controller.reconciler import Reconciler, Report
@@ -270,18 +270,19 @@ def refusals_in(journal: Reader, base: Base) -> Refusals:
 def _receive(
     store: Store, base: Base, limits: InspectionLimits, source: Source, revision: Revision
 ) -> Artifact:
-    """Fetch a wheel, inspect it, unpack it: what is in the store already is verified again, and
-    what is refused does not stay there.
+    """Fetch a wheel, inspect it, unpack it: what is in the store already is verified again. What is
+    refused does not stay there, unless it was there before: it may serve, accepted under other
+    limits or by an earlier wheelway, and leaves with `prune` once it does not.
     """
     digest = revision.sha256
     filenames.check_name(revision, frozenset(base.tags))
-    wheel = store.get(digest) or store.add(revision, source.fetch(revision), limits)
+    kept = store.get(digest)
+    wheel = kept or store.add(revision, source.fetch(revision), limits)
     try:
         found = inspection.inspect(wheel, revision, limits, base.tags, base.version)
-    except Rejected as error:
-        by_name = isinstance(error, NoRelease) and error.by_name
-        if not (by_name and store.tree_path(digest).exists()):  # good under another name
-            store.drop(digest)
+    except Rejected:
+        if kept is None:
+            store.drop_wheel(digest)
         raise
     artifact = found.artifact(revision, wheel, store.tree_path(digest))
     store.tree(artifact)

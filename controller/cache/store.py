@@ -229,18 +229,17 @@ class Store:
 
     # -- upkeep ----------------------------------------------------------------------------------
 
-    def drop(self, digest: str) -> None:
-        """Delete a wheel and its tree, if they are there: nobody will need them.
+    def drop_wheel(self, digest: str) -> None:
+        """Delete a wheel that was refused, unless there is a tree of it: then it was good once, or
+        is under another name, and both may be in use.
 
         Raises:
             Transient: `CacheUnusable`.
         """
-        kinds: tuple[Kind, ...] = ("wheels", "trees")
         with self._exchange(), self._translated(digest):
-            self._wheels.pop(digest, None)
-            self._trees.pop(digest, None)
-            for kind in kinds:
-                self._discard(self._place(kind, digest))
+            if not self.tree_path(digest).exists():
+                self._wheels.pop(digest, None)
+                self._discard(self._place("wheels", digest))
 
     def prune(self, keep: AbstractSet[str], *, before: float) -> int:
         """Delete the wheels and trees whose digest is not in `keep` and that were not needed since
@@ -256,6 +255,7 @@ class Store:
                 with self._exchange(), self._translated(place.name):
                     if place.stat().st_mtime >= before:
                         continue
+                    self._wheels.pop(place.name, None)
                     self._trees.pop(place.name, None)
                     freed += _size(place)
                     self._discard(place)
