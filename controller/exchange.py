@@ -11,6 +11,7 @@ import asyncio
 import heapq
 import itertools
 import json
+import logging
 import re
 import socket
 import threading
@@ -22,6 +23,8 @@ import httpx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+log = logging.getLogger("wheelway")
 
 _FRAMING: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
@@ -198,7 +201,7 @@ class _Watch:
         """Have a deadline expire at a time of the monotonic clock."""
         with self._changed:
             heapq.heappush(self._due, (at, next(self._numbers), deadline))
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
                 self._thread.start()
             elif self._due[0][2] is deadline:
@@ -212,7 +215,11 @@ class _Watch:
                     self._changed.wait(wait)
                     continue
                 _, _, deadline = heapq.heappop(self._due)
-            deadline.expire()
+            try:
+                deadline.expire()
+            except Exception:
+                # Every other request's deadline hangs on this thread: one that fails is told.
+                log.exception("a request could not be ended when its time was up")
 
 
 _WATCH: Final = _Watch()

@@ -94,7 +94,13 @@ class Ingress:
         Both of Serve's proxies answer so (`/-/routes`); 503 as long as they know of none.
         """
         try:
-            response = self._client.get(f"{self._url}/-/routes")
+            response = exchange(
+                self._client,
+                "GET",
+                f"{self._url}{_SERVES_OWN}",
+                seconds=self._timeout,
+                limit=_LIMIT,
+            )
         except (httpx.HTTPError, httpx.InvalidURL):
             return {}
         if response.is_server_error:

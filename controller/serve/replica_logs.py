@@ -43,6 +43,10 @@ PATIENCE: Final = 10.0
 """Seconds for one answer, where the client has no timeout."""
 _LIMIT: Final = 128 * 2**20
 """Bytes of an answer; what Serve reports has some thousand of each application."""
+_REFUSAL: Final = 64 * 1024
+"""Characters of a refusal; the end of a traceback is of use."""
+LONGEST_LINE: Final = 1 << 20
+"""Characters of one line; where more come without an end, the line is told in parts."""
 WHOLE: Final = -1
 """As a number of lines."""
 
@@ -113,10 +117,11 @@ class ReplicaLogs:
         with _translated(self._client):
             async with self._client.stream("GET", "/api/v0/logs/file", params=asked) as answer:
                 if not answer.is_success:
-                    await answer.aread()
-                    raise Transient("LogUnreadable", f"{file.name}: {_said(answer)}")
-                async for line in answer.aiter_lines():
-                    yield line
+                    said = await _refusal(answer)
+                    raise Transient("LogUnreadable", f"{file.name}: {said}")
+                async for whole in _lines(answer):
+                    for line in whole:
+                        yield line
 
     async def follow(
         self,
@@ -158,7 +163,6 @@ class ReplicaLogs:
         """One log, until it cannot be had any more."""
         asked = {"node_id": file.node, "filename": file.name, "lines": str(lines)}
         asked["interval"] = "0.5"
-        begun = ""  # of a line whose end has not come yet
         # Nothing comes before something is logged, not even the answer's head.
         patient = httpx.Timeout(self._client.timeout.connect, read=None)
         with suppress(httpx.HTTPError):
@@ -167,8 +171,7 @@ class ReplicaLogs:
             ) as answer:
                 if not answer.is_success:
                     return
-                async for text in answer.aiter_text():
-                    *whole, begun = f"{begun}{text}".split("\n")
+                async for whole in _lines(answer):
                     take(file, whole)
 
     async def _nodes(self) -> list[tuple[str, str]]:
@@ -200,6 +203,19 @@ class ReplicaLogs:
         return found
 
 
+async def _lines(answer: httpx.Response) -> AsyncIterator[list[str]]:
+    """The lines of a body as they come; the last one too if nothing ends it but the body."""
+    begun = ""  # of a line whose end has not come yet
+    async for text in answer.aiter_text():
+        *whole, begun = f"{begun}{text}".split("\n")
+        if len(begun) > LONGEST_LINE:
+            whole, begun = [*whole, begun], ""
+        if whole:
+            yield whole
+    if begun:
+        yield [begun]
+
+
 def _table(value: JSON) -> dict[str, Any]:
     """A table of an answer; empty where something else stands."""
     return value if isinstance(value, dict) else {}
@@ -223,8 +239,23 @@ def _translated(client: httpx.AsyncClient) -> Iterator[None]:
 
 
 def _said(answer: httpx.Response) -> str:
-    text = " ".join(answer.text.split())
-    return f"{answer.status_code} {text[-300:]}".strip()
+    return _shortened(answer.status_code, answer.text)
+
+
+async def _refusal(answer: httpx.Response) -> str:
+    """What an answer that was not read yet says, as far as it comes."""
+    said = ""
+    with suppress(TimeoutError, httpx.HTTPError):  # the status alone says something
+        async with asyncio.timeout(PATIENCE):
+            async for text in answer.aiter_text():
+                said += text
+                if len(said) > _REFUSAL:
+                    break
+    return _shortened(answer.status_code, said)
+
+
+def _shortened(status: int, text: str) -> str:
+    return f"{status} {' '.join(text.split())[-300:]}".strip()
 
 
 def _age(file: LogFile) -> tuple[str, int, str]:

@@ -9,6 +9,7 @@ import json
 import math
 import socket
 import ssl
+import threading
 from contextlib import closing
 
 import pytest
@@ -631,6 +632,21 @@ def test_an_answer_at_a_route_that_does_not_end_is_none(server, monkeypatch, how
     answer = Ingress(server.url, timeout=5 if how == "flood" else 0.3).probe("/r")
     assert (answer.header, answer.status, answer.reached) == (None, None, True)
     assert ("Timeout" if how != "flood" else "BodyTooLarge") in answer.detail
+
+
+@pytest.mark.parametrize("how", ["hang", "drip", "trickle", "flood"])
+def test_a_table_of_routes_that_does_not_end_knows_nobody(server, monkeypatch, how):
+    monkeypatch.setattr("controller.serve.ingress._LIMIT", 1 << 20)
+    server.answers["/-/routes"] = how
+    ingress = Ingress(server.url, timeout=5 if how == "flood" else 0.3)
+    found: list[dict[str, Answer]] = []
+    answers = {"/r": Answer(None, 404)}
+    asking = threading.Thread(
+        target=lambda: found.append(ingress.vouched(answers, [parsed("ours-1")])), daemon=True
+    )
+    asking.start()
+    asking.join(20)
+    assert [answer.reached for answer in found[0].values()] == [False]
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ from controller.cli import app
 from controller.cli.program import ExitCode
 from controller.cli.progress import BETWEEN_FAILURES, Progress
 from controller.config import RayOptions
-from controller.errors import Waiting
+from controller.errors import Transient, Waiting
 from controller.journal import Journal
 from controller.model import Phase, Quarantine, Release, Transition
 from controller.serve.log_records import FailedRequest, merged, records
-from controller.serve.replica_logs import LogFile, ReplicaLogs, following
+from controller.serve.replica_logs import WHOLE, LogFile, ReplicaLogs, following
 from tests.support.canned import canned
 from tests.support.head import eventually
 
@@ -361,3 +361,44 @@ def test_a_list_of_logs_that_never_ends_is_given_up(how):
         with pytest.raises(Waiting) as caught:
             asyncio.run(ask())
         assert caught.value.reason == "DashboardUnreachable"
+
+
+def test_a_line_without_an_end_is_told_in_parts_and_not_kept(monkeypatch):
+    monkeypatch.setattr("controller.serve.replica_logs.LONGEST_LINE", 1 << 20)
+    with canned() as server:
+        server.answers["/api/v0/logs/file"] = server.answers["/api/v0/logs/stream"] = "flood"
+
+        async def ask():
+            async with ReplicaLogs.connect(RayOptions(dashboard_url=server.url)) as logs:
+                return len(await anext(logs.read(LogFile(BUILT, "n1", "x"), WHOLE)))
+
+        assert 1 << 20 < asyncio.run(ask()) < 4 << 20
+        taken: list[int] = []
+
+        async def follow():
+            async with asyncio.timeout(20), ReplicaLogs.connect(options) as logs:
+                await logs.follow(present, lambda _, lines: taken.extend(map(len, lines)))
+
+        async def present():
+            if taken:
+                raise asyncio.CancelledError
+            return [LogFile(BUILT, "n1", "x")]
+
+        options = RayOptions(dashboard_url=server.url)
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(follow())
+        assert 1 << 20 < taken[0] < 4 << 20
+
+
+@pytest.mark.parametrize("body", [b"A file is not found", b"x" * (1 << 20)])
+def test_why_a_log_cannot_be_read_is_told_in_a_line(body):
+    with canned() as server:
+        server.answers["/api/v0/logs/file"] = (500, body, {})
+
+        async def ask():
+            async with ReplicaLogs.connect(RayOptions(dashboard_url=server.url)) as logs:
+                await anext(logs.read(LogFile(BUILT, "n1", "x"), WHOLE))
+
+        with pytest.raises(Transient) as caught:
+            asyncio.run(ask())
+    assert caught.value.message == f"{BUILT}: 500 {body.decode()[-300:]}"
