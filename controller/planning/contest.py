@@ -79,7 +79,17 @@ class Contest:
         wait = min(FIRST_WAIT * 2.0 ** (self._level - 1), WINDOW)
         # What agrees is gone on with: the rest of what was taken away is not waited for again.
         until = self._corrected[-1] + wait if self._differs else now
-        return Restraint(Cause(self._reason, self._message(wait)), until)
+        cause = Cause(self._reason, self._message(wait))
+        return Restraint(cause, until, contested=self._rerouted(applications))
+
+    def _rerouted(self, applications: Sequence[Application]) -> frozenset[str]:
+        """Names of those that do not have the route that they were sent with."""
+        there = {app.name: app.route for app in applications if app.document is not None}
+        return frozenset(
+            name
+            for name, document in (self._sent or {}).items()
+            if name not in there or there[name] != document.get("route_prefix")
+        )
 
     def wait_for(self, seconds: float) -> None:
         """Give another daemon so long from now on."""

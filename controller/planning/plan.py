@@ -76,6 +76,9 @@ class Plan:
     conditions: tuple[Condition, ...] = ()
     hold: Cause | None = None
     """Why a PUT must wait though there are changes; None: go."""
+    urgent: frozenset[str] = frozenset()
+    """Names of those that get a route back from one that failed there: this waits for nothing that
+    others do."""
     losses: Mapping[str, Loss] = field(default_factory=dict)
     """By source: what vanished of it beyond the retire limit, to be remembered."""
     wake_at: float | None = None

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Restraint:
-    """Nothing is sent before `until`, but a config that says by a mark whose the applications are.
+    """Nothing is sent before `until`, but a config that says by a mark whose the applications are,
+    and one that gives a route back from what failed there.
 
     `until` is by the clock of the passes. One that is over is still told of.
     """
@@ -29,6 +30,9 @@ class Restraint:
     until: float
     mark: DaemonMark | None = None
     """What all of ours are to bear; then this, and nothing else, is sent."""
+    contested: frozenset[str] | None = None
+    """Names of those whose route somebody else changed: whatever else gets its route back does not
+    wait. None: everything does, for the applications may be another's."""
 
 
 def restrained(decided: Plan, situation: Situation, restraint: Restraint | None) -> Plan:
@@ -39,7 +43,7 @@ def restrained(decided: Plan, situation: Situation, restraint: Restraint | None)
     told = Condition("serve config", cause.reason, cause.message)
     decided = replace(decided, conditions=(*decided.conditions, told))
     holds = restraint.mark is not None or situation.now < restraint.until
-    if not holds or not (decided.changes or restraint.mark):
+    if not holds or not (decided.changes or restraint.mark) or _cannot_wait(decided, restraint):
         return decided
     staying = tuple(t for t in decided.transitions if t.phase is not Phase.RETIRING)
     if restraint.mark is not None:
@@ -56,6 +60,13 @@ def restrained(decided: Plan, situation: Situation, restraint: Restraint | None)
         )
     wakes = [at for at in (decided.wake_at, restraint.until) if at is not None]
     return replace(decided, hold=cause, transitions=staying, wake_at=min(wakes))
+
+
+def _cannot_wait(decided: Plan, restraint: Restraint) -> bool:
+    """Whether a route is to go back that nobody else changed: then who else changes what cannot
+    have it sent again and again.
+    """
+    return restraint.contested is not None and bool(decided.urgent - restraint.contested)
 
 
 def _bearing(

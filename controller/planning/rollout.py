@@ -85,7 +85,7 @@ class _Step:
     settled: bool = False
     """What policy elected is live on this route."""
     urgent: bool = False
-    """Do not let this wait for another application's build."""
+    """What failed at the route holds it: do not let what is kept wait for others."""
 
 
 def plan(situation: Situation) -> Plan:
@@ -125,8 +125,11 @@ def plan(situation: Situation) -> Plan:
     quarantines = tuple(q for step in ordered for q in step.quarantines)
     leaving = partings(situation, transitions, quarantines)
     changes = differences(applications, situation.applications, leaving)
+    urgent = returned.union(
+        planned.document["name"] for step in ordered if step.urgent for planned in step.keep
+    )
     hold, hold_until = None, None
-    if changes and not returned and not any(step.urgent for step in ordered):
+    if changes and not urgent:
         promoting = any(planned.cause is causes.PROMOTED for planned in applications)
         hold, hold_until = hold_back(situation, promoting=promoting)
     if hold:  # so does whatever would go with it
@@ -144,6 +147,7 @@ def plan(situation: Situation) -> Plan:
             *standstill.conditions(situation),
         ),
         hold=hold,
+        urgent=frozenset(urgent),
         losses=losses,
         wake_at=min((at for at in [*wakes, hold_until] if at is not None), default=None),
     )

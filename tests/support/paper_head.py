@@ -132,6 +132,10 @@ class PaperHead:
             app.route == route and self._status(app) == "RUNNING" for app in self._served.values()
         )
 
+    def routes(self) -> dict[str, str | None]:
+        """By name: the routes of all that is not about to go."""
+        return {name: app.route for name, app in self._served.items() if app.leaving is None}
+
     def sent(self) -> list[dict[str, str | None]]:
         """Every PUT so far as names and routes."""
         return [

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.unit
 
 THEIRS = {"name": "theirs", "route_prefix": "/theirs", "import_path": "their:app"}
 HOUR = 3600.0
+ROUTE = "/predict/demo/1.0"
 
 
 @pytest.fixture
@@ -36,7 +37,13 @@ def beside(at_work, paper_head, interpreter, tmp_path):
 
 
 def demo(paper_head):
-    return paper_head.serves("/predict/demo/1.0")
+    return paper_head.serves(ROUTE)
+
+
+def holder(paper_head):
+    """The name of who has the route of `demo`."""
+    routes = paper_head.routes()
+    return next((name for name, route in routes.items() if route == ROUTE), None)
 
 
 # -- another writer ------------------------------------------------------------------------------
@@ -106,6 +113,76 @@ def test_a_ray_that_reports_what_was_sent_otherwise_is_told_and_not_sent_to_for_
     [told] = [c for c in report.conditions if c.subject == "serve config"]
     assert told.reason == "NotConverging"
     assert "deployments[0].max_ongoing_requests is 7, not 400" in told.message
+
+
+def test_a_failed_promotion_gives_the_route_back_at_once_though_others_are_contested(
+    work, paper_head
+):
+    work.drop()
+    work.drop("other")
+    work.settle()
+    good = holder(paper_head)
+    _contest_over_other(work, paper_head)
+    bad = _promoted_and_mute(work, paper_head)
+    work.pass_(after=1.0)
+    _take_away(paper_head, "other")
+    before = len(paper_head.puts)
+    for _ in range(32):
+        report = work.pass_(after=1.0)
+        assert holder(paper_head) == bad or report.quarantines
+        if report.quarantines:
+            break
+    assert [q.reason for q in report.failures] == ["ProbeFailed"]
+    assert holder(paper_head) == good
+    assert len(paper_head.puts) - before == 1
+    assert reasons(report)["serve config"] == "Contested"
+
+
+def test_a_route_back_that_somebody_else_takes_again_and_again_is_not_fought_over(work, paper_head):
+    work.drop()
+    work.drop("other")
+    work.settle()
+    good = holder(paper_head)
+    _contest_over_other(work, paper_head)
+    bad = _promoted_and_mute(work, paper_head)
+    taken, before = 0, len(paper_head.puts)
+    for _ in range(300):
+        work.pass_(after=1.0)
+        if holder(paper_head) == good:
+            taken += 1
+            last = paper_head.puts[-1]["applications"]
+            theirs = {one["name"]: one["route_prefix"] for one in last} | {good: None, bad: ROUTE}
+            paper_head.receives(*(one | {"route_prefix": theirs[one["name"]]} for one in last))
+    assert taken
+    assert len(paper_head.puts) - before < 5
+
+
+def _take_away(paper_head, pipeline):
+    """Somebody else sends what was sent last, without one pipeline."""
+    last = paper_head.puts[-1]["applications"]
+    paper_head.receives(*(one for one in last if not one["name"].startswith(pipeline)))
+
+
+def _contest_over_other(work, paper_head):
+    """Somebody else takes one of two pipelines away until nothing is corrected for minutes."""
+    for _ in range(60):
+        for _ in range(3):
+            report = work.pass_(after=2.0)
+        if paper_head.serves("/predict/other/1.0"):
+            _take_away(paper_head, "other")
+    assert reasons(report)["serve config"] == "Contested"
+    while not paper_head.serves("/predict/other/1.0"):
+        work.pass_(after=5.0)
+
+
+def _promoted_and_mute(work, paper_head):
+    """Other bytes of the version are given its route, and are never seen there."""
+    before = holder(paper_head)
+    work.drop(marker="other bytes")
+    while holder(paper_head) == before:
+        work.pass_(after=1.0)
+    paper_head.mute.add(ROUTE)
+    return holder(paper_head)
 
 
 # -- another daemon ------------------------------------------------------------------------------

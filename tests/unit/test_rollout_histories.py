@@ -56,6 +56,7 @@ class Histories(RuleBasedStateMachine):
         self.unprepared = set()  # digests
         self.strangers = {}  # by name: applications that are not ours
         self.meddled = False  # whether another ever sent a config
+        self.ordered = {}  # by name: the routes of the config that the daemon sent last
         self.judged = None  # what was judged last, for idle passes are many
         self.proven = set()  # names of ours that ever answered at their route
         self.counted = {}  # by name of ours: seconds that count against its start, and its answer
@@ -206,9 +207,12 @@ class Histories(RuleBasedStateMachine):
         sending = self.decided = self.daemon.restrained(situation, decided)
         held = sending.hold is not None and not decided.hold
         assert self.meddled or not held, "nobody else sent anything"
+        if held:
+            self._no_route_back_waits(decided)
         self.daemon.record(situation, sending)
         if sending.changes and not sending.hold and put != "it is lost":
             self.cluster.put([a.document for a in decided.applications], self.natures)
+            self.ordered = {n: d["route_prefix"] for n, d in laws.documents(decided).items()}
             self.daemon.contest.sent(decided.applications, self.now + self.turned)
             self.daemon.sent_at = self.now + self.turned
             self._judge_the_next(situation, decided, plan(self._look()))
@@ -425,6 +429,18 @@ class Histories(RuleBasedStateMachine):
         held.extend(app.route for app in there if app.document is None)
         assert len(held) == len(set(held)), held
 
+    def _no_route_back_waits(self, decided):
+        """Whoever else changes what: what failed at its route does not keep it for that."""
+        kept = laws.documents(decided)
+        for running in self.cluster.ours:
+            name, route = running.app.name, running.release.route
+            holder = self.cluster.holder(route)
+            if holder is None or holder.app.name in self.proven or self._has_time(holder.app):
+                continue
+            returns = name in self.proven and name in kept and kept[name]["route_prefix"] == route
+            untouched = self.ordered.get(name, route) is running.app.route is None
+            assert not (returns and untouched), f"{name} waits for {route}"
+
     def _judge_the_next(self, situation, decided, following):
         """Once it is applied, the same facts ask for no other config."""
         changed = {c.reason for c in decided.conditions} & {"Queued", "RetireLimit"}
@@ -529,6 +545,29 @@ def test_what_is_promoted_and_mute_counts_when_too_many_vanish_at_once():
     history.a_pass()
     held = sorted(running.app.route for running in history.cluster.ours)
     assert held == ["/predict/iris/2", "/predict/iris/3"]
+
+
+def test_while_somebody_else_takes_one_away_again_and_again_what_failed_gives_its_route_back():
+    history = Histories()
+    history.much_is_live_already({"/predict/iris/1", "/predict/rag/1"})
+    [good] = [r.app.name for r in history.cluster.ours if r.app.route == "/predict/iris/1"]
+
+    def somebody_takes_rag():
+        history.meddled = True
+        apps = [r.app for r in history.cluster.ours if r.release.pipeline == "iris"]
+        history.cluster.put([app.document for app in apps], history.natures)
+
+    for _ in range(6):
+        somebody_takes_rag()
+        while not history.cluster.holder("/predict/rag/1"):
+            history.time_passes(1, seconds=40)
+    history.publish("/predict/iris/1", ("mute", "good"))
+    while history.cluster.holder("/predict/iris/1").app.name == good:
+        history.time_passes(1)
+    history.time_passes(1)
+    somebody_takes_rag()
+    history.time_passes(3, seconds=40)
+    assert history.cluster.holder("/predict/iris/1").app.name == good
 
 
 def test_a_pin_takes_nothing_away_before_what_it_names_is_live():
