@@ -14,6 +14,9 @@ _WINDOWS: Final = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # `wbits` of zli
 _IDENTITY: Final = frozenset((b"", b"identity"))
 _MEMBERS = 1024
 """A gzip file may be several in a row; as many empty ones as fit would only cost time."""
+_SLICE = 8 << 10
+"""Bytes at a time: a part copies what follows it within its last slice, hence not the whole rest
+for each part of many."""
 
 
 def is_known(coding: bytes) -> bool:
@@ -32,20 +35,21 @@ def decoded(body: bytes, coding: bytes, most: int) -> bytes | None:
     if window is None:
         return body
     parts: list[bytes] = []
-    left = most + 1
-    rest = body
+    left, at, view = most + 1, 0, memoryview(body)
     for _ in range(_MEMBERS):
         member = zlib.decompressobj(window)
-        try:
-            parts.append(member.decompress(rest, left))
-        except zlib.error as error:
-            raise ValueError(str(error)) from error
-        left -= len(parts[-1])
-        if left <= 0:
-            return None
-        if not member.eof:
-            raise ValueError("it ends too early")
-        rest = member.unused_data
-        if not rest:
+        while not member.eof:
+            if at >= len(body):
+                raise ValueError("it ends too early")
+            given = view[at : at + _SLICE]
+            try:
+                parts.append(member.decompress(given, left))
+            except zlib.error as error:
+                raise ValueError(str(error)) from error
+            left -= len(parts[-1])
+            if left <= 0:
+                return None
+            at += len(given) - len(member.unused_data)
+        if at >= len(body):
             return b"".join(parts)
     raise ValueError(f"it has more than {_MEMBERS} parts")
