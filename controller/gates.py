@@ -332,9 +332,11 @@ def _command(
         "max-memory": pipeline.options.max_memory,
     }
     python = environment.python or str(found.python)
+    actor = pipeline.options.ray_actor_options
     return [
         *(python, "-P", "-m", "wheelway.local", "--json", pipeline.entry.target),
         *(f"--{key}={value}" for key, value in options.items() if value is not None),
+        *(("--accelerated",) if actor and actor.num_gpus else ()),
     ]
 
 

@@ -151,6 +151,8 @@ class Subject:
     """"": the tree is not verified."""
     threads: int = THREADS
     max_memory: int | None = None
+    accelerated: bool = False
+    """A replica would have a GPU."""
 
 
 class _Trial:
@@ -169,8 +171,8 @@ class _Trial:
         return {"tree": str(subject.tree)}
 
     async def import_(self) -> dict[str, Any]:
-        memory.limit(self._subject.max_memory)
         subject = self._subject
+        memory.limit(subject.max_memory, accelerated=subject.accelerated)
         self._class = await asyncio.to_thread(load_class, subject.target, subject.tree)
         return {"class": f"{self._class.__module__}:{self._class.__qualname__}"}
 
@@ -260,6 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         record_digest=options.record_digest,
         threads=options.threads,
         max_memory=options.max_memory,
+        accelerated=options.accelerated,
     )
     if options.json:
         return _print_gates(subject)
@@ -308,6 +311,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--settings", type=json.loads, default={}, help="a JSON object")
     add("--threads", type=int, default=THREADS)
     add("--max-memory", type=int, default=None, help="bytes")
+    add("--accelerated", action="store_true", help="as with a GPU: no limit but --max-memory")
     return parser
 
 

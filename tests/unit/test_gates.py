@@ -203,6 +203,26 @@ def test_a_wish_above_the_cap_stops_before_anything_is_installed(folder):
     assert next(gate.reason for gate in results if gate.ok is False) == "OptionAboveCap"
 
 
+@pytest.mark.parametrize(
+    ("wished", "limited"),
+    [
+        ("", True),
+        ("[options.ray_actor_options]\nnum_gpus = 0", True),
+        ("[options.ray_actor_options]\nnum_gpus = 0.5", False),
+        ("[options]\nmax_memory = 4e9\n[options.ray_actor_options]\nnum_gpus = 1", True),
+    ],
+)
+def test_memory_is_limited_as_in_a_replica_with_the_same_gpus(folder, wished, limited):
+    load = (
+        "import resource as r; soft, hard = r.getrlimit(r.RLIMIT_DATA); "
+        f"assert (soft != r.RLIM_INFINITY) is {limited}, soft"
+    )
+
+    results = list(check(make_wheel(folder, code=code(load=load), wheelway_toml=wished), config()))
+
+    assert passed(results), [gate.message for gate in results if gate.ok is False]
+
+
 def test_a_bad_pipeline_does_not_hide_what_the_other_one_of_its_wheel_is_worth(folder):
     wheel = make_wheel(
         folder,
