@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from wheelway import content, openapi, page, problem, receiving, rescue
 from wheelway.limits import Limits
 from wheelway.outcomes import Outcomes
+from wheelway.problem import SANE_ID
 from wheelway.results import ResultInvalid
 from wheelway.schema import JSON_TYPE
 from wheelway.vigil import Cause, Vigil
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     Headers = list[tuple[bytes, bytes]]
 
-_SANE_ID = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
-"""A request id that is taken over: it ends up in logs and JSON."""
 _JSON = re.compile(rb"(?:application/json|[\w.+-]+/[\w.+-]+\+json)\s*(?:;.*)?", re.IGNORECASE)
 """Content types that mean JSON (RFC 8259, RFC 6839)."""
 
@@ -132,7 +131,7 @@ class Application:
                 request_id = value
             elif name == b"content-encoding":
                 coding = value if coding is None else b"%s, %s" % (coding, value)
-        if request_id is None or not _SANE_ID.fullmatch(request_id):
+        if request_id is None or not SANE_ID.fullmatch(request_id):
             request_id = self._new_id()
         runtime, limits = self._runtime, self._limits
         answer: bytes | Problem | None
@@ -248,7 +247,7 @@ class Application:
                 connection.close()
                 continue
             request_id = dict(watched.scope["headers"]).get(b"x-request-id", b"")
-            if not _SANE_ID.fullmatch(request_id):
+            if not SANE_ID.fullmatch(request_id):
                 request_id = self._new_id()
             what = problem.timed_out(self._limits.request_timeout)
             body = what.body(request_id.decode("latin-1"))
@@ -301,7 +300,7 @@ class Application:
     async def _look(self, scope: Scope, send: Send, path: str, route: str) -> None:
         """The paths that are only looked at, and those that do not exist."""
         request_id = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
-        if not _SANE_ID.fullmatch(request_id):
+        if not SANE_ID.fullmatch(request_id):
             request_id = self._new_id()
         method, runtime = scope["method"], self._runtime
         found: Problem | tuple[str, bytes, Headers]

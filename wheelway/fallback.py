@@ -3,7 +3,9 @@
 HAProxy sends what no replica can take to Serve's own proxy on the head (ray/serve/_private/
 haproxy_templates.py, the `backup` server), which holds it until there is a replica, without end
 (RAY_SERVE_REQUEST_PROCESSING_TIMEOUT_S has no default, and would cut short what replicas work on).
-This is an ASGI middleware for that proxy: once it is sure that no replica runs, it says 503.
+This is an ASGI middleware for that proxy: once it is sure that no replica runs, or Serve's
+controller has kept silent for long, it says 503; and 504 for a replica that runs and lets its own
+deadline pass.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ import contextlib
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from wheelway import problem
+from wheelway.problem import SANE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,19 +27,21 @@ if TYPE_CHECKING:
 
 PATIENCE = 30.0
 """Seconds that a request may wait for a replica; less if its release has a shorter
-`request_timeout`."""
+`request_timeout`. As long may Serve's controller keep silent."""
 LOOK_AFTER = 1.0
 """Seconds that nobody asks why there is no answer: most that come here are helped by then."""
 LOOK_EVERY = 5.0
-"""Seconds between two looks at whether the replica that works on it is still there."""
+"""Seconds between two looks at whether the replica that works on it is still there, and for which
+one look may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """How it stands with a release of ours."""
 
-    runs: bool
-    """Whether a replica does, so that the request is in its hands and keeps its deadline."""
+    runs: bool | None
+    """Whether a replica does, so that the request is in its hands and keeps its deadline; None when
+    nobody knows."""
     request_timeout: float = PATIENCE
 
 
@@ -55,7 +61,7 @@ class Fallback:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begin, answered = monotonic(), asyncio.Event()
+        wait, answered = _Wait(monotonic()), asyncio.Event()
 
         async def noting(message: Message) -> None:
             answered.set()
@@ -65,19 +71,49 @@ class Fallback:
         try:
             left = LOOK_AFTER
             while not answered.is_set() and not await _ends(work, left):
-                outlook = None if answered.is_set() else await self._outlook(scope["path"])
+                outlook = None if answered.is_set() else await self._look(scope["path"])
                 if outlook is None:
                     break
-                left = begin + min(PATIENCE, outlook.request_timeout) - monotonic()
-                if outlook.runs:
-                    left = LOOK_EVERY
-                elif left <= 0 and not answered.is_set():
+                left = wait.left(outlook, monotonic())
+                if left <= 0 and not answered.is_set():
                     await _end(work)
-                    await _say_not_loaded(scope, send)
+                    await _say(_why(outlook), scope, send)
                     return
+                if outlook.runs is not False:
+                    left = min(left, LOOK_EVERY)
             await work
         finally:
             work.cancel()
+
+    async def _look(self, path: str) -> Outlook | None:
+        try:
+            return await asyncio.wait_for(self._outlook(path), LOOK_EVERY)
+        except TimeoutError:
+            return Outlook(runs=None)
+
+
+class _Wait:
+    """How long one request may still wait; times are monotonic, in seconds."""
+
+    def __init__(self, begin: float) -> None:
+        self._begin = begin
+        self._ran = begin
+        """When a replica was last seen running."""
+        self._taken: float | None = None
+        """When the replica was first seen that may work on it."""
+
+    def left(self, outlook: Outlook, now: float) -> float:
+        if outlook.runs is None:
+            return self._ran + PATIENCE - now
+        patience = min(PATIENCE, outlook.request_timeout)
+        if not outlook.runs:
+            self._taken = None
+            return self._begin + patience - now
+        self._ran = now
+        if self._taken is None:
+            self._taken = now
+        # The replica itself says 504 in time; one that does not is only said to run.
+        return self._taken + outlook.request_timeout + PATIENCE - now
 
 
 async def _ends(work: asyncio.Future[None], seconds: float) -> bool:
@@ -91,12 +127,21 @@ async def _end(work: asyncio.Future[None]) -> None:
         await work
 
 
-async def _say_not_loaded(scope: Scope, send: Send) -> None:
-    request_id = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
-    what = problem.not_loaded()
+def _why(outlook: Outlook) -> problem.Problem:
+    if outlook.runs:  # it may have begun: whether to ask again is the client's to say
+        return problem.timed_out(outlook.request_timeout)
+    return problem.not_loaded()
+
+
+async def _say(what: problem.Problem, scope: Scope, send: Send) -> None:
+    # Serve gives a request an id below this, in the same scope, and the answer its header.
+    request_id = dict(scope["headers"]).get(b"x-request-id", b"")
+    if not SANE_ID.fullmatch(request_id):
+        request_id = uuid4().hex.encode()
     body = what.body(request_id.decode("latin-1"))
     headers = [
         (b"content-type", problem.PROBLEM_TYPE.encode()),
+        (b"x-request-id", request_id),
         *what.headers,
         (b"content-length", b"%d" % len(body)),
     ]

@@ -26,14 +26,11 @@ settings on:
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import io
 import logging
 import sys
-import time
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -47,9 +44,9 @@ from yarl import URL
 
 from wheelway.encoded import EncodedRoutes
 from wheelway.failure import StartFailure
-from wheelway.fallback import Fallback, Outlook
-from wheelway.limits import limits_of
+from wheelway.fallback import Fallback
 from wheelway.logs import logger_on
+from wheelway.outlooks import DEPLOYMENT, Outlooks
 from wheelway.replica import Arguments, Replica
 
 if TYPE_CHECKING:
@@ -62,8 +59,6 @@ if TYPE_CHECKING:
 _BEHIND_HAPROXY = constants.RAY_SERVE_ENABLE_HA_PROXY
 """Whether Serve's own proxy gets only what no replica can take; else it gets everything."""
 _IN_PROXY = "wheelway.host.proxy_middlewares"
-_FRESH = 1.0
-"""Seconds for which an answer of Serve's controller is good."""
 _CONNECT_TIMEOUT = 5.0
 _READ_TIMEOUT = 3600.0
 """Seconds between two pieces of a forwarded answer; the release's own timeout is what ends it."""
@@ -71,7 +66,7 @@ _READ_TIMEOUT = 3600.0
 
 def build(args: dict[str, Any]) -> serve.Application:
     """The application of one release; `args` as in `replica.Arguments.of`."""
-    return serve.deployment(name="Host")(serve.ingress()(Host)).bind(args)
+    return serve.deployment(name=DEPLOYMENT)(serve.ingress()(Host)).bind(args)
 
 
 def build_encoded_routes(args: dict[str, Any]) -> serve.Application:
@@ -185,53 +180,12 @@ def proxy_middlewares() -> list[Middleware]:
     try:
         serve.get_replica_context()
     except RayServeException:
-        return [Middleware(Fallback, _Outlooks().at)]
+        return [Middleware(Fallback, Outlooks(_controller, (RayError, ValueError)).at)]
     return []
 
 
-class _Outlooks:
-    """How it stands with releases, by what Serve's controller knows; asked once in `_FRESH` seconds
-    of each, however many wait.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[object, tuple[float, asyncio.Future[Any]]] = {}
-
-    async def at(self, path: str) -> Outlook | None:
-        """Of the release at a path; None when what is there is not ours."""
-        try:
-            controller = ray.get_actor(constants.SERVE_CONTROLLER_NAME, constants.SERVE_NAMESPACE)
-            endpoints = await self._fresh("", controller.get_all_endpoints.remote)
-            found = [
-                (endpoint["route"], deployment)
-                for deployment, endpoint in endpoints.items()
-                if f"{path}/".startswith(f"{endpoint['route'].rstrip('/')}/")
-            ]
-            if not found:  # it was there when the request came, else Serve would have said so
-                return Outlook(runs=False)
-            _, deployment = max(found, key=lambda item: len(item[0]))
-            details = await self._fresh(
-                deployment,
-                partial(
-                    controller.get_deployment_details.remote, deployment.app_name, deployment.name
-                ),
-            )
-        except KeyError:  # gone since
-            return Outlook(runs=False)
-        except (RayError, ValueError):  # no controller for the moment: nobody knows
-            return Outlook(runs=True)
-        user_config = details.deployment_config.user_config
-        if deployment.name != "Host" or not isinstance(user_config, dict):
-            return None
-        runs = any(replica.state == "RUNNING" for replica in details.replicas)
-        return Outlook(runs, limits_of(user_config).request_timeout)
-
-    async def _fresh(self, key: object, ask: Callable[[], Awaitable[Any]]) -> Any:
-        now = time.monotonic()
-        self._known = {k: known for k, known in self._known.items() if now - known[0] < _FRESH}
-        if key not in self._known:
-            self._known[key] = now, asyncio.ensure_future(ask())
-        return await asyncio.shield(self._known[key][1])
+def _controller() -> Any:
+    return ray.get_actor(constants.SERVE_CONTROLLER_NAME, constants.SERVE_NAMESPACE)
 
 
 class _ClientsWatched:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 PROBLEM_TYPE = "application/problem+json"
 
+SANE_ID: Final = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
+"""A request id that is taken over: it ends up in logs and JSON."""
 MISTAKES = 100
 """Mistakes of one request body that are listed at most."""
 _MARKS: Final = {

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 
 import httpx
 import pytest
@@ -43,7 +42,7 @@ class Proxy:
         await send({"type": "http.response.body", "body": b" I am"})
 
 
-async def asked(proxy, outlooks, method="POST"):
+async def asked(proxy, outlooks, method="POST", request_id="abc"):
     seen = []
 
     async def outlook(path):
@@ -51,20 +50,20 @@ async def asked(proxy, outlooks, method="POST"):
         found = outlooks[min(len(seen), len(outlooks)) - 1]
         if found == "go":
             proxy.go.set()
-            return Outlook(runs=True)
+            return Outlook(runs=True, request_timeout=60)
         return found
 
     transport = httpx.ASGITransport(Fallback(proxy, outlook))
+    headers = {"x-request-id": request_id} if request_id else {}
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        answer = await client.request(method, "/predict/x/1.0", headers={"x-request-id": "abc"})
+        answer = await client.request(method, "/predict/x/1.0", headers=headers)
     return answer, seen
 
 
 async def test_a_request_that_no_replica_takes_in_time_is_503(monkeypatch):
     monkeypatch.setattr(fallback, "PATIENCE", 0.1)
-    proxy, begin = Proxy(), time.monotonic()
+    proxy = Proxy()
     answer, seen = await asked(proxy, [Outlook(runs=False, request_timeout=60)])
-    assert time.monotonic() - begin < 10
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
     assert answer.headers["content-type"] == "application/problem+json"
@@ -72,6 +71,45 @@ async def test_a_request_that_no_replica_takes_in_time_is_503(monkeypatch):
     assert (problem["reason"], problem["instance"]) == ("NotLoaded", "abc")
     assert seen[0] == "/predict/x/1.0"
     assert proxy.ended.is_set()
+
+
+@pytest.mark.parametrize("sent", ["", "no id", "x" * 200])
+async def test_a_request_without_a_usable_id_is_given_one(monkeypatch, sent):
+    monkeypatch.setattr(fallback, "PATIENCE", 0.0)
+    answer, _ = await asked(Proxy(), [Outlook(runs=False)], request_id=sent)
+    assert answer.headers["x-request-id"] == answer.json()["instance"]
+    assert answer.json()["instance"] not in {"", sent}
+
+
+async def test_a_controller_that_does_not_answer_is_waited_for_no_longer_than_a_replica(
+    monkeypatch,
+):
+    monkeypatch.setattr(fallback, "PATIENCE", 0.1)
+    proxy, under_way = Proxy(), []
+
+    async def outlook(path):
+        under_way.append(path)
+        await asyncio.Event().wait()
+
+    transport = httpx.ASGITransport(Fallback(proxy, outlook))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await asyncio.wait_for(client.get("/predict/x/1.0"), 60)
+    assert (answer.status_code, answer.json()["reason"]) == (503, "NotLoaded")
+    assert proxy.ended.is_set()
+
+
+async def test_a_head_without_a_controller_is_waited_for_no_longer_than_a_replica(monkeypatch):
+    monkeypatch.setattr(fallback, "PATIENCE", 0.1)
+    answer, _ = await asyncio.wait_for(asked(Proxy(), [Outlook(runs=None)]), 60)
+    assert answer.status_code == 503
+
+
+async def test_a_replica_that_only_says_it_runs_is_given_up_after_its_deadline(monkeypatch):
+    monkeypatch.setattr(fallback, "PATIENCE", 0.05)
+    runs = Outlook(runs=True, request_timeout=0.1)
+    answer, seen = await asyncio.wait_for(asked(Proxy(), [runs]), 60)
+    assert (answer.status_code, answer.json()["reason"]) == (504, "TimedOut")
+    assert len(seen) > 1
 
 
 async def test_a_shorter_request_timeout_counts():
@@ -86,36 +124,39 @@ async def test_head_is_answered_without_a_body(monkeypatch):
 
 
 async def test_what_a_replica_works_on_is_left_to_it(monkeypatch):
-    monkeypatch.setattr(fallback, "PATIENCE", 0.01)
-    answer, seen = await asked(Proxy(), [*[Outlook(runs=True)] * 5, "go"])
+    monkeypatch.setattr(fallback, "PATIENCE", 0.0)
+    runs = Outlook(runs=True, request_timeout=60)
+    answer, seen = await asked(Proxy(), [*[runs] * 5, "go"])
     assert (answer.status_code, answer.text) == (200, "here I am")
     assert len(seen) == 6
 
 
 async def test_a_replica_that_comes_in_time_answers(monkeypatch):
-    monkeypatch.setattr(fallback, "PATIENCE", 0.05)
-    answer, _ = await asked(Proxy(), [Outlook(runs=False), "go"])
+    monkeypatch.setattr(fallback, "LOOK_AFTER", 0.0)
+    answer, _ = await asked(Proxy(), [Outlook(runs=None), "go"])
     assert (answer.status_code, answer.text) == (200, "here I am")
 
 
-async def test_what_is_not_ours_waits_as_it_always_did():
-    proxy = Proxy()
-    asyncio.get_running_loop().call_later(0.3, proxy.go.set)
+async def test_what_is_not_ours_waits_as_it_always_did(monkeypatch):
+    proxy, patience = Proxy(), 0.05
+    monkeypatch.setattr(fallback, "PATIENCE", patience)
+    asyncio.get_running_loop().call_later(10 * patience, proxy.go.set)
     answer, seen = await asked(proxy, [None])
     assert (answer.text, len(seen)) == ("here I am", 1)
 
 
 async def test_a_client_that_leaves_ends_the_work():
-    proxy = Proxy()
+    proxy, looked = Proxy(), asyncio.Event()
 
     async def outlook(_path):
-        return Outlook(runs=True)
+        looked.set()
+        return Outlook(runs=True, request_timeout=60)
 
     async def receive():
         return {"type": "http.request", "body": json.dumps(1).encode()}
 
     scope = {"type": "http", "path": "/predict/x/1.0", "method": "POST", "headers": []}
     task = asyncio.create_task(Fallback(proxy, outlook)(scope, receive, None))
-    await asyncio.sleep(0.1)
+    await asyncio.wait_for(looked.wait(), 60)
     task.cancel()
-    await asyncio.wait_for(proxy.ended.wait(), 10)
+    await asyncio.wait_for(proxy.ended.wait(), 60)
