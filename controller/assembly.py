@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from controller import survivors
 from controller.cache import entry_points, filenames, inspection
 from controller.cache.base import Base, detect
 from controller.cache.environments import Environments
@@ -27,6 +28,7 @@ from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer
 from controller.sources import Source, open_index, open_source
 from controller.supply import Supply
+from controller.survivors import Survivors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,6 +166,7 @@ def _stocked(
             prune=partial(_prune, store, environments, config.paths.retention, clock),
             remembered=remembered,
             refusals=refusals_in(journal, base),
+            survivors=Survivors(partial(survivors.renew, store, environments)),
         )
         return resources.pop_all(), base, jobs, supply
 

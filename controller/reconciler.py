@@ -384,9 +384,8 @@ class Reconciler:
         told = [app for app in applications if app.message and doubts_its_files(app)]
         doubted = [app.release.digest for app in told if app.release]
         if doubted or self._supply.is_check_due():  # else a pass need not even count what there is
-            in_use = {app.release.digest for app in applications if app.release}
-            in_use.update(release.digest for release in desired.placements)
-            self._supply.keep_sound(in_use, doubted)
+            placed = {release.digest for release in desired.placements}
+            self._supply.keep_sound(applications, placed, doubted)
 
 
 def _to_claim_back(config: Config) -> float:

@@ -18,6 +18,7 @@ from controller.model import Condition
 from controller.planning.catalogue import completed
 from controller.planning.subjects import version_named
 from controller.refusals import Refusals
+from controller.survivors import Survivors
 from controller.upkeep import Upkeep, keep_only
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from controller.errors import WheelwayError
     from controller.jobs import Jobs
-    from controller.model import Artifact, Environment, Listing, Revision
+    from controller.model import Application, Artifact, Environment, Listing, Revision
     from controller.sources import Source
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class Supply:
         prune: Callable[[AbstractSet[str], AbstractSet[str]], None],
         remembered: Mapping[str, Listing],
         refusals: Refusals | None = None,
+        survivors: Survivors | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -74,6 +76,7 @@ class Supply:
         self._prune = prune
         self._upkeep = Upkeep(jobs, self._is_as_made, self._mend, clock=clock)
         self._received_from: dict[str, tuple[Source, Revision, Artifact]] = {}  # by digest
+        self._survivors = survivors or Survivors(lambda *_: (None, False))
         self._tidied_at = float("-inf")
         self._listings = {name: remembered[name] for name in self.sources if name in remembered}
         self._listed_at: dict[str, float] = {}
@@ -272,15 +275,20 @@ class Supply:
 
         return work
 
-    def keep_sound(self, in_use: Iterable[str], doubted: Iterable[str]) -> None:
+    def keep_sound(
+        self, running: Sequence[Application], placed: Iterable[str], doubted: Iterable[str]
+    ) -> None:
         """Have the files of artifacts looked at in turns, and made again where they are damaged.
 
         Args:
-            in_use: digests of what is on the cluster or about to be.
+            running: what is on the cluster, whoever offers it.
+            placed: digests of what is about to be.
             doubted: those whose replicas found other files than were published.
         """
-        known = self._received_from.keys()
-        self._upkeep.look(known & set(in_use), known & set(doubted))
+        in_use = {app.release.digest for app in running if app.release}.union(placed)
+        received = self._received_from.keys()
+        known = received | self._survivors.see(running, received)
+        self._upkeep.look(known & in_use, known & set(doubted))
 
     def is_check_due(self) -> bool:
         """Whether `keep_sound` would look at anything that nobody doubts."""
@@ -292,12 +300,13 @@ class Supply:
 
     def _is_as_made(self, digest: str) -> bool:
         received = self._received_from.get(digest)
-        return received is None or self._is_sound(received[2])
+        artifact = received[2] if received else self._survivors.artifact(digest)
+        return artifact is not None and self._is_sound(artifact)
 
     def _mend(self, digest: str, doubted: bool) -> bool:  # noqa: FBT001 - see Upkeep
         received = self._received_from.get(digest)
-        if received is None:  # no longer kept
-            return False
+        if received is None:
+            return self._survivors.mend(digest, doubted)
         source, revision, artifact = received
         try:
             mended = self._renew(artifact, doubted)
@@ -359,9 +368,10 @@ class Supply:
         if tidied is not None and tidied.error is not None:
             found.append(Condition("cache", tidied.error.reason, tidied.error.message))
         for digest, fault in self._upkeep.faults().items():
-            if digest in self._received_from:
-                _, revision, _ = self._received_from[digest]
-                found.append(Condition(revision.filename, fault.reason, fault.message))
+            received = self._received_from.get(digest)
+            subject = received[1].filename if received else self._survivors.release(digest)
+            if subject:
+                found.append(Condition(subject, fault.reason, fault.message))
         for name in self.sources:
             outcome = self._jobs.outcome(("list", name))
             if outcome is not None and outcome.error is not None:

@@ -147,6 +147,14 @@ class Environments:
             os.utime(place)
         return overlay.is_usable(place) and overlay.is_intact(place)
 
+    def recall(self, artifact: Artifact, lock_digest: str) -> None:
+        """It runs in this environment, whatever it would be prepared with now; in none if that is
+        no digest.
+        """
+        if _DIGEST.fullmatch(lock_digest):
+            python = str(overlay.python(self._place(lock_digest)))
+            self._prepared[artifact.digest] = Environment(lock_digest, python)
+
     def renew(self, artifact: Artifact) -> Environment:
         """Make it again if it is damaged or gone; raises what `prepare` raises."""
         known = self._prepared.get(artifact.digest, BASE_ALONE)

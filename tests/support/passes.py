@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from controller import survivors
 from controller.assembly import _is_sound, _prune, _receive, _renew, refusals_in
 from controller.cache.environments import Environments
 from controller.cache.store import Store
@@ -25,6 +26,7 @@ from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer
 from controller.sources import Source, open_source
 from controller.supply import Supply
+from controller.survivors import Survivors
 from tests.support.wheels import make_wheel
 
 if TYPE_CHECKING:
@@ -139,6 +141,7 @@ class Passes:
             prune=partial(_prune, store, environments, 60.0, time.time),
             remembered=remembered,
             refusals=refusals_in(self.journal, self.base),
+            survivors=Survivors(partial(survivors.renew, store, environments)),
             clock=self.monotonic,
             wall_clock=self.clock,
         )
