@@ -25,8 +25,6 @@ from installer.records import InvalidRecordEntry, parse_record_file
 from installer.sources import WheelFile
 from installer.utils import parse_metadata_file
 from packaging.metadata import RawMetadata, parse_email
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -35,6 +33,7 @@ from controller.cache import archive, entry_points, filenames, wishes
 from controller.cache.entry_points import GROUP, EntryPointError
 from controller.errors import NoRelease, Rejected
 from controller.model import Artifact, PipelineEntry, Revision
+from controller.requirements import parse_requirement, parse_specifiers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -225,21 +224,22 @@ class _Source:
             if field in unparsed:
                 raise self._invalid("METADATA", f"has {field!r} twice or unreadable")
         self._check_identity(metadata.get("name", ""), metadata.get("version", ""))
-        requirements = metadata.get("requires_dist", ())
-        if len(requirements) > _MAX_REQUIREMENTS:
-            many = f"has {len(requirements)} Requires-Dist, at most {_MAX_REQUIREMENTS} are read"
+        required = metadata.get("requires_dist", ())
+        if len(required) > _MAX_REQUIREMENTS:
+            many = f"has {len(required)} Requires-Dist, at most {_MAX_REQUIREMENTS} are read"
             raise self._invalid("METADATA", many)
-        for requirement in requirements:
+        for requirement in required:
             if not requirement.isprintable() or "\\" in requirement:
-                raise self._invalid("METADATA", f"has an unreadable Requires-Dist: {requirement!r}")
+                what = f"has an unreadable Requires-Dist: {requirement[:200]!r}"
+                raise self._invalid("METADATA", what)
             try:
-                Requirement(requirement)
-            except InvalidRequirement as error:
+                parse_requirement(requirement)
+            except ValueError as error:
                 raise self._invalid("METADATA", f"has Requires-Dist: {error}") from error
         wanted = metadata.get("requires_python", "")
         try:
-            takes = SpecifierSet(wanted).contains(python_version, prereleases=True)
-        except InvalidSpecifier as error:
+            takes = parse_specifiers(wanted).contains(python_version, prereleases=True)
+        except ValueError as error:
             raise self._invalid("METADATA", f"has Requires-Python: {error}") from error
         if not takes:
             raise Rejected(

@@ -20,17 +20,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packaging.markers import UndefinedComparison
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from controller.cache.base import HOSTS
 from controller.cache.uv import NoSolution
 from controller.errors import Rejected, Stalled, Waiting
+from controller.requirements import parse_requirement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from packaging.requirements import Requirement
 
     from controller.cache.base import Base, Distribution
     from controller.cache.uv import Uv
@@ -81,12 +83,12 @@ def requirements_of(artifact: Artifact, base: Base) -> tuple[Requirement, ...]:
     found = []
     for text in artifact.requires:
         try:
-            requirement = Requirement(text)
-        except InvalidRequirement as error:
+            requirement = parse_requirement(text)
+        except ValueError as error:
             raise Rejected(
                 "RequirementInvalid",
-                f"{artifact.filename} requires {text!r}, which is not a requirement (PEP 508): "
-                f"{' '.join(str(error).split())}",
+                f"{artifact.filename} requires {text[:200]!r}, which is not a requirement (PEP "
+                f"508): {' '.join(str(error).split())}",
             ) from error
         if not _applies(base, requirement, artifact):
             continue

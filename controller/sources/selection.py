@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidWheelFilename, parse_sdist_filename
 
 from controller import wheel_names
 from controller.errors import WheelwayError
 from controller.model import Refusal, Revision, Standing
+from controller.requirements import parse_specifiers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -45,8 +45,8 @@ class Fit:
             why = "is for another Python or platform; publish one for this, or a pure one"
             return Refusal(name, "TagsIncompatible", f"{name} {why} (py3-none-any)")
         if self.python and file.requires_python:
-            with suppress(InvalidSpecifier):  # as pip does: what cannot be read asks for nothing
-                wanted = SpecifierSet(file.requires_python)
+            with suppress(ValueError):  # as pip does: what cannot be read asks for nothing
+                wanted = parse_specifiers(file.requires_python)
                 if not wanted.contains(self.python.rstrip("+"), prereleases=True):
                     why = f"requires Python {wanted}, Ray runs on {self.python}"
                     return Refusal(name, "RequiresPython", f"{name} {why}")

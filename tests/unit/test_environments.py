@@ -338,6 +338,8 @@ def test_a_wheel_for_another_platform_is_rejected(opened, wheels):
         ("wheelway<0.0.1", "RequirementsUnsatisfiable", "runs here"),
         ("zz @ https://example.org/zz.whl", "RequirementNotFromIndex", "example.org"),
         ("not a requirement", "RequirementInvalid", "PEP 508"),
+        ("zz>=18446744073709551615", "RequirementInvalid", "more than 19 digits"),
+        (f"zz; python_version>='{'9' * 999}'", "RequirementInvalid", "more than 19 digits"),
     ],
 )
 def test_a_requirement_that_can_never_be_met_is_rejected_without_uv(

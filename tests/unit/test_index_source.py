@@ -298,6 +298,8 @@ def test_a_version_for_another_python_is_told_of_only_while_nothing_newer_fits(
         assert "3.11.7" in listing.pending[0].message
         index.publish(wheel(version="4.0"), **{"requires-python": "nonsense"})
         assert source.list().pending == ()
+        index.publish(wheel(version="5.0"), **{"requires-python": f">={'9' * 5000}"})
+        assert "demo-5.0-py3-none-any.whl" in names(source.list())
 
 
 def test_every_wheel_that_fits_is_listed_and_those_for_other_platforms_are_not(

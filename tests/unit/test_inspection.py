@@ -105,6 +105,8 @@ def test_the_file_name_that_was_listed_counts_not_the_one_in_the_cache(tmp_path)
 
 
 ANY = "py3-none-any"
+HUGE = "9" * 5000
+"""A number that Python does not convert."""
 BOMB = "-".join(".".join(f"{part}{n}" for n in range(100)) for part in ("py", "abi", "os"))
 """A compressed tag set of 1.5 kB that stands for a million tags."""
 
@@ -160,6 +162,17 @@ BROKEN = {
         {"requires": [f"lib{n}" for n in range(1001)]},
     ),
     "requirement malformed": ("MetadataInvalid", {"requires": ["numpy >>> 1"]}),
+    "a required version of thousands of digits": ("MetadataInvalid", {"requires": [f"x>={HUGE}"]}),
+    "a marker of thousands of digits": (
+        "MetadataInvalid",
+        {"requires": [f"x; python_version >= '{HUGE}'"]},
+    ),
+    "a marker too deep to read": (
+        "MetadataInvalid",
+        {"requires": [f"x; {'(' * 400}python_version > '3'{')' * 400}"]},
+    ),
+    "a requirement without end": ("MetadataInvalid", {"requires": ["x>=" + "1." * 9999 + "1"]}),
+    "Requires-Python of thousands of digits": ("MetadataInvalid", {"requires_python": f">={HUGE}"}),
     "Requires-Python malformed": ("MetadataInvalid", {"requires_python": "three"}),
     "Requires-Python too new": ("RequiresPython", {"requires_python": ">=3.99"}),
     "WHEEL missing": ("MetadataInvalid", {"without": ["demo-1.0.dist-info/WHEEL"]}),
