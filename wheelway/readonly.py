@@ -42,8 +42,7 @@ def protect(tree: Path) -> None:
     if not _trees:
         sys.addaudithook(_refuse)
     _trees = (*_trees, f"{os.path.realpath(tree)}/")
-    # Children have no hook, but see this; so do imports from elsewhere in this process.
-    sys.dont_write_bytecode = True
+    # Children import without `loading`'s hook, and have none of this one's.
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 

@@ -266,6 +266,7 @@ class Environments:
             except NoSolution as error:  # what was locked is not to be had (any more)
                 raise unsolved(artifact, self._base, self._uv, error) from error
             overlay.check(built, lock, self._base, self._uv, until, what=artifact.filename)
+            overlay.compile_sources(built, self._uv, until)
             overlay.complete(built, lock)
             files.enter(built, place)
         self._sound.add(lock.digest)

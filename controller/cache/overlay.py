@@ -54,6 +54,21 @@ origins = {name: str(spec.origin) for name, spec in specs if spec}
 print("\\n" + json.dumps({"installed": installed, "origins": origins}))
 """
 
+# Its own interpreter, as `uv pip install --compile-bytecode` would start `site`. Tests are hardly
+# ever imported. What is not on the disk when the power goes may be cut, and Python fails with byte
+# code that is cut instead of compiling again; many at once share the file system's journal.
+_COMPILE = """
+import compileall, concurrent.futures, os, pathlib, re, sys
+def sync(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+for own in sys.argv[1:]:
+    compileall.compile_dir(own, quiet=2, rx=re.compile("/tests?/"), workers=1)
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        list(pool.map(sync, pathlib.Path(own).rglob("__pycache__/*.pyc")))
+"""
+
 
 def python(folder: Path) -> Path:
     """Its interpreter."""
@@ -135,6 +150,29 @@ def check(folder: Path, lock: Lock, base: Base, uv: Uv, until: float, *, what: s
             f"{', '.join(lock.versions)} does that and require another version",
             log_tail=done.stderr[-4000:],
         )
+
+
+def compile_sources(folder: Path, uv: Uv, until: float) -> None:
+    """Leave byte code beside its modules, or each replica that starts would compile them anew: who
+    runs it may not write here. What cannot be compiled is left to who imports it.
+
+    Raises:
+        Transient: `EnvironmentTimeout`, `UvInterrupted`.
+    """
+    with subprocess.Popen(
+        [python(folder), "-I", "-S", "-c", _COMPILE, *_site_packages(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+        env=clean_environ(uv.environ),
+        umask=0o022,  # Ray's user must be able to read it
+    ) as process:
+        try:
+            uv.outcome(process, until)
+        except BaseException:
+            process.kill()
+            raise
 
 
 def complete(folder: Path, lock: Lock) -> None:

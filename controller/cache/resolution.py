@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from controller.model import Artifact
 
 LAYOUT = 1
-"""Part of every lock's digest: raise it when environments are built differently."""
+"""Part of every lock's digest: raise it when those that were built before must not be
+used any more."""
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>\S+)(?: \\)?$")
 _HASH = re.compile(r"^ {4}--hash=sha256:[0-9a-f]{64}(?: \\)?$")
 _WHEEL = "Wheel-Version: 1.0\nGenerator: wheelway\nRoot-Is-Purelib: true\nTag: py3-none-any\n"

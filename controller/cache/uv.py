@@ -152,7 +152,7 @@ class Uv:
             raise _missing(f"{self.binary} does not run: {error.strerror or error}") from error
         with process:
             try:
-                stdout, stderr = self._communicate(process, stdin, until)
+                stdout, stderr = self.outcome(process, until, stdin)
             except BaseException:
                 process.kill()
                 raise
@@ -174,10 +174,14 @@ class Uv:
                 "CertificateUnreadable", f"environments.ca_file {self.options.ca_file}: {error}"
             ) from error
 
-    def _communicate(
-        self, process: subprocess.Popen[str], stdin: str, until: float
+    def outcome(
+        self, process: subprocess.Popen[str], until: float, stdin: str = ""
     ) -> tuple[str, str]:
-        """Its stdout and stderr, once it ended by itself."""
+        """A process's stdout and stderr, once it ended by itself.
+
+        Raises:
+            Transient: `EnvironmentTimeout`, `UvInterrupted`; it still runs then.
+        """
         given: str | None = stdin
         while not self.closed.is_set():
             left = until - self.clock()

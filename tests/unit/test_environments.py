@@ -164,6 +164,28 @@ def test_what_is_missing_is_added_on_top_of_the_base(opened, wheels, base):
     assert run(environment, code) == f"1.5 {base.version_of('numpy')} {base.ray_version}"
 
 
+def test_modules_are_compiled_once_and_for_all_and_none_is_run(opened, wheels, tmp_path):
+    written = {"tiny/__init__.py": "X = 1\n", "tiny/old.py": "print 'so'\n"}
+    ran = {"tiny-hook.pth": f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"}
+    make_wheel(wheels, "tiny", "1.0", pipelines={}, files={**written, **ran})
+
+    environment = opened().prepare(artifact("tiny"))
+
+    assert not (tmp_path / "ran").exists()
+    (init, cached) = run(environment, "import tiny; print(tiny.__file__, tiny.__cached__)").split()
+    assert init.startswith(str(tmp_path / "cache/environments"))
+    assert Path(cached).stat().st_mode & 0o044 == 0o044
+
+    verbose = subprocess.run(
+        [environment.python, "-v", "-c", "import tiny"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd="/",
+    )
+    assert f"matches {init}" in verbose.stderr  # nothing was compiled, nor written
+
+
 def test_a_conflicting_version_shadows_the_base_and_nothing_else_does(opened, wheels, base):
     package(wheels, "idna", "3.1")
     package(wheels, "six", "1.99.0")

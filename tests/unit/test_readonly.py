@@ -1,6 +1,7 @@
 """A pipeline that writes into the folder that it was imported from."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -52,7 +53,7 @@ for how in (
     else:
         said[len(said)] = None
 shutil.rmtree(elsewhere)
-print(json.dumps([sys.dont_write_bytecode, list(said.values())]))
+print(json.dumps(list(said.values())))
 """
 CODE = """
 from wheelway import Pipeline
@@ -74,10 +75,9 @@ def test_nothing_that_python_does_changes_the_tree_and_the_writer_is_told(tree):
         [sys.executable, "-c", LOADED, folder], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    no_bytecode, said = json.loads(done.stdout)
+    said = json.loads(done.stdout)
     *refused, read = said
     assert read is None
-    assert no_bytecode
     for one in refused:
         assert one is not None, said
         assert "shared by all its replicas and read-only" in one[2]
@@ -95,5 +95,35 @@ def test_a_child_of_the_pipeline_leaves_no_byte_code_there(tree):
         "import demo.pipeline', sys.argv[1]], check=True)"
     )
     subprocess.run([sys.executable, "-c", code, folder], check=True)
+    verify(folder, digest)
+    assert not list(folder.rglob("__pycache__"))
+
+
+def test_byte_code_of_what_lies_elsewhere_is_kept(tree, tmp_path):
+    folder, digest = tree
+    (tmp_path / "library.py").write_text("X = 1\n")
+    code = (
+        "import sys; from pathlib import Path; from wheelway.loading import load_class; "
+        "load_class('demo.pipeline:Demo', Path(sys.argv[1])); "
+        "sys.path.append(sys.argv[2]); import library"
+    )
+    environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([sys.executable, "-c", code, folder, tmp_path], check=True, env=environ)
+    verify(folder, digest)
+    assert list((tmp_path / "__pycache__").iterdir())
+    assert not list(folder.rglob("__pycache__"))
+
+
+def test_a_module_of_the_tree_is_loaded_by_its_path_without_byte_code(tree):
+    folder, digest = tree
+    code = (
+        "import sys; from pathlib import Path; from importlib import util; "
+        "from wheelway.loading import load_class; tree = Path(sys.argv[1]); "
+        "load_class('demo.pipeline:Demo', tree); "
+        "spec = util.spec_from_file_location('other', tree / 'demo/pipeline.py'); "
+        "spec.loader.exec_module(util.module_from_spec(spec))"
+    )
+    environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([sys.executable, "-c", code, folder], check=True, env=environ)
     verify(folder, digest)
     assert not list(folder.rglob("__pycache__"))
