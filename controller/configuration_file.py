@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from controller import configuration
 from controller.errors import ConfigError
 from controller.model import Condition
+from controller.values import same
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +75,8 @@ class ConfigurationFile:
         if config.paths.state != self.config.paths.state:
             why = "paths.state is read at start only: restart the daemon for it"
             self._verdict = Condition("config", "RestartNeeded", why)
-        changed, self.config = config != self.config, config
+        changed = not same(config.model_dump(), self.config.model_dump())
+        self.config = config
         if changed:
             log.info("%s was edited: the new configuration is in force", self._path)
         return changed

@@ -346,15 +346,17 @@ class Election:
         if not isinstance(environment, Environment):
             return environment
         rule = self._manners.of(release.pipeline, release.pipeline)
-        inputs = (release, artifact, entry, environment, rule, seen.common)
+        # That digest tells settings apart that are equal to Python, as 0 and false are.
+        digest = seen.inventory.inputs[release]
+        inputs = (release, artifact, entry, environment, rule, seen.common, digest)
         return self._placed.of(release, inputs)
 
     def _rendered(
         self,
-        inputs: tuple[Release, Artifact, PipelineEntry, Environment, PipelinePolicy, str],
+        inputs: tuple[Release, Artifact, PipelineEntry, Environment, PipelinePolicy, str, str],
     ) -> Placement | WheelwayError:
         """A release's placement, or why there is none."""
-        release, artifact, entry, environment, rule, _ = inputs
+        release, artifact, entry, environment, rule, *_ = inputs
         serve = self._config.serve
         try:
             return self._renderer.place(

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from controller.errors import Transient, WheelwayError, without_frames
 from controller.planning import backoff
+from controller.planning.documents import same_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from controller.config import Config
     from controller.model import JSON
@@ -26,8 +27,9 @@ Record: TypeAlias = "Callable[[str, str, str], Callable[[str], None]]"
 """Writes down a config before it is sent: text, digest, cause. Returns what to call with the
 outcome."""
 
-_Rendered = tuple[tuple[list[Any], str], tuple[dict[str, Any], str]]
-"""What was rendered last (documents, templates' fingerprint), and into what (config, YAML)."""
+_Inputs: TypeAlias = "tuple[list[Mapping[str, JSON]], tuple[str, ...]]"
+"""What a config is rendered from: its applications, and all else: the templates, `[serve]` and
+where the ingress is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Sender:
         self._renderer = renderer
         self._jitter = jitter
         self._refused: tuple[str, WheelwayError, int, float] | None = None
-        self._rendered: _Rendered | None = None
+        self._rendered: tuple[_Inputs, tuple[dict[str, JSON], str]] | None = None
 
     def send(self, decided: Plan, record: Record | None, now: float) -> Sent:
         """Send the planned config, if it is time to; without `record` it is only rendered."""
@@ -96,10 +98,23 @@ class Sender:
         documents = [planned.document for planned in decided.applications]
         ingress_url = self.config.ray.ingress_url
         try:
-            source = (documents, self._renderer.fingerprint())
-            if self._rendered is None or self._rendered[0] != source:
+            shared = (
+                self._renderer.fingerprint(),
+                self.config.serve.model_dump_json(),
+                ingress_url,
+            )
+            if self._rendered is None or not _same(self._rendered[0], (documents, shared)):
                 config = self._renderer.config(documents, self.config.serve, ingress_url)
-                self._rendered = source, (config, self._renderer.to_yaml(config))
+                made = config, self._renderer.to_yaml(config)
+                self._rendered = (documents, shared), made
         except WheelwayError as error:
             return {}, "", error
         return *self._rendered[1], None
+
+
+def _same(one: _Inputs, other: _Inputs) -> bool:
+    return (
+        one[1] == other[1]
+        and len(one[0]) == len(other[0])
+        and all(map(same_document, one[0], other[0]))
+    )

@@ -28,6 +28,23 @@ _UNITS_OF_SIZE: Final = {
 _SIZE: Final = rf"^{_NUMBER} ?(?:[kKMGT]i?)?B$"
 
 
+def same(one: object, other: object) -> bool:
+    """Whether two values are the same JSON: `1`, `1.0` and `true` are three, though Python takes
+    them for equal.
+    """
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict) and isinstance(other, dict):
+        return len(one) == len(other) and all(
+            key in other and same(value, other[key]) for key, value in one.items()
+        )
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
 def seconds(value: object) -> object:
     """Seconds of a text with units; what else it may be is left to pydantic.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from controller.model import ApplicationStatus, Condition, Phase
 from controller.planning import causes
+from controller.planning.documents import same_document
 from controller.planning.health import Health, diagnose
 from controller.planning.plan import Cause, Change, PlannedApplication
 from controller.planning.promotion import failed_promotion
@@ -99,7 +100,7 @@ def differences(
         app = there.pop(name, None)
         if app is None:
             found.append(Change("add", name, application.cause, route=route))
-        elif app.document != application.document:
+        elif not same_document(app.document, application.document):
             same = app.route == route and application.cause is not causes.ENCODED_ROUTES
             cause = causes.SETTINGS if same else application.cause
             found.append(Change("change", name, cause, was=app.route, route=route))

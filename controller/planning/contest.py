@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from controller.model import ApplicationStatus
 from controller.planning import causes
 from controller.planning.daemons import others, standing_down, taking_over
+from controller.planning.documents import same_document
 from controller.planning.plan import Cause
 from controller.planning.restraint import Restraint
+from controller.values import same
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -201,7 +203,7 @@ def _differences(
     for name, app in there.items():
         if name not in sent:
             found += [f"{name} was added"] if app.release is not None else []
-        elif app.document != sent[name]:
+        elif not same_document(app.document, sent[name]):
             found.append(f"{name}: {_difference(sent[name], app.document or {})}")
     return sorted(found)
 
@@ -210,11 +212,11 @@ def _difference(sent: Any, seen: Any, path: str = "") -> str:
     """Where two documents differ first, as a person would write it."""
     if isinstance(sent, dict) and isinstance(seen, dict):
         for key in sorted({*sent, *seen}):
-            if key not in sent or key not in seen or sent[key] != seen[key]:
+            if key not in sent or key not in seen or not same(sent[key], seen[key]):
                 return _difference(sent.get(key), seen.get(key), f"{path}.{key}".lstrip("."))
     if isinstance(sent, list) and isinstance(seen, list) and len(sent) == len(seen):
         for number, (ours, theirs) in enumerate(zip(sent, seen, strict=True)):
-            if ours != theirs:
+            if not same(ours, theirs):
                 return _difference(ours, theirs, f"{path}[{number}]")
     return f"{path} is {_short(seen)}, not {_short(sent)}"
 

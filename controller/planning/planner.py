@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from controller.planning.documents import same_document
 from controller.planning.rollout import plan
 
 if TYPE_CHECKING:
@@ -29,9 +30,20 @@ class Planner:
             before, decided = self._latest
             until = float("inf") if decided.wake_at is None else decided.wake_at
             in_time = before.now <= situation.now < until
-            if in_time and replace(before, now=situation.now) == situation:
+            if in_time and _same(before, situation):
                 return decided
         decided = plan(situation)
         at_rest = not (decided.changes or decided.quarantines or decided.hold)
         self._latest = (situation, decided) if at_rest else None
         return decided
+
+
+def _same(before: Situation, situation: Situation) -> bool:
+    """Whether nothing but the time is another."""
+    if replace(before, now=situation.now) != situation:
+        return False
+    applications = zip(before.applications, situation.applications, strict=True)
+    return all(same_document(one.document, other.document) for one, other in applications) and all(
+        same_document(placement.document, situation.placements[release].document)
+        for release, placement in before.placements.items()
+    )

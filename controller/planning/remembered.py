@@ -6,6 +6,7 @@ time and nothing else.
 
 from __future__ import annotations
 
+from operator import eq
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -18,11 +19,15 @@ Result = TypeVar("Result")
 class Remembered(Generic[Inputs, Result]):
     """The results of a pure function, the last one under each key.
 
-    Inputs are compared with `==`, which costs next to nothing where they are the same objects.
+    Inputs are compared with `==`, which costs next to nothing where they are the same objects; with
+    `same`, where equal ones may make a difference.
     """
 
-    def __init__(self, make: Callable[[Inputs], Result]) -> None:
+    def __init__(
+        self, make: Callable[[Inputs], Result], *, same: Callable[[Inputs, Inputs], bool] = eq
+    ) -> None:
         self._make = make
+        self._same = same
         self._kept: dict[Hashable, tuple[Inputs, Result]] = {}
         self._before: dict[Hashable, tuple[Inputs, Result]] = {}
         self.made = 0
@@ -31,7 +36,7 @@ class Remembered(Generic[Inputs, Result]):
     def of(self, key: Hashable, inputs: Inputs) -> Result:
         """The function's result for these inputs."""
         found = self._kept.get(key) or self._before.get(key)
-        if found is None or found[0] != inputs:
+        if found is None or not self._same(found[0], inputs):
             self.made += 1
             found = inputs, self._make(inputs)
         self._kept[key] = found

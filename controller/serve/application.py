@@ -15,6 +15,7 @@ from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BaseModel, ValidationError
 
 from controller.model import Application, ApplicationStatus, Release, Replica
+from controller.planning.documents import same_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -91,7 +92,7 @@ def _application(name: str, reported: _Reported, before: Application | None) -> 
         document = None
     if document is not None:  # Ray leaves out what was not said, its own default name included
         document = {"name": name, **document}
-    if before is not None and document == before.document:
+    if before is not None and same_document(document, before.document):
         document, release = before.document, before.release
     else:
         release = release_of(document) if document else None
@@ -112,7 +113,8 @@ def _application(name: str, reported: _Reported, before: Application | None) -> 
             for replica in deployment.replicas or ()
         ),
     )
-    return before if before is not None and now == before else now
+    unchanged = before is not None and before.document is document and before == now
+    return before if before is not None and unchanged else now
 
 
 def release_of(document: Mapping[str, JSON]) -> Release | None:

@@ -21,6 +21,7 @@ from controller.config import Options
 from controller.errors import Rejected, Stalled, TemplateError
 from controller.model import Artifact, Environment, PipelineEntry, Placement, Release
 from controller.planning.daemons import marked
+from controller.planning.documents import same_document
 from controller.planning.remembered import Remembered
 from controller.serve import schema
 from controller.serve.application import release_of
@@ -86,7 +87,7 @@ class Renderer:
         self._templates = Templates(override)
         self._wheelway = wheelway or version("wheelway")
         self._encoded = Remembered(self._encoded_routes)
-        self._texts = Remembered(_as_item)
+        self._texts = Remembered(_as_item, same=same_document)
         self._valid = Remembered(schema.validate)
 
     def fingerprint(self) -> str:

@@ -81,6 +81,23 @@ def test_when_the_other_one_stops_it_is_corrected_and_after_a_while_forgotten(wo
     assert reasons(report) == {}
 
 
+def test_a_setting_that_somebody_else_gave_another_type_is_corrected(at_work, paper_head):
+    work = at_work(pipelines=[{"name": "demo", "settings": {"n": 0}}])
+    work.drop()
+    work.settle()
+    [sent] = paper_head.puts[-1]["applications"]
+    [host] = sent["deployments"]
+    config = host["user_config"]
+    theirs = {**host, "user_config": {**config, "settings": {"n": False}}}
+    for _ in range(4):
+        paper_head.receives({**sent, "deployments": [theirs]})
+        work.pass_(after=1.0)
+        report = work.pass_(after=1.0)
+    assert paper_head.puts[2:] == paper_head.puts[1:2] * 3
+    [told] = [c for c in report.conditions if c.subject == "serve config"]
+    assert "user_config.settings.n is False, not 0" in told.message
+
+
 def test_three_that_lie_far_apart_are_no_contest(work, paper_head):
     work.drop()
     work.settle()

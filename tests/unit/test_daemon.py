@@ -98,6 +98,13 @@ def test_an_edit_that_means_the_same_changes_nothing(file):
     assert opened.trouble is None
 
 
+def test_an_edit_of_a_type_counts_though_python_takes_the_values_for_the_same(file):
+    opened, rule = ConfigurationFile(file), '[[pipelines]]\nname = "demo"\nsettings = {{n = {}}}\n'
+    for value in ("0", "false", "0.0"):
+        file.write_text(rule.format(value))
+        assert [opened.edited(), opened.edited(), opened.edited()] == [False, True, False]
+
+
 def test_another_folder_for_the_journal_needs_a_restart(file):
     opened = ConfigurationFile(file)
     file.write_text('[paths]\nstate = "elsewhere"\n')

@@ -146,3 +146,49 @@ def test_a_refused_config_waits_on_after_an_edit_that_does_not_change_it(work, p
     with_rule(work, keep=3)
     report = work.pass_(after=0.1)
     assert (len(paper_head.puts), reasons(report)["serve config"]) == (sent, "ConfigRefused")
+
+
+def with_serve(work, **serve):
+    work.reconciler.renew(Config(**{**dict(work.config), "serve": serve}))
+
+
+def test_other_options_of_serve_are_in_the_config_though_no_application_changes(work, paper_head):
+    work.drop()
+    work.settle()
+    with_serve(work, proxy_location="EveryNode", http_options={"request_timeout_s": 77})
+    assert "request_timeout_s: 77" in work.pass_(after=1.0).config
+    with_serve(work, proxy_location="EveryNode", http_options={"request_timeout_s": 77.0})
+    assert "request_timeout_s: 77.0" in work.pass_(after=1.0).config
+    with_serve(work, http_options={"request_timeout_s": 7})
+    paper_head.forgets()  # whatever is sent next is sent with them
+    work.pass_(after=1.0)
+    work.pass_(after=30.0)
+    assert paper_head.puts[-1]["http_options"]["request_timeout_s"] == 7
+    assert paper_head.puts[-1]["proxy_location"] == "HeadOnly"
+
+
+def test_a_config_that_was_refused_for_what_all_share_is_sent_as_edited(work, paper_head):
+    work.drop()
+    with_serve(work, http_options={"request_timeout_s": 11})
+    paper_head.refusal = "http_options are not accepted here"
+    work.pass_()
+    assert reasons(work.pass_(after=1.0))["serve config"] == "ConfigRefused"
+    paper_head.refusal = ""
+    with_serve(work, http_options={"request_timeout_s": 77})
+    assert work.pass_(after=0.1).sent
+    assert paper_head.puts[-1]["http_options"]["request_timeout_s"] == 77
+
+
+@pytest.mark.parametrize("values", [(0, False, 0.0), (1, True, 1.0), ([{"n": 1}], [{"n": True}])])
+def test_a_setting_of_another_type_is_sent_though_python_takes_it_for_the_same(
+    work, paper_head, values
+):
+    work.drop()
+    work.settle()
+    for value in values:
+        with_rule(work, settings={"flag": value})
+        work.settle()
+        [demo] = paper_head.puts[-1]["applications"]
+        [host] = demo["deployments"]
+        assert repr(host["user_config"]["settings"]) == repr({"flag": value})
+    assert len(paper_head.puts) == 2 + len(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from controller.cli.reference import text as reference
 from controller.configuration import parse
 from controller.errors import ConfigError
-from controller.values import LARGEST, LONGEST, not_json, seconds, size
+from controller.values import LARGEST, LONGEST, not_json, same, seconds, size
 
 pytestmark = pytest.mark.unit
 
@@ -144,3 +145,31 @@ def test_no_text_is_taken_for_a_number_that_it_is_not(text):
 def test_not_json_finds_what_json_cannot_say(value):
     odd = not_json(value)
     assert (odd is None) == ("inf" not in str(value) and "nan" not in str(value))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_what_was_written_as_json_and_read_again_is_the_same(value):
+    assert same(json.loads(json.dumps(value)), value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, True),
+        (1, 1.0),
+        (0, False),
+        ([1], [True]),
+        ({"a": [0]}, {"a": [0.0]}),
+        ({"a": None}, {}),
+        ([1], [1, 2]),
+    ],
+)
+def test_what_json_tells_apart_is_not_the_same(one, other):
+    assert same(one, one)
+    assert not same(one, other)
+    assert not same(other, one)

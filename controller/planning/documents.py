@@ -1,0 +1,26 @@
+"""Whether two Serve documents say the same.
+
+Python takes `1`, `1.0` and `true` for equal; a pipeline that reads its settings does not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from controller.values import same
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def same_document(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
+    """Whether two applications' documents are equal, their settings in type, too. All else has its
+    types from Ray's schema, by which `1` and `1.0` may be one.
+    """
+    if one is other:
+        return True
+    return one == other and same(_settings(one or {}), _settings(other or {}))
+
+
+def _settings(document: Mapping[str, Any]) -> list[object]:
+    return [one.get("user_config") for one in document.get("deployments") or ()]
