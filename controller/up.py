@@ -19,7 +19,6 @@ from controller.daemon import Daemon, signals
 from controller.errors import Stalled, WheelwayError
 from controller.journal import Journal
 from controller.serve import head
-from controller.serve.log_records import records
 from controller.serve.replica_logs import following
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from controller.config import Config
     from controller.reconciler import Report
-    from controller.serve.log_records import FailedRequest
+    from controller.serve.log_records import FailedRequest, Record
     from controller.serve.replica_logs import LogFile
 
 
@@ -167,12 +166,12 @@ def _begin_anew(state: Path) -> None:
         journal.date({})
 
 
-def _telling(failed: Callable[[FailedRequest], None]) -> Callable[[LogFile, list[str]], None]:
+def _telling(failed: Callable[[FailedRequest], None]) -> Callable[[LogFile, list[Record]], None]:
     """Picks the failed requests out of what replicas log."""
 
-    def take(file: LogFile, lines: list[str]) -> None:
+    def take(file: LogFile, records: list[Record]) -> None:
         del file  # the record names the release
-        for record in records(lines):
+        for record in records:
             if (found := record.failed()) is not None:
                 failed(found)
 

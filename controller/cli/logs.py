@@ -178,11 +178,9 @@ class _Reading:
 
             await source.follow(present, self._take, lines=self._lines)
 
-    def _take(self, file: "LogFile", lines: list[str]) -> None:
-        from controller.serve.log_records import records  # noqa: PLC0415 - as above
-
+    def _take(self, file: "LogFile", records: "list[Record]") -> None:
         del file  # each line names its replica
-        for record in records(lines):
+        for record in records:
             _print(self._about(record))
 
 

@@ -21,6 +21,8 @@ _HEAD = re.compile(
 _FAILED = re.compile(r"request (?P<id>\S+) of (?P<release>\S+@\S+\+[0-9a-f]{8}) failed")
 """As `wheelway.asgi` says it."""
 _TRACEBACK = "Traceback (most recent call last)"
+LONGEST_RECORD = 1 << 20
+"""Characters after which a record that does not end is told in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +67,22 @@ class Splitter:
     def __init__(self) -> None:
         self._head = ("", "")
         self._lines: list[str] = []
+        self._size = 0
 
     def feed(self, line: str) -> Record | None:
         """The next line; returns the record that ended before it, if one did."""
-        head, ended = _head(line), None
-        if head is not None:
-            ended = self.end()
-            self._head = head
+        head = _head(line)
+        ended = self.end() if head is not None or self._size > LONGEST_RECORD else None
+        self._head = head or self._head
         self._lines.append(line)
+        self._size += len(line)
         return ended
 
     def end(self) -> Record | None:
         """The record that is open; the next line begins another."""
-        lines, self._lines = self._lines, []
-        return Record(*self._head, "\n".join(lines)) if lines else None
+        head, lines = self._head, self._lines
+        self._head, self._lines, self._size = ("", ""), [], 0
+        return Record(*head, "\n".join(lines)) if lines else None
 
 
 def records(lines: Iterable[str]) -> Iterator[Record]:

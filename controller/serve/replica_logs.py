@@ -12,15 +12,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import httpx
 
 from controller.errors import Transient, Waiting
-from controller.exchange import document, exchange_async
+from controller.exchange import ExchangeTimeout, document, exchange_async
 from controller.serve.dashboard import APPLICATIONS, client_settings
+from controller.serve.log_records import Record, Splitter
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -35,10 +36,16 @@ if TYPE_CHECKING:
     from controller.config import RayOptions
     from controller.model import JSON
 
+T = TypeVar("T")
+
 LOOK_EVERY: Final = 2.0
 """Seconds between two looks at which logs there are, while they are followed."""
 STAYS: Final = 5.0
 """Seconds for which the log of a replica that is gone is still followed: for its last words."""
+QUIET: Final = 1.5
+"""Seconds after which a followed record is taken to be whole; Ray looks at the file each 0.5 s."""
+READING: Final = 120.0
+"""Seconds for a whole log, which may have 100 MB."""
 PATIENCE: Final = 10.0
 """Seconds for one answer, where the client has no timeout."""
 _LIMIT: Final = 128 * 2**20
@@ -114,19 +121,23 @@ class ReplicaLogs:
     async def read(self, file: LogFile, lines: int) -> AsyncIterator[str]:
         """The last lines of a log, or all of it (`WHOLE`)."""
         asked = {"node_id": file.node, "filename": file.name, "lines": str(lines)}
+        end = asyncio.get_running_loop().time() + READING
         with _translated(self._client):
-            async with self._client.stream("GET", "/api/v0/logs/file", params=asked) as answer:
+            async with AsyncExitStack() as stack:
+                stream = self._client.stream("GET", "/api/v0/logs/file", params=asked)
+                answer = await _until(end, stack.enter_async_context(stream))
                 if not answer.is_success:
                     said = await _refusal(answer)
                     raise Transient("LogUnreadable", f"{file.name}: {said}")
-                async for whole in _lines(answer):
+                pieces = _lines(answer)
+                while (whole := await _until(end, anext(pieces, None))) is not None:
                     for line in whole:
                         yield line
 
     async def follow(
         self,
         present: Callable[[], Awaitable[Collection[LogFile]]],
-        take: Callable[[LogFile, list[str]], None],
+        take: Callable[[LogFile, list[Record]], None],
         *,
         lines: int = 0,
     ) -> None:
@@ -134,7 +145,7 @@ class ReplicaLogs:
 
         Args:
             present: which logs to follow; asked again and again.
-            take: is given what was logged, some lines at a time.
+            take: is given the records of one log, some at a time.
             lines: that are handed over first, of the logs that are there at the beginning.
         """
         followed: dict[LogFile, asyncio.Task[None]] = {}
@@ -158,7 +169,7 @@ class ReplicaLogs:
                 await asyncio.sleep(LOOK_EVERY)
 
     async def _follow(
-        self, file: LogFile, take: Callable[[LogFile, list[str]], None], lines: int
+        self, file: LogFile, take: Callable[[LogFile, list[Record]], None], lines: int
     ) -> None:
         """One log, until it cannot be had any more."""
         asked = {"node_id": file.node, "filename": file.name, "lines": str(lines)}
@@ -171,8 +182,8 @@ class ReplicaLogs:
             ) as answer:
                 if not answer.is_success:
                     return
-                async for whole in _lines(answer):
-                    take(file, whole)
+                async for found in _records(answer):
+                    take(file, found)
 
     async def _nodes(self) -> list[tuple[str, str]]:
         """Id and address of every node that is there."""
@@ -201,6 +212,40 @@ class ReplicaLogs:
             why = f"{self._client.base_url} answered {path} so: {_said(answer)}"
             raise Transient("LogUnreadable", why)
         return found
+
+
+async def _until(end: float, coming: Awaitable[T]) -> T:
+    """What comes before a time of the loop's clock.
+
+    Raises:
+        ExchangeTimeout: it did not.
+    """
+    try:
+        async with asyncio.timeout_at(end):
+            return await coming
+    except TimeoutError as error:
+        raise ExchangeTimeout(f"not complete within {READING:g} s") from error
+
+
+async def _records(answer: httpx.Response) -> AsyncIterator[list[Record]]:
+    """The records of a body that goes on, each once another begins or nothing more comes of it."""
+    splitter, pieces = Splitter(), _lines(answer)
+    whole: list[str] | None = []
+    while whole is not None:
+        coming = asyncio.ensure_future(anext(pieces, None))
+        try:
+            done, _ = await asyncio.wait({coming}, timeout=QUIET)
+            if not done and (last := splitter.end()) is not None:
+                yield [last]
+            with suppress(httpx.HTTPError):  # as far as it came
+                whole = None
+                whole = await coming
+        finally:
+            coming.cancel()
+        if found := [record for line in whole or () if (record := splitter.feed(line)) is not None]:
+            yield found
+    if (last := splitter.end()) is not None:
+        yield [last]
 
 
 async def _lines(answer: httpx.Response) -> AsyncIterator[list[str]]:
@@ -269,7 +314,7 @@ def _age(file: LogFile) -> tuple[str, int, str]:
 
 
 @contextmanager
-def following(options: RayOptions, take: Callable[[LogFile, list[str]], None]) -> Iterator[None]:
+def following(options: RayOptions, take: Callable[[LogFile, list[Record]], None]) -> Iterator[None]:
     """Inside, what replicas log from now on is handed over, from a thread of its own."""
     loop = asyncio.new_event_loop()
 

@@ -629,7 +629,7 @@ def test_an_ingress_that_is_not_there_or_hangs_is_an_answer_without_a_status(ser
 def test_an_answer_at_a_route_that_does_not_end_is_none(server, monkeypatch, how):
     monkeypatch.setattr("controller.serve.ingress._LIMIT", 1 << 20)
     server.answers["/r"] = how
-    answer = Ingress(server.url, timeout=5 if how == "flood" else 0.3).probe("/r")
+    answer = Ingress(server.url, timeout=60 if how == "flood" else 0.3).probe("/r")
     assert (answer.header, answer.status, answer.reached) == (None, None, True)
     assert ("Timeout" if how != "flood" else "BodyTooLarge") in answer.detail
 
@@ -638,14 +638,14 @@ def test_an_answer_at_a_route_that_does_not_end_is_none(server, monkeypatch, how
 def test_a_table_of_routes_that_does_not_end_knows_nobody(server, monkeypatch, how):
     monkeypatch.setattr("controller.serve.ingress._LIMIT", 1 << 20)
     server.answers["/-/routes"] = how
-    ingress = Ingress(server.url, timeout=5 if how == "flood" else 0.3)
+    ingress = Ingress(server.url, timeout=60 if how == "flood" else 0.3)
     found: list[dict[str, Answer]] = []
     answers = {"/r": Answer(None, 404)}
     asking = threading.Thread(
         target=lambda: found.append(ingress.vouched(answers, [parsed("ours-1")])), daemon=True
     )
     asking.start()
-    asking.join(20)
+    asking.join(60)
     assert [answer.reached for answer in found[0].values()] == [False]
 
 

@@ -146,7 +146,7 @@ def test_a_head_hands_out_some_cpus_a_core_wherever_it_runs(tmp_path, monkeypatc
     assert f"--num-cpus={cpus}" in invoke(tmp_path).arguments
 
 
-def answered(address, request, seconds=10):
+def answered(address, request, seconds=60):
     """What comes back for bytes sent, and after how long the connection ended."""
     began = time.monotonic()
     with socket.create_connection(address) as connection:
@@ -182,10 +182,13 @@ def test_a_connection_on_which_nothing_comes_ends_soon_and_a_slow_answer_is_wait
                 here = ("127.0.0.1", port)
                 eventually(lambda: not is_free(port))
                 received, seconds = answered(here, b"")
-                assert (received[:12], seconds < 5) == (b"HTTP/1.1 408", True)
+                assert (received[:12], seconds < 40) == (
+                    b"HTTP/1.1 408",
+                    True,
+                )  # not the client's 90 s
                 received, seconds = answered(here, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
                 assert received.endswith(b"here")
-                assert seconds < 5
+                assert seconds < 40
                 threading.Timer(4, slow.release.set).start()
                 _, seconds = answered(here, b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n")
                 assert seconds >= 3.5

@@ -25,6 +25,7 @@ from controller.journal import Journal
 from controller.model import Phase, Quarantine, Release, Transition
 from controller.serve.log_records import FailedRequest, merged, records
 from controller.serve.replica_logs import WHOLE, LogFile, ReplicaLogs, following
+from controller.up import _telling
 from tests.support.canned import canned
 from tests.support.head import eventually
 
@@ -95,6 +96,8 @@ class Logs(ThreadingHTTPServer):
         self.running = {BUILT: "n1"}
         self.silent: set[str] = set()
         self.ending = threading.Event()
+        self.followed: list[str] = []
+        self.sent: dict[str, str] = {}
 
     @property
     def options(self):
@@ -139,6 +142,7 @@ class _Answers(BaseHTTPRequestHandler):
             self._say("".join(text))
             return
         sent, told = len(files[name]), bool(text)  # like Ray: nothing before something is logged
+        self.server.followed.append(name)
         if told:
             self._begin("".join(text))
         while not self.server.ending.wait(0.02):
@@ -148,6 +152,7 @@ class _Answers(BaseHTTPRequestHandler):
                 self._begin("")
             self.wfile.write(more.encode())
             sent += len(more)
+            self.server.sent[name] = files[name][:sent]
 
     def _begin(self, text):
         self.send_response(200)
@@ -207,12 +212,11 @@ def test_what_is_logged_is_followed_also_of_a_replica_that_comes_later(ray, monk
     monkeypatch.setattr("controller.serve.replica_logs.LOOK_EVERY", 0.05)
     taken: list[tuple[str, str]] = []
 
-    def take(file, lines):
-        taken.extend((file.name, line) for line in lines)
+    def take(file, found):
+        taken.extend((file.name, line) for record in found for line in record.text.splitlines())
 
     with following(ray.options, take):
-        time.sleep(0.3)  # nothing to wait for: what was logged before is not told
-        assert taken == []
+        eventually(lambda: BUILT in ray.followed)
         ray.add(BUILT, "one more\nand half a")
         eventually(lambda: (BUILT, "one more") in taken)
         ray.add(BUILT, " line\n")
@@ -221,7 +225,55 @@ def test_what_is_logged_is_followed_also_of_a_replica_that_comes_later(ray, monk
         ray.add(late, "its first words\n")
         ray.running[late] = "n1"
         eventually(lambda: (late, "its first words") in taken)
+    told = ["one more", "and half a line"]  # not what was logged before
+    assert [line for name, line in taken if name == BUILT] == told
     assert not [t for t in threading.enumerate() if t.name == "wheelway-replica-logs"]
+
+
+def test_a_followed_record_that_comes_in_pieces_is_told_whole(ray, monkeypatch):
+    monkeypatch.setattr("controller.serve.replica_logs.QUIET", 600.0)
+    told: list[FailedRequest] = []
+    begin, rest = FAILED.split("\n", 1)
+    with following(ray.options, _telling(told.append)):
+        eventually(lambda: BUILT in ray.followed)
+        ray.add(BUILT, f"{begin}\n")
+        eventually(lambda: ray.sent.get(BUILT, "").endswith(f"{begin}\n"))
+        ray.add(BUILT, rest)
+        ray.add(BUILT, OTHER)
+        eventually(lambda: told)
+    assert told == [FailedRequest(str(IRIS), "4711-ff", "KeyError: 'sepal'")]
+
+
+def test_the_last_record_is_told_once_nothing_comes_any_more(ray, monkeypatch):
+    monkeypatch.setattr("controller.serve.replica_logs.QUIET", 0.1)
+    told: list[FailedRequest] = []
+    with following(ray.options, _telling(told.append)):
+        eventually(lambda: BUILT in ray.followed)
+        ray.add(BUILT, FAILED)
+        eventually(lambda: told)
+    assert told[0].request == "4711-ff"
+
+
+def test_a_log_that_is_read_for_ever_is_given_up(monkeypatch):
+    monkeypatch.setattr("controller.serve.replica_logs.READING", 0.3)
+    for how in ("drip", "trickle"):
+        with canned() as server:
+            server.answers["/api/v0/logs/file"] = how
+
+            async def ask(url=server.url):
+                async with ReplicaLogs.connect(RayOptions(dashboard_url=url)) as logs:
+                    return [line async for line in logs.read(LogFile(BUILT, "n1", "x"), WHOLE)]
+
+            with pytest.raises(Waiting) as caught:
+                asyncio.run(asyncio.wait_for(ask(), 60))
+        assert "not complete within 0.3 s" in caught.value.message
+
+
+def test_a_record_without_end_is_told_in_parts(monkeypatch):
+    monkeypatch.setattr("controller.serve.log_records.LONGEST_RECORD", 100)
+    found = list(records([*FAILED.splitlines(), *["x" * 30] * 20]))
+    assert len(found) > 3
+    assert [record.failed() is not None for record in found] == [True] + [False] * (len(found) - 1)
 
 
 # -- the command ---------------------------------------------------------------------------------
@@ -376,8 +428,11 @@ def test_a_line_without_an_end_is_told_in_parts_and_not_kept(monkeypatch):
         taken: list[int] = []
 
         async def follow():
-            async with asyncio.timeout(20), ReplicaLogs.connect(options) as logs:
-                await logs.follow(present, lambda _, lines: taken.extend(map(len, lines)))
+            async with asyncio.timeout(60), ReplicaLogs.connect(options) as logs:
+                await logs.follow(present, lambda _, found: taken.extend(map(size, found)))
+
+        def size(record):
+            return len(record.text)
 
         async def present():
             if taken:
