@@ -106,7 +106,7 @@ def test_clients_of_a_release_that_cannot_start_again_are_told_so(site, head, tm
         seconds = time.monotonic() - begin
         assert (answer.status_code, answer.json()["reason"]) == (503, "NotLoaded")
         assert answer.headers["retry-after"] == "1"
-        assert seconds < 20
+        assert seconds < 27  # not the 30 s of a release that names no shorter time
         answer = httpx.post(f"{site.ingress}{route}", json="go", timeout=60)
         assert (answer.status_code, answer.json()["reason"]) == (503, "NotLoaded")
         flag.unlink()
@@ -119,10 +119,10 @@ def test_a_stage_that_blocks_keeps_nobody_beyond_the_request_timeout(site):
         site.drop("blocking", code=BLOCKING, wheelway_toml="[options]\nrequest_timeout = 3\n")
         eventually(lambda: Phase.LIVE in site.phases().values())
         begin = time.monotonic()
-        late = httpx.post(f"{site.ingress}{route}", json=15, timeout=60)
+        late = httpx.post(f"{site.ingress}{route}", json=25, timeout=60)
         assert (late.status_code, late.json()["reason"]) == (504, "TimedOut")
         assert late.headers["x-wheelway-release"] == site.wait_for(route)
-        assert time.monotonic() - begin < 12
+        assert time.monotonic() - begin < 22
         late = httpx.post(f"{site.ingress}{route}", json=15, timeout=60)
         assert late.status_code == 504
 

@@ -146,7 +146,7 @@ def test_a_head_hands_out_some_cpus_a_core_wherever_it_runs(tmp_path, monkeypatc
     assert f"--num-cpus={cpus}" in invoke(tmp_path).arguments
 
 
-def answered(address, request, seconds=60):
+def answered(address, request, seconds=100):
     """What comes back for bytes sent, and after how long the connection ended."""
     began = time.monotonic()
     with socket.create_connection(address) as connection:
@@ -164,7 +164,7 @@ def test_a_connection_on_which_nothing_comes_ends_soon_and_a_slow_answer_is_wait
         port, settings = free_port(), tmp_path / "haproxy.cfg"
         settings.write_text(
             "global\n    maxconn 50\ndefaults\n    mode http\n    timeout connect 5s\n"
-            "    timeout client 2s\n    timeout http-keep-alive 90s\n"
+            "    timeout client 120s\n    timeout http-keep-alive 90s\n"
             f"frontend http_frontend\n    bind 127.0.0.1:{port}\n    default_backend b\n"
             f"backend b\n    server s {slow.url.removeprefix('http://')}\n"
         )
@@ -182,13 +182,11 @@ def test_a_connection_on_which_nothing_comes_ends_soon_and_a_slow_answer_is_wait
                 here = ("127.0.0.1", port)
                 eventually(lambda: not is_free(port))
                 received, seconds = answered(here, b"")
-                assert (received[:12], seconds < 40) == (
-                    b"HTTP/1.1 408",
-                    True,
-                )  # not the client's 90 s
+                assert received.startswith(b"HTTP/1.1 408")
+                assert seconds < 60  # not the client's 120 s
                 received, seconds = answered(here, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
                 assert received.endswith(b"here")
-                assert seconds < 40
+                assert seconds < 60  # not Ray's 90 s
                 threading.Timer(4, slow.release.set).start()
                 _, seconds = answered(here, b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n")
                 assert seconds >= 3.5
