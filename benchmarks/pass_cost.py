@@ -16,6 +16,7 @@ time is not counted. Each pipeline has ten versions listed, of which policy keep
                dearest of them
     one-wheel  the same when one wheel carries all 1,000 pipelines
     past       a pass with nothing to do at 100 pipelines, beside 20,000 old releases in the journal
+               that all failed once
     memory     resident, of a process of its own, at 1,000 pipelines after a new release
 
 CPU milliseconds of the whole process, medians of the rounds. The exit code is 0 whatever comes of
@@ -53,6 +54,7 @@ from controller.model import (
     Listing,
     Phase,
     PipelineEntry,
+    Quarantine,
     Release,
     Revision,
     Transition,
@@ -376,10 +378,16 @@ def past(folder: Path, rounds: int) -> JSON:
 def _fill(journal: Journal) -> None:
     with journal.transaction():
         for number in range(PAST):
-            old = Release(f"pipeline-{number % BESIDE_PAST}", Version(f"0.{number}"), "0" * 64)
+            old = Release(
+                f"pipeline-{number % BESIDE_PAST}", Version(f"0.{number}"), f"{number:064x}"
+            )
             for phase in (Phase.DISCOVERED, Phase.FETCHED, Phase.LIVE, Phase.RETIRED):
                 step = Transition(old, phase, "Past", "it is over", "gone")
                 journal.record(step, 1.0, source="paper")
+            stage = "inspect" if number % 2 else "stage"
+            journal.add_quarantine(
+                Quarantine(old, stage, "LoadFailed", "it failed", "", "a line\n" * 30, 1.0)
+            )
 
 
 def memory(folder: Path) -> JSON:

@@ -16,7 +16,8 @@ from controller.planning.health import DIGEST_MISMATCH
 from controller.planning.phases import phases_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from controller.config import JournalOptions
     from controller.desired import Desired
@@ -62,13 +63,13 @@ class Chronicle:
         """The dates of all that is on the cluster, for whoever comes after us."""
         self._journal.date(records)
 
-    def absolve(self, restored: Collection[str]) -> None:
+    def absolve(self, restored: AbstractSet[str]) -> None:
         """Lift the quarantines of releases whose files in the cache were damaged and are sound
         again: the damage was no fault of theirs. Not for ever: a writer may come back.
         """
-        for quarantine in self._journal.quarantines() if restored else ():
+        for quarantine in self._journal.quarantines_of(restored):
             release = quarantine.release
-            if quarantine.reason != DIGEST_MISMATCH or release.digest not in restored:
+            if quarantine.reason != DIGEST_MISMATCH:
                 continue
             self._absolved[release.digest] += 1
             if self._absolved[release.digest] <= ABSOLUTIONS:
@@ -78,12 +79,11 @@ class Chronicle:
 
     def forget_what_is_over(self, options: JournalOptions) -> bool:
         """Once the journal knows more of the past than it should; whether there is still more."""
-        listings = self._supply.listings().values()
         return self._journal.prune(
             before=self._wall_clock() - options.keep_for,
             releases=options.keep_releases,
             events=options.keep_events,
-            listed=(revision.sha256 for found in listings for revision in found.revisions),
+            listed=self._supply.listed().digests if self._supply.complete() else None,
         )
 
     def conditions(self, conditions: Iterable[Condition]) -> tuple[Event, ...]:
@@ -115,7 +115,8 @@ class Chronicle:
             transitions = _transitions(applications, desired, decided, known, offered)
         failed = {quarantine.release for quarantine in failures}
         held = failed | desired.quarantines.keys()
-        ended = {quarantine.release for quarantine in journal.quarantines()} - held
+        live = {step.release.digest for step in transitions if step.phase is Phase.LIVE}
+        ended = {quarantine.release for quarantine in journal.quarantines_of(live)} - held
         placements = journal.placements()
         steps = self._steps(transitions, failures, desired, known, now)
         with journal.transaction():
@@ -243,7 +244,6 @@ class _Offered:
         return release.digest in self._unopened
 
     @cached_property
-    def _unopened(self) -> set[str]:
-        listings = self._supply.listings().values()
-        listed = {revision.sha256 for listing in listings for revision in listing.revisions}
+    def _unopened(self) -> AbstractSet[str]:
+        listed = self._supply.listed().digests
         return listed - {release.digest for release in self._desired.inputs}

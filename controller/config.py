@@ -82,12 +82,13 @@ class PathOptions(Section):
 
 
 class JournalOptions(Section):
-    """`[journal]`: how long what is over stays known. What is on the cluster, listed, failed or
-    ordered is never forgotten.
+    """`[journal]`: how long what is over stays known. What is on the cluster, listed or ordered is
+    never forgotten.
     """
 
     keep_for: Seconds = 180 * 86400.0
-    """Seconds that events, sent configs and releases that are over stay known."""
+    """Seconds that events, sent configs and releases that are over stay known, and how these
+    failed."""
     keep_events: Annotated[int, Field(gt=0)] = 20_000
     """The newest events, and sent configs, beyond which none stay whatever their age."""
     keep_releases: Annotated[int, Field(gt=0)] = 5_000

@@ -154,9 +154,7 @@ class Daemon:
         threading.Thread(target=schema.preload, name="wheelway-preload", daemon=True).start()
         with ExitStack() as stack:
             self._supervisor.starting("opening the journal", STEP)
-            journal = stack.enter_context(
-                Journal.open(self.config.paths.state, events_kept=self.config.journal.keep_events)
-            )
+            journal = stack.enter_context(Journal.open(self.config.paths.state))
             telemetry = stack.enter_context(Telemetry(self.config, journal, version=self._version))
             log.info("wheelway %s begins", self._version, extra=logs.about("DaemonStarted"))
             api = stack.enter_context(self._answering(journal.path.parent, telemetry))

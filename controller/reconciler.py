@@ -188,7 +188,9 @@ class Reconciler:
         observed = self._observe(applications, now, chronicle)
         if chronicle is not None:
             chronicle.absolve(self._supply.restored())
-        quarantines, overrides = self._journal.quarantines(), self._journal.overrides()
+        present = {app.release.digest for app in observed.applications if app.release is not None}
+        quarantines = self._journal.quarantines_of(self._supply.listed().digests, present)
+        overrides = self._journal.overrides()
         self._retry_what_was_cleared(quarantines)
         grace = self.config.rollout.absence_grace if act else 0.0
         desired = self._election.desired(

@@ -7,7 +7,6 @@ Every answer here is what is known now; asking for something starts the work tha
 from __future__ import annotations
 
 import logging
-import operator
 import threading
 import time
 from functools import partial
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from controller.errors import NoRelease, Rejected, Transient
 from controller.model import Condition
-from controller.planning.catalogue import completed
+from controller.planning.catalogue import Listed, completed
 from controller.planning.subjects import version_named
 from controller.refusals import Refusals
 from controller.survivors import Survivors
@@ -91,7 +90,7 @@ class Supply:
         self._notice(self._listings.values())
         self.refusals = refusals or Refusals()
         """The wheels that no release comes of."""
-        self._sorted: tuple[list[Listing], dict[str, list[Revision]]] = [], {}
+        self._listed = Listed()
         self._mismatches: dict[str, int] = {}  # by digest: wrong bytes in a row
         self.fetched_at: dict[str, float] = {}
         """By digest: when the wheel was verified."""
@@ -222,17 +221,13 @@ class Supply:
         outcome = self._jobs.ensure(_fetching(revision), work)
         return None if outcome is None else outcome.error or outcome.value
 
+    def listed(self) -> Listed:
+        """All that the last good listings have; the same object as long as they are the same."""
+        self._listed = self._listed.of(self.listings().values())
+        return self._listed
+
     def _revisions_of(self, project: str) -> Sequence[Revision]:
-        """All that is listed of a project; sorted once for all projects of the same listings."""
-        listings = list(self.listings().values())
-        before, projects = self._sorted
-        if len(before) != len(listings) or not all(map(operator.is_, before, listings)):
-            projects = {}
-            for listing in listings:
-                for revision in listing.revisions:
-                    projects.setdefault(revision.project, []).append(revision)
-            self._sorted = listings, projects
-        return projects.get(project, ())
+        return self.listed().projects.get(project, ())
 
     def _received(self, source: Source, revision: Revision) -> Artifact:
         """The wheel; Rejected when its bytes were wrong too often in a row to be an accident."""
@@ -356,7 +351,7 @@ class Supply:
         # What may go is no longer known: who wants it again looks whether it is there.
         self._jobs.forget(lambda key: key[0] in {"fetch", "prepare"} and key[1] not in kept)
         keep_only(kept, self._received_from)
-        known = kept.union(r.sha256 for one in self.listings().values() for r in one.revisions)
+        known = kept | self.listed().digests
         times = (self.noticed_at, self.published_at, self.fetched_at, self.prepared_at)
         keep_only(known, *times, self._mismatches)
         self._jobs.again(_TIDY, partial(self._prune, kept, set(environments)))

@@ -17,37 +17,36 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 1000
 """Releases that are forgotten in one go: it must not hold up a pass."""
 
+_OVER: Final = tuple(phase.value for phase in OVER)
+
 
 class Pruning(Keeping):
     """A journal that forgets."""
 
     def prune(
-        self, *, before: float, releases: int, events: int, listed: Iterable[str] = ()
+        self, *, before: float, releases: int, events: int, listed: Iterable[str] | None = ()
     ) -> bool:
         """Forget what is over; whether there is more to forget.
 
         A release that only tells of the past goes once it has been over since `before`, or more
         than so many `releases` ended after it; one that a source still lists stays, for it would
-        come back as new. Events and sent configs go by the same age, and beyond so many `events`;
-        never the newest, by whose numbers later ones are counted.
+        come back as new. So does the quarantine of one that is over, or forgotten. Events and sent
+        configs go by the same age, and beyond so many `events`; never the newest, by whose numbers
+        later ones are counted.
 
         Args:
             before: seconds since the epoch.
             releases: how many that are over are kept.
             events: how many events are kept, and how many configs.
-            listed: digests of what the sources list.
+            listed: digests of what the sources list; None when that is not known of all of them,
+                then only events and configs go.
         """
-        phases, kept = [phase.value for phase in OVER], json.dumps(sorted(set(listed)))
         with self.transaction():
-            gone = self._run(
-                "DELETE FROM releases WHERE (pipeline, version, digest) IN ("
-                "SELECT pipeline, version, digest FROM ("
-                "SELECT *, row_number() OVER (ORDER BY since DESC) AS place FROM releases "
-                "WHERE phase IN (?1, ?2)) "
-                "WHERE (since < ?3 OR place > ?4) "
-                "AND digest NOT IN (SELECT value FROM json_each(?5)) LIMIT ?6) RETURNING 1",
-                *(*phases, before, releases, kept, AT_ONCE),
-            )
+            more = False
+            if listed is not None:
+                kept = json.dumps(sorted(set(listed)))
+                more = self._prune_releases(before, releases, kept)
+                more |= self._prune_quarantines(before, releases, kept)
             for table, number in (("events", events), ("configs", events)):
                 self._run(
                     f"DELETE FROM {table} WHERE id < (SELECT max(id) FROM {table}) "  # noqa: S608 - ours
@@ -55,7 +54,38 @@ class Pruning(Keeping):
                     *(before, number),
                 )
             self._run("DELETE FROM config_texts WHERE digest NOT IN (SELECT digest FROM configs)")
-            if gone:
-                self._forget("releases")
-                self._past.clear()
+        return more
+
+    def _prune_releases(self, before: float, number: int, listed: str) -> bool:
+        gone = self._run(
+            "DELETE FROM releases WHERE (pipeline, version, digest) IN ("
+            "SELECT pipeline, version, digest FROM ("
+            "SELECT *, row_number() OVER (ORDER BY since DESC) AS place FROM releases "
+            "WHERE phase IN (?1, ?2)) "
+            "WHERE (since < ?3 OR place > ?4) "
+            "AND digest NOT IN (SELECT value FROM json_each(?5)) LIMIT ?6) RETURNING 1",
+            *(*_OVER, before, number, listed, AT_ONCE),
+        )
+        if gone:
+            self._forget("releases")
+            self._past.clear()
+        return len(gone) == AT_ONCE
+
+    def _prune_quarantines(self, before: float, number: int, listed: str) -> bool:
+        """A quarantine is as old as the end of its release, or itself where that is forgotten."""
+        gone = self._run(
+            "DELETE FROM quarantines WHERE (pipeline, version, digest) IN ("
+            "SELECT pipeline, version, digest FROM ("
+            "SELECT *, row_number() OVER (ORDER BY ended DESC) AS place FROM ("
+            "SELECT *, max(at, coalesce((SELECT since FROM releases r WHERE "
+            "(r.pipeline, r.version, r.digest) = (q.pipeline, q.version, q.digest)), at)) AS ended "
+            "FROM quarantines q WHERE (pipeline, digest, canonical_version(version)) NOT IN ("
+            "SELECT pipeline, digest, canonical_version(version) FROM releases "
+            "WHERE phase NOT IN (?1, ?2)))) "
+            "WHERE (ended < ?3 OR place > ?4) "
+            "AND digest NOT IN (SELECT value FROM json_each(?5)) LIMIT ?6) RETURNING 1",
+            *(*_OVER, before, number, listed, AT_ONCE),
+        )
+        if gone:
+            self._forget("quarantines")
         return len(gone) == AT_ONCE

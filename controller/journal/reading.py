@@ -37,6 +37,7 @@ from controller.model import (
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
     from types import TracebackType
 
@@ -176,6 +177,11 @@ class Reader:
             for name, version, digest, *rest in rows
         ]
         return sorted(found, key=lambda quarantine: quarantine.release)
+
+    def quarantines_of(self, *digests: AbstractSet[str]) -> list[Quarantine]:
+        """Those in force of wheels with these digests; in the same order."""
+        wanted: set[str] = set().union(*digests)
+        return [one for one in self.quarantines() if one.release.digest in wanted]
 
     def placements(self) -> dict[str, PlacementRecord]:
         """What is remembered of each Serve application of ours, by its name."""

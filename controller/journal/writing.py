@@ -58,11 +58,9 @@ class Journal(Pruning):
         lock: int | None = None,
         reopen: Callable[[], sqlite3.Connection] | None = None,
         set_aside: Path | None = None,
-        events_kept: int = 20_000,
         configs_kept: int = 200,
     ) -> None:
         super().__init__(connection, path, lock=lock, reopen=reopen)
-        self._events_kept = events_kept
         self._configs_kept = configs_kept
         self.set_aside = set_aside
         """Where a corrupt predecessor was put when this journal was opened."""
@@ -73,7 +71,6 @@ class Journal(Pruning):
         folder: Path,
         *,
         clock: Callable[[], float] = time.time,
-        events_kept: int = 20_000,
         configs_kept: int = 200,
         migrations: Sequence[str] = schema.MIGRATIONS,
     ) -> Self:
@@ -101,7 +98,6 @@ class Journal(Pruning):
                 path,
                 lock=lock,
                 set_aside=aside,
-                events_kept=events_kept,
                 configs_kept=configs_kept,
             )
         except BaseException:
@@ -283,20 +279,19 @@ class Journal(Pruning):
     # -- the story -------------------------------------------------------------------------------
 
     def append(self, event: Event) -> Event:
-        """Add an event; the oldest beyond the bound are dropped. Returns it, for the log.
+        """Add an event. Returns it, for the log.
 
         It is found by pipeline and version when its subject is a release as `str()` writes it, or
         its fields have `pipeline` (and `version`).
         """
         pipeline, version = concerns(event)
         with self.transaction():
-            ((newest,),) = self._run(
+            self._run(
                 "INSERT INTO events (at, subject, pipeline, version, reason, message, fields) "
-                "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING id",
+                "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 *(event.at, event.subject, pipeline, version, event.reason, event.message),
                 json.dumps(dict(event.fields), sort_keys=True),
             )
-            self._run("DELETE FROM events WHERE id <= ?1", newest - self._events_kept)
         return event
 
     def set_conditions(self, conditions: Iterable[Condition], at: float) -> list[Event]:
@@ -344,7 +339,6 @@ class Journal(Pruning):
                 *(at, digest, cause),
             )
             self._run("INSERT OR IGNORE INTO config_texts VALUES (?1, ?2)", digest, yaml_text)
-            self._run("DELETE FROM configs WHERE id <= ?1", newest - self._events_kept)
             self._run(
                 "DELETE FROM config_texts WHERE digest NOT IN "
                 "(SELECT digest FROM configs GROUP BY digest ORDER BY max(id) DESC LIMIT ?1)",

@@ -86,6 +86,26 @@ class Catalogues:
         return rank, -(build[0] if build else -1)
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """All that some listings have, whether it can be had or not."""
+
+    listings: tuple[Listing, ...] = ()
+    projects: Mapping[str, Sequence[Revision]] = field(default_factory=dict)
+    digests: frozenset[str] = frozenset()
+
+    def of(self, listings: Iterable[Listing]) -> Listed:
+        """What these have; this one as long as they are the same."""
+        now = tuple(listings)
+        if len(now) == len(self.listings) and not any(map(_differ, now, self.listings)):
+            return self
+        projects: dict[str, list[Revision]] = {}
+        for revision in (revision for listing in now for revision in listing.revisions):
+            projects.setdefault(revision.project, []).append(revision)
+        digests = frozenset(r.sha256 for listing in now for r in listing.revisions)
+        return Listed(now, projects, digests)
+
+
 def _differ(listing: Listing, other: Listing) -> bool:
     return listing is not other
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from controller.account.overview import as_document, overview
-from controller.model import Phase, Release, Transition
+from controller.model import Phase, Quarantine, Release, Transition
 
 pytestmark = pytest.mark.unit
 
@@ -111,6 +111,8 @@ def test_what_is_over_costs_nothing(daemon):
             )
             for phase in (Phase.LIVE, Phase.RETIRED):
                 made.journal.record(Transition(old, phase, "Past", "it is over"), 1.0)
+            stage = "inspect" if number % 2 else "stage"
+            made.journal.add_quarantine(Quarantine(old, stage, "LoadFailed", "it failed", "x"))
     made.telemetry.told = made.journal.last_event()
     assert quiet(made) <= 1.02 * before
 

@@ -121,14 +121,13 @@ def test_a_condition_keeps_its_time_and_speaks_only_when_it_comes_goes_or_turns(
     assert len(journal.events()) == 4
 
 
-def test_events_are_found_by_what_they_are_about_and_the_oldest_go(tmp_path):
-    with Journal.open(tmp_path, events_kept=10) as journal:
+def test_events_are_found_by_what_they_are_about(tmp_path):
+    with Journal.open(tmp_path) as journal:
         for number in range(15):
             journal.append(Event(number, "config", "Applied", f"number {number}"))
         journal.append(Event(20, str(IRIS_2), "LoadFailed", "load() raised", {"pid": 1}))
         journal.append(Event(21, "elsewhere", "Renamed", "so", {"pipeline": "iris"}))
         journal.append(Event(22, "undecodable \udcff", "LogTail", "bytes \udc80"))
-        assert len(journal.events()) == 10
         assert [event.at for event in journal.events(subject="config", limit=2)] == [13, 14]
         assert [event.at for event in journal.events(since=14)] == [14, 20, 21, 22]
         assert [event.at for event in journal.events(pipeline="iris")] == [20, 21]

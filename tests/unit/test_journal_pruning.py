@@ -63,6 +63,63 @@ def test_of_those_that_are_over_the_latest_stay_and_what_is_listed_does_whatever
     assert journal.records({release(4), release(0)}).keys() == {release(4)}
 
 
+def failed(journal, number, at):
+    journal.add_quarantine(Quarantine(release(number), "stage", "LoadFailed", "", "inputs", at=at))
+
+
+def quarantined(journal):
+    return [quarantine.release.version.minor for quarantine in journal.quarantines()]
+
+
+def test_quarantines_of_what_is_over_or_unknown_go_by_age_unless_a_source_lists_it(journal):
+    ago = NOW - 11 * DAY
+    phases = [Phase.RETIRED, Phase.SUPERSEDED, Phase.QUARANTINED, Phase.LIVE, Phase.RETIRED]
+    for number, phase in enumerate(phases):
+        went(journal, number, phase, ago)
+    went(journal, 5, Phase.RETIRED, NOW - 9 * DAY)  # it failed long ago, and is over since lately
+    for number in range(8):
+        failed(journal, number, NOW - 9 * DAY if number == 7 else ago)
+    assert pruned(journal, listed=[4]) is False
+    assert quarantined(journal) == [2, 3, 4, 5, 7]
+
+
+def test_the_version_of_a_quarantine_may_be_spelled_otherwise(journal):
+    went(journal, 1, Phase.QUARANTINED, 1.0)
+    other = Release("iris", Version("1.1.0"), release(1).digest)
+    journal.add_quarantine(Quarantine(other, "stage", "LoadFailed", "", "inputs"))
+    pruned(journal)
+    assert len(journal.quarantines()) == 1
+
+
+def test_of_such_quarantines_the_latest_stay_and_many_go_a_thousand_at_a_time(journal):
+    with journal.transaction():
+        for number in range(AT_ONCE + 3):
+            failed(journal, number, NOW + number)
+    assert [pruned(journal, releases=2), pruned(journal, releases=2)] == [True, False]
+    assert quarantined(journal) == [AT_ONCE + 1, AT_ONCE + 2]
+
+
+def test_only_events_and_configs_go_while_nobody_knows_all_that_is_listed(journal):
+    went(journal, 1, Phase.RETIRED, 1.0)
+    failed(journal, 1, 1.0)
+    before = journal.last_event()
+    journal.append(Event(NOW, "ray", "Down", "now"))
+    journal.prune(before=NOW - DAY, releases=1, events=1, listed=None)
+    assert known(journal) == quarantined(journal) == [1]
+    assert len(journal.events()) == 1 < before + 1
+
+
+def test_quarantines_are_found_by_the_bytes_that_failed(journal):
+    for number in range(4):
+        failed(journal, number, NOW)
+    wanted = {release(1).digest}, {release(3).digest, "unknown"}
+    with Journal.read(journal.path.parent) as beside:
+        for one in (journal, beside):
+            assert [q.release.version.minor for q in one.quarantines_of(*wanted)] == [1, 3]
+    journal.end_quarantine(release(1))
+    assert [q.release.version.minor for q in journal.quarantines_of(*wanted)] == [3]
+
+
 def test_many_go_a_thousand_at_a_time(journal):
     with journal.transaction():
         for number in range(AT_ONCE + 1):
@@ -85,6 +142,18 @@ def test_events_go_by_age_and_number_and_are_never_counted_anew(journal):
     assert [event.message for event in journal.events()] == ["day 19"]
     journal.append(Event(NOW, "ray", "Down", "again"))
     assert journal.last_event() == newest + 1
+
+
+def test_as_many_events_stay_as_the_configuration_says_now_whoever_writes(journal):
+    with journal.transaction():
+        for number in range(20_010):
+            journal.append(Event(NOW, "ray", "Down", f"{number}"))
+    with Journal.amend(journal.path.parent) as beside:
+        beside.append(Event(NOW, "ray", "Down", "by an operator's command"))
+    pruned(journal, events=30_000)
+    assert len(journal.events(limit=100_000)) == 20_011
+    pruned(journal, events=50)
+    assert len(journal.events(limit=100_000)) == 50
 
 
 def test_configs_go_with_their_texts(journal):
