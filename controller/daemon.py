@@ -114,7 +114,7 @@ class Daemon:
         self._session = ""
         self._inquired_at = float("-inf")
         self._misfits: tuple[Condition, ...] = ()
-        self._unassembled: Condition | None = None
+        self._pending = False
         self._untaken: Condition | None = None
         self._unrecorded: Condition | None = None
         self._unopened: tuple[Condition, ...] = ()
@@ -180,7 +180,7 @@ class Daemon:
             asked = self.passes.reloads()
             self._renew(run, asked=reload)
             if reload:
-                refusals = (self._file.trouble, self._unassembled, self._untaken)
+                refusals = (self._file.trouble, self._untaken)
                 self.passes.reloaded(asked, next(filter(None, refusals), None))
             supply = run.assembly.supply
             if self.passes.wanted() or reload:
@@ -258,6 +258,9 @@ class Daemon:
         """
         try:
             self._take_up(run, asked=asked)
+        except WheelwayError as error:
+            message = f"{error.message}; until then it goes on with the configuration before"
+            self._untaken = Condition("config", error.reason, message)
         except Exception as error:
             # A bug: as in a pass, it must not take the daemon down, now and at every start.
             log.exception("what changed could not be taken up; please report this")
@@ -265,19 +268,25 @@ class Daemon:
                 "config", "InternalError", f"what changed is not in force: {error!r}"
             )
         else:
-            self._untaken = None
+            if not self._pending:
+                self._untaken = None
 
     def _take_up(self, run: _Run, *, asked: bool) -> None:
-        if edited := self._file.edited(whole=asked):
+        failed_before = self._pending
+        edited = self._file.edited(whole=asked)
+        self._pending |= edited
+        self._unopened = run.api.apply(self.config.api)
+        found = self._inquire(run.assembly)
+        another = found is Head.ANOTHER
+        self._pending |= another
+        again = failed_before and (asked or found is Head.SAME)
+        if edited or another or again:
             run.telemetry.renew(self.config)
             if self._renewed is not None:
                 self._renewed(self.config)
-        self._unopened = run.api.apply(self.config.api)
-        found = self._inquire(run.assembly)
-        again = self._unassembled is not None and (asked or found is Head.SAME)
-        if edited or again or found is Head.ANOTHER:
             # Another head may be of another interpreter: only all parts together fit it.
-            self._reassemble(run, None if again or found is Head.ANOTHER else run.assembly)
+            self._reassemble(run, None if failed_before or another else run.assembly)
+            self._pending = False
 
     def _reassemble(self, run: _Run, going_on: Assembly | None) -> None:
         """The same with the new configuration or interpreter; the old parts as long as that fails.
@@ -285,13 +294,7 @@ class Daemon:
 
         The old parts' running jobs end beside the passes of the new ones.
         """
-        try:
-            made = self._assemble(run.journal, going_on)
-        except WheelwayError as error:
-            message = f"{error.message}; until then it goes on with the configuration before"
-            self._unassembled = Condition("config", error.reason, message)
-            return
-        self._unassembled = None
+        made = self._assemble(run.journal, going_on)
         before, run.assembly = run.assembly, made
         threading.Thread(target=partial(before.close, keep=made), name="wheelway-closing").start()
 
@@ -334,7 +337,7 @@ class Daemon:
         """What a pass reports, or that it failed."""
         try:
             lost = journal.keep_file(time.time())
-            troubles = (self._file.trouble, self._unassembled, self._untaken, lost)
+            troubles = (self._file.trouble, self._untaken, lost)
             assembly.reconciler.notes = (*self._misfits, *self._unopened, *filter(None, troubles))
             report = assembly.reconciler.run_pass()
         except WheelwayError as error:

@@ -129,6 +129,11 @@ def inquisitive(monkeypatch):
     monkeypatch.setattr(module, "INQUIRE_EVERY", 0.0)
 
 
+def reload(site, *more):
+    args = ["--config", str(site.config), "config", "reload", *more]
+    return CliRunner().invoke(app, args, prog_name="wheelway")
+
+
 def source(site, folder):
     (site.folder / folder).mkdir(exist_ok=True)
     return f'[[sources]]\ntype = "directory"\nname = "{folder}"\npath = "{folder}"\n'
@@ -179,6 +184,48 @@ def test_no_edit_ends_the_daemon_not_even_by_a_bug(site, monkeypatch, wrong, rea
         assert condition.subject == "config"
         site.drop("demo")
         site.wait_for(ROUTE)
+
+
+def test_an_edit_that_a_bug_keeps_out_is_told_until_it_is_in_force(site, monkeypatch):
+    def buggy(*_, **__):
+        raise RuntimeError("a bug")
+
+    def passes(count):
+        seen = len(site.reports)
+        eventually(lambda: len(site.reports) > seen + count)
+
+    with site.daemon() as daemon:
+        monkeypatch.setattr(module, "renewed", buggy)
+        monkeypatch.setattr(module, "assemble", buggy)
+        site.configure(BUSY.replace("0.2", "0.3"))
+        eventually(lambda: site.conditions("InternalError"))
+        passes(5)
+        assert site.conditions("InternalError")
+        refused = reload(site, "--json")
+        assert json.loads(refused.stdout)["reason"] == "InternalError"
+        passes(3)
+        assert site.conditions("InternalError")
+        monkeypatch.undo()
+        assert reload(site).stdout == "The configuration is in force.\n"
+        eventually(lambda: not site.conditions("InternalError"))
+        assert daemon.config.rollout.interval == 0.3
+
+
+def test_another_head_that_a_bug_keeps_from_being_used_is_tried_again(
+    site, paper_head, monkeypatch, inquisitive
+):
+    def buggy(*_, **__):
+        tried.append(paper_head.session)
+        raise RuntimeError("a bug")
+
+    tried = []
+    with site.daemon():
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "assemble", buggy)
+            paper_head.session = "session_another"
+            eventually(lambda: len(tried) > 2)
+            assert site.conditions("InternalError")
+        eventually(lambda: not site.conditions("InternalError"))
 
 
 def test_a_good_edit_takes_effect_and_can_be_undone(site):
@@ -379,27 +426,23 @@ def test_a_journal_that_cannot_be_written_is_told_everywhere_until_it_can_be(sit
 
 
 def test_a_reload_says_whether_the_configuration_is_in_force(site):
-    def reload(*more):
-        args = ["--config", str(site.config), "config", "reload", *more]
-        return CliRunner().invoke(app, args, prog_name="wheelway")
-
     site.configure(IDLE)
     with site.daemon() as daemon:
-        done = reload()
+        done = reload(site)
         assert (done.exit_code, done.stdout) == (0, "The configuration is in force.\n")
         site.configure(IDLE.replace("300", "200"))
-        assert json.loads(reload("--json").stdout) == {
+        assert json.loads(reload(site, "--json").stdout) == {
             "in_force": True,
             "reason": "",
             "message": "",
         }
         assert daemon.config.rollout.interval == 200
         site.configure(IDLE.replace("300", "-1"))
-        refused = reload("--json")
+        refused = reload(site, "--json")
         assert refused.exit_code == 78
         assert json.loads(refused.stdout)["reason"] == "ConfigInvalid"
         site.configure(IDLE + "[environments]\nindex = 'nowhere'\n")
-        refused = reload()
+        refused = reload(site)
         assert refused.exit_code == 78
         assert "the last good configuration is in force" in refused.stderr
         assert daemon.config.rollout.interval == 200
