@@ -47,6 +47,10 @@ Units = Annotated[float, Field(ge=0, le=1_000_000)]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}$")]
 """A resource's name; Ray encodes it as ASCII."""
 Timeout = Annotated[float, Field(gt=0, le=DAY), Duration]
+ShutdownTimeout = Annotated[float, Field(ge=0, le=DAY), Duration]
+HealthCheckPeriod = Annotated[float, Field(ge=0.1, le=DAY), Duration]
+SHUTDOWN_MARGIN: Final = 60.0
+"""Seconds that a wheel may take to end after its longest request."""
 
 
 class Options(Section):
@@ -68,10 +72,10 @@ class Options(Section):
     """* Largest request body; beyond it 413 (16 MiB)."""
     request_timeout: Timeout | None = None
     """* Seconds for one request; beyond it 504 (60)."""
-    graceful_shutdown_timeout: Annotated[float, Field(ge=0, le=DAY), Duration] | None = None
+    graceful_shutdown_timeout: ShutdownTimeout | None = None
     """* Seconds a replica may take to finish its requests when it is retired (`request_timeout` and
     5 more)."""
-    health_check_period: Annotated[float, Field(ge=0.1, le=DAY), Duration] | None = None
+    health_check_period: HealthCheckPeriod | None = None
     """* Seconds between two health checks of a replica (10)."""
     health_check_timeout: Timeout | None = None
     """* Seconds after which an unanswered health check has failed (30)."""
@@ -164,6 +168,15 @@ class Caps(Section):
     """Seconds for one request."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of one replica for synchronous stages."""
+    graceful_shutdown_timeout: ShutdownTimeout | None = None
+    """Seconds for which a retired replica keeps what it reserved (`longest_request` and 60
+    more)."""
+    health_check_period: HealthCheckPeriod | None = 60.0
+    """Seconds between two health checks."""
+    health_check_timeout: Timeout | None = 300.0
+    """Seconds after which an unanswered health check has failed."""
+    resources: Units | None = 1000
+    """Units of each custom resource of one replica."""
 
 
 class ServeOptions(Section):
@@ -205,6 +218,12 @@ class ServeOptions(Section):
             raise ValueError(
                 f"{whose}: request_timeout = {options.request_timeout:g}, but {self.why_not_longer}"
             )
+
+    @property
+    def longest_shutdown(self) -> float:
+        """Seconds for which a wheel may wish to be waited for when it is retired."""
+        said = self.caps.graceful_shutdown_timeout
+        return self.longest_request + SHUTDOWN_MARGIN if said is None else said
 
     @property
     def why_not_longer(self) -> str:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from controller.config import ActorOptions, Caps, Options, PipelinePolicy, ServeOptions
+from controller.config import ActorOptions, Options, PipelinePolicy, ServeOptions
 from controller.configuration import line_of
 from controller.errors import Rejected
 from controller.model import JSON, PipelineEntry, Refusal
@@ -65,7 +65,10 @@ _CAPPED = {  # where in the options each cap looks
     "max_request_bytes": ("max_request_bytes",),
     "request_timeout": ("request_timeout",),
     "threads": ("threads",),
+    "health_check_period": ("health_check_period",),
+    "health_check_timeout": ("health_check_timeout",),
 }
+_RESOURCES = ("ray_actor_options", "resources")
 
 
 class _WishedOptions(Options):
@@ -142,7 +145,7 @@ def effective(
     """
     word = _set_options(policy.options) if policy else {}
     merged = _merge(_merge(_set_options(serve.defaults), wishes), word)
-    for option, wished, cap in _over(merged, wishes, word, serve.caps):
+    for option, wished, cap in _over(merged, wishes, word, serve):
         raise Rejected(
             "OptionAboveCap",
             f"{FILENAME} asks for {option} = {wished}, the cap is {cap}; lower the wish in the "
@@ -326,17 +329,24 @@ def _merge(below: Mapping[str, JSON], above: Mapping[str, JSON]) -> dict[str, JS
 
 
 def _over(
-    merged: Mapping[str, JSON], wishes: Mapping[str, JSON], word: Mapping[str, JSON], caps: Caps
+    merged: Mapping[str, JSON],
+    wishes: Mapping[str, JSON],
+    word: Mapping[str, JSON],
+    serve: ServeOptions,
 ) -> Iterable[tuple[str, JSON, float]]:
     """Every wish that takes effect beyond its cap: option, wished value, cap."""
+    caps = serve.caps
+    capped = [(path, getattr(caps, name)) for name, path in _CAPPED.items()]
+    capped += [((*_RESOURCES, name), caps.resources) for name in _at(wishes, _RESOURCES) or ()]
+    capped.append((("graceful_shutdown_timeout",), serve.longest_shutdown))
 
     def in_effect(path: tuple[str, ...]) -> JSON:
         wished = _at(wishes, path)
         kept = wished is not None and _at(word, path) is None and _at(merged, path) is not None
         return wished if kept else None
 
-    for name, path in _CAPPED.items():
-        cap, wished = getattr(caps, name), in_effect(path)
+    for path, cap in capped:
+        wished = in_effect(path)
         if cap is not None and wished is not None and wished > cap:
             yield ".".join(path), wished, cap
     if caps.num_replicas is None:

@@ -374,6 +374,16 @@ ABOVE = {
     "max_request_bytes": ({"max_request_bytes": 11}, "max_request_bytes = 11, the cap is 10"),
     "request_timeout": ({"request_timeout": 11}, "request_timeout = 11, the cap is 10"),
     "threads": ({"threads": 11}, "threads = 11, the cap is 10"),
+    "graceful_shutdown_timeout": (
+        {"graceful_shutdown_timeout": 11},
+        "graceful_shutdown_timeout = 11, the cap is 10",
+    ),
+    "health_check_period": ({"health_check_period": 11}, "period = 11, the cap is 10"),
+    "health_check_timeout": ({"health_check_timeout": 11}, "timeout = 11, the cap is 10"),
+    "resources": (
+        {"ray_actor_options": {"resources": {"licence": 11}}},
+        "ray_actor_options.resources.licence = 11, the cap is 10",
+    ),
 }
 CAPS = Caps(
     num_replicas=4,
@@ -384,6 +394,10 @@ CAPS = Caps(
     max_request_bytes=10,
     request_timeout=10,
     threads=10,
+    graceful_shutdown_timeout=10,
+    health_check_period=10,
+    health_check_timeout=10,
+    resources=10,
 )
 
 
@@ -419,6 +433,28 @@ def test_nobody_wishes_for_a_million_replicas_unless_the_operator_said_so():
     with pytest.raises(Rejected, match="num_replicas = 101, the cap is 100"):
         effective(Options(), {"num_replicas": 101}, None, Caps())
     assert effective(Options(), {"num_replicas": 101}, None, Caps(num_replicas=200))
+
+
+@pytest.mark.parametrize(
+    ("wishes", "cap", "raised"),
+    [
+        ({"graceful_shutdown_timeout": 86400}, "960", {"graceful_shutdown_timeout": "1d"}),
+        ({"health_check_period": 86400}, "60", {"health_check_period": "1d"}),
+        ({"health_check_timeout": 86400}, "300", {"health_check_timeout": "1d"}),
+        ({"ray_actor_options": {"resources": {"x": 1e6}}}, "1000", {"resources": 1e6}),
+    ],
+)
+def test_no_wheel_keeps_what_it_reserved_for_a_day_unless_the_operator_said_so(wishes, cap, raised):
+    with pytest.raises(Rejected, match=f"the cap is {cap}"):
+        effective(Options(), wishes, None, Caps())
+    assert effective(Options(), wishes, None, Caps(**raised))
+
+
+def test_who_may_answer_longer_may_take_longer_to_end():
+    serve = ServeOptions(longest_request="1h")
+    assert layers.effective(serve, {"graceful_shutdown_timeout": 3660}, None)
+    with pytest.raises(Rejected, match="the cap is 3660"):
+        layers.effective(serve, {"graceful_shutdown_timeout": 3661}, None)
 
 
 def test_the_operator_may_preload_a_library():
