@@ -1,11 +1,13 @@
 """`wheelway up`, as a person types it: all it prints is true, and Ctrl-C ends what it started."""
 
 import gzip
+import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,13 +30,23 @@ EXAMPLE += '        return {"n": 1 // request["n"]}\n'
 
 @contextmanager
 def up(folder, port, dashboard_port):
-    """The command on a folder; it and what it has printed so far."""
+    """The command on a folder; it and what it has printed so far. Ray keeps the address of the head
+    that was started last in a folder, and starts none while that one runs: it gets a folder of its
+    own, of a short name for the sockets in it.
+    """
     printed = folder / "printed"
     command = [WHEELWAY, "up", "wheels", "--state", "state"]
     command += ["--port", str(port), "--dashboard-port", str(dashboard_port)]
     with (
+        tempfile.TemporaryDirectory(prefix="ww-", dir="/tmp", ignore_cleanup_errors=True) as own,
         printed.open("wb") as output,
-        subprocess.Popen(command, stdout=output, stderr=output, cwd=folder) as process,
+        subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            cwd=folder,
+            env={**os.environ, "RAY_TMPDIR": own},
+        ) as process,
     ):
         try:
             yield process, printed.read_text
