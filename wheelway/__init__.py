@@ -14,7 +14,8 @@
     page.py          and to people (with fields.py)
     content.py       bodies that a client compressed
     vigil.py         ends requests that take too long or whose client has gone
-    watchdog.py      notices asynchronous stages that hold the event loop
+    watchdog.py      notices code that holds the event loop
+    rescue.py        answers the requests that wait for a held loop
     memory.py        how much a replica may allocate, and how much it did
     failure.py       why a release does not start, in words that reach the operator
     encoded.py       routes that a client percent-encoded

@@ -15,6 +15,7 @@ import asyncio
 import json
 import re
 from collections import deque
+from http import HTTPStatus
 from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 _JSON = re.compile(rb"(?:application/json|[\w.+-]+/[\w.+-]+\+json)\s*(?:;.*)?", re.IGNORECASE)
 """Content types that mean JSON (RFC 8259, RFC 6839)."""
+_FAILURES = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.GATEWAY_TIMEOUT})
+"""Of the answers: those that tell of the pipeline, not of a request or of a busy replica."""
 
 
 class Application:
@@ -148,7 +151,7 @@ class Application:
                 self._in_flight -= 1
             if watched.rescued:
                 self._outcomes.failed("TimedOut")
-                await receiving.until_gone(watched.receive)
+                rescue.close(receive)
                 return
         if isinstance(answer, bytes):
             if self._outcomes.recent:
@@ -159,6 +162,8 @@ class Application:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": answer})
         elif answer is not None:
+            if answer.status in _FAILURES:
+                self._outcomes.failed(answer.reason)
             await self._complain(send, answer, request_id)
 
     def _refusal(
@@ -230,7 +235,8 @@ class Application:
         except asyncio.CancelledError:
             if watched.cause is None or watched.task.cancelling() > 1:  # somebody else's doing
                 raise
-            return self._time_out(limits) if watched.cause is Cause.LATE else None
+            late = watched.cause is Cause.LATE
+            return problem.timed_out(limits.request_timeout) if late else None
         # Stages are the author's and may raise anything: none of it may leave as a traceback.
         except BaseException as error:  # noqa: BLE001 - logged, with its traceback
             return self._explain(error, request_id)
@@ -240,11 +246,11 @@ class Application:
     def answer_late(self) -> None:
         """For another thread, while the loop is held: 504 to whom the loop owes that by now."""
         for watched in self._vigil.overdue():
-            connection = rescue.connection_of(watched.scope.get("client"))
+            connection = rescue.connection_of(watched.receive, watched.task.get_loop())
             if connection is None:
                 continue
             if not self._vigil.claim(watched):
-                connection.close()
+                connection.socket.close()
                 continue
             request_id = dict(watched.scope["headers"]).get(b"x-request-id", b"")
             if not SANE_ID.fullmatch(request_id):
@@ -253,7 +259,7 @@ class Application:
             body = what.body(request_id.decode("latin-1"))
             headers = [*self._about(what, body), (b"x-request-id", request_id)]
             lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-            rescue.finish(connection, what.status, lines, body)
+            connection.answer(what.status, lines, body)
 
     def _explain(self, error: BaseException, request_id: bytes) -> Problem:
         name = request_id.decode("latin-1")
@@ -265,14 +271,7 @@ class Application:
             extra={"wheelway_request_id": name},
         )
         invalid = isinstance(error, ResultInvalid)
-        answer = problem.result_invalid() if invalid else problem.pipeline_failed()
-        self._outcomes.failed(answer.reason)
-        return answer
-
-    def _time_out(self, limits: Limits) -> Problem:
-        answer = problem.timed_out(limits.request_timeout)
-        self._outcomes.failed(answer.reason)
-        return answer
+        return problem.result_invalid() if invalid else problem.pipeline_failed()
 
     async def _turn(self) -> None:
         """Wait until `_wake` says that one more may run; it is then already counted as running."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from wheelway import content, problem
@@ -11,8 +10,6 @@ from wheelway import content, problem
 if TYPE_CHECKING:
     from wheelway.asgi import Message, Receive
     from wheelway.problem import Problem
-
-PARTING = 5.0
 
 
 async def rest(
@@ -41,11 +38,3 @@ async def _plain(body: bytes, coding: bytes, most: int) -> bytes | Problem:
     except ValueError as error:
         return problem.coding_broken(coding.decode("latin-1"), str(error))
     return problem.too_large(most) if plain is None else plain
-
-
-async def until_gone(receive: Receive) -> None:
-    """Until the server, too, knows that a client was sent away; `PARTING` seconds at most."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(PARTING):
-            while (await receive())["type"] != "http.disconnect":
-                pass

@@ -18,13 +18,22 @@ from wheelway.execution import THREADS, Runtime, context_of
 from wheelway.failure import StartFailure
 from wheelway.limits import Limits, limits_of
 from wheelway.loading import files_of, load_class, verify
-from wheelway.watchdog import PATIENCE, Watchdog
+from wheelway.watchdog import PATIENCE, Hold, Watchdog
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Mapping
 
     from wheelway.contract import Pipeline
+
+_MOVED = (
+    "an asynchronous stage",
+    "it gets a loop of its own now. Make it `def`, for a thread, or await what it waits for",
+)
+_STAYS = (
+    "code outside the stages",
+    "validators and serialisers must be quick: leave what takes its time to a `def` stage",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,8 @@ class Replica:
         self._limits = Limits()
         self._watchdog: Watchdog | None = None
         self._isolation: asyncio.Task[None] | None = None
+        self._warned: set[bool] = set()
+        """Of holds by coroutines, of others: once each."""
         self._changing = asyncio.Lock()
 
     @property
@@ -134,10 +145,11 @@ class Replica:
         if runtime.runs_on_loop and await self._holds_the_loop(runtime):
             await runtime.unload()
             runtime = await self._started(settings, isolated=True)
-        if runtime.runs_on_loop:
-            self._watchdog = Watchdog(
-                files_of(self._class), self._on_held, self.application.answer_late
-            )
+        # Whatever the stages are: validators and serialisers run on the loop, and a `def` may
+        # return something to be awaited.
+        self._watchdog = Watchdog(
+            files_of(self._class), self._on_held, self.application.answer_late
+        )
         self._logger.info(
             "%s started from %s, %d examples passed",
             arguments.release,
@@ -176,29 +188,36 @@ class Replica:
         assert self._class is not None  # noqa: S101 - see _started
         if runtime.warm_up_seconds < PATIENCE:
             return False
-        held: list[str] = []
+        held: list[Hold] = []
         watchdog = Watchdog(files_of(self._class), held.append)
         try:
             await runtime.warm_up()
             await asyncio.sleep(0)  # what the watchdog found out arrives with the next turn
         finally:
             watchdog.stop()
-        for stack in held:
-            self._warn(stack)
-        return bool(held)
+        movable = [hold for hold in held if hold.by_coroutine]
+        if movable:
+            self._warn(movable[0])
+        return bool(movable)
 
-    def _warn(self, stack: str) -> None:
+    def _warn(self, hold: Hold) -> None:
+        what, advice = _MOVED if hold.by_coroutine else _STAYS
         self._logger.warning(
-            "an asynchronous stage of %s held the event loop, and with it health checks and all "
-            "other requests; it gets a loop of its own now. Make it `def` (stages run in threads "
-            "then) or await what it waits for:\n%s",
+            "%s of %s held the event loop, and with it health checks and all other requests; "
+            "%s:\n%s",
+            what,
             self._arguments.release,
-            stack,
+            advice,
+            hold.stack,
         )
 
-    def _on_held(self, stack: str) -> None:
-        self._warn(stack)
-        self._isolation = asyncio.create_task(self._isolate())
+    def _on_held(self, hold: Hold) -> None:
+        if hold.by_coroutine in self._warned:
+            return
+        self._warned.add(hold.by_coroutine)
+        self._warn(hold)
+        if hold.by_coroutine:
+            self._isolation = asyncio.create_task(self._isolate())
 
     async def _isolate(self) -> None:
         """Replace the instance by one on a loop of its own: what the old one holds (locks, HTTP
@@ -206,7 +225,7 @@ class Replica:
         """
         async with self._changing:
             former = self._runtime
-            if former is None:
+            if former is None or former.isolated:
                 return
             try:
                 self._runtime = await self._started(former.settings, isolated=True)

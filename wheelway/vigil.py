@@ -8,6 +8,7 @@ before it looks for the first time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from asyncio import current_task
 from dataclasses import dataclass
 from enum import Enum
@@ -45,7 +46,7 @@ class Watched:
     """Only then may somebody else listen for the client's leaving."""
     listener: asyncio.Task[None] | None = None
     rescued: bool = False
-    """It was answered by another thread, while the loop was held."""
+    """It has ended, after another thread answered it while the loop was held."""
 
 
 class Vigil:
@@ -81,19 +82,29 @@ class Vigil:
             watched.task.uncancel()  # was ours, and has done its work
 
     def overdue(self) -> list[Watched]:
-        """For another thread, while the loop is held: what should have been ended by now."""
+        """For another thread, while the loop is held: what was wholly read, and should have been
+        ended by now.
+        """
         now = monotonic()
-        return [watched for watched in list(self._watched) if watched.due <= now]
+        watched = list(self._watched)  # one step of the interpreter
+        return [request for request in watched if request.due <= now and request.body_read]
 
     def claim(self, watched: Watched) -> bool:
         """For another thread: whether it may answer. Only one of `end` and this takes it out of the
-        set, which is one step of the interpreter.
+        set, which is one step of the interpreter. Then nobody waits for it any more: it is
+        cancelled as soon as the loop is free, unless it has ended by then.
         """
         try:
             self._watched.remove(watched)
         except KeyError:
             return False
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            watched.task.get_loop().call_soon_threadsafe(self._let_go, watched)
         return True
+
+    def _let_go(self, watched: Watched) -> None:
+        if not watched.rescued:
+            self._cancel(watched, Cause.LATE)
 
     def _arm(self, delay: float, now: float) -> None:
         if self._timer is not None:

@@ -21,6 +21,8 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import dataclass
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,20 +31,32 @@ if TYPE_CHECKING:
 
 PATIENCE = 1.0
 """Seconds without a heartbeat after which the loop counts as held."""
+_COROUTINE = CO_COROUTINE | CO_ASYNC_GENERATOR | CO_ITERABLE_COROUTINE
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One time that a loop was held."""
+
+    stack: str
+    """From the pipeline's outermost frame on."""
+    by_coroutine: bool
+    """Whether that is a coroutine's, which another loop can run; of validators and serialisers,
+    which are called wherever bodies are read and written, it is not."""
 
 
 class Watchdog:
     """Watches the running loop of the thread that makes it, until `stop`.
 
-    `on_held` is called once, on that loop as soon as it is free again, with the stack that held it;
-    `while_held` again and again until then, in a thread of its own.
+    `on_held` is called once for each hold, on that loop as soon as it is free again; `while_held`
+    again and again until then, in a thread of its own.
     """
 
     def __init__(
         self,
         files: Path,
-        on_held: Callable[[str], None],
-        while_held: Callable[[], None] | None = None,
+        on_held: Callable[[Hold], None],
+        while_held: Callable[[], None] = lambda: None,
         *,
         patience: float = PATIENCE,
     ) -> None:
@@ -63,23 +77,28 @@ class Watchdog:
 
     def _beat(self) -> None:
         self._last = time.monotonic()
-        self._timer = self._loop.call_later(self._patience / 4, self._beat)
+        self._timer = self._loop.call_later(self._patience / 2, self._beat)
 
     def _watch(self) -> None:
-        while not self._stopped.wait(self._patience / 2):
-            if time.monotonic() - self._last > self._patience and (stack := self._culprit()):
-                last = self._last
+        told = 0.0
+        while not self._stopped.wait(self._patience / 4):
+            last = self._last
+            if time.monotonic() - last <= self._patience or (hold := self._hold()) is None:
+                continue
+            if told != last:
+                told = last
                 with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                    self._loop.call_soon_threadsafe(self._on_held, stack)
-                while self._while_held is not None and self._last == last:
-                    self._while_held()
-                    if self._stopped.wait(self._patience / 4):
-                        break
-                return
+                    self._loop.call_soon_threadsafe(self._on_held, hold)
+            if last == self._last:
+                self._while_held()
 
-    def _culprit(self) -> str:
-        """The stack below the pipeline's outermost frame on the loop's thread; "" without one."""
+    def _hold(self) -> Hold | None:
+        """What the loop's thread does right now, if that is the pipeline's doing."""
         frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - documented, no other way
-        stack = traceback.extract_stack(frame)
-        own = [n for n, entry in enumerate(stack) if entry.filename.startswith(self._prefix)]
-        return "".join(traceback.StackSummary(stack[own[0] :]).format()) if own else ""
+        stack = [] if frame is None else list(traceback.walk_stack(frame))
+        stack.reverse()
+        for depth, (entry, _) in enumerate(stack):
+            if entry.f_code.co_filename.startswith(self._prefix):
+                text = "".join(traceback.StackSummary.extract(iter(stack[depth:])).format())
+                return Hold(text, by_coroutine=bool(entry.f_code.co_flags & _COROUTINE))
+        return None

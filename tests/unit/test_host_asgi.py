@@ -7,8 +7,6 @@ import json
 import logging
 import re
 import socket
-import subprocess
-import sys
 import threading
 import time
 import zlib
@@ -657,72 +655,6 @@ async def test_an_asynchronous_stage_that_blocks_gets_a_loop_of_its_own(
         assert (await asked).json() == 2
         assert ticks > 3, "this loop turned while the stage blocked its own"
     await replica.unload()
-
-
-SERVING = """
-import asyncio, json, logging, sys, threading
-from pathlib import Path
-import uvicorn
-from wheelway import memory
-from wheelway.replica import Arguments, Replica
-
-memory.limit = lambda *a, **b: None
-arguments = json.loads(sys.argv[1])
-
-async def main():
-    logging.basicConfig()
-    replica = Replica(Arguments.of(arguments), logging.getLogger("replica"))
-    await replica.reconfigure({"limits": {"request_timeout": 1.0}})
-    config = uvicorn.Config(replica.application, port=0, log_level="info")
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    print(server.servers[0].sockets[0].getsockname()[1], flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-    server.should_exit = True
-    await task
-
-asyncio.run(main())
-"""
-
-
-def test_an_asynchronous_stage_that_blocks_keeps_nobody_beyond_the_request_timeout(tmp_path):
-    replica, _ = replica_of(tmp_path, "holding", BLOCKING)
-    arguments = {
-        "release": {"pipeline": "holding", "version": "1.0", "digest": "ab" * 32},
-        "target": "holding.pipeline:Demo",
-        "tree": str(replica._arguments.tree),
-        "record_digest": replica._arguments.record_digest,
-    }
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVING, json.dumps(arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=(tmp_path / "log").open("wb"),
-        text=True,
-    ) as process:
-        url = f"http://127.0.0.1:{int(process.stdout.readline())}/predict/holding/1.0"
-        with httpx.Client(timeout=60) as client:
-            assert client.post(url, json=0).json() == 1
-            begin = time.monotonic()
-            late = client.post(url, json=9, headers={"x-request-id": "mine"})
-            seconds = time.monotonic() - begin
-            assert (late.status_code, late.json()["reason"]) == (504, "TimedOut")
-            assert late.headers["x-request-id"] == late.json()["instance"] == "mine"
-            assert late.headers["x-wheelway-release"] == "holding@1.0+abababab"
-            assert seconds < 8, "before the stage ends"
-            assert client.post(url, json=0).json() in {1, 2}  # when the loop is free again
-            begin = time.monotonic()
-            late = client.post(url, json=4)  # on a loop of its own by now, or rescued once more
-            assert late.status_code == 504
-            assert time.monotonic() - begin < 4
-        process.stdin.close()
-        process.wait(30)
-    log = (tmp_path / "log").read_text()
-    assert "held the event loop" in log
-    assert "Exception in ASGI" not in log
-    assert "without completing response" not in log
 
 
 @pytest.mark.parametrize(("seconds", "isolated"), [(0.5, True), (0.0, False)])
