@@ -77,10 +77,12 @@ class Chronicle:
                 at = self._wall_clock()
                 self._journal.clear_quarantine(release.pipeline, release.version, at=at, by=by)
 
-    def forget_what_is_over(self, options: JournalOptions) -> bool:
-        """Once the journal knows more of the past than it should; whether there is still more."""
+    def forget_what_is_over(self, options: JournalOptions, counted: float) -> bool:
+        """Once the journal knows more of the past than it should; whether there is still more.
+        Whichever clock is behind, that of the wall or the passes' own: a step makes nothing old.
+        """
         return self._journal.prune(
-            before=self._wall_clock() - options.keep_for,
+            before=min(self._wall_clock(), counted) - options.keep_for,
             releases=options.keep_releases,
             events=options.keep_events,
             listed=self._supply.listed().digests if self._supply.complete() else None,

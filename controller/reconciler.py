@@ -220,7 +220,7 @@ class Reconciler:
             events += chronicle.conditions(conditions)
             self._tidy(observed, desired)
             if now >= self._forget_at:
-                more = chronicle.forget_what_is_over(self.config.journal)
+                more = chronicle.forget_what_is_over(self.config.journal, now)
                 self._forget_at = now if more else now + FORGET_EVERY
         waiting = underway(
             decided,

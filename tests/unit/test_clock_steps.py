@@ -154,3 +154,24 @@ def test_a_date_of_an_earlier_boot_that_is_still_to_come_is_none(work, paper_hea
     work.pass_(after=1.0)
     work.pass_(after=300.0)
     assert [q.reason for q in work.journal.quarantines()] == ["StartTimeout"]
+
+
+def test_a_year_that_never_was_makes_nothing_old_enough_to_be_forgotten(work):
+    work.drop()
+    work.settle()
+    told = work.journal.events(limit=1000)
+    work.time_passes(2 * HOUR)  # the next look at what can be forgotten is due
+    work.clock.now += 400 * 86400
+    work.pass_()
+    work.clock.now -= 400 * 86400
+    work.pass_(after=5.0)
+    assert len(told) > 3
+    assert {event.at for event in told} <= {e.at for e in work.journal.events(limit=1000)}
+
+
+def test_what_is_old_by_both_clocks_is_forgotten(work):
+    work.drop()
+    work.settle()
+    work.time_passes(400 * 86400)
+    work.pass_()
+    assert len(work.journal.events(limit=1000)) < 3
