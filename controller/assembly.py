@@ -321,5 +321,6 @@ def _prune(
     before = min(time.time(), clock()) - retention
     freed = store.prune(wheels, before=before)
     removed = environments.prune(locks, before=before)
+    environments.forget(wheels)
     if freed or removed:
         log.info("freed the cache of %d bytes and %d environments", freed, len(removed))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from controller.model import Phase, Transition
 from controller.planning.health import DIGEST_MISMATCH
 from controller.planning.phases import phases_of
+from controller.upkeep import keep_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -81,12 +82,17 @@ class Chronicle:
         """Once the journal knows more of the past than it should; whether there is still more.
         Whichever clock is behind, that of the wall or the passes' own: a step makes nothing old.
         """
-        return self._journal.prune(
+        listed = self._supply.listed().digests if self._supply.complete() else None
+        more = self._journal.prune(
             before=min(self._wall_clock(), counted) - options.keep_for,
             releases=options.keep_releases,
             events=options.keep_events,
-            listed=self._supply.listed().digests if self._supply.complete() else None,
+            listed=listed,
         )
+        if listed is not None:
+            held = {quarantine.release.digest for quarantine in self._journal.quarantines()}
+            keep_only(listed | held, self._absolved)
+        return more
 
     def conditions(self, conditions: Iterable[Condition]) -> tuple[Event, ...]:
         """All that stands in the way now. Returns what is worth telling of, for the log."""

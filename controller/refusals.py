@@ -15,6 +15,7 @@ from controller.model import Condition, RefusedWheel, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from controller.model import Listing, Revision
 
@@ -72,6 +73,11 @@ class Refusals:
         with self._lock:
             self._carriers.add(revision.sha256)
             self._judged.pop(revision.project, None)
+
+    def keep_carriers(self, digests: AbstractSet[str]) -> None:
+        """Of these wheels it stays known that they have pipelines, of no others."""
+        with self._lock:
+            self._carriers &= digests
 
     def of(self, revision: Revision) -> RefusedWheel | None:
         """Why no release comes of a listed wheel, if that is known."""

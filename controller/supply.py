@@ -354,6 +354,7 @@ class Supply:
         known = kept | self.listed().digests
         times = (self.noticed_at, self.published_at, self.fetched_at, self.prepared_at)
         keep_only(known, *times, self._mismatches)
+        self.refusals.keep_carriers(known)
         self._jobs.again(_TIDY, partial(self._prune, kept, set(environments)))
 
     def conditions(self) -> list[Condition]:

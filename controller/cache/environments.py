@@ -24,6 +24,7 @@ import shutil
 import threading
 import time
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from controller.cache import files, overlay
 from controller.cache.resolution import (
@@ -96,7 +97,8 @@ class Environments:
             clock=clock,
             index=index,
         )
-        self._turns: dict[str, threading.Lock] = {}
+        self._turns: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+        """A lock is there as long as somebody has it or waits for it."""
         self._turns_lock = threading.Lock()
         self._prepared: dict[str, Environment] = {}  # by artifact digest
         self._sound: set[str] = set()  # lock digests whose files were looked at in this process
@@ -177,10 +179,18 @@ class Environments:
         """
         with self._translated("environments"):
             present = sorted(folder.name for folder in self._folder.iterdir())
+            self._sound.intersection_update(present)
             for digest in (name for name in present if name in keep):
                 os.utime(self._place(digest))
             unwanted = [name for name in present if _DIGEST.fullmatch(name) and name not in keep]
             return tuple(digest for digest in unwanted if self._removed(digest, before))
+
+    def forget(self, keep: AbstractSet[str]) -> None:
+        """Forget in what all other artifacts run; they are prepared again if somebody wants them.
+        `keep` has digests of artifacts.
+        """
+        for digest in set(self._prepared) - keep:
+            self._prepared.pop(digest, None)
 
     def _removed(self, digest: str, before: float) -> bool:
         """Remove an environment; False when somebody wants it right now, or did lately."""

@@ -255,10 +255,11 @@ class Store:
                 with self._exchange(), self._translated(place.name):
                     if place.stat().st_mtime >= before:
                         continue
-                    self._wheels.pop(place.name, None)
-                    self._trees.pop(place.name, None)
                     freed += _size(place)
                     self._discard(place)
+        for known in (self._wheels, self._trees):  # also of what others removed
+            for digest in set(known) - keep:
+                known.pop(digest, None)
         return freed
 
     @staticmethod

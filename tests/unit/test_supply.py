@@ -143,8 +143,14 @@ def test_what_is_neither_listed_nor_on_the_cluster_nor_recent_leaves_the_cache(
     assert kept == {True}
     assert not forgotten.tree.exists()
     assert not forgotten.wheel.exists()
-    for known in (supply.noticed_at, supply.fetched_at, supply._received_from):
+    store, environments = supply._prune.args[:2]
+    for known in (
+        *(supply.noticed_at, supply.fetched_at, supply._received_from),
+        *(store._wheels, store._trees, environments._prepared),
+        dict.fromkeys(supply.refusals._carriers),
+    ):
         assert known.keys() == {running.digest, listed_still.digest}
+    assert not environments._turns
 
 
 @pytest.mark.parametrize("wrong", ["demo-0.9-py3-none-any.whl", "demo-1.1-py3-none-any.whl"])

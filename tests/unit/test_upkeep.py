@@ -137,6 +137,16 @@ def test_whoever_is_damaged_again_and_again_is_freed_a_few_times_only(work, pape
     assert [quarantine.reason for quarantine in work.journal.quarantines()] == ["DigestMismatch"]
     told = [event for event in work.journal.events(limit=1000) if "Cleared" in event.reason]
     assert len(told) == 3
+    chronicle, options = work.reconciler._chronicle, work.config.journal
+    assert chronicle._absolved.keys() == {known.digest}
+    chronicle.forget_what_is_over(options, work.clock())
+    assert chronicle._absolved  # or it would be freed again and again
+    for wheel in work.wheels.iterdir():
+        work.remove(wheel)
+    work.settle()
+    work.journal.clear_quarantine("demo", at=work.clock())
+    chronicle.forget_what_is_over(options, work.clock())
+    assert not chronicle._absolved
 
 
 def test_what_a_person_frees_is_looked_at_before_it_is_staged_again(work, paper_head):
