@@ -54,24 +54,16 @@ class PinAsked(Ordered):
 
 
 class PipelineAsked(Ordered):
-    """What `unpin` takes."""
+    """What `unpin` and `rollback` take."""
 
     pipeline: Name
 
 
-class RollbackAsked(PipelineAsked):
-    """What `rollback` takes."""
-
-
-class ResumeAsked(Ordered):
-    """What `resume` takes."""
+class SuspensionAsked(Ordered):
+    """What `suspend` and `resume` take."""
 
     pipeline: Name | None = None
     """Null: everything."""
-
-
-class SuspendAsked(ResumeAsked):
-    """What `suspend` takes."""
 
 
 class ClearAsked(PipelineAsked):
@@ -106,7 +98,7 @@ def _unpin(inside: Inside, asked: PipelineAsked) -> PinDocument:
     return pin_document(lifted)
 
 
-def _rollback(inside: Inside, asked: RollbackAsked) -> orders.RollbackDocument:
+def _rollback(inside: Inside, asked: PipelineAsked) -> orders.RollbackDocument:
     done = orders.roll_back(
         inside.journal, asked.pipeline, by=asked.by, at=inside.clock(), note=asked.note
     )
@@ -114,7 +106,7 @@ def _rollback(inside: Inside, asked: RollbackAsked) -> orders.RollbackDocument:
     return orders.rollback_document(done)
 
 
-def _suspend(inside: Inside, asked: SuspendAsked) -> SuspensionDocument:
+def _suspend(inside: Inside, asked: SuspensionAsked) -> SuspensionDocument:
     order = orders.suspend(
         inside.journal, asked.pipeline or "", by=asked.by, at=inside.clock(), note=asked.note
     )
@@ -122,7 +114,7 @@ def _suspend(inside: Inside, asked: SuspendAsked) -> SuspensionDocument:
     return suspension_document(order)
 
 
-def _resume(inside: Inside, asked: ResumeAsked) -> SuspensionDocument:
+def _resume(inside: Inside, asked: SuspensionAsked) -> SuspensionDocument:
     lifted = orders.resume(
         inside.journal, asked.pipeline or "", by=asked.by, at=inside.clock(), note=asked.note
     )
@@ -182,7 +174,7 @@ OPERATIONS: Final = (
         "/v1/rollback",
         "Pin the newest version that was live before the present one",
         _rollback,
-        RollbackAsked,
+        PipelineAsked,
         orders.RollbackDocument,
     ),
     Operation(
@@ -191,7 +183,7 @@ OPERATIONS: Final = (
         "/v1/suspend",
         "From the next pass on, have nothing changed on the cluster, for a pipeline or at all",
         _suspend,
-        SuspendAsked,
+        SuspensionAsked,
         SuspensionDocument,
     ),
     Operation(
@@ -200,7 +192,7 @@ OPERATIONS: Final = (
         "/v1/resume",
         "End a suspension",
         _resume,
-        ResumeAsked,
+        SuspensionAsked,
         SuspensionDocument,
     ),
     Operation(
