@@ -17,7 +17,9 @@ time is not counted. Each pipeline has ten versions listed, of which policy keep
     one-wheel  the same when one wheel carries all 1,000 pipelines
     past       a pass with nothing to do at 100 pipelines, beside 20,000 old releases in the journal
                that all failed once
-    memory     resident, of a process of its own, at 1,000 pipelines after a new release
+    memory     resident, at 1,000 pipelines after a new release, of a process that has imported all
+               that the daemon has; the head is another one, and dashboard and ingress are asked
+               over loopback
 
 CPU milliseconds of the whole process, medians of the rounds. The exit code is 0 whatever comes of
 it: machines are noisy. `--json` has the figures.
@@ -32,7 +34,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Self
@@ -41,8 +44,9 @@ import httpx
 from packaging.version import Version
 from served_folder import machine
 
+from controller import heap
 from controller.account.overview import as_document, from_document, overview
-from controller.assembly import Assembly, collect_seldom
+from controller.assembly import Assembly
 from controller.cache.base import detect
 from controller.config import Config
 from controller.jobs import Jobs
@@ -60,8 +64,10 @@ from controller.model import (
     Transition,
 )
 from controller.reconciler import Reconciler
+from controller.serve import schema
 from controller.serve.application import release_of
 from controller.serve.dashboard import Dashboard
+from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer
 from controller.supply import Supply
 from controller.telemetry import Telemetry
@@ -189,6 +195,8 @@ def artifact(one: Revision, pipelines: Sequence[str]) -> Artifact:
 class Daemon:
     """The parts of a daemon, as `assembly` puts them together; use it as a context."""
 
+    head_url = "http://127.0.0.1:1"
+
     def __init__(self, folder: Path, pipelines: int, *, wheels: int | None = None) -> None:
         """`wheels`: how many projects the pipelines are spread over; default: one each."""
         self.pipelines, self.wheels = pipelines, wheels or pipelines
@@ -201,15 +209,14 @@ class Daemon:
 
     def __enter__(self) -> Self:
         config = Config(
-            ray={"dashboard_url": "http://127.0.0.1:1", "ingress_url": "http://127.0.0.1:2"},
+            ray={"dashboard_url": self.head_url, "ingress_url": self.head_url},
             paths={"cache": self.folder / "cache", "state": self.folder / "state"},
             rollout={"max_staging": 1_000_000},
         )
         config.paths.cache.mkdir(parents=True)
         self.base = detect(None)
-        self.head, self.ingress = PaperHead(), Probed()
-        self.wire = InProcess(self.head)
         self.config = config
+        self._connect()
         self.journal = self._parts.enter_context(Journal.open(config.paths.state))
         self.jobs = Jobs(0, lambda: None, clock=self.clock)
         self.supply = Supply(
@@ -224,9 +231,6 @@ class Daemon:
             clock=self.clock,
             wall_clock=self.clock,
         )
-        client = httpx.Client(base_url=config.ray.dashboard_url, transport=self.wire)
-        self.dashboard = Dashboard(client)
-        self._parts.callback(self.dashboard.close)
         self.reconciler = self._reconciler()
         self.telemetry = self._parts.enter_context(
             Telemetry(config, self.journal, version="benchmark")
@@ -239,6 +243,26 @@ class Daemon:
     def __exit__(self, *_: object) -> None:
         self.reconciler.close()
         self._parts.close()
+
+    def _connect(self) -> None:
+        """To a head of paper in this process."""
+        self.head = PaperHead()
+        self.ingress: Probed | Ingress = Probed()
+        self.wire = InProcess(self.head)
+        client = httpx.Client(base_url=self.head_url, transport=self.wire)
+        self.dashboard = Dashboard(client)
+        self._parts.callback(self.dashboard.close)
+
+    def _spent(self) -> float:
+        """CPU seconds that went into what is of paper."""
+        return self.wire.spent
+
+    def _seen(self) -> None:
+        """A pass is over: the ingress leads where its config says."""
+        if len(self.head.puts) != self._sent and isinstance(self.ingress, Probed):
+            self.ingress.took(self.head.puts[-1])
+            del self.head.puts[:-1]
+            self._sent = len(self.head.puts)
 
     def _reconciler(self) -> Reconciler:
         return Reconciler(
@@ -269,7 +293,7 @@ class Daemon:
         """One pass as the daemon's loop makes it; CPU seconds, less those of what is of paper."""
         self.clock.now += 5.0
         self._number += 1
-        began, spent = time.process_time(), self.wire.spent
+        began, spent = time.process_time(), self._spent()
         report = self.reconciler.run_pass()
         assembly = Assembly(
             self.reconciler,
@@ -283,14 +307,10 @@ class Daemon:
         self.telemetry.observe(report, assembly, duration=0.1)
         status = DaemonStatus(self._number, self.clock(), report.sentence, 0.1, 1, "benchmark", 0)
         self.journal.set_status(status, told=self.telemetry.told)
-        took = time.process_time() - began - (self.wire.spent - spent)
+        took = time.process_time() - began - (self._spent() - spent)
         if report.error is not None or report.failed:
             raise SystemExit(f"the benchmark is broken: {report.sentence} {report.error}")
-        if len(self.head.puts) != self._sent:
-            self._sent = len(self.head.puts)
-            self.ingress.took(self.head.puts[-1])
-            del self.head.puts[:-1]
-            self._sent = len(self.head.puts)
+        self._seen()
         return took, report
 
     def settle(self) -> float:
@@ -312,7 +332,7 @@ class Daemon:
         return 1000 * median(self.pass_()[0] for _ in range(rounds))
 
     def resident(self) -> float:
-        """Mebibytes of this process, the paper head's own documents included."""
+        """Mebibytes of this process."""
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * 4096 / 2**20
 
@@ -320,6 +340,22 @@ class Daemon:
         """A newer version of the first project."""
         one = revision("team-0", f"1.{VERSIONS + number}")
         self.source.revisions = [*self.source.revisions, one]
+
+
+class Apart(Daemon):
+    """A daemon whose head is another process."""
+
+    def _connect(self) -> None:
+        self.dashboard = Dashboard.connect(self.config.ray)
+        self._parts.callback(self.dashboard.close)
+        self.ingress = ingress = Ingress.connect(self.config.ray)
+        self._parts.callback(ingress.close)
+
+    def _spent(self) -> float:
+        return 0.0
+
+    def _seen(self) -> None:
+        """Its ingress sees to itself."""
 
 
 def _rests(report: Report) -> bool:
@@ -398,12 +434,33 @@ def memory(folder: Path) -> JSON:
 
 
 def resident(folder: Path) -> float:
-    """Mebibytes after a release at 1,000 pipelines, without what is of paper."""
-    with Daemon(folder, AT) as daemon:
+    """Mebibytes after a release at 1,000 pipelines."""
+    heap.return_large()
+    schema.preload()
+    heap.give_back()
+    with _head() as Apart.head_url, Apart(folder, AT) as daemon:
         daemon.settle()
         daemon.publish(0)
         daemon.settle()
         return daemon.resident()
+
+
+@contextmanager
+def _head() -> Iterator[str]:
+    """The address of a head in a process of its own."""
+    command = [sys.executable, __file__, "--head"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as head:
+        assert head.stdout is not None
+        yield head.stdout.readline().strip()
+        head.communicate("")  # its input ends, and so does it
+
+
+def be_head() -> None:
+    with PaperHead() as head:
+        print(head.dashboard_url, flush=True)
+        sys.stdin.read()
 
 
 # -- the run -------------------------------------------------------------------------------------
@@ -453,9 +510,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=SECTIONS, choices=SECTIONS)
     parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
     parser.add_argument("--resident", type=Path, default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--head", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    collect_seldom()  # as the daemon does
+    if options.head:
+        be_head()
+        return
+    heap.collect_seldom()  # as the daemon does
     if options.resident is not None:
+        import_module("controller.daemon")  # and so all that it imports
         print(resident(options.resident))
         return
     before = machine()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import tempfile
 import time
@@ -195,15 +194,6 @@ def _connected(
         )
         resources.callback(reconciler.close)
         return resources.pop_all(), dashboard, reconciler
-
-
-def collect_seldom() -> None:
-    """Have Python look through everything for cycles a hundred times less often. A daemon keeps
-    hundreds of thousands of objects, hardly ever one that is in a cycle and over; looking through
-    all of them took a third of each pass in which something moved.
-    """
-    young, middle, _ = gc.get_threshold()
-    gc.set_threshold(young, middle, 1000)
 
 
 def origins(config: Config) -> dict[str, str]:

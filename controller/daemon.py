@@ -24,10 +24,10 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from controller import logs, metrics
+from controller import heap, logs, metrics
 from controller.account.overview import patience
 from controller.api import Api, Exposition, Inside
-from controller.assembly import Assembly, assemble, collect_seldom, origins, renewed, watch
+from controller.assembly import Assembly, assemble, origins, renewed, watch
 from controller.configuration_file import ConfigurationFile
 from controller.errors import WheelwayError
 from controller.fitness import misfits
@@ -150,8 +150,9 @@ class Daemon:
             WheelwayError: the daemon cannot start: the journal, the cache or the interpreter
                 cannot be used.
         """
-        collect_seldom()
-        threading.Thread(target=schema.preload, name="wheelway-preload", daemon=True).start()
+        heap.collect_seldom()
+        heap.return_large()
+        threading.Thread(target=_preload, name="wheelway-preload", daemon=True).start()
         with ExitStack() as stack:
             self._supervisor.starting("opening the journal", STEP)
             journal = stack.enter_context(Journal.open(self.config.paths.state))
@@ -375,6 +376,11 @@ class Daemon:
                 log.info("passes are recorded again")
             self._unrecorded = None
         run.telemetry.metrics.recorded(well=self._unrecorded is None)
+
+
+def _preload() -> None:
+    schema.preload()
+    heap.give_back()  # importing Ray takes more than what is imported
 
 
 def signals(daemon: Daemon) -> AbstractContextManager[None]:

@@ -65,10 +65,12 @@ class _Details(BaseModel):
 
 
 def parse(
-    details: Mapping[str, JSON], before: Iterable[Application] = ()
+    details: Mapping[str, JSON],
+    before: Iterable[Application] = (),
+    sent: Mapping[str, Mapping[str, JSON]] | None = None,
 ) -> tuple[Application, ...]:
     """Every application that the dashboard reports, by name; what is as it was `before` is the
-    same object.
+    same object, and so is a document that is as it was `sent`: there are thousands.
 
     Raises:
         ValueError: it is not what Ray reports. Nothing of it may be believed then, least of all
@@ -80,13 +82,19 @@ def parse(
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{where}: {first['msg']}") from error
-    known = {app.name: app for app in before}
+    known, sent = {app.name: app for app in before}, sent or {}
     return tuple(
-        _application(name, applications[name], known.get(name)) for name in sorted(applications)
+        _application(name, applications[name], known.get(name), sent.get(name))
+        for name in sorted(applications)
     )
 
 
-def _application(name: str, reported: _Reported, before: Application | None) -> Application:
+def _application(
+    name: str,
+    reported: _Reported,
+    before: Application | None,
+    sent: Mapping[str, JSON] | None,
+) -> Application:
     document: Mapping[str, JSON] | None = reported.deployed_app_config or None
     if reported.source == "imperative":
         document = None
@@ -95,6 +103,8 @@ def _application(name: str, reported: _Reported, before: Application | None) -> 
     if before is not None and same_document(document, before.document):
         document, release = before.document, before.release
     else:
+        if sent is not None and same_document(document, sent):
+            document = sent
         release = release_of(document) if document else None
     status = ApplicationStatus(reported.status)
     deployments = reported.deployments or {}

@@ -7,6 +7,7 @@ an error of `controller.errors` with its cure; httpx stays in here.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import ssl
 import time
@@ -56,7 +57,10 @@ class Dashboard:
         """`client` has the base URL and authentication; `timeout` is in seconds, for each call."""
         self._client = client
         self._timeout = timeout
-        self._reported: tuple[bytes | None, tuple[Application, ...]] = None, ()
+        self._reported: tuple[bytes, tuple[Application, ...]] = b"", ()
+        """The digest of the last answer of Serve, and what it said."""
+        self._sent: Mapping[str, Mapping[str, JSON]] = {}
+        """The applications of the last config, by name: Serve reports them back."""
 
     @classmethod
     def connect(cls, options: RayOptions) -> Self:
@@ -77,12 +81,13 @@ class Dashboard:
         """
         response = self._get(APPLICATIONS, limit=_DETAILS_LIMIT)
         before, known = self._reported
-        if response.content != before:  # it seldom is, and a thousand applications are megabytes
+        digest = hashlib.sha256(response.content).digest()
+        if digest != before:  # it seldom is, and a thousand applications are megabytes
             try:
-                known = parse(self._object(response, APPLICATIONS), known)
+                known = parse(self._object(response, APPLICATIONS), known, self._sent)
             except ValueError as error:
                 raise self._stranger(str(error)) from error
-            self._reported = response.content, known
+            self._reported = digest, known
         return known
 
     def put(self, config: Mapping[str, JSON]) -> None:
@@ -91,6 +96,7 @@ class Dashboard:
         Raises:
             Rejected: Ray refused it (`ConfigRefused`), with what it said.
         """
+        self._sent = {one["name"]: one for one in config["applications"]}
         response = self._send("PUT", APPLICATIONS, self._timeout * _PUT_FACTOR, json=config)
         if response.status_code == 400:
             raise Rejected(

@@ -427,6 +427,19 @@ def test_a_put_sends_the_config_as_json(server, dashboard):
     assert json.loads(body) == config
 
 
+def test_a_document_that_comes_back_as_it_was_sent_is_the_same_object(server, dashboard):
+    server.says(APPLICATIONS, "")
+    same, other = document(name="a"), document(name="b")
+    dashboard.put({"applications": [same, other]})
+    changed = document(name="b", route_prefix="/theirs")
+    both = {"a": reported(deployed_app_config=document(name="a"))}
+    both["b"] = reported(deployed_app_config=changed)
+    server.says(APPLICATIONS, {"applications": both})
+    one, two = dashboard.applications()
+    assert one.document is same
+    assert two.document == changed
+
+
 # -- tokens --------------------------------------------------------------------------------------
 
 
