@@ -146,6 +146,8 @@ class Supply:
 
     def _lister(self, source: Source) -> Callable[[], Listing]:
         def work() -> Listing:
+            with self._lock:  # what was asked for until now is answered by this
+                self._due.discard(source.name)
             listing = source.list()
             self._notice([listing])
             with self._lock:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 import time
 from functools import partial
 
@@ -18,6 +19,7 @@ from controller.jobs import Jobs
 from controller.model import Artifact, Environment, Listing
 from controller.sources.directory import DirectorySource
 from controller.supply import Supply
+from tests.support.head import eventually
 from tests.support.wheels import make_wheel, revision_of
 
 pytestmark = pytest.mark.unit
@@ -66,13 +68,13 @@ def source(folder, clock):
 
 
 @pytest.fixture
-def supply(source, base, clock, tmp_path):
-    """Over the real store and real environments; every job runs in the asking thread."""
+def supply_of(source, base, clock, tmp_path):
+    """Over the real store and real environments; takes what runs its jobs."""
     store = Store(tmp_path / "cache")
     environments = Environments(tmp_path / "cache", base, EnvironmentOptions(offline=True))
-    return Supply(
+    return lambda jobs: Supply(
         [source],
-        Jobs(0, lambda: None, clock=clock, jitter=lambda: 0.0),
+        jobs,
         receive=partial(_receive, store, base, InspectionLimits()),
         prepare=environments.prepare,
         is_sound=partial(_is_sound, store, environments),
@@ -81,6 +83,12 @@ def supply(source, base, clock, tmp_path):
         remembered={},
         clock=clock,
     )
+
+
+@pytest.fixture
+def supply(supply_of, clock):
+    """Every job runs in the asking thread."""
+    return supply_of(Jobs(0, lambda: None, clock=clock, jitter=lambda: 0.0))
 
 
 def listed(supply):
@@ -94,6 +102,20 @@ def test_a_source_is_complete_once_it_was_listed(supply):
     supply.look()
     assert supply.complete()
     assert supply.conditions() == []
+
+
+def test_a_look_that_is_asked_for_before_one_has_begun_is_that_one(source, supply_of):
+    jobs, busy = Jobs(1, lambda: None), threading.Event()
+    supply = supply_of(jobs)
+    jobs.ensure(("before",), lambda: busy.wait(60))
+    supply.look()  # has to wait for its turn
+    supply.look_again(source.name)
+    busy.set()
+    eventually(lambda: not jobs.busy())
+    supply.look()
+    eventually(lambda: not jobs.busy())
+    jobs.close()
+    assert source.listed == 1
 
 
 def test_a_wheel_is_fetched_inspected_unpacked_and_prepared_when_it_is_asked_for(supply, folder):
