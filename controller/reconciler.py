@@ -211,8 +211,8 @@ class Reconciler:
             events = chronicle.record(observed.applications, desired, decided, known, now)
         self.progressed()
         done = self._send(decided, now, chronicle)
-        conditions = [*self.notes, *desired.conditions, *decided.conditions]
-        conditions.extend(self._complaints.conditions(observed.answers))
+        said = self._complaints.conditions(observed.answers, observed.applications)
+        conditions = [*self.notes, *desired.conditions, *decided.conditions, *said]
         if done.refusal is not None:
             conditions.append(Condition("serve config", done.refusal.reason, done.refusal.message))
         conditions.extend(self._holdover.besides(conditions))

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from controller.model import Condition
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
-    from controller.model import Answer
+    from controller.model import Answer, Application
 
 CLEAN = 3
-"""Answers without a complaint, one after the other, that end it: each may be another replica's."""
+"""Answers without a complaint, one after the other, that end it; so many for each replica, since
+each may be another's: one of n goes unheard in 3n of them one time in twenty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +31,26 @@ class Complaints:
     def __init__(self) -> None:
         self._failing: dict[str, _Failing] = {}  # by route
 
-    def conditions(self, answers: Mapping[str, Answer]) -> list[Condition]:
+    def conditions(
+        self, answers: Mapping[str, Answer], applications: Collection[Application]
+    ) -> list[Condition]:
         """Those that hold, by the last answer of each route; one that was given before says
         nothing new.
         """
         found = []
+        replicas = {app.route: len(app.replicas) for app in applications}
         for route, answer in sorted(answers.items()):
             if answer.settings_error:
                 subject = answer.header or route
                 found.append(Condition(subject, "SettingsRefused", answer.settings_error))
             if answer.failing or route in self._failing:
-                found.extend(self._judged(route, answer))
+                needed = CLEAN * max(replicas.get(route, 1), 1)
+                found.extend(self._judged(route, answer, needed))
         for route in self._failing.keys() - answers.keys():
             del self._failing[route]
         return found
 
-    def _judged(self, route: str, answer: Answer) -> list[Condition]:
+    def _judged(self, route: str, answer: Answer, needed: int) -> list[Condition]:
         before = self._failing.get(route)
         same = before is not None and answer.header in {None, before.condition.subject}
         if before is not None and same and answer is before.answer:
@@ -58,7 +63,7 @@ class Complaints:
             return [told]
         # Who says nothing at all is not clean: `RouteNotAnswering` tells of that.
         clean = 0 if before is None else before.clean + (answer.header is not None)
-        if before is None or not same or clean >= CLEAN:
+        if before is None or not same or clean >= needed:
             self._failing.pop(route, None)
             return []
         self._failing[route] = _Failing(before.condition, answer, clean)

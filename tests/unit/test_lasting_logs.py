@@ -33,6 +33,12 @@ def until(text):
         assert time.monotonic() < end, open(sys.argv[1]).read()
         time.sleep(0.01)
 """
+MENDED = """
+end = time.monotonic() + 30
+while served.disabled:
+    assert time.monotonic() < end
+    time.sleep(0.01)
+"""
 END = """
 logger.info("hello %s", "there")
 logger.getChild("part").warning("from a part")
@@ -64,7 +70,7 @@ def said(tmp_path, code):
 
 @pytest.mark.parametrize("how", MUTING)
 def test_no_configuration_of_logging_mutes_the_host_or_the_pipeline(tmp_path, how):
-    text = said(tmp_path, f"{BEGIN}\n{MUTING[how]}\ntime.sleep(0.2)\n{END}")
+    text = said(tmp_path, f"{BEGIN}\n{MUTING[how]}\n{MENDED}\n{END}")
     lines = text.splitlines()
     assert "INFO abc -- hello there" in lines
     assert "WARNING abc -- from a part" in lines
