@@ -44,6 +44,10 @@ class Generator(GenerateJsonSchema):
         self._depth += 1
         try:
             made = super().generate_inner(schema)
+        except ValueError as error:  # pydantic makes JSON of a field's extras itself
+            if self._depth == 1 and (found := _culprit_in_extras(schema, "it")) is not None:
+                raise NotJSONError(f"{found[0]} is not JSON ({found[1]})") from error
+            raise
         finally:
             self._depth -= 1
         if self._depth:
@@ -89,6 +93,37 @@ def _culprit(value: Any, depth: int = 0) -> tuple[str, Exception] | None:
     except ValueError as error:
         return "", error
     return None
+
+
+def _culprit_in_extras(schema: Any, name: str) -> tuple[str, Exception] | None:
+    """The same for all `json_schema_extra` of a core schema (`pydantic_core.core_schema`); `name`:
+    what to call it.
+    """
+    if not isinstance(schema, dict):
+        return None
+    name = getattr(schema.get("cls"), "__name__", name)
+    extra = table(schema.get("metadata"), "pydantic_js_extra")
+    if (found := _culprit(extra)) is not None:
+        return f"{name}.{found[0]}".rstrip("."), found[1]
+    for key, child in schema.items():
+        if key not in {"metadata", "default"}:
+            for own, part in _parts(child):
+                where = name if key != "fields" or own is None else f"{name}.{own}"
+                if (found := _culprit_in_extras(part, where)) is not None:
+                    return found
+    return None
+
+
+def _parts(value: Any) -> Iterator[tuple[str | None, Any]]:
+    """What may be core schemas under a key of one, with their names where they have any."""
+    if isinstance(value, dict) and "type" in value and isinstance(value["type"], str):
+        yield None, value
+    elif isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            part = item[0] if isinstance(item, tuple) and item else item  # a choice and its label
+            yield (part.get("name"), part) if isinstance(part, dict) else (None, part)
 
 
 def _children(value: Any) -> Iterator[tuple[Any, Any]]:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypedDict
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 import numpy as np
 import pytest
@@ -589,6 +589,45 @@ def test_what_has_none_is_refused_by_its_name(extra, said):
     assert said in message
     assert ".Takes.infer`" in message
     assert said in refused(Returns)
+
+
+NO_JSON = [object(), b"\xff", np.float32(1), {"deep": [1, object()]}]
+
+
+@pytest.mark.parametrize("value", NO_JSON, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("kind", ["model", "dataclass", "typed dict", "annotated"])
+def test_what_has_none_in_the_extras_of_a_field_is_refused_by_its_name(kind, value):
+    with_extra = Annotated[int, Field(json_schema_extra={"x-unit": value})]
+
+    class Odd(BaseModel):
+        size: with_extra = 1
+
+    @dataclass
+    class Row:
+        size: with_extra = 1
+
+    Keyed = typing_extensions.TypedDict("Keyed", {"size": with_extra})  # noqa: UP013 - the same for all
+    named = {"model": Odd, "dataclass": Row, "typed dict": Keyed, "annotated": with_extra}[kind]
+
+    class Whole(BaseModel):
+        type: str
+        fields: int
+        parts: dict[str, list[named | str | None]]
+
+    class Takes(Pipeline):
+        def infer(self, request: named):
+            return 1
+
+    class Nested(Pipeline):
+        def infer(self, request) -> Whole:
+            raise NotImplementedError
+
+    where = {"model": "Odd.size", "dataclass": "Row.size", "typed dict": "Keyed.size"}
+    deep = ".deep.1" if isinstance(value, dict) else ""
+    assert f"{where.get(kind, 'it')}.x-unit{deep} is not JSON" in refused(Takes)
+    message = refused(Nested)
+    assert f"{where.get(kind, 'Whole.parts')}.x-unit{deep} is not JSON" in message
+    assert "put what JSON has into" in message
 
 
 def test_a_type_whose_own_code_fails_is_refused():
