@@ -14,8 +14,7 @@ import json
 import operator
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping, MappingView
-from types import AsyncGeneratorType, GeneratorType
+from collections.abc import AsyncIterator, Iterator, Mapping, MappingView
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
@@ -44,7 +43,8 @@ _CLASS = re.compile(r"<class '([\w.]+)'>")
 _DEPTH = 100
 """Levels of a result within which foreign integers are looked for."""
 
-_LAZY: Final = frozenset((GeneratorType, AsyncGeneratorType))
+_LAZY: Final = (Iterator, AsyncIterator)
+"""What may be meant as a stream. Pydantic reads an iterator within a result as a list."""
 
 # What follows is looked for in each result. Searching by a pattern costs half of what `in` does.
 _find_null = re.compile(rb"null").search
@@ -87,7 +87,7 @@ def encoder(adapter: TypeAdapter[Any], schema: Mapping[str, Any]) -> Callable[[A
     find_expected = _nulls_of(nullable_properties(schema))
 
     def encode(result: Any) -> bytes:
-        if type(result) in _LAZY:
+        if isinstance(result, _LAZY):
             raise ResultInvalid(_streams(result))
         try:
             value = validate(result)

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import functools
+import io
+import itertools
 import json
 import math
 import sys
@@ -241,6 +243,37 @@ def test_a_returned_generator_is_refused_and_not_made_a_list():
     for pipeline in (Streams, AsyncStreams, Declared):
         with loaded(pipeline) as ask, pytest.raises(ResultInvalid, match="cannot be streamed yet"):
             ask(3)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: map(int, "12"),
+        lambda: zip("ab", "cd", strict=True),
+        lambda: iter([1]),
+        lambda: itertools.chain([1]),
+        lambda: reversed((1, 2)),
+        lambda: io.StringIO("1"),
+    ],
+    ids=["map", "zip", "iter", "chain", "reversed", "file"],
+)
+@pytest.mark.parametrize("declared", [Any, list, list[Any]])
+def test_any_other_iterator_is_refused_too(declared, make):
+    class Lazy(Pipeline):
+        def infer(self, request: int) -> declared:
+            return make()
+
+    with loaded(Lazy) as ask, pytest.raises(ResultInvalid, match=r"result: is a \w+; .* a list of"):
+        ask(3)
+
+
+def test_an_iterator_within_a_result_is_read_to_its_end():
+    class Lazy(Pipeline):
+        def infer(self, request: int):
+            return {"rows": map(str, range(request)), "all": (n for n in range(request))}
+
+    with loaded(Lazy) as ask:
+        assert ask(2) == {"rows": ["0", "1"], "all": [0, 1]}
 
 
 def test_a_declared_stream_is_refused_at_the_start():
