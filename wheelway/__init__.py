@@ -13,13 +13,20 @@
     openapi.py       what a release says of itself to programs
     page.py          and to people (with fields.py)
     content.py       bodies that a client compressed
+    receiving.py     what a client sends after its headers
+    limits.py        what a release takes upon itself
     vigil.py         ends requests that take too long or whose client has gone
     watchdog.py      notices code that holds the event loop
     rescue.py        answers the requests that wait for a held loop
+    outcomes.py      whether most requests fail
     memory.py        how much a replica may allocate, and how much it did
+    readonly.py      keeps a pipeline from writing into its own tree
+    logs.py          a replica's log, whatever the pipeline does to `logging`
     failure.py       why a release does not start, in words that reach the operator
     encoded.py       routes that a client percent-encoded
+    replica.py       what one replica does from start to end
     host.py          the same inside a Ray Serve replica; the only module that imports Ray
+    fallback.py      answers for a release that has no replica (with outlooks.py)
     local.py         the same on an author's machine, and `wheelway check`'s gates
     serve_context.py what Serve tells code in a replica, where there is none
 

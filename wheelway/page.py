@@ -81,6 +81,8 @@ def _curl(interface: Interface, examples: Sequence[Any], route: str) -> str:
         body, option = json.dumps(examples[0], ensure_ascii=False) if examples else "", "-d"
     if not 0 < len(body) <= _LONGEST:
         body = "@FILE"
+    elif body.startswith("@"):  # which names a file to the other options
+        option = "--data-raw"
     kept = "" if interface.result_type == JSON_TYPE else " -o RESULT"
     return f"{command} {option} {shlex.quote(body)}{kept}"
 

@@ -290,6 +290,8 @@ def arguments_of(document: JSON) -> list[str]:
     if not 0 < len(body) <= LONGEST_EXAMPLE:
         return []
     send = "--data-binary" if kind == _BYTES else "-d"
+    if body == value and body.startswith("@"):  # which names a file to the other options
+        send = "--data-raw"
     return ["-H", f"content-type: {kind}", send, body, *(["-o", "RESULT"] if kept else [])]
 
 

@@ -880,6 +880,8 @@ class _Count(Pipeline):
         (_Scale, ([1] * 500,), []),
         (_Scale, (), []),
         (_Count, (b"it's\n",), ["--data-binary", "it's\n"]),
+        (_Count, (b"@FILE",), ["--data-raw", "@FILE"]),
+        (_Count, (b"@" * 500,), ["--data-binary", "@FILE"]),
         (_Count, (b"\x89PNG",), ["--data-binary", "@FILE"]),
         (_Count, (b"\x00",), ["--data-binary", "@FILE"]),
         (_Count, (b"x" * 500,), ["--data-binary", "@FILE"]),

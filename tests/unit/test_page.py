@@ -59,6 +59,8 @@ def test_raw_bytes_can_be_sent_from_a_file_or_as_text():
         (Greeter, ({"name": "x" * 500},), ["-d", "@FILE"]),
         (Echo, (), ["-d", "@FILE"]),
         (Shout, (b"hey",), ["--data-binary", "hey", "-o", "RESULT"]),
+        (Shout, (b"@etc",), ["--data-raw", "@etc", "-o", "RESULT"]),
+        (Shout, (b"@" * 500,), ["--data-binary", "@FILE", "-o", "RESULT"]),
         (Shout, (b"\xff",), ["--data-binary", "@FILE", "-o", "RESULT"]),
     ],
 )

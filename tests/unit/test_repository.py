@@ -12,6 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import wheelway
 from controller.cli.program import MEANINGS
 from controller.config import Options
 
@@ -130,6 +131,11 @@ def test_make_alone_lists_every_target():
         ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert set(re.findall(r"^make (\S+)", done.stdout, re.MULTILINE)) == set(phony[1].split())
+
+
+def test_the_runtime_names_each_of_its_modules():
+    own = {path.name for path in (ROOT / "wheelway").glob("[a-z]*.py")}
+    assert own <= set(re.findall(r"\w+\.py", wheelway.__doc__))
 
 
 def test_the_changelog_knows_the_version():
