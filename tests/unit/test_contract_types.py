@@ -339,11 +339,11 @@ def test_large_integers_arrive_as_they_were(declared, result, expected):
 
 def test_large_integers_that_could_be_read_once_alone_are_refused():
     class Numbers(Pipeline):
-        def infer(self, request: int) -> list[int]:
-            return map(np.int64, [1, request])
+        def infer(self, request: int) -> dict[str, list[int]]:
+            return {"n": map(np.int64, [1, request])}
 
     with loaded(Numbers) as ask:
-        assert ask(2) == [1, 2]
+        assert ask(2) == {"n": [1, 2]}
         with pytest.raises(ResultInvalid, match="large integers of a map; return a list"):
             ask(LARGE)
 
