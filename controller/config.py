@@ -11,13 +11,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 from pydantic import AnyHttpUrl, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from controller.api_options import ApiOptions
+from controller.requirements import parse_specifiers
 from controller.serve_options import ActorOptions, Caps, Options, ServeOptions
 from controller.source_options import (
     AnySource,
@@ -220,8 +221,8 @@ class PipelinePolicy(Section):
         if not isinstance(value, str):
             return value
         try:
-            return SpecifierSet(value)
-        except InvalidSpecifier as error:
+            return parse_specifiers(value)
+        except ValueError as error:
             raise ValueError(f"{error}; write PEP 440 specifiers such as '>=1,<3'") from error
 
     @field_validator("pins", mode="before")

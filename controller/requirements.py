@@ -1,4 +1,4 @@
-"""What wheels and indexes require, read within bounds.
+"""What wheels, indexes and operators require, read within bounds.
 
 `packaging` takes any text: a number of thousands of digits it cannot compare (Python converts 4,300
 at most), parentheses it follows by recursion, as uv does. So the same is refused everywhere, before
@@ -30,7 +30,7 @@ def parse_requirement(text: str) -> Requirement:
 
 
 def parse_specifiers(text: str) -> SpecifierSet:
-    """A `Requires-Python` (PEP 440).
+    """What versions are wanted (PEP 440): a `Requires-Python`, an operator's `versions`.
 
     Raises:
         ValueError: it is none, or beyond the bounds; the message is for a person.

@@ -104,12 +104,14 @@ def _explain_all(asked: "Invocation", *, as_json: bool) -> None:
 
 def parsed_version(text: str) -> "Version":
     """A version from the command line; a usage error when it is none (PEP 440)."""
-    from packaging.version import InvalidVersion, Version  # noqa: PLC0415 - not always needed
+    from packaging.version import Version  # noqa: PLC0415 - not always needed
 
     try:
         return Version(text)
-    except InvalidVersion as error:
-        raise typer.BadParameter(f"{text!r} is not a version (PEP 440), such as 1.2.0") from error
+    except ValueError as error:  # InvalidVersion, and numbers of thousands of digits
+        raise typer.BadParameter(
+            f"{text[:40]!r} is not a version (PEP 440), such as 1.2.0"
+        ) from error
 
 
 # -- for people ----------------------------------------------------------------------------------

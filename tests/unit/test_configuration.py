@@ -189,3 +189,9 @@ def test_a_variable_that_is_right_leaves_the_files_mistakes_with_the_file(file, 
     text = GOOD.replace("interval = 5", "interval = -5")
     with pytest.raises(ConfigError, match=r"controller\.toml:7: rollout\.interval"):
         parse(text, file)
+
+
+@pytest.mark.parametrize("versions", [">=" + "9" * 5000, "==1." + "0." * 4000 + "1"])
+def test_versions_that_cannot_be_compared_are_a_mistake(tmp_path, versions):
+    with pytest.raises(ConfigError, match="write PEP 440 specifiers"):
+        parse(f"{GOOD}versions = '{versions}'\n", tmp_path / "controller.toml")
