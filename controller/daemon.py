@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
 from contextlib import ExitStack, contextmanager
@@ -33,16 +32,14 @@ from controller.errors import WheelwayError
 from controller.fitness import misfits
 from controller.journal import DaemonStatus, Journal
 from controller.model import Condition
-from controller.notify import Supervisor, supervisor
+from controller.notify import Supervisor
 from controller.passes import Passes
 from controller.reconciler import Report
 from controller.serve import cluster, schema
-from controller.signals import acted_upon
 from controller.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from controller.config import Config
@@ -381,32 +378,3 @@ class Daemon:
 def _preload() -> None:
     schema.preload()
     heap.give_back()  # importing Ray takes more than what is imported
-
-
-def signals(daemon: Daemon) -> AbstractContextManager[None]:
-    """SIGTERM and SIGINT end the daemon, SIGHUP makes it read its file and look now."""
-    return acted_upon(
-        {
-            signal.SIGTERM: daemon.end,
-            signal.SIGINT: daemon.end,
-            signal.SIGHUP: daemon.reload,
-        }
-    )
-
-
-def run(
-    path: Path,
-    *,
-    watcher: Callable[[Report], None] | None = None,
-    renewed: Callable[[Config], None] | None = None,
-) -> int:
-    """The daemon in the foreground, until a signal ends it; a service manager is kept informed.
-    `watcher` and `renewed` are as for `Daemon`.
-
-    Raises:
-        WheelwayError: it cannot start.
-    """
-    daemon = Daemon(path, watcher=watcher, supervisor=supervisor(os.environ), renewed=renewed)
-    with signals(daemon):
-        daemon.run()
-    return 0

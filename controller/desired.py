@@ -14,15 +14,8 @@ from controller.cache.wishes import effective, effective_settings
 from controller.config import PipelinePolicy
 from controller.errors import Rejected, WheelwayError, without_frames
 from controller.inventory import Inventory, Recorded, Stocktaking, failed
-from controller.model import (
-    NOTHING_ORDERED,
-    Artifact,
-    Condition,
-    Environment,
-    Placement,
-    Quarantine,
-    Release,
-)
+from controller.model import Artifact, Condition, Environment, Placement, Quarantine, Release
+from controller.overrides import NOTHING_ORDERED
 from controller.planning.ownership import owners_of
 from controller.planning.policy import (
     CONFLICT,
@@ -44,13 +37,8 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
 
     from controller.config import Config
-    from controller.model import (
-        Application,
-        Overrides,
-        Pin,
-        PipelineEntry,
-        PlacementRecord,
-    )
+    from controller.model import Application, PipelineEntry, PlacementRecord
+    from controller.overrides import Overrides, Pin
     from controller.planning.absence import Absences
     from controller.serve.rendering import Renderer
     from controller.supply import Supply

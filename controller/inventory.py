@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
 
     from controller.config import Config, PipelinePolicy
-    from controller.model import Pin, PipelineEntry, Revision
+    from controller.model import PipelineEntry, Revision
+    from controller.overrides import Pin
     from controller.planning.policy import Candidate
     from controller.supply import Supply
 

@@ -225,58 +225,6 @@ class Placement:
     """The application as Serve's schema has it, with `route_prefix` None."""
 
 
-# -- what an operator orders ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """Serve exactly these versions of a pipeline, whatever the configuration's policy says."""
-
-    pipeline: str
-    versions: tuple[Version, ...]
-    """The newest first."""
-    by: str
-    """Who said so."""
-    note: str
-    """Why, in their words; may be empty."""
-    at: float
-
-    def __str__(self) -> str:
-        versions, why = ", ".join(map(str, self.versions)), f" ({self.note})" if self.note else ""
-        return f"pinned to {versions} by {self.by}{why}"
-
-
-@dataclass(frozen=True, slots=True)
-class Suspension:
-    """Change nothing on the cluster for one pipeline, or at all; what serves goes on."""
-
-    pipeline: str
-    """Empty: everything is suspended."""
-    by: str
-    note: str
-    at: float
-
-    def __str__(self) -> str:
-        return f"suspended by {self.by}" + (f" ({self.note})" if self.note else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Overrides:
-    """What operators ordered by command; it holds over the configuration until it is lifted."""
-
-    pins: Mapping[str, Pin] = field(default_factory=dict)
-    """By pipeline."""
-    suspensions: Mapping[str, Suspension] = field(default_factory=dict)
-    """By pipeline; under the empty name that of everything."""
-
-    def suspension_of(self, pipeline: str) -> Suspension | None:
-        """What keeps a pipeline as it is, if anything does."""
-        return self.suspensions.get("") or self.suspensions.get(pipeline)
-
-
-NOTHING_ORDERED = Overrides()
-
-
 # -- observed ------------------------------------------------------------------------------------
 
 

@@ -46,11 +46,11 @@ if TYPE_CHECKING:
         Answer,
         Application,
         DaemonMark,
-        Overrides,
         PlacementRecord,
         Quarantine,
         Release,
     )
+    from controller.overrides import Overrides
     from controller.planning.plan import Plan, Underway
     from controller.serve.dashboard import Dashboard
     from controller.serve.ingress import Ingress

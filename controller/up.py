@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from controller.configuration import parse, read
-from controller.daemon import Daemon, signals
+from controller.daemon import Daemon
 from controller.errors import Stalled, WheelwayError
+from controller.foreground import signals
 from controller.journal import Journal
 from controller.serve import head
 from controller.serve.replica_logs import following

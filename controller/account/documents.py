@@ -12,16 +12,8 @@ from typing_extensions import TypedDict
 
 from controller.account.times import iso, seconds
 from controller.journal import ReleaseRecord
-from controller.model import (
-    Condition,
-    Event,
-    Overrides,
-    Phase,
-    Pin,
-    Quarantine,
-    Release,
-    Suspension,
-)
+from controller.model import Condition, Event, Phase, Quarantine, Release
+from controller.overrides import Overrides, Pin, Suspension
 
 _T = TypeVar("_T", bound=type)
 

@@ -15,7 +15,8 @@ from typing_extensions import TypedDict
 from controller.account.documents import PinDocument, documented, pin_document
 from controller.account.names import unknown_name
 from controller.errors import WheelwayError
-from controller.model import Phase, Pin, Standing, Suspension
+from controller.model import Phase, Standing
+from controller.overrides import Pin, Suspension
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from controller.config import Config
     from controller.journal import Reader, ReleaseRecord
-    from controller.model import Condition, Overrides, Quarantine
+    from controller.model import Condition, Quarantine
+    from controller.overrides import Overrides
 
 OVER: Final = {Phase.RETIRED, Phase.SUPERSEDED}
 _GLANCE: Final = 0.5

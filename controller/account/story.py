@@ -30,15 +30,8 @@ from controller.account.documents import (
 from controller.account.names import Subject, may_be_about, unknown_name, unknown_version
 from controller.account.remedies import remedies
 from controller.journal import ReleaseRecord
-from controller.model import (
-    Condition,
-    Event,
-    Overrides,
-    Phase,
-    Quarantine,
-    Release,
-    Revision,
-)
+from controller.model import Condition, Event, Phase, Quarantine, Release, Revision
+from controller.overrides import Overrides
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,7 +10,8 @@ from typing_extensions import TypedDict
 from controller.account import story
 from controller.account.documents import documented
 from controller.account.story import Chapter, Story
-from controller.model import NOTHING_ORDERED, Phase
+from controller.model import Phase
+from controller.overrides import NOTHING_ORDERED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -29,7 +29,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from controller.cache import files, trees
+from controller.cache import files, owners, trees
 from controller.errors import Rejected, Stalled, Transient, Waiting
 
 if TYPE_CHECKING:
@@ -274,13 +274,15 @@ class Store:
                 files.make_folder(folder)
         self._check_generation()
         incoming = self.root / "incoming"
-        with _locked(incoming):  # nobody sweeps between an owner's folder and the owner's lock
+        with owners.locked(
+            incoming
+        ):  # nobody sweeps between an owner's folder and the owner's lock
             for leftover in incoming.iterdir():
-                _sweep(leftover)
+                owners.sweep(leftover)
             self._own = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=incoming))
             lock = os.open(self._own, os.O_RDONLY | os.O_DIRECTORY)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        weakref.finalize(self, _release, self._own, lock)
+        weakref.finalize(self, owners.release, self._own, lock)
 
     def _check_generation(self) -> None:
         path = self.root / "GENERATION"
@@ -337,7 +339,7 @@ class Store:
         """Held, against other threads and processes alike, while a folder enters or leaves its
         place: between the look at what is there and the rename nobody else acts.
         """
-        return _locked(self.root)
+        return owners.locked(self.root)
 
     def _discard(self, place: Path) -> None:
         """Out of its place in one step, then deleted: nobody sees half of it, and no space is
@@ -400,34 +402,3 @@ def _sha256(path: Path) -> str:
 
 def _size(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _sweep(leftover: Path) -> None:
-    """Delete an owner's folder unless its owner lives: the kernel frees a lock with its process."""
-    try:
-        descriptor = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY)
-    except (FileNotFoundError, NotADirectoryError):
-        leftover.unlink(missing_ok=True)
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(leftover, ignore_errors=True)
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(descriptor)
-
-
-def _release(own: Path, lock: int) -> None:
-    shutil.rmtree(own, ignore_errors=True)
-    os.close(lock)

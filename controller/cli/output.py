@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, Group, RenderableType
     from rich.text import Text
 
-    from controller.model import Overrides
+    from controller.overrides import Overrides
 
 PHASE_STYLES: Final = {
     "Live": "green",

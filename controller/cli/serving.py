@@ -116,7 +116,7 @@ def run(ctx: typer.Context) -> None:
     configuration says otherwise.
     """
     path = invocation(ctx).config_path()
-    from controller.daemon import run as serve  # noqa: PLC0415 - imports the whole daemon
+    from controller.foreground import run as serve  # noqa: PLC0415 - imports the whole daemon
     from controller.logs import begin  # noqa: PLC0415 - as above
 
     faulthandler.enable()  # the service manager's watchdog aborts: then every thread's traceback

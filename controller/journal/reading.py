@@ -24,15 +24,13 @@ from controller.model import (
     Event,
     Listing,
     Loss,
-    Overrides,
     Phase,
-    Pin,
     PlacementRecord,
     Quarantine,
     RefusedWheel,
     Release,
-    Suspension,
 )
+from controller.overrides import Overrides, Pin, Suspension
 
 if TYPE_CHECKING:
     import sqlite3

@@ -17,15 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from controller.journal.records import ReleaseRecord
-    from controller.model import (
-        Condition,
-        Loss,
-        Overrides,
-        PlacementRecord,
-        Quarantine,
-        RefusedWheel,
-        Release,
-    )
+    from controller.model import Condition, Loss, PlacementRecord, Quarantine, RefusedWheel, Release
+    from controller.overrides import Overrides
 
 _T = TypeVar("_T")
 

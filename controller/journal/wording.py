@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_version
 
-from controller.model import Condition, Event, Pin, named
+from controller.model import Condition, Event, named
+from controller.overrides import Pin
 from controller.planning.subjects import PIN_UNMET, SUSPENDED, version_named
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from controller.model import JSON, Suspension
+    from controller.model import JSON
+    from controller.overrides import Suspension
 
 
 def concerns(event: Event) -> tuple[str | None, str | None]:

@@ -24,16 +24,8 @@ from controller.journal.wording import (
     set_aside_event,
     with_note,
 )
-from controller.model import (
-    Condition,
-    Event,
-    Pin,
-    PlacementRecord,
-    Quarantine,
-    Release,
-    Suspension,
-    Transition,
-)
+from controller.model import Condition, Event, PlacementRecord, Quarantine, Release, Transition
+from controller.overrides import Pin, Suspension
 
 if TYPE_CHECKING:
     import sqlite3

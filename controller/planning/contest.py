@@ -20,7 +20,8 @@ from controller.values import same
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from controller.model import JSON, Application, DaemonMark, Overrides, Suspension
+    from controller.model import JSON, Application, DaemonMark
+    from controller.overrides import Overrides, Suspension
     from controller.planning.plan import PlannedApplication
 
 CORRECTIONS = 3

@@ -16,7 +16,8 @@ from controller.planning.plan import Cause
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from controller.model import JSON, Application, Overrides
+    from controller.model import JSON, Application
+    from controller.overrides import Overrides
 
 KEY = "daemon"
 """Of the mark, in `user_config`."""

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from controller.config import Config
-    from controller.model import Artifact, Pin, Revision
+    from controller.model import Artifact, Revision
+    from controller.overrides import Pin
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from controller.model import (
-    NOTHING_ORDERED,
-    ApplicationStatus,
-    Quarantine,
-    Transition,
-)
+from controller.model import ApplicationStatus, Quarantine, Transition
+from controller.overrides import NOTHING_ORDERED
 from controller.planning.plan import PlannedApplication
 from controller.planning.policy import STANDS_IN
 
@@ -24,12 +20,12 @@ if TYPE_CHECKING:
         Answer,
         Application,
         Loss,
-        Overrides,
         Phase,
         Placement,
         PlacementRecord,
         Release,
     )
+    from controller.overrides import Overrides
     from controller.planning.health import Diagnosis
     from controller.planning.plan import Cause
     from controller.planning.policy import Verdict

@@ -14,7 +14,8 @@ from controller.planning.situation import as_it_is, phases, seen, was_live
 from controller.planning.subjects import SUSPENDED
 
 if TYPE_CHECKING:
-    from controller.model import Application, Suspension, Transition
+    from controller.model import Application, Transition
+    from controller.overrides import Suspension
     from controller.planning.plan import PlannedApplication
     from controller.planning.situation import Route, Situation
 

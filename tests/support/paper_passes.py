@@ -4,7 +4,8 @@ for them as values, and what the journal and the process remember between two pa
 
 from dataclasses import dataclass, replace
 
-from controller.model import Overrides, Phase
+from controller.model import Phase
+from controller.overrides import Overrides
 from controller.planning.absence import Absences
 from controller.planning.contest import Contest
 from controller.planning.dates import dated, excused, restarted, starting_again, unwatched

@@ -25,7 +25,8 @@ from controller.config import Config
 from controller.configuration import parse
 from controller.errors import ConfigError
 from controller.journal import DaemonStatus, Journal
-from controller.model import Condition, Event, Phase, Pin, Quarantine, Release, Transition
+from controller.model import Condition, Event, Phase, Quarantine, Release, Transition
+from controller.overrides import Pin
 from controller.passes import WAITING, Passes
 from controller.reconciler import Report
 from tests.support.head import eventually

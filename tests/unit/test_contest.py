@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from controller.journal import identity
-from controller.model import NOTHING_ORDERED, DaemonMark, Overrides, Phase, Suspension
+from controller.model import DaemonMark, Phase
+from controller.overrides import NOTHING_ORDERED, Overrides, Suspension
 from controller.planning import causes
 from controller.planning.contest import PAUSE, WINDOW, Contest
 from controller.planning.daemons import mark_of, marked

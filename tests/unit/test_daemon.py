@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 from controller import daemon as module
 from controller.cli import app
 from controller.configuration_file import ConfigurationFile
-from controller.daemon import Daemon, signals
+from controller.daemon import Daemon
 from controller.errors import ConfigError, JournalError
+from controller.foreground import signals
 from controller.journal import Journal
 from controller.model import Phase
 from tests.support.head import eventually

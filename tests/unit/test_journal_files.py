@@ -13,7 +13,8 @@ from packaging.version import Version
 from controller.account import orders
 from controller.journal import Journal
 from controller.journal.schema import FILE, LOCK, MIGRATIONS
-from controller.model import Phase, Pin, Release, Transition
+from controller.model import Phase, Release, Transition
+from controller.overrides import Pin
 from tests.support.head import eventually
 from tests.support.site import Site
 

@@ -13,13 +13,12 @@ from controller.model import (
     Condition,
     Loss,
     Phase,
-    Pin,
     PlacementRecord,
     Quarantine,
     Release,
-    Suspension,
     Transition,
 )
+from controller.overrides import Pin, Suspension
 
 pytestmark = pytest.mark.unit
 

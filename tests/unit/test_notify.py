@@ -10,7 +10,8 @@ import threading
 import pytest
 
 from controller import notify
-from controller.daemon import Daemon, signals
+from controller.daemon import Daemon
+from controller.foreground import signals
 from controller.notify import Supervisor, supervisor
 from tests.support.head import eventually
 

@@ -8,15 +8,8 @@ import pytest
 from packaging.version import Version
 
 from controller.config import Config
-from controller.model import (
-    Artifact,
-    Overrides,
-    Phase,
-    Pin,
-    PipelineEntry,
-    Revision,
-    Suspension,
-)
+from controller.model import Artifact, Phase, PipelineEntry, Revision
+from controller.overrides import Overrides, Pin, Suspension
 from controller.planning.policy import elect, unfetched, unmet
 from controller.planning.rollout import plan
 from tests.support.world import (

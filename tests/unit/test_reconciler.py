@@ -11,7 +11,8 @@ from packaging.version import Version
 from controller.account.overview import quarantines
 from controller.journal import Journal
 from controller.metrics import Metrics
-from controller.model import Condition, Phase, Pin
+from controller.model import Condition, Phase
+from controller.overrides import Pin
 from tests.support.odd import altered
 from tests.support.passes import reasons, routes
 

@@ -15,15 +15,8 @@ from controller.configuration import load
 from controller.daemon import Daemon
 from controller.journal import DaemonStatus, Journal
 from controller.logs import PASS
-from controller.model import (
-    Condition,
-    Event,
-    Phase,
-    Pin,
-    Release,
-    Suspension,
-    Transition,
-)
+from controller.model import Condition, Event, Phase, Release, Transition
+from controller.overrides import Pin, Suspension
 from controller.planning.plan import Plan
 from controller.reconciler import Report
 from controller.telemetry import Telemetry
