@@ -6,11 +6,12 @@ import contextlib
 import fcntl
 import os
 import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @contextlib.contextmanager
@@ -24,7 +25,20 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def sweep(leftover: Path) -> None:
+def make_own(incoming: Path) -> tuple[Path, int]:
+    """A folder of this process's own, and the descriptor of its lock; those in `incoming` whose
+    owners are gone are deleted.
+    """
+    with locked(incoming):  # nobody sweeps between an owner's folder and its lock
+        for leftover in incoming.iterdir():
+            _sweep(leftover)
+        own = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=incoming))
+        lock = os.open(own, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return own, lock
+
+
+def _sweep(leftover: Path) -> None:
     """Delete an owner's folder unless its owner lives: the kernel frees a lock with its process."""
     try:
         descriptor = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -273,15 +272,7 @@ class Store:
             if not folder.is_dir():
                 files.make_folder(folder)
         self._check_generation()
-        incoming = self.root / "incoming"
-        with owners.locked(
-            incoming
-        ):  # nobody sweeps between an owner's folder and the owner's lock
-            for leftover in incoming.iterdir():
-                owners.sweep(leftover)
-            self._own = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=incoming))
-            lock = os.open(self._own, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        self._own, lock = owners.make_own(self.root / "incoming")
         weakref.finalize(self, owners.release, self._own, lock)
 
     def _check_generation(self) -> None:

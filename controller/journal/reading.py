@@ -18,7 +18,7 @@ from controller.journal.records import (
     ReleaseRecord,
     listing_of,
 )
-from controller.journal.schema import translated
+from controller.journal.schema import SAME, key_of, translated
 from controller.model import (
     Condition,
     Event,
@@ -38,15 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from pathlib import Path
     from types import TracebackType
-
-
-SAME = "pipeline = ?1 AND digest = ?3 AND canonical_version(version) = canonical_version(?2)"
-"""Whether a row is a release's: 1.0 and 1.0.0 are one version, spelled as it was first written."""
-
-
-def key_of(release: Release) -> tuple[str, str, str]:
-    """What `SAME` compares with."""
-    return release.pipeline, str(release.version), release.digest
 
 
 class Reader:

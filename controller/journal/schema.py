@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from controller.model import Release
+
+SAME = "pipeline = ?1 AND digest = ?3 AND canonical_version(version) = canonical_version(?2)"
+"""Whether a row is a release's: 1.0 and 1.0.0 are one version, spelled as it was first written."""
+
 FILE = "journal.sqlite"
 LOCK = "journal.lock"
 BUSY_TIMEOUT = 10.0
@@ -366,3 +371,8 @@ def program_version() -> str:
     from importlib import metadata  # noqa: PLC0415 - slow to import, and only who writes says it
 
     return metadata.version("wheelway")
+
+
+def key_of(release: Release) -> tuple[str, str, str]:
+    """What `SAME` compares with."""
+    return release.pipeline, str(release.version), release.digest

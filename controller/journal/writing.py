@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Self
 from controller.errors import JournalError
 from controller.journal import schema
 from controller.journal.pruning import Pruning
-from controller.journal.reading import SAME, Reader, key_of
+from controller.journal.reading import Reader
+from controller.journal.schema import SAME, key_of
 from controller.journal.wording import (
     concerns,
     condition_event,
