@@ -37,9 +37,9 @@ RELEASE = Release("held", "1.0", "ab" * 32, "cd" * 32, "0.1.0", "held-1.0-ab")
 LOGGER = logging.getLogger("test.wheelway")
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request):
+    return "asyncio", {"use_uvloop": request.param}
 
 
 SERVING = """
