@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -310,6 +311,31 @@ def test_logs_prints_what_is_about_one_request_with_its_traceback(wheelway):
     unknown = wheelway("logs", "iris", "--request", "none-such")
     assert unknown.exit_code == ExitCode.FAILED
     assert "logged anything of a request none-such" in unknown.stderr
+
+
+def test_followed_logs_print_a_requests_traceback_that_comes_in_pieces(wheelway, ray, monkeypatch):
+    monkeypatch.setattr("controller.serve.replica_logs.QUIET", 600.0)
+    monkeypatch.setattr("controller.serve.replica_logs.LOOK_EVERY", 0.05)
+    begin, rest = FAILED.split("\n", 1)
+    printed: list[str] = []
+
+    def log():
+        eventually(lambda: BUILT in ray.followed)
+        ray.add(BUILT, f"{begin}\n")
+        eventually(lambda: ray.sent.get(BUILT, "").endswith(f"{begin}\n"))
+        ray.add(BUILT, f"{rest}{OTHER}")
+
+    def until_enough(lines):
+        printed.extend(lines)
+        if printed:
+            raise RuntimeError("enough")
+
+    monkeypatch.setattr(sys.modules["controller.cli.logs"], "_print", until_enough)
+    logging = threading.Thread(target=log)
+    logging.start()
+    wheelway("logs", "iris", "--follow", "--request", "4711-ff", "-n", "0")
+    logging.join(60)
+    assert printed == FAILED.splitlines()
 
 
 def test_a_wheels_log_does_not_steer_the_terminal(wheelway, ray):
