@@ -64,6 +64,21 @@ def quiet(daemon):
     return min(calls(daemon.pass_) for _ in range(8))
 
 
+def scraped(daemon):
+    """Calls of what Prometheus is answered with."""
+    return min(calls(daemon.telemetry.metrics.render) for _ in range(3))
+
+
+def retire(daemon, numbers):
+    """Releases that are over, of each pipeline in turns."""
+    version = daemon.source.revisions[0].version
+    with daemon.journal.transaction():
+        for number in numbers:
+            old = Release(f"pipeline-{number % daemon.pipelines}", version, f"{number:064x}")
+            for phase in (Phase.LIVE, Phase.RETIRED):
+                daemon.journal.record(Transition(old, phase, "Past", "it is over"), 1.0)
+
+
 def grows_linearly(counts):
     first, second, third = counts
     each = [(second - first) / (SIZES[1] - SIZES[0]), (third - second) / (SIZES[2] - SIZES[1])]
@@ -94,6 +109,19 @@ def test_and_what_status_shows(daemon):
 
         counts.append(calls(look))
     assert grows_linearly(counts), counts
+
+
+def test_and_a_scrape_of_the_metrics(daemon):
+    counts = [scraped(daemon(size)) for size in SIZES]
+    assert grows_linearly(counts), counts
+
+
+def test_a_scrape_is_no_dearer_for_what_is_over(daemon):
+    made = daemon(10)
+    retire(made, range(10))  # one of each pipeline: the phase is a line of its own
+    before = scraped(made)
+    retire(made, range(10, 500))
+    assert scraped(made) <= 1.02 * before
 
 
 def test_pipelines_of_one_wheel_are_no_dearer_than_wheels_of_their_own(daemon):
