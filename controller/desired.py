@@ -16,7 +16,7 @@ from controller.errors import Rejected, WheelwayError, without_frames
 from controller.inventory import Inventory, Recorded, Stocktaking, failed
 from controller.model import Artifact, Condition, Environment, Placement, Quarantine, Release
 from controller.overrides import NOTHING_ORDERED
-from controller.planning.ownership import owners_of
+from controller.planning.ownership import Unread, owners_of, project_of, served_longest
 from controller.planning.policy import (
     CONFLICT,
     MISSING,
@@ -26,6 +26,7 @@ from controller.planning.policy import (
     Verdict,
     judge,
     rule_for,
+    undecided,
     unmet,
 )
 from controller.planning.remembered import Remembered
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
 
     from controller.config import Config
-    from controller.model import Application, PipelineEntry, PlacementRecord
+    from controller.model import Application, PipelineEntry, PlacementRecord, Revision
     from controller.overrides import Overrides, Pin
     from controller.planning.absence import Absences
     from controller.serve.rendering import Renderer
@@ -103,6 +104,7 @@ class Election:
         self._supply = supply
         self._renderer = renderer
         self._absences = absences
+        self._unread = Unread()
         self._stocktaking = Stocktaking(config, supply, tags=tags)
         self._verdicts = Remembered(judge)
         self._placed = Remembered(self._rendered)
@@ -194,7 +196,8 @@ class Election:
                 offers[name] = (*offers.get(name, ()), claim)
         serving, present = _by_pipeline(seen.serving), _by_pipeline(seen.present)
         names = sorted({*offers, *present})
-        owners = found.owners = self._owners(seen, offers)
+        unread = self._unread.waited_for(inventory.awaited, inventory.failing, seen.now)
+        owners = found.owners = self._owners(seen, offers, unread)
         unlisted = {
             release
             for name in names
@@ -206,6 +209,9 @@ class Election:
         quarantined = _by_pipeline(found.quarantines)
         missing = _by_pipeline(unknown | lately)
         for name in names:
+            if name in offers and name not in owners:
+                found.verdicts.extend(undecided(offers[name], self._unread.told))
+                continue
             case = Case(
                 candidates=offers.get(name, ()),
                 rule=self._rules.of(name, name),
@@ -235,16 +241,11 @@ class Election:
             ]
             found.conditions.extend(unmet(seen.pins, found.verdicts, claims, unread))
 
-    def _owners(self, seen: _Seen, offers: Mapping[str, Sequence[Candidate]]) -> dict[str, str]:
+    def _owners(
+        self, seen: _Seen, offers: Mapping[str, Sequence[Candidate]], unread: Sequence[Revision]
+    ) -> dict[str, str]:
         """Whose each pipeline's name is."""
-        serving: dict[str, tuple[float, str]] = {}
-        for app in seen.ours:
-            record = seen.records.get(app.name)
-            if app.release is not None and record is not None and record.live_at is not None:
-                since = (record.live_at, _project(app))
-                name = app.release.pipeline
-                serving[name] = min(serving.get(name, since), since)
-        on_cluster = {(app.release.pipeline, _project(app)) for app in seen.ours if app.release}
+        on_cluster = {(app.release.pipeline, project_of(app)) for app in seen.ours if app.release}
         listed, complete = seen.inventory.catalogue.projects, self._supply.complete()
         return owners_of(
             offers,
@@ -253,8 +254,10 @@ class Election:
             there=lambda name, owner: (
                 not complete or owner in listed or (name, owner) in on_cluster
             ),
-            serving={name: project for name, (_, project) in serving.items()},
+            serving=served_longest(seen.ours, seen.records),
             first_seen=self._supply.first_seen,
+            unread=unread,
+            present={name for name, _ in on_cluster},
         )
 
     def _claims_on(self, app: Application, inventory: Inventory, found: Desired) -> list[Candidate]:
@@ -268,7 +271,7 @@ class Election:
         same = catalogue.digests.get(release.digest, ())
         instead = (
             revision
-            for revision in catalogue.projects.get(_project(app), ())
+            for revision in catalogue.projects.get(project_of(app), ())
             if revision in unsound and revision.version == release.version
         )
         for revision in sorted({*same, *instead}, key=catalogue.places.__getitem__):
@@ -288,7 +291,7 @@ class Election:
         unread, unobserved = self._supply.unread(), self._supply.unobserved()
         refused, unknown = self._supply.refusals.of, set()
         for app in seen.ours:
-            release, project = app.release, _project(app)
+            release, project = app.release, project_of(app)
             if release is None or release not in unlisted:
                 continue
             unseen = any(
@@ -381,9 +384,3 @@ def _by_pipeline(releases: Iterable[Release]) -> dict[str, frozenset[Release]]:
     for release in releases:
         grouped.setdefault(release.pipeline, []).append(release)
     return {name: frozenset(group) for name, group in grouped.items()}
-
-
-def _project(app: Application) -> str:
-    """The distribution that a running release came from, by its own arguments."""
-    arguments = (app.document or {}).get("args") or {}
-    return str(arguments.get("release", {}).get("project", ""))

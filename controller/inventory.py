@@ -61,6 +61,10 @@ class Inventory:
     conditions: list[Condition] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     """File names of the wheels that are being fetched and looked into."""
+    awaited: list[Revision] = field(default_factory=list)
+    """All that is to be looked into, but for what failed."""
+    failing: list[Revision] = field(default_factory=list)
+    """The wheels that could not be fetched for now."""
     is_complete: bool = True
     """Whether nothing is to be looked into any more."""
 
@@ -143,6 +147,7 @@ class Stocktaking:
         ]
         for project in {r.project for digest in brought for r in catalogue.digests[digest]}:
             offers[project] = self._offers(project, catalogue.projects[project], found)
+            found.awaited += self._wanted_of(project, offers[project], held, found, recorded)
         for project, (_, shelf) in offers.items():
             found.entries.update(shelf.entries)
             found.sources.update(shelf.sources)
@@ -221,8 +226,10 @@ class Stocktaking:
             found.unsound[revision] = failure
             found.failed.append(failure)
         elif isinstance(result, WheelwayError):
+            found.failing.append(revision)
             found.conditions.append(Condition(revision.filename, result.reason, result.message))
         else:
+            found.awaited.append(revision)
             found.unread.append(revision.filename)
 
     # -- inputs ----------------------------------------------------------------------------------

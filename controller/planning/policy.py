@@ -92,6 +92,9 @@ STANDS_IN = "StandsIn"
 CONFLICT = "Conflict"
 """The pipeline's name is another project's: refused, unless it serves already."""
 
+UNDECIDED = "NameUndecided"
+"""Whose the pipeline's name is shows once a wheel is looked into that came no later."""
+
 MOVED = "ProjectMoved"
 """The operator's rule gives the name to another project: it is retired once that one is live."""
 
@@ -192,6 +195,15 @@ def judge(case: Case) -> tuple[Verdict, ...]:
         missing=case.missing,
         owner=case.owner,
     )
+
+
+def undecided(candidates: Iterable[Candidate], unread: str) -> tuple[Verdict, ...]:
+    """Verdicts on what is offered of a pipeline whose name nobody has yet; `unread` names wheels
+    that nobody has looked into.
+    """
+    why = f"whoever published it first has the name; not looked into yet: {unread}"
+    releases = dict.fromkeys(candidate.release for candidate in candidates)
+    return tuple(Verdict(release, False, UNDECIDED, why) for release in releases)
 
 
 def _refused(

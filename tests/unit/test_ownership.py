@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from packaging.version import Version
 from pydantic import ValidationError
 
 from controller.account.story import as_document, tell
 from controller.config import PipelinePolicy
-from controller.model import Phase
-from controller.planning.ownership import owners_of
+from controller.errors import Transient
+from controller.model import Phase, Revision
+from controller.planning.ownership import PATIENCE, Unread, owners_of
 from tests.support.passes import reasons, routes
 from tests.support.world import candidate
 
@@ -26,7 +30,9 @@ def served(paper_head):
     return sorted(filter(None, routes(paper_head)[-1].values()))
 
 
-def decided(offers, *, ordered=None, recorded=None, gone=(), serving=None, seen=None):
+def decided(
+    offers, *, ordered=None, recorded=None, gone=(), serving=None, seen=None, unread=(), present=()
+):
     return owners_of(
         {"iris": offers} if offers else {},
         ordered=lambda _: ordered,
@@ -34,6 +40,8 @@ def decided(offers, *, ordered=None, recorded=None, gone=(), serving=None, seen=
         there=lambda _, project: project not in gone,
         serving=serving or {},
         first_seen=lambda digest: (seen or {}).get(digest[0], 0.0),
+        unread=unread,
+        present=present,
     )
 
 
@@ -119,3 +127,83 @@ def test_a_project_that_follows_one_whose_last_wheel_is_gone_takes_its_name(work
     work.settle()
     work.settle()
     assert served(paper_head) == ["/predict/iris/2.0"]
+
+
+# -- who came first ------------------------------------------------------------------------------
+
+
+def listed(project, digest):
+    filename = f"{project}-1.0-py3-none-any.whl"
+    return Revision("wheels", project, Version("1.0"), filename, "", digest * 64, None)
+
+
+def test_a_name_has_nobody_while_a_wheel_of_another_project_that_came_no_later_is_unread():
+    unread = [listed("alpha", "a")]
+    for first, owners in ((1.0, {}), (2.0, {}), (3.0, {"iris": "beta"})):
+        assert decided([BETA], seen={"a": first, "b": 2.0}, unread=unread) == owners
+    early = {"a": 1.0, "b": 2.0}
+    beta = {"iris": "beta"}
+    assert decided([BETA], seen=early, unread=[listed("beta", "a")]) == beta
+    assert decided([BETA], seen=early, unread=unread, ordered="beta") == beta
+    assert decided([BETA], seen=early, unread=unread, recorded=beta) == beta
+    assert decided([BETA], seen=early, unread=unread, serving=beta) == beta
+    assert decided([BETA], seen=early, unread=unread, present=["iris"]) == beta
+
+
+def test_a_wheel_that_cannot_be_had_is_not_waited_for_for_ever():
+    unread, wheel = Unread(), listed("alpha", "a")
+    assert unread.waited_for([wheel], [], 0.0) == [wheel]
+    assert unread.waited_for([], [wheel], 1000.0) == [wheel]
+    assert unread.waited_for([wheel], [], 1000.0 + PATIENCE) == [wheel]  # it is tried again
+    assert unread.waited_for([], [wheel], 1000.0 + PATIENCE) == []
+
+
+@pytest.fixture
+def slow(work, monkeypatch):
+    """Has the wheels of a project be away until some time."""
+    receive, until = work.supply._receive, {}
+
+    def received(source, revision):
+        if work.clock.now < until.get(revision.project, 0.0):
+            raise Transient("SourceSlow", "it is slow")
+        return receive(source, revision)
+
+    monkeypatch.setattr(work.supply, "_receive", received)
+    return until
+
+
+def test_the_first_that_was_published_has_the_name_though_it_is_looked_into_last(
+    work, paper_head, slow
+):
+    slow["alpha"] = work.clock.now + 20
+    carry(work, "alpha", "1.0")
+    carry(work, "beta", "9.0")
+    report = work.pass_()
+    assert not work.journal.owners()
+    [verdict] = [r for r in work.records().values() if r.release.pipeline == "iris"]
+    assert verdict.reason == "NameUndecided"
+    assert "alpha-1.0-py3-none-any.whl" in verdict.message
+    for _ in range(12):
+        report = work.pass_(after=5.0)
+    assert work.journal.owners() == {"iris": "alpha"}
+    assert served(paper_head) == ["/predict/iris/1.0"]
+    assert set(reasons(report).values()) == {"Conflict"}
+
+
+def test_a_wheel_that_never_comes_keeps_a_name_from_nobody_for_long(work, paper_head, slow):
+    slow["alpha"] = float("inf")
+    carry(work, "alpha", "1.0")
+    carry(work, "beta", "9.0")
+    for _ in range(16):
+        work.pass_(after=5.0)
+    assert served(paper_head) == ["/predict/iris/9.0"]
+
+
+@pytest.mark.parametrize("names", [("alpha", "beta"), ("beta", "alpha")])
+def test_of_two_projects_that_are_new_at_once_the_one_published_first_has_the_name(work, names):
+    first, other = names
+    for number, (name, version) in enumerate([(first, "1.0"), (other, "2.0"), (first, "3.0")]):
+        at = work.clock.now + 10 * number
+        os.utime(carry(work, name, version), (at, at))
+    work.settle()
+    assert work.journal.owners() == {"iris": first}
