@@ -16,6 +16,7 @@ from controller.errors import Rejected, WheelwayError, without_frames
 from controller.inventory import Inventory, Recorded, Stocktaking, failed
 from controller.model import Artifact, Condition, Environment, Placement, Quarantine, Release
 from controller.overrides import NOTHING_ORDERED
+from controller.planning.catalogue import unobserved_in, unread_in
 from controller.planning.ownership import Unread, owners_of, project_of, served_longest
 from controller.planning.policy import (
     CONFLICT,
@@ -288,7 +289,8 @@ class Election:
         if not unlisted or not self._supply.complete():
             return unlisted
         inventory = seen.inventory
-        unread, unobserved = self._supply.unread(), self._supply.unobserved()
+        listings = self._supply.listings().values()
+        unread, unobserved = unread_in(listings), unobserved_in(listings)
         refused, unknown = self._supply.refusals.of, set()
         for app in seen.ours:
             release, project = app.release, project_of(app)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from controller.errors import NoRelease, Rejected, Transient
 from controller.model import Condition
 from controller.planning.catalogue import Listed, completed
-from controller.planning.subjects import version_named
 from controller.refusals import Refusals
 from controller.survivors import Survivors
 from controller.upkeep import Upkeep, keep_only
@@ -23,8 +22,6 @@ from controller.upkeep import Upkeep, keep_only
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
-
-    from packaging.version import Version
 
     from controller.errors import WheelwayError
     from controller.jobs import Jobs
@@ -176,19 +173,6 @@ class Supply:
     def complete(self) -> bool:
         """Whether every source has been listed: only then can a release be called absent."""
         return len(self.listings()) == len(self.sources)
-
-    def unread(self) -> set[tuple[str, Version]]:
-        """Projects and versions of files that are there but cannot be read yet, or at all."""
-        named = (
-            version_named(item.subject)
-            for listing in self.listings().values()
-            for item in (*listing.pending, *listing.refused)
-        )
-        return {found for found in named if found is not None}
-
-    def unobserved(self) -> set[str]:
-        """Projects whose files could not all be listed."""
-        return {project for listing in self.listings().values() for project in listing.unobserved}
 
     @property
     def fetches(self) -> int:

@@ -9,11 +9,13 @@ from packaging.utils import InvalidWheelFilename
 
 from controller import wheel_names
 from controller.model import Standing
+from controller.planning.subjects import version_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from packaging.tags import Tag
+    from packaging.version import Version
 
     from controller.model import Listing, Revision
 
@@ -136,3 +138,18 @@ def completed(listing: Listing, before: Listing | None) -> Listing:
         if revision.project in listing.unobserved and revision.filename not in listed
     ]
     return replace(listing, revisions=(*listing.revisions, *kept))
+
+
+def unread_in(listings: Collection[Listing]) -> set[tuple[str, Version]]:
+    """Projects and versions of files that are there but cannot be read yet, or at all."""
+    named = (
+        version_named(item.subject)
+        for listing in listings
+        for item in (*listing.pending, *listing.refused)
+    )
+    return {found for found in named if found is not None}
+
+
+def unobserved_in(listings: Collection[Listing]) -> set[str]:
+    """Projects whose files could not all be listed."""
+    return {project for listing in listings for project in listing.unobserved}
