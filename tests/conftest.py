@@ -5,6 +5,7 @@ head for those of `ray`.
 from __future__ import annotations
 
 import random
+import signal
 import sys
 from itertools import groupby
 from pathlib import Path
@@ -18,6 +19,9 @@ from controller.serve.subreaper import descendants
 
 # Modules that tests share are imported by their bare name; tests themselves are not a package.
 sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+# A shell that starts a run in the background has it ignore SIGINT, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A run is the same every time; new histories are sought by `make explore`, with time to find some.
 settings.register_profile("repeatable", max_examples=120, derandomize=True, deadline=None)

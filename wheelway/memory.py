@@ -43,8 +43,13 @@ def limit(max_memory: int | None, *, accelerated: bool = False) -> int | None:
 
 
 def peak() -> int:
-    """The most bytes of physical memory that this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most bytes of physical memory that this process ever held.
+
+    Not by getrusage(2) where /proc is: what it tells outlives execve(2), so a small program that a
+    large one started seems large.
+    """
+    held = _kilobytes(_PROC / "self/status", "VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if held is None else held
 
 
 def available() -> int | None:

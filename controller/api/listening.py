@@ -43,6 +43,8 @@ AGAIN_AFTER: Final = 10.0
 """Seconds until what could not be opened is tried again."""
 GRACE: Final = 2.0
 """Seconds that requests have to end when the server ends."""
+RENEWAL_GRACE: Final = 60.0
+"""The same when another takes its place: the order to reload may be one, and waits for a pass."""
 
 
 class Api:
@@ -65,10 +67,10 @@ class Api:
         """Have open what the options say; returns why something is not. Call it now and then, it
         mends what broke.
         """
-        if options != self._options:
-            self._close_servers()
-            self._options, self._due = options, float("-inf")
         path = options.path(self._state)
+        if options != self._options:
+            self._leave(options)
+            self._options, self._due = options, float("-inf")
         broken = [s for s in (self._unix, self._port) if s is not None and not s.sound()]
         missing = self._unix is None or (self._port is None and options.listen is not None)
         if not (broken or missing) or self._clock() < self._due:
@@ -84,6 +86,18 @@ class Api:
             troubles.append(trouble)
         self._conditions = tuple(filter(None, troubles))
         return self._conditions
+
+    def _leave(self, options: ApiOptions) -> None:
+        """End the servers whose place is another now, without waiting for their requests."""
+        before = self._options
+        if before is None:
+            return
+        if (before.socket, before.socket_group) != (options.socket, options.socket_group):
+            _leave_behind(self._unix)
+            self._unix = None
+        if before.address != options.address:
+            _leave_behind(self._port)
+            self._port = None
 
     def _on_socket(self, path: Path, options: ApiOptions) -> Server:
         listening = unix_socket(path, options.socket_group)
@@ -102,6 +116,12 @@ class Api:
             if server is not None:
                 server.close()
         self._unix = self._port = None
+
+
+def _leave_behind(server: Server | None) -> None:
+    if server is not None:
+        server.withdraw()
+        threading.Thread(target=server.close, args=(RENEWAL_GRACE,), daemon=True).start()
 
 
 def _opened(
@@ -183,13 +203,19 @@ class Server:
         except OSError:
             return False
 
-    def close(self) -> None:
-        """End it, and take its socket away unless another took the place."""
-        self._server.should_exit = True
-        self._thread.join(GRACE + 5)
+    def withdraw(self) -> None:
+        """Take its socket away, unless another took the place: nobody new finds it."""
         if self._path is not None and self._is_ours():
             with suppress(OSError):
                 self._path.unlink()
+        self._path = None
+
+    def close(self, grace: float = GRACE) -> None:
+        """End it; requests have `grace` seconds."""
+        self._server.config.timeout_graceful_shutdown = int(grace)
+        self._server.should_exit = True
+        self._thread.join(grace + 5)
+        self.withdraw()
         self._listening.close()
 
 

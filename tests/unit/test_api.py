@@ -471,6 +471,30 @@ def test_what_was_in_the_way_is_tried_again_and_a_lost_socket_is_made_anew(servi
             api.close()
 
 
+@pytest.mark.parametrize("options", ["listen = '127.0.0.1:{port}'", 'socket = "new.sock"'])
+def test_whoever_ordered_a_pass_that_moves_the_sockets_is_answered_by_the_former_one(
+    service, options
+):
+    edited = configured(service, f"[api]\n{options.format(port=free_port())}\n").api
+    make_a_pass = service._make_a_pass
+
+    def take_up_the_edit():
+        assert api.apply(edited) == ()
+        make_a_pass()
+
+    service.passes = Passes(take_up_the_edit, lambda: 60.0)
+    with service.inside() as inside:
+        api = Api(inside, state=service.folder)
+        try:
+            api.apply(Config().api)
+            with on_socket(service.folder / "control.sock") as client:
+                assert client.post("/v1/reconcile").json()["complete"]
+            with on_socket(edited.path(service.folder)) as client:
+                assert client.get("/livez").status_code == 200
+        finally:
+            api.close()
+
+
 def test_an_edited_configuration_moves_the_socket(service):
     with service.inside() as inside:
         api = Api(inside, state=service.folder)

@@ -8,6 +8,8 @@ import socket
 import threading
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from packaging.version import Version
@@ -369,6 +371,14 @@ COMMANDS = {
 NOBODY = 4242
 
 
+@pytest.fixture
+def open_folder():
+    """A folder that everybody may look into; other runs of pytest shut others out of theirs."""
+    with TemporaryDirectory(prefix="wheelway-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @contextmanager
 def as_a_stranger(folder, mode):
     """Inside, this process may not use a folder; its group is one that we are not in."""
@@ -387,16 +397,11 @@ def as_a_stranger(folder, mode):
 
 @pytest.mark.parametrize("up", [True, False], ids=["daemon up", "daemon down"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_whoever_may_not_is_told_which_group_may(tmp_path, command, up):
-    state = tmp_path / "closed"
+def test_whoever_may_not_is_told_which_group_may(command, up, open_folder):
+    state = open_folder / "closed"
     state.mkdir()
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == tmp_path.owner() and folder.name.startswith(
-            ("pytest-", "popen-", "test_")
-        ):
-            folder.chmod(0o755)
     wheelway = Command(state, up=up)
-    wheelway.config = wheelway.config.rename(tmp_path / "controller.toml")
+    wheelway.config = wheelway.config.rename(open_folder / "controller.toml")
     wheelway(*COMMANDS[command])  # what it imports has to be read before
     serving = wheelway.service.serving() if up else nullcontext()
     with serving, as_a_stranger(state, 0o750):
