@@ -24,6 +24,7 @@ from controller.model import Condition, Event
 from controller.planning.absence import Absences
 from controller.planning.complaints import Complaints
 from controller.planning.contest import Contest
+from controller.planning.daemons import to_claim_back
 from controller.planning.health import doubts_its_files
 from controller.planning.pace import MOVING, Pace
 from controller.planning.phases import underway
@@ -137,7 +138,7 @@ class Reconciler:
         self._complaints = Complaints()
         self._probes = Probes(ingress, probe_deadline=config.rollout.probe_deadline)
         self._planner = Planner()
-        self._contest = Contest(mark, wait=_to_claim_back(config))
+        self._contest = Contest(mark, wait=to_claim_back(config.rollout.interval))
         self._forget_at = float("-inf")
         self._pace = Pace(config.rollout.interval)
         self._templates = ""
@@ -162,7 +163,7 @@ class Reconciler:
         self.config = config
         self._lookout.cap = self._pace.interval = config.rollout.interval
         self._probes.deadline = config.rollout.probe_deadline
-        self._contest.wait_for(_to_claim_back(config))
+        self._contest.wait_for(to_claim_back(config.rollout.interval))
         self._sender.config = config
         self._election.renew(config)
 
@@ -388,11 +389,6 @@ class Reconciler:
         if doubted or self._supply.is_check_due():  # else a pass need not even count what there is
             placed = {release.digest for release in desired.placements}
             self._supply.keep_sound(applications, placed, doubted)
-
-
-def _to_claim_back(config: Config) -> float:
-    """Seconds in which another daemon on the cluster shows that it is there."""
-    return max(15.0, 3 * config.rollout.interval)
 
 
 def _concerned(observed: _Observed, desired: Desired) -> set[Release]:

@@ -60,6 +60,11 @@ def others(
     return {mark for mark in found if mark is not None and mark.id != own.id}
 
 
+def to_claim_back(interval: float) -> float:
+    """Seconds in which another daemon shows that it is there, if it makes passes as often as we."""
+    return max(15.0, 3 * interval)
+
+
 def taking_over(rival: DaemonMark, wait: float) -> Cause:
     """While it is not known whether the other one is still there."""
     return Cause(
