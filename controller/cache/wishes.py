@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from packaging.version import Version
+    from pydantic_core import ErrorDetails
 
 FILENAME = "wheelway.toml"
 
@@ -141,7 +142,8 @@ def effective(
 
     Raises:
         Rejected: `OptionAboveCap`, for a wish that would take effect; the operator's own word in
-            the defaults and the policy is not capped.
+            the defaults and the policy is not capped. `OptionsRefused`, when what each layer may
+            say is too much together.
     """
     word = _set_options(policy.options) if policy else {}
     merged = _merge(_merge(_set_options(serve.defaults), wishes), word)
@@ -152,7 +154,16 @@ def effective(
             "wheel, or let the operator raise the cap in [serve.caps] or set the option under "
             "[[pipelines]]",
         )
-    options = Options.model_validate(merged)
+    try:
+        options = Options.model_validate(merged)
+    except ValidationError as error:  # each layer passed, what they say together does not
+        mistakes = error.errors(include_url=False)
+        said = (f"{mistake['loc'][0]}: {_said(mistake)}" for mistake in mistakes)
+        raise Rejected(
+            "OptionsRefused",
+            f"{FILENAME} and the operator's options together: {'; '.join(said)}; ask for less in "
+            "the wheel, or let the operator set less in [serve.defaults] or under [[pipelines]]",
+        ) from error
     try:
         serve.admit(options, FILENAME)
     except ValueError as error:  # the operator's own word was admitted when it was read
@@ -269,10 +280,14 @@ def _mistakes(
 ) -> Iterable[str]:
     for mistake in itertools.islice(error.errors(include_url=False), 3):
         keys = [*prefix, *mistake["loc"]]
-        what = mistake["msg"].removeprefix("Value error, ")
+        what = _said(mistake)
         if mistake["type"] == "extra_forbidden":
             what = f"unknown key; {_belongs(keys)}"
         yield f"{path}:{line_of(text, keys)}: {'.'.join(map(str, keys))}: {what}"
+
+
+def _said(mistake: ErrorDetails) -> str:
+    return mistake["msg"].removeprefix("Value error, ")
 
 
 def _belongs(keys: Sequence[str | int]) -> str:

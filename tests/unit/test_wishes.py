@@ -462,6 +462,15 @@ def test_the_operator_may_preload_a_library():
     assert effective(Options(), {}, policy(options=word), Caps()).env_vars == word.env_vars
 
 
+def test_variables_that_are_too_many_together_reject_this_release_alone():
+    text = 40_000 * "x"
+    wishes = read(acme=f'[options.env_vars]\nA = "{text}"')["iris"].options
+    with pytest.raises(Rejected, match="env_vars: together they may have 65536") as caught:
+        effective(Options(env_vars={"B": text}), wishes, None, Caps())
+    assert caught.value.reason == "OptionsRefused"
+    assert effective(Options(env_vars={"A": text}), wishes, None, Caps()).env_vars
+
+
 def test_a_wish_that_the_operator_replaced_by_another_kind_of_scaling_has_no_effect():
     wishes = {"autoscaling_config": {"max_replicas": 9}}
     options = effective(Options(), wishes, policy(options=Options(num_replicas=1)), CAPS)
