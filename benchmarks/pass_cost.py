@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from controller.model import JSON
-    from controller.reconciler import Report
+    from controller.report import Report
 
 VERSIONS = 10
 SIZES = (10, 100, 1000, 5000)

@@ -20,7 +20,7 @@ from controller.cache.store import Store
 from controller.errors import JournalError, Rejected
 from controller.jobs import Jobs
 from controller.journal import Journal, boot_id, identity, steady_clock
-from controller.reconciler import Reconciler, Report
+from controller.reconciler import Reconciler
 from controller.refusals import Refusals
 from controller.serve.dashboard import Dashboard
 from controller.serve.ingress import Ingress
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from controller.config import Config, InspectionLimits
     from controller.journal import Reader
     from controller.model import Artifact, Revision
+    from controller.report import Report
 
 log = logging.getLogger(__name__)
 

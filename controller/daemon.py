@@ -34,7 +34,7 @@ from controller.journal import DaemonStatus, Journal
 from controller.model import Condition
 from controller.notify import Supervisor
 from controller.passes import Passes
-from controller.reconciler import Report
+from controller.report import Report
 from controller.serve import cluster, schema
 from controller.telemetry import Telemetry
 

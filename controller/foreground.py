@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from controller.config import Config
-    from controller.reconciler import Report
+    from controller.report import Report
 
 
 def signals(daemon: Daemon) -> AbstractContextManager[None]:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from controller.assembly import Assembly
     from controller.journal import Reader, ReleaseRecord
     from controller.model import Event
-    from controller.reconciler import Report
+    from controller.report import Report
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 """Of what `Metrics.render` returns."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from controller.journal import Reader
     from controller.model import JSON, Condition, Event
     from controller.notifiers import Notifier
-    from controller.reconciler import Report
+    from controller.report import Report
     from controller.telemetry_options import AnyNotification, Occasion
 
 log = logging.getLogger("wheelway")

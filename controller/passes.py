@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from controller.model import Condition
-    from controller.reconciler import Report
+    from controller.report import Report
 
 
 WAITING = 8

@@ -20,20 +20,19 @@ from controller.fitness import BLOCKING
 from controller.holdover import Holdover
 from controller.journal import Journal
 from controller.lookout import Lookout, Probes
-from controller.model import Condition, Event
+from controller.model import Condition
 from controller.planning.absence import Absences
 from controller.planning.complaints import Complaints
 from controller.planning.contest import Contest
 from controller.planning.daemons import to_claim_back
 from controller.planning.health import doubts_its_files
 from controller.planning.pace import MOVING, Pace
-from controller.planning.phases import underway
 from controller.planning.planner import Planner
 from controller.planning.restraint import restrained
-from controller.planning.sentence import in_a_sentence
-from controller.planning.situation import Limits, Situation, standing, was_live
+from controller.planning.situation import Limits, Situation
 from controller.planning.turns import Turns
-from controller.sender import Sender, Sent
+from controller.report import Report, report_on
+from controller.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,12 +46,14 @@ if TYPE_CHECKING:
         Answer,
         Application,
         DaemonMark,
+        Event,
         PlacementRecord,
         Quarantine,
         Release,
     )
     from controller.overrides import Overrides
-    from controller.planning.plan import Plan, Underway
+    from controller.planning.plan import Plan
+    from controller.sender import Sent
     from controller.serve.dashboard import Dashboard
     from controller.serve.ingress import Ingress
     from controller.serve.rendering import Renderer
@@ -64,41 +65,15 @@ FORGET_EVERY = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What a pass found, for the daemon, the terminal and the log."""
-
-    sentence: str
-    next_in: float
-    """Seconds until the next pass is due, if nothing wakes it before."""
-    events: tuple[Event, ...] = ()
-    plan: Plan | None = None
-    """None when Ray could not be observed."""
-    conditions: tuple[Condition, ...] = ()
-    """Everything that stands in the way of something, wherever it was found."""
-    quarantines: tuple[Quarantine, ...] = ()
-    """Those that hold, new ones included."""
-    failures: tuple[Quarantine, ...] = ()
-    """The new ones among them."""
-    waiting: tuple[Underway, ...] = ()
-    """What is wanted and not live yet."""
-    config: str = ""
-    """The planned Serve config as YAML."""
-    sent: bool = False
-    tried: bool = False
-    """Whether sending it was tried, whatever became of it."""
-    retried: bool = False
-    """Whether what was tried, or observing, had failed in the pass before."""
-    error: WheelwayError | None = None
-    """What Ray's side answered instead: to observing, or to the config."""
-    failed: bool = False
-    """The pass did not come to its end, so this says nothing of what holds."""
-
-
-@dataclass(slots=True)
 class _Observed:
+    """What a pass goes by, beside what the sources list."""
+
+    at: float
+    """By the clock of the passes."""
     applications: tuple[Application, ...]
     records: Mapping[str, PlacementRecord]
     answers: Mapping[str, Answer]
+    overrides: Overrides
 
 
 class Reconciler:
@@ -177,90 +152,43 @@ class Reconciler:
         With `act=False`, or over a journal that is only read, nothing is sent or recorded.
         """
         now = self._clock()
-        self._look_at_sources()
         chronicle = self._chronicle if act else None
+        self._look_at_sources()
         rested = self._lookout.resting(now)
         try:
             applications = self._lookout.applications(now)
         except WheelwayError as error:
-            self._probes.interrupted()
             return self._blind(error, now, chronicle, asked=not rested)
         self.progressed()
         observed = self._observe(applications, now, chronicle)
-        if chronicle is not None:
-            chronicle.absolve(self._supply.restored())
-        present = {app.release.digest for app in observed.applications if app.release is not None}
-        quarantines = self._journal.quarantines_of(self._supply.listed().digests, present)
-        overrides = self._journal.overrides()
-        self._retry_what_was_cleared(quarantines)
-        grace = self.config.rollout.absence_grace if act else 0.0
-        desired = self._election.desired(
-            *(observed.applications, observed.records, quarantines, now),
-            fingerprint=self._fingerprint_now(),
-            overrides=overrides,
-            grace=grace,
-            owners=self._journal.owners(),
-        )
-        self.progressed()
+        desired = self._elect(observed, grace=self.config.rollout.absence_grace if act else 0.0)
         self._keep_sound(observed, desired)
         known = self._journal.records(_concerned(observed, desired))
-        situation = self._situation(observed, desired, overrides, known, now)
-        restraint = self._contest.look(observed.applications, overrides, now)
-        decided = restrained(self._planner.plan(situation), situation, restraint)
+        decided = self._decide(observed, desired, known)
         events: tuple[Event, ...] = ()
         if chronicle is not None:  # before acting: what was decided must outlive us
-            events = chronicle.record(observed.applications, desired, decided, known, now)
+            events = chronicle.record(applications, desired, decided, known, now)
         self.progressed()
         done = self._send(decided, now, chronicle)
-        said = self._complaints.conditions(observed.answers, observed.applications)
-        conditions = [*self.notes, *desired.conditions, *decided.conditions, *said]
-        if done.refusal is not None:
-            conditions.append(Condition("serve config", done.refusal.reason, done.refusal.message))
-        conditions.extend(self._holdover.besides(conditions))
+        conditions = self._conditions(observed, desired, decided, done)
         if chronicle is not None:
             events += chronicle.conditions(conditions)
-            self._tidy(observed, desired)
-            if now >= self._forget_at:
-                more = chronicle.forget_what_is_over(self.config.journal, now)
-                self._forget_at = now if more else now + FORGET_EVERY
-        waiting = underway(
-            decided,
-            desired.verdicts,
-            placements=desired.placements,
-            serving=standing(observed.applications, observed.records),
-            unread=desired.unread,
-            conditions=conditions,
-        )
-        sentence = in_a_sentence(
-            decided,
-            {a.name for a in observed.applications if a.route and was_live(a, observed.records)},
-            waiting,
-            quarantined=len(desired.quarantines),
-            sent=done.sent,
-        )
+            self._forget_what_is_over(observed, desired, chronicle)
         look = self._supply.next_look()
-        wait = self._pace.next_in(decided, now, sent=done.sent, next_look=look)
-        return Report(
-            sentence,
-            wait,
-            events,
-            decided,
-            tuple(conditions),
-            (*desired.quarantines.values(), *decided.quarantines),
-            (*desired.failed, *decided.quarantines),
-            waiting,
-            done.text,
-            done.sent,
-            tried=done.tried,
-            retried=done.retried,
-            error=done.refusal if done.tried else None,
+        return report_on(
+            *(desired, decided, done),
+            applications=applications,
+            records=observed.records,
+            conditions=conditions,
+            events=events,
+            next_in=self._pace.next_in(decided, now, sent=done.sent, next_look=look),
         )
+
+    # -- observe ---------------------------------------------------------------------------------
 
     def _look_at_sources(self) -> None:
         self._holdover.begin(busy=self._supply.busy())
         self._supply.look()
-
-    # -- observe ---------------------------------------------------------------------------------
 
     def _observe(
         self, applications: tuple[Application, ...], now: float, chronicle: Chronicle | None
@@ -270,12 +198,14 @@ class Reconciler:
         )
         if chronicle is not None:
             chronicle.date(records)
-        return _Observed(applications, records, answers)
+            chronicle.absolve(self._supply.restored())
+        return _Observed(now, applications, records, answers, self._journal.overrides())
 
     def _blind(
         self, error: WheelwayError, now: float, chronicle: Chronicle | None, *, asked: bool
     ) -> Report:
         """Ray cannot be observed: nothing is decided, serving goes on without us."""
+        self._probes.interrupted()
         trouble = Condition("ray", error.reason, error.message)
         found = (trouble, *self.notes, *self._supply.conditions())
         found = (*found, *self._not_looked_at(found))
@@ -302,6 +232,23 @@ class Reconciler:
             if held.subject not in looked_at and (held.subject, held.reason) not in told
         ]
 
+    # -- elect -----------------------------------------------------------------------------------
+
+    def _elect(self, observed: _Observed, *, grace: float) -> Desired:
+        """What should run; `grace` is in seconds (see `Election.desired`)."""
+        present = {app.release.digest for app in observed.applications if app.release is not None}
+        quarantines = self._journal.quarantines_of(self._supply.listed().digests, present)
+        self._retry_what_was_cleared(quarantines)
+        desired = self._election.desired(
+            *(observed.applications, observed.records, quarantines, observed.at),
+            fingerprint=self._fingerprint_now(),
+            overrides=observed.overrides,
+            grace=grace,
+            owners=self._journal.owners(),
+        )
+        self.progressed()
+        return desired
+
     def _retry_what_was_cleared(self, quarantines: Sequence[Quarantine]) -> None:
         """A person lifted a quarantine: what failed then is done anew, not remembered as failed."""
         held = {quarantine.release for quarantine in quarantines}
@@ -309,32 +256,36 @@ class Reconciler:
             self._supply.forgive(release.digest)
         self._held = held
 
-    # -- plan ------------------------------------------------------------------------------------
-
     def _fingerprint_now(self) -> str:
         """Of the interpreter and of the templates as they are, or last could be read."""
         with suppress(WheelwayError):  # each placement reports it
             self._templates = self._renderer.fingerprint()
         return f"{self._fingerprint} {self._templates}"
 
-    def _encoded_routes(self) -> dict[str, JSON] | None:
-        try:
-            return self._renderer.encoded_routes(self.config.ray.ingress_url)
-        except WheelwayError:
-            return None  # the whole config fails by the same templates, and says why
+    def _keep_sound(self, observed: _Observed, desired: Desired) -> None:
+        applications = observed.applications
+        told = [app for app in applications if app.message and doubts_its_files(app)]
+        doubted = [app.release.digest for app in told if app.release]
+        if doubted or self._supply.is_check_due():  # else a pass need not even count what there is
+            placed = {release.digest for release in desired.placements}
+            self._supply.keep_sound(applications, placed, doubted)
+
+    # -- plan ------------------------------------------------------------------------------------
+
+    def _decide(
+        self, observed: _Observed, desired: Desired, known: Mapping[Release, ReleaseRecord]
+    ) -> Plan:
+        situation = self._situation(observed, desired, known)
+        restraint = self._contest.look(observed.applications, observed.overrides, observed.at)
+        return restrained(self._planner.plan(situation), situation, restraint)
 
     def _situation(
-        self,
-        observed: _Observed,
-        desired: Desired,
-        overrides: Overrides,
-        known: Mapping[Release, ReleaseRecord],
-        now: float,
+        self, observed: _Observed, desired: Desired, known: Mapping[Release, ReleaseRecord]
     ) -> Situation:
         rollout = self.config.rollout
         unfit = not self.inspected or any(note.reason in BLOCKING for note in self.notes)
         return Situation(
-            now=now,
+            now=observed.at,
             verdicts=desired.verdicts,
             placements=desired.placements,
             applications=observed.applications,
@@ -351,11 +302,17 @@ class Reconciler:
             sources={release: record.source for release, record in known.items()},
             losses=self._journal.losses(),
             waiting_since=self._turns.waiting(
-                desired.placements.values(), observed.applications, now
+                desired.placements.values(), observed.applications, observed.at
             ),
             encoded_routes=self._encoded_routes(),
-            overrides=overrides,
+            overrides=observed.overrides,
         )
+
+    def _encoded_routes(self) -> dict[str, JSON] | None:
+        try:
+            return self._renderer.encoded_routes(self.config.ray.ingress_url)
+        except WheelwayError:
+            return None  # the whole config fails by the same templates, and says why
 
     # -- act -------------------------------------------------------------------------------------
 
@@ -371,24 +328,35 @@ class Reconciler:
                 self._contest.unknown()
         return done
 
-    def _tidy(self, observed: _Observed, desired: Desired) -> None:
-        if not self._supply.is_untidy():
-            return
-        present = [app for app in observed.applications if app.release is not None]
-        documents = [app.document or {} for app in present]
-        documents.extend(placement.document for placement in desired.placements.values())
-        self._supply.tidy(
-            [app.release.digest for app in present if app.release],
-            [str(document.get("args", {}).get("environment", "")) for document in documents],
-        )
+    # -- tell ------------------------------------------------------------------------------------
 
-    def _keep_sound(self, observed: _Observed, desired: Desired) -> None:
-        applications = observed.applications
-        told = [app for app in applications if app.message and doubts_its_files(app)]
-        doubted = [app.release.digest for app in told if app.release]
-        if doubted or self._supply.is_check_due():  # else a pass need not even count what there is
-            placed = {release.digest for release in desired.placements}
-            self._supply.keep_sound(applications, placed, doubted)
+    def _conditions(
+        self, observed: _Observed, desired: Desired, decided: Plan, done: Sent
+    ) -> tuple[Condition, ...]:
+        """Everything that stands in the way of something, whoever found it."""
+        said = self._complaints.conditions(observed.answers, observed.applications)
+        found = [*self.notes, *desired.conditions, *decided.conditions, *said]
+        if done.refusal is not None:
+            found.append(Condition("serve config", done.refusal.reason, done.refusal.message))
+        return *found, *self._holdover.besides(found)
+
+    # -- forget ----------------------------------------------------------------------------------
+
+    def _forget_what_is_over(
+        self, observed: _Observed, desired: Desired, chronicle: Chronicle
+    ) -> None:
+        """Now and then: in the cache and in the journal."""
+        if self._supply.is_untidy():
+            present = [app for app in observed.applications if app.release is not None]
+            documents = [app.document or {} for app in present]
+            documents.extend(placement.document for placement in desired.placements.values())
+            self._supply.tidy(
+                [app.release.digest for app in present if app.release],
+                [str(document.get("args", {}).get("environment", "")) for document in documents],
+            )
+        if observed.at >= self._forget_at:
+            more = chronicle.forget_what_is_over(self.config.journal, observed.at)
+            self._forget_at = observed.at if more else observed.at + FORGET_EVERY
 
 
 def _concerned(observed: _Observed, desired: Desired) -> set[Release]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from controller.config import Config
     from controller.journal import Reader
     from controller.model import Event
-    from controller.reconciler import Report
+    from controller.report import Report
 
 log = logging.getLogger("wheelway")
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from controller.config import Config
-    from controller.reconciler import Report
+    from controller.report import Report
     from controller.serve.log_records import FailedRequest, Record
     from controller.serve.replica_logs import LogFile
 

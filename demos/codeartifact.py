@@ -28,7 +28,7 @@ from tests.support.codeartifact import StandIn
 from tests.support.publishing import twine_upload
 
 if TYPE_CHECKING:
-    from controller.reconciler import Report
+    from controller.report import Report
 
 CPUS = 16
 """Logical ones, so that nothing that is published here waits for a place."""

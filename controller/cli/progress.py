@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from controller.model import JSON, Event
-    from controller.reconciler import Report
+    from controller.report import Report
     from controller.serve.log_records import FailedRequest
 
 PATIENCE: Final = 1.0

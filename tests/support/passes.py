@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from controller.cache.base import Base
     from controller.journal import ReleaseRecord
     from controller.model import Artifact, Revision
-    from controller.reconciler import Report
+    from controller.report import Report
     from tests.support.paper_head import PaperHead
 
 ON_THE_WAY = {Phase.STAGED, Phase.READY, Phase.RETIRING}

@@ -22,7 +22,7 @@ from controller.model import (
 )
 from controller.passes import Passes
 from controller.planning.plan import Cause, Change, Plan, PlannedApplication
-from controller.reconciler import Report
+from controller.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from controller.model import Condition, Phase, Quarantine
-    from controller.reconciler import Report
+    from controller.report import Report
     from controller.serve.head import Head
 
 BASICS = """

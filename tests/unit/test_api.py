@@ -28,7 +28,7 @@ from controller.journal import DaemonStatus, Journal
 from controller.model import Condition, Event, Phase, Quarantine, Release, Transition
 from controller.overrides import Pin
 from controller.passes import WAITING, Passes
-from controller.reconciler import Report
+from controller.report import Report
 from tests.support.head import eventually
 from tests.support.indexes import free_port
 from tests.support.service import Service, fill, on_socket

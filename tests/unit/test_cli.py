@@ -37,7 +37,7 @@ from controller.model import (
     Revision,
     Transition,
 )
-from controller.reconciler import Report
+from controller.report import Report
 from tests.support.imports import SLOW, imported_by
 from tests.support.wheels import make_wheel
 from wheelway import Pipeline, contract, openapi

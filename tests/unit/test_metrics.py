@@ -21,7 +21,7 @@ from controller.journal import Journal
 from controller.metrics import MEASURE_EVERY, MEASURE_FIRST, STEPS, Metrics, steps
 from controller.model import Condition, Phase, Release, Transition
 from controller.planning.plan import Plan
-from controller.reconciler import Report
+from controller.report import Report
 from tests.support.head import eventually
 
 pytestmark = pytest.mark.unit

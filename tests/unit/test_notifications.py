@@ -16,7 +16,7 @@ from controller.journal import Journal
 from controller.model import Condition, Phase, Quarantine, Release, Transition
 from controller.notifications import QUEUED, Notifications
 from controller.planning.plan import Plan
-from controller.reconciler import Report
+from controller.report import Report
 from controller.telemetry_options import SlackNotification, WebhookNotification
 from tests.support.canned import canned
 from tests.support.head import eventually

@@ -18,7 +18,7 @@ from controller.logs import PASS
 from controller.model import Condition, Event, Phase, Release, Transition
 from controller.overrides import Pin, Suspension
 from controller.planning.plan import Plan
-from controller.reconciler import Report
+from controller.report import Report
 from controller.telemetry import Telemetry
 from tests.support.canned import canned
 from tests.support.head import eventually
