@@ -25,7 +25,7 @@ from controller.planning.policy import (
     Candidate,
     Case,
     Verdict,
-    judge,
+    elect,
     rule_for,
     undecided,
     unmet,
@@ -107,7 +107,7 @@ class Election:
         self._absences = absences
         self._unread = Unread()
         self._stocktaking = Stocktaking(config, supply, tags=tags)
-        self._verdicts = Remembered(judge)
+        self._verdicts = Remembered(elect)
         self._placed = Remembered(self._rendered)
         self.renew(config)
 

@@ -20,6 +20,7 @@ from controller.planning.subjects import PIN_UNMET
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from packaging.version import Version
 
@@ -52,19 +53,19 @@ class Verdict:
 class Case:
     """All that the verdicts on one pipeline depend on."""
 
-    candidates: tuple[Candidate, ...]
+    candidates: Sequence[Candidate]
     """What the sources offer for it, in order of preference."""
     rule: PipelinePolicy
     """The operator's rule for it."""
     pin: Pin | None = None
     """What an operator ordered by command; it beats the rule."""
-    serving: frozenset[Release] = frozenset()
+    serving: AbstractSet[Release] = frozenset()
     """Its releases that serve now."""
-    present: frozenset[Release] = frozenset()
+    present: AbstractSet[Release] = frozenset()
     """Its releases that are on the cluster, serving or not."""
-    quarantined: frozenset[Release] = frozenset()
+    quarantined: AbstractSet[Release] = frozenset()
     """Releases that failed with their present inputs."""
-    missing: frozenset[Release] = frozenset()
+    missing: AbstractSet[Release] = frozenset()
     """Those offered no more of which that may be a matter of moments."""
     owner: str = ""
     """The project that owns the pipeline's name; empty: whoever offers it."""
@@ -113,88 +114,74 @@ def rule_for(pipeline: str, config: Config) -> PipelinePolicy:
     return PipelinePolicy(name=pipeline, active=config.policy.unlisted == "active")
 
 
-def elect(
-    candidates: Sequence[Candidate],
-    rule: PipelinePolicy,
-    *,
-    pin: Pin | None = None,
-    serving: Collection[Release] = (),
-    present: Collection[Release] = (),
-    quarantined: Collection[Release] = (),
-    missing: Collection[Release] = (),
-    owner: str = "",
-) -> tuple[Verdict, ...]:
+def elect(case: Case) -> tuple[Verdict, ...]:
     """Judge the candidates of one pipeline, and those of its releases that are on the cluster.
-
-    Args:
-        candidates: what the sources offer for this pipeline, in order of preference.
-        rule: the operator's rule for it.
-        pin: what an operator ordered by command; it beats the rule.
-        serving: this pipeline's releases that serve now.
-        present: this pipeline's releases that are on the cluster, serving or not.
-        quarantined: releases that failed with their present inputs.
-        missing: those offered no more of which that may be a matter of moments.
-        owner: the project that owns the name; what others offer is refused. Empty: none does.
 
     Returns:
         A verdict for every candidate, every release whose version is offered no more, and every
         serving one that other bytes replace; newest version first.
     """
+    pin = case.pin
     if pin is not None:
-        rule = rule.model_copy(update={"active": True, "pins": pin.versions})
-    chosen: list[Verdict] = []
-    others = of_others(candidates, owner)
-    own = [c for c in candidates if c.project == owner] if others else candidates
+        rule = case.rule.model_copy(update={"active": True, "pins": pin.versions})
+        case = replace(case, rule=rule)
+    others = of_others(case.candidates, case.owner)
+    own = [c for c in case.candidates if c.project == case.owner] if others else case.candidates
     offered = {candidate.release.version for candidate in own}
     theirs = {candidate.release for candidate in others}
-    unlisted = {r for r in {*serving, *present} - theirs if r.version not in offered}
-    nowhere = "no source lists this version any more"
-    aside = []
-    for release in unlisted:
-        gone = (MISSING if release in missing else ABSENT), nowhere
-        aside.append(Verdict(release, False, *(_excluded(release.version, rule) or gone)))
-    awaited = {
-        release.version
-        for release in unlisted.intersection(missing, serving)
-        if _excluded(release.version, rule) is None
-    }
-    by_version = sorted(own, key=lambda c: c.release.version, reverse=True)
-    for version, group in groupby(by_version, key=lambda c: c.release.version):
-        claims = _claims(list(group), serving, quarantined)
-        aside.extend(claims[1:])
-        first = claims[0]
-        if first.elected and (excluded := _excluded(version, rule)) is not None:
-            first = Verdict(first.release, False, *excluded)
-        before = {v.release.version for v in chosen} | {v for v in awaited if v > version}
-        if first.elected and len(before) >= rule.keep and not rule.pins:
-            newer = ", ".join(str(other) for other in sorted(before, reverse=True))
-            first = Verdict(
-                first.release,
-                False,
-                MAKING_ROOM,
-                f"keep = {rule.keep}, which newer versions fill: {newer}",
-            )
-        (chosen if first.elected else aside).append(first)
-    verdicts = [*chosen, *aside]
-    moved = rule.project is not None and any(v.release not in theirs for v in chosen)
-    verdicts += _refused(others, owner, {v.release for v in verdicts}, moved=moved)
+    unlisted = {r for r in {*case.serving, *case.present} - theirs if r.version not in offered}
+    verdicts = [*_among_offered(own, unlisted, case), *(_gone(r, case) for r in unlisted)]
+    elected = [verdict.release for verdict in verdicts if verdict.elected]
+    moved = case.rule.project is not None and not theirs.issuperset(elected)
+    verdicts += _refused(others, case.owner, {v.release for v in verdicts}, moved=moved)
     if pin is not None:
-        verdicts = [_under_pin(verdict, pin, met=bool(chosen)) for verdict in verdicts]
+        verdicts = [_under_pin(verdict, pin, met=bool(elected)) for verdict in verdicts]
     return tuple(sorted(verdicts, key=lambda v: (v.release, v.elected), reverse=True))
 
 
-def judge(case: Case) -> tuple[Verdict, ...]:
-    """`elect` on a case."""
-    return elect(
-        case.candidates,
-        case.rule,
-        pin=case.pin,
-        serving=case.serving,
-        present=case.present,
-        quarantined=case.quarantined,
-        missing=case.missing,
-        owner=case.owner,
-    )
+def _among_offered(
+    offered: Iterable[Candidate], unlisted: AbstractSet[Release], case: Case
+) -> list[Verdict]:
+    """Verdicts on what the owner of the name offers. What serves and is missing only since a
+    moment ago keeps its place among those kept.
+    """
+    awaited = {
+        release.version
+        for release in unlisted & case.missing & case.serving
+        if _excluded(release.version, case.rule) is None
+    }
+    verdicts: list[Verdict] = []
+    elected: set[Version] = set()
+    by_version = sorted(offered, key=lambda c: c.release.version, reverse=True)
+    for version, group in groupby(by_version, key=lambda c: c.release.version):
+        first, *rest = _claims(list(group), case.serving, case.quarantined)
+        newer = elected.union(other for other in awaited if other > version)
+        if first.elected and (why := _left_out(version, newer, case.rule)) is not None:
+            first = Verdict(first.release, False, *why)
+        if first.elected:
+            elected.add(first.release.version)
+        verdicts += [first, *rest]
+    return verdicts
+
+
+def _left_out(
+    version: Version, newer: Collection[Version], rule: PipelinePolicy
+) -> tuple[str, str] | None:
+    """The reason for which a version is not served though it is fit: the operator's rule takes it
+    out, or newer ones fill `keep`.
+    """
+    excluded = _excluded(version, rule)
+    if excluded is not None or rule.pins or len(newer) < rule.keep:
+        return excluded
+    names = ", ".join(map(str, sorted(newer, reverse=True)))
+    return MAKING_ROOM, f"keep = {rule.keep}, which newer versions fill: {names}"
+
+
+def _gone(release: Release, case: Case) -> Verdict:
+    """The verdict on a release whose version is offered no more."""
+    reason = MISSING if release in case.missing else ABSENT
+    gone = reason, "no source lists this version any more"
+    return Verdict(release, False, *(_excluded(release.version, case.rule) or gone))
 
 
 def undecided(candidates: Iterable[Candidate], unread: str) -> tuple[Verdict, ...]:
@@ -305,7 +292,7 @@ def unfetched(
     revisions: Iterable[Revision],
     artifacts: Mapping[str, Artifact],
     config: Config,
-    quarantined: Collection[Release] = (),
+    quarantined: AbstractSet[Release] = frozenset(),
     pins: Mapping[str, Pin] = MappingProxyType({}),
 ) -> tuple[Revision, ...]:
     """The revisions that must be fetched before policy can be applied, in listing order.
@@ -334,7 +321,8 @@ def unfetched(
                 for r in selectable
                 if r.sha256 not in artifacts or r.sha256 in carriers[name]
             ]
-            verdicts = elect(candidates, rule, pin=pins.get(name), quarantined=quarantined)
+            case = Case(candidates, rule, pin=pins.get(name), quarantined=quarantined)
+            verdicts = elect(case)
             wanted.update(verdict.release.digest for verdict in verdicts if verdict.elected)
     return tuple(r for r in revisions if r.sha256 in wanted and r.sha256 not in artifacts)
 

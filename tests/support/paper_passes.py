@@ -9,7 +9,7 @@ from controller.overrides import Overrides
 from controller.planning.absence import Absences
 from controller.planning.contest import Contest
 from controller.planning.dates import dated, excused, restarted, starting_again, unwatched
-from controller.planning.policy import MISSING, STANDS_IN, elect
+from controller.planning.policy import MISSING, STANDS_IN, Case, elect
 from controller.planning.restraint import restrained
 from controller.planning.situation import Limits, Situation, routes_to_probe, standing
 from controller.planning.turns import Turns
@@ -115,7 +115,7 @@ class Daemon:
         lately = self.absences.lately(unlisted - unknown, now, GRACE)
         verdicts = []
         for pipeline, rule in wishes.rules.items():
-            judged = elect(
+            case = Case(
                 [c for c in candidates if c.release.pipeline == pipeline],
                 rule,
                 pin=wishes.overrides.pins.get(pipeline),
@@ -124,7 +124,7 @@ class Daemon:
                 quarantined=held,
                 missing=unknown | lately,
             )
-            verdicts.extend(v for v in judged if v.reason != MISSING or v.release in lately)
+            verdicts.extend(v for v in elect(case) if v.reason != MISSING or v.release in lately)
         return verdicts
 
     def restrained(self, situation, decided):

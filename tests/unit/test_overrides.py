@@ -10,7 +10,7 @@ from packaging.version import Version
 from controller.config import Config
 from controller.model import Artifact, Phase, PipelineEntry, Revision
 from controller.overrides import Overrides, Pin, Suspension
-from controller.planning.policy import elect, unfetched, unmet
+from controller.planning.policy import Case, elect, unfetched, unmet
 from controller.planning.rollout import plan
 from tests.support.world import (
     answer,
@@ -38,7 +38,10 @@ def suspended(*pipelines):
 
 
 def verdicts(candidates, rule_, **more):
-    return {str(v.release.version): (v.elected, v.reason) for v in elect(candidates, rule_, **more)}
+    return {
+        str(v.release.version): (v.elected, v.reason)
+        for v in elect(Case(candidates, rule_, **more))
+    }
 
 
 # -- pins ----------------------------------------------------------------------------------------
@@ -55,7 +58,7 @@ def test_a_pin_beats_every_part_of_the_files_policy():
 
 
 def test_verdicts_under_a_pin_say_who_pinned_and_why():
-    verdict = elect([candidate("1.0")], rule(), pin=pin("1.0"))[0]
+    verdict = elect(Case([candidate("1.0")], rule(), pin=pin("1.0")))[0]
     assert verdict.message == "pinned to 1.0 by alice (worse answers)"
 
 
@@ -83,7 +86,7 @@ def test_a_pinned_version_whose_new_bytes_failed_stands_by_those_that_serve():
         quarantined={new.release},
     )
     assert found["2.0"] == (False, "OtherPinned")
-    kept = elect([new], rule(), pin=pin("1.0"), serving={old}, quarantined={new.release})
+    kept = elect(Case([new], rule(), pin=pin("1.0"), serving={old}, quarantined={new.release}))
     assert [(v.release, v.reason) for v in kept if v.elected] == [(old, "StandsIn")]
 
 
@@ -113,7 +116,7 @@ def carrying(name, digest):
 def test_what_a_pin_pushes_out_stays_until_the_pinned_version_is_live():
     new, old = application(release("2.0"), route="/predict/iris/2.0"), release("1.0", "b")
     offered = [candidate("2.0"), candidate("1.0", "b")]
-    told = elect(offered, rule(), pin=pin("1.0"), serving={new.release})
+    told = elect(Case(offered, rule(), pin=pin("1.0"), serving={new.release}))
     live = record(new, routed=1.0, live=2.0)
     preparing = plan(situation(told, (), [new], [live], {}))
     assert routes(preparing) == {new.name: "/predict/iris/2.0"}
@@ -126,7 +129,7 @@ def test_what_a_pin_pushes_out_stays_until_the_pinned_version_is_live():
 
 
 def test_an_unmet_pin_is_a_condition_unless_its_wheel_may_still_come():
-    served = elect([candidate("2.0")], rule(), pin=pin("1.0"), serving={release("2.0")})
+    served = elect(Case([candidate("2.0")], rule(), pin=pin("1.0"), serving={release("2.0")}))
     claims = [candidate("2.0")]
     (found,) = unmet({"iris": pin("1.0")}, served, claims, [])
     assert (found.subject, found.reason) == ("iris", "PinUnmet")
@@ -136,7 +139,7 @@ def test_an_unmet_pin_is_a_condition_unless_its_wheel_may_still_come():
     assert unmet({"iris": pin("1.0")}, served, claims, [coming]) == []
     failed = [*claims, candidate("1.0", "b")]
     assert len(unmet({"iris": pin("1.0")}, served, failed, [coming])) == 1
-    met = elect([candidate("1.0", "b")], rule(), pin=pin("1.0"))
+    met = elect(Case([candidate("1.0", "b")], rule(), pin=pin("1.0")))
     assert unmet({"iris": pin("1.0")}, met, failed, []) == []
 
 
@@ -164,7 +167,7 @@ def test_a_suspended_pipeline_stays_as_it_is_and_others_go_on():
 
 def test_what_policy_takes_out_stays_while_its_pipeline_is_suspended():
     live = application(release("1.0"), route="/predict/iris/1.0")
-    taken_out = elect([candidate("1.0")], rule(active=False), serving={live.release})
+    taken_out = elect(Case([candidate("1.0")], rule(active=False), serving={live.release}))
     records = [record(live, routed=1.0, live=2.0)]
     assert routes(plan(situation(taken_out, (), [live], records))) == {}
     decided = plan(situation(taken_out, (), [live], records, overrides=suspended("iris")))

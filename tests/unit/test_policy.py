@@ -7,7 +7,7 @@ from packaging.version import Version
 
 from controller.config import Config, PipelinePolicy
 from controller.model import Artifact, PipelineEntry, Revision, Standing
-from controller.planning.policy import LEAVING, PUSHED_OUT, elect, rule_for, unfetched
+from controller.planning.policy import LEAVING, PUSHED_OUT, Case, elect, rule_for, unfetched
 from tests.support.world import candidate, release, rule
 
 pytestmark = pytest.mark.unit
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 def judged(*args, **kwargs):
     return {
         f"{v.release.version}{v.release.digest[0]}": ("+" if v.elected else "-") + v.reason
-        for v in elect(*args, **kwargs)
+        for v in elect(Case(*args, **kwargs))
     }
 
 
@@ -222,6 +222,8 @@ def test_once_its_pipelines_are_known_what_policy_would_elect_is_fetched(tmp_pat
 
 
 def test_other_bytes_of_a_version_take_its_route_however_they_spell_it():
-    [elected, replaced] = elect([candidate("1.0.0", "b")], rule(), serving={release("1.0", "a")})
+    [elected, replaced] = elect(
+        Case([candidate("1.0.0", "b")], rule(), serving={release("1.0", "a")})
+    )
     assert (elected.elected, replaced.reason) == (True, "Replaced")
     assert elected.release.route == replaced.release.route == "/predict/iris/1.0"
