@@ -34,7 +34,7 @@ from controller.planning.remembered import Remembered
 from controller.planning.situation import standing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from packaging.tags import Tag
 
@@ -190,11 +190,7 @@ class Election:
     def _judge(self, seen: _Seen, found: Desired) -> None:
         """Have policy judge every pipeline that is offered or present."""
         inventory = seen.inventory
-        offers = {name: inventory.candidates(name) for name in inventory.shelves}
-        for app in seen.ours:
-            for claim in self._claims_on(app, inventory, found):
-                name = claim.release.pipeline
-                offers[name] = (*offers.get(name, ()), claim)
+        offers = self._offers(seen, found)
         serving, present = _by_pipeline(seen.serving), _by_pipeline(seen.present)
         names = sorted({*offers, *present})
         unread = self._unread.waited_for(inventory.awaited, inventory.failing, seen.now)
@@ -227,20 +223,34 @@ class Election:
             if case.missing:
                 verdicts = tuple(v for v in verdicts if v.reason != MISSING or v.release in lately)
             found.verdicts.extend(verdicts)
-        found.conditions.extend(
-            Condition(str(verdict.release), verdict.reason, verdict.message)
-            for verdict in found.verdicts
-            if verdict.reason == CONFLICT
-        )
+        found.conditions.extend(self._told_of(found.verdicts, offers, seen))
+
+    def _offers(self, seen: _Seen, found: Desired) -> dict[str, tuple[Candidate, ...]]:
+        """By pipeline: what the sources offer, as far as it is known."""
+        inventory = seen.inventory
+        offers = {name: inventory.candidates(name) for name in inventory.shelves}
+        for app in seen.ours:
+            for claim in self._claims_on(app, inventory, found):
+                name = claim.release.pipeline
+                offers[name] = (*offers.get(name, ()), claim)
+        return offers
+
+    def _told_of(
+        self, verdicts: Sequence[Verdict], offers: Mapping[str, Sequence[Candidate]], seen: _Seen
+    ) -> Iterator[Condition]:
+        """What a person should know of the verdicts: names that two projects claim, unmet pins."""
+        for verdict in verdicts:
+            if verdict.reason == CONFLICT:
+                yield Condition(str(verdict.release), verdict.reason, verdict.message)
         if seen.pins and self._supply.complete():
+            inventory, refused = seen.inventory, self._supply.refusals.of
             claims = [claim for offer in offers.values() for claim in offer]
-            refused = self._supply.refusals.of
             unread = [
                 revision
                 for revision in inventory.catalogue.revisions
                 if revision.sha256 not in inventory.artifacts and refused(revision) is None
             ]
-            found.conditions.extend(unmet(seen.pins, found.verdicts, claims, unread))
+            yield from unmet(seen.pins, verdicts, claims, unread)
 
     def _owners(
         self, seen: _Seen, offers: Mapping[str, Sequence[Candidate]], unread: Sequence[Revision]

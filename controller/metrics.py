@@ -86,6 +86,7 @@ class Metrics:
         self._monotonic = monotonic
         self._began = clock()
         self._counted = _Counted(self.registry)
+        self._waits = _Waits(self.registry)
         self._counted.free.set(_free(cache))
         self._counted.recorded.set(1)
         self._measure_at = monotonic() + MEASURE_FIRST
@@ -151,7 +152,7 @@ class Metrics:
             present = self._pipelines
         with self._rendering:
             for gone in self._pipelines - present:
-                self._counted.to_live.remove(gone)
+                self._waits.to_live.remove(gone)
                 self._pipelines.discard(gone)
         return generate_latest(self.registry)
 
@@ -208,9 +209,9 @@ class Metrics:
         if published is not None and published < self._began:  # nobody was there to notice it
             published = None
         for step, seconds in steps(record.times, published):
-            self._counted.step.labels(step).observe(seconds)
+            self._waits.step.labels(step).observe(seconds)
         begin = record.times[Phase.DISCOVERED] if published is None else published
-        self._counted.to_live.labels(pipeline).observe(max(0.0, event.at - begin))
+        self._waits.to_live.labels(pipeline).observe(max(0.0, event.at - begin))
         self._pipelines.add(pipeline)
 
     def _came_straight(self, record: ReleaseRecord, event: Event) -> bool:
@@ -273,6 +274,12 @@ class _Counted:
         self.recorded = gauge(
             "journal_writable", "Whether the last pass could be written into the journal (1, 0)."
         )
+
+
+class _Waits:
+    """How long releases took until they were live the first time."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.to_live = Histogram(
             "wheelway_publish_to_live_seconds",
             "From a wheel's publication (where the source dates it; else from when it was noticed) "

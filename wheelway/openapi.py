@@ -49,67 +49,78 @@ def document(
     release: Release, interface: Interface, examples: Sequence[Any], route: str
 ) -> dict[str, Any]:
     """The OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1) of a release at a route."""
-    request, result, shared = interface.components
-    name = f"{release.pipeline} {release.version}"
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": name,
+            "title": f"{release.pipeline} {release.version}",
             "version": release.version,
             "description": interface.description,
             "x-wheelway-digest": release.digest,
         },
         "servers": [{"url": "/"}],
-        "paths": {
-            route or "/": {
-                "post": {
-                    "operationId": "infer",
-                    "summary": f"Ask {name}",
-                    "requestBody": {
-                        "required": True,
-                        "content": {interface.request_type: _media(request, interface, examples)},
-                    },
-                    "responses": {
-                        "200": _answer("The result.", interface.result_type, result),
-                        **{
-                            str(status): {"$ref": f"#/components/responses/Problem{status}"}
-                            for status in (413, 415, 422, 500, 503, 504)
-                        },
+        "paths": _paths(release, interface, examples, route),
+        "components": _components(release, interface),
+    }
+
+
+def _paths(
+    release: Release, interface: Interface, examples: Sequence[Any], route: str
+) -> dict[str, Any]:
+    request, result, _ = interface.components
+    return {
+        route or "/": {
+            "post": {
+                "operationId": "infer",
+                "summary": f"Ask {release.pipeline} {release.version}",
+                "requestBody": {
+                    "required": True,
+                    "content": {interface.request_type: _media(request, interface, examples)},
+                },
+                "responses": {
+                    "200": _answer("The result.", interface.result_type, result),
+                    **{
+                        str(status): {"$ref": f"#/components/responses/Problem{status}"}
+                        for status in (413, 415, 422, 500, 503, 504)
                     },
                 },
-                "get": _look("metadata", "What this release is", JSON_TYPE, {"type": "object"}),
             },
-            f"{route}/healthz": {
-                "get": _look("healthz", "Whether it is loaded", JSON_TYPE, {"type": "object"})
+            "get": _look("metadata", "What this release is", JSON_TYPE, {"type": "object"}),
+        },
+        f"{route}/healthz": {
+            "get": _look("healthz", "Whether it is loaded", JSON_TYPE, {"type": "object"})
+        },
+        f"{route}/openapi.json": {
+            "get": _look("openapi", "This document", JSON_TYPE, {"type": "object"})
+        },
+        f"{route}/docs": {
+            "get": _look("docs", "A page for people", "text/html", {"type": "string"})
+        },
+    }
+
+
+def _components(release: Release, interface: Interface) -> dict[str, Any]:
+    """What the paths refer to."""
+    _, _, shared = interface.components
+    return {
+        "headers": {
+            "Release": {
+                "description": "`<pipeline>@<version>+<digest8>`",
+                "schema": {"type": "string"},
+                "example": str(release),
             },
-            f"{route}/openapi.json": {
-                "get": _look("openapi", "This document", JSON_TYPE, {"type": "object"})
-            },
-            f"{route}/docs": {
-                "get": _look("docs", "A page for people", "text/html", {"type": "string"})
+            "RequestId": {
+                "description": "The id that came with the request, or a new one.",
+                "schema": {"type": "string"},
             },
         },
-        "components": {
-            "headers": {
-                "Release": {
-                    "description": "`<pipeline>@<version>+<digest8>`",
-                    "schema": {"type": "string"},
-                    "example": str(release),
-                },
-                "RequestId": {
-                    "description": "The id that came with the request, or a new one.",
-                    "schema": {"type": "string"},
-                },
-            },
-            "schemas": {**shared, "WheelwayProblem": problem.SCHEMA},
-            "responses": {
-                f"Problem{status}": _answer(
-                    text,
-                    problem.PROBLEM_TYPE,
-                    {"$ref": "#/components/schemas/WheelwayProblem"},
-                )
-                for status, text in PROBLEMS.items()
-            },
+        "schemas": {**shared, "WheelwayProblem": problem.SCHEMA},
+        "responses": {
+            f"Problem{status}": _answer(
+                text,
+                problem.PROBLEM_TYPE,
+                {"$ref": "#/components/schemas/WheelwayProblem"},
+            )
+            for status, text in PROBLEMS.items()
         },
     }
 

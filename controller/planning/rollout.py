@@ -66,9 +66,10 @@ from controller.planning.situation import (
 from controller.planning.starting import start_due, start_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from controller.model import Application, Placement
+    from controller.planning.policy import Verdict
     from controller.planning.situation import Route, Situation
 
 
@@ -94,39 +95,29 @@ def plan(situation: Situation) -> Plan:
     still = [route for route in found if standstill.cause(route, situation)]
     moving = [route for route in found if not standstill.cause(route, situation)]
     routes = [relieved(route, situation) for route in moving]
-    steps = {route.path: _decide(route, situation) for route in routes}
-    steps |= {route.path: _standing_still(route, situation) for route in still}
-    unsettled = {
-        route.elected.release.pipeline
-        for route in routes
-        if route.elected and not steps[route.path].settled
-    }
-    held, losses = beyond_retire_limit(found, situation)
-    for route in routes:
-        if route.elected is None:
-            steps[route.path] = _unelected(route, unsettled, held, situation)
-    ordered = [steps[path] for path in sorted(steps)]
-    staged, queued = admit([step.stage for step in ordered if step.stage], situation)
     returned = {
         route.holder.name
         for route, before in zip(routes, moving, strict=True)
         if route.holder and route is not before
     }
-    kept = [_explained(planned, returned) for step in ordered for planned in step.keep]
+    held, losses = beyond_retire_limit(found, situation)
+    steps = _steps(routes, still, held, situation)
+    staged, queued = admit([step.stage for step in steps if step.stage], situation)
+    kept = [_explained(planned, returned) for step in steps for planned in step.keep]
     applications = assemble([*kept, *staged], situation)
     if "" in situation.overrides.suspensions:
         applications = standstill.everything(situation)
     stay = {planned.document["name"] for planned in applications}
     transitions = (
         *arrivals(routes, situation),
-        *(t for step in ordered for t in step.transitions),
+        *(t for step in steps for t in step.transitions),
         *(t for route in routes for t in _succeeded(route, stay, situation)),
     )
-    quarantines = tuple(q for step in ordered for q in step.quarantines)
+    quarantines = tuple(q for step in steps for q in step.quarantines)
     leaving = partings(situation, transitions, quarantines)
     changes = differences(applications, situation.applications, leaving)
     urgent = returned.union(
-        planned.document["name"] for step in ordered if step.urgent for planned in step.keep
+        planned.document["name"] for step in steps if step.urgent for planned in step.keep
     )
     hold, hold_until = None, None
     if changes and not urgent:
@@ -134,14 +125,14 @@ def plan(situation: Situation) -> Plan:
         hold, hold_until = hold_back(situation, promoting=promoting)
     if hold:  # so does whatever would go with it
         transitions = tuple(t for t in transitions if t.phase is not Phase.RETIRING)
-    wakes = [step.wake_at for step in ordered] + [relief_due(route, situation) for route in routes]
+    wakes = [step.wake_at for step in steps] + [relief_due(route, situation) for route in routes]
     return Plan(
         applications=applications,
         changes=changes,
         transitions=transitions,
         quarantines=quarantines,
         conditions=(
-            *(c for step in ordered for c in step.conditions),
+            *(c for step in steps for c in step.conditions),
             *queued,
             *ailments_of_encoded_routes(situation),
             *standstill.conditions(situation),
@@ -151,6 +142,29 @@ def plan(situation: Situation) -> Plan:
         losses=losses,
         wake_at=min((at for at in [*wakes, hold_until] if at is not None), default=None),
     )
+
+
+def _steps(
+    moving: Sequence[Route],
+    still: Iterable[Route],
+    held: Mapping[str, str],
+    situation: Situation,
+) -> list[_Step]:
+    """What each route contributes, in order of their paths: those that are `moving` as policy
+    wants, and those that stand `still`, suspended by an operator. `held` says by path why what is
+    not elected any more may not be retired.
+    """
+    steps = {r.path: _decide(r, r.elected, situation) for r in moving if r.elected}
+    unsettled = {
+        route.elected.release.pipeline
+        for route in moving
+        if route.elected and not steps[route.path].settled
+    }
+    for route in moving:
+        if route.elected is None:
+            steps[route.path] = _unelected(route, unsettled, held, situation)
+    steps |= {route.path: _standing_still(route, situation) for route in still}
+    return [steps[path] for path in sorted(steps)]
 
 
 # -- one route -----------------------------------------------------------------------------------
@@ -163,16 +177,14 @@ def _standing_still(route: Route, situation: Situation) -> _Step:
     )
 
 
-def _decide(route: Route, situation: Situation) -> _Step:
+def _decide(route: Route, elected: Verdict, situation: Situation) -> _Step:
     """The step of a route for which a release is elected."""
-    if route.elected is None:
-        return _Step()
     if (conflict := route.foreign) is not None:
         why = f"application {conflict.name!r}, which is not wheelway's, holds {route.path}"
-        condition = Condition(str(route.elected.release), "RouteConflict", why)
+        condition = Condition(str(elected.release), "RouteConflict", why)
         return _Step(keep=_as_they_are(route, causes.ROUTE_TAKEN), conditions=(condition,))
     if route.wanted is None:
-        return _without_wanted(route, situation)
+        return _without_wanted(route, elected, situation)
     if route.target is None:
         return _stage(route, route.wanted, situation)
     if route.target is route.holder:
@@ -180,15 +192,16 @@ def _decide(route: Route, situation: Situation) -> _Step:
     return _staged(route, route.wanted, route.target, situation)
 
 
-def _without_wanted(route: Route, situation: Situation) -> _Step:
+def _without_wanted(route: Route, elected: Verdict, situation: Situation) -> _Step:
     """Elected, but not prepared yet, or standing in for a bad successor: who serves stays."""
-    elected, holder = route.elected, route.holder
-    if elected is None or elected.reason != STANDS_IN:
-        same = elected is not None and holder is not None and holder.release == elected.release
-        return _Step(
-            keep=_as_they_are(route, causes.AWAITS_PREPARATION),
-            settled=same and holder is not None and was_live(holder, situation.records),
+    holder = route.holder
+    if elected.reason != STANDS_IN:
+        settled = (
+            holder is not None
+            and holder.release == elected.release
+            and was_live(holder, situation.records)
         )
+        return _Step(keep=_as_they_are(route, causes.AWAITS_PREPARATION), settled=settled)
     fit = stand_in(route, situation)
     if fit is None:
         return _Step()
