@@ -7,6 +7,7 @@ has a bound, far above what anybody means and far below what Ray can convert.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -19,18 +20,23 @@ DAY: Final = 86400.0
 REPLICAS: Final = 10_000
 """The most that anybody may say; Ray's own limit is an int32, and a node's ports are a thousand."""
 REPLICA_COUNTS: Final = frozenset({"min_replicas", "initial_replicas", "max_replicas"})
-AUTOSCALING: Final = REPLICA_COUNTS | {  # of ray.serve.config.AutoscalingConfig, its numbers
-    "target_ongoing_requests",
-    "metrics_interval_s",
-    "look_back_period_s",
-    "upscaling_factor",
-    "downscaling_factor",
-    "upscale_delay_s",
-    "downscale_delay_s",
-    "downscale_to_zero_delay_s",
+_MUCH: Final = 1_000_000
+"""Of requests, factors, seconds in an autoscaling configuration."""
+AUTOSCALING: Final = {
+    "min_replicas": (0, REPLICAS),
+    "initial_replicas": (0, REPLICAS),
+    "max_replicas": (1, REPLICAS),
+    "target_ongoing_requests": (0.001, _MUCH),
+    # So often every replica and every proxy reports to Serve's controller, which is one for all.
+    "metrics_interval_s": (1, _MUCH),
+    "look_back_period_s": (1, _MUCH),  # five times in it they count their requests
+    "upscaling_factor": (0.001, _MUCH),
+    "downscaling_factor": (0.001, _MUCH),
+    "upscale_delay_s": (0, _MUCH),
+    "downscale_delay_s": (0, _MUCH),
+    "downscale_to_zero_delay_s": (0, _MUCH),
 }
-_SCALING_LIMIT: Final = 1_000_000
-"""Of any other number of an autoscaling configuration: requests, factors, seconds."""
+"""The numbers of ray.serve.config.AutoscalingConfig, the least and the most of each."""
 _ENVIRONMENT_LIMIT: Final = 64 * 1024
 """Characters of all variables together; Linux gives one of them 128 KiB (execve(2))."""
 _RESERVED: Final = {
@@ -101,10 +107,10 @@ class Options(Section):
     @field_validator("autoscaling_config")
     @classmethod
     def _bounded(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        for key in AUTOSCALING.intersection(value or {}):
-            number, most = (value or {})[key], REPLICAS if key in REPLICA_COUNTS else _SCALING_LIMIT
-            if isinstance(number, (int, float)) and not -most <= number <= most:
-                raise ValueError(f"{key} must be at most {most}")
+        for key, number in (value or {}).items():
+            least, most = AUTOSCALING.get(key, (-math.inf, math.inf))
+            if isinstance(number, (int, float)) and not least <= number <= most:
+                raise ValueError(f"{key} must be from {least} to {most}")
         return value
 
     @field_validator("env_vars")

@@ -113,6 +113,20 @@ def test_a_number_with_which_serve_would_not_start_is_the_operators_mistake(odd)
 
 
 @pytest.mark.parametrize(
+    "odd",
+    [
+        "metrics_interval_s = 0.01",
+        "look_back_period_s = 0",
+        "upscale_delay_s = -1",
+        "max_replicas = 0",
+    ],
+)
+def test_a_number_that_would_keep_serves_controller_from_its_work_is_the_operators_mistake(odd):
+    with pytest.raises(ConfigError, match=r"autoscaling_config: \w+ must be from [01] to"):
+        read(f"[serve.defaults.autoscaling_config]\n{odd}\n")
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "[serve.defaults]\nrequest_timeout = 901\n",

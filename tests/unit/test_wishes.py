@@ -171,15 +171,27 @@ MISTAKES = {
     "replicas of 31 digits": ("[options]\nnum_replicas = 1" + 30 * "0", "options.num_replicas"),
     "more than anybody replicates": (
         "[options]\nautoscaling_config = { max_replicas = 10001 }",
-        "max_replicas must be at most 10000",
+        "max_replicas must be from 1 to 10000",
     ),
     "more than a float holds": (
         "[options]\nautoscaling_config = { max_replicas = 1" + 400 * "0" + " }",
-        "max_replicas must be at most 10000",
+        "max_replicas must be from 1 to 10000",
     ),
     "delays without end": (
         "[options]\nautoscaling_config = { upscale_delay_s = 1e300 }",
-        "upscale_delay_s must be at most 1000000",
+        "upscale_delay_s must be from 0 to 1000000",
+    ),
+    "a report to Serve's controller every microsecond": (
+        "[options]\nautoscaling_config = { metrics_interval_s = 0.000001 }",
+        "metrics_interval_s must be from 1 to 1000000",
+    ),
+    "a sample of the load every microsecond": (
+        "[options]\nautoscaling_config = { look_back_period_s = 0.000005 }",
+        "look_back_period_s must be from 1 to 1000000",
+    ),
+    "no replica at the most": (
+        "[options]\nautoscaling_config = { max_replicas = 0 }",
+        "max_replicas must be from 1 to 10000",
     ),
     "requests beyond int32": ("[options]\nmax_ongoing_requests = 2147483648", "100000"),
     "a queue beyond int32": ("[options]\nmax_queued_requests = 2147483548", "100000"),
