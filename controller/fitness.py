@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from controller.model import Condition
 from controller.serve import haproxy
@@ -102,5 +102,5 @@ def _of_the_interpreter(cluster: Cluster, base: Base, own_version: str) -> Itera
 def _tested(ray: str) -> bool:
     try:
         return TESTED[0] <= Version(ray) < TESTED[1]
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion, and numbers of thousands of digits
         return False

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 from pydantic import AfterValidator, BaseModel, ValidationError
 
 from controller.model import Application, ApplicationStatus, Release, Replica
@@ -138,7 +138,7 @@ def release_of(document: Mapping[str, JSON]) -> Release | None:
         return None
     try:
         return Release(pipeline, Version(version), digest)
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion, and numbers of thousands of digits
         return None
 
 

@@ -81,7 +81,7 @@ def test_another_python_than_the_heads_names_both_and_the_key_to_set(cluster, ba
     assert "ray.python" in message
 
 
-@pytest.mark.parametrize("ray", ["2.59.0", str(TESTED[1]), "3.0.0", "nightly"])
+@pytest.mark.parametrize("ray", ["2.59.0", str(TESTED[1]), "3.0.0", "nightly", "9" * 5000])
 def test_a_ray_that_nobody_tested_is_named_with_the_range_that_was(cluster, base, ray):
     found = misfits(replace(cluster, ray=ray), without(base, "ray"), base.wheelway_version)
     assert [condition.reason for condition in found] == ["RayUntested"]
