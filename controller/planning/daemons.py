@@ -26,11 +26,12 @@ KEY = "daemon"
 def mark_of(document: Mapping[str, Any] | None) -> DaemonMark | None:
     """Whose an application is, by its document; None when it does not say."""
     for deployment in (document or {}).get("deployments") or ():
-        said = (deployment.get("user_config") or {}).get(KEY)
+        config = deployment.get("user_config")
+        said = config.get(KEY) if isinstance(config, dict) else None
         if isinstance(said, dict):
             try:
                 return DaemonMark(str(said["id"]), float(said["since"]), str(said["host"]))
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, OverflowError):
                 return None
     return None
 

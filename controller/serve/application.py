@@ -134,12 +134,13 @@ def release_of(document: Mapping[str, JSON]) -> Release | None:
     if document.get("import_path") != IMPORT_PATH or not isinstance(said, dict):
         return None
     pipeline, version, digest = (str(said.get(key)) for key in ("pipeline", "version", "digest"))
-    if pipeline != canonicalize_name(pipeline) or not re.fullmatch(r"[0-9a-f]{64}", digest):
-        return None
     try:
-        return Release(pipeline, Version(version), digest)
-    except ValueError:  # InvalidVersion, and numbers of thousands of digits
+        if pipeline != canonicalize_name(pipeline, validate=True):
+            return None
+        release = Release(pipeline, Version(version), digest)
+    except ValueError:  # InvalidName, InvalidVersion, and numbers of thousands of digits
         return None
+    return release if re.fullmatch(r"[0-9a-f]{64}", digest) else None
 
 
 # -- causes --------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from random import Random
 
 PARTS = [
@@ -28,3 +29,22 @@ def altered(answer: Any, random: Random) -> Any:
             spot[key] = random.choice(PARTS)
         break
     return whole
+
+
+def each_altered(answer: Any) -> Iterator[Any]:
+    """Copies with another in the place of each part, one after the other."""
+    for path in _paths(answer):
+        for part in (None, 1, 10**400, "", "x", ["a"], {}, {"a": 1}):
+            whole = spot = copy.deepcopy(answer)
+            for key in path[:-1]:
+                spot = spot[key]
+            spot[path[-1]] = part
+            yield whole
+
+
+def _paths(answer: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    parts = answer.items() if isinstance(answer, dict) else enumerate(answer)
+    for key, part in parts:
+        yield (*above, key)
+        if isinstance(part, (dict, list)):
+            yield from _paths(part, (*above, key))

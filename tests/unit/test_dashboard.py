@@ -162,6 +162,8 @@ def test_a_declarative_application_that_says_no_route_has_serves_default():
         {"args": {}},
         {"args": {"release": "iris"}},
         {"args": {"release": {"pipeline": "Iris", "version": "1.0", "digest": "a" * 64}}},
+        {"args": {"release": {"pipeline": "", "version": "1.0", "digest": "a" * 64}}},
+        {"args": {"release": {"pipeline": "../x", "version": "1.0", "digest": "a" * 64}}},
         {"args": {"release": {"pipeline": "iris", "version": "one", "digest": "a" * 64}}},
         {"args": {"release": {"pipeline": "iris", "version": "9" * 5000, "digest": "a" * 64}}},
         {"args": {"release": {"pipeline": "iris", "version": "1.0", "digest": "a"}}},

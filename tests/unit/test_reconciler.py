@@ -13,7 +13,7 @@ from controller.journal import Journal
 from controller.metrics import Metrics
 from controller.model import Condition, Phase
 from controller.overrides import Pin
-from tests.support.odd import altered
+from tests.support.odd import altered, each_altered
 from tests.support.passes import reasons, routes
 
 pytestmark = pytest.mark.unit
@@ -580,6 +580,27 @@ def test_an_odd_answer_is_told_or_understood_and_never_a_mistake_of_ours(
     reports = [work.pass_(after=120.0) for _ in range(150)]  # raises what it does not foresee
     told = [report.error.reason for report in reports if report.error is not None]
     assert 50 < told.count("DashboardUnexpected") < 150
+
+
+def test_whatever_stands_in_what_runs_as_ours_is_understood_or_left_alone(
+    work, paper_head, monkeypatch
+):
+    work.drop()
+    work.settle()
+    answer = paper_head.answer
+    sound = json.loads(answer("GET", "/api/serve/applications/", "", b"")[2])
+    [(name, ours)] = sound["applications"].items()
+    said = {}
+
+    def reported(method, path, query, body):
+        if method != "GET" or not path.startswith("/api/serve"):
+            return answer(method, path, query, body)
+        return 200, {}, json.dumps({"applications": {name: {**ours, **said}}})
+
+    monkeypatch.setattr(paper_head, "answer", reported)
+    for odd in each_altered(ours["deployed_app_config"]):
+        said["deployed_app_config"] = odd
+        work.pass_(after=120.0)  # raises what it does not foresee
 
 
 def test_a_head_that_hangs_is_not_waited_for_without_end(work, paper_head):
