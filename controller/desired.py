@@ -16,7 +16,7 @@ from controller.errors import Rejected, WheelwayError, without_frames
 from controller.inventory import Inventory, Recorded, Stocktaking, failed
 from controller.model import Artifact, Condition, Environment, Placement, Quarantine, Release
 from controller.overrides import NOTHING_ORDERED
-from controller.planning.catalogue import unobserved_in, unread_in
+from controller.planning.catalogue import unobserved_in
 from controller.planning.ownership import Unread, owners_of, project_of, served_longest
 from controller.planning.policy import (
     CONFLICT,
@@ -299,8 +299,8 @@ class Election:
         if not unlisted or not self._supply.complete():
             return unlisted
         inventory = seen.inventory
-        listings = self._supply.listings().values()
-        unread, unobserved = unread_in(listings), unobserved_in(listings)
+        listed = self._supply.listed()
+        unread, unobserved = listed.unread, unobserved_in(listed.listings)
         refused, unknown = self._supply.refusals.of, set()
         for app in seen.ours:
             release, project = app.release, project_of(app)

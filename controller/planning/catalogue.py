@@ -12,7 +12,7 @@ from controller.model import Standing
 from controller.planning.subjects import version_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from packaging.tags import Tag
     from packaging.version import Version
@@ -95,6 +95,8 @@ class Listed:
     listings: tuple[Listing, ...] = ()
     projects: Mapping[str, Sequence[Revision]] = field(default_factory=dict)
     digests: frozenset[str] = frozenset()
+    unread: frozenset[tuple[str, Version]] = frozenset()
+    """Projects and versions of files that are there but cannot be read yet, or at all."""
 
     def of(self, listings: Iterable[Listing]) -> Listed:
         """What these have; this one as long as they are the same."""
@@ -105,7 +107,7 @@ class Listed:
         for revision in (revision for listing in now for revision in listing.revisions):
             projects.setdefault(revision.project, []).append(revision)
         digests = frozenset(r.sha256 for listing in now for r in listing.revisions)
-        return Listed(now, projects, digests)
+        return Listed(now, projects, digests, frozenset(_unread_in(now)))
 
 
 def _differ(listing: Listing, other: Listing) -> bool:
@@ -140,14 +142,11 @@ def completed(listing: Listing, before: Listing | None) -> Listing:
     return replace(listing, revisions=(*listing.revisions, *kept))
 
 
-def unread_in(listings: Collection[Listing]) -> set[tuple[str, Version]]:
-    """Projects and versions of files that are there but cannot be read yet, or at all."""
-    named = (
-        version_named(item.subject)
-        for listing in listings
-        for item in (*listing.pending, *listing.refused)
-    )
-    return {found for found in named if found is not None}
+def _unread_in(listings: Iterable[Listing]) -> Iterator[tuple[str, Version]]:
+    for listing in listings:
+        for item in (*listing.pending, *listing.refused):
+            if (named := version_named(item.subject)) is not None:
+                yield named
 
 
 def unobserved_in(listings: Collection[Listing]) -> set[str]:

@@ -242,6 +242,7 @@ def test_a_library_is_no_pipelines_wheel_whatever_else_would_be_wrong_with_it(tm
     ("name", "reason"),
     [
         ("demo-1.0-py3-none-any (1).whl", "FilenameInvalid"),
+        (f"demo-1.0-{'0' * 230}-py3-none-any.whl", "FilenameInvalid"),
         ("demo-1.0-cp27-cp27m-win32.whl", "TagsIncompatible"),
         ("demo-3.0-py3-none-any.whl", "MetadataMismatch"),
         ("other-1.0-py3-none-any.whl", "MetadataMismatch"),

@@ -72,7 +72,7 @@ def test_a_name_whose_owner_has_nothing_left_is_free_again():
 
 
 def test_another_project_takes_over_no_name_whatever_restarts(work, paper_head):
-    carry(work, "alpha", "1.0")
+    first = carry(work, "alpha", "1.0")
     work.settle()
     carry(work, "beta", "2.0")
     report = work.settle()
@@ -86,6 +86,11 @@ def test_another_project_takes_over_no_name_whatever_restarts(work, paper_head):
     [refused] = [r for r in told["releases"] if not r["live"]]
     assert (refused["version"], refused["reason"]) == ("2.0", "Conflict")
     assert "belongs to alpha" in refused["message"]
+    first.chmod(0o600)  # as if it were published again, later than the other
+    work.restart()
+    paper_head.forgets()
+    work.settle()
+    assert served(paper_head) == ["/predict/iris/1.0"]
     assert '`project = "beta"` in [[pipelines]]' in refused["message"]
 
 

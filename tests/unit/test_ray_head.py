@@ -124,6 +124,7 @@ def test_haproxys_limits_are_those_of_the_machine_and_of_the_longest_request(tmp
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     connections = str(haproxy.connections(descriptors))
     assert made.environment["RAY_SERVE_HAPROXY_MAXCONN"] == connections
+    assert made.environment["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"] == "60"
     chosen = invoke(tmp_path, RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S="77")
     assert "--labels=wheelway-hard-stop=77" in chosen.arguments
 

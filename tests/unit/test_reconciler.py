@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from packaging.version import Version
 
+from controller import wheel_names
 from controller.account.overview import quarantines
 from controller.journal import Journal
 from controller.metrics import Metrics
@@ -117,6 +118,37 @@ def test_a_config_waits_for_a_build_and_then_carries_all_that_came_meanwhile(wor
     work.settle()
     staged = {"demo-1.0": None, "other-1.0": None, "third-1.0": None}
     assert routes(paper_head)[:2] == [{"demo-1.0": None}, staged]
+
+
+def test_a_build_has_its_time_again_after_each_config(at_work, paper_head):
+    work = at_work(rollout={"build_deadline": 10, "absence_grace": 0, "retire_limit": 1})
+    wheels = [work.drop("first"), work.drop("second")]
+    work.settle()
+    paper_head.building = 1000
+    work.drop()
+    work.pass_()
+    waited = []
+    for wheel in wheels:  # each is taken off by a config, which begins the build anew
+        sent, began = len(paper_head.puts), work.clock()
+        work.remove(wheel)
+        while len(paper_head.puts) == sent:
+            work.pass_(after=1.0)
+        waited.append(work.clock() - began)
+    assert 9 <= min(waited) <= max(waited) <= 12
+
+
+def test_no_wheels_name_is_read_again_in_a_pass(work, monkeypatch):
+    work.drop()
+    gone = work.drop("gone")
+    (work.wheels / "other-1.0-py3-none-any (1).whl").write_text("not whole")
+    work.settle()
+    work.remove(gone)  # it stays for its grace
+    assert work.pass_().sentence.startswith("2 live")
+    read, parse = [], wheel_names.parse
+    monkeypatch.setattr(wheel_names, "parse", lambda name: read.append(name) or parse(name))
+    for _ in range(3):
+        work.pass_(after=0.1)
+    assert read == []
 
 
 def test_a_route_that_does_not_answer_goes_back_and_its_release_is_quarantined(work, paper_head):

@@ -454,9 +454,14 @@ def test_nobody_wishes_for_a_million_replicas_unless_the_operator_said_so():
         ({"health_check_period": 86400}, "60", {"health_check_period": "1d"}),
         ({"health_check_timeout": 86400}, "300", {"health_check_timeout": "1d"}),
         ({"ray_actor_options": {"resources": {"x": 1e6}}}, "1000", {"resources": 1e6}),
+        ({"ray_actor_options": {"num_cpus": 1000}}, "64", {"num_cpus": 1000}),
+        ({"ray_actor_options": {"num_gpus": 1000}}, "8", {"num_gpus": 1000}),
+        ({"ray_actor_options": {"memory": 2**42}}, str(2**40), {"memory": "4TiB"}),
+        ({"max_memory": 2**42}, str(2**40), {"max_memory": "4TiB"}),
+        ({"max_request_bytes": 2**32}, str(2**30), {"max_request_bytes": "4GiB"}),
     ],
 )
-def test_no_wheel_keeps_what_it_reserved_for_a_day_unless_the_operator_said_so(wishes, cap, raised):
+def test_no_wheel_takes_what_others_pay_for_unless_the_operator_said_so(wishes, cap, raised):
     with pytest.raises(Rejected, match=f"the cap is {cap}"):
         effective(Options(), wishes, None, Caps())
     assert effective(Options(), wishes, None, Caps(**raised))
