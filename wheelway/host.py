@@ -203,6 +203,7 @@ class EncodedRoutesHost:
     """The replica of `build_encoded_routes`."""
 
     def __init__(self, args: dict[str, Any]) -> None:
+        _mend_print()
         self._application = EncodedRoutes(_Ingress(args["ingress_url"]), args.get("wheelway", ""))
 
     def __serve_build_asgi_app__(self) -> EncodedRoutes:

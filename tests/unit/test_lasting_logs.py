@@ -137,3 +137,41 @@ def test_what_is_printed_into_a_file_and_tracebacks_are_text(tmp_path):
         assert text.startswith("Traceback (most recent call last):\n  File")
         assert text.rstrip().endswith("ValueError: x")
     assert logged == ["to stdout", "to"]
+
+
+REPLICAS = """
+import builtins, io, json, logging.config, sys
+from types import SimpleNamespace
+import ray
+from ray import serve
+from ray.serve._private import logging_utils
+from wheelway import host
+
+of_release = {
+    "release": {"pipeline": "iris", "version": "1.0", "digest": "0" * 64},
+    "target": "iris:Iris",
+    "tree": "/nowhere",
+    "record_digest": "",
+}
+serve.get_replica_context = lambda: SimpleNamespace(app_name="iris-1.0-0000")
+ray.get_gpu_ids = lambda: json.loads(sys.argv[1])
+replaced = logging_utils.redirected_print
+printed = []
+for kind, args in ((host.EncodedRoutesHost, {"ingress_url": "http://x"}), (host.Host, of_release)):
+    builtins.print = logging_utils.redirected_print = replaced
+    made, buffer = kind(args), io.StringIO()
+    print("a", "b", file=buffer)
+    printed.append(buffer.getvalue())
+logging.config.dictConfig({"version": 1})
+replica = made._replica
+said = printed, replica._logger.disabled, replica._arguments.accelerated
+sys.__stdout__.write(json.dumps(said))
+"""
+
+
+@pytest.mark.parametrize("gpus", [[], [0]])
+def test_a_replica_sees_to_its_prints_and_its_logger_and_knows_whether_it_has_a_gpu(gpus):
+    command = [sys.executable, "-c", REPLICAS, json.dumps(gpus)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [["a b\n", "a b\n"], False, bool(gpus)]
