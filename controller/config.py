@@ -56,11 +56,17 @@ class RayOptions(Section):
     """A file with the bearer token (RAY_AUTH_MODE=token); read again when it changes. Default: the
     credential `wheelway.ray-token`, if the service manager hands one over."""
     ca_file: Path | None = None
-    """PEM bundle for an https dashboard, and for an https ingress beside the public authorities."""
+    """PEM bundle for an https dashboard, and for an https ingress besides the public authorities;
+    replicas read it for the latter."""
     python: Path | None = None
     """The interpreter Ray runs on, where `wheelway` must be importable; default: the daemon's."""
     timeout: PositiveSeconds = 10.0
     """Seconds for one request to the dashboard; a PUT that starts Serve gets six times as long."""
+
+    @property
+    def ingress_ca_file(self) -> Path | None:
+        """What to trust of the ingress besides the public authorities, if it is https."""
+        return self.ca_file if self.ingress_url.startswith("https:") else None
 
     @field_validator("dashboard_url", "ingress_url")
     @classmethod

@@ -310,7 +310,7 @@ class Reconciler:
 
     def _encoded_routes(self) -> dict[str, JSON] | None:
         try:
-            return self._renderer.encoded_routes(self.config.ray.ingress_url)
+            return self._renderer.encoded_routes(self.config.ray)
         except WheelwayError:
             return None  # the whole config fails by the same templates, and says why
 

@@ -10,6 +10,7 @@ path is itself, so nothing is forwarded twice.
 from __future__ import annotations
 
 import re
+import ssl
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wheelway.problem import PROBLEM_TYPE, Problem
@@ -84,6 +85,22 @@ def plain(raw: bytes) -> bytes:
         return bytes((byte,)) if byte in _PLAIN else match[0].upper()
 
     return _ENCODED.sub(decode, raw)
+
+
+def trusting(ca_file: str | None) -> ssl.SSLContext:
+    """What trusts the public authorities, and those of a PEM bundle if there is one.
+
+    Raises:
+        ConnectionError: the bundle cannot be used.
+    """
+    context = ssl.create_default_context()
+    try:
+        if ca_file is not None:
+            context.load_verify_locations(ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        why = f"ray.ca_file {ca_file}: {error}; replicas must be able to read it, too"
+        raise ConnectionError(why) from error
+    return context
 
 
 class EncodedRoutes:

@@ -42,7 +42,7 @@ from ray.serve.exceptions import RayServeException
 from starlette.middleware import Middleware
 from yarl import URL
 
-from wheelway.encoded import EncodedRoutes
+from wheelway.encoded import EncodedRoutes, trusting
 from wheelway.failure import StartFailure
 from wheelway.fallback import Fallback
 from wheelway.logs import logger_on
@@ -73,7 +73,8 @@ def build_encoded_routes(args: dict[str, Any]) -> serve.Application:
     """The application that answers percent-encoded routes.
 
     Args:
-        args: `ingress_url` (such as http://127.0.0.1:8000) and `wheelway` (its version).
+        args: `ingress_url` (such as http://127.0.0.1:8000), `wheelway` (its version), and perhaps
+            `ca_file`: a PEM bundle to trust besides the public authorities.
     """
     return serve.deployment(name="EncodedRoutes")(serve.ingress()(EncodedRoutesHost)).bind(args)
 
@@ -204,7 +205,8 @@ class EncodedRoutesHost:
 
     def __init__(self, args: dict[str, Any]) -> None:
         _mend_print()
-        self._application = EncodedRoutes(_Ingress(args["ingress_url"]), args.get("wheelway", ""))
+        client = _Ingress(args["ingress_url"], args.get("ca_file"))
+        self._application = EncodedRoutes(client, args.get("wheelway", ""))
 
     def __serve_build_asgi_app__(self) -> EncodedRoutes:
         """See `Host`."""
@@ -214,8 +216,9 @@ class EncodedRoutesHost:
 class _Ingress:
     """`encoded.Client` over aiohttp, which comes with Ray."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, ca_file: str | None) -> None:
         self._url = url.rstrip("/")
+        self._ca_file = ca_file
         self._session: aiohttp.ClientSession | None = None
 
     @asynccontextmanager
@@ -229,7 +232,7 @@ class _Ingress:
         if self._session is None:  # needs a running loop
             self._session = aiohttp.ClientSession(
                 auto_decompress=False,
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, ssl=trusting(self._ca_file)),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
                 timeout=aiohttp.ClientTimeout(

@@ -149,7 +149,7 @@ def _try_templates(config: "Config") -> None:
     )
     renderer = Renderer(config.paths.templates)
     placement = renderer.place(release, entry, artifact, Environment("", None), Options(), {})
-    extra = renderer.encoded_routes(config.ray.ingress_url)
+    extra = renderer.encoded_routes(config.ray)
     renderer.config([placement.document, extra], config.serve, config.ray.ingress_url)
 
 

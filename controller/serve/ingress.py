@@ -68,11 +68,12 @@ class Ingress:
         Raises:
             Stalled: the CA file cannot be used.
         """
-        if options.ca_file is None or not options.ingress_url.startswith("https:"):
+        ca_file = options.ingress_ca_file
+        if ca_file is None:
             return cls(options.ingress_url)
         context = ssl.create_default_context()
-        with unreadable(options.ca_file):
-            context.load_verify_locations(options.ca_file)
+        with unreadable(ca_file):
+            context.load_verify_locations(ca_file)
         return cls(options.ingress_url, verify=context)
 
     def close(self) -> None:

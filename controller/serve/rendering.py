@@ -30,7 +30,7 @@ from controller.serve.templates import Templates
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from controller.config import ServeOptions
+    from controller.config import RayOptions, ServeOptions
     from controller.model import JSON, DaemonMark
 
 APPLICATION = "application.yaml.j2"
@@ -155,17 +155,23 @@ class Renderer:
         except schema.SchemaError as error:
             self._templates.blame(name, error.path, f"Ray Serve would not take it: {error}")
 
-    def encoded_routes(self, ingress_url: str) -> dict[str, JSON]:
-        """The application that answers percent-encoded routes of releases with local versions.
+    def encoded_routes(self, options: RayOptions) -> dict[str, JSON]:
+        """The application that answers percent-encoded routes of releases with local versions, and
+        asks the ingress under their plain spelling.
 
         Raises:
             TemplateError: its template is broken.
         """
-        return self._encoded.of(ENCODED_ROUTES, (ingress_url, self.fingerprint()))
+        inputs = options.ingress_url, options.ingress_ca_file, self.fingerprint()
+        return self._encoded.of(ENCODED_ROUTES, inputs)
 
-    def _encoded_routes(self, inputs: tuple[str, str]) -> dict[str, JSON]:
-        ingress_url, _ = inputs
-        variables = {"ingress_url": ingress_url, "wheelway": self._wheelway}
+    def _encoded_routes(self, inputs: tuple[str, Path | None, str]) -> dict[str, JSON]:
+        ingress_url, ca_file, _ = inputs
+        variables = {
+            "ingress_url": ingress_url,
+            "ca_file": None if ca_file is None else str(ca_file),
+            "wheelway": self._wheelway,
+        }
         return self._normalised(ENCODED_ROUTES, variables)
 
     def config(

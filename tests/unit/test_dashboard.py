@@ -12,6 +12,7 @@ import ssl
 import threading
 from contextlib import closing
 
+import httpx
 import pytest
 import trustme
 from hypothesis import HealthCheck, given, settings
@@ -31,7 +32,9 @@ from controller.serve.dashboard import (
 )
 from controller.serve.haproxy import LABEL
 from controller.serve.ingress import Ingress
+from controller.serve.rendering import Renderer
 from tests.support.canned import canned
+from wheelway.host import EncodedRoutesHost
 
 pytestmark = pytest.mark.unit
 
@@ -689,3 +692,36 @@ def test_an_ingress_by_https_is_trusted_by_the_same_authority_as_the_dashboard(s
     ca_file.write_text("nothing")
     error = failure(lambda: Ingress.connect(RayOptions(ingress_url=url, ca_file=ca_file)))
     assert (type(error), error.reason) == (Stalled, "CertificateUnreadable")
+
+
+@pytest.mark.anyio
+async def test_what_answers_encoded_routes_trusts_the_ingress_as_the_daemon_does(secure, tmp_path):
+    url, authority, running = secure
+    running.says("/predict/iris/1.0+cu1", {}, x_wheelway_release="iris@1.0+cu1+aaaaaaaa")
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(ca_file)
+    renderer = Renderer(wheelway="0.1.0")
+
+    async def ask(**trust):
+        document = renderer.encoded_routes(RayOptions(ingress_url=url, **trust))
+        app = EncodedRoutesHost(document["args"]).__serve_build_asgi_app__()
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get("/predict/iris/1.0%2Bcu1")
+
+    stranger = await ask()
+    assert (stranger.status_code, stranger.json()["reason"]) == (502, "IngressUnreachable")
+    trusted = await ask(ca_file=ca_file)
+    assert trusted.headers["x-wheelway-release"] == "iris@1.0+cu1+aaaaaaaa"
+    ca_file.write_text("nothing")
+    unusable = await ask(ca_file=ca_file)
+    assert unusable.status_code == 502
+    assert f"ray.ca_file {ca_file}: " in unusable.json()["detail"]
+
+
+def test_a_ca_is_handed_to_replicas_for_an_ingress_by_https_alone(tmp_path):
+    ca_file, renderer = tmp_path / "ca.pem", Renderer(wheelway="0.1.0")
+    plain = RayOptions(ingress_url="http://127.0.0.1:8000", ca_file=ca_file)
+    assert "ca_file" not in renderer.encoded_routes(plain)["args"]
+    secured = RayOptions(ingress_url="https://127.0.0.1:8000", ca_file=ca_file)
+    assert renderer.encoded_routes(secured)["args"]["ca_file"] == str(ca_file)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from packaging.version import Version
 
-from controller.config import ActorOptions, Options, ServeOptions
+from controller.config import ActorOptions, Options, RayOptions, ServeOptions
 from controller.errors import Rejected, Stalled, TemplateError
 from controller.model import Artifact, Environment, PipelineEntry, Release
 from controller.serve import schema
@@ -457,7 +457,7 @@ def test_validation_names_the_bad_application(renderer):
 
 
 def test_the_application_for_encoded_routes_takes_no_cpu_and_is_accepted(renderer):
-    document = renderer.encoded_routes(INGRESS)
+    document = renderer.encoded_routes(RayOptions(ingress_url=INGRESS))
     assert document["name"] == "wheelway-encoded-routes"
     assert document["route_prefix"] == "/predict"
     assert document["args"] == {"ingress_url": INGRESS, "wheelway": "0.1.0"}
