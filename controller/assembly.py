@@ -22,6 +22,7 @@ from controller.jobs import Jobs
 from controller.journal import Journal, boot_id, identity, steady_clock
 from controller.reconciler import Reconciler
 from controller.refusals import Refusals
+from controller.serve.accepted import Accepted
 from controller.serve.dashboard import Dashboard
 from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer
@@ -69,7 +70,12 @@ class Assembly:
 
 
 def assemble(
-    config: Config, journal: Reader, *, wake: Callable[[], None], workers: int | None = None
+    config: Config,
+    journal: Reader,
+    *,
+    wake: Callable[[], None],
+    workers: int | None = None,
+    accepted: Accepted | None = None,
 ) -> Assembly:
     """Build everything for a configuration.
 
@@ -78,6 +84,7 @@ def assemble(
         journal: open; a `Journal` for passes that act, any `Reader` for those that do not.
         wake: called, from other threads, when there is something new to look at.
         workers: threads for jobs; None for the configured number, 0 to do them in the pass.
+        accepted: what Ray's schema need not be asked again; for passes that do not act.
 
     Raises:
         Stalled: the cache, the interpreter, a source or a file named in the configuration cannot
@@ -86,7 +93,7 @@ def assemble(
     with ExitStack() as undo:
         stock, base, jobs, supply = _stocked(config, journal, wake, workers)
         undo.callback(stock.close)
-        cluster, dashboard, reconciler = _connected(config, journal, base, supply)
+        cluster, dashboard, reconciler = _connected(config, journal, base, supply, accepted)
         undo.pop_all()
     return Assembly(reconciler, supply, jobs, dashboard, base, cluster, stock)
 
@@ -172,7 +179,7 @@ def _stocked(
 
 
 def _connected(
-    config: Config, journal: Reader, base: Base, supply: Supply
+    config: Config, journal: Reader, base: Base, supply: Supply, accepted: Accepted | None = None
 ) -> tuple[ExitStack, Dashboard, Reconciler]:
     """The clients of the cluster, and what makes passes with them."""
     mark = identity(journal.path.parent, make=isinstance(journal, Journal))
@@ -186,7 +193,9 @@ def _connected(
             supply=supply,
             dashboard=dashboard,
             ingress=ingress,
-            renderer=Renderer(config.paths.templates, wheelway=version("wheelway"), mark=mark),
+            renderer=Renderer(
+                config.paths.templates, wheelway=version("wheelway"), mark=mark, accepted=accepted
+            ),
             journal=journal,
             tags=base.tags,
             fingerprint=base.fingerprint,
@@ -223,8 +232,11 @@ def preview(config: Config) -> Report:
         WheelwayError: something needed for a plan cannot be had.
     """
     with ExitStack() as stack:
-        assembly = assemble(config, _records(config, stack), wake=_nobody, workers=0)
+        accepted = Accepted(config.paths.cache / "accepted.json")
+        records = _records(config, stack)
+        assembly = assemble(config, records, wake=_nobody, workers=0, accepted=accepted)
         stack.callback(assembly.close)
+        stack.callback(accepted.save)
         report = assembly.reconciler.run_pass(act=False)
         for _ in range(PREVIEW_PASSES):
             before = report.config

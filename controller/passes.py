@@ -18,12 +18,12 @@ from controller.account.plans import (
     notices,
     plan_document,
 )
-from controller.api import Vitals
 from controller.errors import Stalled, TemplateError, Transient, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from controller.api import Vitals
     from controller.model import Condition
     from controller.report import Report
 
@@ -199,6 +199,8 @@ class Passes:
 
     def vitals(self) -> Vitals:
         """Whether passes go on, and see Ray."""
+        from controller.api import Vitals  # noqa: PLC0415 - slow; previews have no use for it
+
         with self._turn:
             report = self._last.report if self._last is not None else None
             number, age = self._well, self._clock() - self._well_at

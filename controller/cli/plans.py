@@ -1,7 +1,7 @@
 """`wheelway plan` and `wheelway render`: what would change now and why, and the config itself."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from controller.config import Config
+    from controller.report import Report
 
 
 def plan(
@@ -79,18 +80,28 @@ def render(
 
 def _planned_here(config: "Config") -> PlanDocument:
     """The daemon's next plan, without its deeds; raises WheelwayError."""
-    from controller.assembly import preview  # noqa: PLC0415 - imports the whole daemon
-    from controller.passes import planned  # noqa: PLC0415 - as above
+    preview = _preview()
+    from controller.passes import planned  # noqa: PLC0415 - imports the API
 
     return planned(preview(config))
 
 
 def _rendered_here(config: "Config") -> str:
     """The Serve config of the daemon's next plan; raises WheelwayError."""
-    from controller.assembly import preview  # noqa: PLC0415 - imports the whole daemon
-    from controller.passes import rendered  # noqa: PLC0415 - as above
+    preview = _preview()
+    from controller.passes import rendered  # noqa: PLC0415 - imports the API
 
     return rendered(preview(config))
+
+
+def _preview() -> "Callable[[Config], Report]":
+    """`assembly.preview`, imported; most of its cost is in importing, which leaves no cycles."""
+    from controller.heap import collect_seldom  # noqa: PLC0415 - as below
+
+    collect_seldom()
+    from controller.assembly import preview  # noqa: PLC0415 - imports the whole daemon
+
+    return preview
 
 
 def _print_plan(planned: PlanDocument) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from controller.config import RayOptions, ServeOptions
     from controller.model import JSON, DaemonMark
+    from controller.serve.accepted import Accepted
 
 APPLICATION = "application.yaml.j2"
 CONFIG = "serve.yaml.j2"
@@ -79,11 +80,13 @@ class Renderer:
         *,
         wheelway: str | None = None,
         mark: DaemonMark | None = None,
+        accepted: Accepted | None = None,
     ) -> None:
         """`override` is the operator's folder; `wheelway` is the version that replicas will run;
-        `mark` says whose each application is.
+        `mark` says whose each application is; `accepted` remembers what Ray said while rendering.
         """
         self._mark = mark
+        self._schema = accepted or schema
         self._templates = Templates(override)
         self._wheelway = wheelway or version("wheelway")
         self._encoded = Remembered(self._encoded_routes)
@@ -151,7 +154,7 @@ class Renderer:
     def _normalised(self, name: str, variables: Mapping[str, object]) -> dict[str, JSON]:
         text = self._templates.render(name, variables)
         try:
-            return schema.application(self._templates.document(name, text))
+            return self._schema.application(self._templates.document(name, text))
         except schema.SchemaError as error:
             self._templates.blame(name, error.path, f"Ray Serve would not take it: {error}")
 
@@ -199,7 +202,7 @@ class Renderer:
                 CONFIG, ("applications",), "must emit `applications` exactly as they are given"
             )
         try:
-            schema.envelope(config)
+            self._schema.envelope(config)
         except schema.SchemaError as error:
             if error.path[:1] in {("http_options",), ("proxy_location",)}:
                 raise Stalled("ServeOptionsRefused", f"[serve] {error}") from error

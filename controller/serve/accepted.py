@@ -1,0 +1,109 @@
+"""What Ray's schema took once, remembered on the disk, so that a preview need not import Ray again.
+
+Importing it is two thirds of a preview. Its answer depends on the document, on Ray, pydantic and
+Python, on the environment and on how this room asks: all of these are in the key. Only what it took
+is kept. Daemons ask Ray itself; before anything is sent it always is asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from controller.serve import schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from controller.model import JSON
+
+_IMPORTED: Final = ("request_router_config", "deployment_actors", "gang_scheduling_config")
+"""Options that may name code, which Ray imports to judge them: the answer is that code's."""
+
+
+class Accepted:
+    """Asks `schema`, or remembers what it said; `save` keeps what was asked for since the start.
+
+    Args:
+        path: the file; what is missing there, damaged or of another Ray is asked for again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._judge = _judge()
+        self._known = _read(path, self._judge)
+        self._used: dict[str, Any] = {}
+
+    def application(self, document: Mapping[str, JSON]) -> dict[str, JSON]:
+        """As `schema.application`."""
+        found: dict[str, JSON] = self._of("application", document, schema.application)
+        return found
+
+    def envelope(self, config: Mapping[str, JSON]) -> None:
+        """As `schema.envelope`."""
+        self._of("envelope", {**config, "applications": []}, schema.envelope)
+
+    def save(self) -> None:
+        """Write down what was asked for, if any of it is new; a disk that takes nothing costs
+        time and nothing else.
+        """
+        if self._used.keys() <= self._known.keys():
+            return
+        aside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        with suppress(OSError):
+            aside.write_text(json.dumps({"judge": self._judge, "taken": self._used}), "utf-8")
+            aside.replace(self._path)
+
+    def _of(self, kind: str, document: Mapping[str, JSON], ask: Callable[[Any], Any]) -> Any:
+        key = None if self._judge is None else _key(kind, document)
+        if key is None:
+            return ask(document)
+        if key not in self._used:
+            self._used[key] = self._known[key] if key in self._known else ask(document)
+        # Each caller gets one of its own, as from the schema.
+        return json.loads(json.dumps(self._used[key]))
+
+
+def _key(kind: str, document: Mapping[str, JSON]) -> str | None:
+    """None for what has to be judged afresh each time."""
+    try:
+        text = schema.quoted(document)
+    except ValueError:  # nothing that JSON could tell from its like
+        return None
+    if any(name in text for name in _IMPORTED):
+        return None
+    return hashlib.sha256(f"{kind} {text}".encode()).hexdigest()
+
+
+def _judge() -> str | None:
+    """Another value means that Ray might judge otherwise; None when it cannot be told."""
+    try:
+        # The digests of all of its files; an installation in place has none.
+        files = distribution("ray").read_text("RECORD")
+        libraries = [distribution(name).version for name in ("pydantic", "pydantic-core")]
+    except PackageNotFoundError:
+        return None
+    if files is None:
+        return None
+    room = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    told = sorted(key for key in os.environ if key.startswith(("RAY_", "SERVE_")))
+    environ = [f"{key}={os.environ[key]}" for key in told]
+    said = [sys.version, *libraries, *environ, files]
+    digest = hashlib.sha256("\0".join(said).encode(errors="surrogateescape"))
+    for source in room:
+        digest.update(source)
+    return digest.hexdigest()
+
+
+def _read(path: Path, judge: str | None) -> dict[str, Any]:
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+        return dict(kept["taken"]) if kept["judge"] == judge else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
