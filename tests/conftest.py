@@ -42,6 +42,9 @@ class ByHead(LoadScopeScheduling):
 
 def pytest_addoption(parser):
     parser.addoption("--shuffle", metavar="SEED", help="unit tests in an order that SEED decides")
+    parser.addoption(
+        "--update-golden", action="store_true", help="write tests/golden/ anew instead of comparing"
+    )
 
 
 def pytest_report_header(config):

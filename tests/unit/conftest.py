@@ -12,8 +12,10 @@ from controller.source_options import CodeArtifactSource as Options
 from controller.sources.codeartifact import CodeArtifactSource
 from tests.support.acme import ONCE
 from tests.support.codeartifact import StandIn
+from tests.support.golden import Golden
 from tests.support.paper_head import PaperHead
 from tests.support.passes import Clock, Passes
+from tests.support.scene import play
 from tests.support.wheels import make_wheel
 
 
@@ -107,3 +109,15 @@ def at_work(paper_head, interpreter, tmp_path):
 @pytest.fixture
 def work(at_work):
     return at_work()
+
+
+@pytest.fixture(scope="session")
+def golden(pytestconfig):
+    return Golden(update=pytestconfig.getoption("update_golden"))
+
+
+@pytest.fixture(scope="session")
+def scene(interpreter, tmp_path_factory):
+    """One daemon's life, over; whoever orders something does so in a copy of its journal."""
+    with PaperHead() as head:
+        yield play(tmp_path_factory.mktemp("scene"), head, interpreter)

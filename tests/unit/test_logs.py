@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import socket
-import struct
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -22,61 +21,14 @@ from controller.journal import Journal
 from controller.logs import KINDS, PASS, JsonLines, Readable, ToJournal, about, begin, is_journal
 from controller.model import Condition, Event, Phase, Release, Transition
 from controller.telemetry_options import LogOptions
+from tests.support.journald import SIZE, Journald
 from tests.support.network import in_own_network
 
 pytestmark = pytest.mark.unit
 
 IRIS = Release("iris", Version("1.4"), "ab" * 32)
-SIZE = 1 << 20
 SMALL = 4096
 """Bytes of a sender's buffer that a few lines fill."""
-
-
-class Journald:
-    """Takes datagrams as journald does: the bytes themselves, or a descriptor of a sealed file."""
-
-    def __init__(self, path):
-        self.path = path
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(str(path))
-        self.socket.settimeout(20)
-        self.by_descriptor = False
-
-    def receive(self):
-        data, descriptors, _, _ = socket.recv_fds(self.socket, SIZE, 1)
-        self.by_descriptor = bool(descriptors)
-        if descriptors:
-            assert data == b""
-            with os.fdopen(descriptors[0], "rb") as file:
-                file.seek(0)
-                data = file.read()
-        return parsed(data)
-
-    def close(self):
-        self.socket.close()
-        self.path.unlink()
-
-
-def parsed(data: bytes) -> dict[str, str]:
-    """An entry of the native protocol, field by field, as its specification says."""
-    found = {}
-    while data:
-        head, _, rest = data.partition(b"\n")
-        name, equals, value = head.partition(b"=")
-        if equals:
-            data = rest
-        else:
-            (length,) = struct.unpack("<Q", rest[:8])
-            value, end, data = (
-                rest[8 : 8 + length],
-                rest[8 + length : 9 + length],
-                rest[9 + length :],
-            )
-            assert end == b"\n"
-        assert re.fullmatch(rb"[A-Z][A-Z0-9_]{0,63}", name), name
-        assert name.decode() not in found
-        found[name.decode()] = value.decode("utf-8")
-    return found
 
 
 @pytest.fixture
