@@ -110,6 +110,10 @@ class Daemon:
         self._started_at = time.time()
         self._session = ""
         self._inquired_at = float("-inf")
+        self._known = False
+        """Whether Ray's side was looked at since it last could not be."""
+        self._unknown: Condition | None = None
+        """Why it could not be looked at lately."""
         self._misfits: tuple[Condition, ...] = ()
         self._pending = False
         self._untaken: Condition | None = None
@@ -302,13 +306,14 @@ class Daemon:
         if now - self._inquired_at < INQUIRE_EVERY or assembly.reconciler.resting():
             return None
         self._inquired_at = now
-        assembly.reconciler.inspected = False
         try:
             found = cluster.inspect(assembly.dashboard)
-        except WheelwayError:
-            self._inquired_at = now - INQUIRE_EVERY + 2.0  # the pass itself reports it
+        except WheelwayError as error:
+            self._unknown = _unknown(error, known=self._known)
+            if not self._known:
+                self._inquired_at = now - INQUIRE_EVERY + 2.0
             return None
-        assembly.reconciler.inspected = True
+        self._known, self._unknown = True, None
         longest = assembly.reconciler.config.serve.longest_request
         self._misfits = tuple(misfits(found, assembly.base, self._version, longest_request=longest))
         before, self._session = self._session, found.session
@@ -337,6 +342,7 @@ class Daemon:
             lost = journal.keep_file(time.time())
             troubles = (self._file.trouble, self._untaken, lost)
             assembly.reconciler.notes = (*self._misfits, *self._unopened, *filter(None, troubles))
+            assembly.reconciler.inspected, assembly.reconciler.unknown = self._known, self._unknown
             report = assembly.reconciler.run_pass()
         except WheelwayError as error:
             log.error("%s", error.message, extra=logs.about("PassFailed", REASON=error.reason))
@@ -348,8 +354,7 @@ class Daemon:
             log.exception(message, extra=logs.about("PassFailed"))
             report = Report("the pass failed unexpectedly, see the log", 5.0, failed=True)
         if report.plan is None:  # what answers next may be another head: nothing starts unseen
-            self._inquired_at = float("-inf")
-            assembly.reconciler.inspected = False
+            self._inquired_at, self._known = float("-inf"), False
         return report
 
     def _record(self, run: _Run, report: Report, duration: float) -> None:
@@ -373,6 +378,17 @@ class Daemon:
                 log.info("passes are recorded again")
             self._unrecorded = None
         run.telemetry.metrics.recorded(well=self._unrecorded is None)
+
+
+def _unknown(error: WheelwayError, *, known: bool) -> Condition:
+    """That the dashboard does not say what it is, though it may serve all the rest."""
+    then = (
+        "what it said before still counts"
+        if known
+        else "nothing new is started, as it may be another one than before, on which none can start"
+    )
+    why = f"what head this is cannot be asked (GET {cluster.VERSION}): {error.message}; {then}"
+    return Condition("ray", "HeadUnknown", why, ok=known)
 
 
 def _preload() -> None:

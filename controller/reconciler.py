@@ -124,6 +124,8 @@ class Reconciler:
         """Conditions that others found: about Ray, the configuration."""
         self.inspected = True
         """Whether Ray's side was looked at since it last could not be; nothing starts before."""
+        self.unknown: Condition | None = None
+        """Why it could not be looked at though it serves; if it does not, that is told instead."""
         self.progressed: Callable[[], None] = lambda: None
         """Called after each part of a pass; each has a deadline of its own."""
 
@@ -335,7 +337,8 @@ class Reconciler:
     ) -> tuple[Condition, ...]:
         """Everything that stands in the way of something, whoever found it."""
         said = self._complaints.conditions(observed.answers, observed.applications)
-        found = [*self.notes, *desired.conditions, *decided.conditions, *said]
+        notes = self.notes if self.unknown is None else (*self.notes, self.unknown)
+        found = [*notes, *desired.conditions, *decided.conditions, *said]
         if done.refusal is not None:
             found.append(Condition("serve config", done.refusal.reason, done.refusal.message))
         return *found, *self._holdover.besides(found)

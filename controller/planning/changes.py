@@ -45,7 +45,7 @@ def admit(
     ]
     why = f"{situation.limits.max_staging} releases are starting (rollout.max_staging)"
     if situation.limits.max_staging == 0:
-        why = "every start would fail until what does not fit on Ray's side is mended"
+        why = "nothing is started until Ray's side is known to fit: see the conditions of `ray`"
     queued = [Condition(str(p.release), "Queued", why) for p in queue[free:]]
     return staged, queued
 

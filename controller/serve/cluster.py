@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from controller.model import JSON
     from controller.serve.dashboard import Dashboard
 
+VERSION: Final = "/api/version"
 OPTIONAL_DEADLINE: Final = 3.0
 """Seconds for all that may be missing: a pass waits for it."""
 _FALLBACK: Final = "-fallback-"
@@ -51,7 +52,7 @@ def inspect(dashboard: Dashboard) -> Cluster:
         Waiting, Transient, Stalled: as the dashboard client does for `/api/version`; what else
             cannot be had is None.
     """
-    version = dashboard.get("/api/version")
+    version = dashboard.get(VERSION)
     if not isinstance(version.get("ray_version"), str):
         raise Stalled(
             "DashboardUnexpected",

@@ -62,6 +62,8 @@ class PaperHead:
         """How documents are reported, which were sent otherwise."""
         self.empty = False
         """Serve's controller cannot be asked: the answer is that of no Serve at all."""
+        self.broken: set[str] = set()
+        """Paths of the dashboard that fail while the others go on."""
         self.refusal = ""
         """Why each PUT is refused."""
         self.loses_answers = False
@@ -157,8 +159,8 @@ class PaperHead:
         if (hanging := self._hanging) is not None:
             hanging.wait(60)
             return None
-        if self._failure is not None:
-            return self._failure
+        if self._failure is not None or path in self.broken:
+            return self._failure or (500, {}, "Traceback: this part fails")
         if method == "PUT":
             return self._put(json.loads(body))
         if path == APPLICATIONS:

@@ -212,6 +212,38 @@ def test_an_edit_that_a_bug_keeps_out_is_told_until_it_is_in_force(site, monkeyp
         assert daemon.config.rollout.interval == 0.3
 
 
+def test_a_head_that_is_known_needs_no_version_for_what_is_to_start(site, paper_head, inquisitive):
+    with site.daemon():
+        eventually(lambda: "/api/version" in " ".join(paper_head.asked) and site.reports)
+        paper_head.broken.add("/api/version")
+        [condition] = eventually(lambda: site.conditions("HeadUnknown"))
+        assert (condition.subject, condition.ok) == ("ray", True)
+        assert "what it said before still counts" in condition.message
+        site.drop("demo")
+        site.wait_for(ROUTE)
+        assert site.conditions("HeadUnknown")
+        paper_head.broken.clear()
+        eventually(lambda: not site.conditions("HeadUnknown"))
+
+
+def test_a_head_that_nobody_knows_starts_nothing_and_is_told_of(site, paper_head, inquisitive):
+    paper_head.broken.add("/api/version")
+    with site.daemon():
+        site.drop("demo")
+        [condition] = eventually(lambda: site.conditions("HeadUnknown"))
+        assert (condition.subject, condition.ok) == ("ray", False)
+        assert "/api/version" in condition.message
+        assert "nothing new is started" in condition.message
+        eventually(lambda: site.conditions("Queued"))
+        assert not paper_head.puts
+        paper_head.fails(500)
+        eventually(lambda: site.conditions("DashboardFailed"))
+        assert not site.conditions("HeadUnknown")
+        paper_head.recovers()
+        paper_head.broken.clear()
+        site.wait_for(ROUTE)
+
+
 def test_another_head_that_a_bug_keeps_from_being_used_is_tried_again(
     site, paper_head, monkeypatch, inquisitive
 ):
