@@ -207,6 +207,7 @@ class Reconciler:
         self, error: WheelwayError, now: float, chronicle: Chronicle | None, *, asked: bool
     ) -> Report:
         """Ray cannot be observed: nothing is decided, serving goes on without us."""
+        without_frames(error)  # it is remembered, and raised again in the passes that ask nothing
         self._probes.interrupted()
         trouble = Condition("ray", error.reason, error.message)
         found = (trouble, *self.notes, *self._supply.conditions())
@@ -219,7 +220,7 @@ class Reconciler:
             events,
             conditions=conditions,
             retried=asked and self._lookout.failures > 1,
-            error=without_frames(error) if asked else None,
+            error=error if asked else None,
         )
 
     def _not_looked_at(self, found: Sequence[Condition]) -> list[Condition]:
