@@ -12,6 +12,7 @@ import heapq
 import itertools
 import json
 import logging
+import os
 import re
 import socket
 import threading
@@ -20,6 +21,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
+
+from controller.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -32,12 +35,31 @@ NO_REUSE: Final = httpx.Limits(max_keepalive_connections=0)
 """For clients that use `exchange`: a deadline can end only a connection that it saw begin."""
 
 
+_PROXIES: Final = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
+_AUTHORITIES: Final = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR"})
+"""Variables that httpx heeds: https://www.python-httpx.org/environment_variables/."""
+
+
 class BodyTooLarge(httpx.HTTPError):
     """A body had more bytes than anybody expects."""
 
 
 class ExchangeTimeout(httpx.TimeoutException):
     """The answer was not complete when its time was up."""
+
+
+def outward_client(**settings: Any) -> httpx.Client:
+    """A client for what is out in the world: by the environment's proxies and authorities.
+
+    Raises:
+        ConfigError: the environment names some that cannot be used.
+    """
+    try:
+        return httpx.Client(**settings)
+    except (ValueError, OSError, ImportError, httpx.InvalidURL) as error:
+        heeded = _AUTHORITIES if isinstance(error, OSError) else _PROXIES
+        given = " or ".join(sorted(name for name in os.environ if name.upper() in heeded))
+        raise ConfigError(f"environment variable {given}: cannot be used: {error}") from error
 
 
 def exchange(

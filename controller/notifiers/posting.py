@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from controller.errors import Stalled, Transient, Waiting
-from controller.exchange import NO_REUSE, Deadline
+from controller.exchange import NO_REUSE, Deadline, outward_client
 from controller.planning import backoff
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Posting:
     def __init__(self, options: Notification) -> None:
         self._options = options
         # Receivers are out in the world: proxies of the environment apply.
-        self._client = httpx.Client(
+        self._client = outward_client(
             timeout=options.timeout,
             headers={"User-Agent": "wheelway", "Accept-Encoding": "identity"},
             limits=NO_REUSE,

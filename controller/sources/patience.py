@@ -20,7 +20,7 @@ FAILURES = 3
 _FINAL = frozenset(
     {
         *("IndexUnauthorized", "IndexThrottled", "IndexUntrusted", "SourceClosed"),
-        *("CredentialsUnreadable", "CertificateUnreadable"),
+        *("CredentialsUnreadable", "CertificateUnreadable", "ConfigInvalid"),
     }
 )
 _SHARED = frozenset({"IndexUnreachable", "IndexFailed", "IndexSlow"})

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from controller.errors import Stalled, Transient, WheelwayError
-from controller.exchange import Deadline
+from controller.exchange import Deadline, outward_client
 from controller.planning import backoff
 from controller.sources.credentials import Credentials
 
@@ -129,7 +129,8 @@ class Web:
         Raises:
             Stalled: `AddressRefused` (a host that is not allowed, https to http, too many
                 redirects), `IndexUnauthorized`, `IndexForbidden`, `IndexUntrusted`,
-                `IndexUnexpected`, `CredentialsUnreadable`, `CertificateUnreadable`.
+                `IndexUnexpected`, `CredentialsUnreadable`, `CertificateUnreadable`,
+                `ConfigInvalid` (a proxy or an authority of the environment).
             Transient: `IndexUnreachable`, `IndexThrottled`, `IndexFailed`.
         """
         target = self._permitted(url, None)
@@ -235,7 +236,7 @@ class Web:
             if self._closed:
                 raise Transient("SourceClosed", f"source {self._options.name} was closed")
             if self._made is None:
-                self._made = httpx.Client(
+                self._made = outward_client(
                     verify=self._trust(),
                     timeout=self._options.timeout,
                     headers={"User-Agent": "wheelway"},

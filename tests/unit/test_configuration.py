@@ -184,6 +184,15 @@ def test_a_wrong_variable_is_a_mistake_in_the_configuration_and_named(
     assert "mistake in wheelway" not in done.stderr
 
 
+def test_a_proxy_that_cannot_be_used_is_a_mistake_in_the_configuration(file, monkeypatch):
+    file.write_text('[[notifications]]\ntype = "webhook"\nurl = "https://somewhere.example/"\n')
+    monkeypatch.setenv("HTTPS_PROXY", "socks9://proxy")
+    monkeypatch.setattr(faulthandler, "enable", lambda: None)  # it wants a real stderr
+    done = CliRunner().invoke(app, ["--config", str(file), "run"], prog_name="wheelway")
+    assert (done.exit_code, done.stdout) == (78, "")
+    assert "environment variable HTTPS_PROXY" in done.stderr
+
+
 def test_a_variable_that_is_right_leaves_the_files_mistakes_with_the_file(file, monkeypatch):
     monkeypatch.setenv("WHEELWAY_ROLLOUT", '{"max_staging": 2}')
     text = GOOD.replace("interval = 5", "interval = -5")

@@ -8,11 +8,31 @@ import httpx
 import pytest
 
 from controller import exchange
+from controller.errors import ConfigError
 from controller.exchange import NO_REUSE, Deadline, ExchangeTimeout
 from tests.support.canned import canned
 from tests.support.head import eventually
 
 pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HTTPS_PROXY", "socks9://somebody:secret@proxy"),
+        ("all_proxy", "socks5://proxy"),  # would need another distribution
+        ("NO_PROXY", "[::::"),
+        ("SSL_CERT_FILE", "/nowhere"),
+        ("SSL_CERT_FILE", __file__),
+    ],
+)
+def test_what_the_environment_says_wrongly_is_named_as_the_operators_mistake(
+    monkeypatch, variable, value
+):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=variable) as caught:
+        exchange.outward_client()
+    assert "secret" not in caught.value.message
 
 
 class Unendable(Deadline):

@@ -13,7 +13,7 @@ import trustme
 
 from controller.cache.store import Store
 from controller.config import InspectionLimits
-from controller.errors import Rejected, Stalled, Transient, WheelwayError
+from controller.errors import ConfigError, Rejected, Stalled, Transient, WheelwayError
 from controller.source_options import IndexSource as Options
 from controller.sources.index import IndexSource
 from controller.sources.web import MAX_HOPS, PACE, Web
@@ -231,6 +231,16 @@ def test_an_authority_that_cannot_be_read_is_told_of_until_it_can(
     assert str(missing) in error.message
     missing.write_bytes(ca_file.read_bytes())
     assert len(source.list().revisions) == 1
+
+
+def test_a_proxy_that_cannot_be_used_is_told_as_the_environments_mistake(
+    index, connect, monkeypatch
+):
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv("HTTP_PROXY", "socks9://proxy")
+    error = failure(connect(index))
+    assert (type(error), error.reason) == (ConfigError, "ConfigInvalid")
+    assert "HTTP_PROXY" in error.message
 
 
 # -- credentials ---------------------------------------------------------------------------------
