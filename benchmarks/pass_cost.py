@@ -63,13 +63,14 @@ from controller.model import (
     Revision,
     Transition,
 )
+from controller.parts import Parts
 from controller.reconciler import Reconciler
 from controller.serve import schema
 from controller.serve.application import release_of
 from controller.serve.dashboard import Dashboard
 from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer
-from controller.supply import Supply
+from controller.supply import Means, Supply
 from controller.telemetry import Telemetry
 from tests.support.paper_head import PaperHead
 
@@ -222,11 +223,13 @@ class Daemon:
         self.supply = Supply(
             [self.source],
             self.jobs,
-            receive=self._receive,
-            prepare=self._prepare,
-            is_sound=lambda _: True,
-            renew=lambda *_: False,
-            prune=lambda *_: None,
+            Means(
+                receive=self._receive,
+                prepare=self._prepare,
+                is_sound=lambda _: True,
+                mend=lambda *_: False,
+                prune=lambda *_: None,
+            ),
             remembered={},
             clock=self.clock,
             wall_clock=self.clock,
@@ -301,8 +304,8 @@ class Daemon:
             self.jobs,
             self.dashboard,
             self.base,
-            self._parts,
-            self._parts,
+            (self.source,),
+            Parts(),
         )
         self.telemetry.observe(report, assembly, duration=0.1)
         status = DaemonStatus(self._number, self.clock(), report.sentence, 0.1, 1, "benchmark", 0)

@@ -40,7 +40,7 @@ from controller.model import Listing, Revision
 from controller.source_options import CodeArtifactSource as Options
 from controller.sources.codeartifact import CodeArtifactSource
 from controller.sources.codeartifact.versions import Locator
-from controller.supply import Supply
+from controller.supply import Means, Supply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -171,11 +171,13 @@ def watching(source: CodeArtifactSource) -> Iterator[Supply]:
     supply = Supply(
         [source],
         jobs,
-        receive=_nothing_is_fetched,
-        prepare=_nothing_is_fetched,
-        is_sound=_nothing_is_fetched,
-        renew=_nothing_is_fetched,
-        prune=_nothing_is_fetched,
+        Means(
+            receive=_nothing_is_fetched,
+            prepare=_nothing_is_fetched,
+            is_sound=_nothing_is_fetched,
+            mend=_nothing_is_fetched,
+            prune=_nothing_is_fetched,
+        ),
         remembered={},
     )
     thread = threading.Thread(target=passes, name="passes")

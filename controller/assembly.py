@@ -6,8 +6,8 @@ import logging
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,24 +20,26 @@ from controller.cache.store import Store
 from controller.errors import JournalError, Rejected
 from controller.jobs import Jobs
 from controller.journal import Journal, boot_id, identity, steady_clock
+from controller.parts import Parts
 from controller.reconciler import Reconciler
 from controller.refusals import Refusals
 from controller.serve.accepted import Accepted
 from controller.serve.dashboard import Dashboard
 from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer
-from controller.sources import Source, open_index, open_source
-from controller.supply import Supply
+from controller.sources import Source, index_access, open_index, open_source
+from controller.supply import Means, Supply
 from controller.survivors import Survivors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
 
-    from controller.config import Config, InspectionLimits
+    from controller.config import AnySource, Config, EnvironmentOptions, InspectionLimits
     from controller.journal import Reader
-    from controller.model import Artifact, Revision
+    from controller.model import Artifact, DaemonMark, Listing, Revision
     from controller.report import Report
+    from controller.sources import PackageIndex
 
 log = logging.getLogger(__name__)
 
@@ -54,19 +56,15 @@ class Assembly:
     jobs: Jobs
     dashboard: Dashboard
     base: Base
-    _cluster: ExitStack
-    """What ends with the reconciler."""
-    _stock: ExitStack
-    """What ends with the supply."""
+    sources: tuple[Source, ...]
+    parts: Parts
+    """These, and all that they are made of."""
 
     def close(self, *, keep: Assembly | None = None) -> None:
         """End threads and connections, but for those that another one goes on with. Jobs that run
         are waited for; building environments end.
         """
-        if keep is None or keep.reconciler is not self.reconciler:
-            self._cluster.close()
-        if keep is None or keep.supply is not self.supply:
-            self._stock.close()
+        self.parts.close(keep=keep.parts if keep else None)
 
 
 def assemble(
@@ -76,8 +74,10 @@ def assemble(
     wake: Callable[[], None],
     workers: int | None = None,
     accepted: Accepted | None = None,
+    before: Assembly | None = None,
+    another_head: bool = False,
 ) -> Assembly:
-    """Build everything for a configuration.
+    """Put everything together for a configuration.
 
     Args:
         config: validated.
@@ -85,125 +85,138 @@ def assemble(
         wake: called, from other threads, when there is something new to look at.
         workers: threads for jobs; None for the configured number, 0 to do them in the pass.
         accepted: what Ray's schema need not be asked again; for passes that do not act.
+        before: the parts for the configuration before, over the same journal. Those that this one
+            makes no others go on, with all that they know and wait for; close the rest (`keep=`
+            these).
+        another_head: Ray's head is another one than before: what is known of it is asked anew.
 
     Raises:
         Stalled: the cache, the interpreter, a source or a file named in the configuration cannot
-            be used; the message says which and what to do.
+            be used; the message says which and what to do. Those before go on as they were.
     """
-    with ExitStack() as undo:
-        stock, base, jobs, supply = _stocked(config, journal, wake, workers)
-        undo.callback(stock.close)
-        cluster, dashboard, reconciler = _connected(config, journal, base, supply, accepted)
-        undo.pop_all()
-    return Assembly(reconciler, supply, jobs, dashboard, base, cluster, stock)
+    threads = config.rollout.workers if workers is None else workers
+    with Parts(before.parts if before else None) as parts:
+        clock = parts.made("clock", lambda one: steady_clock(one, boot_id()), journal)
+        base = parts.made("interpreter", detect, config.ray.python, anew=another_head)
+        # Each listing has a thread of its own: none waits for builds, nor for another source.
+        jobs = parts.made("jobs", lambda: Jobs(threads, wake, apart={"list"}))
+        means = _means(parts, config, base, clock)
+        remembered = cache(lambda: journal.listings_of(origins(config)))
+        sources = _sources(parts, config, base, remembered)
+        refusals = parts.made("refusals", refusals_in, journal, base)
+        supply = parts.made(
+            "supply",
+            lambda jobs: Supply(sources, jobs, means, remembered=remembered(), refusals=refusals),
+            jobs,
+        )
+        reconciler, dashboard = _reconciler(
+            parts, config, journal, base, supply, clock, accepted, anew=another_head
+        )
+    # Nothing can fail any more: those that go on are told what is another now.
+    if before is not None:
+        others = set(sources).difference(before.sources)
+        listed = remembered() if others else {}
+        supply.renew(sources, means, remembered=listed, refusals=refusals)
+        jobs.share(threads)
+        reconciler.renew(config)
+    return Assembly(reconciler, supply, jobs, dashboard, base, sources, parts)
 
 
-def renewed(
-    before: Assembly, config: Config, journal: Reader, *, wake: Callable[[], None]
-) -> Assembly:
-    """The parts for an edited configuration: those whose sections did not change go on, with all
-    that they know and wait for. Close the former ones (`keep=` these).
-
-    Raises:
-        Stalled: as `assemble`; then those before go on as they were.
-    """
-    was = before.reconciler.config
-    if _of_the_stock(config) != _of_the_stock(was):
-        return assemble(config, journal, wake=wake)
-    if _of_the_cluster(config) == _of_the_cluster(was):
-        before.reconciler.renew(config)
-        return before
-    cluster, dashboard, reconciler = _connected(config, journal, before.base, before.supply)
-    return replace(before, reconciler=reconciler, dashboard=dashboard, _cluster=cluster)
-
-
-def _of_the_stock(config: Config) -> object:
-    """What sources, cache, jobs and Ray's interpreter are made of."""
-    paths, ray = config.paths, config.ray
-    return (
-        *(config.sources, config.inspection, config.environments, config.rollout.workers),
-        *(paths.cache, paths.state, paths.retention, ray.python),
+def _means(parts: Parts, config: Config, base: Base, clock: Callable[[], float]) -> Means:
+    """The cache, and what is done with it."""
+    paths, options = config.paths, config.environments
+    store = parts.made("cache", Store, paths.cache)
+    index = None
+    if (access := index_access(config)) is not None:
+        index = parts.made("package index", open_index, access, options.timeout)
+    environments = parts.made("environments", _environments, paths.cache, base, options, index)
+    is_sound, mend, running = parts.made("upkeep", _upkeep, store, environments)
+    return Means(
+        receive=parts.made("inspection", partial, _receive, store, base, config.inspection),
+        prepare=environments.prepare,
+        is_sound=is_sound,
+        mend=mend,
+        prune=parts.made("pruning", partial, _prune, store, environments, paths.retention, clock),
+        survivors=running,
     )
 
 
-def _of_the_cluster(config: Config) -> object:
-    """What the clients and the templates are made of."""
-    return config.ray, config.paths.templates
+def _environments(
+    root: Path, base: Base, options: EnvironmentOptions, index: PackageIndex | None
+) -> Environments:
+    return Environments(root, base, options, index=index)
 
 
-def _stocked(
-    config: Config, journal: Reader, wake: Callable[[], None], workers: int | None
-) -> tuple[ExitStack, Base, Jobs, Supply]:
-    """The sources and all that makes their wheels ready."""
-    clock = steady_clock(journal, boot_id())
-    with ExitStack() as resources:
-        base = detect(config.ray.python)
-        store = Store(config.paths.cache)
-        index = open_index(config)
-        if index is not None:
-            resources.callback(index.close)
-        environments = Environments(config.paths.cache, base, config.environments, index=index)
-        # Each source has a thread for its listings: none waits for builds, nor for another source.
-        jobs = Jobs(
-            config.rollout.workers if workers is None else workers,
-            wake,
-            apart={"list": len(config.sources)},
+def _upkeep(
+    store: Store, environments: Environments
+) -> tuple[Callable[[Artifact], bool], Callable[[Artifact, bool], bool], Survivors]:
+    ready = store, environments
+    running = Survivors(partial(survivors.renew, *ready))
+    return partial(_is_sound, *ready), partial(_mend, *ready), running
+
+
+def _sources(
+    parts: Parts, config: Config, base: Base, remembered: Callable[[], Mapping[str, Listing]]
+) -> tuple[Source, ...]:
+    """Each of them is a part; `remembered` has what an earlier run listed."""
+
+    def opened(options: AnySource, *_: object) -> Source:
+        before = remembered().get(options.name)
+        return open_source(options, tags=base.tags, python_version=base.version, before=before)
+
+    # A folder is listed as it is; of an index, what the interpreter can use.
+    fits = {"directory": ()}
+    return tuple(
+        parts.made(
+            f"source {one.name}", opened, one, *fits.get(one.type, (base.tags, base.version))
         )
-        resources.callback(jobs.close)
-        resources.callback(environments.close)  # before: a job that builds one ends soon
-        remembered = journal.listings_of(origins(config))
-        sources = [
-            open_source(
-                options,
-                tags=base.tags,
-                python_version=base.version,
-                before=remembered.get(options.name),
-            )
-            for options in config.sources
-        ]
-        for source in sources:
-            resources.callback(source.close)
-        supply = Supply(
-            sources,
-            jobs,
-            receive=partial(_receive, store, base, config.inspection),
-            prepare=environments.prepare,
-            is_sound=partial(_is_sound, store, environments),
-            renew=partial(_renew, store, environments),
-            prune=partial(_prune, store, environments, config.paths.retention, clock),
-            remembered=remembered,
-            refusals=refusals_in(journal, base),
-            survivors=Survivors(partial(survivors.renew, store, environments)),
-        )
-        return resources.pop_all(), base, jobs, supply
+        for one in config.sources
+    )
 
 
-def _connected(
-    config: Config, journal: Reader, base: Base, supply: Supply, accepted: Accepted | None = None
-) -> tuple[ExitStack, Dashboard, Reconciler]:
-    """The clients of the cluster, and what makes passes with them."""
-    mark = identity(journal.path.parent, make=isinstance(journal, Journal))
-    with ExitStack() as resources:
-        dashboard = Dashboard.connect(config.ray)
-        resources.callback(dashboard.close)
-        ingress = Ingress.connect(config.ray)
-        resources.callback(ingress.close)
-        reconciler = Reconciler(
+def _reconciler(
+    parts: Parts,
+    config: Config,
+    journal: Reader,
+    base: Base,
+    supply: Supply,
+    clock: Callable[[], float],
+    accepted: Accepted | None,
+    *,
+    anew: bool,
+) -> tuple[Reconciler, Dashboard]:
+    """What makes passes, and the clients of the cluster."""
+    mark = parts.made("mark", _mark, journal)
+    dashboard = parts.made("dashboard", Dashboard.connect, config.ray)
+    ingress = parts.made("ingress", Ingress.connect, config.ray)
+    renderer = parts.made("templates", _renderer, config.paths.templates, mark, accepted)
+
+    def made(*_: object) -> Reconciler:
+        return Reconciler(
             config,
             supply=supply,
             dashboard=dashboard,
             ingress=ingress,
-            renderer=Renderer(
-                config.paths.templates, wheelway=version("wheelway"), mark=mark, accepted=accepted
-            ),
+            renderer=renderer,
             journal=journal,
             tags=base.tags,
             fingerprint=base.fingerprint,
-            clock=steady_clock(journal, boot_id()),
+            clock=clock,
             mark=mark,
         )
-        resources.callback(reconciler.close)
-        return resources.pop_all(), dashboard, reconciler
+
+    of = supply, dashboard, ingress, renderer, base, clock
+    return parts.made("reconciler", made, *of, anew=anew), dashboard
+
+
+def _mark(journal: Reader) -> DaemonMark | None:
+    return identity(journal.path.parent, make=isinstance(journal, Journal))
+
+
+def _renderer(
+    templates: Path | None, mark: DaemonMark | None, accepted: Accepted | None
+) -> Renderer:
+    return Renderer(templates, wheelway=version("wheelway"), mark=mark, accepted=accepted)
 
 
 def origins(config: Config) -> dict[str, str]:
@@ -211,14 +224,14 @@ def origins(config: Config) -> dict[str, str]:
     return {source.name: f"{source.type} {source.where}" for source in config.sources}
 
 
-def watch(assembly: Assembly, wake: Callable[[], None]) -> None:
-    """Have the sources wake the daemon when something may have changed."""
+def watch(assembly: Assembly, wake: Callable[[], None], *, before: Assembly | None = None) -> None:
+    """Have the sources wake the daemon when something may have changed; those before do."""
 
     def look_again(name: str) -> None:
         assembly.supply.look_again(name)
         wake()
 
-    for source in assembly.supply.sources.values():
+    for source in set(assembly.sources).difference(before.sources if before else ()):
         source.watch(partial(look_again, source.name))
 
 
@@ -300,7 +313,7 @@ def _is_sound(store: Store, environments: Environments, artifact: Artifact) -> b
     return store.is_untouched(artifact) and environments.is_sound(artifact)
 
 
-def _renew(store: Store, environments: Environments, artifact: Artifact, doubted: bool) -> bool:  # noqa: FBT001 - see Supply
+def _mend(store: Store, environments: Environments, artifact: Artifact, doubted: bool) -> bool:  # noqa: FBT001 - see Supply
     """Make again what is damaged of a tree and its environment; whether anything was."""
     whole = store.is_whole(artifact, afresh=doubted)
     if not whole:

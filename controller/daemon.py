@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from controller import heap, logs, metrics
 from controller.account.overview import patience
 from controller.api import Api, Exposition, Inside
-from controller.assembly import Assembly, assemble, origins, renewed, watch
+from controller.assembly import Assembly, assemble, origins, watch
 from controller.configuration_file import ConfigurationFile
 from controller.errors import WheelwayError
 from controller.fitness import misfits
@@ -116,6 +116,7 @@ class Daemon:
         """Why it could not be looked at lately."""
         self._misfits: tuple[Condition, ...] = ()
         self._pending = False
+        self._another_head = False
         self._untaken: Condition | None = None
         self._unrecorded: Condition | None = None
         self._unopened: tuple[Condition, ...] = ()
@@ -164,6 +165,7 @@ class Daemon:
             run = _Run(journal, telemetry, api, self._assemble(journal))
             self._supervisor.starting("making the first pass", STEP)
             try:
+                journal.keep_listings_of(origins(self.config))
                 self._make_passes(run)
                 self._supervisor.stopping(ENDING)
             finally:
@@ -242,14 +244,16 @@ class Daemon:
                 api.close()
 
     def _assemble(self, journal: Journal, before: Assembly | None = None) -> Assembly:
-        """All parts; with those `before`, the ones that another configuration needs others of."""
-        if before is None:
-            assembly = assemble(self.config, journal, wake=self._wake.set)
-        else:
-            assembly = renewed(before, self.config, journal, wake=self._wake.set)
-        journal.keep_listings_of(origins(self.config))
-        if before is None or assembly.supply is not before.supply:
-            watch(assembly, self._wake.set)
+        """The parts for the configuration in force; those `before` that fit it go on."""
+        assembly = assemble(
+            self.config,
+            journal,
+            wake=self._wake.set,
+            before=before,
+            another_head=self._another_head,
+        )
+        self._another_head = False
+        watch(assembly, self._wake.set, before=before)
         assembly.reconciler.progressed = self._progressed
         self._inquired_at = float("-inf")
         return assembly
@@ -281,24 +285,25 @@ class Daemon:
         found = self._inquire(run.assembly)
         another = found is Head.ANOTHER
         self._pending |= another
+        self._another_head |= another
         again = failed_before and (asked or found is Head.SAME)
         if edited or another or again:
             run.telemetry.renew(self.config)
             if self._renewed is not None:
                 self._renewed(self.config)
-            # Another head may be of another interpreter: only all parts together fit it.
-            self._reassemble(run, None if failed_before or another else run.assembly)
+            self._reassemble(run)
+            run.journal.keep_listings_of(origins(self.config))
             self._pending = False
 
-    def _reassemble(self, run: _Run, going_on: Assembly | None) -> None:
-        """The same with the new configuration or interpreter; the old parts as long as that fails.
-        Of those `going_on`, only what the configuration needs otherwise is put together anew.
-
-        The old parts' running jobs end beside the passes of the new ones.
+    def _reassemble(self, run: _Run) -> None:
+        """The same with the new configuration or interpreter; the parts before as long as that
+        fails. What those that go on no longer need is closed beside their passes.
         """
-        made = self._assemble(run.journal, going_on)
-        before, run.assembly = run.assembly, made
-        threading.Thread(target=partial(before.close, keep=made), name="wheelway-closing").start()
+        before, run.assembly = run.assembly, self._assemble(run.journal, run.assembly)
+        if names := run.assembly.parts.besides(before.parts):
+            log.info("made anew: %s; all else goes on", ", ".join(names))
+        close = partial(before.close, keep=run.assembly)
+        threading.Thread(target=close, name="wheelway-closing").start()
 
     def _inquire(self, assembly: Assembly) -> Head | None:
         """Look at Ray's side now and then; None when it was not looked at."""

@@ -34,7 +34,7 @@ from controller.errors import Rejected, Stalled, WheelwayError
 from controller.harness import started
 from controller.model import Revision
 from controller.planning.policy import rule_for
-from controller.sources import open_index
+from controller.sources import index_access, open_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -121,8 +121,9 @@ def check(
         name = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="wheelway-check-", ignore_cleanup_errors=True)
         )
-        index = open_index(config)
-        if index is not None:
+        index = None
+        if (access := index_access(config)) is not None:
+            index = open_index(access, config.environments.timeout)
             stack.callback(index.close)
         yield from _Trial(Path(name), found, config, clock, index).gates(wheel)
 

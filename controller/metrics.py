@@ -91,8 +91,7 @@ class Metrics:
         self._counted.recorded.set(1)
         self._measure_at = monotonic() + MEASURE_FIRST
         self._measured: object = None
-        self._assembly: Assembly | None = None
-        self._seen: Tally[tuple[str, ...]] = Tally()
+        self._seen: Tally[tuple[object, ...]] = Tally()
         self._pipelines: set[str] = set()
         self._rendering = threading.Lock()
         Info("wheelway_build", "The daemon that runs.", registry=self.registry).info(
@@ -159,24 +158,23 @@ class Metrics:
     # -- the parts -------------------------------------------------------------------------------
 
     def _follow(self, assembly: Assembly, notifications: Mapping[tuple[str, str], int]) -> None:
-        """Add what others counted since the pass before."""
-        if assembly is not self._assembly:  # its parts count from zero
-            self._assembly = assembly
-            for key in [key for key in self._seen if key[0] != "notifications"]:
-                del self._seen[key]
-        jobs, counted = assembly.jobs.counts(), self._counted
-        for (work, kind), count in jobs.errors.items():
-            counted.errors.labels(work, kind).inc(self._new(count, "errors", work, kind))
-        for work, count in jobs.retries.items():
-            counted.retries.labels(work).inc(self._new(count, "retries", work))
-        for name, source in assembly.supply.sources.items():
+        """Add what others counted since the pass before: each of them begins at zero."""
+        jobs, sources, counted = assembly.jobs, assembly.supply.sources, self._counted
+        present = {"notifications", jobs, *sources.values()}
+        self._seen = Tally({key: count for key, count in self._seen.items() if key[0] in present})
+        counts = jobs.counts()
+        for (work, kind), count in counts.errors.items():
+            counted.errors.labels(work, kind).inc(self._new(count, jobs, "errors", work, kind))
+        for work, count in counts.retries.items():
+            counted.retries.labels(work).inc(self._new(count, jobs, "retries", work))
+        for name, source in sources.items():
             for call, count in source.calls.items():
-                counted.calls.labels(name, call).inc(self._new(count, "calls", name, call))
+                counted.calls.labels(name, call).inc(self._new(count, source, call))
         for (name, result), count in notifications.items():
             new = self._new(count, "notifications", name, result)
             counted.notifications.labels(name, result).inc(new)
 
-    def _new(self, count: int, *key: str) -> int:
+    def _new(self, count: int, *key: object) -> int:
         before, self._seen[key] = self._seen[key], count
         return max(0, count - before)
 

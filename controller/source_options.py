@@ -125,6 +125,13 @@ class CodeArtifactSource(Section):
         """Where the wheels are, for a person."""
         return f"{self.domain}/{self.repository}"
 
+    def as_index(self) -> Self:
+        """The same without what says which wheels are listed and fetched, and when."""
+        others = {"packages", "origin", "entry_repositories", "poll_interval", "events_queue_url"}
+        fields = type(self).model_fields
+        defaults = {name: fields[name].default for name in others | {"download_timeout"}}
+        return self.model_copy(update=defaults)
+
     @field_validator("endpoint_url", "events_queue_url")
     @classmethod
     def _is_http_url(cls, value: str | None) -> str | None:

@@ -7,14 +7,14 @@ Every answer here is what is known now; asking for something starts the work tha
 from __future__ import annotations
 
 import logging
-import threading
 import time
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from controller.errors import NoRelease, Rejected, Transient
+from controller.errors import NoRelease, Rejected, Transient, WheelwayError
+from controller.listings import Listings
 from controller.model import Condition
-from controller.planning.catalogue import Listed, completed
 from controller.refusals import Refusals
 from controller.survivors import Survivors
 from controller.upkeep import Upkeep, keep_only
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from controller.errors import WheelwayError
     from controller.jobs import Jobs
     from controller.model import Application, Artifact, Environment, Listing, Revision
     from controller.sources import Source
@@ -37,142 +36,101 @@ MISMATCHES = 3
 """Fetches with wrong bytes in a row after which the wheel is bad, not the way to it."""
 
 
-class Supply:
-    """The sources and the jobs on what they list.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """How wheels are made ready to run, and kept so. All but `is_sound` raise WheelwayError."""
 
-    `receive` turns a source's revision into an inspected artifact, `prepare` an artifact into the
-    environment that it runs in, `is_sound` says by a quick look whether both are as they were made,
-    `renew` makes again what is damaged of either and says whether anything was, `prune` removes all
-    but the given wheels and environments from the cache, unless they were needed lately; all raise
-    WheelwayError, but for `is_sound`.
+    receive: Callable[[Source, Revision], Artifact]
+    """Turns a source's revision into an inspected artifact."""
+    prepare: Callable[[Artifact], Environment]
+    """Turns an artifact into the environment that it runs in."""
+    is_sound: Callable[[Artifact], bool]
+    """Says by a quick look whether both are as they were made."""
+    mend: Callable[[Artifact, bool], bool]
+    """Makes again what is damaged of either, and says whether anything was; see `Upkeep`."""
+    prune: Callable[[AbstractSet[str], AbstractSet[str]], None]
+    """Removes all but these wheels and environments from the cache, unless needed lately."""
+    survivors: Survivors = field(default_factory=lambda: Survivors(lambda *_: (None, False)))
+    """What runs though nobody received its wheel."""
+
+
+class Supply(Listings):
+    """What the sources list, and the jobs on it.
+
+    Args:
+        sources: those preferred first.
+        jobs: does all that takes long.
+        means: how it is done.
+        remembered: what sources listed last, in an earlier run.
+        refusals: the wheels that no release comes of.
+        clock: monotonic seconds.
+        wall_clock: seconds since the epoch.
     """
 
     def __init__(
         self,
         sources: Sequence[Source],
         jobs: Jobs,
+        means: Means,
         *,
-        receive: Callable[[Source, Revision], Artifact],
-        prepare: Callable[[Artifact], Environment],
-        is_sound: Callable[[Artifact], bool],
-        renew: Callable[[Artifact, bool], bool],
-        prune: Callable[[AbstractSet[str], AbstractSet[str]], None],
         remembered: Mapping[str, Listing],
         refusals: Refusals | None = None,
-        survivors: Survivors | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self.sources = {source.name: source for source in sources}
-        self._jobs = jobs
-        self._receive = receive
-        self._prepare = prepare
-        self._is_sound = is_sound
-        self._renew = renew
-        self._prune = prune
+        super().__init__(jobs, clock=clock, wall_clock=wall_clock)
+        self._means = means
         self._upkeep = Upkeep(jobs, self._is_as_made, self._mend, clock=clock)
-        self._received_from: dict[str, tuple[Source, Revision, Artifact]] = {}  # by digest
-        self._survivors = survivors or Survivors(lambda *_: (None, False))
+        self._received_as: dict[str, tuple[Revision, Artifact]] = {}  # by digest
         self._tidied_at = float("-inf")
-        self._listings = {name: remembered[name] for name in self.sources if name in remembered}
-        self._listed_at: dict[str, float] = {}
-        self._due = set(self.sources)
-        self._lock = threading.Lock()
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self.noticed_at: dict[str, float] = {}
-        """By digest: when a wheel was first listed, seconds since the epoch."""
-        self.published_at: dict[str, float] = {}
-        """By digest: when the wheel was published, where its source knows."""
-        self._notice(self._listings.values())
         self.refusals = refusals or Refusals()
         """The wheels that no release comes of."""
-        self._listed = Listed()
         self._mismatches: dict[str, int] = {}  # by digest: wrong bytes in a row
         self.fetched_at: dict[str, float] = {}
         """By digest: when the wheel was verified."""
         self.prepared_at: dict[str, float] = {}
         """By digest: when its environment was ready."""
+        self.list_from(sources, remembered)
 
-    def look_again(self, *sources: str) -> None:
-        """Have sources listed at the next look, whatever their intervals say."""
-        with self._lock:
-            self._due.update(sources)
-
-    def look_now(self) -> None:
-        """The same for all sources because a person asks: one that failed is not waited for, unless
-        it said itself when to come back.
+    def renew(
+        self,
+        sources: Sequence[Source],
+        means: Means,
+        *,
+        remembered: Mapping[str, Listing],
+        refusals: Refusals,
+    ) -> None:
+        """Go on with these, of which some may be those before. What others listed and made, or list
+        and make now, counts no more; all else stays known, or is waited for as it was.
         """
-        for name in self.sources:
-            self._jobs.hasten(("list", name))
-        self.look_again(*self.sources)
+        self.refusals = refusals
+        wheels = set(map(_fetching, self.list_from(sources, remembered)))
+        # What was verified stays so, whoever brought it; that they failed to says nothing of these.
+        self._jobs.disown(wheels.__contains__)
+        self._jobs.forgive(wheels.__contains__)
+        for _, digest, _ in wheels:
+            self._mismatches.pop(digest, None)
+        self._make_by(means)
 
-    def first_seen(self, digest: str) -> float:
-        """When a wheel was published, as far as its source knows, or first listed; seconds since
-        the epoch.
-        """
-        listed = self.noticed_at.get(digest, float("inf"))
-        return self.published_at.get(digest, listed)
-
-    def looking(self) -> bool:
-        """Whether a source is to be listed, or is being listed, so that more may be known soon."""
+    def _make_by(self, means: Means) -> None:
         with self._lock:
-            return bool(self._due) or any(self._jobs.running(("list", n)) for n in self.sources)
+            before, self._means = self._means, means
+            others = {
+                "fetch": means.receive != before.receive,
+                "prepare": means.prepare != before.prepare,
+                "tidy": means.prune != before.prune,
+            }
+            if others["fetch"]:
+                self._received_as.clear()
+        if others["tidy"]:
+            self._tidied_at = float("-inf")
+        if means.is_sound != before.is_sound:
+            self._upkeep.distrust_all()
+        self._jobs.forget(lambda key: others.get(key[0], False))
 
     def busy(self) -> bool:
         """Whether anything that was asked for is still under way."""
         return self.looking() or self._jobs.busy()
-
-    def look(self) -> None:
-        """Start listing the sources whose time has come, and take in what was listed."""
-        now = self._clock()
-        for name, source in self.sources.items():
-            key, work = ("list", name), self._lister(source)
-            if self._jobs.running(key):
-                continue  # it may have looked before what it is to look at: what is due stays due
-            late = now - self._listed_at.get(name, float("-inf")) >= source.poll_interval
-            with self._lock:
-                asked = name in self._due
-                self._due.discard(name)
-            if late:  # a look in between does not put off the next regular one
-                self._listed_at[name] = now
-            if not (asked or late):
-                self._jobs.ensure(key, work)
-            elif not self._jobs.again(key, work) and asked:
-                self.look_again(name)  # it must wait after a failure: what is due stays due
-
-    def _lister(self, source: Source) -> Callable[[], Listing]:
-        def work() -> Listing:
-            with self._lock:  # what was asked for until now is answered by this
-                self._due.discard(source.name)
-            listing = source.list()
-            self._notice([listing])
-            with self._lock:
-                before = self._listings.get(source.name)
-                listing = completed(listing, before)
-                if listing == before:  # the same object: then nobody looks through it again
-                    listing = before
-                self._listings[source.name] = listing
-            return listing
-
-        return work
-
-    def _notice(self, listings: Iterable[Listing]) -> None:
-        now = self._wall_clock()
-        for listing in listings:
-            for revision in listing.revisions:
-                self.noticed_at.setdefault(revision.sha256, now)
-                if revision.published_at is not None:
-                    self.published_at.setdefault(revision.sha256, revision.published_at)
-
-    def listings(self) -> dict[str, Listing]:
-        """The last good listing of each source, of this run or an earlier one."""
-        with self._lock:
-            return {name: self._listings[name] for name in self.sources if name in self._listings}
-
-    def complete(self) -> bool:
-        """Whether every source has been listed: only then can a release be called absent."""
-        return len(self.listings()) == len(self.sources)
 
     @property
     def fetches(self) -> int:
@@ -188,17 +146,20 @@ class Supply:
         """The inspected wheel; an error that stands in its way; None while it is being fetched."""
         if (refused := self.refusals.error(revision, self._revisions_of)) is not None:
             return refused
-        source = self.sources[revision.source]
+        source, means, refusals = self.sources[revision.source], self._means, self.refusals
 
         def work() -> Artifact:
             try:
-                artifact = self._received(source, revision)
+                artifact = self._received(means, source, revision)
             except NoRelease as error:
-                self.refusals.add(revision, error, self._wall_clock())
+                refusals.add(revision, error, self._wall_clock())
                 raise
-            self.refusals.carries(revision)
+            refusals.carries(revision)
+            with self._lock:
+                if self._means.receive != means.receive:
+                    return artifact  # nobody wants it: wheels are judged otherwise by now
+                self._received_as[artifact.digest] = revision, artifact
             self.fetched_at[artifact.digest] = self._wall_clock()
-            self._received_from[artifact.digest] = source, revision, artifact
             self._upkeep.vouch(artifact.digest)
             # Whoever asks for the wheel is about to ask for its environment.
             self._jobs.follow(("prepare", artifact.digest), self._preparer(artifact))
@@ -207,19 +168,11 @@ class Supply:
         outcome = self._jobs.ensure(_fetching(revision), work)
         return None if outcome is None else outcome.error or outcome.value
 
-    def listed(self) -> Listed:
-        """All that the last good listings have; the same object as long as they are the same."""
-        self._listed = self._listed.of(self.listings().values())
-        return self._listed
-
-    def _revisions_of(self, project: str) -> Sequence[Revision]:
-        return self.listed().projects.get(project, ())
-
-    def _received(self, source: Source, revision: Revision) -> Artifact:
+    def _received(self, means: Means, source: Source, revision: Revision) -> Artifact:
         """The wheel; Rejected when its bytes were wrong too often in a row to be an accident."""
         digest = revision.sha256
         try:
-            artifact = self._receive(source, revision)
+            artifact = means.receive(source, revision)
         except Transient as error:
             if error.reason != "DigestMismatch":
                 raise
@@ -250,7 +203,7 @@ class Supply:
 
     def _preparer(self, artifact: Artifact) -> Callable[[], Environment]:
         def work() -> Environment:
-            environment = self._prepare(artifact)
+            environment = self._means.prepare(artifact)
             self.prepared_at[artifact.digest] = self._wall_clock()
             return environment
 
@@ -267,8 +220,8 @@ class Supply:
             doubted: those whose replicas found other files than were published.
         """
         in_use = {app.release.digest for app in running if app.release}.union(placed)
-        received = self._received_from.keys()
-        known = received | self._survivors.see(running, received)
+        received = self._received_as.keys()
+        known = received | self._means.survivors.see(running, received)
         self._upkeep.look(known & in_use, known & set(doubted))
 
     def is_check_due(self) -> bool:
@@ -280,22 +233,32 @@ class Supply:
         return self._upkeep.take_restored()
 
     def _is_as_made(self, digest: str) -> bool:
-        received = self._received_from.get(digest)
-        artifact = received[2] if received else self._survivors.artifact(digest)
-        return artifact is not None and self._is_sound(artifact)
+        means, received = self._means, self._received_as.get(digest)
+        artifact = received[1] if received else means.survivors.artifact(digest)
+        return artifact is not None and means.is_sound(artifact)
 
     def _mend(self, digest: str, doubted: bool) -> bool:  # noqa: FBT001 - see Upkeep
-        received = self._received_from.get(digest)
-        if received is None:
-            return self._survivors.mend(digest, doubted)
-        source, revision, artifact = received
+        means = self._means
         try:
-            mended = self._renew(artifact, doubted)
-        except Transient as error:
-            if error.reason != "WheelMissing":
+            return self._mended(means, digest, doubted=doubted)
+        except WheelwayError:
+            if means is self._means:
                 raise
-            self._received(source, revision)
-            self._renew(artifact, doubted)
+            return self._mend(digest, doubted)  # what it failed by may have been closed
+
+    def _mended(self, means: Means, digest: str, *, doubted: bool) -> bool:
+        received = self._received_as.get(digest)
+        if received is None:
+            return means.survivors.mend(digest, doubted)
+        revision, artifact = received
+        try:
+            mended = means.mend(artifact, doubted)
+        except Transient as error:
+            offered = self._offer(revision)
+            if error.reason != "WheelMissing" or offered.source not in self.sources:
+                raise
+            self._received(means, self.sources[offered.source], offered)
+            means.mend(artifact, doubted)
             mended = True
         if mended:
             log.warning(
@@ -306,6 +269,11 @@ class Supply:
             # Its requirements may have been resolved anew.
             self._jobs.forget(lambda key: key == ("prepare", digest))
         return mended
+
+    def _offer(self, revision: Revision) -> Revision:
+        """The same bytes as some source lists them now; as they were listed if none does."""
+        same = (r for r in self._revisions_of(revision.project) if r.sha256 == revision.sha256)
+        return next(same, revision)
 
     def forgive(self, digest: str) -> None:
         """Fetch and prepare a wheel anew if that failed: a person lifted its quarantine."""
@@ -336,12 +304,12 @@ class Supply:
         kept = {*wheels, *listed}
         # What may go is no longer known: who wants it again looks whether it is there.
         self._jobs.forget(lambda key: key[0] in {"fetch", "prepare"} and key[1] not in kept)
-        keep_only(kept, self._received_from)
+        keep_only(kept, self._received_as)
         known = kept | self.listed().digests
         times = (self.noticed_at, self.published_at, self.fetched_at, self.prepared_at)
         keep_only(known, *times, self._mismatches)
         self.refusals.keep_carriers(known)
-        self._jobs.again(_TIDY, partial(self._prune, kept, set(environments)))
+        self._jobs.again(_TIDY, partial(self._means.prune, kept, set(environments)))
 
     def conditions(self) -> list[Condition]:
         """What keeps sources from being read, and files from being taken."""
@@ -350,8 +318,8 @@ class Supply:
         if tidied is not None and tidied.error is not None:
             found.append(Condition("cache", tidied.error.reason, tidied.error.message))
         for digest, fault in self._upkeep.faults().items():
-            received = self._received_from.get(digest)
-            subject = received[1].filename if received else self._survivors.release(digest)
+            received = self._received_as.get(digest)
+            subject = received[0].filename if received else self._means.survivors.release(digest)
             if subject:
                 found.append(Condition(subject, fault.reason, fault.message))
         for name in self.sources:
@@ -370,20 +338,7 @@ class Supply:
                 found.extend(self.refusals.conditions(listing))
         return found
 
-    def next_look(self) -> float:
-        """Seconds until a source is to be listed again."""
-        now = self._clock()
-        waits = []
-        for name, source in self.sources.items():
-            if self._jobs.running(("list", name)):
-                continue  # its end wakes the daemon
-            waits.append(source.poll_interval - (now - self._listed_at.get(name, now)))
-            outcome = self._jobs.outcome(("list", name))
-            if outcome is not None and outcome.error is not None and outcome.retry_at > now:
-                waits.append(outcome.retry_at - now)
-        return max(0.0, min(waits, default=60.0))
 
-
-def _fetching(revision: Revision) -> tuple[str, ...]:
+def _fetching(revision: Revision) -> tuple[str, str, str]:
     """A job's key. The name belongs to it: the same bytes may lie there under a wrong one too."""
     return ("fetch", revision.sha256, revision.filename)

@@ -90,6 +90,13 @@ class Upkeep:
             self._vouched.pop(digest, None)
             self._doubted_at.pop(digest, None)
 
+    def distrust_all(self) -> None:
+        """Nothing vouches for anything any more, and nobody knows what is damaged."""
+        with self._lock:
+            for known in (self._vouched, self._doubted_at, self._faults):
+                known.clear()
+            self._looked_at = float("-inf")
+
     def is_due(self) -> bool:
         """Whether the next round is, or something is urgent."""
         return bool(self._urgent) or self._clock() - self._looked_at >= EVERY

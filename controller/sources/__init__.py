@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from controller.config import Config
     from controller.model import Listing, Revision
-    from controller.source_options import AnySource
+    from controller.source_options import AnySource, CodeArtifactSource
 
-__all__ = ["PackageIndex", "Source", "open_index", "open_source"]
+__all__ = ["PackageIndex", "Source", "index_access", "open_index", "open_source"]
 
 
 class Source(Protocol):
@@ -121,11 +121,16 @@ def open_source(
             return CodeArtifactSource(options, tags, before=before)
 
 
-def open_index(config: Config) -> PackageIndex | None:
-    """What `environments.index` names; None when it names nothing."""
+def index_access(config: Config) -> CodeArtifactSource | None:
+    """The source that `environments.index` names, as far as its repository is a package index; None
+    when it names nothing.
+    """
     name = config.environments.index
-    if name is None:
-        return None
+    return None if name is None else index_source(name, config.sources).as_index()
+
+
+def open_index(access: CodeArtifactSource, use: float) -> PackageIndex:
+    """That index; what it hands out is good for `use` seconds."""
     from controller.sources.codeartifact import CodeArtifactIndex  # noqa: PLC0415 - as above
 
-    return CodeArtifactIndex(index_source(name, config.sources), use=config.environments.timeout)
+    return CodeArtifactIndex(access, use=use)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from controller import survivors
-from controller.assembly import _is_sound, _prune, _receive, _renew, refusals_in
+from controller.assembly import _is_sound, _mend, _prune, _receive, refusals_in
 from controller.cache.environments import Environments
 from controller.cache.store import Store
 from controller.config import Config
@@ -25,7 +25,7 @@ from controller.serve.dashboard import Dashboard
 from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer
 from controller.sources import Source, open_source
-from controller.supply import Supply
+from controller.supply import Means, Supply
 from controller.survivors import Survivors
 from tests.support.wheels import make_wheel
 
@@ -134,14 +134,16 @@ class Passes:
         return Supply(
             [source],
             Jobs(0, lambda: None, clock=self.monotonic, jitter=lambda: 0.0),
-            receive=partial(self._receive, store),
-            prepare=environments.prepare,
-            is_sound=partial(_is_sound, store, environments),
-            renew=partial(_renew, store, environments),
-            prune=partial(_prune, store, environments, 60.0, time.time),
+            Means(
+                receive=partial(self._receive, store),
+                prepare=environments.prepare,
+                is_sound=partial(_is_sound, store, environments),
+                mend=partial(_mend, store, environments),
+                prune=partial(_prune, store, environments, 60.0, time.time),
+                survivors=Survivors(partial(survivors.renew, store, environments)),
+            ),
             remembered=remembered,
             refusals=refusals_in(self.journal, self.base),
-            survivors=Survivors(partial(survivors.renew, store, environments)),
             clock=self.monotonic,
             wall_clock=self.clock,
         )

@@ -18,7 +18,7 @@ from controller.model import (
 )
 from controller.planning.absence import Absences
 from controller.planning.policy import ABSENT
-from controller.supply import Supply
+from controller.supply import Means, Supply
 from tests.support.world import release
 
 pytestmark = pytest.mark.unit
@@ -49,11 +49,13 @@ def reasons_for(listing):
     supply = Supply(
         [Source(listing)],
         Jobs(0, lambda: None),
-        receive=pytest.fail,
-        prepare=pytest.fail,
-        is_sound=pytest.fail,
-        renew=pytest.fail,
-        prune=pytest.fail,
+        Means(
+            receive=pytest.fail,
+            prepare=pytest.fail,
+            is_sound=pytest.fail,
+            mend=pytest.fail,
+            prune=pytest.fail,
+        ),
         remembered={},
     )
     supply.look()

@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 
 from controller.jobs import Jobs
 from controller.sources.codeartifact import events
-from controller.supply import Supply
+from controller.supply import Means, Supply
 from tests.support.codeartifact import to_queue
 from tests.support.head import eventually
 from tests.support.wheels import make_wheel
@@ -99,11 +99,7 @@ def test_the_supply_lists_the_source_again_because_of_an_event(
     supply = Supply(
         [pushed],
         Jobs(1, lambda: None),
-        receive=None,
-        prepare=None,
-        is_sound=None,
-        renew=None,
-        prune=None,
+        Means(receive=None, prepare=None, is_sound=None, mend=None, prune=None),
         remembered={},
     )
     supply.look()

@@ -17,7 +17,7 @@ from controller.errors import Rejected, Stalled, Transient, Waiting
 from controller.jobs import Jobs
 from controller.model import Artifact
 from controller.sources.codeartifact.connection import PATIENCE
-from controller.supply import MISMATCHES, Supply
+from controller.supply import MISMATCHES, Means, Supply
 from tests.support.codeartifact import (
     Fault,
     access_denied,
@@ -47,11 +47,13 @@ def supply(source, clock, tmp_path):
     return Supply(
         [source],
         Jobs(0, lambda: None, clock=clock, jitter=lambda: 0.0),
-        receive=partial(_receive, store, base, InspectionLimits()),
-        prepare=lambda _: None,
-        is_sound=lambda _: True,
-        renew=lambda *_: False,
-        prune=None,
+        Means(
+            receive=partial(_receive, store, base, InspectionLimits()),
+            prepare=lambda _: None,
+            is_sound=lambda _: True,
+            mend=lambda *_: False,
+            prune=None,
+        ),
         remembered={},
         clock=clock,
     )
@@ -338,11 +340,7 @@ def test_sources_fail_each_for_itself(at_standin, opened, published, clock):
     supply = Supply(
         [bad, good],
         Jobs(0, lambda: None, clock=clock),
-        receive=None,
-        prepare=None,
-        is_sound=None,
-        renew=None,
-        prune=None,
+        Means(receive=None, prepare=None, is_sound=None, mend=None, prune=None),
         remembered={},
         clock=clock,
     )

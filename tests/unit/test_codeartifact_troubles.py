@@ -8,7 +8,7 @@ from controller.errors import Stalled, WheelwayError
 from controller.jobs import Jobs
 from controller.journal.records import listing_of, listing_text
 from controller.sources.codeartifact.upstreams import ROUNDS, SELDOM
-from controller.supply import Supply
+from controller.supply import Means, Supply
 from tests.support.acme import FILES, POLL, asked, later, reasons, versions
 from tests.support.codeartifact import (
     Fault,
@@ -88,8 +88,8 @@ def test_a_package_in_trouble_keeps_what_it_had_across_a_restart(
 ):
     def supplied(source, before):
         jobs = Jobs(0, lambda: None, clock=clock)
-        nothing = {"receive": None, "prepare": None, "is_sound": None, "renew": None, "prune": None}
-        return Supply([source], jobs, **nothing, remembered=before, clock=clock)
+        nothing = Means(receive=None, prepare=None, is_sound=None, mend=None, prune=None)
+        return Supply([source], jobs, nothing, remembered=before, clock=clock)
 
     for name in ("acme-a", "acme-b"):
         publish(name)

@@ -196,7 +196,6 @@ def test_an_edit_that_a_bug_keeps_out_is_told_until_it_is_in_force(site, monkeyp
         eventually(lambda: len(site.reports) > seen + count)
 
     with site.daemon() as daemon:
-        monkeypatch.setattr(module, "renewed", buggy)
         monkeypatch.setattr(module, "assemble", buggy)
         site.configure(BUSY.replace("0.2", "0.3"))
         eventually(lambda: site.conditions("InternalError"))
@@ -316,6 +315,22 @@ def test_a_source_that_left_the_configuration_is_forgotten_and_so_is_what_it_bro
         with Journal.read(site.folder / "state") as journal:
             assert list(journal.listings()) == ["directory"]
         assert site.release_at(ROUTE) == kept
+
+
+def test_an_edit_says_what_was_made_anew_for_it_and_keeps_the_rest(site, caplog):
+    caplog.set_level(logging.INFO)
+    site.configure(BUSY + source(site, "beside"))
+    site.drop("demo")
+    with site.daemon():
+        release = site.wait_for(ROUTE)
+        site.configure(BUSY + source(site, "beside") + "poll_interval = 7\n")
+        eventually(lambda: "made anew: source beside; all else goes on" in caplog.text)
+        site.configure(BUSY + source(site, "more"))
+        eventually(lambda: "made anew: source more; all else goes on" in caplog.text)
+        make = site.drop("other")
+        make.rename(site.folder / "more" / make.name)
+        site.wait_for("/predict/other/1.0")  # it is watched, or polled
+        assert site.release_at(ROUTE) == release
 
 
 def test_nothing_starts_on_a_head_that_came_back_as_another_before_it_was_looked_at(

@@ -16,7 +16,7 @@ from controller.jobs import Jobs
 from controller.model import Artifact
 from controller.source_options import IndexSource as Options
 from controller.sources import open_source
-from controller.supply import Supply
+from controller.supply import Means, Supply
 from tests.support.indexes import PASSWORD, USER, devpi, pypiserver
 from tests.support.wheels import make_wheel, sha256
 
@@ -82,11 +82,13 @@ def supply(base, tmp_path):
         return Supply(
             [source],
             Jobs(0, lambda: None),
-            receive=partial(_receive, store, base, InspectionLimits()),
-            prepare=lambda artifact: pytest.fail(f"nobody asked for {artifact}"),
-            is_sound=lambda artifact: pytest.fail(f"nobody asked for {artifact}"),
-            renew=lambda artifact, _: pytest.fail(f"nobody asked for {artifact}"),
-            prune=None,
+            Means(
+                receive=partial(_receive, store, base, InspectionLimits()),
+                prepare=lambda artifact: pytest.fail(f"nobody asked for {artifact}"),
+                is_sound=lambda artifact: pytest.fail(f"nobody asked for {artifact}"),
+                mend=lambda artifact, _: pytest.fail(f"nobody asked for {artifact}"),
+                prune=None,
+            ),
             remembered={},
         )
 
@@ -104,7 +106,7 @@ def listed(supply):
 def received(supply, revision):
     """The artifact, without its environment."""
     [source] = supply.sources.values()
-    return supply._receive(source, revision)
+    return supply._means.receive(source, revision)
 
 
 def test_an_uploaded_wheel_is_listed_fetched_and_inspected(index, supply, stock):

@@ -9,6 +9,7 @@ import pytest
 
 from controller.errors import Rejected, Transient
 from controller.jobs import Jobs
+from tests.support.head import eventually
 
 pytestmark = pytest.mark.unit
 
@@ -93,7 +94,7 @@ def test_a_running_job_is_not_started_twice_and_wakes_when_it_ends():
 
 def test_work_with_threads_of_its_own_waits_for_no_other():
     release, listed = threading.Event(), threading.Event()
-    jobs = Jobs(2, lambda: None, apart={"list": 1})
+    jobs = Jobs(2, lambda: None, apart={"list"})
     try:
         for number in range(4):
             jobs.ensure(("prepare", str(number)), lambda: release.wait(60))
@@ -155,3 +156,104 @@ def test_what_is_remembered_of_a_failure_keeps_nothing_that_was_worked_on(monkey
     gc.collect()
     assert len(held) == 3
     assert [one() for one in held] == [None] * 3
+
+
+@pytest.fixture
+def threaded():
+    """Jobs on threads, and an event that the blocking ones wait for."""
+    made = Jobs(1, lambda: None)
+    made.release = threading.Event()
+    yield made
+    made.release.set()
+    made.close()
+
+
+def blocking(jobs, value="former"):
+    """Work that has begun once this returns."""
+    begun = threading.Event()
+
+    def work():
+        begun.set()
+        assert jobs.release.wait(60)
+        return value
+
+    return work, begun
+
+
+def test_what_is_disowned_ends_for_nobody_and_can_be_begun_anew_at_once(threaded):
+    work, begun = blocking(threaded)
+    threaded.share(2)
+    threaded.ensure(("prepare", "a"), work)
+    assert begun.wait(60)
+    threaded.disown(lambda key: key[0] == "prepare")
+    assert not threaded.running(("prepare", "a"))
+    assert not threaded.busy()
+    threaded.ensure(("prepare", "a"), lambda: "present")
+    eventually(lambda: threaded.outcome(("prepare", "a")))
+    threaded.release.set()
+    threaded.close()
+    assert threaded.outcome(("prepare", "a")).value == "present"
+    assert threaded.changes("prepare") == 1
+
+
+def test_a_bug_in_what_is_disowned_is_nobodys(threaded, caplog):
+    begun = threading.Event()
+
+    def buggy():
+        begun.set()
+        threaded.release.wait(60)
+        raise RuntimeError("it is closed")
+
+    threaded.ensure(("list", "a"), buggy)
+    assert begun.wait(60)
+    threaded.forget(lambda key: True)
+    threaded.release.set()
+    threaded.close()
+    assert threaded.outcome(("list", "a")) is None
+    assert threaded.counts().errors == {}
+    assert "failed unexpectedly" not in caplog.text
+
+
+def test_what_waits_for_a_thread_gets_one_when_there_may_be_more(threaded):
+    work, begun = blocking(threaded)
+    threaded.ensure(("fetch", "first"), work)
+    assert begun.wait(60)
+    done = [threading.Event() for _ in range(3)]
+    for number, event in enumerate(done):
+        threaded.ensure(("fetch", str(number)), event.set)
+    assert not any(event.is_set() for event in done)
+    threaded.share(2)
+    assert all(event.wait(60) for event in done)
+    assert threaded.running(("fetch", "first"))  # what runs goes on
+    threaded.release.set()
+    eventually(lambda: threaded.outcome(("fetch", "first")))
+
+
+def test_with_fewer_threads_those_that_are_too_many_end_with_what_they_do(threaded):
+    threaded.share(3)
+    for number in range(3):
+        work, begun = blocking(threaded)
+        threaded.ensure(("fetch", str(number)), work)
+        assert begun.wait(60)
+    threaded.share(1)
+    at_once, most = [], []
+
+    def alone():
+        at_once.append(1)
+        most.append(len(at_once))
+        threading.Event().wait(0.05)
+        at_once.pop()
+
+    for number in range(4):
+        threaded.ensure(("prepare", str(number)), alone)
+    threaded.release.set()
+    eventually(lambda: not threaded.busy())
+    assert most == [1, 1, 1, 1]
+    assert threaded.outcome(("fetch", "0")).value == "former"
+
+
+def test_jobs_that_have_nothing_to_do_have_no_threads(threaded):
+    before = threading.active_count()
+    for number in range(20):
+        threaded.ensure(("fetch", str(number)), lambda: None)
+    eventually(lambda: not threaded.busy() and threading.active_count() <= before)

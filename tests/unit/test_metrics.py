@@ -183,6 +183,29 @@ def test_what_jobs_and_sources_count_is_added_once(site, monkeypatch):
     assert site.value("wheelway_notifications_total", notification="ops", result="sent") == 2
 
 
+def test_a_source_that_was_made_anew_counts_from_zero_and_the_jobs_go_on(site, monkeypatch):
+    class Source:
+        def __init__(self, calls):
+            self.calls = {"ok": calls}
+
+    def fail():
+        raise Stalled("Broken", "it is")
+
+    jobs, supply = site.assembly.jobs, site.assembly.supply
+    jobs.ensure(("fetch", "a" * 64), fail)
+    eventually(lambda: jobs.counts().errors)
+    beside = Source(2)
+    for calls in (7, 3):
+        monkeypatch.setattr(supply, "sources", {"edited": Source(calls), "beside": beside})
+        for _ in range(2):
+            site.observe(Report("", 1.0, plan=PLAN))
+    assert site.samples("wheelway_source_calls_total") == {
+        ("edited", "ok"): 10,
+        ("beside", "ok"): 2,
+    }
+    assert site.value("wheelway_errors_total", **{"work": "fetch", "class": "Stalled"}) == 1
+
+
 def test_releases_and_conditions_are_those_of_the_journal_when_asked(site):
     other = Release("iris", Version("1.5"), "cd" * 32)
     site.release({Phase.LIVE: NOW})

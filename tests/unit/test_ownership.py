@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 from packaging.version import Version
@@ -166,14 +167,14 @@ def test_a_wheel_that_cannot_be_had_is_not_waited_for_for_ever():
 @pytest.fixture
 def slow(work, monkeypatch):
     """Has the wheels of a project be away until some time."""
-    receive, until = work.supply._receive, {}
+    means, until = work.supply._means, {}
 
     def received(source, revision):
         if work.clock.now < until.get(revision.project, 0.0):
             raise Transient("SourceSlow", "it is slow")
-        return receive(source, revision)
+        return means.receive(source, revision)
 
-    monkeypatch.setattr(work.supply, "_receive", received)
+    monkeypatch.setattr(work.supply, "_means", replace(means, receive=received))
     return until
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controller import assembly as module
-from controller.assembly import assemble, renewed
+from controller.assembly import assemble
 from controller.config import Config
 from controller.errors import Stalled, Transient
 from controller.journal import Journal
@@ -40,6 +40,10 @@ def parts(config, journal):
     made.close()
 
 
+def renewed(before, config, journal, **more):
+    return assemble(config, journal, wake=nobody, before=before, **more)
+
+
 def edited(config, section, **keys):
     return config.model_copy(update={section: getattr(config, section).model_copy(update=keys)})
 
@@ -58,12 +62,12 @@ def test_what_only_decides_otherwise_leaves_all_parts_as_they_are(
     parts, config, journal, section, keys
 ):
     other = edited(config, section, **keys)
-    assert renewed(parts, other, journal, wake=nobody) is parts
+    assert renewed(parts, other, journal).parts.besides(parts.parts) == []
     assert parts.reconciler.config is other
 
 
 def test_another_dashboard_leaves_the_sources_and_their_jobs(parts, config, journal):
-    after = renewed(parts, edited(config, "ray", timeout=3.0), journal, wake=nobody)
+    after = renewed(parts, edited(config, "ray", timeout=3.0), journal)
     assert (after.supply, after.jobs) == (parts.supply, parts.jobs)
     assert after.reconciler is not parts.reconciler
     assert after.dashboard is not parts.dashboard
@@ -72,29 +76,18 @@ def test_another_dashboard_leaves_the_sources_and_their_jobs(parts, config, jour
     after.close()
 
 
-def test_other_sources_need_all_parts(parts, config, journal, tmp_path):
-    (tmp_path / "more").mkdir()
-    more = Config(
-        sources=[{"type": "directory", "name": "more", "path": tmp_path / "more"}],
-        paths=config.paths,
-    )
-    after = renewed(parts, more, journal, wake=nobody)
-    assert after.supply is not parts.supply
-    after.close()
-
-
 def test_what_cannot_be_put_together_leaves_the_parts_before(parts, config, journal, tmp_path):
     bad = edited(config, "ray", ca_file=tmp_path / "none.pem")
     with pytest.raises(Stalled):
-        renewed(parts, bad, journal, wake=nobody)
+        renewed(parts, bad, journal)
     assert parts.reconciler.config is config
     parts.jobs.ensure(("fetch", "x"), nobody)
 
 
 def test_an_interpreter_is_asked_only_when_it_may_be_another(parts, config, journal, monkeypatch):
     monkeypatch.setattr(module, "detect", lambda _: pytest.fail("asked"))
-    renewed(parts, edited(config, "rollout", interval=2.0), journal, wake=nobody)
-    renewed(parts, edited(config, "ray", timeout=3.0), journal, wake=nobody).close(keep=parts)
+    renewed(parts, edited(config, "rollout", interval=2.0), journal)
+    renewed(parts, edited(config, "ray", timeout=3.0), journal).close(keep=parts)
 
 
 # -- while it works ------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ from controller.planning.catalogue import Catalogues, unread_in
 from controller.planning.subjects import version_named
 from controller.source_options import CodeArtifactSource as Options
 from controller.source_options import DirectorySource
-from controller.sources import open_index, open_source
-from controller.supply import Supply
+from controller.sources import index_access, open_index, open_source
+from controller.supply import Means, Supply
 from tests.support.head import eventually
 from tests.support.wheels import MULTIPLYING
 
@@ -61,11 +61,7 @@ def supply_of(source, jobs=None, **more):
     return Supply(
         [source],
         jobs,
-        receive=None,
-        prepare=None,
-        is_sound=None,
-        renew=None,
-        prune=None,
+        Means(receive=None, prepare=None, is_sound=None, mend=None, prune=None),
         remembered={},
         **more,
     )
@@ -306,7 +302,7 @@ def test_an_index_that_cannot_be_meant_is_told(tmp_path, index, mistake):
 @pytest.mark.parametrize("named", ["codeartifact", "team"])
 def test_an_index_is_the_source_of_that_name_or_the_only_one(tmp_path, named):
     text = f'{CODEARTIFACT}name = "team"\n[environments]\nindex = "{named}"\n'
-    index = open_index(parse(text, tmp_path / "controller.toml"))
+    index = open_index(index_access(parse(text, tmp_path / "controller.toml")), 600.0)
     assert index._options.name == "team"
     index.close()
 

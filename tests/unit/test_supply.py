@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from controller.assembly import _is_sound, _prune, _receive, _renew
+from controller.assembly import _is_sound, _mend, _prune, _receive
 from controller.cache.base import detect
 from controller.cache.environments import Environments
 from controller.cache.store import Store
@@ -18,7 +18,7 @@ from controller.errors import Rejected, Stalled, Waiting
 from controller.jobs import Jobs
 from controller.model import Artifact, Environment, Listing
 from controller.sources.directory import DirectorySource
-from controller.supply import Supply
+from controller.supply import Means, Supply
 from tests.support.head import eventually
 from tests.support.wheels import make_wheel, revision_of
 
@@ -75,11 +75,13 @@ def supply_of(source, base, clock, tmp_path):
     return lambda jobs: Supply(
         [source],
         jobs,
-        receive=partial(_receive, store, base, InspectionLimits()),
-        prepare=environments.prepare,
-        is_sound=partial(_is_sound, store, environments),
-        renew=partial(_renew, store, environments),
-        prune=partial(_prune, store, environments, 60.0, time.time),
+        Means(
+            receive=partial(_receive, store, base, InspectionLimits()),
+            prepare=environments.prepare,
+            is_sound=partial(_is_sound, store, environments),
+            mend=partial(_mend, store, environments),
+            prune=partial(_prune, store, environments, 60.0, time.time),
+        ),
         remembered={},
         clock=clock,
     )
@@ -165,9 +167,9 @@ def test_what_is_neither_listed_nor_on_the_cluster_nor_recent_leaves_the_cache(
     assert kept == {True}
     assert not forgotten.tree.exists()
     assert not forgotten.wheel.exists()
-    store, environments = supply._prune.args[:2]
+    store, environments = supply._means.prune.args[:2]
     for known in (
-        *(supply.noticed_at, supply.fetched_at, supply._received_from),
+        *(supply.noticed_at, supply.fetched_at, supply._received_as),
         *(store._wheels, store._trees, environments._prepared),
         dict.fromkeys(supply.refusals._carriers),
     ):
@@ -308,11 +310,13 @@ def test_what_an_earlier_run_listed_counts_until_this_one_has_looked(source, fol
     supply = Supply(
         [source],
         Jobs(0, lambda: None),
-        receive=never,
-        prepare=never,
-        is_sound=never,
-        renew=never,
-        prune=never,
+        Means(
+            receive=never,
+            prepare=never,
+            is_sound=never,
+            mend=never,
+            prune=never,
+        ),
         remembered={source.name: remembered, gone.source: gone},
     )
     assert supply.complete()
@@ -325,11 +329,7 @@ def test_without_sources_there_is_nothing_to_wait_for(base):
     supply = Supply(
         [],
         Jobs(0, lambda: None),
-        receive=None,
-        prepare=None,
-        is_sound=None,
-        renew=None,
-        prune=None,
+        Means(receive=None, prepare=None, is_sound=None, mend=None, prune=None),
         remembered={},
     )
     supply.look()
@@ -368,11 +368,13 @@ def test_what_was_listed_of_a_project_stays_while_it_cannot_be_looked_at(tmp_pat
     never = pytest.fail
     supply = Supply(
         *([source], Jobs(0, lambda: None)),
-        receive=never,
-        prepare=never,
-        is_sound=never,
-        renew=never,
-        prune=never,
+        Means(
+            receive=never,
+            prepare=never,
+            is_sound=never,
+            mend=never,
+            prune=never,
+        ),
         remembered=remembered,
     )
     names = [{revision.filename for revision in listed(supply)} for _ in range(4)]

@@ -1,0 +1,80 @@
+"""Parts by name, each made of values and of other parts.
+
+One rule says which go on when the configuration is edited: a part is made anew when something that
+it is made of is another. So what is made of a part that was made anew is made anew as well, and
+nothing else is. Closing goes the same way, backwards.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+Made = TypeVar("Made")
+Of = TypeVarTuple("Of")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One of them, and what it was made of."""
+
+    made: Any
+    of: tuple[object, ...]
+
+
+class Parts:
+    """Those of one configuration; those of the one `before` go on where the rule lets them.
+
+    Use it as a context while making them: when one cannot be made, those made anew are closed, and
+    those before are as they were.
+    """
+
+    def __init__(self, before: Parts | None = None) -> None:
+        self._before = before
+        self.by_name: dict[str, Part] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        before, self._before = self._before, None  # not kept alive by those that came after
+        if error is not None:
+            self.close(keep=before)
+
+    def made(self, name: str, make: Callable[[*Of], Made], *of: *Of, anew: bool = False) -> Made:
+        """`make(*of)`, unless a part of that name was made of the same before.
+
+        Args:
+            name: for a person, too; unique.
+            make: makes it.
+            of: all that may make it another, compared by `==`.
+            anew: there is another reason.
+        """
+        part = None if self._before is None or anew else self._before.by_name.get(name)
+        if part is None or part.of != of:
+            part = Part(make(*of), of)
+        self.by_name[name] = part
+        made: Made = part.made
+        return made
+
+    def besides(self, others: Parts | None) -> list[str]:
+        """The names of those that the others have not, in the order of making."""
+        theirs = {} if others is None else others.by_name
+        return [name for name, part in self.by_name.items() if theirs.get(name) is not part]
+
+    def close(self, *, keep: Parts | None = None) -> None:
+        """Close those that can be closed, but for those to keep; the last one made is the first."""
+        with ExitStack() as closing:
+            for name in self.besides(keep):
+                if (close := getattr(self.by_name[name].made, "close", None)) is not None:
+                    closing.callback(close)
