@@ -18,7 +18,7 @@ from controller.jobs import Jobs
 from controller.journal import Journal
 from controller.journal.records import listing_of, listing_text
 from controller.model import Condition, Listing, Refusal, Revision, Standing
-from controller.planning.catalogue import Catalogues, unread_in
+from controller.planning.catalogue import Catalogues
 from controller.planning.subjects import version_named
 from controller.source_options import CodeArtifactSource as Options
 from controller.source_options import DirectorySource
@@ -153,7 +153,7 @@ def test_a_version_whose_wheel_has_not_arrived_is_not_absent():
     wanted = {("acme-iris", Version(version)) for version in ("1.0", "2.0", "3.0")}
     supply = supply_of(Told(listing))
     supply.look()
-    assert unread_in(supply.listings().values()) == wanted
+    assert supply.listed().unread == wanted
 
 
 @pytest.mark.parametrize(
