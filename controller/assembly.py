@@ -164,14 +164,12 @@ def _sources(
         before = remembered().get(options.name)
         return open_source(options, tags=base.tags, python_version=base.version, before=before)
 
-    # A folder is listed as it is; of an index, what the interpreter can use.
-    fits = {"directory": ()}
-    return tuple(
-        parts.made(
-            f"source {one.name}", opened, one, *fits.get(one.type, (base.tags, base.version))
-        )
-        for one in config.sources
-    )
+    found = []
+    for one in config.sources:
+        # A folder is listed as it is; of an index, what the interpreter can use.
+        fit = () if one.type == "directory" else (base.tags, base.version)
+        found.append(parts.made(f"source {one.name}", opened, one, *fit))
+    return tuple(found)
 
 
 def _reconciler(

@@ -177,17 +177,19 @@ def test_what_receivers_hear(golden, scene, tmp_path):
 # -- metrics -------------------------------------------------------------------------------------
 
 
+class Part(SimpleNamespace):
+    """One is told from another as the real ones are."""
+
+    __hash__ = object.__hash__
+
+
 def assembly_of(scene):
     """Parts that counted one of everything."""
     counts = Counts({("fetch", "Transient"): 1}, {"fetch": 1})
     measured = Outcome(value={"wheels": 5, "trees": 7})
     return SimpleNamespace(
-        jobs=SimpleNamespace(
-            counts=lambda: counts, again=lambda *_: None, outcome=lambda _: measured
-        ),
-        supply=SimpleNamespace(
-            sources={"wheels": SimpleNamespace(calls={"ok": 1})}, published_at={}
-        ),
+        jobs=Part(counts=lambda: counts, again=lambda *_: None, outcome=lambda _: measured),
+        supply=SimpleNamespace(sources={"wheels": Part(calls={"ok": 1})}, published_at={}),
         reconciler=SimpleNamespace(config=scene.config),
     )
 

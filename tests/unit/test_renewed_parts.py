@@ -266,6 +266,30 @@ def test_a_wheel_that_the_source_before_could_not_bring_is_fetched_from_the_one_
     assert not isinstance(running.fetch(running.look()["alpha"]), Transient)
 
 
+def test_a_fetch_from_the_source_before_is_not_waited_for(running, monkeypatch):
+    begun, release = threading.Event(), threading.Event()
+    fetch = DirectorySource.fetch
+
+    def slow(self, revision):
+        if self.poll_interval == 3600:
+            begun.set()
+            assert release.wait(60)
+            raise Transient("FileChanged", "it is closed")
+        return fetch(self, revision)
+
+    monkeypatch.setattr(DirectorySource, "fetch", slow)
+    running.wheel("a", "alpha")
+    revision = running.look()["alpha"]
+    assert running.supply.artifact(revision) is None
+    assert begun.wait(60)
+    running.edit(sources=[running.source("a", poll_interval=60), running.source("b")])
+    artifact = running.fetch(running.look()["alpha"])
+    release.set()
+    eventually(lambda: not any(t.name == "wheelway-job" for t in threading.enumerate()))
+    assert running.supply.known(revision) is artifact
+    assert running.jobs.counts().errors == {}
+
+
 def test_a_damaged_wheel_is_fetched_again_from_whoever_offers_it_now(stocked):
     artifact = stocked.artifacts["alpha"]
     (stocked.folder / "a" / artifact.filename).rename(stocked.folder / "b" / artifact.filename)
@@ -324,6 +348,7 @@ def test_an_inspection_under_the_limits_before_is_no_verdict(running, monkeypatc
     eventually(lambda: not any(t.name == "wheelway-job" for t in threading.enumerate()))
     assert running.supply.artifact(revision).reason == "TooManyFiles"
     assert running.supply.known(revision) is None
+    assert running.supply._received_as == {}
 
 
 # -- environments --------------------------------------------------------------------------------
