@@ -26,6 +26,7 @@ from controller.refusals import Refusals
 from controller.serve.accepted import Accepted
 from controller.serve.dashboard import Dashboard
 from controller.serve.ingress import Ingress
+from controller.serve.outline import Schema
 from controller.serve.rendering import Renderer
 from controller.sources import Source, index_access, open_index, open_source
 from controller.supply import Means, Supply
@@ -73,7 +74,7 @@ def assemble(
     *,
     wake: Callable[[], None],
     workers: int | None = None,
-    accepted: Accepted | None = None,
+    schema: Schema | None = None,
     before: Assembly | None = None,
     another_head: bool = False,
 ) -> Assembly:
@@ -84,7 +85,7 @@ def assemble(
         journal: open; a `Journal` for passes that act, any `Reader` for those that do not.
         wake: called, from other threads, when there is something new to look at.
         workers: threads for jobs; None for the configured number, 0 to do them in the pass.
-        accepted: what Ray's schema need not be asked again; for passes that do not act.
+        schema: Ray's; None to have it in this process.
         before: the parts for the configuration before, over the same journal. Those that this one
             makes no others go on, with all that they know and wait for; close the rest (`keep=`
             these).
@@ -110,7 +111,7 @@ def assemble(
             jobs,
         )
         reconciler, dashboard = _reconciler(
-            parts, config, journal, base, supply, clock, accepted, anew=another_head
+            parts, config, journal, base, supply, clock, schema, anew=another_head
         )
     # Nothing can fail any more: those that go on are told what is another now.
     if before is not None:
@@ -179,7 +180,7 @@ def _reconciler(
     base: Base,
     supply: Supply,
     clock: Callable[[], float],
-    accepted: Accepted | None,
+    schema: Schema | None,
     *,
     anew: bool,
 ) -> tuple[Reconciler, Dashboard]:
@@ -187,7 +188,7 @@ def _reconciler(
     mark = parts.made("mark", _mark, journal)
     dashboard = parts.made("dashboard", Dashboard.connect, config.ray)
     ingress = parts.made("ingress", Ingress.connect, config.ray)
-    renderer = parts.made("templates", _renderer, config.paths.templates, mark, accepted)
+    renderer = parts.made("templates", _renderer, config.paths.templates, mark, schema)
 
     def made(*_: object) -> Reconciler:
         return Reconciler(
@@ -211,10 +212,8 @@ def _mark(journal: Reader) -> DaemonMark | None:
     return identity(journal.path.parent, make=isinstance(journal, Journal))
 
 
-def _renderer(
-    templates: Path | None, mark: DaemonMark | None, accepted: Accepted | None
-) -> Renderer:
-    return Renderer(templates, wheelway=version("wheelway"), mark=mark, accepted=accepted)
+def _renderer(templates: Path | None, mark: DaemonMark | None, schema: Schema | None) -> Renderer:
+    return Renderer(templates, wheelway=version("wheelway"), mark=mark, schema=schema)
 
 
 def origins(config: Config) -> dict[str, str]:
@@ -245,7 +244,7 @@ def preview(config: Config) -> Report:
     with ExitStack() as stack:
         accepted = Accepted(config.paths.cache / "accepted.json")
         records = _records(config, stack)
-        assembly = assemble(config, records, wake=_nobody, workers=0, accepted=accepted)
+        assembly = assemble(config, records, wake=_nobody, workers=0, schema=Schema(accepted))
         stack.callback(assembly.close)
         stack.callback(accepted.save)
         report = assembly.reconciler.run_pass(act=False)

@@ -35,7 +35,9 @@ from controller.model import Condition
 from controller.notify import Supervisor
 from controller.passes import Passes
 from controller.report import Report
-from controller.serve import cluster, schema
+from controller.serve import cluster
+from controller.serve.outline import Schema
+from controller.serve.schema_process import SchemaProcess
 from controller.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from controller.config import Config
+    from controller.serve.schema import Asker
 
 log = logging.getLogger("wheelway")
 
@@ -84,7 +87,8 @@ class Daemon:
     """Passes over one configuration file.
 
     `watcher` is shown the report of every pass, `supervisor` told how far the daemon is, `renewed`
-    shown each configuration that comes into force while it runs.
+    shown each configuration that comes into force while it runs; `asker` knows Ray's schema, by
+    default in a process of its own.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class Daemon:
         watcher: Callable[[Report], None] | None = None,
         supervisor: Supervisor | None = None,
         renewed: Callable[[Config], None] | None = None,
+        asker: Asker | None = None,
     ) -> None:
         """Reads the configuration.
 
@@ -104,6 +109,8 @@ class Daemon:
         self.watcher = watcher
         self._supervisor = supervisor or Supervisor()
         self._renewed = renewed
+        self._asker = asker or SchemaProcess()
+        self._schema = Schema(self._asker)
         self._reload = threading.Event()
         self._wake = threading.Event()
         self._ending = threading.Event()
@@ -154,8 +161,9 @@ class Daemon:
         """
         heap.collect_seldom()
         heap.return_large()
-        threading.Thread(target=_preload, name="wheelway-preload", daemon=True).start()
         with ExitStack() as stack:
+            stack.callback(self._asker.close)
+            self._schema.expect()  # the first pass renders what there is
             self._supervisor.starting("opening the journal", STEP)
             journal = stack.enter_context(Journal.open(self.config.paths.state))
             telemetry = stack.enter_context(Telemetry(self.config, journal, version=self._version))
@@ -249,6 +257,7 @@ class Daemon:
             self.config,
             journal,
             wake=self._wake.set,
+            schema=self._schema,
             before=before,
             another_head=self._another_head,
         )
@@ -394,8 +403,3 @@ def _unknown(error: WheelwayError, *, known: bool) -> Condition:
     )
     why = f"what head this is cannot be asked (GET {cluster.VERSION}): {error.message}; {then}"
     return Condition("ray", "HeadUnknown", why, ok=known)
-
-
-def _preload() -> None:
-    schema.preload()
-    heap.give_back()  # importing Ray takes more than what is imported

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from controller.cache.wishes import effective, effective_settings
 from controller.config import PipelinePolicy
-from controller.errors import Rejected, WheelwayError, without_frames
+from controller.errors import Rejected, Waiting, WheelwayError, without_frames
 from controller.inventory import Inventory, Recorded, Stocktaking, failed
 from controller.model import Artifact, Condition, Environment, Placement, Quarantine, Release
 from controller.overrides import NOTHING_ORDERED
@@ -346,13 +346,18 @@ class Election:
         self, release: Release, artifact: Artifact, entry: PipelineEntry, seen: _Seen
     ) -> Placement | WheelwayError | None:
         environment = self._supply.environment(artifact, runs=release in seen.present)
+        rule = self._manners.of(release.pipeline, release.pipeline)
+        if environment is None:
+            self._renderer.expect(effective(self._config.serve, entry.options, rule))
         if not isinstance(environment, Environment):
             return environment
-        rule = self._manners.of(release.pipeline, release.pipeline)
         # That digest tells settings apart that are equal to Python, as 0 and false are.
         digest = seen.inventory.inputs[release]
         inputs = (release, artifact, entry, environment, rule, seen.common, digest)
-        return self._placed.of(release, inputs)
+        try:
+            return self._placed.of(release, inputs)
+        except Waiting as error:  # not of the inputs: it is not remembered
+            return without_frames(error)
 
     def _rendered(
         self,
@@ -370,6 +375,8 @@ class Election:
                 effective(serve, entry.options, rule),
                 effective_settings(entry.settings, rule),
             )
+        except Waiting:
+            raise
         except WheelwayError as error:
             return without_frames(error)
 

@@ -1,6 +1,6 @@
 """What a process that runs for months does with its memory; elsewhere Python's defaults are right.
 
-glibc's part (mallopt(3), malloc_trim(3)) is left out where there is no glibc.
+glibc's part (mallopt(3)) is left out where there is no glibc.
 """
 
 from __future__ import annotations
@@ -29,10 +29,3 @@ def return_large() -> None:
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
-
-
-def give_back() -> None:
-    """Return to the system what is free now; some tenths of a second."""
-    gc.collect()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from controller.errors import Transient, WheelwayError, without_frames
+from controller.errors import Rejected, Transient, WheelwayError, without_frames
 from controller.planning import backoff
 from controller.planning.documents import same_document
 
@@ -76,9 +76,17 @@ class Sender:
             _, refusal, failures, retry_at = self._refused
             if now < retry_at:
                 return Sent(text, refusal=refusal)
-        outcome = record(text, digest, "; ".join(map(str, decided.changes)))
+        bad: WheelwayError | None = None
         try:
             self._renderer.validate(config)
+        except Rejected as error:
+            bad = error
+        except WheelwayError as error:  # nobody could say: nothing was tried
+            return Sent(text, refusal=error)
+        outcome = record(text, digest, "; ".join(map(str, decided.changes)))
+        try:
+            if bad is not None:
+                raise bad
             self._dashboard.put(config)
         except WheelwayError as error:
             outcome(error.reason)

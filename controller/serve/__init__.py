@@ -9,7 +9,10 @@
     ingress.py       asks a route who answers there
     templates.py     the Jinja templates in force, and what is wrong with them
     rendering.py     releases into Serve applications and the whole config
-    schema.py        Ray's own schema of it, and canonical YAML
+    canonical.py     YAML that says the same to every reader
+    outline.py       what documents have in common, checked against Ray's schema once
+    schema.py        Ray's own schema
+    schema_process.py  the same in a process of its own, for a daemon
 
 Nothing here decides anything: planning says what should be applied, these modules say what is.
 """

@@ -16,10 +16,11 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from controller.serve import schema
+from controller.serve.canonical import quoted
+from controller.serve.schema import InProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from controller.model import JSON
 
@@ -27,8 +28,8 @@ _IMPORTED: Final = ("request_router_config", "deployment_actors", "gang_scheduli
 """Options that may name code, which Ray imports to judge them: the answer is that code's."""
 
 
-class Accepted:
-    """Asks `schema`, or remembers what it said; `save` keeps what was asked for since the start.
+class Accepted(InProcess):
+    """An `Asker` that remembers; `save` keeps what was asked for since the start.
 
     Args:
         path: the file; what is missing there, damaged or of another Ray is asked for again.
@@ -40,14 +41,15 @@ class Accepted:
         self._known = _read(path, self._judge)
         self._used: dict[str, Any] = {}
 
-    def application(self, document: Mapping[str, JSON]) -> dict[str, JSON]:
-        """As `schema.application`."""
-        found: dict[str, JSON] = self._of("application", document, schema.application)
-        return found
-
-    def envelope(self, config: Mapping[str, JSON]) -> None:
-        """As `schema.envelope`."""
-        self._of("envelope", {**config, "applications": []}, schema.envelope)
+    def ask(self, question: str, document: Mapping[str, JSON]) -> JSON:
+        """As `Asker` has it; never Waiting."""
+        key = None if self._judge is None else _key(question, document)
+        if key is None:
+            return super().ask(question, document)
+        if key not in self._used:
+            known = key in self._known
+            self._used[key] = self._known[key] if known else super().ask(question, document)
+        return self._used[key]
 
     def save(self) -> None:
         """Write down what was asked for, if any of it is new; a disk that takes nothing costs
@@ -60,20 +62,11 @@ class Accepted:
             aside.write_text(json.dumps({"judge": self._judge, "taken": self._used}), "utf-8")
             aside.replace(self._path)
 
-    def _of(self, kind: str, document: Mapping[str, JSON], ask: Callable[[Any], Any]) -> Any:
-        key = None if self._judge is None else _key(kind, document)
-        if key is None:
-            return ask(document)
-        if key not in self._used:
-            self._used[key] = self._known[key] if key in self._known else ask(document)
-        # Each caller gets one of its own, as from the schema.
-        return json.loads(json.dumps(self._used[key]))
-
 
 def _key(kind: str, document: Mapping[str, JSON]) -> str | None:
     """None for what has to be judged afresh each time."""
     try:
-        text = schema.quoted(document)
+        text = quoted(document)
     except ValueError:  # nothing that JSON could tell from its like
         return None
     if any(name in text for name in _IMPORTED):

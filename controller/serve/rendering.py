@@ -23,8 +23,10 @@ from controller.model import Artifact, Environment, PipelineEntry, Placement, Re
 from controller.planning.daemons import marked
 from controller.planning.documents import same_document
 from controller.planning.remembered import Remembered
-from controller.serve import schema
 from controller.serve.application import release_of
+from controller.serve.canonical import Given, to_yaml
+from controller.serve.outline import Schema
+from controller.serve.schema import SchemaError
 from controller.serve.templates import Templates
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
     from controller.config import RayOptions, ServeOptions
     from controller.model import JSON, DaemonMark
-    from controller.serve.accepted import Accepted
 
 APPLICATION = "application.yaml.j2"
 CONFIG = "serve.yaml.j2"
@@ -51,6 +52,8 @@ DEFAULTS: Mapping[str, JSON] = {
 """What an option is when nobody says; see `controller.config.Options`."""
 MARGIN = 5.0
 """Seconds that a retired replica has beyond the longest request."""
+_MOST = 4096
+"""Options that are remembered."""
 
 _LIGHTWEIGHT = {
     "autoscaling_config",
@@ -80,18 +83,20 @@ class Renderer:
         *,
         wheelway: str | None = None,
         mark: DaemonMark | None = None,
-        accepted: Accepted | None = None,
+        schema: Schema | None = None,
     ) -> None:
         """`override` is the operator's folder; `wheelway` is the version that replicas will run;
-        `mark` says whose each application is; `accepted` remembers what Ray said while rendering.
+        `mark` says whose each application is; `schema` is Ray's, by default in this process.
         """
+        self._schema = schema or Schema()
         self._mark = mark
-        self._schema = accepted or schema
+        self._met: set[str] = set()
+        """Options that were rendered before, which nobody need be asked about again."""
         self._templates = Templates(override)
         self._wheelway = wheelway or version("wheelway")
         self._encoded = Remembered(self._encoded_routes)
         self._texts = Remembered(_as_item, same=same_document)
-        self._valid = Remembered(schema.validate)
+        self._valid = Remembered(self._schema.validate)
 
     def fingerprint(self) -> str:
         """Another value means that renders may come out differently.
@@ -100,6 +105,11 @@ class Renderer:
             TemplateError: a template cannot be read.
         """
         return self._templates.fingerprint()
+
+    def expect(self, options: Options) -> None:
+        """A release with these options is on its way to `place`; what checks them gets ready."""
+        if options.model_dump_json() not in self._met:
+            self._schema.expect()
 
     def place(
         self,
@@ -126,6 +136,9 @@ class Renderer:
                 f"{release}: Ray Serve could not run it with these options and settings: "
                 f"{error.message}",
             ) from error
+        if len(self._met) >= _MOST:
+            self._met.clear()
+        self._met.add(options.model_dump_json())
         name = _name(release, restart_digest(document))
         if self._mark is not None:
             document = marked(document, self._mark)
@@ -155,7 +168,7 @@ class Renderer:
         text = self._templates.render(name, variables)
         try:
             return self._schema.application(self._templates.document(name, text))
-        except schema.SchemaError as error:
+        except SchemaError as error:
             self._templates.blame(name, error.path, f"Ray Serve would not take it: {error}")
 
     def encoded_routes(self, options: RayOptions) -> dict[str, JSON]:
@@ -180,7 +193,7 @@ class Renderer:
     def config(
         self, applications: Sequence[Mapping[str, JSON]], serve: ServeOptions, ingress_url: str
     ) -> dict[str, JSON]:
-        """The whole config, to be PUT or written with `schema.to_yaml`.
+        """The whole config, to be PUT or written with `to_yaml`.
 
         Raises:
             TemplateError: the template is broken, or changes the applications.
@@ -191,7 +204,7 @@ class Renderer:
         variables = {
             "proxy_location": serve.proxy_location,
             "http_options": {"host": url.host, "port": port, **serve.http_options},
-            "applications": [schema.Given(one, number) for number, one in enumerate(applications)],
+            "applications": [Given(one, number) for number, one in enumerate(applications)],
         }
         text = self._templates.render(CONFIG, variables)
         config = self._templates.document(CONFIG, text)
@@ -203,7 +216,7 @@ class Renderer:
             )
         try:
             self._schema.envelope(config)
-        except schema.SchemaError as error:
+        except SchemaError as error:
             if error.path[:1] in {("http_options",), ("proxy_location",)}:
                 raise Stalled("ServeOptionsRefused", f"[serve] {error}") from error
             self._templates.blame(CONFIG, error.path, f"Ray Serve would not take it: {error}")
@@ -219,7 +232,7 @@ class Renderer:
         return "".join(
             "".join([f"{key}:\n", *texts])
             if key == "applications" and texts
-            else schema.to_yaml({key: config[key]})
+            else to_yaml({key: config[key]})
             for key in sorted(config)
         )
 
@@ -233,11 +246,11 @@ class Renderer:
         for document in config.get("applications", ()):
             self._valid.of(document.get("name"), document)
         self._valid.forget_unused()
-        schema.validate_together(config)
+        self._schema.validate_together(config)
 
 
 def _as_item(document: Mapping[str, JSON]) -> str:
-    return schema.to_yaml([document])
+    return to_yaml([document])
 
 
 def _dereferenced(emitted: JSON, applications: Sequence[Mapping[str, JSON]]) -> JSON:

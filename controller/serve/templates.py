@@ -17,7 +17,7 @@ import yaml
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from controller.errors import TemplateError
-from controller.serve import schema
+from controller.serve import canonical
 from controller.shipped import folder
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Templates:
             TemplateError: it is not YAML, or not a mapping.
         """
         try:
-            value = schema.from_yaml(text)
+            value = canonical.from_yaml(text)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             number = mark.line if mark else 0
@@ -164,7 +164,7 @@ def _environment(sources: Mapping[str, Source]) -> jinja2.Environment:
 def _json(value: object) -> str:
     if isinstance(value, jinja2.Undefined):
         str(value)  # a StrictUndefined raises, and names the variable
-    return schema.quoted(value)
+    return canonical.quoted(value)
 
 
 def _what(error: Exception) -> str:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from controller.journal import ReleaseRecord
     from controller.model import Artifact, Revision
     from controller.report import Report
+    from controller.serve.outline import Schema
     from tests.support.paper_head import PaperHead
 
 ON_THE_WAY = {Phase.STAGED, Phase.READY, Phase.RETIRING}
@@ -72,7 +73,16 @@ def _rests(report: Report) -> bool:
 class Passes:
     """One folder of wheels, one journal, one reconciler; `close` it."""
 
-    def __init__(self, folder: Path, head: PaperHead, base: Base, **sections: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        head: PaperHead,
+        base: Base,
+        *,
+        schema: Schema | None = None,
+        **sections: object,
+    ) -> None:
+        self._schema = schema
         self.folder, self.head, self.base = folder, head, base
         self.wheels, self.state = folder / "wheels", folder / "state"
         self.wheels.mkdir()
@@ -101,7 +111,7 @@ class Passes:
                 supply=self.supply,
                 dashboard=dashboard,
                 ingress=ingress,
-                renderer=Renderer(self.config.paths.templates, mark=self.mark),
+                renderer=Renderer(self.config.paths.templates, mark=self.mark, schema=self._schema),
                 journal=self.journal,
                 tags=self.base.tags,
                 fingerprint=self.base.fingerprint,

@@ -14,6 +14,7 @@ from controller.daemon import Daemon
 from controller.errors import JournalError
 from controller.journal import Journal
 from controller.serve.dashboard import Dashboard
+from controller.serve.schema import InProcess
 from tests.support.head import eventually
 from tests.support.wheels import make_wheel
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from controller.model import Condition, Phase, Quarantine
     from controller.report import Report
     from controller.serve.head import Head
+    from controller.serve.schema import Asker
 
 BASICS = """
 [[sources]]
@@ -59,6 +61,8 @@ class Site:
         self.ingress = f"http://127.0.0.1:{head.ports.ingress}"
         self.dashboard = Dashboard.connect(RayOptions(dashboard_url=head.dashboard_url))
         self.reports: list[Report] = []
+        self.asker: Asker | None = InProcess()
+        """Here, where Ray's modules are imported once for all tests."""
         self.configure("")
 
     def configure(self, more: str) -> None:
@@ -77,7 +81,7 @@ class Site:
     @contextmanager
     def daemon(self) -> Iterator[Daemon]:
         """The real daemon, in a thread of this process; its first pass is behind it."""
-        daemon = Daemon(self.config, watcher=self.reports.append)
+        daemon = Daemon(self.config, watcher=self.reports.append, asker=self.asker)
         failures: list[BaseException] = []
 
         def run() -> None:

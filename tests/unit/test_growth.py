@@ -1,23 +1,22 @@
 """What a pass costs grows no faster than what is listed, and what is over costs nothing.
 
 Counted are calls of functions, never seconds: the same in each run, whatever else the machine does.
-`benchmarks/pass_cost.py` has the daemon of paper, and the seconds.
+`benchmarks/pass_cost.py` has the seconds.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from controller.account.overview import as_document, overview
 from controller.model import Phase, Quarantine, Release, Transition
+from tests.support.paper_daemon import Daemon
 
 pytestmark = pytest.mark.unit
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SIZES = (10, 20, 40)
 LINEAR = 1.25
 """As much may the last step of the sizes be dearer, for a pipeline, than the one before: each with
@@ -25,11 +24,8 @@ each would make it twice as dear."""
 
 
 @pytest.fixture
-def daemon(tmp_path, monkeypatch):
+def daemon(tmp_path):
     """Opens a daemon of paper, at rest, with so many pipelines."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from pass_cost import Daemon
-
     opened = []
 
     def opener(pipelines, **how):

@@ -17,6 +17,7 @@ from controller.errors import Rejected, Stalled, TemplateError
 from controller.model import Artifact, Environment, PipelineEntry, Release
 from controller.serve import schema
 from controller.serve.application import release_of
+from controller.serve.canonical import quoted, to_yaml
 from controller.serve.rendering import APPLICATION, CONFIG, Renderer
 from controller.serve.templates import shipped
 
@@ -162,7 +163,7 @@ def test_a_config_is_the_same_text_whether_its_applications_are_new_or_known(ren
         documents[changed] = {**documents[changed], "route_prefix": f"/predict/iris/1.{changed}"}
         config = renderer.config(documents, ServeOptions(), INGRESS)
         assert config["applications"] == documents
-        assert renderer.to_yaml(config) == schema.to_yaml(config)
+        assert renderer.to_yaml(config) == to_yaml(config)
         renderer.validate(config)
     assert renderer._texts.made == renderer._valid.made == 4 + 3
 
@@ -194,7 +195,7 @@ def test_no_string_of_a_wheel_breaks_the_document(renderer, text):
 
 @pytest.mark.parametrize("number", [0, -0.0, 1e-7, 1e16, 1.5e300, 2**70, -3, 0.1, True])
 def test_numbers_come_back_as_the_same_numbers(number):
-    back = yaml.safe_load(schema.quoted(number))
+    back = yaml.safe_load(quoted(number))
     assert (back, type(back)) == (number, type(number))
 
 
@@ -241,19 +242,6 @@ def test_what_ray_cannot_convert_is_refused_before_it_is_sent(renderer, case):
         renderer.validate({"applications": [good, bad]})
     assert caught.value.reason == "ConfigRefused"
     renderer.validate({"applications": [good, {**bad, "import_path": "their:app"}]})
-
-
-def test_releases_that_are_alike_are_converted_once(renderer):
-    place(renderer)
-    before = schema._refused_by_conversion.cache_info().misses
-    for number in range(3):
-        place(
-            renderer,
-            of=release(f"2.{number}"),
-            environment=Environment("c" * 64, f"/envs/{number}/bin/python"),
-            settings={"n": number},
-        )
-    assert schema._refused_by_conversion.cache_info().misses == before
 
 
 def test_a_template_that_makes_a_number_too_large_is_not_the_releases_fault(operators):

@@ -1,0 +1,185 @@
+"""Documents of Serve, checked against Ray's schema by what they have in common.
+
+Of an application Ray's schema takes name and route as any text, and the builder's arguments, the
+settings and a replica's interpreter and variables as any JSON: it hands them on unseen. Without
+these a thousand releases have a handful of outlines, and Ray is asked once for each. What a later
+version of Ray looks into must leave `_split`; `tests/unit/test_outline.py` compares.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from controller.errors import Rejected
+from controller.serve.canonical import quoted
+from controller.serve.schema import InProcess, SchemaError
+from controller.values import not_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from controller.model import JSON
+    from controller.serve.schema import Asker
+
+_MOST = 4096
+"""Outlines whose answers are kept."""
+
+
+class Schema:
+    """Ray's schema, asked once for each outline. Every check may raise Waiting, as its asker."""
+
+    def __init__(self, asker: Asker | None = None) -> None:
+        """`asker`: by default in this process."""
+        self._asker = asker or InProcess()
+        self._answers: dict[str, str | SchemaError] = {}
+        """The answers, as JSON, by question and outline."""
+
+    def expect(self) -> None:
+        """Documents unlike those before are on their way."""
+        self._asker.expect()
+
+    def application(self, document: Mapping[str, JSON]) -> dict[str, JSON]:
+        """The application as Serve will report it back in `deployed_app_config`.
+
+        Raises:
+            SchemaError: Ray would refuse it, or drop a part of it.
+        """
+        outline, apart = _split(document)
+        return apart.put_back(self._answer("application", outline))
+
+    def envelope(self, config: Mapping[str, JSON]) -> None:
+        """Check all of a config but its applications.
+
+        Raises:
+            SchemaError: Ray would refuse it, or ignore a part of it.
+        """
+        self._answer("envelope", {**config, "applications": []})
+
+    def validate(self, document: Mapping[str, JSON]) -> None:
+        """Check one application as Serve will when it gets it.
+
+        Raises:
+            Rejected: Ray would refuse it (`ConfigRefused`).
+        """
+        name = f"application {document.get('name')!r}"
+        try:
+            self._answer("taken", _split(document)[0])
+            quoted(document)
+        except ValueError as error:
+            raise Rejected("ConfigRefused", f"Ray Serve would refuse {name}: {error}") from error
+
+    def validate_together(self, config: Mapping[str, JSON]) -> None:
+        """Check all of a config but what is inside its applications.
+
+        Raises:
+            Rejected: Ray would refuse it (`ConfigRefused`).
+        """
+        applications = config.get("applications", ())
+        names = Counter(document.get("name") for document in applications)
+        routes = Counter(document.get("route_prefix", "/") for document in applications)
+        del routes[None]
+        # Ray compares each with each: of thousands it is shown those alone that it may refuse.
+        suspects = [
+            {key: document[key] for key in _TOGETHER if key in document}
+            for document in applications
+            if names[document.get("name")] > 1
+            or routes[document.get("route_prefix", "/")] > 1
+            or not document.get("name")
+            or not document.keys().isdisjoint({"host", "port"})
+        ]
+        try:
+            self._answer("taken_together", {**config, "applications": suspects})
+        except SchemaError as error:
+            message = f"Ray Serve would refuse the Serve config: {error}"
+            raise Rejected("ConfigRefused", message) from error
+
+    def _answer(self, question: str, outline: Mapping[str, JSON]) -> Any:
+        if not _is_free(outline):  # YAML has more than JSON
+            return self._asker.ask(question, outline)
+        key = f"{question} {json.dumps(outline, sort_keys=True)}"
+        if key not in self._answers:
+            if len(self._answers) >= _MOST:
+                self._answers.clear()
+            self._answers[key] = self._asked(question, outline)
+        answer = self._answers[key]
+        if isinstance(answer, SchemaError):
+            raise SchemaError(answer.path, answer.message)
+        return json.loads(answer)
+
+    def _asked(self, question: str, outline: Mapping[str, JSON]) -> str | SchemaError:
+        try:
+            return json.dumps(self._asker.ask(question, outline))
+        except SchemaError as error:
+            return SchemaError(error.path, error.message)  # without what led to it
+
+
+_TOGETHER = ("name", "route_prefix", "import_path", "host", "port")
+"""What Serve compares between applications, or with the rest, and what none may lack."""
+
+
+class _Apart(list[tuple[tuple[str | int, ...], "JSON"]]):
+    """What was taken out of a document, by its path."""
+
+    def take(
+        self, holder: dict[str, JSON], key: str, path: tuple[str | int, ...], instead: JSON
+    ) -> None:
+        """Have `instead` in its place; `path` leads to `holder`."""
+        self.append(((*path, key), holder[key]))
+        holder[key] = instead
+
+    def put_back(self, document: dict[str, JSON]) -> dict[str, JSON]:
+        """The document, whole again."""
+        for (*way, last), value in self:
+            spot: Any = document
+            for key in way:
+                spot = spot[key]
+            spot[last] = value
+        return document
+
+
+_HANDED_ON = {"py_executable", "env_vars"}
+"""What of a runtime environment Ray's schema does not look at."""
+
+
+def _split(document: Mapping[str, JSON]) -> tuple[dict[str, JSON], _Apart]:
+    """An application's outline, and what was replaced in it, by path."""
+    outline, apart = dict(document), _Apart()
+    for key, instead in (("name", "application"), ("route_prefix", "/")):
+        if isinstance(outline.get(key), str):
+            apart.take(outline, key, (), instead)
+    if _is_free(outline.get("args")):
+        apart.take(outline, "args", (), {})
+    deployments = outline.get("deployments")
+    if isinstance(deployments, list):
+        outline["deployments"] = [
+            _split_deployment(one, ("deployments", number), apart)
+            for number, one in enumerate(deployments)
+        ]
+    return outline, apart
+
+
+def _split_deployment(deployment: JSON, path: tuple[str | int, ...], apart: _Apart) -> JSON:
+    if not isinstance(deployment, dict):
+        return deployment
+    outline = dict(deployment)
+    if _is_free(outline.get("user_config")):
+        apart.take(outline, "user_config", path, {})
+    actor = outline.get("ray_actor_options")
+    runtime = actor.get("runtime_env") if isinstance(actor, dict) else None
+    if _is_free(runtime) and runtime.keys() <= _HANDED_ON:
+        outline["ray_actor_options"] = changed = dict(outline["ray_actor_options"])
+        apart.take(changed, "runtime_env", (*path, "ray_actor_options"), {})
+    return outline
+
+
+def _is_free(value: JSON) -> TypeGuard[dict[str, JSON]]:
+    """Whether it is an object of JSON, and can be handed on as it is."""
+    return isinstance(value, dict) and _has_texts_as_keys(value) and not_json(value) is None
+
+
+def _has_texts_as_keys(value: JSON) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _has_texts_as_keys(i) for key, i in value.items())
+    return not isinstance(value, list) or all(map(_has_texts_as_keys, value))
