@@ -333,6 +333,52 @@ def test_an_edit_says_what_was_made_anew_for_it_and_keeps_the_rest(site, caplog)
         assert site.release_at(ROUTE) == release
 
 
+@pytest.mark.parametrize(
+    ("edit", "made"),
+    [
+        (("poll_interval = 1", "poll_interval = 2"), "source directory"),
+        (("[ray]", "[inspection]\nmax_files = 999\n[ray]"), "inspection"),
+        (("[ray]", "[environments]\ntimeout = 60\n[ray]"), "environments"),
+        (('cache = "cache"', 'cache = "cache"\nretention = 60'), "pruning"),
+    ],
+)
+def test_what_is_live_stays_so_untouched_while_parts_are_made_anew(
+    site, paper_head, caplog, edit, made
+):
+    caplog.set_level(logging.INFO)
+    site.drop("demo")
+    with site.daemon():
+        site.wait_for_phase(site.wait_for(ROUTE), Phase.LIVE)
+        sent = len(paper_head.puts)
+        site.basics = site.basics.replace(*edit)
+        site.configure(BUSY)
+        eventually(lambda: f"made anew: {made}" in caplog.text)
+        site.drop("other")
+        site.wait_for_phase(site.wait_for("/predict/other/1.0"), Phase.LIVE)
+    before, *after = paper_head.sent()[sent - 1 :]
+    assert all(before.items() <= put.items() for put in after)
+
+
+def test_what_is_live_moves_to_another_cache_without_losing_its_route(site, paper_head):
+    site.drop("demo")
+    with site.daemon():
+        release = site.wait_for(ROUTE)
+        site.wait_for_phase(release, Phase.LIVE)
+        sent = len(paper_head.puts)
+        site.basics = site.basics.replace('cache = "cache"', 'cache = "larger"')
+        site.configure(BUSY)
+        larger = str(site.folder / "larger")
+
+        def moved():
+            last = paper_head.puts[-1]["applications"]
+            return [larger in json.dumps(application) for application in last] == [True]
+
+        eventually(moved)
+        assert site.release_at(ROUTE) == release
+    for put in paper_head.sent()[sent:]:
+        assert ROUTE in put.values()
+
+
 def test_nothing_starts_on_a_head_that_came_back_as_another_before_it_was_looked_at(
     site, paper_head
 ):
