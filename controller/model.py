@@ -158,16 +158,26 @@ class Release:
     pipeline: str
     version: Version
     digest: str
+    _hash: int = field(init=False, repr=False, compare=False)
+    _version: str = field(init=False, repr=False, compare=False)
+    """Both are asked for many thousand times a pass."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.pipeline, self.version, self.digest)))
+        object.__setattr__(self, "_version", str(self.version))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def route(self) -> str:
         """The path under which the release wants to be reached, as typed (not percent-encoded)."""
-        return f"/predict/{self.pipeline}/{self.version}"
+        return f"/predict/{self.pipeline}/{self._version}"
 
     @property
     def header(self) -> str:
         """The value of `x-wheelway-release` in every answer of this release."""
-        return f"{self.pipeline}@{self.version}+{self.digest[:8]}"
+        return f"{self.pipeline}@{self._version}+{self.digest[:8]}"
 
     def __str__(self) -> str:
         return self.header

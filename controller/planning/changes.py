@@ -16,7 +16,7 @@ from controller.planning.turns import in_turn
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from controller.model import Application, Placement, Quarantine, Transition
+    from controller.model import JSON, Application, Placement, Quarantine, Transition
     from controller.planning.situation import Situation
 
 BUILD_RUNNING = "BuildRunning"
@@ -53,7 +53,9 @@ def admit(
 def assemble(
     ours: Iterable[PlannedApplication], situation: Situation
 ) -> tuple[PlannedApplication, ...]:
-    """Ours, the declarative applications of others verbatim, and what ours need beside them."""
+    """Ours, the declarative applications of others verbatim, and what ours need beside them. What
+    stays as it is has the very document that was observed: whoever compares them has little to do.
+    """
     planned = list(ours)
     extra = situation.encoded_routes
     own_name = extra["name"] if extra else None
@@ -70,7 +72,17 @@ def assemble(
         and any(map(needs_encoding, filter(None, routes)))
     ):
         planned.append(PlannedApplication(extra, causes.ENCODED_ROUTES))
-    return tuple(sorted(planned, key=lambda item: str(item.document["name"])))
+    there = {app.name: app.document for app in situation.applications}
+    as_observed = (_as_observed(item, there.get(str(item.document["name"]))) for item in planned)
+    return tuple(sorted(as_observed, key=lambda item: str(item.document["name"])))
+
+
+def _as_observed(
+    planned: PlannedApplication, document: Mapping[str, JSON] | None
+) -> PlannedApplication:
+    if document is None or not same_document(document, planned.document):
+        return planned
+    return PlannedApplication(document, planned.cause)
 
 
 def ailments_of_encoded_routes(situation: Situation) -> tuple[Condition, ...]:

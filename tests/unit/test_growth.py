@@ -154,3 +154,34 @@ def test_a_pass_with_nothing_to_do_places_plans_and_writes_nothing(daemon):
     assert (election._placed.made, election._verdicts.made) == (placed, judged)
     tables = {line.split()[3] for line in written if line.startswith("INSERT")}
     assert tables <= {"INTO", "status", "meta"}
+
+
+def test_what_stays_as_it_is_has_the_same_document_from_the_cluster_to_the_config(daemon):
+    one = daemon(SIZES[0])
+    one.publish(0)
+    one.supply.look_again(one.source.name)
+    moving = 0
+    for _ in range(6):
+        _, report = one.pass_()
+        observed = {app.name: app.document for app in one.dashboard.applications()}
+        planned = {str(item.document["name"]): item.document for item in report.plan.applications}
+        changed = {change.application for change in report.plan.changes}
+        for name in observed.keys() & planned.keys() - changed:
+            assert planned[name] is observed[name]
+        moving += bool(changed)
+    assert moving == 3
+
+
+def test_a_pass_in_which_one_release_moves_compares_no_settings_of_the_others(daemon, monkeypatch):
+    counts = []
+    for size in SIZES:
+        one = daemon(size)
+        one.publish(0)
+        compared = []
+        monkeypatch.setattr(
+            "controller.planning.documents.same",
+            lambda ours, theirs, compared=compared: compared.append(ours) or ours == theirs,
+        )
+        one.settle()
+        counts.append(len(compared))
+    assert max(counts) <= 10
