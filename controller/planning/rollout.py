@@ -92,8 +92,10 @@ class _Step:
 def plan(situation: Situation) -> Plan:
     """Decide the next config. See the module's docstring for the rules."""
     found = routes_of(situation)
-    still = [route for route in found if standstill.cause(route, situation)]
-    moving = [route for route in found if not standstill.cause(route, situation)]
+    still: list[Route] = []
+    moving: list[Route] = []
+    for route in found:
+        (still if standstill.cause(route, situation) else moving).append(route)
     routes = [relieved(route, situation) for route in moving]
     returned = {
         route.holder.name

@@ -170,6 +170,8 @@ def cause(text: str) -> str:
     """What a message of Serve says about the pipeline: from our host's own marker on if there is
     one, otherwise without Ray's frames and phrases; at most 25 lines, the last ones.
     """
+    if not text:  # as it is of what is well
+        return ""
     lines = [_COLOUR.sub("", line).rstrip() for line in text.splitlines()]
     # Ray writes who failed over the first line of the innermost traceback.
     lines = [_TRACEBACK if _ACTOR.match(line) else line for line in lines]
