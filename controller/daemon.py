@@ -29,7 +29,7 @@ from controller.api import Api, Exposition, Inside
 from controller.assembly import Assembly, assemble, origins, watch
 from controller.configuration_file import ConfigurationFile
 from controller.errors import WheelwayError
-from controller.fitness import misfits
+from controller.fitness import head_unknown, misfits
 from controller.journal import DaemonStatus, Journal
 from controller.model import Condition
 from controller.notify import Supervisor
@@ -323,7 +323,7 @@ class Daemon:
         try:
             found = cluster.inspect(assembly.dashboard)
         except WheelwayError as error:
-            self._unknown = _unknown(error, known=self._known)
+            self._unknown = head_unknown(error, known=self._known)
             if not self._known:
                 self._inquired_at = now - INQUIRE_EVERY + 2.0
             return None
@@ -392,14 +392,3 @@ class Daemon:
                 log.info("passes are recorded again")
             self._unrecorded = None
         run.telemetry.metrics.recorded(well=self._unrecorded is None)
-
-
-def _unknown(error: WheelwayError, *, known: bool) -> Condition:
-    """That the dashboard does not say what it is, though it may serve all the rest."""
-    then = (
-        "what it said before still counts"
-        if known
-        else "nothing new is started, as it may be another one than before, on which none can start"
-    )
-    why = f"what head this is cannot be asked (GET {cluster.VERSION}): {error.message}; {then}"
-    return Condition("ray", "HeadUnknown", why, ok=known)

@@ -8,11 +8,13 @@ from packaging.version import Version
 
 from controller.model import Condition
 from controller.serve import haproxy
+from controller.serve.cluster import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from controller.cache.base import Base
+    from controller.errors import WheelwayError
     from controller.serve.cluster import Cluster
 
 TESTED = (Version("2.60"), Version("2.61"))
@@ -104,3 +106,14 @@ def _tested(ray: str) -> bool:
         return TESTED[0] <= Version(ray) < TESTED[1]
     except ValueError:  # InvalidVersion, and numbers of thousands of digits
         return False
+
+
+def head_unknown(error: WheelwayError, *, known: bool) -> Condition:
+    """That the dashboard does not say what it is, though it may serve all the rest."""
+    then = (
+        "what it said before still counts"
+        if known
+        else "nothing new is started, as it may be another one than before, on which none can start"
+    )
+    why = f"what head this is cannot be asked (GET {VERSION}): {error.message}; {then}"
+    return Condition("ray", "HeadUnknown", why, ok=known)
