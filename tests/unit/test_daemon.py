@@ -106,6 +106,24 @@ def test_an_edit_of_a_type_counts_though_python_takes_the_values_for_the_same(fi
         assert [opened.edited(), opened.edited(), opened.edited()] == [False, True, False]
 
 
+def test_an_edit_that_meets_a_bug_is_a_condition_as_long_as_it_stays(file, monkeypatch):
+    opened, before = ConfigurationFile(file), file.read_text()
+
+    def buggy(text, path):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("controller.configuration.parse", buggy)
+    file.write_text(before + "max_staging = 2\n")
+    for _ in range(4):
+        assert not opened.edited()
+    assert opened.trouble.reason == "InternalError"
+    assert opened.config.rollout.interval == 1
+    monkeypatch.undo()
+    file.write_text(before + "max_staging = 3\n")
+    assert [opened.edited(), opened.edited()] == [False, True]
+    assert opened.trouble is None
+
+
 def test_another_folder_for_the_journal_needs_a_restart(file):
     opened = ConfigurationFile(file)
     file.write_text('[paths]\nstate = "elsewhere"\n')

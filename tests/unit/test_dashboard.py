@@ -334,11 +334,17 @@ def test_only_a_well_formed_answer_is_an_answer(server, dashboard, case):
     assert "applications" in error.message
 
 
+def holding(odd):
+    """A well-formed answer, but for one value in a document."""
+    whole = {"x": reported(deployed_app_config=document(args={"a": odd}))}
+    return json.dumps({"applications": whole})
+
+
 @pytest.mark.parametrize(
     "body",
     [
-        '{"applications": {"x": NaN}}',
-        '{"applications": {"\\ud800": {}}}',
+        holding(math.nan),
+        holding("\ud800"),
         '{"applications": ' + "[" * 100_000,
         '{"applications": ' + "1" * 5000 + "}",
         "",
