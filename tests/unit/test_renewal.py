@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from controller import assembly as module
@@ -9,6 +11,7 @@ from controller.assembly import assemble
 from controller.config import Config
 from controller.errors import Stalled, Transient
 from controller.journal import Journal
+from tests.support.head import eventually
 from tests.support.passes import reasons, routes
 
 pytestmark = pytest.mark.unit
@@ -64,6 +67,17 @@ def test_what_only_decides_otherwise_leaves_all_parts_as_they_are(
     other = edited(config, section, **keys)
     assert renewed(parts, other, journal).parts.besides(parts.parts) == []
     assert parts.reconciler.config is other
+
+
+def test_all_parts_wait_by_a_clock_that_nobody_can_turn(config, journal, monkeypatch):
+    turned, wall = [0.0], time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + turned[0])
+    made = assemble(edited(config, "ray", dashboard_url="http://127.0.0.1:9"), journal, wake=nobody)
+    made.reconciler.run_pass()
+    assert made.reconciler.resting()
+    turned[0] = -3600.0
+    eventually(lambda: not made.reconciler.resting())
+    made.close()
 
 
 def test_another_dashboard_leaves_the_sources_and_their_jobs(parts, config, journal):
