@@ -22,6 +22,7 @@ from controller.errors import ConfigError, JournalError
 from controller.foreground import signals
 from controller.journal import Journal
 from controller.model import Phase
+from controller.sources.directory import DirectorySource
 from tests.support.head import eventually
 from tests.support.indexes import free_port
 from tests.support.site import Site
@@ -431,6 +432,48 @@ def test_the_interpreter_is_looked_at_anew_when_ray_was_restarted(site, paper_he
         before = asked.stat().st_size
         paper_head.session = "session_2"
         eventually(lambda: asked.stat().st_size > before)
+
+
+def test_a_fetch_that_takes_all_threads_keeps_no_source_from_being_listed(site, monkeypatch):
+    goes_on, original = threading.Event(), DirectorySource.fetch
+
+    def slow(self, revision):
+        goes_on.wait(300)
+        return original(self, revision)
+
+    monkeypatch.setattr(DirectorySource, "fetch", slow)
+    site.configure(f"{BUSY}workers = 1\n")
+    with site.daemon() as daemon:
+        site.drop("demo")
+        eventually(lambda: _listed(site) == 1)
+        site.drop("other")
+        daemon.passes.wake()
+        try:
+            eventually(lambda: _listed(site) == 2)
+        finally:
+            goes_on.set()
+
+
+def _listed(site):
+    with Journal.read(site.folder / "state") as journal:
+        return sum(len(listing.revisions) for listing in journal.listings().values())
+
+
+def test_a_pass_that_was_asked_for_is_not_told_of_before_all_was_listed(site, monkeypatch):
+    goes_on, original = threading.Event(), DirectorySource.list
+
+    def slow(self):
+        goes_on.wait(60)
+        return original(self)
+
+    with site.daemon() as daemon:
+        assert daemon.passes.reconcile(60)["complete"]
+        monkeypatch.setattr(DirectorySource, "list", slow)
+        try:
+            assert not daemon.passes.reconcile(2)["complete"]
+        finally:
+            goes_on.set()
+        assert daemon.passes.reconcile(60)["complete"]
 
 
 def test_a_bug_in_a_pass_does_not_end_the_daemon(site, caplog, monkeypatch):

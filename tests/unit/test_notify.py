@@ -115,6 +115,11 @@ def test_a_watchdog_for_another_process_is_not_fed(listener, environ):
     assert supervisor(environ).patience is None
 
 
+def test_an_interval_that_is_no_number_is_none(environ):
+    environ["WATCHDOG_USEC"] = "\N{SUPERSCRIPT TWO}"
+    assert supervisor(environ).patience is None
+
+
 def test_a_status_is_one_line_whatever_a_message_holds(listener, environ):
     supervisor(environ).passed("a\nREADY=1\n  b")
     eventually(lambda: listener.told, 10)

@@ -213,6 +213,12 @@ def test_the_command_says_how_long_requests_may_last_and_how_much_fits(tmp_path)
     assert Tuning(3).room.startswith("it hands out 3 CPUs (--num-cpus), of which a replica takes 1")
 
 
+def test_the_command_says_what_it_hands_out_before_it_becomes_a_head(tmp_path, monkeypatch):
+    monkeypatch.setattr(service, "become", lambda *_: None)
+    said = CliRunner().invoke(app, ["ray-head", "--num-cpus", "3", "--run-dir", str(tmp_path)])
+    assert "it hands out 3 CPUs (--num-cpus)" in said.stderr
+
+
 def test_another_ray_on_the_machine_is_told_as_that_and_not_as_rays_traceback():
     said = (
         "  File scripts.py, line 1062, in start\nConnectionError: Ray is trying to start at "
