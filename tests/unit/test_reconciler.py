@@ -716,6 +716,18 @@ def test_a_report_of_a_failure_keeps_no_frames_of_its_pass(work, paper_head):
     assert [one.__traceback__ for one in chain[:-1]] == [None] * (len(chain) - 1)
 
 
+def test_each_answer_of_the_ingress_is_a_part_of_the_pass(work):
+    for name in ("first", "second", "third"):
+        work.drop(name)
+    work.settle()
+    parts = []
+    work.reconciler.progressed = lambda: parts.append(work.clock())
+    work.pass_(after=0.1)
+    quiet = len(parts)
+    work.pass_(after=60.0)  # in which every route is asked
+    assert len(parts) - quiet == quiet + 3
+
+
 def test_what_is_scaled_to_no_replica_is_not_woken_by_being_asked_about(work, paper_head):
     work.drop()
     work.settle()
