@@ -16,6 +16,7 @@ import pytest
 
 from controller import installation
 from controller.cli import app
+from controller.cli.program import ExitCode
 from controller.config import Config
 from controller.configuration import load
 from controller.errors import Stalled
@@ -256,6 +257,13 @@ def test_the_daemon_is_exposed_no_more_than_it_must(target):
     assert found, done.stderr
     assert float(found[1]) <= 1.5
     assert done.returncode == 0
+
+
+def test_a_mistake_of_the_operators_restarts_nothing():
+    unit = (ROOT / "systemd/wheelway.service").read_text()
+    [codes] = re.findall(r"^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE)
+    assert {int(code) for code in codes.split()} >= {ExitCode.USAGE, ExitCode.CONFIG}
+    assert ExitCode.BUG not in {int(code) for code in codes.split()}
 
 
 def test_every_setting_of_a_unit_has_its_reason():
