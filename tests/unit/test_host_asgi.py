@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -537,6 +538,18 @@ async def test_a_replica_starts_with_its_first_settings_and_takes_later_ones(tmp
         assert (await client.get(ROUTE)).json()["settings_error"] == "KeyError: 'add'"
     assert not list(tree.rglob("*.pyc")), "the tree is shared: nothing is written into it"
     await replica.unload()
+
+
+@pytest.mark.parametrize(("max_memory", "accelerated"), [(None, True), (9, False)])
+async def test_the_memory_that_a_replica_may_have_is_as_its_arguments_say(
+    tmp_path, monkeypatch, max_memory, accelerated
+):
+    asked = []
+    monkeypatch.setattr("wheelway.memory.limit", lambda *given, **more: asked.append((given, more)))
+    replica, _ = replica_of(tmp_path, f"limited_{max_memory}", ADDING, max_memory=max_memory)
+    arguments = replace(replica._arguments, accelerated=accelerated)
+    await Replica(arguments, LOGGER).reconfigure({"settings": {"add": 1}})
+    assert asked == [((max_memory,), {"accelerated": accelerated})]
 
 
 async def test_a_replica_refuses_a_tree_with_a_changed_byte(tmp_path, unlimited):
