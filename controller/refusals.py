@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from controller.model import Listing, Revision
 
 NOT_A_PIPELINE = "NotAPipelineWheel"
+_FOR_OTHERS = "TagsIncompatible"
 LIBRARY_AFTER = 2
 """The newest versions of a project that must all carry no pipeline before the older ones are left
 alone: one may be a mistake, as that of a project whose pipelines nobody has seen yet."""
@@ -112,7 +113,8 @@ class Refusals:
         selectable = [r for r in revisions if r.standing is Standing.SELECTABLE]
         if any(revision.sha256 in self._carriers for revision in selectable):
             return False
-        finals = [r for r in selectable if not r.version.is_prerelease] or selectable
+        fitting = [r for r in selectable if (w := self.of(r)) is None or w.reason != _FOR_OTHERS]
+        finals = [r for r in fitting if not r.version.is_prerelease] or fitting
         versions = sorted({revision.version for revision in finals}, reverse=True)
         newest = [r for r in finals if r.version in versions[:LIBRARY_AFTER]]
         refused = [self.of(revision) for revision in newest]
@@ -138,10 +140,11 @@ class Refusals:
         """
         found: list[Condition] = []
         libraries: list[Condition] = []
-        for revision in listing.revisions if self._wheels else ():
-            wheel = self.of(revision)
-            if wheel is None:
-                continue
+        known = [(r, w) for r in listing.revisions if (w := self.of(r))] if self._wheels else []
+        bare = {(r.project, r.version) for r, wheel in known if wheel.reason == NOT_A_PIPELINE}
+        for revision, wheel in known:
+            if wheel.reason == _FOR_OTHERS and (revision.project, revision.version) in bare:
+                continue  # a library has wheels for many machines, and none of them is wanted
             harmless = wheel.reason == NOT_A_PIPELINE
             condition = Condition(revision.filename, wheel.reason, wheel.message, ok=harmless)
             (libraries if harmless else found).append(condition)

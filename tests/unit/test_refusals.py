@@ -11,6 +11,7 @@ from controller.account.story import as_document, tell
 from controller.errors import NoRelease
 from controller.model import Listing, Phase, RefusedWheel
 from controller.refusals import ONE_BY_ONE, Refusals
+from controller.sources.directory import DirectorySource
 from tests.support.passes import reasons, routes
 from tests.support.wheels import make_wheel, revision_of
 
@@ -78,10 +79,17 @@ def test_a_bad_name_is_looked_into_once_however_often_the_daemon_starts(work):
     assert work.received.count(name) == 1
 
 
-def test_a_name_that_does_not_fit_is_refused_before_a_byte_is_fetched(work):
+def test_a_name_that_does_not_fit_is_refused_before_a_byte_is_fetched(work, monkeypatch):
+    fetched, fetch = [], DirectorySource.fetch
+    monkeypatch.setattr(
+        DirectorySource, "fetch", lambda self, r: fetched.append(r.filename) or fetch(self, r)
+    )
     work.drop(tag="cp27-cp27m-win32")
     assert [*reasons(work.settle()).values()] == ["TagsIncompatible"]
-    assert wheels_in_cache(work) == []
+    good = work.drop()
+    work.settle()
+    assert fetched == [good.name]
+    assert wheels_in_cache(work) == [good.name]
 
 
 def test_a_live_version_is_kept_when_a_renamed_copy_of_another_takes_its_files_place(work):
@@ -119,6 +127,19 @@ def test_a_library_is_looked_into_no_more_than_it_takes_also_after_a_restart(wor
     work.settle()
     looked_into = [name for name in work.received if name.startswith("acme_lib")]
     assert looked_into[2:] == ["acme_lib-1.6-py3-none-any.whl"]
+
+
+def test_a_librarys_wheels_for_other_machines_are_not_told_of_and_hide_nothing(work):
+    for minor in range(4):
+        for tag in ("py3-none-any", "cp27-cp27m-win32", "cp27-cp27m-macosx_10_9_x86_64"):
+            work.drop("acme-lib", f"1.{minor}", pipelines={}, entry_points="", tag=tag)
+    work.drop(tag="cp27-cp27m-win32", version="2.0")
+    work.drop()
+    report = work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+    told = [c.subject for c in report.conditions if not c.ok]
+    assert told == ["demo-2.0-cp27-cp27m-win32.whl"]
+    assert {name.split("-")[1] for name in work.received if "lib" in name} == {"1.3", "1.2"}
 
 
 @pytest.mark.parametrize("how", [{"entry_points": ""}, {"wrong_hash": ["demo/pipeline.py"]}])
