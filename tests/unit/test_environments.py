@@ -313,13 +313,13 @@ def test_a_requirement_against_ray_is_rejected_with_the_explanation(opened, whee
     assert "hint" not in error.message
 
 
-def test_a_long_explanation_is_told_a_conclusion_a_line_and_once(opened, wheels, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "60")  # whatever terminal it was started in
+def test_a_long_explanation_is_told_a_conclusion_a_line_and_once(opened, wheels, environ):
     package(wheels, "zz-alpha", "1.0", "zz-beta>=2")
     package(wheels, "zz-beta", "2.0", "zz-gamma<3")
     package(wheels, "zz-beta", "2.1", "zz-gamma<2")
     package(wheels, "zz-gamma", "4.0")
-    error = refusal(opened(), "zz-alpha", "zz-gamma>=4")
+    narrow = {**environ, "COLUMNS": "60"}  # whatever terminal it was started in
+    error = refusal(opened(environ=narrow), "zz-alpha", "zz-gamma>=4")
     first, *more = error.message.splitlines()
     assert "cannot be installed beside Ray" in first
     assert "Because " in first

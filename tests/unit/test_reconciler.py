@@ -14,6 +14,7 @@ from controller.journal import Journal
 from controller.metrics import Metrics
 from controller.model import Condition, Phase
 from controller.overrides import Pin
+from tests.support import passes
 from tests.support.odd import altered, each_altered
 from tests.support.passes import reasons, routes
 
@@ -93,6 +94,22 @@ def test_what_takes_a_place_is_told_of_before_what_leaves_it(at_work):
     order = [(version, phase) for _, version, phase in told]
     assert order.index(("2.0", "Live")) < order.index(("1.0", "Retiring"))
     assert [at for at, _, _ in told] == sorted(at for at, _, _ in told)
+
+
+def test_what_ended_between_two_passes_is_told_in_the_order_in_which_it_did(work, monkeypatch):
+    receive = passes._receive
+
+    def slowly(*given):
+        work.clock.now += 1.0
+        return receive(*given)
+
+    monkeypatch.setattr(passes, "_receive", slowly)
+    work.drop("a")
+    work.drop("b")
+    work.settle()
+    told = [event.at for event in work.journal.events()]
+    assert len(set(told)) > 2
+    assert told == sorted(told)
 
 
 def test_other_bytes_of_a_version_take_its_route_in_one_config(work, paper_head):

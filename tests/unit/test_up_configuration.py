@@ -10,7 +10,7 @@ import pytest
 from controller.configuration import load
 from controller.errors import ConfigError, Stalled
 from controller.journal import Journal
-from controller.up import Place, _begin_anew, prepare
+from controller.up import Place, _begin_anew, prepare, serve
 
 pytestmark = pytest.mark.unit
 
@@ -71,6 +71,21 @@ def test_a_file_of_before_which_did_not_keep_edits_is_written_anew(place):
     path.write_text("# Written by `wheelway up` at every start: edits are picked up ...\n")
     assert prepare(place()) == (path, "")
     assert load(path).sources
+
+
+def test_the_head_is_started_for_the_longest_request_that_is_configured(place, monkeypatch):
+    path, _ = prepare(place(dashboard_port=1))
+    path.write_text(f'{path.read_text()}[serve]\nlongest_request = "20m"\n')
+    asked = []
+
+    def start(_url, tuning):
+        asked.append(tuning.longest_request)
+        raise Stalled("HeadEnded", "enough is known")
+
+    monkeypatch.setattr("controller.serve.head.adopt_or_start", start)
+    with pytest.raises(Stalled, match="enough is known"):
+        serve(path, "", say=lambda _: None)
+    assert asked == [1200.0]
 
 
 def test_what_ran_on_the_head_before_is_not_waited_for_on_one_just_started(tmp_path):
