@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller import survivors
+from controller import survivors, upkeep
 from controller.cache import entry_points, filenames, inspection
 from controller.cache.base import Base, detect
 from controller.cache.environments import Environments
@@ -99,8 +99,8 @@ def assemble(
     with Parts(before.parts if before else None) as parts:
         clock = parts.made("clock", lambda one: steady_clock(one, boot_id()), journal)
         base = parts.made("interpreter", detect, config.ray.python, anew=another_head)
-        # Each listing has a thread of its own: none waits for builds, nor for another source.
-        jobs = parts.made("jobs", lambda: Jobs(threads, wake, apart={"list"}))
+        # Each listing has a thread of its own, and so has looking after files: none waits for builds.
+        jobs = parts.made("jobs", lambda: Jobs(threads, wake, apart={"list", upkeep.ROUND}))
         means = _means(parts, config, base, clock)
         remembered = cache(lambda: journal.listings_of(origins(config)))
         sources = _sources(parts, config, base, remembered)

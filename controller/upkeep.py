@@ -7,11 +7,15 @@ much there is; what somebody has reason to doubt is looked at next, and from the
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from dataclasses import dataclass
+from random import random
 from typing import TYPE_CHECKING, Any
 
-from controller.errors import WheelwayError, without_frames
+from controller.errors import Transient, WheelwayError, without_frames
+from controller.planning import backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -19,13 +23,28 @@ if TYPE_CHECKING:
 
     from controller.jobs import Jobs
 
+log = logging.getLogger(__name__)
+
 EVERY = 30.0
 """Seconds between two rounds, and between two looks at the same artifact."""
 BUDGET = 0.25
 """Seconds that a round may take for what nobody doubts; the next one goes on from there."""
 STALE = 90.0
 """Seconds after which a look no longer vouches for what is about to be put on the cluster."""
-_ROUND = ("check",)
+ROUND = "check"
+"""The kind of work that a round is: it must not wait for builds."""
+_ROUND = (ROUND,)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """Why something damaged is not made again yet."""
+
+    error: WheelwayError
+    failures: int
+    """In a row."""
+    retry_at: float
+    """On the monotonic clock."""
 
 
 class Upkeep:
@@ -35,8 +54,10 @@ class Upkeep:
         jobs: does the rounds, one at a time.
         is_sound: whether an artifact is as it was made, by a quick look at its files.
         mend: makes again what is damaged of one; True when anything was. Told whether there is a
-            reason for doubt: then every byte is looked at. Raises WheelwayError.
+            reason for doubt: then every byte is looked at. Raises WheelwayError; what failed is
+            tried again with backoff.
         clock: monotonic seconds.
+        jitter: uniform in [0, 1).
     """
 
     def __init__(
@@ -46,16 +67,18 @@ class Upkeep:
         mend: Callable[[str, bool], bool],
         *,
         clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random,
     ) -> None:
         self._jobs = jobs
         self._is_sound = is_sound
         self._mend = mend
         self._clock = clock
+        self._jitter = jitter
         self._lock = threading.Lock()
         self._vouched: dict[str, float] = {}
         self._doubted_at: dict[str, float] = {}
         self._urgent: dict[str, bool] = {}  # and whether there is a reason for doubt
-        self._faults: dict[str, WheelwayError] = {}
+        self._faults: dict[str, _Fault] = {}
         self._restored: set[str] = set()
         self._looked_at = float("-inf")
         self._spent = 0.0  # seconds of quick looks, in the second that began at `_spending`
@@ -73,11 +96,14 @@ class Upkeep:
         with self._lock:
             if self._clock() - self._vouched.get(digest, float("-inf")) < STALE:
                 return True
+            if self._rests(digest):
+                return False
         if self._clock() - self._spending >= 1.0:
             self._spending, self._spent = self._clock(), 0.0
         begin = time.monotonic()
-        if self._spent < BUDGET and self._is_sound(digest):
-            self._spent += time.monotonic() - begin
+        sound = self._spent < BUDGET and self._seems_sound(digest)
+        self._spent += time.monotonic() - begin
+        if sound:
             self.vouch(digest)
             return True
         with self._lock:
@@ -85,10 +111,10 @@ class Upkeep:
         return False
 
     def distrust(self, digest: str) -> None:
-        """Nothing vouches for it any more."""
+        """Nothing vouches for it any more, and what failed is not waited for."""
         with self._lock:
-            self._vouched.pop(digest, None)
-            self._doubted_at.pop(digest, None)
+            for known in (self._vouched, self._doubted_at, self._faults):
+                known.pop(digest, None)
 
     def distrust_all(self) -> None:
         """Nothing vouches for anything any more, and nobody knows what is damaged."""
@@ -121,8 +147,9 @@ class Upkeep:
             if not urgent and not due:
                 return
             self._urgent, self._looked_at = {}, now
-            for known in (self._vouched, self._doubted_at, self._faults):
-                keep_only({*in_use, *urgent}, known)
+            recent = {d for d, fault in self._faults.items() if now < fault.retry_at + EVERY}
+            keep_only({*in_use, *urgent}, self._vouched, self._doubted_at)
+            keep_only({*in_use, *urgent, *recent}, self._faults)  # who is not placed is asked for
             age = {digest: now - self._vouched.get(digest, float("-inf")) for digest in in_use}
         late = [digest for digest in age if age[digest] >= EVERY and digest not in urgent]
         late.sort(key=age.__getitem__, reverse=True)
@@ -131,7 +158,7 @@ class Upkeep:
     def faults(self) -> Mapping[str, WheelwayError]:
         """By digest: why something damaged is not made again yet."""
         with self._lock:
-            return dict(self._faults)
+            return {digest: fault.error for digest, fault in self._faults.items()}
 
     def take_restored(self) -> set[str]:
         """What was found damaged and is sound again, since this was last asked."""
@@ -149,23 +176,50 @@ class Upkeep:
             self._check(digest, doubted=False)
 
     def _check(self, digest: str, *, doubted: bool) -> None:
-        if not doubted and self._is_sound(digest):
-            with self._lock:
-                self._faults.pop(digest, None)
-            self.vouch(digest)
-            return
-        try:
-            mended = self._mend(digest, doubted)
-        except WheelwayError as error:
-            with self._lock:
-                self._faults[digest] = without_frames(error)
-            return
+        with self._lock:
+            if self._rests(digest):
+                return
+        mended = False
+        if doubted or not self._seems_sound(digest):
+            try:
+                mended = self._mend(digest, doubted)
+            except WheelwayError as error:
+                self._failed(digest, error)
+                return
+            except Exception as error:
+                # One whose files confuse us must not stand in the way of all others.
+                log.exception("looking after the files of %s failed unexpectedly", digest)
+                told = Transient("InternalError", f"{error!r}; the log has the traceback")
+                told.__cause__ = error
+                self._failed(digest, told)
+                return
         with self._lock:
             self._faults.pop(digest, None)
             if mended:
                 self._restored.add(digest)
                 self._doubted_at.pop(digest, None)  # the next doubt is another one
         self.vouch(digest)
+
+    def _seems_sound(self, digest: str) -> bool:
+        """By a quick look. What it stumbles over is not as it was made: `mend` will tell."""
+        try:
+            return self._is_sound(digest)
+        except Exception:
+            log.exception("looking at the files of %s failed unexpectedly", digest)
+            return False
+
+    def _rests(self, digest: str) -> bool:
+        """Whether it could not be made again and is not yet tried again; the lock is held."""
+        fault = self._faults.get(digest)
+        return fault is not None and self._clock() < fault.retry_at
+
+    def _failed(self, digest: str, error: WheelwayError) -> None:
+        asked = error.retry_after if isinstance(error, Transient) else None
+        with self._lock:
+            before = self._faults.get(digest)
+            failures = before.failures + 1 if before else 1
+            wait = backoff.delay(failures, jitter=self._jitter(), retry_after=asked)
+            self._faults[digest] = _Fault(without_frames(error), failures, self._clock() + wait)
 
 
 def keep_only(digests: AbstractSet[str], *known: dict[str, Any]) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+from contextlib import closing
 
 import pytest
 
+from controller.assembly import assemble
+from controller.configuration import load
 from controller.errors import Transient
 from controller.jobs import Jobs
+from controller.journal import Journal
 from controller.model import Phase
 from controller.upkeep import EVERY, STALE, Upkeep
 from tests.support.passes import reasons
@@ -302,6 +307,80 @@ def test_one_that_cannot_be_mended_stands_in_nobodys_way(clock):
     assert upkeep.take_restored() == {"b"}
     assert upkeep.take_restored() == set()
     upkeep.look("b", ())
-    clock.now += EVERY
+    clock.now += 2 * EVERY
     upkeep.look("b", ())
     assert not upkeep.faults()
+
+
+def test_what_cannot_be_mended_is_tried_with_backoff_however_often_it_is_asked_for(clock):
+    tried = []
+
+    def mend(digest, _doubted):
+        tried.append(clock.now)
+        raise Transient("WheelMissing", "gone")
+
+    upkeep = keeper(clock, mend)
+    for _ in range(6000):  # a pass every tenth of a second, ten minutes
+        assert not upkeep.vouches_for("a")
+        upkeep.look((), ())
+        clock.now += 0.1
+    assert 5 < len(tried) < 20
+    assert upkeep.faults()["a"].reason == "WheelMissing"
+    upkeep.distrust("a")  # a person lifted its quarantine
+    upkeep.vouches_for("a")
+    before = len(tried)
+    upkeep.look((), ())
+    assert len(tried) == before + 1
+
+
+def test_one_whose_files_confuse_us_stands_in_nobodys_way(clock, caplog):
+    def is_sound(digest):
+        if digest == "a":
+            raise ValueError("embedded null byte")
+        return False
+
+    def mend(digest, _doubted):
+        if digest == "a":
+            raise ValueError("embedded null byte")
+        return True
+
+    upkeep = keeper(clock, mend, is_sound)
+    assert not upkeep.vouches_for("a")
+    upkeep.look("ab", ())
+    assert upkeep.faults()["a"].reason == "InternalError"
+    assert "embedded null byte" in upkeep.faults()["a"].message
+    assert upkeep.take_restored() == {"b"}
+    assert "looking at the files of a failed unexpectedly" in caplog.text
+
+
+def test_builds_hold_up_nobody_who_looks_after_what_serves(tmp_path):
+    (tmp_path / "wheels").mkdir()
+    path = tmp_path / "controller.toml"
+    path.write_text(
+        '[[sources]]\ntype = "directory"\npath = "wheels"\n'
+        '[ray]\ndashboard_url = "http://127.0.0.1:9"\n'
+        '[paths]\nstate = "state"\ncache = "cache"\n'
+    )
+    config = load(path)
+    over, looked = threading.Event(), threading.Event()
+    with closing(Journal.open(config.paths.state)) as journal:
+        assembly = assemble(config, journal, wake=threading.Event().set, workers=1)
+        with closing(assembly):
+            assembly.jobs.ensure(("prepare", "slow"), over.wait)
+            upkeep = Upkeep(assembly.jobs, lambda _: False, lambda *_: looked.set() or False)
+            upkeep.look("a", ())
+            try:
+                assert looked.wait(30)
+            finally:
+                over.set()
+
+
+@pytest.mark.parametrize("row", ["zz_extra/__init__.py,,²", "zz_extra/a\0b,,1", f"a,,{'9' * 5000}"])
+def test_an_environment_with_a_damaged_list_of_files_is_made_again(with_requirement, row):
+    work = with_requirement
+    [place] = environments(work)
+    [record] = place.glob("lib/python*/site-packages/zz_extra-*.dist-info/RECORD")
+    written = record.read_text()
+    record.write_text(f"{written}{row}\n")
+    work.pass_(after=EVERY)
+    assert record.read_text() == written
