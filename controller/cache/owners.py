@@ -7,22 +7,51 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from controller.errors import Transient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+TIMEOUT = 120.0
+"""Seconds to wait for a lock; it is held while a wheel's files are hashed or counted."""
+_POLL = 0.005
+
+
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, once nobody else does."""
+def locked(folder: Path, *, timeout: float = TIMEOUT) -> Iterator[None]:
+    """Hold the lock of a folder, once nobody else does.
+
+    Raises:
+        Transient: `CacheBusy` when somebody holds it all the time: flock(2) has no deadline, and a
+            command that was stopped (Ctrl-Z) would keep the daemon's threads for ever.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    until = time.monotonic() + timeout
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while not _try(descriptor):
+            if time.monotonic() >= until:
+                raise Transient(
+                    "CacheBusy",
+                    f"another process has held {folder} for {timeout:.0f} s, a `wheelway plan` "
+                    f"that was stopped, perhaps: `fuser {folder}` tells which; end it",
+                )
+            time.sleep(_POLL)
         yield
     finally:
         os.close(descriptor)
+
+
+def _try(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def make_own(incoming: Path) -> tuple[Path, int]:
@@ -46,10 +75,8 @@ def _sweep(leftover: Path) -> None:
         leftover.unlink(missing_ok=True)
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(leftover, ignore_errors=True)
-    except BlockingIOError:
-        pass
+        if _try(descriptor):
+            shutil.rmtree(leftover, ignore_errors=True)
     finally:
         os.close(descriptor)
 
