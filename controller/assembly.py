@@ -99,7 +99,7 @@ def assemble(
     with Parts(before.parts if before else None) as parts:
         clock = parts.made("clock", lambda one: steady_clock(one, boot_id()), journal)
         base = parts.made("interpreter", detect, config.ray.python, anew=another_head)
-        # Each listing has a thread of its own, and so has looking after files: none waits for builds.
+        # Listings have threads of their own, and so has the upkeep: none waits for builds.
         jobs = parts.made("jobs", lambda: Jobs(threads, wake, apart={"list", upkeep.ROUND}))
         means = _means(parts, config, base, clock)
         remembered = cache(lambda: journal.listings_of(origins(config)))
