@@ -185,7 +185,10 @@ def test_a_wrong_variable_is_a_mistake_in_the_configuration_and_named(
 
 
 def test_a_proxy_that_cannot_be_used_is_a_mistake_in_the_configuration(file, monkeypatch):
-    file.write_text('[[notifications]]\ntype = "webhook"\nurl = "https://somewhere.example/"\n')
+    file.write_text(
+        '[[notifications]]\ntype = "webhook"\nurl = "https://somewhere.example/"\n'
+        '[paths]\nstate = "state"\ncache = "cache"\n'
+    )
     monkeypatch.setenv("HTTPS_PROXY", "socks9://proxy")
     monkeypatch.setattr(faulthandler, "enable", lambda: None)  # it wants a real stderr
     done = CliRunner().invoke(app, ["--config", str(file), "run"], prog_name="wheelway")
