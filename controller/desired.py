@@ -17,7 +17,7 @@ from controller.inventory import Inventory, Recorded, Stocktaking, failed
 from controller.model import Artifact, Condition, Environment, Placement, Quarantine, Release
 from controller.overrides import NOTHING_ORDERED
 from controller.planning.catalogue import unobserved_in
-from controller.planning.ownership import Unread, owners_of, project_of, served_longest
+from controller.planning.ownership import Unread, is_offered, owners_of, project_of, served_longest
 from controller.planning.policy import (
     CONFLICT,
     MISSING,
@@ -199,7 +199,7 @@ class Election:
             release
             for name in names
             for release in serving.get(name, _NONE) | present.get(name, _NONE)
-            if not _is_offered(release, offers.get(name, ()), owners.get(name, ""))
+            if not is_offered(release, offers.get(name, ()), owners.get(name, ""))
         }
         unknown = self._unknown(unlisted, seen)
         lately = self._absences.lately(unlisted - unknown, seen.now, seen.grace)
@@ -384,15 +384,6 @@ class Election:
 def _manner(rule: PipelinePolicy) -> PipelinePolicy:
     """What a rule says of how releases run: whatever else it says makes no other placements."""
     return PipelinePolicy(name=rule.name, options=rule.options, settings=rule.settings)
-
-
-def _is_offered(release: Release, offered: Sequence[Candidate], owner: str) -> bool:
-    """Whether a source offers the release itself, or its name's owner that version."""
-    return any(
-        candidate.release.version == release.version
-        and (not owner or candidate.project == owner or candidate.release == release)
-        for candidate in offered
-    )
 
 
 _NONE: frozenset[Release] = frozenset()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from controller.model import Application, PlacementRecord, Revision
+    from controller.model import Application, PlacementRecord, Release, Revision
     from controller.planning.policy import Candidate
 
 PATIENCE = 60.0
@@ -91,6 +91,15 @@ def project_of(app: Application) -> str:
     """The distribution that a running release came from, by its own arguments."""
     arguments = (app.document or {}).get("args") or {}
     return str(arguments.get("release", {}).get("project", ""))
+
+
+def is_offered(release: Release, offered: Sequence[Candidate], owner: str) -> bool:
+    """Whether a source offers the release itself, or its name's owner that version."""
+    return any(
+        candidate.release.version == release.version
+        and (not owner or candidate.project == owner or candidate.release == release)
+        for candidate in offered
+    )
 
 
 class Unread:

@@ -59,8 +59,11 @@ class Accepted(InProcess):
             return
         aside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         with suppress(OSError):
-            aside.write_text(json.dumps({"judge": self._judge, "taken": self._used}), "utf-8")
-            aside.replace(self._path)
+            try:
+                aside.write_text(json.dumps({"judge": self._judge, "taken": self._used}), "utf-8")
+                aside.replace(self._path)
+            finally:
+                aside.unlink(missing_ok=True)  # what a full disk took of it
 
 
 def _key(kind: str, document: Mapping[str, JSON]) -> str | None:

@@ -248,7 +248,7 @@ def test_a_pass_that_does_not_act_says_what_would_be_retired_and_leaves_no_trace
 
 
 def patient(config):
-    """A preview asks once: a busy machine must not be taken for a dashboard that does not answer."""
+    """A preview asks once: a busy machine must not pass for a dashboard that is silent."""
     return config.model_copy(update={"ray": config.ray.model_copy(update={"timeout": 30.0})})
 
 

@@ -300,6 +300,10 @@ def test_files_that_are_refused_or_not_whole_are_conditions(supply, folder):
     }
 
 
+def all_by(never):
+    return Means(receive=never, prepare=never, is_sound=never, mend=never, prune=never)
+
+
 def test_what_an_earlier_run_listed_counts_until_this_one_has_looked(source, folder):
     remembered = Listing(source.name, ())
     gone = Listing("no longer configured", ())
@@ -310,13 +314,7 @@ def test_what_an_earlier_run_listed_counts_until_this_one_has_looked(source, fol
     supply = Supply(
         [source],
         Jobs(0, lambda: None),
-        Means(
-            receive=never,
-            prepare=never,
-            is_sound=never,
-            mend=never,
-            prune=never,
-        ),
+        all_by(never),
         remembered={source.name: remembered, gone.source: gone},
     )
     assert supply.complete()
@@ -368,13 +366,7 @@ def test_what_was_listed_of_a_project_stays_while_it_cannot_be_looked_at(tmp_pat
     never = pytest.fail
     supply = Supply(
         *([source], Jobs(0, lambda: None)),
-        Means(
-            receive=never,
-            prepare=never,
-            is_sound=never,
-            mend=never,
-            prune=never,
-        ),
+        all_by(never),
         remembered=remembered,
     )
     names = [{revision.filename for revision in listed(supply)} for _ in range(4)]
