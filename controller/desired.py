@@ -16,8 +16,9 @@ from controller.errors import Rejected, Waiting, WheelwayError, without_frames
 from controller.inventory import Inventory, Recorded, Stocktaking, failed
 from controller.model import Artifact, Condition, Environment, Placement, Quarantine, Release
 from controller.overrides import NOTHING_ORDERED
+from controller.planning import ownership
 from controller.planning.catalogue import unobserved_in
-from controller.planning.ownership import Unread, is_offered, owners_of, project_of, served_longest
+from controller.planning.ownership import is_offered, project_of
 from controller.planning.policy import (
     CONFLICT,
     MISSING,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
 
     from controller.config import Config
-    from controller.model import Application, PipelineEntry, PlacementRecord, Revision
+    from controller.model import Application, PipelineEntry, PlacementRecord
     from controller.overrides import Overrides, Pin
     from controller.planning.absence import Absences
     from controller.serve.rendering import Renderer
@@ -63,6 +64,8 @@ class Desired:
     """By pipeline: the project that owns its name."""
     unread: list[str] = field(default_factory=list)
     """File names of the wheels that are being fetched and looked into."""
+    look_in: float = float("inf")
+    """Seconds within which to look again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ class Election:
         self._supply = supply
         self._renderer = renderer
         self._absences = absences
-        self._unread = Unread()
+        self._names = ownership.Names()
         self._stocktaking = Stocktaking(config, supply, tags=tags)
         self._verdicts = Remembered(elect)
         self._placed = Remembered(self._rendered)
@@ -189,12 +192,10 @@ class Election:
 
     def _judge(self, seen: _Seen, found: Desired) -> None:
         """Have policy judge every pipeline that is offered or present."""
-        inventory = seen.inventory
         offers = self._offers(seen, found)
         serving, present = _by_pipeline(seen.serving), _by_pipeline(seen.present)
         names = sorted({*offers, *present})
-        unread = self._unread.waited_for(inventory.awaited, inventory.failing, seen.now)
-        owners = found.owners = self._owners(seen, offers, unread)
+        owners = found.owners = self._owners(seen, offers)
         unlisted = {
             release
             for name in names
@@ -206,9 +207,6 @@ class Election:
         quarantined = _by_pipeline(found.quarantines)
         missing = _by_pipeline(unknown | lately)
         for name in names:
-            if name in offers and name not in owners:
-                found.verdicts.extend(undecided(offers[name], self._unread.told))
-                continue
             case = Case(
                 candidates=offers.get(name, ()),
                 rule=self._rules.of(name, name),
@@ -219,6 +217,10 @@ class Election:
                 missing=missing.get(name, _NONE),
                 owner=owners.get(name, ""),
             )
+            if name in offers and name not in owners:
+                found.verdicts.extend(undecided(case, str(self._names.unknown)))
+                found.look_in = ownership.LOOK_AGAIN
+                continue
             verdicts = self._verdicts.of(name, case)
             if case.missing:
                 verdicts = tuple(v for v in verdicts if v.reason != MISSING or v.release in lately)
@@ -252,24 +254,23 @@ class Election:
             ]
             yield from unmet(seen.pins, verdicts, claims, unread)
 
-    def _owners(
-        self, seen: _Seen, offers: Mapping[str, Sequence[Candidate]], unread: Sequence[Revision]
-    ) -> dict[str, str]:
+    def _owners(self, seen: _Seen, offers: Mapping[str, Sequence[Candidate]]) -> dict[str, str]:
         """Whose each pipeline's name is."""
         on_cluster = {(app.release.pipeline, project_of(app)) for app in seen.ours if app.release}
         listed, complete = seen.inventory.catalogue.projects, self._supply.complete()
-        return owners_of(
+        facts = ownership.Facts(
             offers,
             ordered=lambda name: self._rules.of(name, name).project,
             recorded=seen.owners,
             there=lambda name, owner: (
                 not complete or owner in listed or (name, owner) in on_cluster
             ),
-            serving=served_longest(seen.ours, seen.records),
-            first_seen=self._supply.first_seen,
-            unread=unread,
+            serving=ownership.served_longest(seen.ours, seen.records),
             present={name for name, _ in on_cluster},
+            first_seen=self._supply.first_seen,
         )
+        unknown = ownership.Unknown(seen.inventory.awaited, seen.inventory.unlisted)
+        return self._names.owners_of(facts, unknown, seen.now)
 
     def _claims_on(self, app: Application, inventory: Inventory, found: Desired) -> list[Candidate]:
         """Listed wheels that claim a running release's route though their inside is not known:
@@ -345,7 +346,7 @@ class Election:
     def _placement(
         self, release: Release, artifact: Artifact, entry: PipelineEntry, seen: _Seen
     ) -> Placement | WheelwayError | None:
-        environment = self._supply.environment(artifact, runs=release in seen.present)
+        environment = self._supply.environment(artifact)
         rule = self._manners.of(release.pipeline, release.pipeline)
         if environment is None:
             self._renderer.expect(effective(self._config.serve, entry.options, rule))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from controller.errors import NoRelease, Rejected, WheelwayError
 from controller.model import Artifact, Condition, Quarantine, Release
-from controller.planning.catalogue import Catalogue, Catalogues
+from controller.planning.catalogue import Catalogue, Catalogues, unobserved_in
 from controller.planning.policy import rule_for, unfetched
 from controller.planning.remembered import Remembered
 from controller.planning.shelf import Shelf, Wheels, is_of, shelve
@@ -62,9 +62,9 @@ class Inventory:
     unread: list[str] = field(default_factory=list)
     """File names of the wheels that are being fetched and looked into."""
     awaited: list[Revision] = field(default_factory=list)
-    """All that is to be looked into, but for what failed."""
-    failing: list[Revision] = field(default_factory=list)
-    """The wheels that could not be fetched for now."""
+    """All that is to be looked into; those that could not be fetched for now included."""
+    unlisted: list[str] = field(default_factory=list)
+    """Sources, and projects of sources, of which nothing was ever listed."""
     is_complete: bool = True
     """Whether nothing is to be looked into any more."""
 
@@ -102,13 +102,17 @@ class Stocktaking:
         is left to be looked into. Those that policy wants and nobody fetched are asked for; those
         that fail inspection count as quarantined under their project's name.
         """
-        catalogue = self._catalogues.of(self._supply.listings().values())
+        listings = self._supply.listings()
+        catalogue = self._catalogues.of(listings.values())
         fetches = self._supply.fetches
         if self._latest is not None:
             *inputs, before = self._latest
             if before.is_complete and inputs == [catalogue, fetches, recorded]:
                 return before
-        found = Inventory(catalogue)
+        unseen = unobserved_in(listings.values()) - catalogue.projects.keys()
+        found = Inventory(
+            catalogue, unlisted=[*(self._supply.sources.keys() - listings.keys()), *unseen]
+        )
         self._find_unsound(found, recorded)
         self._look_inside(found, recorded, now)
         self._latest = catalogue, fetches, recorded, found
@@ -226,7 +230,7 @@ class Stocktaking:
             found.unsound[revision] = failure
             found.failed.append(failure)
         elif isinstance(result, WheelwayError):
-            found.failing.append(revision)
+            found.awaited.append(revision)
             found.conditions.append(Condition(revision.filename, result.reason, result.message))
         else:
             found.awaited.append(revision)

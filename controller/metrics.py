@@ -35,6 +35,7 @@ from prometheus_client.registry import Collector
 from controller.cache.usage import usage
 from controller.errors import Rejected, WheelwayError, class_of
 from controller.model import Phase, named
+from controller.planning.policy import UNDECIDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -58,7 +59,7 @@ STEPS: Final = ("noticed", "fetched", "prepared", "staged", "promoted")
 _PASS_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _RELEASE_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 30, 60, 120, 300, 900)
 _OVER: Final = {Phase.RETIRED, Phase.SUPERSEDED}
-_PARKED: Final = {"Verified", "Preparing"}
+_PARKED: Final = {"Verified", "Preparing", UNDECIDED}
 """Reasons of a fetched release that goes on; by any other, policy left it where it was."""
 
 

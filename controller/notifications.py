@@ -38,7 +38,7 @@ QUEUED: Final = 100
 """Notices that wait for one receiver; beyond, the oldest are dropped."""
 RETRY_CAP: Final = 60.0
 """Seconds between two tries at most, unless the receiver asks for more."""
-_PASSING: Final = {"Queued", "WaitingForDeletion"}
+_PASSING: Final = {"Queued", "CheckingFiles", "WaitingForDeletion"}
 """Conditions that come and go with every rollout."""
 _WORDS: Final[Mapping[Phase, tuple[Occasion, str]]] = {
     Phase.LIVE: ("live", "is live at {route}"),

@@ -22,15 +22,17 @@ from controller.journal import Journal
 from controller.lookout import Lookout, Probes
 from controller.model import Condition
 from controller.planning.absence import Absences
+from controller.planning.causes import CHECKING_FILES
 from controller.planning.complaints import Complaints
 from controller.planning.contest import Contest
 from controller.planning.daemons import to_claim_back
 from controller.planning.health import doubts_its_files
 from controller.planning.pace import MOVING, Pace
+from controller.planning.plan import Cause
 from controller.planning.planner import Planner
 from controller.planning.restraint import restrained
 from controller.planning.situation import Limits, Situation
-from controller.planning.turns import Turns
+from controller.planning.turns import Turns, in_turn
 from controller.report import Report, report_on
 from controller.sender import Sender
 
@@ -164,9 +166,10 @@ class Reconciler:
         self.progressed()
         observed = self._observe(applications, now, chronicle)
         desired = self._elect(observed, grace=self.config.rollout.absence_grace if act else 0.0)
-        self._keep_sound(observed, desired)
         known = self._journal.records(_concerned(observed, desired))
-        decided = self._decide(observed, desired, known)
+        situation = self._situation(observed, desired, known)
+        self._keep_sound(observed, desired)
+        decided = self._decide(situation, observed)
         events: tuple[Event, ...] = ()
         if chronicle is not None:  # before acting: what was decided must outlive us
             events = chronicle.record(applications, desired, decided, known, now)
@@ -176,7 +179,7 @@ class Reconciler:
         if chronicle is not None:
             events += chronicle.conditions(conditions)
             self._forget_what_is_over(observed, desired, chronicle)
-        look = self._supply.next_look()
+        look = min(self._supply.next_look(), desired.look_in)
         return report_on(
             *(desired, decided, done),
             applications=applications,
@@ -275,10 +278,7 @@ class Reconciler:
 
     # -- plan ------------------------------------------------------------------------------------
 
-    def _decide(
-        self, observed: _Observed, desired: Desired, known: Mapping[Release, ReleaseRecord]
-    ) -> Plan:
-        situation = self._situation(observed, desired, known)
+    def _decide(self, situation: Situation, observed: _Observed) -> Plan:
         restraint = self._contest.look(observed.applications, observed.overrides, observed.at)
         return restrained(self._planner.plan(situation), situation, restraint)
 
@@ -287,6 +287,10 @@ class Reconciler:
     ) -> Situation:
         rollout = self.config.rollout
         unfit = not self.inspected or any(note.reason in BLOCKING for note in self.notes)
+        elected = (verdict.release for verdict in desired.verdicts if verdict.elected)
+        waiting_since = self._turns.waiting(
+            elected, desired.placements, observed.applications, observed.at
+        )
         return Situation(
             now=observed.at,
             verdicts=desired.verdicts,
@@ -304,12 +308,28 @@ class Reconciler:
             inputs=desired.inputs,
             sources={release: record.source for release, record in known.items()},
             losses=self._journal.losses(),
-            waiting_since=self._turns.waiting(
-                desired.placements.values(), observed.applications, observed.at
-            ),
+            waiting_since=waiting_since,
+            unchecked=self._unchecked(observed, desired, waiting_since),
             encoded_routes=self._encoded_routes(),
             overrides=observed.overrides,
         )
+
+    def _unchecked(
+        self, observed: _Observed, desired: Desired, since: Mapping[Release, float]
+    ) -> dict[Release, Cause]:
+        """What is not on the cluster and cannot be put there before its files were looked at; whose
+        turn is next is looked at first, for a pass has no time for everything.
+        """
+        there = {app.release for app in observed.applications}
+        asking = [p for release, p in desired.placements.items() if release not in there]
+        queue = [placement.release for placement in in_turn(asking, since, observed.at)]
+        found = self._supply.unchecked(release.digest for release in queue)
+        return {
+            release: Cause(fault.reason, fault.message) if fault else CHECKING_FILES
+            for release in queue
+            if release.digest in found
+            for fault in [found[release.digest]]
+        }
 
     def _encoded_routes(self) -> dict[str, JSON] | None:
         try:

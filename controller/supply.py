@@ -140,7 +140,9 @@ class Supply(Listings):
     def known(self, revision: Revision) -> Artifact | None:
         """The inspected wheel, if it was fetched in this run."""
         outcome = self._jobs.outcome(_fetching(revision))
-        return outcome.value if outcome is not None and outcome.error is None else None
+        if outcome is None:
+            return self._brought(revision)
+        return outcome.value if outcome.error is None else None
 
     def artifact(self, revision: Revision) -> Artifact | WheelwayError | None:
         """The inspected wheel; an error that stands in its way; None while it is being fetched."""
@@ -166,7 +168,12 @@ class Supply(Listings):
             return artifact
 
         outcome = self._jobs.ensure(_fetching(revision), work)
-        return None if outcome is None else outcome.error or outcome.value
+        return self._brought(revision) if outcome is None else outcome.error or outcome.value
+
+    def _brought(self, revision: Revision) -> Artifact | None:
+        """The inspected wheel whose environment the job that brought it makes now."""
+        brought, artifact = self._received_as.get(revision.sha256, (None, None))
+        return artifact if brought == revision and self._jobs.running(_fetching(revision)) else None
 
     def _received(self, means: Means, source: Source, revision: Revision) -> Artifact:
         """The wheel; Rejected when its bytes were wrong too often in a row to be an accident."""
@@ -188,18 +195,19 @@ class Supply(Listings):
         self._mismatches.pop(digest, None)
         return artifact
 
-    def environment(
-        self, artifact: Artifact, *, runs: bool = True
-    ) -> Environment | WheelwayError | None:
-        """Where the artifact runs; an error that stands in its way; None while it is built, or
-        looked at once more before it is put on the cluster (`runs`: it is there already).
-        """
+    def environment(self, artifact: Artifact) -> Environment | WheelwayError | None:
+        """Where the artifact runs; an error that stands in its way; None while it is built."""
         outcome = self._jobs.ensure(("prepare", artifact.digest), self._preparer(artifact))
-        if outcome is None:
-            return None
-        if outcome.error is None and not runs and not self._upkeep.vouches_for(artifact.digest):
-            return self._upkeep.faults().get(artifact.digest)
-        return outcome.error or outcome.value
+        return None if outcome is None else outcome.error or outcome.value
+
+    def unchecked(self, digests: Iterable[str]) -> dict[str, WheelwayError | None]:
+        """Of what is about to be put on the cluster, the next one first: that of which nobody knows
+        that its files are still sound, with what stands in the way of mending them. It is looked
+        at, and mended, next.
+        """
+        found = [digest for digest in digests if not self._upkeep.vouches_for(digest)]
+        faults = self._upkeep.faults() if found else {}
+        return {digest: faults.get(digest) for digest in found}
 
     def _preparer(self, artifact: Artifact) -> Callable[[], Environment]:
         def work() -> Environment:

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from controller.cli.output import PHASE_STYLES, clean, console, first_line, time_of_day
 from controller.model import Phase, named
+from controller.planning.policy import UNDECIDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,8 @@ _UNDERWAY: Final = {"Verified", "Preparing"}
 """Reasons of a fetched release that goes on; by any other, policy leaves it where it is."""
 _LEAVING: Final = {Phase.RETIRING, Phase.RETIRED, Phase.SUPERSEDED}
 _SHORT: Final = "InsufficientResources"
-_BRIEF: Final = {"StillCopying", "WaitingForDeletion", "Queued"}
+_WAITS: Final = {(Phase.FETCHED, UNDECIDED), (Phase.STAGED, _SHORT)}
+_BRIEF: Final = {"StillCopying", "WaitingForDeletion", "Queued", "CheckingFiles"}
 """Conditions that come and go with every rollout; `wheelway status` has them."""
 _LABEL_WIDTH: Final = 20
 _STEP_WIDTH: Final = 17
@@ -170,11 +172,11 @@ class Progress:
         if phase is Phase.DISCOVERED:
             run.noticed = run.before = event.at
             return
+        if (phase, event.reason) in _WAITS:
+            self._aside(run, phase, event, "waiting", event.message)
+            return
         if phase is Phase.FETCHED and event.reason not in _UNDERWAY:
             self._aside(run, phase, event, "not served", f"{event.reason}: {event.message}")
-            return
-        if phase is Phase.STAGED and event.reason == _SHORT:
-            self._aside(run, phase, event, "waiting", event.message)
             return
         if run.shown == (phase, ""):
             return

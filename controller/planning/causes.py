@@ -10,6 +10,7 @@ from controller.planning.plan import Cause
 from controller.planning.policy import MISSING, STANDS_IN
 
 STAGED = Cause("BecomingReady", "staged without a route until its examples have passed")
+CHECKING_FILES = Cause("CheckingFiles", "its files are looked at once more before it is staged")
 PROMOTED = Cause("ExamplesPassed", "promoted: it is ready")
 HOLDS_ROUTE = Cause("HoldsRoute", "it is what policy elects for its route")
 SETTINGS = Cause("SettingsChanged", "its settings or scaling changed, which restarts nothing")

@@ -29,7 +29,9 @@ what a build takes on a node that is not busy."""
 def admit(
     asking: Iterable[Placement], situation: Situation
 ) -> tuple[list[PlannedApplication], list[Condition]]:
-    """Let as many releases start as `max_staging` allows, each in its turn; the others queue."""
+    """Let as many releases start as `max_staging` allows, each in its turn; the others queue. One
+    that is not checked lets others go first, and keeps its turn.
+    """
     starting = sum(
         1
         for app in situation.applications
@@ -40,13 +42,19 @@ def admit(
     )
     free = max(0, situation.limits.max_staging - starting)
     queue = in_turn(asking, situation.waiting_since, situation.now)
-    staged = [
-        PlannedApplication(routed(placement, None), causes.STAGED) for placement in queue[:free]
-    ]
+    starts = [p for p in queue if p.release not in situation.unchecked][:free]
+    staged = [PlannedApplication(routed(placement, None), causes.STAGED) for placement in starts]
+    due = {placement.release for placement in (queue if len(starts) < free else queue[:free])}
     why = f"{situation.limits.max_staging} releases are starting (rollout.max_staging)"
     if situation.limits.max_staging == 0:
         why = "nothing is started until Ray's side is known to fit: see the conditions of `ray`"
-    queued = [Condition(str(p.release), "Queued", why) for p in queue[free:]]
+    busy, starting_now = Cause("Queued", why), {placement.release for placement in starts}
+    queued = []
+    for release in [p.release for p in queue if p.release not in starting_now]:
+        cause = situation.unchecked.get(release, busy)
+        if cause == causes.CHECKING_FILES and release not in due:
+            cause = busy
+        queued.append(Condition(str(release), cause.reason, cause.message))
     return staged, queued
 
 

@@ -2,11 +2,12 @@
 
 A version number is anybody's to choose, so a higher one must not take over a name that another
 project serves. What counts first is the operator's word, then what the journal recorded, then what
-serves, then who came first: as long as a wheel that came no later is not looked into, nobody.
+serves, then who came first. Who that is may not be known yet: a new name waits for it, for a while.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,55 +16,87 @@ if TYPE_CHECKING:
     from controller.model import Application, PlacementRecord, Release, Revision
     from controller.planning.policy import Candidate
 
-PATIENCE = 60.0
-"""Seconds for which a wheel that cannot be had is waited for before others may have its names."""
+PATIENCE = 15.0
+"""Seconds for which a new name waits at most, and for which anything is waited for: a wheel of
+ordinary size is read by then, and a passing error was tried again three times."""
+LOOK_AGAIN = 1.0
+"""Seconds between two looks while a name waits."""
 _NAMED = 3
 _NEVER = float("inf")
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """What may turn out to carry any pipeline."""
+
+    wheels: Collection[Revision] = ()
+    """Those that are listed and not looked into."""
+    unlisted: Collection[str] = ()
+    """Sources, and projects of sources, of which nothing was ever listed; for a person."""
+
+    def __str__(self) -> str:
+        wheels = sorted({revision.filename for revision in self.wheels})
+        parts = [("not looked into yet", wheels), ("not listed yet", sorted(self.unlisted))]
+        return "; ".join(f"{what}: {_some_of(names)}" for what, names in parts if names)
+
+
+NOTHING_UNKNOWN = Unknown()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What whose a name is depends on, beside the time."""
+
+    offers: Mapping[str, Sequence[Candidate]]
+    """By pipeline: what the sources offer, in order of preference."""
+    ordered: Callable[[str], str | None]
+    """The project that the operator's rule for a pipeline names."""
+    recorded: Mapping[str, str]
+    """The owners so far."""
+    there: Callable[[str, str], bool]
+    """Whether anything of a project is listed, or serves that pipeline; a name whose owner has
+    nothing left is free again."""
+    serving: Mapping[str, str]
+    """By pipeline: the project whose release has served longest."""
+    present: Collection[str]
+    """Pipelines that are on the cluster: they wait for nothing."""
+    first_seen: Callable[[str], float]
+    """When the wheel of a digest was first seen, in seconds."""
+
+
 def owners_of(
-    offers: Mapping[str, Sequence[Candidate]],
-    *,
-    ordered: Callable[[str], str | None],
-    recorded: Mapping[str, str],
-    there: Callable[[str, str], bool],
-    serving: Mapping[str, str],
-    first_seen: Callable[[str], float],
-    unread: Collection[Revision] = (),
-    present: Collection[str] = (),
+    facts: Facts, unknown: Unknown = NOTHING_UNKNOWN, overdue: Collection[str] = ()
 ) -> dict[str, str]:
     """By pipeline: the project that owns its name.
 
     Args:
-        offers: by pipeline, what the sources offer, in order of preference.
-        ordered: the project that the operator's rule for a pipeline names.
-        recorded: the owners so far.
-        there: whether anything of a project is listed, or serves that pipeline; a name whose owner
-            has nothing left is free again.
-        serving: by pipeline, the project whose release has served longest.
-        first_seen: when the wheel of a digest was first seen, in seconds.
-        unread: wheels that may turn out to carry any pipeline. One that came no later than the
-            first that is known leaves a name without an owner, unless it is among the `present`.
-        present: pipelines that are on the cluster.
+        facts: what is known.
+        unknown: what is waited for. A wheel that came no later than the first that is known leaves
+            a name without an owner, and so does what was never listed.
+        overdue: pipelines that waited long enough.
     """
-    owners = {name: owner for name, owner in recorded.items() if there(name, owner)}
+    offers, first_seen = facts.offers, facts.first_seen
+    owners = {name: owner for name, owner in facts.recorded.items() if facts.there(name, owner)}
     # Of a project that is known in part, the rest is taken to carry the same.
-    known = {c.project for offer in offers.values() for c in offer} if unread else set()
+    known = {c.project for offer in offers.values() for c in offer} if unknown.wheels else set()
     came: dict[str, float] = {}
-    for revision in unread:
+    for revision in unknown.wheels:
         at = first_seen(revision.sha256)
         came[revision.project] = min(at, came.get(revision.project, at))
     strangers = min((at for project, at in came.items() if project not in known), default=_NEVER)
-    for name in {*offers, *serving}:
-        if (word := ordered(name)) is not None:
+    if unknown.unlisted:
+        strangers = -_NEVER
+    for name in {*offers, *facts.serving}:
+        if (word := facts.ordered(name)) is not None:
             owners[name] = word
-        elif name not in owners and serving.get(name):
-            owners[name] = serving[name]
+        elif name not in owners and facts.serving.get(name):
+            owners[name] = facts.serving[name]
         elif name not in owners and offers.get(name):
             first = min(offers[name], key=lambda one: first_seen(one.release.digest))
             others = {one.project for one in offers[name]} - {first.project}
             before = min([strangers, *(came.get(project, _NEVER) for project in others)])
-            if name in present or before > first_seen(first.release.digest):
+            waits = name not in facts.present and name not in overdue
+            if not waits or before > first_seen(first.release.digest):
                 owners[name] = first.project
     return owners
 
@@ -93,6 +126,45 @@ def project_of(app: Application) -> str:
     return str(arguments.get("release", {}).get("project", ""))
 
 
+class Names:
+    """Whose each is, and since when those wait that are nobody's: memory between passes, told the
+    time.
+    """
+
+    def __init__(self) -> None:
+        self._things: dict[str, float] = {}
+        self._names: dict[str, float] = {}
+        self.unknown = NOTHING_UNKNOWN
+        """What is waited for."""
+
+    def owners_of(self, facts: Facts, unknown: Unknown, now: float) -> dict[str, str]:
+        """As `owners_of`, where no name, and for nothing, waits longer than `PATIENCE`: a wheel may
+        meanwhile be queued, or fail, or be tried again. Call it every pass.
+        """
+        self.unknown = self._still_waited_for(unknown, now)
+        overdue = {name for name, since in self._names.items() if now - since >= PATIENCE}
+        owners = owners_of(facts, self.unknown, overdue)
+        # One that was decided counts as waiting until that is recorded.
+        settled = dict(owners.items() & facts.recorded.items())
+        new = facts.offers.keys() - settled.keys()
+        self._names = {name: self._names.get(name, now) for name in new}
+        return owners
+
+    def _still_waited_for(self, unknown: Unknown, now: float) -> Unknown:
+        things = [*(revision.sha256 for revision in unknown.wheels), *unknown.unlisted]
+        self._things = {thing: self._things.get(thing, now) for thing in things}
+        recent = {thing for thing, since in self._things.items() if now - since < PATIENCE}
+        return Unknown(
+            [revision for revision in unknown.wheels if revision.sha256 in recent],
+            [name for name in unknown.unlisted if name in recent],
+        )
+
+
+def _some_of(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def is_offered(release: Release, offered: Sequence[Candidate], owner: str) -> bool:
     """Whether a source offers the release itself, or its name's owner that version."""
     return any(
@@ -100,27 +172,3 @@ def is_offered(release: Release, offered: Sequence[Candidate], owner: str) -> bo
         and (not owner or candidate.project == owner or candidate.release == release)
         for candidate in offered
     )
-
-
-class Unread:
-    """The wheels that nobody could look into yet: memory between passes, told the time."""
-
-    def __init__(self) -> None:
-        self._failing_since: dict[str, float] = {}
-        self.told = ""
-        """Some of their file names."""
-
-    def waited_for(
-        self, awaited: Iterable[Revision], failing: Iterable[Revision], now: float
-    ) -> list[Revision]:
-        """Those on their way, and those that fail, but not for long yet. Call it every pass."""
-        found, failing = list(awaited), list(failing)
-        there = {revision.sha256 for revision in (*found, *failing)}
-        since = {d: at for d, at in self._failing_since.items() if d in there}
-        found += [r for r in failing if now - since.setdefault(r.sha256, now) < PATIENCE]
-        self._failing_since = since
-        names = sorted({revision.filename for revision in found})
-        self.told = ", ".join(names[:_NAMED])
-        if len(names) > _NAMED:
-            self.told += f" and {len(names) - _NAMED} more"
-        return found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from controller.model import Phase, Transition
 from controller.planning.causes import NO_LONGER_WANTED
 from controller.planning.plan import Cause, Underway
+from controller.planning.policy import UNDECIDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -86,7 +87,8 @@ def underway(
     unread: Iterable[str],
     conditions: Iterable[Condition],
 ) -> tuple[Underway, ...]:
-    """What is wanted and not live yet, with what it waits for, as far as that is known.
+    """What is wanted and not live yet, with what it waits for, as far as that is known; what waits
+    for its name included.
 
     Args:
         plan: what was decided in this pass.
@@ -102,6 +104,8 @@ def underway(
     found = [Underway(name, Phase.DISCOVERED, *FETCHING) for name in unread]
     for verdict in verdicts:
         release = verdict.release
+        if verdict.reason == UNDECIDED:
+            found.append(Underway(str(release), Phase.FETCHED, UNDECIDED, verdict.message))
         if not verdict.elected or release in serving or release in failed:
             continue
         step = told.get(release) or _prepared(verdict, placements.get(release))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from controller.config import PipelinePolicy
 from controller.model import Condition, Release, Standing
-from controller.planning.ownership import of_others
+from controller.planning.ownership import PATIENCE, of_others
 from controller.planning.subjects import PIN_UNMET
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ CONFLICT = "Conflict"
 """The pipeline's name is another project's: refused, unless it serves already."""
 
 UNDECIDED = "NameUndecided"
-"""Whose the pipeline's name is shows once a wheel is looked into that came no later."""
+"""Whose the pipeline's name is shows once more is known, or nobody waits for that any longer."""
 
 MOVED = "ProjectMoved"
 """The operator's rule gives the name to another project: it is retired once that one is live."""
@@ -184,13 +184,22 @@ def _gone(release: Release, case: Case) -> Verdict:
     return Verdict(release, False, *(_excluded(release.version, case.rule) or gone))
 
 
-def undecided(candidates: Iterable[Candidate], unread: str) -> tuple[Verdict, ...]:
-    """Verdicts on what is offered of a pipeline whose name nobody has yet; `unread` names wheels
-    that nobody has looked into.
+def undecided(case: Case, unknown: str) -> tuple[Verdict, ...]:
+    """Verdicts on what is offered of a pipeline whose name nobody has yet: what would be served of
+    each project, had it the name, waits. `unknown` says what for.
     """
-    why = f"whoever published it first has the name; not looked into yet: {unread}"
-    releases = dict.fromkeys(candidate.release for candidate in candidates)
-    return tuple(Verdict(release, False, UNDECIDED, why) for release in releases)
+    verdicts: dict[Release, Verdict] = {}
+    for project in dict.fromkeys(candidate.project for candidate in case.candidates):
+        own = [candidate for candidate in case.candidates if candidate.project == project]
+        why = (
+            f"whoever published it first has the name, and who that is is not known yet ({unknown})"
+            f': waited for for {PATIENCE:g} s at most; `project = "{project}"` in [[pipelines]] '
+            "decides at once"
+        )
+        for verdict in elect(replace(case, candidates=own, owner=project)):
+            waits = Verdict(verdict.release, False, UNDECIDED, why)
+            verdicts.setdefault(verdict.release, waits if verdict.elected else verdict)
+    return tuple(sorted(verdicts.values(), key=lambda v: v.release, reverse=True))
 
 
 def _refused(
@@ -334,9 +343,9 @@ def unmet(
     unread: Sequence[Revision],
 ) -> list[Condition]:
     """The pins of which no version can be served, unless one may be among the wheels that nobody
-    has looked into yet; failed ones are claims.
+    has looked into yet, or waits for its name; failed ones are claims.
     """
-    served = {verdict.release.pipeline for verdict in verdicts if verdict.elected}
+    served = {v.release.pipeline for v in verdicts if v.elected or v.reason == UNDECIDED}
     claims = list(claims)
     judged = {claim.release.digest for claim in claims}
     found = []

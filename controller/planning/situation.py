@@ -65,8 +65,11 @@ class Situation:
     """Which source listed each release, as far as that is known."""
     losses: Mapping[str, Loss] = field(default_factory=dict)
     """What earlier plans remembered of vanished releases (`Plan.losses`)."""
-    waiting_since: Mapping[str, float] = field(default_factory=dict)
-    """By name of a placement that is not on the cluster: since when it waits for its turn."""
+    waiting_since: Mapping[Release, float] = field(default_factory=dict)
+    """Of each release whose placement is not on the cluster: since when it waits for its turn."""
+    unchecked: Mapping[Release, Cause] = field(default_factory=dict)
+    """Those of them that cannot start yet though they are prepared, as nobody knows that their
+    files are still sound."""
     encoded_routes: Mapping[str, JSON] | None = None
     """The application that answers percent-encoded spellings of routes, for when it is needed."""
     overrides: Overrides = NOTHING_ORDERED

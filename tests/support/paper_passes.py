@@ -86,7 +86,9 @@ class Daemon:
             sources=dict(self.sources),
             limits=Limits(),
             losses=dict(self.losses),
-            waiting_since=self.turns.waiting(placements.values(), apps, now),
+            waiting_since=self.turns.waiting(
+                [v.release for v in verdicts if v.elected], placements, apps, now
+            ),
             inputs=inputs,
             overrides=wishes.overrides,
         )

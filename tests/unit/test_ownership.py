@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from packaging.version import Version
 from pydantic import ValidationError
 
+from controller.account.orders import pin
 from controller.account.story import as_document, tell
-from controller.config import PipelinePolicy
+from controller.config import DirectorySource, PipelinePolicy
 from controller.errors import Transient
 from controller.model import Phase, Revision
-from controller.planning.ownership import PATIENCE, Unread, owners_of
+from controller.planning.ownership import PATIENCE, Facts, Names, Unknown, owners_of
+from controller.planning.policy import Case, undecided
+from controller.sources import open_source
 from tests.support.passes import reasons, routes
 from tests.support.world import candidate
 
@@ -31,19 +36,20 @@ def served(paper_head):
     return sorted(filter(None, routes(paper_head)[-1].values()))
 
 
-def decided(
-    offers, *, ordered=None, recorded=None, gone=(), serving=None, seen=None, unread=(), present=()
-):
-    return owners_of(
+def facts(offers, *, ordered=None, recorded=None, gone=(), serving=None, seen=None, present=()):
+    return Facts(
         {"iris": offers} if offers else {},
         ordered=lambda _: ordered,
         recorded=recorded or {},
         there=lambda _, project: project not in gone,
         serving=serving or {},
-        first_seen=lambda digest: (seen or {}).get(digest[0], 0.0),
-        unread=unread,
         present=present,
+        first_seen=lambda digest: (seen or {}).get(digest[0], 0.0),
     )
+
+
+def decided(offers, *, unread=(), unlisted=(), **known):
+    return owners_of(facts(offers, **known), Unknown(unread, unlisted))
 
 
 ALPHA, BETA = candidate("1.0", "a", project="alpha"), candidate("2.0", "b", project="beta")
@@ -156,12 +162,50 @@ def test_a_name_has_nobody_while_a_wheel_of_another_project_that_came_no_later_i
     assert decided([BETA], seen=early, unread=unread, present=["iris"]) == beta
 
 
-def test_a_wheel_that_cannot_be_had_is_not_waited_for_for_ever():
-    unread, wheel = Unread(), listed("alpha", "a")
-    assert unread.waited_for([wheel], [], 0.0) == [wheel]
-    assert unread.waited_for([], [wheel], 1000.0) == [wheel]
-    assert unread.waited_for([wheel], [], 1000.0 + PATIENCE) == [wheel]  # it is tried again
-    assert unread.waited_for([], [wheel], 1000.0 + PATIENCE) == []
+def test_a_name_has_nobody_while_anything_was_never_listed():
+    beta = {"iris": "beta"}
+    assert decided([BETA], unlisted=["late"]) == {}
+    assert decided([BETA], unlisted=["late"], recorded=beta) == beta
+    assert decided([BETA], unlisted=["late"], ordered="beta") == beta
+    assert decided([BETA], unlisted=["late"], present=["iris"]) == beta
+
+
+OWNED = {"iris": "beta"}
+
+
+@pytest.mark.parametrize("unknown", [Unknown([listed("alpha", "a")]), Unknown((), ["late"])])
+def test_what_is_not_known_for_long_is_waited_for_no_longer(unknown):
+    names, known = Names(), facts([BETA])
+    assert names.owners_of(facts([]), unknown, 0.0) == {}
+    assert names.owners_of(known, unknown, PATIENCE - 1) == {}
+    assert names.owners_of(known, unknown, PATIENCE) == OWNED
+    other = replace(known, offers={"wine": [BETA]})
+    assert names.owners_of(other, unknown, PATIENCE + 1) == {"wine": "beta"}
+
+
+def test_a_name_waits_no_longer_however_many_wheels_turn_up_one_after_the_other():
+    names, known = Names(), facts([BETA])
+    for second in range(int(PATIENCE)):
+        wheels = [listed(f"new-{second}", f"{second:x}")]
+        assert names.owners_of(known, Unknown(wheels), float(second)) == {}
+    assert names.owners_of(known, Unknown([listed("newer", "f")]), PATIENCE) == OWNED
+    # Until it is recorded, as by a pass that only plans, it does not wait anew.
+    assert names.owners_of(known, Unknown([listed("newest", "e")]), PATIENCE + 1) == OWNED
+    recorded = replace(known, recorded=OWNED)
+    assert names.owners_of(recorded, Unknown([listed("newest", "e")]), PATIENCE + 2) == OWNED
+
+
+def test_what_policy_would_not_serve_of_a_name_that_waits_has_policys_reason():
+    newest, older = candidate("3.0", "c", project="beta"), candidate("1.0", "d", project="beta")
+    case = Case([newest, BETA, older, ALPHA], PipelinePolicy(name="iris"))
+    told = {v.release.digest[0]: v for v in undecided(case, "not looked into yet: x.whl")}
+    undecided_ones = dict.fromkeys("abc", "NameUndecided")
+    assert {digest: v.reason for digest, v in told.items()} == undecided_ones | {"d": "NotKept"}
+    assert not any(verdict.elected for verdict in told.values())
+    assert "x.whl" in told["a"].message
+    assert '`project = "alpha"` in [[pipelines]]' in told["a"].message
+    inactive = replace(case, rule=PipelinePolicy(name="iris", active=False))
+    assert {verdict.reason for verdict in undecided(inactive, "")} == {"Inactive"}
 
 
 @pytest.fixture
@@ -181,7 +225,7 @@ def slow(work, monkeypatch):
 def test_the_first_that_was_published_has_the_name_though_it_is_looked_into_last(
     work, paper_head, slow
 ):
-    slow["alpha"] = work.clock.now + 20
+    slow["alpha"] = work.clock.now + 10
     carry(work, "alpha", "1.0")
     carry(work, "beta", "9.0")
     report = work.pass_()
@@ -213,3 +257,142 @@ def test_of_two_projects_that_are_new_at_once_the_one_published_first_has_the_na
         os.utime(carry(work, name, version), (at, at))
     work.settle()
     assert work.journal.owners() == {"iris": first}
+
+
+# -- how long a new name waits -------------------------------------------------------------------
+
+
+@pytest.fixture
+def unread(work, monkeypatch):
+    """The projects whose wheels are being fetched or queue, however long that takes."""
+    artifact, projects = work.supply.artifact, set()
+    monkeypatch.setattr(
+        work.supply, "artifact", lambda r: None if r.project in projects else artifact(r)
+    )
+    return projects
+
+
+def at(work, wheel, seconds):
+    """Have a wheel published so long after the test began."""
+    os.utime(wheel, (work.clock.now + seconds,) * 2)
+
+
+def until_served(work, paper_head, patience):
+    began = work.clock.now
+    while not paper_head.puts:
+        report = work.pass_()
+        assert work.clock.now - began < patience, report.sentence
+        work.time_passes(report.next_in)
+
+
+def test_a_wheel_whose_fetch_takes_hours_keeps_a_new_name_waiting_for_moments(
+    work, paper_head, unread
+):
+    unread.add("huge")
+    at(work, work.drop("huge"), -10)
+    work.drop("small")
+    report = work.pass_()
+    [small] = [item for item in report.waiting if item.subject.startswith("small@")]
+    assert (small.reason, small.phase) == ("NameUndecided", Phase.FETCHED)
+    assert "huge-1.0-py3-none-any.whl" in small.message
+    assert '`project = "small"` in [[pipelines]]' in small.message
+    assert report.sentence == "0 live, 2 waiting"
+    until_served(work, paper_head, PATIENCE + 2)
+    assert work.journal.owners() == {"small": "small"}
+    work.drop("next")  # nobody waits for that wheel again
+    work.pass_()
+    assert work.journal.owners() == {"small": "small", "next": "next"}
+
+
+def test_a_repository_full_of_older_libraries_keeps_a_new_name_waiting_for_moments(
+    work, paper_head, unread
+):
+    for number in range(40):
+        at(work, work.drop(f"library-{number}", pipelines={}), -100)
+        unread.add(f"library-{number}")
+    work.drop("small")
+    began = work.clock.now
+    while not paper_head.puts:
+        report = work.pass_()
+        assert work.clock.now - began < PATIENCE + 2, report.sentence
+        unread.pop()
+        work.time_passes(report.next_in)
+
+
+def test_the_operator_need_not_wait_for_whose_a_name_is(work, paper_head, unread):
+    unread.add("huge")
+    at(work, work.drop("huge"), -10)
+    work.drop("small")
+    work.pass_()
+    assert not paper_head.puts
+    work.restart(pipelines=[{"name": "small", "project": "small"}])
+    work.pass_()
+    assert len(paper_head.puts) == 1
+
+
+def test_a_pin_on_a_name_that_waits_is_not_told_as_one_that_cannot_be_met(work, unread):
+    unread.add("huge")
+    at(work, work.drop("huge"), -10)
+    work.drop("small")
+    work.pass_()
+    pin(work.journal, "small", [Version("1.0")], at=work.clock.now, by="root")
+    assert reasons(work.pass_()) == {}
+
+
+@pytest.fixture
+def late(work, monkeypatch):
+    """A second source; it is listed once the test says so."""
+    answered = threading.Event()
+    folder = work.folder / "late"
+    folder.mkdir()
+    source = open_source(
+        DirectorySource(type="directory", name="late", path=folder),
+        tags=work.base.tags,
+        python_version=work.base.version,
+    )
+    listing = source.list
+
+    def list_late():
+        if not answered.is_set():
+            raise Transient("SourceSlow", "it is slow")
+        return listing()
+
+    monkeypatch.setattr(source, "list", list_late)
+    monkeypatch.setitem(work.supply.sources, "late", source)
+    work.supply.look_again("late")
+    yield SimpleNamespace(folder=folder, answers=answered.set)
+    source.close()
+
+
+def carry_late(work, late):
+    wheel = carry(work, "alpha", "1.0")
+    moved = late.folder / wheel.name
+    wheel.rename(moved)
+    at(work, moved, -100)
+
+
+def test_a_new_name_waits_until_every_source_was_listed_once(work, paper_head, late):
+    carry_late(work, late)
+    carry(work, "beta", "9.0")
+    report = work.pass_()
+    [item] = report.waiting
+    assert item.reason == "NameUndecided"
+    assert "not listed yet: late" in item.message
+    late.answers()
+    for _ in range(8):
+        work.pass_(after=1.0)
+    assert work.journal.owners() == {"iris": "alpha"}
+    assert served(paper_head) == ["/predict/iris/1.0"]
+
+
+def test_a_source_that_cannot_be_listed_keeps_a_name_from_nobody_for_long(work, paper_head, late):
+    carry_late(work, late)
+    carry(work, "beta", "9.0")
+    until_served(work, paper_head, PATIENCE + 2)
+    assert work.journal.owners() == {"iris": "beta"}
+    late.answers()
+    for _ in range(16):
+        report = work.pass_(after=5.0)
+    assert work.journal.owners() == {"iris": "beta"}
+    assert set(reasons(report).values()) == {"Conflict"}  # the earlier one is told why
+    assert served(paper_head) == ["/predict/iris/9.0"]

@@ -441,18 +441,56 @@ def test_only_so_many_start_at_once_and_each_pipelines_newest_first():
 def test_whoever_waits_longest_starts_next_whatever_its_version():
     wanted = [release("9.0", pipeline="busy"), release("10.0", pipeline="busy"), release()]
     placements = [placement(one) for one in wanted]
-    since = {placements[0].name: NOW - 1, placements[1].name: NOW, placements[2].name: NOW - 5}
+    since = dict(zip(wanted, (NOW - 1, NOW, NOW - 5), strict=True))
     facts = (map(elected, wanted), placements)
     decided = plan(situation(*facts, limits=Limits(max_staging=2), waiting_since=since))
     assert routes(decided).keys() == {placements[2].name, placements[0].name}
 
 
-def test_a_turn_counts_from_when_a_placement_first_waited():
-    turns, one, other = Turns(), placement(), placement(release("2.0"))
-    assert turns.waiting([one], [], 1.0) == {one.name: 1.0}
-    assert turns.waiting([one, other], [], 2.0) == {one.name: 1.0, other.name: 2.0}
-    assert turns.waiting([one, other], [application()], 3.0) == {other.name: 2.0}
-    assert turns.waiting([one], [], 4.0) == {one.name: 4.0}
+def test_a_turn_counts_from_when_a_release_first_waited():
+    turns, one, other = Turns(), release(), release("2.0")
+    both = {one: placement(one), other: placement(other)}
+    first = {one: both[one]}
+    assert turns.waiting([one], first, [], 1.0) == {one: 1.0}
+    assert turns.waiting([one, other], both, [], 2.0) == {one: 1.0, other: 2.0}
+    assert turns.waiting([one, other], both, [application()], 3.0) == {other: 2.0}
+    assert turns.waiting([one], first, [], 4.0) == {one: 4.0}
+
+
+def test_a_release_whose_environment_is_made_again_keeps_its_turn_while_it_is_elected():
+    turns, one = Turns(), release()
+    assert turns.waiting([one], {}, [], 0.0) == {}  # it was never ready
+    turns.waiting([one], {one: placement(one)}, [], 1.0)
+    assert turns.waiting([one], {}, [], 2.0) == {one: 1.0}
+    other = placement(one, generation="2")  # in another environment
+    assert turns.waiting([one], {one: other}, [], 3.0) == {one: 1.0}
+    assert turns.waiting([], {}, [], 4.0) == {}
+
+
+def test_a_release_that_is_not_checked_lets_others_start_first():
+    wanted = [release(pipeline=name) for name in ("a", "b", "c", "d")]
+    placements = [placement(one) for one in wanted]
+    since = {one: NOW + number for number, one in enumerate(wanted)}
+
+    def admitted(free, *unchecked):
+        facts = situation(
+            map(elected, wanted),
+            placements,
+            limits=Limits(max_staging=free),
+            waiting_since=since,
+            unchecked=dict.fromkeys(unchecked, causes.CHECKING_FILES),
+        )
+        decided = plan(facts)
+        told = {c.subject[0]: c.reason for c in decided.conditions}
+        return {name[0] for name in routes(decided)}, told
+
+    first, second, third, last = wanted
+    queued, checking = "Queued", "CheckingFiles"
+    assert admitted(2) == ({"a", "b"}, {"c": queued, "d": queued})
+    assert admitted(2, first) == ({"b", "c"}, {"a": checking, "d": queued})
+    assert admitted(2, third, last) == ({"a", "b"}, {"c": queued, "d": queued})
+    assert admitted(2, first, second, third) == ({"d"}, dict.fromkeys("abc", checking))
+    assert admitted(0, first)[1] == dict.fromkeys("abcd", queued)
 
 
 def test_lightweight_settings_change_the_same_application_in_place():

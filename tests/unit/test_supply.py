@@ -4,6 +4,7 @@ import os
 import shutil
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -203,6 +204,29 @@ def test_a_wheel_that_left_the_cache_is_fetched_anew_when_it_is_listed_again(
     [again] = [supply.artifact(revision) for revision in listed(supply)]
     assert again == artifact
     assert again.tree.is_dir()
+
+
+def test_a_wheel_is_known_while_its_environment_is_still_being_built(
+    supply_of, folder, monkeypatch
+):
+    make_wheel(folder)
+    jobs, built = Jobs(1, lambda: None), threading.Event()
+    supply = supply_of(jobs)
+    supply.look()
+    eventually(supply.complete)
+    [revision] = listed(supply)
+    prepare = supply._means.prepare
+    slowly = replace(supply._means, prepare=lambda artifact: built.wait(60) and prepare(artifact))
+    monkeypatch.setattr(supply, "_means", slowly)
+    assert supply.known(revision) is None
+    artifact = eventually(lambda: supply.artifact(revision))
+    assert [entry.name for entry in artifact.pipelines] == ["demo"]
+    assert supply.known(revision) is artifact
+    assert supply.environment(artifact) is None
+    built.set()
+    assert eventually(lambda: supply.environment(artifact)) == Environment("", None)
+    assert supply.known(revision) is artifact
+    jobs.close()
 
 
 def test_a_bad_wheel_stays_bad_until_it_is_forgotten(supply, folder):

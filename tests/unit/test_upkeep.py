@@ -16,7 +16,7 @@ from controller.jobs import Jobs
 from controller.journal import Journal
 from controller.model import Phase
 from controller.upkeep import EVERY, STALE, Upkeep
-from tests.support.passes import reasons
+from tests.support.passes import reasons, routes
 from tests.support.wheels import make_wheel
 
 pytestmark = pytest.mark.unit
@@ -384,3 +384,49 @@ def test_an_environment_with_a_damaged_list_of_files_is_made_again(with_requirem
     record.write_text(f"{written}{row}\n")
     work.pass_(after=EVERY)
     assert record.read_text() == written
+
+
+def test_a_look_at_its_files_costs_no_release_its_turn(at_work, paper_head, monkeypatch):
+    work = at_work(rollout={"max_staging": 1, "ready_deadline": 300})
+    paper_head.starting = 10**6
+    for name in ("slow", "earlier", "a-later"):
+        work.drop(name)
+        work.pass_(after=5.0)
+    known = len(work.journal.events())
+    monkeypatch.setattr("controller.upkeep.BUDGET", 0.0)  # each look has to wait for the next round
+    waiting = {"earlier-1.0", "a-later-1.0"}
+    for _ in range(10):
+        work.pass_(after=STALE / 4)
+        phases = work.phases()
+        assert {phases[name] for name in waiting} == {Phase.PREPARED}
+    assert len(work.journal.events()) == known
+    while not waiting & routes(paper_head)[-1].keys():  # the slow one fails by its deadline
+        work.pass_(after=1.0)
+    assert waiting & routes(paper_head)[-1].keys() == {"earlier-1.0"}
+
+
+def test_what_cannot_be_mended_says_why_and_lets_others_start_first(
+    at_work, paper_head, monkeypatch
+):
+    work = at_work(rollout={"max_staging": 1, "ready_deadline": 300})
+    paper_head.starting = 10**6
+    for name in ("slow", "earlier", "later"):
+        work.drop(name)
+        work.pass_(after=5.0)
+    [revision] = work.supply.listed().projects["earlier"]
+    removed_with_its_wheel(work.supply.known(revision))
+
+    def fetch(_):
+        raise Transient("FileChanged", "it is gone for now")
+
+    monkeypatch.setattr(work.supply.sources["wheels"], "fetch", fetch)
+    while "later-1.0" not in routes(paper_head)[-1]:
+        report = work.pass_(after=10.0)
+    [item] = [item for item in report.waiting if item.subject.startswith("earlier@")]
+    assert (item.phase, item.reason) == (Phase.PREPARED, "FileChanged")
+    assert "earlier-1.0" not in routes(paper_head)[-1]
+    monkeypatch.undo()
+    paper_head.starting = 1
+    for _ in range(60):
+        work.pass_(after=10.0)
+    assert work.phases()["earlier-1.0"] is Phase.LIVE
