@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from tests.support.paper_head import PaperHead
 
 ON_THE_WAY = {Phase.STAGED, Phase.READY, Phase.RETIRING}
+PATIENCE = 30.0
+"""Seconds for an answer: a busy machine must not pass for a head that is silent."""
 
 
 class Clock:
@@ -92,11 +94,12 @@ class Passes:
         self._open(sections)
 
     def _open(self, sections: dict[str, Any]) -> None:
-        ray = {"dashboard_url": self.head.dashboard_url, "ingress_url": self.head.ingress_url}
+        urls = {"dashboard_url": self.head.dashboard_url, "ingress_url": self.head.ingress_url}
+        ray = {**urls, "timeout": PATIENCE, **sections.pop("ray", {})}
         paths = {"cache": self.folder / "cache", "state": self.state, **sections.pop("paths", {})}
         self.config = Config(
             sources=[{"type": "directory", "name": "wheels", "path": self.wheels}],
-            ray={**ray, "timeout": 0.3},
+            ray=ray,
             environments={"offline": True, **sections.pop("environments", {})},
             paths=paths,
             **sections,
@@ -105,7 +108,8 @@ class Passes:
             self.journal = parts.enter_context(Journal.open(self.state, clock=self.clock))
             self.mark = identity(self.state, make=True, wall_clock=self.clock)
             self.supply = self._supply(parts)
-            dashboard, ingress = Dashboard.connect(self.config.ray), Ingress(self.head.ingress_url)
+            dashboard = Dashboard.connect(self.config.ray)
+            ingress = Ingress(self.head.ingress_url, PATIENCE)
             self.reconciler = Reconciler(
                 self.config,
                 supply=self.supply,

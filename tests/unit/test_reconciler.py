@@ -653,6 +653,7 @@ def test_whatever_stands_in_what_runs_as_ours_is_understood_or_left_alone(
 
 
 def test_a_head_that_hangs_is_not_waited_for_without_end(work, paper_head):
+    work.restart(ray={"timeout": 0.3})
     paper_head.hangs()
     report = work.pass_()
     assert reasons(report) == {"ray": "DashboardUnreachable"}

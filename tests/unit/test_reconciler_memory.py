@@ -247,18 +247,13 @@ def test_a_pass_that_does_not_act_says_what_would_be_retired_and_leaves_no_trace
     assert (story(work), len(paper_head.puts)) == (before, sent)
 
 
-def patient(config):
-    """A preview asks once: a busy machine must not pass for a dashboard that is silent."""
-    return config.model_copy(update={"ray": config.ray.model_copy(update={"timeout": 30.0})})
-
-
 def test_a_preview_beside_a_daemon_reads_its_journal_and_leaves_no_trace(work, paper_head):
     wheel = work.drop()
     work.settle()
     work.remove(wheel)
     work.drop("other")
     before, sent = story(work), len(paper_head.puts)
-    report = preview(patient(work.config))
+    report = preview(work.config)
     assert [(change.action, change.cause.reason) for change in report.plan.changes] == [
         ("add", "BecomingReady"),
         ("remove", "Absent"),
@@ -272,7 +267,7 @@ def test_a_preview_before_any_daemon_shows_what_would_be_staged_and_makes_no_jou
 ):
     work.drop()
     paths = work.config.paths.model_copy(update={"state": tmp_path / "none"})
-    config = patient(work.config).model_copy(update={"paths": paths})
+    config = work.config.model_copy(update={"paths": paths})
     report = preview(config)
     [change] = report.plan.changes
     assert str(change).startswith("add demo-1.0-")
