@@ -16,6 +16,10 @@ LONGEST: Final = 10 * 365 * 86400.0
 """Seconds of the longest duration."""
 LARGEST: Final = 2**50
 """Bytes of the largest size; Ray counts them in ten-thousandths, in an int64."""
+_MOST_BITS: Final = 4096
+"""Of a whole number. TOML has hexadecimal ones of any length, of which Python writes no more than
+4,300 decimal digits: whoever tries fails.
+"""
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _UNITS_OF_TIME: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -87,22 +91,31 @@ def _is_number(text: str) -> bool:
 
 
 def not_json(value: object) -> object | None:
-    """The first part of a value of TOML that JSON cannot say: a date, a time, an infinity."""
+    """The first part of a value of TOML that JSON cannot say: a date, a time, an infinity, a whole
+    number of thousands of digits.
+    """
     if isinstance(value, dict):
         return next((odd for item in value.values() if (odd := not_json(item)) is not None), None)
     if isinstance(value, list):
         return next((odd for item in value if (odd := not_json(item)) is not None), None)
     if isinstance(value, float):
         return None if math.isfinite(value) else value
-    return None if value is None or isinstance(value, (str, int)) else value
+    if isinstance(value, int):
+        return None if value.bit_length() <= _MOST_BITS else value
+    return None if value is None or isinstance(value, str) else value
 
 
 def _json_table(table: dict[str, Any]) -> dict[str, Any]:
     for key, item in table.items():
         if (odd := not_json(item)) is not None:
-            said = odd if isinstance(odd, float) else f"{type(odd).__name__} {odd}"
-            raise ValueError(f"{key} holds {said}, which JSON cannot say; write it as text")
+            raise ValueError(f"{key} holds {_told(odd)}, which JSON cannot say; write it as text")
     return table
+
+
+def _told(odd: object) -> str:
+    if isinstance(odd, int):  # its digits may be too many to be written
+        return f"a whole number of {odd.bit_length()} bits"
+    return str(odd) if isinstance(odd, float) else f"{type(odd).__name__} {odd}"
 
 
 _AS_TEXT = Annotated[str, Field(pattern=_DURATION, examples=["30s", "5m"])]

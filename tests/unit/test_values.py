@@ -96,7 +96,11 @@ TABLES = {
 
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize(
-    "odd", ["2024-01-01", "2024-01-01T00:00:00Z", "07:30:00", "inf", "nan", "[1, {b = -inf}]"]
+    "odd",
+    [
+        *("2024-01-01", "2024-01-01T00:00:00Z", "07:30:00", "inf", "nan", "[1, {b = -inf}]"),
+        *("0x" + 4000 * "f", "[{b = -1" + 1300 * "0" + "}]"),
+    ],
 )
 def test_what_json_cannot_say_is_the_operators_mistake_at_once(table, odd):
     with pytest.raises(ConfigError, match=r"since holds .*, which JSON cannot say"):

@@ -156,6 +156,10 @@ MISTAKES = {
     "not UTF-8": (b"a = '\xff'", "acme/wheelway.toml: not valid TOML: "),
     "a date among the settings": ("[settings]\nsince = 2024-01-01", "since holds"),
     "an infinity deep in the settings": ("[settings]\na = [{ b = [inf] }]", "JSON cannot say"),
+    "more digits than Python writes": (
+        "[settings]\na = [{ b = 0x" + 4000 * "f" + " }]",
+        "16000 bits",
+    ),
     "a policy of autoscaling": (
         '[options]\nautoscaling_config = { policy = { policy_function = "os:system" } }',
         "'policy' cannot be wished for",
