@@ -116,7 +116,7 @@ class CodeArtifactSource(Section):
     connect_timeout: PositiveSeconds = 5.0
     """Seconds to connect."""
     read_timeout: PositiveSeconds = 30.0
-    """Seconds to wait for more of an answer."""
+    """Seconds for an answer, to its end."""
     download_timeout: PositiveSeconds = 900.0
     """Seconds for one wheel."""
 

@@ -32,12 +32,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from controller.errors import Stalled, Transient
 from controller.sources.codeartifact.failures import (
     THROTTLING,
+    UNLIKE,
     MissingThere,
     meaning,
     wait_asked_for,
 )
 from controller.sources.codeartifact.place import Place, queue_region
 from controller.sources.codeartifact.spacing import Spacing
+from controller.sources.codeartifact.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -92,6 +94,7 @@ class Connection:
         self._session: botocore.session.Session | None = None
         self._where: Place | None = None
         self._clients: dict[str, Any] = {}
+        self._wire: Wire | None = None
         self._calls: Counter[str] = Counter()
 
     @property
@@ -118,7 +121,8 @@ class Connection:
 
     @contextmanager
     def translated(self, package: str = "") -> Iterator[None]:
-        """Raise what botocore raises inside as the project's own errors.
+        """Raise what botocore raises inside, and what an answer unlike any of CodeArtifact's comes
+        to in its parser or in the caller's, as the project's own errors.
 
         Raises:
             MissingThere: the package, version or asset is not there.
@@ -128,7 +132,7 @@ class Connection:
         """
         try:
             yield
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, *UNLIKE) as error:
             found = meaning(error, self._place(), package)
             if not isinstance(found, MissingThere) and found.reason in STALE:
                 self.renew()
@@ -139,7 +143,10 @@ class Connection:
         with self._building:
             self._session = self._where = None
             clients, self._clients = self._clients, {}
+            wire, self._wire = self._wire, None
         _close(clients)
+        if wire is not None:
+            wire.close()
 
     close = renew
 
@@ -177,15 +184,21 @@ class Connection:
             connect_timeout=self._options.connect_timeout,
             read_timeout=self._options.read_timeout,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-            max_pool_connections=self._options.concurrency + 8,  # downloads and events beside
             user_agent_extra=f"wheelway/{version('wheelway')}",
-            tcp_keepalive=True,
         )
 
     def _core(self) -> botocore.session.Session:
         """The session; `_building` is held."""
         if self._session is None:
             core = botocore.session.Session(profile=self._options.profile)
+            self._wire = Wire(
+                self._options,
+                core.get_config_variable("ca_bundle"),
+                self._options.concurrency + 8,  # downloads and events beside
+            )
+            # What is registered for a client is called before what is for all: it may wait.
+            answering: Any = self._wire.send  # the stubs know of none that answers
+            core.register("before-send", answering)
             if self._options.role_arn:
                 chain: CredentialResolver = core.get_component("credential_provider")
                 role = _Role(self._options, core, CredentialResolver(list(chain.providers)))

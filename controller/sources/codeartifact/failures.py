@@ -87,6 +87,8 @@ _UNREACHABLE = (
     boto.MetadataRetrievalError,
 )
 _CONFIGURATION = (boto.ConfigParseError, boto.ConfigNotFound, boto.InvalidRegionError)
+UNLIKE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What reading an answer of another shape raises; botocore's parser looks at neither."""
 LONGEST_WAIT = 3600.0
 """Seconds that an answer may make a source wait: what asks for more is a mistake."""
 
@@ -99,7 +101,7 @@ def meaning(error: Exception, place: Place, package: str = "") -> WheelwayError 
     """What an exception of botocore means for its source.
 
     Args:
-        error: as botocore raised it.
+        error: as botocore raised it, or one of `UNLIKE`.
         place: what was talked to.
         package: which one it was about, if about one.
     """
@@ -305,4 +307,6 @@ def wait_asked_for(headers: Mapping[str, str], *, now: float) -> float | None:
 
 
 def _text(error: Exception) -> str:
+    if not isinstance(error, boto.BotoCoreError | boto.ClientError):
+        return f"{type(error).__name__}: {error}"[:500]
     return " ".join(str(error).split())[:500]

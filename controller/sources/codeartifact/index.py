@@ -121,6 +121,7 @@ class CodeArtifactIndex:
                 self._url = f"{found['repositoryEndpoint'].rstrip('/')}/simple/"
             wanted = int(min(max(2 * (self._use + SPARE), SHORTEST), LONGEST))
             answer = client.get_authorization_token(**domain, durationSeconds=wanted)
-        life = min(answer["expiration"].timestamp() - self._wall_clock(), wanted)
+            token, ends = answer["authorizationToken"], answer["expiration"].timestamp()
+        life = min(ends - self._wall_clock(), wanted)
         # However short it is, a token serves for half of its life before another is asked for.
-        return _Token(answer["authorizationToken"], now + max(life - self._use - SPARE, life / 2))
+        return _Token(token, now + max(life - self._use - SPARE, life / 2))

@@ -103,9 +103,9 @@ class Repository:
                 answer = self._connection.codeartifact().describe_package(
                     **self._place, package=package
                 )
+                return _upstream(answer["package"])
         except MissingThere:
             return ""
-        return _upstream(answer["package"])
 
     def asset(self, where: Locator) -> GetPackageVersionAssetResultTypeDef:
         """A file, its body not read yet, of the package version revision that was listed.

@@ -1,0 +1,186 @@
+"""HTTP under botocore: its own sessions, whose answers have an end in bytes and in time.
+
+Botocore has a timeout for each wait and reads a body whole: who sends a byte now and then is waited
+for without end, and who never stops fills the memory. A handler of its `before-send` event may give
+the answer itself; here it sends the request as botocore would (proxies, authorities, connections
+kept alive, its own exceptions), over connections whose every read is counted and timed. Clients
+that the chain of credentials makes (STS, SSO) send their requests here too; an instance's or a
+container's metadata come from this machine's own host and keep botocore's timeouts.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import os
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from botocore import exceptions as boto
+from botocore.awsrequest import (
+    AWSHTTPConnection,
+    AWSHTTPConnectionPool,
+    AWSHTTPSConnection,
+    AWSHTTPSConnectionPool,
+)
+from botocore.httpsession import URLLib3Session
+from botocore.utils import get_environ_proxies
+from urllib3.exceptions import HTTPError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+
+    from controller.source_options import CodeArtifactSource
+
+LIMIT: Final = 16 * 2**20
+"""Bytes of an answer; the largest page of a listing has some hundred thousand."""
+
+
+class AnswerTooLarge(boto.BotoCoreError):
+    """An answer had more bytes than anybody expects."""
+
+    fmt = "an answer of more than {limit} bytes"
+
+
+class Wire:
+    """The requests of one botocore session are sent here. Any method may be called from any thread.
+
+    Args:
+        options: the source, whose timeouts count.
+        authorities: a file of them; None for those that botocore takes by itself.
+        connections: kept alive, for each host.
+    """
+
+    def __init__(
+        self, options: CodeArtifactSource, authorities: str | None, connections: int
+    ) -> None:
+        self._options = options
+        self._made: dict[str, URLLib3Session] = {}
+        self._making = threading.Lock()
+        self._common: Mapping[str, Any] = {
+            "timeout": (options.connect_timeout, options.read_timeout),
+            "verify": authorities or os.environ.get("REQUESTS_CA_BUNDLE") or True,
+            "max_pool_connections": connections,
+            "socket_options": [
+                (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+                (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            ],
+        }
+
+    def send(self, *, request: AWSPreparedRequest, **_: object) -> AWSResponse:
+        """The answer to a request; a wheel's body is still to be read, any other is there.
+
+        Raises:
+            botocore.exceptions.BotoCoreError: as botocore; `AnswerTooLarge`.
+        """
+        try:
+            answer = self._session(request.url).send(request)
+        except boto.HTTPClientError as error:
+            if isinstance(error.__context__, AnswerTooLarge):
+                raise error.__context__ from error
+            raise
+        if request.stream_output:
+            self._opened(answer)
+        return answer
+
+    def close(self) -> None:
+        """Close the connections that are kept alive."""
+        with self._making:
+            made, self._made = self._made, {}
+        for session in made.values():
+            session.close()
+
+    def _opened(self, answer: AWSResponse) -> None:
+        """See to the body of a wheel, which its reader bounds, or of what is said instead of it."""
+        if answer.status_code < 300:
+            under: Any = answer.raw._original_response  # noqa: SLF001 - no other way to it
+            under.bounded.lasts(self._options.download_timeout)
+            return
+        try:
+            answer.content  # noqa: B018 - read here, where its failures are told by its kind
+        except HTTPError as error:
+            raise boto.ResponseStreamingError(error=error) from error
+
+    def _session(self, url: str) -> URLLib3Session:
+        """The one for a host, whose proxy may be its own."""
+        parts = urlsplit(url)
+        host = f"{parts.scheme}://{parts.netloc}"
+        with self._making:
+            if host not in self._made:
+                self._made[host] = _Session(proxies=get_environ_proxies(url), **self._common)
+            return self._made[host]
+
+
+class _Answer(http.client.HTTPResponse):
+    """There within the seconds that its connection has for a wait, and within `LIMIT` bytes."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **how: Any) -> None:
+        super().__init__(sock, *args, **how)
+        self.bounded = _Bounded(self.fp.detach(), sock)
+        self.fp = io.BufferedReader(self.bounded)
+
+
+class _Connection(AWSHTTPConnection):
+    response_class: Any = _Answer
+
+
+class _SecuredConnection(AWSHTTPSConnection):
+    response_class: Any = _Answer
+
+
+class _Pool(AWSHTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecuredPool(AWSHTTPSConnectionPool):
+    ConnectionCls = _SecuredConnection
+
+
+class _Session(URLLib3Session):
+    """Botocore's own, over other connections."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        # One mapping, of the manager and of those that there will be for proxies.
+        self._pool_classes_by_scheme: dict[str, Any]
+        self._pool_classes_by_scheme |= {"http": _Pool, "https": _SecuredPool}
+
+
+class _Bounded(io.RawIOBase):
+    """What comes over a connection: so many bytes, and none after so many seconds."""
+
+    def __init__(self, raw: io.RawIOBase, connection: socket.socket) -> None:
+        self._raw = raw
+        self._connection = connection
+        self._wait = self._seconds = connection.gettimeout() or 0.0
+        self._until = time.monotonic() + self._seconds
+        self._left = float(LIMIT)
+
+    def lasts(self, seconds: float) -> None:
+        """From now on it has as many seconds, and any number of bytes."""
+        self._seconds, self._until = seconds, time.monotonic() + seconds + self._wait
+        self._left = float("inf")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Raises TimeoutError, AnswerTooLarge."""
+        remaining = self._until - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError(f"not complete within {self._seconds:g} s")
+        self._connection.settimeout(min(self._wait, remaining))
+        got = self._raw.readinto(buffer)
+        self._left -= got or 0
+        if self._left < 0:
+            raise AnswerTooLarge(limit=LIMIT)
+        return got
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
