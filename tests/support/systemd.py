@@ -1,11 +1,11 @@
 """A throwaway machine with a real systemd, for the tests marked `system`.
 
 Namespaces of its own (processes, mounts, network, cgroups, host name) over a copy-on-write view of
-this machine's files: whatever happens inside is gone afterwards, and nothing inside can reach what
-runs outside. The network is a loopback with one more address, so Ray has its usual ports there.
-Needs root, util-linux, iproute2, Debian's systemd and a Python that services can see;
-`python tests/support/systemd.py` says whether that is so here, by trying all but the last step, and
-exits with 0 or 1. Only the standard library.
+this machine's files, but for those of a wheelway on it: whatever happens inside is gone afterwards,
+and nothing inside can reach what runs outside. The network is a loopback with one more address, so
+Ray has its usual ports there. Needs root, util-linux, iproute2, Debian's systemd and a Python that
+services can see; `python tests/support/systemd.py` says whether that is so here, by trying all but
+the last step, and exits with 0 or 1. Only the standard library.
 """
 
 from __future__ import annotations

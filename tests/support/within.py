@@ -29,6 +29,11 @@ MASKED = (
     *("systemd-tmpfiles-setup-dev", "console-getty", "getty@tty1"),
 )
 """What would look after a kernel, a clock or consoles: those are not this machine's."""
+HIDDEN = (
+    *("etc", "etc/credstore", "etc/systemd/system", "etc/sysusers.d", "etc/tmpfiles.d", "opt"),
+    *("var/cache", "var/lib", "var/log"),
+)
+"""Where the machine has nothing of a wheelway that runs outside: it is installed there anew."""
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 
@@ -41,6 +46,9 @@ def prepare(folder: Path, shared: Sequence[Path]) -> Path:
         (top / name).mkdir()
     _join_group(top / "groups", folder.name)
     root = top / "root"
+    for place in HIDDEN:
+        for found in Path("/", place).glob("wheelway*"):
+            _hide(found, top / "upper")
     layers = f"lowerdir=/,upperdir={top}/upper,workdir={top}/work"
     _mount("overlay", "overlay", root, layers)
     _make_devices(root / "dev")
@@ -62,6 +70,17 @@ def prepare(folder: Path, shared: Sequence[Path]) -> Path:
     (root / "etc/machine-id").write_text("")  # made anew
     (root / "etc/hostname").write_text("machine\n")
     return root
+
+
+def _hide(path: Path, upper: Path) -> None:
+    """Have what is outside be nowhere inside: docs.kernel.org/filesystems/overlayfs, whiteouts."""
+    for parent in reversed(path.parents[:-1]):
+        inside = upper / parent.relative_to("/")
+        if not inside.exists():
+            inside.mkdir()
+            shutil.copystat(parent, inside)
+            os.chown(inside, parent.stat().st_uid, parent.stat().st_gid)
+    os.mknod(upper / path.relative_to("/"), stat.S_IFCHR, os.makedev(0, 0))
 
 
 def _join_group(groups: Path, name: str) -> None:
