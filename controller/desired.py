@@ -17,7 +17,6 @@ from controller.inventory import Inventory, Recorded, Stocktaking, failed
 from controller.model import Artifact, Condition, Environment, Placement, Quarantine, Release
 from controller.overrides import NOTHING_ORDERED
 from controller.planning import ownership
-from controller.planning.catalogue import unobserved_in
 from controller.planning.ownership import is_offered, project_of
 from controller.planning.policy import (
     CONFLICT,
@@ -257,19 +256,23 @@ class Election:
     def _owners(self, seen: _Seen, offers: Mapping[str, Sequence[Candidate]]) -> dict[str, str]:
         """Whose each pipeline's name is."""
         on_cluster = {(app.release.pipeline, project_of(app)) for app in seen.ours if app.release}
-        listed, complete = seen.inventory.catalogue.projects, self._supply.complete()
+        listed, complete = self._supply.listed(), self._supply.complete()
+        projects = seen.inventory.catalogue.projects
         facts = ownership.Facts(
             offers,
             ordered=lambda name: self._rules.of(name, name).project,
             recorded=seen.owners,
             there=lambda name, owner: (
-                not complete or owner in listed or (name, owner) in on_cluster
+                not complete
+                or owner in projects
+                or owner in listed.unobserved
+                or (name, owner) in on_cluster
             ),
             serving=ownership.served_longest(seen.ours, seen.records),
             present={name for name, _ in on_cluster},
             first_seen=self._supply.first_seen,
         )
-        unknown = ownership.Unknown(seen.inventory.awaited, seen.inventory.unlisted)
+        unknown = ownership.Unknown(seen.inventory.awaited, self._supply.unlisted())
         return self._names.owners_of(facts, unknown, seen.now)
 
     def _claims_on(self, app: Application, inventory: Inventory, found: Desired) -> list[Candidate]:
@@ -301,7 +304,7 @@ class Election:
             return unlisted
         inventory = seen.inventory
         listed = self._supply.listed()
-        unread, unobserved = listed.unread, unobserved_in(listed.listings)
+        unread, unobserved = listed.unread, listed.unobserved
         refused, unknown = self._supply.refusals.of, set()
         for app in seen.ours:
             release, project = app.release, project_of(app)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from controller.errors import NoRelease, Rejected, WheelwayError
 from controller.model import Artifact, Condition, Quarantine, Release
-from controller.planning.catalogue import Catalogue, Catalogues, unobserved_in
+from controller.planning.catalogue import Catalogue, Catalogues
 from controller.planning.policy import rule_for, unfetched
 from controller.planning.remembered import Remembered
 from controller.planning.shelf import Shelf, Wheels, is_of, shelve
@@ -63,8 +63,6 @@ class Inventory:
     """File names of the wheels that are being fetched and looked into."""
     awaited: list[Revision] = field(default_factory=list)
     """All that is to be looked into; those that could not be fetched for now included."""
-    unlisted: list[str] = field(default_factory=list)
-    """Sources, and projects of sources, of which nothing was ever listed."""
     is_complete: bool = True
     """Whether nothing is to be looked into any more."""
 
@@ -102,17 +100,13 @@ class Stocktaking:
         is left to be looked into. Those that policy wants and nobody fetched are asked for; those
         that fail inspection count as quarantined under their project's name.
         """
-        listings = self._supply.listings()
-        catalogue = self._catalogues.of(listings.values())
+        catalogue = self._catalogues.of(self._supply.listings().values())
         fetches = self._supply.fetches
         if self._latest is not None:
             *inputs, before = self._latest
             if before.is_complete and inputs == [catalogue, fetches, recorded]:
                 return before
-        unseen = unobserved_in(listings.values()) - catalogue.projects.keys()
-        found = Inventory(
-            catalogue, unlisted=[*(self._supply.sources.keys() - listings.keys()), *unseen]
-        )
+        found = Inventory(catalogue)
         self._find_unsound(found, recorded)
         self._look_inside(found, recorded, now)
         self._latest = catalogue, fetches, recorded, found
@@ -143,11 +137,15 @@ class Stocktaking:
             for project, revisions in catalogue.projects.items()
         }
         held = self._held([shelf for _, shelf in offers.values()], recorded)
-        brought = [
-            digest
+        wanted = [
+            revision
             for project, offer in offers.items()
             for revision in self._wanted_of(project, offer, held, found, recorded)
-            for digest in self._fetch(revision, found, recorded, now)
+        ]
+        # Whose a name is shows soonest so: a wheel that came first is looked into first.
+        wanted.sort(key=lambda revision: self._supply.first_seen(revision.sha256))
+        brought = [
+            digest for revision in wanted for digest in self._fetch(revision, found, recorded, now)
         ]
         for project in {r.project for digest in brought for r in catalogue.digests[digest]}:
             offers[project] = self._offers(project, catalogue.projects[project], found)

@@ -160,6 +160,12 @@ class Listings:
         """Whether every source has been listed: only then can a release be called absent."""
         return len(self.listings()) == len(self.sources)
 
+    def unlisted(self) -> frozenset[str]:
+        """Sources, and projects of sources, of which nothing was ever listed."""
+        listed = self.listed()
+        never = listed.unobserved - listed.projects.keys()
+        return never.union(self.sources.keys() - self.listings().keys())
+
     def listed(self) -> Listed:
         """All that the last good listings have; the same object as long as they are the same."""
         self._listed = self._listed.of(self.listings().values())

@@ -320,16 +320,18 @@ class Reconciler:
         """What is not on the cluster and cannot be put there before its files were looked at; whose
         turn is next is looked at first, for a pass has no time for everything.
         """
+        if not since:
+            return {}
         there = {app.release for app in observed.applications}
-        asking = [p for release, p in desired.placements.items() if release not in there]
+        placements = desired.placements
+        asking = [placements[r] for r in since if r in placements and r not in there]
         queue = [placement.release for placement in in_turn(asking, since, observed.at)]
-        found = self._supply.unchecked(release.digest for release in queue)
-        return {
-            release: Cause(fault.reason, fault.message) if fault else CHECKING_FILES
-            for release in queue
-            if release.digest in found
-            for fault in [found[release.digest]]
+        faults = self._supply.unchecked(release.digest for release in queue)
+        causes = {
+            digest: Cause(fault.reason, fault.message) if fault else CHECKING_FILES
+            for digest, fault in faults.items()
         }
+        return {release: causes[release.digest] for release in queue if release.digest in causes}
 
     def _encoded_routes(self) -> dict[str, JSON] | None:
         try:

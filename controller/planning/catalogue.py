@@ -12,7 +12,7 @@ from controller.model import Standing
 from controller.planning.subjects import version_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from packaging.tags import Tag
     from packaging.version import Version
@@ -97,6 +97,8 @@ class Listed:
     digests: frozenset[str] = frozenset()
     unread: frozenset[tuple[str, Version]] = frozenset()
     """Projects and versions of files that are there but cannot be read yet, or at all."""
+    unobserved: frozenset[str] = frozenset()
+    """Projects whose files could not all be listed."""
 
     def of(self, listings: Iterable[Listing]) -> Listed:
         """What these have; this one as long as they are the same."""
@@ -107,7 +109,8 @@ class Listed:
         for revision in (revision for listing in now for revision in listing.revisions):
             projects.setdefault(revision.project, []).append(revision)
         digests = frozenset(r.sha256 for listing in now for r in listing.revisions)
-        return Listed(now, projects, digests, frozenset(_unread_in(now)))
+        unobserved = frozenset(project for listing in now for project in listing.unobserved)
+        return Listed(now, projects, digests, frozenset(_unread_in(now)), unobserved)
 
 
 def _differ(listing: Listing, other: Listing) -> bool:
@@ -147,8 +150,3 @@ def _unread_in(listings: Iterable[Listing]) -> Iterator[tuple[str, Version]]:
         for item in (*listing.pending, *listing.refused):
             if (named := version_named(item.subject)) is not None:
                 yield named
-
-
-def unobserved_in(listings: Collection[Listing]) -> set[str]:
-    """Projects whose files could not all be listed."""
-    return {project for listing in listings for project in listing.unobserved}

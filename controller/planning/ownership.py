@@ -54,8 +54,8 @@ class Facts:
     recorded: Mapping[str, str]
     """The owners so far."""
     there: Callable[[str, str], bool]
-    """Whether anything of a project is listed, or serves that pipeline; a name whose owner has
-    nothing left is free again."""
+    """Whether anything of a project may be listed, or is on the cluster for that pipeline; a name
+    whose owner has nothing left is free again."""
     serving: Mapping[str, str]
     """By pipeline: the project whose release has served longest."""
     present: Collection[str]
@@ -145,8 +145,7 @@ class Names:
         overdue = {name for name, since in self._names.items() if now - since >= PATIENCE}
         owners = owners_of(facts, self.unknown, overdue)
         # One that was decided counts as waiting until that is recorded.
-        settled = dict(owners.items() & facts.recorded.items())
-        new = facts.offers.keys() - settled.keys()
+        new = facts.offers.keys() - facts.recorded.keys()
         self._names = {name: self._names.get(name, now) for name in new}
         return owners
 

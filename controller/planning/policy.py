@@ -188,13 +188,15 @@ def undecided(case: Case, unknown: str) -> tuple[Verdict, ...]:
     """Verdicts on what is offered of a pipeline whose name nobody has yet: what would be served of
     each project, had it the name, waits. `unknown` says what for.
     """
+    offers: dict[str, list[Candidate]] = {}
+    for candidate in case.candidates:
+        offers.setdefault(candidate.project, []).append(candidate)
     verdicts: dict[Release, Verdict] = {}
-    for project in dict.fromkeys(candidate.project for candidate in case.candidates):
-        own = [candidate for candidate in case.candidates if candidate.project == project]
+    for project, own in offers.items():
         why = (
-            f"whoever published it first has the name, and who that is is not known yet ({unknown})"
-            f': waited for for {PATIENCE:g} s at most; `project = "{project}"` in [[pipelines]] '
-            "decides at once"
+            f"whoever published it first has the name, and who did is not known yet ({unknown}); "
+            f'it waits {PATIENCE:g} s at most. `project = "{project}"` in [[pipelines]] gives it '
+            "the name at once"
         )
         for verdict in elect(replace(case, candidates=own, owner=project)):
             waits = Verdict(verdict.release, False, UNDECIDED, why)

@@ -32,6 +32,11 @@ def carry(work, project, version):
     return work.drop(project, version, pipelines={"iris": f"{package}.pipeline:Demo"})
 
 
+def at(work, wheel, seconds):
+    """Have a wheel published so many seconds from now."""
+    os.utime(wheel, (work.clock.now + seconds,) * 2)
+
+
 def served(paper_head):
     return sorted(filter(None, routes(paper_head)[-1].values()))
 
@@ -259,6 +264,34 @@ def test_of_two_projects_that_are_new_at_once_the_one_published_first_has_the_na
     assert work.journal.owners() == {"iris": first}
 
 
+def test_wheels_are_looked_into_in_the_order_in_which_they_were_published(work):
+    for number, name in enumerate(["gamma", "alpha", "beta"]):
+        at(work, work.drop(name), -100 + number)
+    work.pass_()
+    assert [name.split("-")[0] for name in work.received] == ["gamma", "alpha", "beta"]
+
+
+def test_an_owner_whose_files_cannot_be_listed_for_now_keeps_its_name(at_work, monkeypatch):
+    work = at_work(pipelines=[{"name": "iris", "active": False}])
+    carry(work, "alpha", "1.0")
+    work.settle()
+    carry(work, "beta", "9.0")
+    source = work.supply.sources["wheels"]
+    all_of_it = source.list
+
+    def without_alpha():
+        listing = all_of_it()
+        others = tuple(r for r in listing.revisions if r.project != "alpha")
+        return replace(listing, revisions=others, unobserved=("alpha",))
+
+    monkeypatch.setattr(source, "list", without_alpha)
+    work.supply._listings.clear()  # as those of a source that has another name now
+    for _ in range(8):
+        work.pass_(after=5.0)
+    assert [r.project for r in work.supply.listed().listings[0].revisions] == ["beta"]
+    assert work.journal.owners() == {"iris": "alpha"}
+
+
 # -- how long a new name waits -------------------------------------------------------------------
 
 
@@ -270,11 +303,6 @@ def unread(work, monkeypatch):
         work.supply, "artifact", lambda r: None if r.project in projects else artifact(r)
     )
     return projects
-
-
-def at(work, wheel, seconds):
-    """Have a wheel published so long after the test began."""
-    os.utime(wheel, (work.clock.now + seconds,) * 2)
 
 
 def until_served(work, paper_head, patience):
@@ -383,6 +411,19 @@ def test_a_new_name_waits_until_every_source_was_listed_once(work, paper_head, l
         work.pass_(after=1.0)
     assert work.journal.owners() == {"iris": "alpha"}
     assert served(paper_head) == ["/predict/iris/1.0"]
+
+
+def test_a_new_name_waits_no_longer_once_the_last_source_was_listed_though_it_has_nothing(
+    work, late
+):
+    carry(work, "beta", "9.0")
+    for _ in range(3):
+        work.pass_(after=1.0)
+    assert not work.journal.owners()
+    late.answers()
+    for _ in range(5):
+        work.pass_(after=1.0)
+    assert work.journal.owners() == OWNED
 
 
 def test_a_source_that_cannot_be_listed_keeps_a_name_from_nobody_for_long(work, paper_head, late):
