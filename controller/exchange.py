@@ -17,7 +17,7 @@ import re
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
@@ -25,6 +25,7 @@ import httpx
 from controller.errors import ConfigError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator, Mapping
 
 log = logging.getLogger("wheelway")
@@ -54,8 +55,25 @@ def outward_client(**settings: Any) -> httpx.Client:
     Raises:
         ConfigError: the environment names some that cannot be used.
     """
-    try:
+    with _environment():
         return httpx.Client(**settings)
+
+
+def outward_authorities() -> ssl.SSLContext:
+    """Those that such a client trusts; loading them takes megabytes and milliseconds.
+
+    Raises:
+        ConfigError: the environment names some that cannot be used.
+    """
+    with _environment():
+        return httpx.create_ssl_context()
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Say so, when it is the environment that httpx cannot use."""
+    try:
+        yield
     except (ValueError, OSError, ImportError, httpx.InvalidURL) as error:
         heeded = _AUTHORITIES if isinstance(error, OSError) else _PROXIES
         given = " or ".join(sorted(name for name in os.environ if name.upper() in heeded))

@@ -15,13 +15,14 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
 import httpx
 
 from controller.errors import Stalled, Transient, WheelwayError
-from controller.exchange import Deadline, outward_client
+from controller.exchange import Deadline, outward_authorities, outward_client
 from controller.planning import backoff
 from controller.sources.credentials import Credentials
 
@@ -69,7 +70,9 @@ class Web:
         self._clock = clock
         self._wall_clock = wall_clock
         self._mutex = threading.Lock()
-        self._made: httpx.Client | None = None
+        self._trust: ssl.SSLContext | None = None
+        self._clients: set[httpx.Client] = set()
+        self._idle: list[httpx.Client] = []
         self._closed = False
         self._calls: Counter[str] = Counter()
 
@@ -85,16 +88,9 @@ class Web:
         """Close the connections; what is being read fails, what comes later is refused."""
         with self._mutex:
             self._closed = True
-        self._renew()
-
-    def _renew(self) -> None:
-        """Give up every connection: one over which an answer does not come to its end is among
-        them.
-        """
-        with self._mutex:
-            client, self._made = self._made, None
-        if client is not None:
-            client.close()
+            clients = tuple(self._clients)
+        for client in clients:
+            self._end(client)
 
     def page(self, url: str, headers: Mapping[str, str]) -> Reply:
         """Read a page.
@@ -201,17 +197,16 @@ class Web:
 
     @contextmanager
     def _answer(self, url: httpx.URL, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
-        """One exchange, with whatever goes wrong in it or while its body is read translated."""
+        """One exchange, with whatever goes wrong in it or while its body is read translated.
+
+        It has a client for itself: an answer that does not come to its end takes all connections of
+        its client along, for over which of those that were kept it would come nobody says.
+        """
         client, response = self._client(), None
-        proof = self._credentials.header(url)
-        request = client.build_request("GET", url, headers=headers)
-        if proof is not None:
-            request.headers["Authorization"] = proof
-        deadline = Deadline(GRACE, otherwise=self._renew)
-        request.extensions["trace"] = deadline.watch
+        deadline = Deadline(GRACE, otherwise=partial(self._end, client))
         try:
             with deadline:
-                response = client.send(request, stream=True)
+                response = client.send(self._request(client, url, headers, deadline), stream=True)
             yield response
         except (httpx.RequestError, RuntimeError) as error:
             if self._closed:
@@ -230,24 +225,52 @@ class Web:
         finally:
             if response is not None:
                 response.close()
+            self._done_with(client, ended=deadline.over)
+
+    def _request(
+        self, client: httpx.Client, url: httpx.URL, headers: Mapping[str, str], deadline: Deadline
+    ) -> httpx.Request:
+        proof = self._credentials.header(url)
+        extensions = {"trace": deadline.watch}
+        request = client.build_request("GET", url, headers=headers, extensions=extensions)
+        if proof is not None:
+            request.headers["Authorization"] = proof
+        return request
 
     def _client(self) -> httpx.Client:
+        """One that nobody uses now; to be given back to `_done_with`."""
         with self._mutex:
             if self._closed:
                 raise Transient("SourceClosed", f"source {self._options.name} was closed")
-            if self._made is None:
-                self._made = outward_client(
-                    verify=self._trust(),
-                    timeout=self._options.timeout,
-                    headers={"User-Agent": "wheelway"},
-                )
-                # An index needs no session; what one host sets must never reach another.
-                self._made.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-            return self._made
+            if self._idle:
+                return self._idle.pop()
+            self._trust = self._trust or self._authorities()
+            client = outward_client(
+                verify=self._trust,
+                timeout=self._options.timeout,
+                headers={"User-Agent": "wheelway"},
+            )
+            # An index needs no session; what one host sets must never reach another.
+            client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+            self._clients.add(client)
+            return client
 
-    def _trust(self) -> ssl.SSLContext | bool:
+    def _done_with(self, client: httpx.Client, *, ended: bool) -> None:
+        with self._mutex:
+            kept = not ended and not self._closed
+            if kept:
+                self._idle.append(client)
+        if not kept:
+            self._end(client)
+
+    def _end(self, client: httpx.Client) -> None:
+        with self._mutex:
+            self._clients.discard(client)
+        client.close()
+
+    def _authorities(self) -> ssl.SSLContext:
         if self._options.ca_file is None:
-            return True
+            return outward_authorities()
         try:
             return ssl.create_default_context(cafile=str(self._options.ca_file))
         except (OSError, ssl.SSLError) as error:

@@ -6,6 +6,8 @@ import base64
 import itertools
 import socket
 import ssl
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -18,6 +20,7 @@ from controller.source_options import IndexSource as Options
 from controller.sources.index import IndexSource
 from controller.sources.web import MAX_HOPS, PACE, Web
 from tests.support.canned import canned
+from tests.support.hostile import hostile
 from tests.support.indexes import free_port
 from tests.support.simple_index import Canned, SimpleIndex
 from tests.support.wheels import make_wheel
@@ -520,3 +523,41 @@ def test_an_answer_that_never_ends_is_given_up(monkeypatch, answers):
             assert caught.value.reason == "IndexSlow"
             server.says("/simple/", {})
             assert web.page(f"{server.url}/simple/", {}).body == b"{}"
+
+
+def test_an_answer_that_never_ends_ends_no_other(monkeypatch):
+    """All go over connections that were kept: of such a one nobody sees the beginning."""
+    together, given_up = threading.Barrier(3, timeout=20), threading.Event()
+
+    def script(line, send):
+        send(b"HTTP/1.1 200 OK\r\n")
+        if "/never" in line:
+            while not given_up.wait(0.01):
+                send(b"x")
+        together.wait()
+        send(b"content-length: 4\r\n\r\nhe")
+        if "/later" in line:
+            assert given_up.wait(20)
+        send(b"re")
+
+    def read(path):
+        with web.opened(f"{server.url}/simple/{path}", {}) as response:
+            return b"".join(web.body(response))
+
+    with (
+        hostile() as server,
+        closing(Web(Options(type="index", url=f"{server.url}/simple", packages=["demo"]))) as web,
+        ThreadPoolExecutor(3) as readers,
+    ):
+        server.script = script
+        assert list(readers.map(read, ["a", "b", "c"])) == [b"here"] * 3
+        wheel = readers.submit(read, "later/wheel")
+        page = readers.submit(web.page, f"{server.url}/simple/later", {})
+        together.wait()
+        monkeypatch.setattr("controller.sources.web.GRACE", 0.5)
+        with pytest.raises(Transient) as caught:
+            read("never")
+        given_up.set()
+        assert caught.value.reason == "IndexSlow"
+        assert [wheel.result(), page.result().body] == [b"here"] * 2
+        assert server.connections == 3
