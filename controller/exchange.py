@@ -166,18 +166,33 @@ def document(response: httpx.Response) -> Any:
     Raises:
         ValueError: it is something else, or nested deeper than Python can read.
     """
-    text = response.content.decode("utf-8")
+    text = response.content.decode("utf-8").strip(" \t\n\r")
+    value, end = value_at(text, 0)
+    if end != len(text):
+        raise ValueError(f"at character {end}: more than one value")
+    return value
+
+
+def value_at(text: str, begin: int) -> tuple[Any, int]:
+    """The value that begins there in a text of strict JSON, and where it ends.
+
+    Raises:
+        ValueError: there is none, or it is nested deeper than Python can read.
+    """
     try:
-        value = json.loads(text, parse_constant=_refused)
+        value, end = _STRICT.raw_decode(text, begin)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
-    if _SURROGATE.search(text):  # half a character cannot be written in UTF-8
+    if _SURROGATE.search(text, begin, end):  # half a character cannot be written in UTF-8
         json.dumps(value, ensure_ascii=False).encode("utf-8")
-    return value
+    return value, end
 
 
 def _refused(constant: str) -> object:
     raise ValueError(f"{constant} is not a number of JSON")
+
+
+_STRICT: Final = json.JSONDecoder(parse_constant=_refused)
 
 
 class Deadline:

@@ -18,7 +18,7 @@ from controller.model import Application, ApplicationStatus, Release, Replica
 from controller.planning.documents import same_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from controller.model import JSON
 
@@ -68,9 +68,11 @@ def parse(
     details: Mapping[str, JSON],
     before: Iterable[Application] = (),
     sent: Mapping[str, Mapping[str, JSON]] | None = None,
+    same: Collection[str] = (),
 ) -> tuple[Application, ...]:
     """Every application that the dashboard reports, by name; what is as it was `before` is the
-    same object, and so is a document that is as it was `sent`: there are thousands.
+    same object, and so is a document that is as it was `sent`: there are thousands. Those whose
+    names are the `same` are reported as before, and left out of the details.
 
     Raises:
         ValueError: it is not what Ray reports. Nothing of it may be believed then, least of all
@@ -83,10 +85,10 @@ def parse(
         where = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{where}: {first['msg']}") from error
     known, sent = {app.name: app for app in before}, sent or {}
-    return tuple(
-        _application(name, applications[name], known.get(name), sent.get(name))
-        for name in sorted(applications)
-    )
+    found = {name: known[name] for name in same}
+    for name, reported in applications.items():
+        found[name] = _application(name, reported, known.get(name), sent.get(name))
+    return tuple(found[name] for name in sorted(found))
 
 
 def _application(

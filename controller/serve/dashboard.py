@@ -7,7 +7,6 @@ an error of `controller.errors` with its cure; httpx stays in here.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import ssl
 import time
@@ -21,6 +20,7 @@ from controller.errors import Rejected, Stalled, Transient, Waiting
 from controller.exchange import NO_REUSE, BodyTooLarge, document, exchange
 from controller.planning import backoff
 from controller.serve.application import parse
+from controller.serve.details import Details, read
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -57,8 +57,8 @@ class Dashboard:
         """`client` has the base URL and authentication; `timeout` is in seconds, for each call."""
         self._client = client
         self._timeout = timeout
-        self._reported: tuple[bytes, tuple[Application, ...]] = b"", ()
-        """The digest of the last answer of Serve, and what it said."""
+        self._reported: tuple[Details, tuple[Application, ...]] | None = None
+        """The last answer of Serve, and what it said."""
         self._sent: Mapping[str, Mapping[str, JSON]] = {}
         """The applications of the last config, by name: Serve reports them back."""
 
@@ -80,14 +80,16 @@ class Dashboard:
         before as far as they are the same.
         """
         response = self._get(APPLICATIONS, limit=_DETAILS_LIMIT)
-        before, known = self._reported
-        digest = hashlib.sha256(response.content).digest()
-        if digest != before:  # it seldom is, and a thousand applications are megabytes
-            try:
-                known = parse(self._object(response, APPLICATIONS), known, self._sent)
-            except ValueError as error:
-                raise self._stranger(str(error)) from error
-            self._reported = digest, known
+        before, known = self._reported or (Details(), ())
+        try:
+            text = response.content.decode("utf-8")
+            # It seldom is another, and a thousand applications are megabytes.
+            if self._reported is None or text != before.text:
+                details, spans, same = read(text, before)
+                known = parse(details, known, self._sent, same)
+                self._reported = Details(text, spans), known
+        except ValueError as error:
+            raise self._stranger(f"{APPLICATIONS}: {error}") from error
         return known
 
     def put(self, config: Mapping[str, JSON]) -> None:

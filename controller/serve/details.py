@@ -1,0 +1,91 @@
+"""Serve's answer on thousands of applications, of which nothing is parsed that it said before.
+
+An object of JSON shows itself where it ends: a text that goes on as an object stood in the answer
+before has the same object there.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from controller.exchange import value_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from controller.model import JSON
+
+_OPEN = re.compile(r"[ \t\n\r]*\{[ \t\n\r]*")
+_COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
+_NEXT = re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """An answer that was understood: each of its applications is an object."""
+
+    text: str = ""
+    spans: Mapping[str, slice] = field(default_factory=dict)
+    """Where the applications stand in it, by name."""
+
+
+def read(text: str, before: Details) -> tuple[dict[str, JSON], dict[str, slice], set[str]]:
+    """What an answer says, but for the applications of which it says the same as the one before;
+    where in it each application stands; and the names of those that it leaves out.
+
+    Raises:
+        ValueError: it is no object of JSON.
+    """
+    said: dict[str, JSON] = {}
+    others: dict[str, JSON] = {}
+    spans: dict[str, slice] = {}
+    same: set[str] = set()
+
+    def application(name: str, at: int) -> int:
+        as_before = before.text[before.spans[name]] if name in before.spans else ""
+        if as_before and name not in spans and text.startswith(as_before, at):
+            same.add(name)
+            end = at + len(as_before)
+        else:
+            same.discard(name)
+            others[name], end = value_at(text, at)
+        spans[name] = slice(at, end)
+        return end
+
+    def member(name: str, at: int) -> int:
+        if name == "applications" and text.startswith("{", at):
+            said[name] = others
+            return _through(text, at, application)
+        said[name], end = value_at(text, at)
+        return end
+
+    if _through(text, 0, member) != len(text):
+        raise ValueError("it does not end where its object does")
+    return said, spans, same
+
+
+def _through(text: str, at: int, member: Callable[[str, int], int]) -> int:
+    """Where the object ends that begins at `at`, blanks behind it included. `member` is told the
+    name of each of its values and where that begins, and says where it ends.
+    """
+    at = _after(_OPEN, text, at).end()
+    if text.startswith("}", at):
+        return at + 1
+    more = ","
+    while more == ",":
+        if not text.startswith('"', at):
+            raise ValueError(f"at character {at}: a name is missing")
+        name, at = value_at(text, at)
+        at = member(name, _after(_COLON, text, at).end())
+        found = _after(_NEXT, text, at)
+        more, at = found[1], found.end()
+    return at
+
+
+def _after(what: re.Pattern[str], text: str, at: int) -> re.Match[str]:
+    found = what.match(text, at)
+    if found is None:
+        raise ValueError(f"at character {at}: {text[at : at + 20]!r} does not belong there")
+    return found
