@@ -103,8 +103,7 @@ class Environments:
         self._prepared: dict[str, Environment] = {}  # by artifact digest
         self._sound: set[str] = set()  # lock digests whose files were looked at in this process
         try:
-            for folder in (self._folder, self._root / "locks", self._root / "base"):
-                files.make_folder(folder)
+            self._make_folders()
             self._sweep()
         except OSError as error:
             raise Stalled(
@@ -211,6 +210,7 @@ class Environments:
     def _prepare(self, artifact: Artifact, requirements: Sequence[Requirement]) -> Environment:
         until = self._clock() + self._options.timeout
         with self._translated(f"what {artifact.filename} requires"), self._turn(artifact.digest):
+            self._make_folders()  # somebody may have deleted the cache as a whole
             lock = self._lock_of(artifact, requirements, until)
             if not lock.versions:
                 return BASE_ALONE
@@ -282,6 +282,10 @@ class Environments:
         self._sound.add(lock.digest)
 
     # -- folders ---------------------------------------------------------------------------------
+
+    def _make_folders(self) -> None:
+        for folder in (self._folder, self._root / "locks", self._root / "base"):
+            files.make_folder(folder)
 
     def _place(self, digest: str) -> Path:
         return self._folder / digest

@@ -34,7 +34,6 @@ from controller.errors import Rejected, Stalled, Transient, Waiting
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from collections.abc import Set as AbstractSet
-    from contextlib import AbstractContextManager
     from io import FileIO
 
     from controller.config import InspectionLimits
@@ -326,11 +325,17 @@ class Store:
             files.sync_folder(place.parent)
             files.sync_folder(place.parent.parent)
 
-    def _exchange(self) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def _exchange(self) -> Iterator[None]:
         """Held, against other threads and processes alike, while a folder enters or leaves its
         place: between the look at what is there and the rename nobody else acts.
         """
-        return owners.locked(self.root)
+        with contextlib.ExitStack() as stack:
+            with self._translated("its lock"):
+                if not self.root.is_dir():  # somebody deleted it as a whole
+                    files.make_folder(self.root)
+                stack.enter_context(owners.locked(self.root))
+            yield
 
     def _discard(self, place: Path) -> None:
         """Out of its place in one step, then deleted: nobody sees half of it, and no space is

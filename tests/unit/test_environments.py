@@ -273,6 +273,15 @@ def test_an_environment_that_is_not_whole_is_built_again(opened, wheels, tmp_pat
     assert run(environment, "import zz_alpha; print(zz_alpha.VERSION)") == "1.0"
 
 
+def test_an_environment_is_built_again_though_the_whole_cache_was_deleted(opened, wheels, tmp_path):
+    package(wheels, "zz-alpha", "1.0")
+    environments = opened()
+    environment = environments.prepare(artifact("zz-alpha"))
+    shutil.rmtree(tmp_path / "cache")
+    assert environments.renew(artifact("zz-alpha")) == environment
+    assert run(environment, "import zz_alpha; print(zz_alpha.VERSION)") == "1.0"
+
+
 def test_a_file_cut_short_is_noticed_at_the_next_opening(opened, wheels, tmp_path):
     package(wheels, "zz-alpha", "1.0")
     environ = {key: value for key, value in os.environ.items() if key != "UV_CACHE_DIR"}

@@ -50,6 +50,10 @@ def removed_and_the_wheel_damaged(known):
     known.wheel.write_bytes(known.wheel.read_bytes()[:-20])
 
 
+def all_of_the_cache_removed(known):
+    shutil.rmtree(known.tree.parents[2])
+
+
 def a_module_added(known):
     (known.tree / "demo/generated.py").write_text("X = 1\n")
 
@@ -59,6 +63,7 @@ DAMAGES = [
     removed,
     removed_with_its_wheel,
     removed_and_the_wheel_damaged,
+    all_of_the_cache_removed,
     a_module_added,
 ]
 
