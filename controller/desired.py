@@ -351,16 +351,16 @@ class Election:
     ) -> Placement | WheelwayError | None:
         environment = self._supply.environment(artifact)
         rule = self._manners.of(release.pipeline, release.pipeline)
-        if environment is None:
-            self._renderer.expect(effective(self._config.serve, entry.options, rule))
-        if not isinstance(environment, Environment):
-            return environment
-        # That digest tells settings apart that are equal to Python, as 0 and false are.
-        digest = seen.inventory.inputs[release]
-        inputs = (release, artifact, entry, environment, rule, seen.common, digest)
         try:
+            if environment is None:
+                self._renderer.expect(effective(self._config.serve, entry.options, rule))
+            if not isinstance(environment, Environment):
+                return environment
+            # That digest tells settings apart that are equal to Python, as 0 and false are.
+            digest = seen.inventory.inputs[release]
+            inputs = (release, artifact, entry, environment, rule, seen.common, digest)
             return self._placed.of(release, inputs)
-        except Waiting as error:  # not of the inputs: it is not remembered
+        except (Rejected, Waiting) as error:  # whatever comes of the environment; or not of inputs
             return without_frames(error)
 
     def _rendered(

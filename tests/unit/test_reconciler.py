@@ -757,3 +757,20 @@ def test_what_is_scaled_to_no_replica_is_not_woken_by_being_asked_about(work, pa
     paper_head.odd = {}
     work.pass_(after=60.0)
     assert paper_head.asked.count(f"GET {ROUTE}") == asked + 1
+
+
+def test_a_wish_beyond_the_caps_is_refused_while_its_environment_is_built_and_ends_no_pass(
+    at_work, monkeypatch
+):
+    work = at_work(serve={"caps": {"num_replicas": 1}})
+    known = work.supply.environment
+
+    def built(artifact, **facts):
+        return None if artifact.project == "greedy" else known(artifact, **facts)
+
+    monkeypatch.setattr(work.supply, "environment", built)
+    work.drop("greedy", wheelway_toml="[options]\nnum_replicas = 2\n")
+    work.drop()
+    report = work.settle()
+    assert work.phases()["demo-1.0"] is Phase.LIVE
+    assert [quarantine.reason for quarantine in report.quarantines] == ["OptionAboveCap"]
