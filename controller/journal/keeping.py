@@ -42,7 +42,7 @@ class Keeping(Restorable):
             if self._connection.in_transaction:
                 yield
                 return
-            self._run("BEGIN IMMEDIATE")
+            self._begin()
             try:
                 yield
                 self._run("COMMIT")
@@ -52,6 +52,15 @@ class Keeping(Restorable):
                 if self._connection.in_transaction:  # SQLite itself may have rolled back
                     self._run("ROLLBACK")
                 raise
+
+    def _begin(self) -> None:
+        """Wait for others that write, and then begin in the file that is there now: who writes it
+        anew does so meanwhile, and then nobody reads the old one any more.
+        """
+        self._run("BEGIN IMMEDIATE")
+        while self._successor() is not None:
+            self._run("ROLLBACK")
+            self._run("BEGIN IMMEDIATE")
 
     def save_listing(self, listing: Listing, at: float) -> bool:
         """Keep a source's last good listing; returns whether it differs from the one before."""

@@ -373,20 +373,30 @@ class Reader:
         return DaemonStatus(*rows[0]) if rows else None
 
     def _run(self, statement: str, *values: object) -> list[Any]:
-        if self._reopen is not None and not self._connection.in_transaction:
-            self._follow(self._reopen)
+        if not self._connection.in_transaction:
+            self._follow()
         with translated(self.path):
             return self._connection.execute(statement, [_storable(v) for v in values]).fetchall()
 
-    def _follow(self, reopen: Callable[[], sqlite3.Connection]) -> None:
+    def _follow(self) -> None:
         """Go on with the file that is there now. The old connection ends with its last query."""
-        try:
-            now = self.path.stat().st_ino
-        except OSError:  # deleted: all is in what is open, until the daemon notices
+        if self._successor() is None:
             return
         with self._mutex:
-            if now != self._file:
-                self._connection, self._file = reopen(), now
+            if self._reopen is not None and (now := self._successor()) is not None:
+                self._connection, self._file = self._reopen(), now
+
+    def _successor(self) -> int | None:
+        """The inode of the file that is there now, if it is another one, for who follows it. Of one
+        that was deleted, all is in what is open, until the daemon notices.
+        """
+        if self._reopen is None:
+            return None
+        try:
+            now = self.path.stat().st_ino
+        except OSError:
+            return None
+        return None if now == self._file else now
 
 
 def _storable(value: object) -> object:

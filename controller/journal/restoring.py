@@ -7,7 +7,7 @@ What may change here: what counts as lost. What the files hold is `schema`'s bus
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +17,7 @@ from controller.journal.remembering import Remembering
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 AGAIN_AFTER: Final = 10.0
@@ -77,26 +77,71 @@ class Restorable(Remembering):
         if _identities(self.path)[schema.LOCK] != self._files[schema.LOCK]:
             taken = schema.lock(folder)  # of the new file, or another daemon begins beside us
             self._lock, before = taken, self._lock
+            self._files[schema.LOCK] = _identity(folder / schema.LOCK)  # however the rest goes
             if before is not None:
                 os.close(before)
         new = self.path.with_name(f"{schema.FILE}.new")
-        with self._mutex:
-            with suppress(FileNotFoundError):
-                new.unlink()
-            self._run("VACUUM INTO ?1", str(new))
-            aside = None
-            if self.path.exists() and self._files[schema.FILE] != _identity(self.path):
-                aside = schema.set_aside(self.path, datetime.fromtimestamp(at, UTC), "other")
-            for suffix in (_WAL, "-shm"):  # or SQLite takes them for parts of the new file
-                with suppress(FileNotFoundError):
-                    self.path.with_name(schema.FILE + suffix).unlink()
-            new.replace(self.path)
+        with self._mutex, self._alone():
+            try:
+                self._copy(new)
+                aside = None
+                if self.path.exists() and self._files[schema.FILE] != _identity(self.path):
+                    aside = schema.set_aside(self.path, datetime.fromtimestamp(at, UTC), "other")
+                _remove_beside(self.path)
+                new.replace(self.path)
+            finally:
+                new.unlink(missing_ok=True)
             # The old connection goes by itself: whose file was moved, deletes no `-wal` at its end.
             self._connection = schema.open_writable(self.path, schema.MIGRATIONS)
             self._version = None
             self._forget()
             self._files = _identities(self.path)
+            _sync(folder)
         return aside
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody writes to what is open now, which ends with the block: what others order meanwhile
+        waits, and finds another file in its place (`Keeping.transaction`).
+        """
+        before = self._connection
+        self._run("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            before.rollback()
+
+    def _copy(self, path: Path) -> None:
+        """Write all that is here to a new file, and that to the disk. SQLite's own ways of copying
+        (VACUUM, backup) refuse to while their connection keeps others from writing.
+        """
+        path.unlink(missing_ok=True)
+        _remove_beside(path)
+        with closing(schema.open_writable(path, schema.MIGRATIONS)) as new, schema.translated(path):
+            new.execute("PRAGMA foreign_keys = OFF")  # tables come in any order
+            new.execute("BEGIN")
+            for (table,) in self._run("SELECT name FROM sqlite_schema WHERE type = 'table'"):
+                rows = self._connection.execute(f"SELECT * FROM {table}")  # noqa: S608 - ours
+                places = ", ".join("?" * len(rows.description))
+                written = f"INSERT OR REPLACE INTO {table} VALUES ({places})"  # noqa: S608 - ours
+                new.executemany(written, rows)
+            new.execute("COMMIT")
+            new.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # with an fsync of the file
+
+
+def _remove_beside(path: Path) -> None:
+    """What SQLite would take for parts of a file that is new at this path."""
+    for suffix in (_WAL, "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable: fsync(2)."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _identities(path: Path) -> dict[str, tuple[int, int] | None]:

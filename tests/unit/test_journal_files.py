@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
+import threading
 import time
+from pathlib import Path
 
 import pytest
 from packaging.version import Version
@@ -40,6 +43,10 @@ def told(state):
     """What the next daemon finds there."""
     with Journal.read(state) as read:
         return [event.reason for event in read.events()]
+
+
+def pin(writer, pipeline):
+    writer.order(Pin(pipeline, (IRIS.version,), by="ada", note="", at=2.0), message="pinned")
 
 
 def lose(state, how):
@@ -84,7 +91,7 @@ def test_what_others_have_open_goes_on_with_the_new_file(journal, state):
     with Journal.read(state) as reader, Journal.amend(state) as writer:
         lose(state, "all")
         # What is ordered before it is noticed goes into what is open still.
-        writer.order(Pin("iris", (IRIS.version,), by="ada", note="", at=2.0), message="pinned")
+        pin(writer, "iris")
         assert journal.keep_file(3.0) is None
         orders.suspend(writer, "", by="ada", at=4.0)
         journal.record(Transition(IRIS, Phase.RETIRED, "Gone", "it is gone"), 5.0)
@@ -94,6 +101,64 @@ def test_what_others_have_open_goes_on_with_the_new_file(journal, state):
     assert journal.keep_file(6.0) is None
     journal.close()
     assert sorted(told(state)) == expected
+
+
+def test_what_is_ordered_while_it_is_written_anew_goes_into_the_new_file(
+    journal, state, monkeypatch
+):
+    with Journal.amend(state) as writer:
+        ordering = threading.Thread(target=pin, args=(writer, "iris"))
+        replace = Path.replace
+
+        def meanwhile(path, target):
+            """All is copied and nothing is in its place yet."""
+            ordering.start()
+            ordering.join(1)  # it ended, unless it waits for us
+            return replace(path, target)
+
+        monkeypatch.setattr(Path, "replace", meanwhile)
+        lose(state, "all")
+        assert journal.keep_file(3.0) is None
+        ordering.join(60)
+    assert sorted(told(state)) == ["AnswersAtRoute", "JournalRestored", "PinSet"]
+    assert list(journal.overrides().pins) == ["iris"]
+
+
+def test_who_orders_on_and_on_while_files_are_deleted_has_every_order_kept(journal, state):
+    ordered, enough = [], threading.Event()
+
+    def order():
+        with Journal.amend(state) as writer:
+            while not enough.is_set():
+                pin(writer, f"p{len(ordered)}")
+                ordered.append(f"p{len(ordered)}")
+
+    ordering = threading.Thread(target=order)
+    ordering.start()
+    for round_ in range(5):
+        before = len(ordered)
+        eventually(lambda before=before: len(ordered) > before or not ordering.is_alive())
+        lose(state, "all")
+        assert journal.keep_file(float(round_)) is None
+    enough.set()
+    ordering.join(60)
+    with Journal.read(state) as read:
+        assert read.overrides().pins.keys() == set(ordered)
+
+
+def test_what_cannot_be_written_anew_leaves_what_is_open_as_it_was(journal, state, monkeypatch):
+    def full(path, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    with Journal.amend(state) as writer, monkeypatch.context() as patched:
+        lose(state, "all")
+        patched.setattr(Path, "replace", full)
+        assert "No space left" in journal.keep_file(3.0).message
+        assert [path.name for path in state.iterdir()] == [LOCK]
+        pin(writer, "iris")
+        journal.record(Transition(IRIS, Phase.RETIRED, "Gone", "it is gone"), 4.0)
+    assert journal.keep_file(30.0) is None
+    assert sorted(told(state)) == ["AnswersAtRoute", "Gone", "JournalRestored", "PinSet"]
 
 
 def test_as_long_as_it_cannot_be_written_anew_a_condition_says_what_is_at_stake(journal, state):
