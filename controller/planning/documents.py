@@ -21,6 +21,8 @@ def same_document(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None
         return True
     if one != other:
         return False
+    if one and other and one.get("deployments") is other.get("deployments"):
+        return True
     ours, theirs = _settings(one or {}), _settings(other or {})
     # Their texts tell numbers apart as well, and much faster; only their order says nothing.
     return repr(ours) == repr(theirs) or same(ours, theirs)

@@ -378,8 +378,7 @@ def _holder_works(route: Route, situation: Situation) -> bool:
 def _as_they_are(
     route: Route, cause: Cause, without: Application | None = None
 ) -> tuple[PlannedApplication, ...]:
-    apps = [*([route.holder] if route.holder else []), *route.others]
-    return tuple(as_it_is(app, cause) for app in apps if app is not without)
+    return tuple(as_it_is(app, cause) for app in route.ours if app is not without)
 
 
 def _unrouted(planned: PlannedApplication) -> PlannedApplication:

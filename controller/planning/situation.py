@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from controller.model import ApplicationStatus, Quarantine, Transition
 from controller.overrides import NOTHING_ORDERED
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from controller.planning.health import Diagnosis
     from controller.planning.plan import Cause
     from controller.planning.policy import Verdict
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.~/-]*")
+"""What stays as it is when a path is percent-encoded (RFC 3986)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +95,25 @@ class Route:
     any more, as Serve has forgotten its document."""
     namesake: Application | None = None
     """The application that has the wanted placement's name, whatever it is."""
+    target: Application | None = field(init=False)
+    """The wanted placement's application, if it is on the cluster."""
+
+    def __post_init__(self) -> None:
+        name = self.wanted.name if self.wanted is not None else None
+        target = next((app for app in self.ours if app.name == name), None)
+        object.__setattr__(self, "target", target)
+
+    @property
+    def ours(self) -> tuple[Application, ...]:
+        """Whatever of ours is there, the holder first."""
+        return self.others if self.holder is None else (self.holder, *self.others)
 
     @property
     def pipeline(self) -> str:
         """Whose route it is."""
         releases = [verdict.release for verdict in self.verdicts]
-        apps = [*([self.holder] if self.holder else []), *self.others]
-        releases += [app.release for app in apps if app.release is not None]
+        releases += [app.release for app in self.ours if app.release is not None]
         return releases[0].pipeline
-
-    @property
-    def target(self) -> Application | None:
-        """The wanted placement's application, if it is on the cluster."""
-        if self.wanted is None:
-            return None
-        ours = [*self.others, *([self.holder] if self.holder else [])]
-        return next((a for a in ours if a.name == self.wanted.name), None)
 
 
 def routes_of(situation: Situation) -> list[Route]:
@@ -255,4 +261,4 @@ def quarantine(
 
 def needs_encoding(path: str) -> bool:
     """Whether some clients would percent-encode this route (`+` of a local version, `!`)."""
-    return quote(path) != path
+    return _PLAIN.fullmatch(path) is None

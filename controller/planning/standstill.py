@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 def cause(route: Route, situation: Situation) -> Suspension | None:
     """What keeps a route as it is, if anything does."""
-    return situation.overrides.suspension_of(route.pipeline)
+    ordered = situation.overrides
+    return ordered.suspension_of(route.pipeline) if ordered.suspensions else None
 
 
 def kept(route: Route, situation: Situation) -> tuple[PlannedApplication, ...]:
     """A suspended route's applications."""
     why = Cause(SUSPENDED, str(cause(route, situation)))
-    apps = [*([route.holder] if route.holder else []), *route.others]
-    return tuple(as_it_is(app, why) for app in apps)
+    return tuple(as_it_is(app, why) for app in route.ours)
 
 
 def everything(situation: Situation) -> tuple[PlannedApplication, ...]:

@@ -1,15 +1,18 @@
 """What a plan does with one route at a time, and across routes."""
 
 from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controller.model import Answer, ApplicationStatus, Phase, Replica
 from controller.planning import causes
 from controller.planning.plan import Cause, Change
 from controller.planning.policy import Verdict
 from controller.planning.rollout import plan
-from controller.planning.situation import Limits, routes_to_probe
+from controller.planning.situation import Limits, needs_encoding, routes_to_probe
 from controller.planning.turns import Turns
 from tests.support.world import (
     NOW,
@@ -528,6 +531,11 @@ def test_the_application_for_encoded_routes_comes_changes_and_goes_for_reasons_o
     assert causes_of[plain] == Change(
         "remove", there.name, causes.NOTHING_TO_ENCODE, was="/predict"
     )
+
+
+@given(st.text() | st.text("/._~-+!%:a1Z é"))
+def test_a_route_needs_encoding_when_it_is_another_encoded(path):
+    assert needs_encoding(path) == (quote(path) != path)
 
 
 def test_an_application_that_is_being_deleted_is_waited_for_before_it_comes_back():
