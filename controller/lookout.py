@@ -7,16 +7,18 @@ what goes out are the same, or why there are none to go by.
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from controller.errors import Transient, WheelwayError, without_frames
 from controller.planning import backoff
 from controller.planning.dates import dated, excused, restarted, starting_again, unwatched
+from controller.planning.probing import due
 from controller.planning.situation import routes_to_probe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from controller.journal import Reader
     from controller.model import Answer, Application, PlacementRecord
@@ -28,8 +30,10 @@ EMPTY_FOR = 20.0
 """Seconds for which a cluster must say that it is empty, when it just was not: longer than Serve's
 controller takes to come back with the head's storage (16 s measured)."""
 
-PROBE_ALL_EVERY = 30.0
-"""Seconds between two looks at every route, needed for the plan or not."""
+PROBING = 2.0
+"""Seconds of a pass in which questions to the ingress begin: as long as each may take (`Ingress`),
+so that one which hangs holds a pass for a few seconds, however many routes there are. What is not
+asked by then has its turn first in the next pass."""
 
 
 class Lookout:
@@ -115,17 +119,34 @@ class Lookout:
 
 
 class Probes:
-    """Asks one cluster's ingress; `probe_deadline` is in seconds. `close` it."""
+    """Asks one cluster's ingress. `probe_deadline` is in seconds, `budget` those of a look in which
+    questions begin. `close` it.
+    """
 
-    def __init__(self, ingress: Ingress, *, probe_deadline: float) -> None:
+    def __init__(
+        self,
+        ingress: Ingress,
+        *,
+        probe_deadline: float,
+        budget: float = PROBING,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._ingress = ingress
         self.deadline = probe_deadline
+        self._budget = budget
+        self._monotonic = monotonic
         self._threads = ThreadPoolExecutor(8, "wheelway-probe")
         self._answers: dict[str, Answer] = {}
-        self._asked_at: float | None = None
+        """The last one of the ingress at each route."""
+        self._unreached: dict[str, Answer] = {}
+        """What came instead, since the ingress was last reached."""
+        self._said: Mapping[str, Answer] = {}
+        """All that came of the last look."""
+        self._asked: dict[str, float] = {}
+        """By route: when it was asked last."""
+        self._looked_at: float | None = None
         self._interrupted = False
         self._restarted_at: float | None = None
-        self._asked_all_at = float("-inf")
 
     def close(self) -> None:
         """End the threads."""
@@ -148,40 +169,60 @@ class Probes:
         progressed: Callable[[], None],
     ) -> tuple[dict[str, PlacementRecord], dict[str, Answer]]:
         """The records with what is seen for the first time, and without the time that does not
-        count; and what the ingress says at the routes in question, now and then at all of ours.
+        count; and what the ingress says at the routes in question, in turns at all of ours.
         `progressed` is called with each answer.
         """
         dates = self._dated(applications, records, now)
         held = {app.name: app.route for app in applications if app.release and app.route}
-        routes = set(routes_to_probe(applications, dates))
-        if now - self._asked_all_at >= PROBE_ALL_EVERY:
-            self._asked_all_at = now
-            # What was scaled to no replica would be woken by the question.
-            routes.update(
-                held[app.name] for app in applications if app.name in held and app.replicas
-            )
-        asked = sorted(routes)
-        said = {}
-        for route, answer in zip(asked, self._threads.map(self._ingress.probe, asked), strict=True):
-            said[route] = answer
-            progressed()
-        said = self._ingress.vouched(said, applications)
-        before, since = self._answers, self._asked_at
+        needed = set(routes_to_probe(applications, dates))
+        # What was scaled to no replica would be woken by the question.
+        awake = {held[app.name] for app in applications if app.name in held and app.replicas}
+        before, since = self._said, self._looked_at
         last: Mapping[str, Answer] = {} if self._interrupted else before
-        self._interrupted = False
-        # Of a route that is settled, the last answer stands until it is asked again.
-        routed = set(held.values())
-        known = {route: answer for route, answer in before.items() if route in routed}
-        self._answers, self._asked_at = known | said, now
-        deadline = self.deadline
+        routes = due(needed, awake - needed, self._asked, since=since, now=now)
+        said = self._ingress.vouched(self._ask_at(routes, progressed), applications)
+        self._asked |= dict.fromkeys(said, now)
+        self._said, self._looked_at, self._interrupted = said, now, False
         dates = excused(
             *(dates, said, last, held),
             since=since,
             now=now,
-            probe_deadline=deadline,
+            probe_deadline=self.deadline,
             starting=starting_again(applications, dates),
         )
-        return dates, self._answers
+        return dates, self._known(said, needed, routed=set(held.values()), awake=awake)
+
+    def _ask_at(self, routes: Iterable[str], progressed: Callable[[], None]) -> dict[str, Answer]:
+        until = self._monotonic() + self._budget
+
+        def probe(route: str) -> Answer | None:
+            return self._ingress.probe(route) if self._monotonic() < until else None
+
+        said = {}
+        for route, answer in zip(routes, self._threads.map(probe, routes), strict=True):
+            if answer is not None:
+                said[route] = answer
+                progressed()
+        return said
+
+    def _known(
+        self,
+        said: Mapping[str, Answer],
+        needed: Collection[str],
+        *,
+        routed: Collection[str],
+        awake: Collection[str],
+    ) -> dict[str, Answer]:
+        """What is `said` now, and what was last said where a route is settled."""
+        reached = {route: answer for route, answer in said.items() if answer.reached}
+        away = {route: answer for route, answer in said.items() if not answer.reached}
+        if not reached:
+            away = {r: answer for r, answer in self._unreached.items() if r in awake} | away
+        self._unreached = away
+        self._answers = {r: a for r, a in self._answers.items() if r in routed} | reached
+        self._asked = {r: at for r, at in self._asked.items() if r in routed}
+        settled = {r: answer for r, answer in self._answers.items() if r not in needed}
+        return settled | away | dict(said)
 
     def _dated(
         self,
@@ -192,6 +233,6 @@ class Probes:
         found = dated(applications, records, now)
         if self._restarted_at is not None:
             found, self._restarted_at = restarted(found, self._restarted_at), None
-        if self._interrupted and self._asked_at is not None:
-            found = unwatched(found, now - self._asked_at)
+        if self._interrupted and self._looked_at is not None:
+            found = unwatched(found, now - self._looked_at)
         return found

@@ -298,7 +298,7 @@ class Answer:
     failing: str = ""
     """What a replica says when most of its requests fail."""
     reached: bool = True
-    """False when no connection to the ingress could be made: that is no route's fault."""
+    """False when the ingress itself could not be asked: that is no route's fault."""
 
 
 @dataclass(frozen=True, slots=True)

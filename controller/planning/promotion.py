@@ -33,10 +33,9 @@ def failed_promotion(app: Application, situation: Situation) -> Diagnosis | None
         return diagnosis
     if diagnosis.health is Health.STARTING:  # again: it cannot answer yet
         return None
-    answer = situation.answers.get(app.route or "")
-    unreachable = answer is not None and not answer.reached
-    if unreachable or situation.now < answer_due(app, situation):
+    if is_out_of_reach(app, situation) or situation.now < answer_due(app, situation):
         return None
+    answer = situation.answers.get(app.route or "")
     return Diagnosis(
         Health.FAILED,
         "ProbeFailed",
@@ -48,11 +47,29 @@ def failed_promotion(app: Application, situation: Situation) -> Diagnosis | None
 def _what_was_seen(answer: Answer | None) -> str:
     if answer is None:
         return "the ingress was not asked"
-    if not answer.reached:
-        return f"the ingress cannot be reached ({answer.detail})"
     if answer.status is None:
         return f"no answer came ({answer.detail})"
     return f"the ingress answered {answer.status} as {answer.header or 'nobody'}"
+
+
+def is_out_of_reach(app: Application, situation: Situation) -> bool:
+    """Whether the ingress could not be asked at the application's route, which is nobody's fault
+    but the ingress's.
+    """
+    answer = situation.answers.get(app.route or "")
+    return answer is not None and not answer.reached
+
+
+def ailments_of_ingress(situation: Situation) -> tuple[Condition, ...]:
+    """That it cannot be asked: one condition, however many routes it has."""
+    away = min((r for r, said in situation.answers.items() if not said.reached), default=None)
+    if away is None:
+        return ()
+    message = (
+        f"{situation.answers[away].detail}. What serves stays as it is, and no time counts against "
+        "what was promoted, until it answers; look whether it is at `ray.ingress_url`"
+    )
+    return (Condition("ray", "IngressUnreachable", message),)
 
 
 def ailments_of(app: Application, situation: Situation) -> tuple[Condition, ...]:
@@ -61,7 +78,7 @@ def ailments_of(app: Application, situation: Situation) -> tuple[Condition, ...]
     if diagnosis.health in {Health.FAILED, Health.SHORT}:
         return (Condition(str(app.release), diagnosis.reason, diagnosis.message),)
     answer = situation.answers.get(app.route or "")
-    if answer is not None and not seen(app, situation):
+    if answer is not None and answer.reached and not seen(app, situation):
         return (Condition(str(app.release), "RouteNotAnswering", _what_was_seen(answer)),)
     return ()
 

@@ -46,9 +46,11 @@ from controller.planning.plan import Cause, Plan, PlannedApplication
 from controller.planning.policy import LEAVING, MISSING, PUSHED_OUT, STANDS_IN
 from controller.planning.promotion import (
     ailments_of,
+    ailments_of_ingress,
     answer_due,
     arrivals,
     failed_promotion,
+    is_out_of_reach,
     relief_due,
     relieved,
 )
@@ -136,6 +138,7 @@ def plan(situation: Situation) -> Plan:
         conditions=(
             *(c for step in steps for c in step.conditions),
             *queued,
+            *ailments_of_ingress(situation),
             *ailments_of_encoded_routes(situation),
             *standstill.conditions(situation),
         ),
@@ -272,7 +275,7 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
             keep=(at_route, *others),
             transitions=live,
             conditions=ailments,
-            settled=not ailments,
+            settled=not ailments and not is_out_of_reach(target, situation),
         )
     return _unseen(route, target, (at_route, *others), situation)
 
@@ -289,11 +292,8 @@ def _unseen(
         waiting = phases(
             target, Phase.READY, "Promoted", "it has its route; the ingress does not lead there yet"
         )
-        answer = situation.answers.get(route.path)
-        if answer is not None and not answer.reached:
-            why = Condition(str(target.release), "IngressUnreachable", answer.detail)
-            return _Step(keep=keep, transitions=waiting, conditions=(why,))
-        return _Step(keep=keep, transitions=waiting, wake_at=answer_due(target, situation))
+        wake_at = None if is_out_of_reach(target, situation) else answer_due(target, situation)
+        return _Step(keep=keep, transitions=waiting, wake_at=wake_at)
     failed = (quarantine(target.release, "promote", failure, situation),) if target.release else ()
     before = stand_in(route, situation)
     back = (_given(before, route.path, causes.HAS_ROUTE_BACK),) if before else ()

@@ -31,6 +31,7 @@ _STRANGE = (
     "what answers there ({answer.status}: {answer.detail}) is not the ingress of this head, or "
     "has no routes yet"
 )
+_SILENT = "no answer came ({answer.detail}), nor does it show the routes of this head"
 _PATH = "/+!:@$&'()*,;=~"
 """What a path may hold as typed (RFC 3986, 3.3): HAProxy compares paths as they are sent."""
 _LIMIT = 16 * 2**20
@@ -147,9 +148,13 @@ def vouched(
     return {
         route: answer
         if not answer.reached or answer.application in names or _is_known(answer, names, table)
-        else replace(answer, reached=False, detail=_STRANGE.format(answer=answer))
+        else replace(answer, reached=False, detail=_told(answer))
         for route, answer in answers.items()
     }
+
+
+def _told(answer: Answer) -> str:
+    return (_SILENT if answer.status is None else _STRANGE).format(answer=answer)
 
 
 def _is_known(answer: Answer, names: Collection[str], table: Mapping[str, str] | None) -> bool:

@@ -198,7 +198,7 @@ def test_an_unreachable_ingress_is_nobodys_fault():
     decided = plan(now)
     assert routes(decided) == {old.name: None, new.name: ROUTE}
     assert not decided.quarantines
-    assert decided.conditions[0].reason == "IngressUnreachable"
+    assert [(c.subject, c.reason) for c in decided.conditions] == [("ray", "IngressUnreachable")]
 
 
 def test_a_route_that_accepts_connections_and_never_answers_goes_back():
