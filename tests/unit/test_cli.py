@@ -810,6 +810,9 @@ def test_progress_says_why_a_release_does_not_go_on_and_says_it_once():
     assert "staged" in told.feed(_reached(IRIS_2, Phase.STAGED, 101.0, "Starting"))[0]
     kept_out = _reached(IRIS_OLD, Phase.FETCHED, 100.0, "NotKept", "keep = 2: 2.0, 1.0")
     assert "NotKept: keep = 2" in told.feed(kept_out)[0]
+    unnamed = _reached(IRIS_1, Phase.FETCHED, 100.0, "NameUndecided", "somebody may have it")
+    (line,) = told.feed(unnamed)
+    assert line.split(maxsplit=3)[3].split(maxsplit=1) == ["waiting", "somebody may have it"]
 
 
 def test_progress_of_what_ran_already_has_no_seconds_and_a_curl_that_works_anyway():
@@ -822,6 +825,7 @@ def test_progress_notes_conditions_but_not_those_of_every_rollout():
     told = Told()
     fields = {"condition": "appeared", "ok": False}
     assert told.feed(Event(1.0, "x.whl", "StillCopying", "wait", fields)) == []
+    assert told.feed(Event(1.0, str(IRIS_1), "CheckingFiles", "wait", fields)) == []
     (line,) = told.feed(Event(1.0, "ray", "DashboardUnreachable", "nobody\nanswers", fields))
     assert line.split(maxsplit=1)[1].split() == ["ray", "DashboardUnreachable", "nobody", "answers"]
     (line,) = told.feed(

@@ -290,6 +290,12 @@ def test_what_the_policy_left_aside_for_a_while_is_not_observed(site):
     assert site.samples("wheelway_publish_to_live_seconds_count") == {}
 
 
+def test_what_waited_for_its_name_is_observed(site):
+    waited = site.release(LIVE, reasons={**STRAIGHT, Phase.FETCHED: "NameUndecided"})
+    site.observe(Report("", 1.0, waited, PLAN))
+    assert site.value("wheelway_publish_to_live_seconds_count", pipeline="iris") == 1
+
+
 def test_a_pipeline_that_is_gone_leaves_no_series(site):
     site.observe(Report("", 1.0, site.release(LIVE, reasons=STRAIGHT), PLAN))
     assert "iris" in site.metrics.render().decode()

@@ -159,16 +159,17 @@ def test_a_condition_is_told_when_it_lasts_and_when_it_is_over(office):
     assert second["fields"] == {"seconds": 100.0}
 
 
-def test_what_is_over_before_it_lasted_is_never_told(office):
+@pytest.mark.parametrize("passing", ["Queued", "CheckingFiles"])
+def test_what_is_over_before_it_lasted_is_never_told(office, passing):
     told = office.notifications()
     told.observe(report(conditions=[DOWN]))
     office.now += 30
     told.observe(report())
     office.now += 100
     told.observe(report(conditions=[DOWN, Condition("a.whl", "StillCopying", "wait", ok=True)]))
-    told.observe(report(conditions=[Condition(str(IRIS), "Queued", "its turn comes")]))
+    told.observe(report(conditions=[Condition(str(IRIS), passing, "its turn comes")]))
     office.now += 100
-    told.observe(report(conditions=[Condition(str(IRIS), "Queued", "its turn comes")]))
+    told.observe(report(conditions=[Condition(str(IRIS), passing, "its turn comes")]))
     told.close()
     assert office.server.asked == []
 

@@ -16,7 +16,7 @@ from controller.account.story import as_document, tell
 from controller.config import DirectorySource, PipelinePolicy
 from controller.errors import Transient
 from controller.model import Phase, Revision
-from controller.planning.ownership import PATIENCE, Facts, Names, Unknown, owners_of
+from controller.planning.ownership import LOOK_AGAIN, PATIENCE, Facts, Names, Unknown, owners_of
 from controller.planning.policy import Case, undecided
 from controller.sources import open_source
 from tests.support.passes import reasons, routes
@@ -325,6 +325,7 @@ def test_a_wheel_whose_fetch_takes_hours_keeps_a_new_name_waiting_for_moments(
     assert "huge-1.0-py3-none-any.whl" in small.message
     assert '`project = "small"` in [[pipelines]]' in small.message
     assert report.sentence == "0 live, 2 waiting"
+    assert report.next_in <= LOOK_AGAIN
     until_served(work, paper_head, PATIENCE + 2)
     assert work.journal.owners() == {"small": "small"}
     work.drop("next")  # nobody waits for that wheel again
