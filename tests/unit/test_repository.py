@@ -138,5 +138,16 @@ def test_the_runtime_names_each_of_its_modules():
     assert own <= set(re.findall(r"\w+\.py", wheelway.__doc__))
 
 
+def test_the_architecture_names_each_part_of_the_controller():
+    page = (ROOT / "docs/architecture.md").read_text()
+    rooms = re.findall(r"^\| (`controller/.*?) \|", page, re.MULTILINE)
+    named = [
+        name.removeprefix("controller/") for room in rooms for name in re.findall(r"`(.+?)`", room)
+    ]
+    parts = [part for part in (ROOT / "controller").iterdir() if part.name[0].isalpha()]
+    there = {f"{part.name}/" if part.is_dir() else part.name for part in parts}
+    assert sorted(named) == sorted(there - {"data/"})  # only an installed one has data
+
+
 def test_the_changelog_knows_the_version():
     assert f"## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text()
