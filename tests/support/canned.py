@@ -53,7 +53,7 @@ class _Canned(BaseHTTPRequestHandler):
         if isinstance(answer, list):
             answer = answer.pop(0) if len(answer) > 1 else answer[0]
         if answer == "hang":
-            self.server.release.wait(20)
+            self.server.release.wait(120)
             self.close_connection = True
             return
         if answer in ("drip", "trickle", "flood"):  # not a set: others have no hash

@@ -47,7 +47,7 @@ class Forwarder:
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(30)
+            thread.join(60)
         self._threads.clear()
 
     def reopen(self) -> None:

@@ -131,6 +131,6 @@ def _running(command: Sequence[str], log: Path, sign: str) -> Iterator[None]:
         finally:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()

@@ -105,7 +105,7 @@ class Site:
 
     def ask(self, route: str, body: object = None) -> httpx.Response:
         """POST a body to a release, through the ingress."""
-        return httpx.post(f"{self.ingress}{route}", json=body, timeout=20)
+        return httpx.post(f"{self.ingress}{route}", json=body, timeout=60)
 
     def release_at(self, route: str) -> str:
         """Which release answers there; empty when none does."""

@@ -170,7 +170,7 @@ class Machine:
         self._visitor.shutdown()
         if self._process is not None:
             self._process.kill()
-            self._process.wait(30)
+            self._process.wait(60)
             self._process = None
         done = subprocess.run(
             ["unshare", "--mount", sys.executable, "-I", WITHIN, "sweep", self._folder],

@@ -302,7 +302,7 @@ def hanging_up(path, *, after=0):
         thread = threading.Thread(target=take_and_hang_up)
         thread.start()
         yield
-        thread.join(30)
+        thread.join(60)
 
 
 def test_a_daemon_that_takes_an_order_and_dies_leaves_the_question_open(without):

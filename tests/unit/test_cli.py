@@ -152,7 +152,7 @@ def _pass(journal, *, pid, at=None):
 
 def _pid_of_a_process_that_ended() -> int:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait(30)
+        process.wait(60)
     return process.pid
 
 

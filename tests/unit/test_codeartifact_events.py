@@ -81,10 +81,10 @@ def test_a_published_wheel_is_noticed_without_a_poll_and_only_its_package_is_loo
     woken = threading.Event()
     pushed.watch(woken.set)
     publish("acme-a", "2.0")
-    assert woken.wait(30)
+    assert woken.wait(60)
     assert [str(one.version) for one in pushed.list().revisions] == ["1.0", "2.0", "1.0"]
     assert pushed.calls[POLL] - before == 1
-    eventually(lambda: left(sqs, queue) == 0, 30)
+    eventually(lambda: left(sqs, queue) == 0)
     assert pushed.events == {"received": 1, "hinted": 1}
     assert pushed.watch_note == ""
 
@@ -103,11 +103,11 @@ def test_the_supply_lists_the_source_again_because_of_an_event(
         remembered={},
     )
     supply.look()
-    eventually(supply.complete, 30)
+    eventually(supply.complete)
     at_standin.subscribe(to_queue(sqs, queue))
     pushed.watch(wake)
     publish("acme-a")
-    eventually(lambda: supply.listings()[pushed.name].revisions, 30)
+    eventually(lambda: supply.listings()[pushed.name].revisions)
 
 
 def test_the_same_event_twice_is_one_hint(at_standin, pushed, sqs, queue, publish):
@@ -116,9 +116,9 @@ def test_the_same_event_twice_is_one_hint(at_standin, pushed, sqs, queue, publis
     for _ in range(3):
         sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(found[0]))
     pushed.watch(lambda: None)
-    eventually(lambda: pushed.events.get("received") == 3, 30)
+    eventually(lambda: pushed.events.get("received") == 3)
     assert pushed.events == {"received": 3, "hinted": 1, "duplicate": 2}
-    eventually(lambda: left(sqs, queue) == 0, 30)
+    eventually(lambda: left(sqs, queue) == 0)
 
 
 def test_what_is_remembered_of_events_is_bounded(at_standin, pushed, publish, monkeypatch):
@@ -152,8 +152,8 @@ def test_events_of_others_wake_nobody_and_are_deleted(
     sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(found[0]))
     woken = threading.Event()
     source.watch(woken.set)
-    eventually(lambda: source.events.get("received"), 30)
-    eventually(lambda: left(sqs, queue) == 0, 30)
+    eventually(lambda: source.events.get("received"))
+    eventually(lambda: left(sqs, queue) == 0)
     assert source.events == {"received": 1, "foreign": 1}
     assert not woken.is_set()
 
@@ -198,11 +198,11 @@ def test_malformed_bodies_are_counted_told_once_and_deleted(
     woken = threading.Event()
     with caplog.at_level(logging.WARNING):
         pushed.watch(woken.set)
-        eventually(lambda: pushed.events.get("malformed") == len(MALFORMED) - 2, 30)
-        eventually(lambda: left(sqs, queue) == 0, 30)
+        eventually(lambda: pushed.events.get("malformed") == len(MALFORMED) - 2)
+        eventually(lambda: left(sqs, queue) == 0)
         at_standin.subscribe(to_queue(sqs, queue))
         publish("acme-a")
-        assert woken.wait(30), "it goes on"
+        assert woken.wait(60), "it goes on"
     assert len([one for one in caplog.records if "no event of EventBridge" in one.message]) == 1
 
 
@@ -217,7 +217,7 @@ def test_a_queue_that_is_not_there_is_told_and_polling_goes_on(
     url = f"{moto}/111122223333/nowhere"
     source = opened(packages=["acme-*"], events_queue_url=url)
     source.watch(lambda: None)
-    eventually(lambda: source.watch_note, 30)
+    eventually(lambda: source.watch_note)
     assert url in source.watch_note
     assert "every 30 s" in source.watch_note
     publish("acme-a")
@@ -229,17 +229,17 @@ def test_events_come_again_when_the_queue_does(at_standin, opened, moto, sqs, pu
     source = opened(packages=["acme-*"], events_queue_url=url)
     woken = threading.Event()
     source.watch(woken.set)
-    eventually(lambda: source.watch_note, 30)
+    eventually(lambda: source.watch_note)
     queue = sqs.create_queue(QueueName="late")["QueueUrl"]
     at_standin.subscribe(to_queue(sqs, queue))
     publish("acme-a")
     assert woken.wait(60)
-    eventually(lambda: source.watch_note == "", 30)
+    eventually(lambda: source.watch_note == "")
 
 
 def test_closing_ends_the_thread(pushed):
     pushed.watch(lambda: None)
-    eventually(lambda: pushed.calls.get("ReceiveMessage"), 30)
+    eventually(lambda: pushed.calls.get("ReceiveMessage"))
     thread = pushed._events._thread
     pushed.close()
     assert not thread.is_alive()
@@ -258,7 +258,7 @@ def test_what_comes_to_a_source_that_closes_is_left_to_the_one_after_it(
     woken = threading.Event()
     after = opened(packages=["acme-*"], events_queue_url=queue, poll_interval=3600)
     after.watch(woken.set)
-    assert woken.wait(30)
+    assert woken.wait(60)
 
 
 def test_without_a_queue_nothing_listens(at_standin, opened):

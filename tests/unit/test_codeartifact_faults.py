@@ -450,7 +450,7 @@ def test_closing_ends_a_download_at_once(source, at_standin, published):
         assert reader.is_alive()
         reader.join(0.01)
     source.close()
-    reader.join(10)
+    reader.join(60)
     assert not reader.is_alive()
     assert [error.reason for error in ended] == ["SourceClosed"]
     assert refused(source, Transient).reason == "SourceClosed"

@@ -312,7 +312,7 @@ def test_it_runs_on_its_own_and_tells_a_shell_how_to_reach_it(wheel):
             assert [one["package"] for one in listed] == ["demo"]
         finally:
             process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_two_stand_in_for_two_repositories(tmp_path):

@@ -165,7 +165,7 @@ async def test_a_stage_that_raises_stop_iteration_fails_instead_of_hanging():
     loaded = runtime(Exhausted)
     await loaded.start()
     with pytest.raises(RuntimeError, match="StopIteration"):
-        await asyncio.wait_for(loaded.run(None), 10)
+        await asyncio.wait_for(loaded.run(None), 60)
 
 
 async def test_context_tells_the_release_its_settings_and_its_files(tmp_path):
@@ -329,7 +329,7 @@ async def test_a_blocking_asynchronous_stage_can_be_isolated_from_the_callers_lo
 
     class Blocking(Pipeline):
         async def infer(self, request: int) -> int:
-            held.wait(20)
+            assert held.wait(60)
             return request
 
     loaded = runtime(Blocking, isolated=True)
@@ -337,7 +337,7 @@ async def test_a_blocking_asynchronous_stage_can_be_isolated_from_the_callers_lo
     running = asyncio.ensure_future(loaded.answer(b"5"))
     await asyncio.sleep(0)  # this loop turns though the stage blocks: it can let it go
     held.set()
-    assert await asyncio.wait_for(running, 10) == b"5"
+    assert await asyncio.wait_for(running, 60) == b"5"
     await loaded.unload()
 
 

@@ -520,8 +520,8 @@ def test_a_signal_that_comes_while_the_main_thread_holds_a_lock_waits_for_nothin
         with daemon._wake._cond, daemon._ending._cond, daemon._reload._cond:
             os.kill(os.getpid(), number)  # its handler runs here, in this thread
         happened = daemon._reload if number == signal.SIGHUP else daemon._ending
-        assert happened.wait(30)
-        assert daemon._wake.wait(30)
+        assert happened.wait(60)
+        assert daemon._wake.wait(60)
 
 
 @pytest.mark.parametrize("change", ["kind", "place"])
@@ -616,7 +616,7 @@ def test_a_reload_that_is_not_taken_up_in_time_is_no_success(site, monkeypatch):
     with site.daemon() as daemon:
         monkeypatch.setattr(Daemon, "_pass", hang)
         daemon.look()
-        assert entered.wait(30)
+        assert entered.wait(60)
         args = ["--config", str(site.config), "config", "reload", "--timeout", "0.1"]
         late = CliRunner().invoke(app, args, prog_name="wheelway")
         monkeypatch.undo()

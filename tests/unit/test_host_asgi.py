@@ -72,7 +72,7 @@ async def serving(app, **options):
         await until(lambda: server.started)
         yield listener.getsockname()[1]
         server.should_exit = True
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, 60)
 
 
 async def until(condition, seconds=20.0):
@@ -638,6 +638,7 @@ async def test_what_is_no_pipeline_is_refused_with_its_reason(tmp_path, unlimite
 
 BLOCKING = """
 import time
+from pathlib import Path
 from wheelway import Pipeline
 
 made = []
@@ -646,8 +647,14 @@ class Demo(Pipeline):
     def load(self, context):
         made.append(self)
 
-    async def infer(self, seconds: float) -> int:
-        time.sleep(seconds)
+    async def infer(self, until: float | str) -> int:
+        if isinstance(until, float):
+            time.sleep(until)
+        else:
+            end = time.monotonic() + 60
+            while not Path(until).exists():
+                assert time.monotonic() < end
+                time.sleep(0.01)
         return len(made)
 """
 
@@ -655,18 +662,26 @@ class Demo(Pipeline):
 async def test_an_asynchronous_stage_that_blocks_gets_a_loop_of_its_own(
     tmp_path, unlimited, monkeypatch
 ):
-    monkeypatch.setattr("wheelway.replica.Watchdog", lambda *a: Watchdog(*a, patience=0.05))
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    def watchdog(files, on_held, while_held):
+        def release():
+            while_held()
+            first.touch()
+
+        return Watchdog(files, on_held, release, patience=0.05)
+
+    monkeypatch.setattr("wheelway.replica.Watchdog", watchdog)
     replica, _ = replica_of(tmp_path, "blocking", BLOCKING)
     await replica.reconfigure({"settings": {}})
     async with client_of(replica.application) as client:
-        assert (await client.post(ROUTE, json=0.5)).json() == 1
+        assert (await client.post(ROUTE, json=str(first))).json() == 1
         await until(lambda: replica._runtime.isolated)
-        ticks, asked = 0, asyncio.create_task(client.post(ROUTE, json=0.5))
-        while not asked.done():
+        asked = asyncio.create_task(client.post(ROUTE, json=str(second)))
+        for _ in range(4):
             await asyncio.sleep(0.01)
-            ticks += 1
+        second.touch()  # this loop turns while the stage blocks its own
         assert (await asked).json() == 2
-        assert ticks > 3, "this loop turned while the stage blocked its own"
     await replica.unload()
 
 

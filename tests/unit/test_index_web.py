@@ -527,7 +527,7 @@ def test_an_answer_that_never_ends_is_given_up(monkeypatch, answers):
 
 def test_an_answer_that_never_ends_ends_no_other(monkeypatch):
     """All go over connections that were kept: of such a one nobody sees the beginning."""
-    together, given_up = threading.Barrier(3, timeout=20), threading.Event()
+    together, given_up = threading.Barrier(3, timeout=60), threading.Event()
 
     def script(line, send):
         send(b"HTTP/1.1 200 OK\r\n")
@@ -537,7 +537,7 @@ def test_an_answer_that_never_ends_ends_no_other(monkeypatch):
         together.wait()
         send(b"content-length: 4\r\n\r\nhe")
         if "/later" in line:
-            assert given_up.wait(20)
+            assert given_up.wait(60)
         send(b"re")
 
     def read(path):

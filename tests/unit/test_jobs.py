@@ -79,14 +79,14 @@ def test_a_running_job_is_not_started_twice_and_wakes_when_it_ends():
     def work():
         calls.append(1)
         started.set()
-        assert release.wait(10)
+        assert release.wait(60)
         return "done"
 
     assert jobs.ensure(("key",), work) is None
-    assert started.wait(10)
+    assert started.wait(60)
     assert jobs.ensure(("key",), work) is None
     release.set()
-    assert woken.wait(10)
+    assert woken.wait(60)
     assert jobs.ensure(("key",), work).value == "done"
     assert calls == [1]
     jobs.close()
@@ -97,9 +97,9 @@ def test_work_with_threads_of_its_own_waits_for_no_other():
     jobs = Jobs(2, lambda: None, apart={"list"})
     try:
         for number in range(4):
-            jobs.ensure(("prepare", str(number)), lambda: release.wait(60))
+            jobs.ensure(("prepare", str(number)), lambda: release.wait(120))
         jobs.ensure(("list", "directory"), listed.set)
-        assert listed.wait(30)
+        assert listed.wait(60)
         assert jobs.running(("prepare", "0"))
     finally:
         release.set()

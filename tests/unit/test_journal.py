@@ -218,7 +218,7 @@ def test_threads_write_one_after_another(journal):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     told = journal.events()
     assert len(told) == 160
     pairs = zip(told[::2], told[1::2], strict=True)

@@ -589,4 +589,4 @@ def test_after_many_edits_there_are_no_more_threads_and_open_files_than_after_on
     threads, files = held()
     for number in range(1, 13):
         edit(number)
-    eventually(lambda: held()[0] <= threads and held()[1] <= files, 30)
+    eventually(lambda: held()[0] <= threads and held()[1] <= files)

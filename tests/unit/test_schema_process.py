@@ -69,7 +69,7 @@ def test_signals_for_the_daemons_whole_group_do_not_end_it(real):
 def test_when_it_was_killed_the_next_question_goes_to_another(real):
     real.ask("application", GOOD)
     os.kill(pid(real), signal.SIGKILL)
-    real._child._reaper.join(30)
+    real._child._reaper.join(60)
     assert real.ask("application", GOOD)
 
 
@@ -78,7 +78,7 @@ def test_it_ends_by_itself_and_nothing_is_left_of_it():
         asker.expect()
         child, process = asker._child, pid(asker)
         child.begin(60)
-        child._reaper.join(30)
+        child._reaper.join(60)
         assert child.is_ending()
         assert not is_there(process)
 
@@ -106,7 +106,7 @@ def test_it_ends_with_a_daemon_that_is_killed():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL
-    eventually(lambda: not is_there(int(done.stdout)), 30)
+    eventually(lambda: not is_there(int(done.stdout)))
 
 
 # -- as it should not be -------------------------------------------------------------------------

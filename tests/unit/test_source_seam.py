@@ -52,7 +52,7 @@ class Told:
 
     def list(self):
         self.listed += 1
-        assert self.may.wait(30)
+        assert self.may.wait(60)
         return self.listings[min(self.listed, len(self.listings)) - 1]
 
 
@@ -86,15 +86,15 @@ def test_a_look_that_is_asked_for_while_one_is_under_way_is_made_after_it():
     jobs = Jobs(1, lambda: None)
     supply = supply_of(source, jobs)
     supply.look()
-    eventually(lambda: source.listed == 1, 30)
+    eventually(lambda: source.listed == 1)
     supply.look_again("wheels")
     supply.look()
     supply.look()
     source.may.set()
-    eventually(lambda: not jobs.running(("list", "wheels")), 30)
+    eventually(lambda: not jobs.running(("list", "wheels")))
     assert source.listed == 1
     supply.look()
-    eventually(lambda: len(supply.listings()["wheels"].revisions) == 1, 30)
+    eventually(lambda: len(supply.listings()["wheels"].revisions) == 1)
     jobs.close()
 
 

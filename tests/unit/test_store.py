@@ -171,7 +171,7 @@ def test_many_at_once_agree_on_one_file(store, wheel):
     start = threading.Barrier(8)
 
     def fetch(number):
-        start.wait(timeout=30)
+        start.wait(60)
         return add((store, other)[number % 2], wheel)
 
     with ThreadPoolExecutor(8) as pool:

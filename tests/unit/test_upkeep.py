@@ -375,7 +375,7 @@ def test_builds_hold_up_nobody_who_looks_after_what_serves(tmp_path):
             upkeep = Upkeep(assembly.jobs, lambda _: False, lambda *_: looked.set() or False)
             upkeep.look("a", ())
             try:
-                assert looked.wait(30)
+                assert looked.wait(60)
             finally:
                 over.set()
 

@@ -212,7 +212,7 @@ def test_elsewhere_than_on_a_terminal_each_change_is_a_line_of_json(site):
         step(journal, Phase.RETIRING, "SuccessorLive", time.time())
         (second,) = json.loads(watching.stdout.readline())["releases"]
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(20) == 130
+        assert watching.wait(60) == 130
     assert first["phase"] == "Live"
     assert first["replicas"] == {"running": 1, "total": 2}
     assert first["requests_per_second"] is None
@@ -224,7 +224,7 @@ def test_as_text_it_is_the_same_table_with_what_ray_says(site):
     with subprocess.Popen(command(folder), stdout=subprocess.PIPE, text=True) as watching:
         lines = [watching.stdout.readline() for _ in range(6)]
         watching.send_signal(signal.SIGINT)
-        watching.wait(20)
+        watching.wait(60)
     heads = next(line for line in lines if line.startswith("pipeline"))
     assert heads.split() == [
         *("pipeline", "version", "state", "reason", "since", "replicas", "requests/s", "p50"),
@@ -245,10 +245,10 @@ def test_without_a_journal_there_is_nothing_to_begin_with(site):
 def test_on_a_terminal_it_stays_up_to_date_until_it_is_interrupted(site):
     folder, journal = site
     screen = Screen(command(folder))
-    eventually(lambda: "AnswersAtRoute" in screen.said and "1/2" in screen.said, 30)
+    eventually(lambda: "AnswersAtRoute" in screen.said and "1/2" in screen.said)
     assert "\x1b[?1049h" in screen.raw  # a screen of its own, the scrollback stays clean
     step(journal, Phase.RETIRING, "SuccessorLive", time.time())
-    eventually(lambda: "SuccessorLive" in screen.said, 30)
+    eventually(lambda: "SuccessorLive" in screen.said)
     assert screen.interrupt() == 130
     assert "\x1b[?1049l" in screen.raw
 
@@ -278,8 +278,8 @@ class Screen:
 
     def interrupt(self):
         self._process.send_signal(signal.SIGINT)
-        code = self._process.wait(30)
-        self._thread.join(30)
+        code = self._process.wait(60)
+        self._thread.join(60)
         os.close(self._main)
         return code
 
@@ -302,7 +302,7 @@ def test_a_dashboard_that_is_away_is_said_and_comes_back(ray):
         assert watch.seen.replicas == {}
         assert "replicas are not known" in watch.seen.note
         ray.says(APPLICATIONS, applications("RUNNING"))
-        eventually(lambda: watch.seen.replicas == {NAME: (1, 1)}, 20)
+        eventually(lambda: watch.seen.replicas == {NAME: (1, 1)})
         assert watch.seen.note == ""
 
 
