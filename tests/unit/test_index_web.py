@@ -534,6 +534,7 @@ def test_an_answer_that_never_ends_ends_no_other(monkeypatch):
         if "/never" in line:
             while not given_up.wait(0.01):
                 send(b"x")
+            return
         together.wait()
         send(b"content-length: 4\r\n\r\nhe")
         if "/later" in line:
