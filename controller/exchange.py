@@ -12,6 +12,7 @@ import heapq
 import itertools
 import json
 import logging
+import math
 import os
 import re
 import socket
@@ -179,13 +180,30 @@ def value_at(text: str, begin: int) -> tuple[Any, int]:
     Raises:
         ValueError: there is none, or it is nested deeper than Python can read.
     """
-    try:
-        value, end = _STRICT.raw_decode(text, begin)
-    except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+    value, end = _decoded(_STRICT, text, begin)
     if _SURROGATE.search(text, begin, end):  # half a character cannot be written in UTF-8
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value, end
+
+
+def any_value_at(text: str, begin: int) -> tuple[Any, int]:
+    """The same in what Python writes as JSON: with NaN, infinities, and halves of characters. A
+    NaN is one object, so that what holds it is equal to itself.
+
+    Raises:
+        ValueError: as `value_at`.
+    """
+    try:
+        return value_at(text, begin)
+    except ValueError:
+        return _decoded(_PYTHONS, text, begin)
+
+
+def _decoded(decoder: json.JSONDecoder, text: str, begin: int) -> tuple[Any, int]:
+    try:
+        return decoder.raw_decode(text, begin)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def _refused(constant: str) -> object:
@@ -193,6 +211,9 @@ def _refused(constant: str) -> object:
 
 
 _STRICT: Final = json.JSONDecoder(parse_constant=_refused)
+_PYTHONS: Final = json.JSONDecoder(
+    parse_constant={"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.__getitem__
+)
 
 
 class Deadline:

@@ -280,6 +280,8 @@ class Application:
     message: str = ""
     """The cause of a failure, dug out of the deployments' messages."""
     replicas: tuple[Replica, ...] = ()
+    oddity: str = ""
+    """What of the document no strict JSON can say, when it is not ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from controller.planning.situation import needs_encoding, routed, since, works
 from controller.planning.turns import in_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from controller.model import JSON, Application, Placement, Quarantine, Transition
     from controller.planning.situation import Situation
@@ -93,14 +93,23 @@ def _as_observed(
     return PlannedApplication(document, planned.cause)
 
 
-def ailments_of_encoded_routes(situation: Situation) -> tuple[Condition, ...]:
-    """Why percent-encoded spellings of routes are not answered, though they should be."""
+def ailments_beside(situation: Situation) -> Iterator[Condition]:
+    """What is amiss with what goes into the config beside our releases: why percent-encoded
+    spellings of routes are not answered, though they should be; and which applications of others
+    hold what only some readers of JSON take.
+    """
     name = situation.encoded_routes["name"] if situation.encoded_routes else None
     for app in situation.applications:
-        diagnosis = diagnose(app)
-        if app.name == name and diagnosis.health is Health.FAILED:
-            return (Condition("encoded routes", diagnosis.reason, diagnosis.message),)
-    return ()
+        if app.name == name and (diagnosis := diagnose(app)).health is Health.FAILED:
+            yield Condition("encoded routes", diagnosis.reason, diagnosis.message)
+        if app.oddity:
+            yield Condition(
+                f"application {app.name}",
+                "NotJson",
+                f"it is not wheelway's, and was deployed with what no JSON has ({app.oddity}): it "
+                "is carried as it is, but others who read the config may not take it; have whoever "
+                "deployed it write null, a number or text instead",
+            )
 
 
 def differences(

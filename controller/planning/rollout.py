@@ -35,7 +35,7 @@ from controller.planning import causes, standstill
 from controller.planning.absence import beyond_retire_limit
 from controller.planning.changes import (
     admit,
-    ailments_of_encoded_routes,
+    ailments_beside,
     assemble,
     differences,
     hold_back,
@@ -139,7 +139,7 @@ def plan(situation: Situation) -> Plan:
             *(c for step in steps for c in step.conditions),
             *queued,
             *ailments_of_ingress(situation),
-            *ailments_of_encoded_routes(situation),
+            *ailments_beside(situation),
             *standstill.conditions(situation),
         ),
         hold=hold,

@@ -7,12 +7,13 @@ update the deployments", the traceback is in the deployment's message, between R
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from packaging.utils import canonicalize_name
 from packaging.version import Version
-from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, StringConstraints, ValidationError
 
 from controller.model import Application, ApplicationStatus, Release, Replica
 from controller.planning.documents import same_document
@@ -29,19 +30,23 @@ _TAIL = 25
 """Lines of a cause that are kept."""
 
 
+_Text = Annotated[str, StringConstraints(min_length=0)]
+"""What UTF-8 can write: pydantic takes any text of which nothing is asked."""
+
+
 class _Replica(BaseModel):
-    state: str
+    state: _Text
     pid: int | None = None
 
 
 class _Deployment(BaseModel):
-    message: str | None = None
+    message: _Text | None = None
     replicas: list[_Replica] | None = None
 
 
 class _Document(BaseModel):
-    name: str = ""
-    route_prefix: str | None = None
+    name: _Text = ""
+    route_prefix: _Text | None = None
     deployments: list[dict[str, Any]] = []
     args: dict[str, Any] | None = None
 
@@ -52,16 +57,16 @@ def _well_formed(document: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Reported(BaseModel):
-    status: str
-    source: str | None = None
-    route_prefix: str | None = None
-    message: str | None = None
+    status: _Text
+    source: _Text | None = None
+    route_prefix: _Text | None = None
+    message: _Text | None = None
     deployed_app_config: Annotated[dict[str, Any], AfterValidator(_well_formed)] | None = None
-    deployments: dict[str, _Deployment] | None = None
+    deployments: dict[_Text, _Deployment] | None = None
 
 
 class _Details(BaseModel):
-    applications: dict[str, _Reported]
+    applications: dict[_Text, _Reported]
 
 
 def parse(
@@ -119,6 +124,7 @@ def _application(
         release=release,
         building=status is ApplicationStatus.DEPLOYING and not deployments,
         message=_message(reported.message or "", deployments.values()),
+        oddity="" if document is None or release is not None else _oddity(document),
         replicas=tuple(
             Replica(state=replica.state, pid=replica.pid)
             for deployment in deployments.values()
@@ -127,6 +133,15 @@ def _application(
     )
     unchanged = before is not None and before.document is document and before == now
     return before if before is not None and unchanged else now
+
+
+def _oddity(document: Mapping[str, JSON]) -> str:
+    """What no writer of strict JSON could say of it."""
+    try:
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def release_of(document: Mapping[str, JSON]) -> Release | None:

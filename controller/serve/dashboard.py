@@ -7,6 +7,7 @@ an error of `controller.errors` with its cure; httpx stays in here.
 
 from __future__ import annotations
 
+import json
 import re
 import ssl
 import time
@@ -99,7 +100,12 @@ class Dashboard:
             Rejected: Ray refused it (`ConfigRefused`), with what it said.
         """
         self._sent = {one["name"]: one for one in config["applications"]}
-        response = self._send("PUT", APPLICATIONS, self._timeout * _PUT_FACTOR, json=config)
+        # As Python's reader at the other end takes it: others' applications may hold an infinity.
+        body = json.dumps(config, separators=(",", ":")).encode("ascii")
+        headers = {"Content-Type": "application/json"}
+        response = self._send(
+            "PUT", APPLICATIONS, self._timeout * _PUT_FACTOR, content=body, headers=headers
+        )
         if response.status_code == 400:
             raise Rejected(
                 "ConfigRefused", f"Ray refused the Serve config: {_refusal(response.text, config)}"

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from controller.exchange import value_at
+from controller.exchange import any_value_at, value_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ def read(text: str, before: Details) -> tuple[dict[str, JSON], dict[str, slice],
     where in it each application stands; and the names of those that it leaves out.
 
     Raises:
-        ValueError: it is no object of JSON.
+        ValueError: it is no object of JSON, but for what Python takes for such in applications.
     """
     said: dict[str, JSON] = {}
     others: dict[str, JSON] = {}
@@ -50,7 +50,8 @@ def read(text: str, before: Details) -> tuple[dict[str, JSON], dict[str, slice],
             end = at + len(as_before)
         else:
             same.discard(name)
-            others[name], end = value_at(text, at)
+            # What is in a stranger's is theirs, and must hide none of ours.
+            others[name], end = any_value_at(text, at)
         spans[name] = slice(at, end)
         return end
 

@@ -13,6 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from controller.errors import Rejected
+from controller.serve.application import release_of
 from controller.serve.canonical import quoted
 from controller.serve.schema import InProcess, SchemaError
 from controller.values import not_json
@@ -66,7 +67,8 @@ class Schema:
         name = f"application {document.get('name')!r}"
         try:
             self._answer("taken", _split(document)[0])
-            quoted(document)
+            if release_of(document) is not None:  # others' are there: Ray took what they hold
+                quoted(document)
         except ValueError as error:
             raise Rejected("ConfigRefused", f"Ray Serve would refuse {name}: {error}") from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import resource
@@ -146,6 +148,19 @@ def test_a_release_is_reported_with_exactly_the_document_that_was_rendered(dashb
     assert found.release == release
     assert found.building
     assert found.route is None
+
+
+def test_ray_takes_and_reports_what_no_json_has_and_answers_go_on(dashboard, put):
+    odd = {"limits": [math.inf, -math.inf, math.nan], "text": "\ud800"}
+    theirs = {"name": "theirs", "import_path": "applications_of_the_test:sound", "args": odd}
+    put(theirs, sound="sound")
+    found = application(dashboard, "theirs")
+    assert json.dumps(found.document["args"]) == json.dumps(odd)
+    assert found.oddity
+    put({**found.document, "route_prefix": None}, sound="sound")
+    again = application(dashboard, "theirs")
+    assert json.dumps(again.document["args"]) == json.dumps(odd)
+    assert application(dashboard, "sound").oddity == ""
 
 
 def test_the_cause_of_a_failure_is_dug_out(dashboard, put):

@@ -335,17 +335,45 @@ def test_only_a_well_formed_answer_is_an_answer(server, dashboard, case):
     assert "applications" in error.message
 
 
-def holding(odd):
-    """A well-formed answer, but for one value in a document."""
-    whole = {"x": reported(deployed_app_config=document(args={"a": odd}))}
-    return json.dumps({"applications": whole})
+@pytest.mark.parametrize(
+    "odd",
+    [math.nan, math.inf, -math.inf, "\ud800", [{"a": math.nan}, {"b": math.nan}], {"\udfff": 0}],
+)
+def test_what_a_stranger_was_deployed_with_hides_none_of_ours_and_is_carried(
+    server, dashboard, odd
+):
+    theirs = document(name="theirs", import_path="their:app", args={"odd": odd})
+    both = {"theirs": reported(deployed_app_config=theirs), "ours": reported()}
+    server.says(APPLICATIONS, {"applications": both})
+    ours, others = dashboard.applications()
+    assert (ours.release.pipeline, ours.oddity) == ("iris", "")
+    assert others.oddity
+    both["theirs"]["message"] = "of another pass"
+    server.says(APPLICATIONS, {"applications": both})
+    later = dashboard.applications()[1]
+    assert later.document is others.document, "it is as it was"
+    server.says(APPLICATIONS, "")
+    dashboard.put({"applications": [later.document]})
+    said = json.loads(server.asked[-1][3])["applications"]
+    assert json.dumps(said) == json.dumps([theirs])
+
+
+def test_an_oddity_of_our_own_is_a_difference_and_no_news(server, dashboard):
+    odd = document(args={**document()["args"], "limit": math.inf})
+    server.says(APPLICATIONS, {"applications": {"x": reported(deployed_app_config=odd)}})
+    [ours] = dashboard.applications()
+    assert ours.release.pipeline == "iris"
+    assert ours.document != document()
+    assert ours.oddity == ""
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        holding(math.nan),
-        holding("\ud800"),
+        '{"proxies": {"a": NaN}}',
+        json.dumps({"applications": {"x": reported(message="\ud800")}}),
+        json.dumps({"applications": {"x": reported(deployed_app_config={"name": "\ud800"})}}),
+        json.dumps({"applications": {"\ud800": reported()}}),
         '{"applications": ' + "[" * 100_000,
         '{"applications": ' + "1" * 5000 + "}",
         "",

@@ -87,7 +87,7 @@ def test_of_a_name_that_comes_twice_the_last_counts():
         '{"applications": {"a": {}',
         '{"applications": {"a": {},}}',
         '{"applications": {"a": {}}, "b": {}',
-        '{"applications": {"a": "\\ud800"}}',
+        '{"proxies": {"a": "\\ud800"}}',
     ],
 )
 def test_what_is_no_object_of_json_is_refused(text):

@@ -434,6 +434,21 @@ def test_foreign_applications_are_carried_verbatim(renderer):
     assert renderer.config([foreign], ServeOptions(), INGRESS)["applications"] == [foreign]
 
 
+@pytest.mark.parametrize("odd", [math.nan, math.inf, "\ud800"])
+def test_what_no_json_has_is_carried_in_foreign_applications(renderer, odd):
+    settings = [{"name": "D", "user_config": {"limit": odd}}]
+    foreign = {
+        "name": "theirs",
+        "import_path": "x.y:z",
+        "args": {"k": odd},
+        "deployments": settings,
+    }
+    config = renderer.config([foreign], ServeOptions(), INGRESS)
+    assert config["applications"] == [foreign]
+    renderer.validate(config)
+    assert renderer.to_yaml(config).isascii()
+
+
 def test_validation_names_the_bad_application(renderer):
     good, nothing = place(renderer).document, {"name": "Host", "num_replicas": 0}
     with pytest.raises(Rejected, match=r"application 'bad': deployments\[0\]\.num_replicas"):

@@ -376,6 +376,15 @@ def test_foreign_applications_are_carried_verbatim_and_imperative_ones_left_out(
     assert "other" not in carried
 
 
+def test_a_foreign_application_that_holds_what_json_has_not_is_told_and_carried():
+    odd = replace(foreign(), oddity="Out of range float values are not JSON compliant")
+    decided = plan(situation([elected()], [placement()], [odd]))
+    assert "theirs" in {a.document["name"] for a in decided.applications}
+    [condition] = decided.conditions
+    assert (condition.subject, condition.reason) == ("application theirs", "NotJson")
+    assert odd.oddity in condition.message
+
+
 @pytest.mark.parametrize("declarative", [True, False])
 def test_a_route_that_a_foreign_application_holds_is_reported_and_not_fought_over(declarative):
     theirs = foreign(route=ROUTE, declarative=declarative)
