@@ -85,16 +85,20 @@ class Notifications:
         self.renew(options, sources)
 
     def renew(self, options: Sequence[AnyNotification], sources: Iterable[str]) -> None:
-        """Another configuration is in force; receivers that it leaves as they were go on."""
-        self._sources = frozenset(sources)
-        going_on = {channel.options: channel for channel in self._channels}
+        """Another configuration is in force; receivers that it leaves as they were go on.
+
+        Raises:
+            ConfigError: one cannot be used; then all are as they were.
+            JournalError: the journal cannot be read.
+        """
         before = self._channels
+        going_on = {channel.options: channel for channel in before}
+        new = [section for section in options if section not in going_on]
+        opened = {section: open_notifier(section, host=self._host) for section in new}
         present = self._journal.conditions()
+        self._sources = frozenset(sources)
         self._channels = [
-            going_on.get(section)
-            or _Channel(
-                section, open_notifier(section, host=self._host), self._counts, self._jitter
-            )
+            going_on.get(section) or _Channel(section, opened[section], self._counts, self._jitter)
             for section in options
         ]
         for channel in self._channels:

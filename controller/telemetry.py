@@ -57,9 +57,13 @@ class Telemetry:
         self.notifications.close()
 
     def renew(self, config: Config) -> None:
-        """Another configuration is in force."""
-        with _apart("notifications"):
-            self.notifications.renew(config.notifications, _sources(config))
+        """Another configuration is in force.
+
+        Raises:
+            WheelwayError: one of its receivers cannot be used, with which no daemon would start, or
+                the journal cannot be read. Those before go on.
+        """
+        self.notifications.renew(config.notifications, _sources(config))
 
     def observe(self, report: Report, assembly: Assembly, *, duration: float) -> None:
         """Tell of a pass.

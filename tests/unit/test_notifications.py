@@ -391,6 +391,19 @@ def test_another_configuration_keeps_the_receivers_that_stay(office):
     }
 
 
+def test_a_receiver_that_cannot_be_used_leaves_those_before_as_they_were(office, monkeypatch):
+    goes = office.webhook(hold=0)
+    told = office.notifications(goes)
+    comes = [office.webhook(name=name, hold=0) for name in ("comes", "never")]
+    before = threading.active_count()
+    monkeypatch.setenv("HTTPS_PROXY", "socks9://proxy")
+    with pytest.raises(ConfigError, match="environment variable HTTPS_PROXY"):
+        told.renew(comes, [])
+    assert threading.active_count() == before
+    told.observe(report(conditions=[DOWN]))
+    eventually(lambda: told.counts() == {("webhook", "sent"): 1}, 20)
+
+
 def test_slack_gets_a_text_an_attachment_and_no_way_to_mention_everybody(office):
     slack = SlackNotification(type="slack", url=f"{office.server.url}/hook", hold=0)
     told = office.notifications(slack)

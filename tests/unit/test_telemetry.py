@@ -108,6 +108,28 @@ def test_log_and_receivers_hear_what_a_pass_found_and_a_new_configuration(tmp_pa
     assert {said["event"] for said in server.bodies()} == {"stalled"}
 
 
+def test_a_new_receiver_that_cannot_be_used_is_an_edit_that_is_not_in_force(tmp_path, monkeypatch):
+    (tmp_path / "wheels").mkdir()
+    path = tmp_path / "controller.toml"
+    path.write_text(BASICS)
+    reports = []
+    daemon = Daemon(path, watcher=reports.append)
+    monkeypatch.setenv("HTTPS_PROXY", "socks9://proxy")
+    thread = threading.Thread(target=daemon.run)
+    thread.start()
+    try:
+        eventually(lambda: reports, 60)
+        path.write_text(
+            BASICS + '\n[[notifications]]\ntype = "webhook"\nurl = "http://a.example"\n'
+        )
+        told = {("config", "ConfigInvalid")}
+        eventually(lambda: told <= {(c.subject, c.reason) for c in reports[-1].conditions}, 60)
+    finally:
+        daemon.end()
+        thread.join(60)
+    assert not thread.is_alive()
+
+
 def test_a_journal_in_trouble_fails_no_pass(tmp_path, lines):
     (tmp_path / "wheels").mkdir()
     path = tmp_path / "controller.toml"
