@@ -130,7 +130,9 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
                 record=records[release],
                 quarantine=quarantines.get(release),
                 filename=listed[release.digest].filename if release.digest in listed else "",
-                events=tuple(reader.events(subject=str(release), limit=EVENTS)),
+                events=tuple(
+                    reader.events(subject=str(release), pipeline=release.pipeline, limit=EVENTS)
+                ),
                 note=listed[release.digest].note if release.digest in listed else "",
             )
             for release in sorted(wanted, key=lambda r: (r.version, records[r].since))[::-1]

@@ -18,7 +18,7 @@ from controller.journal.records import (
     ReleaseRecord,
     listing_of,
 )
-from controller.journal.schema import SAME, key_of, translated
+from controller.journal.schema import SAME, key_of, matching, translated
 from controller.model import (
     Condition,
     Event,
@@ -95,8 +95,9 @@ class Reader:
         """Every release the journal knows, or one pipeline's; by pipeline, version and digest.
         Without those that are `over`: what is left does not grow with time.
         """
-        which = "(?1 IS NULL OR pipeline = ?1) AND (?2 OR phase NOT IN (?3, ?4))"
-        found = self._records(which, pipeline, over, *(phase.value for phase in OVER))
+        which, values = matching(pipeline=pipeline)
+        which += " AND (? OR phase NOT IN (?, ?))"
+        found = self._records(which, *values, over, *(phase.value for phase in OVER))
         return sorted(found, key=lambda record: record.release)
 
     def records(self, releases: Collection[Release] = ()) -> dict[Release, ReleaseRecord]:
@@ -156,11 +157,9 @@ class Reader:
 
     def quarantines(self, pipeline: str | None = None) -> list[Quarantine]:
         """Every quarantine in force, or one pipeline's; by pipeline, version and digest."""
-        rows = self._run(
-            "SELECT pipeline, version, digest, stage, reason, message, inputs, log_tail, at "
-            "FROM quarantines WHERE ?1 IS NULL OR pipeline = ?1",
-            pipeline,
-        )
+        which, values = matching(pipeline=pipeline)
+        columns = "pipeline, version, digest, stage, reason, message, inputs, log_tail, at"
+        rows = self._run(f"SELECT {columns} FROM quarantines WHERE {which}", *values)  # noqa: S608 - ours
         found = [
             Quarantine(Release(name, Version(version), digest), *rest)
             for name, version, digest, *rest in rows
@@ -224,16 +223,12 @@ class Reader:
             since: seconds since the epoch, included.
             limit: at most this many.
         """
+        told = None if version is None else canonicalize_version(version)
+        which, values = matching(subject=subject, pipeline=pipeline, version=told)
         rows = self._run(
-            "SELECT at, subject, reason, message, fields FROM events "
-            "WHERE (?1 IS NULL OR subject = ?1) AND (?2 IS NULL OR pipeline = ?2) "
-            "AND (?3 IS NULL OR version = ?3) AND (?4 IS NULL OR at >= ?4) "
-            "ORDER BY id DESC LIMIT ?5",
-            subject,
-            pipeline,
-            None if version is None else canonicalize_version(version),
-            since,
-            limit,
+            f"SELECT at, subject, reason, message, fields FROM events WHERE {which} "  # noqa: S608 - ours
+            "AND at >= ? ORDER BY id DESC LIMIT ?",
+            *(*values, float("-inf") if since is None else since, limit),
         )
         return [
             Event(at, about, reason, message, json.loads(fields))

@@ -376,3 +376,11 @@ def program_version() -> str:
 def key_of(release: Release) -> tuple[str, str, str]:
     """What `SAME` compares with."""
     return release.pipeline, str(release.version), release.digest
+
+
+def matching(**columns: str | None) -> tuple[str, list[str]]:
+    """A condition that these columns are as given, and its values; None is as any. That is left
+    out rather than asked in SQL, which would look it up in no index and read every row.
+    """
+    given = {name: value for name, value in columns.items() if value is not None}
+    return " AND ".join(f"{name} = ?" for name in given) or "TRUE", list(given.values())

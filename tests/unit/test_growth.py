@@ -185,3 +185,36 @@ def test_a_pass_in_which_one_release_moves_compares_no_settings_of_the_others(da
         one.settle()
         counts.append(len(compared))
     assert max(counts) <= 10
+
+
+def test_what_the_journal_is_asked_about_one_pipeline_is_no_dearer_for_all_others(daemon):
+    def steps(made):
+        """Of SQLite's machine."""
+        counted = Counter()
+        journal = made.journal
+        journal._connection.set_progress_handler(lambda: counted.update("n") or 0, 1)
+        (one, *_) = journal.releases("pipeline-0")
+        assert journal.events(subject=str(one.release), pipeline="pipeline-0")
+        assert journal.events(pipeline="pipeline-0", version=one.release.version, since=0.0)
+        assert not journal.quarantines("pipeline-0")
+        journal._connection.set_progress_handler(None, 1)
+        return counted["n"]
+
+    assert steps(daemon(SIZES[-1])) <= 1.02 * steps(daemon(SIZES[0]))
+
+
+def test_a_release_that_goes_live_is_told_of_no_dearer_for_all_others(daemon):
+    def rows(made):
+        """Steps of SQLite's machine in the pass in which it goes live."""
+        counted = Counter()
+        made.publish(0)
+        made.supply.look_again(made.source.name)
+        while True:
+            counted.clear()
+            made.journal._connection.set_progress_handler(lambda: counted.update("n") or 0, 1)
+            _, report = made.pass_()
+            made.journal._connection.set_progress_handler(None, 1)
+            if any(event.fields.get("phase") == Phase.LIVE for event in report.events):
+                return counted["n"]
+
+    assert rows(daemon(SIZES[-1])) <= 1.5 * rows(daemon(SIZES[0]))
