@@ -25,7 +25,7 @@ from controller.planning.absence import Absences
 from controller.planning.causes import CHECKING_FILES
 from controller.planning.complaints import Complaints
 from controller.planning.contest import Contest
-from controller.planning.daemons import to_claim_back
+from controller.planning.daemons import keeping_marks, to_claim_back
 from controller.planning.health import doubts_its_files
 from controller.planning.pace import MOVING, Pace
 from controller.planning.plan import Cause
@@ -81,7 +81,7 @@ class _Observed:
 class Reconciler:
     """Makes passes. `tags` and `fingerprint` describe the interpreter that replicas run on, `clock`
     is what everything waits by (`journal/clock.py`); `wall_clock` only says when things happened;
-    `mark` is what this daemon is told from others by.
+    `mark` is what this daemon is told from others by; a preview away from it has none.
     """
 
     def __init__(
@@ -115,6 +115,7 @@ class Reconciler:
         self._complaints = Complaints()
         self._probes = Probes(ingress, probe_deadline=config.rollout.probe_deadline)
         self._planner = Planner()
+        self._mark = mark
         self._contest = Contest(mark, wait=to_claim_back(config.rollout.interval))
         self._forget_at = float("-inf")
         self._pace = Pace(config.rollout.interval)
@@ -286,6 +287,9 @@ class Reconciler:
         self, observed: _Observed, desired: Desired, known: Mapping[Release, ReleaseRecord]
     ) -> Situation:
         rollout = self.config.rollout
+        placements = desired.placements
+        if self._mark is None:
+            placements = keeping_marks(placements, observed.applications)
         unfit = not self.inspected or any(note.reason in BLOCKING for note in self.notes)
         elected = (verdict.release for verdict in desired.verdicts if verdict.elected)
         waiting_since = self._turns.waiting(
@@ -294,7 +298,7 @@ class Reconciler:
         return Situation(
             now=observed.at,
             verdicts=desired.verdicts,
-            placements=desired.placements,
+            placements=placements,
             applications=observed.applications,
             answers=observed.answers,
             records=observed.records,

@@ -8,6 +8,7 @@ that its state was lost with its machine.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from controller.model import ApplicationStatus, DaemonMark
@@ -16,7 +17,7 @@ from controller.planning.plan import Cause
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from controller.model import JSON, Application
+    from controller.model import JSON, Application, Placement, Release
     from controller.overrides import Overrides
 
 KEY = "daemon"
@@ -45,6 +46,21 @@ def marked(document: Mapping[str, Any], mark: DaemonMark) -> dict[str, JSON]:
             deployment["user_config"] = {**deployment["user_config"], KEY: said}
             return {**document, "deployments": deployments}
     return dict(document)
+
+
+def keeping_marks(
+    placements: Mapping[Release, Placement], applications: Iterable[Application]
+) -> dict[Release, Placement]:
+    """The placements, each bearing the mark that it has on the cluster: for a preview, which has
+    none of its own, and is no other daemon for that.
+    """
+    found = {app.name: mark_of(app.document) for app in applications}
+    return {
+        release: placed
+        if (mark := found.get(placed.name)) is None
+        else replace(placed, document=marked(placed.document, mark))
+        for release, placed in placements.items()
+    }
 
 
 def others(

@@ -6,6 +6,7 @@ import os
 import shutil
 
 import pytest
+import yaml
 
 from controller.assembly import preview
 from controller.model import Phase
@@ -274,6 +275,20 @@ def test_a_preview_before_any_daemon_shows_what_would_be_staged_and_makes_no_jou
     assert preview(config).config == report.config
     assert paper_head.puts == []
     assert not (tmp_path / "none").exists()
+
+
+def test_a_preview_away_from_the_daemon_s_state_takes_its_marks_for_no_change(
+    work, paper_head, tmp_path
+):
+    work.drop()
+    work.settle()
+    work.drop("other")
+    paths = work.config.paths.model_copy(update={"state": tmp_path / "none"})
+    report = preview(work.config.model_copy(update={"paths": paths}))
+    [change] = report.plan.changes
+    assert str(change).startswith("add other-1.0-")
+    demo, _ = yaml.safe_load(report.config)["applications"]
+    assert [demo] == paper_head.puts[-1]["applications"]
 
 
 # -- the cache -----------------------------------------------------------------------------------
