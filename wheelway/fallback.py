@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from wheelway.asgi import Message, Receive, Scope, Send
+
+_log = logging.getLogger("ray.serve")
+"""The log of the proxy that this runs in (ray/serve/_private/constants.py, SERVE_LOGGER_NAME)."""
 
 PATIENCE = 30.0
 """Seconds that a request may wait for a replica; less if its release has a shorter
@@ -55,6 +59,7 @@ class Fallback:
     ) -> None:
         self._app = app
         self._outlook = outlook
+        self._failed = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on (ASGI 3)."""
@@ -90,6 +95,14 @@ class Fallback:
             return await asyncio.wait_for(self._outlook(path), LOOK_EVERY)
         except TimeoutError:
             return Outlook(runs=None)
+        except Exception:  # noqa: BLE001 - whatever Ray raises: the request waits as without us
+            if not self._failed:  # with each request it would flood the log
+                self._failed = True
+                _log.exception(
+                    "Serve's controller cannot be asked which releases have a replica: requests "
+                    "for those without one wait on, and get no 503; please report this"
+                )
+            return None
 
 
 class _Wait:

@@ -149,6 +149,25 @@ async def test_what_is_not_ours_waits_as_it_always_did(monkeypatch):
     assert (answer.text, len(seen)) == ("here I am", 1)
 
 
+async def test_whatever_an_outlook_raises_requests_wait_as_they_always_did_and_it_is_logged_once(
+    caplog,
+):
+    async def outlook(_path):
+        proxy.go.set()
+        raise AttributeError("this Ray calls it otherwise")
+
+    proxy = Proxy()
+    transport = httpx.ASGITransport(Fallback(proxy, outlook))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        for _ in range(3):
+            proxy.go.clear()
+            answer = await client.post("/predict/x/1.0")
+            assert (answer.status_code, answer.text) == (200, "here I am")
+    [told] = caplog.records
+    assert "no 503" in told.message
+    assert "this Ray calls it otherwise" in caplog.text
+
+
 async def test_a_client_that_leaves_ends_the_work():
     proxy, looked = Proxy(), asyncio.Event()
 
