@@ -205,6 +205,7 @@ class Election:
         lately = self._absences.lately(unlisted - unknown, seen.now, seen.grace)
         quarantined = _by_pipeline(found.quarantines)
         missing = _by_pipeline(unknown | lately)
+        waited_for = str(self._names.unknown)  # once a pass: it may be thousands of wheels
         for name in names:
             case = Case(
                 candidates=offers.get(name, ()),
@@ -217,7 +218,7 @@ class Election:
                 owner=owners.get(name, ""),
             )
             if name in offers and name not in owners:
-                found.verdicts.extend(undecided(case, str(self._names.unknown)))
+                found.verdicts.extend(undecided(case, waited_for))
                 found.look_in = ownership.LOOK_AGAIN
                 continue
             verdicts = self._verdicts.of(name, case)

@@ -160,8 +160,8 @@ class Names:
 
 
 def _some_of(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    """The first ones, without a number: what every pass tells otherwise, every pass writes down."""
+    return ", ".join(names[:_NAMED]) + (" and others" if len(names) > _NAMED else "")
 
 
 def is_offered(release: Release, offered: Sequence[Candidate], owner: str) -> bool:
