@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import ipaddress
 import itertools
 import json
 import logging
@@ -18,7 +19,9 @@ import re
 import socket
 import threading
 import time
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
@@ -37,6 +40,8 @@ NO_REUSE: Final = httpx.Limits(max_keepalive_connections=0)
 """For clients that use `exchange`: a deadline can end only a connection that it saw begin."""
 
 
+ASKING: Final = "exchange"
+"""The name of threads that wait for a name to be resolved."""
 _PROXIES: Final = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 _AUTHORITIES: Final = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR"})
 """Variables that httpx heeds: https://www.python-httpx.org/environment_variables/."""
@@ -90,7 +95,7 @@ def exchange(
         client: what to ask with.
         method: of HTTP.
         url: where to.
-        seconds: from connecting to the end of the answer.
+        seconds: from resolving the name to the end of the answer.
         limit: bytes of the decoded body.
         content: as `httpx.Client.request` takes it.
 
@@ -98,21 +103,62 @@ def exchange(
         httpx.HTTPError: no answer; `ExchangeTimeout`, `BodyTooLarge`.
         httpx.InvalidURL: `url` is none.
     """
-    with Deadline(seconds) as deadline:
+    deadline = Deadline(seconds)
+    ask = partial(_exchange, client, method, url, deadline, limit, content)
+    host = httpx.URL(url).host or client.base_url.host
+    return ask() if _is_address(host) else _beside(ask, deadline)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _beside(ask: Callable[[], httpx.Response], deadline: Deadline) -> httpx.Response:
+    """The answer of who is asked by name: the system resolves it, which nobody can end, so that
+    another thread waits for that. What comes of it too late sends nothing any more.
+    """
+    answer: Future[httpx.Response] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name=ASKING, daemon=True).start()
+    if not wait([answer], deadline.seconds).done:
+        deadline.expire()
+        raise deadline.missed()
+    return answer.result()
+
+
+def _exchange(
+    client: httpx.Client,
+    method: str,
+    url: str,
+    deadline: Deadline,
+    limit: int,
+    content: Mapping[str, Any],
+) -> httpx.Response:
+    with deadline:
         extensions = {"trace": deadline.watch}
         try:
             with client.stream(
-                method, url, timeout=seconds, extensions=extensions, **content
+                method, url, timeout=deadline.seconds, extensions=extensions, **content
             ) as response:
                 body = b"".join(at_most(response.iter_bytes(), limit))
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise
         except httpx.TransportError as error:
             if deadline.over:
-                raise ExchangeTimeout(f"not complete within {seconds:g} s") from error
+                raise deadline.missed() from error
             raise
     if deadline.over:  # a body that ends with its connection looks whole
-        raise ExchangeTimeout(f"not complete within {seconds:g} s")
+        raise deadline.missed()
     return _whole(response, body)
 
 
@@ -220,11 +266,13 @@ class Deadline:
     """Shuts a request's connection down when its time is up.
 
     `otherwise` is called instead, in a thread of its own, when the request goes over a connection
-    that was there before.
+    that was there before. Until there is one, a request waits for the system to resolve a name,
+    which nothing here can end: `exchange` waits no longer, jobs in threads of their own do, for the
+    half minute or so that resolv.conf(5) allows.
     """
 
     def __init__(self, seconds: float, otherwise: Callable[[], None] | None = None) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
         self._otherwise = otherwise
@@ -233,7 +281,7 @@ class Deadline:
         """Whether the time was up before the end."""
 
     def __enter__(self) -> Self:
-        _WATCH.add(time.monotonic() + self._seconds, self)
+        _WATCH.add(time.monotonic() + self.seconds, self)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -249,6 +297,10 @@ class Deadline:
                 self._connection = info["return_value"].get_extra_info("socket")
             if self.over:
                 self.expire()
+
+    def missed(self) -> ExchangeTimeout:
+        """What is raised when it is over."""
+        return ExchangeTimeout(f"not complete within {self.seconds:g} s")
 
     def expire(self) -> None:
         """The time is up: nothing more comes, unless all has come."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import httpx
@@ -57,6 +58,40 @@ def test_a_deadline_that_cannot_be_acted_upon_is_told_and_the_others_still_end_t
         eventually(lambda: failing.over and caplog.records)
     assert "can't start new thread" in caplog.text
     timed_out()
+
+
+def test_a_name_that_nobody_resolves_is_given_up_and_nothing_is_sent_later(monkeypatch):
+    """The resolver of the system waits as long as its own configuration says."""
+    resolver, wait = socket.getaddrinfo, threading.Event()
+
+    def late(host, port, *others, **how):
+        if host == "slow.invalid":
+            assert wait.wait(20)
+            host = "127.0.0.1"
+        return resolver(host, port, *others, **how)
+
+    monkeypatch.setattr(socket, "getaddrinfo", late)
+    with canned() as server, httpx.Client(trust_env=False, limits=NO_REUSE) as client:
+        server.says("/", "here")
+        url = server.url.replace("127.0.0.1", "slow.invalid")
+        with pytest.raises(ExchangeTimeout, match=r"0\.3 s"):
+            exchange.exchange(client, "PUT", url, seconds=0.3, limit=1 << 20)
+        wait.set()
+        eventually(
+            lambda: not [one for one in threading.enumerate() if one.name == exchange.ASKING]
+        )
+        assert server.asked == []
+        found = exchange.exchange(client, "GET", url, seconds=20, limit=1 << 20)
+        assert found.text == "here"
+
+
+def test_who_is_asked_by_name_fails_as_who_is_asked_by_address():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with httpx.Client(trust_env=False, limits=NO_REUSE) as client:
+        for host in ("127.0.0.1", "localhost"):
+            with pytest.raises(httpx.ConnectError):
+                exchange.exchange(client, "GET", f"http://{host}:{port}", seconds=20, limit=1)
 
 
 def test_deadlines_are_watched_anew_when_their_thread_has_ended(monkeypatch):
