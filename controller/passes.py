@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 
 WAITING = 8
-"""Callers that may wait for a pass at a time: each holds a thread, of which the API has 40."""
+"""Callers that may wait for a pass at a time, and as many for the configuration to be taken up:
+each holds a thread, of which the API has 40."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Passes:
         self._wake = wake
         self._patience = patience
         self._reload = reload
-        self._reloads_asked = self._reloads_done = 0
+        self._reloads_asked = self._reloads_done = self._reloads_waiting = 0
         self._refusal: Condition | None = None
         self._clock = clock
         self._well_at = clock()
@@ -155,13 +156,23 @@ class Passes:
 
         Raises:
             Waiting: that was not known within `timeout` seconds ("NotTakenUp").
+            Transient: too many wait for it already ("TooManyWait").
         """
         with self._turn:
+            if self._reloads_waiting >= WAITING:
+                raise Transient(
+                    "TooManyWait",
+                    f"{WAITING} others wait for the configuration to be taken up already: the "
+                    "daemon hangs, or a pass takes long; its log says more. Ask again",
+                    retry_after=5,
+                )
+            self._reloads_waiting += 1
             self._reloads_asked += 1
             mine = self._reloads_asked
         self._reload()
         with self._turn:
             self._turn.wait_for(lambda: self._over or self._reloads_done >= mine, timeout)
+            self._reloads_waiting -= 1
             done, refusal = self._reloads_done >= mine, self._refusal
         if not done:
             why = f"the daemon has not taken up its configuration within {timeout:g} s"

@@ -605,6 +605,23 @@ def test_no_more_may_wait_for_a_pass_than_leave_threads_for_others(service):
         assert client.post("/v1/reconcile", json={"timeout": 0}).status_code == 200
 
 
+def test_no_more_may_wait_for_a_reload_than_leave_threads_for_others(service):
+    service.passes._reload = lambda: None
+    with service.serving() as client, ThreadPoolExecutor(WAITING) as pool:
+        waiting = [
+            pool.submit(client.post, "/v1/reload", json={"timeout": 300}) for _ in range(WAITING)
+        ]
+        eventually(lambda: service.passes.reloads() == WAITING)
+        refused = client.post("/v1/reload", json={"timeout": 300})
+        assert problem(refused) == (503, "TooManyWait")
+        assert refused.headers["retry-after"] == "5"
+        assert client.post("/v1/reconcile", json={"timeout": 0}).status_code == 200
+        service.passes.reloaded(WAITING, None)
+        assert [answer.result(30).json()["in_force"] for answer in waiting] == [True] * WAITING
+        late = client.post("/v1/reload", json={"timeout": 0})
+        assert problem(late) == (503, "NotTakenUp")
+
+
 def test_a_port_that_is_taken_leaves_the_socket_open(service):
     with httpx.Client(), service.inside() as inside:
         port = free_port()
