@@ -23,7 +23,7 @@ import typer
 from controller.cli import authoring, configuration, orders, plans, quarantine, service, serving
 from controller.cli.explain import explain
 from controller.cli.history import history
-from controller.cli.invocation import Invocation
+from controller.cli.invocation import VARIABLE, Invocation
 from controller.cli.logs import logs
 from controller.cli.output import own_version
 from controller.cli.program import MEANINGS, Program
@@ -70,7 +70,7 @@ def wheelway(
     config: Annotated[
         Path | None,
         typer.Option(
-            envvar="WHEELWAY_CONFIG",
+            envvar=VARIABLE,
             metavar="PATH",
             help="The daemon's configuration; default: /etc/wheelway/controller.toml, else that of "
             "`wheelway up` here or in a folder above.",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from controller.cli.output import console, paragraph
 from controller.cli.ownership import require_own
 from controller.cli.whereabouts import Whereabouts, whereabouts
-from controller.errors import ConfigError, JournalError
+from controller.errors import ConfigError, JournalError, NotPermitted
 from controller.permissions import not_permitted
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 SYSTEM: Final = Path("/etc/wheelway/controller.toml")
 """The configuration of the daemon that runs as a service."""
+
+VARIABLE: Final = "WHEELWAY_CONFIG"
+"""Names the configuration where `--config` does not."""
 
 _STATE: Final = re.compile(r"""\s*state\s*=\s*["'](?P<path>[^"']+)["']""")
 
@@ -36,6 +40,8 @@ class Invocation:
     config_option: Path | None = None
     """`--config` or WHEELWAY_CONFIG."""
     debug: bool = False
+    _told: set[str] = field(default_factory=set, repr=False, compare=False)
+    """Mistakes that a person was warned of: each question of one command meets them again."""
 
     def config_path(self) -> Path:
         """The configuration file to use.
@@ -80,9 +86,11 @@ class Invocation:
             state = _state_of(self.config_path())
             if not state.is_dir():
                 raise
-            stderr = console(stderr=True)
-            stderr.print(paragraph(f"warning: {error.message}", style="yellow"))
-            stderr.print(paragraph(f"what follows is of the daemon whose state is in {state}"))
+            if error.message not in self._told:
+                self._told.add(error.message)
+                stderr = console(stderr=True)
+                stderr.print(paragraph(f"warning: {error.message}", style="yellow"))
+                stderr.print(paragraph(f"what follows is of the daemon whose state is in {state}"))
             from controller.config import Config, PathOptions  # noqa: PLC0415 - as in `config`
 
             return Config(paths=PathOptions(state=state))
@@ -113,6 +121,16 @@ class Invocation:
         from controller.journal import Journal  # noqa: PLC0415 - not every command needs it
 
         return Journal.amend(self.whereabouts().state)
+
+
+def is_found_by_itself(config: Path) -> bool:
+    """Whether a command that names no configuration, typed here, would use this one."""
+    said = os.environ.get(VARIABLE)
+    try:
+        found = Invocation(Path(said) if said else None).config_path()
+        return found.samefile(config)
+    except (ConfigError, NotPermitted, OSError):  # it would find none, or none that it may read
+        return False
 
 
 def _is_file(path: Path) -> bool:

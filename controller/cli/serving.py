@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.cli.invocation import BESIDE, invocation
+from controller.cli.invocation import BESIDE, invocation, is_found_by_itself
 from controller.cli.ownership import require_own
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _command(config: Path) -> str:
     own, here = Path(sys.argv[0]), Path.cwd()
     own = own.relative_to(here) if own.is_relative_to(here) else own
     called = "wheelway" if shutil.which("wheelway") or not own.is_file() else shlex.quote(str(own))
-    if config == BESIDE:  # which is found by itself
+    if is_found_by_itself(config):
         return called
     return f"{called} --config {shlex.quote(str(config))}"
 

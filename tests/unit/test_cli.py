@@ -22,6 +22,7 @@ from controller.cli import app
 from controller.cli.authoring import as_document
 from controller.cli.program import MEANINGS, ExitCode, exit_code_of, global_first
 from controller.cli.progress import LASTS, Progress, arguments_of
+from controller.cli.serving import _command
 from controller.cli.whereabouts import Whereabouts, whereabouts
 from controller.configuration import load
 from controller.errors import ConfigError, JournalError, Rejected, TemplateError, Transient, Waiting
@@ -930,7 +931,7 @@ def test_a_mistake_in_the_configuration_does_not_hide_the_journal(filled, mistak
     result = filled("status")
     assert result.exit_code == 0
     assert "iris" in result.stdout
-    assert "warning: " in result.stderr
+    assert result.stderr.count("warning: ") == 1
     assert f"{filled.config}:" in result.stderr
 
 
@@ -944,6 +945,39 @@ def test_what_up_left_is_found_from_a_folder_below(filled, tmp_path, monkeypatch
     result = CliRunner().invoke(app, ["status"], prog_name="wheelway")
     assert result.exit_code == 0, result.stderr
     assert "iris" in result.stdout
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Where a service would have its configuration."""
+    system = tmp_path / "etc" / "controller.toml"
+    system.parent.mkdir()
+    monkeypatch.setattr("controller.cli.invocation.SYSTEM", system)
+    monkeypatch.delenv("WHEELWAY_CONFIG", raising=False)
+    monkeypatch.setattr(sys, "argv", ["wheelway", "up"])
+    return system
+
+
+def test_lines_to_copy_name_the_configuration_wherever_a_plain_call_finds_another(
+    installed, tmp_path, monkeypatch
+):
+    beside = tmp_path / "here" / ".wheelway" / "controller.toml"
+    beside.parent.mkdir(parents=True)
+    beside.touch()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("controller.cli.serving.shutil.which", lambda _: "/usr/bin/wheelway")
+    own = Path(".wheelway/controller.toml")
+    assert _command(own) == "wheelway"
+    assert _command(Path("state/controller.toml")).endswith("--config state/controller.toml")
+    installed.touch()  # now a service is installed as well
+    assert _command(own) == "wheelway --config .wheelway/controller.toml"
+    installed.unlink()
+    other = tmp_path / "other.toml"
+    other.touch()
+    monkeypatch.setenv("WHEELWAY_CONFIG", str(other))
+    assert _command(own) == "wheelway --config .wheelway/controller.toml"
+    monkeypatch.setenv("WHEELWAY_CONFIG", str(beside))
+    assert _command(own) == "wheelway"
 
 
 def test_a_wheel_that_is_not_there_is_said_to_be_so(wheelway, tmp_path):
