@@ -20,6 +20,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from controller.errors import Rejected, Stalled, Transient, Waiting
 from controller.exchange import NO_REUSE, BodyTooLarge, document, exchange
 from controller.planning import backoff
+from controller.planning.documents import same_document
+from controller.planning.remembered import Remembered
 from controller.serve.application import parse
 from controller.serve.details import Details, read
 
@@ -62,6 +64,7 @@ class Dashboard:
         """The last answer of Serve, and what it said."""
         self._sent: Mapping[str, Mapping[str, JSON]] = {}
         """The applications of the last config, by name: Serve reports them back."""
+        self._texts = Remembered(_json, same=same_document)
 
     @classmethod
     def connect(cls, options: RayOptions) -> Self:
@@ -100,9 +103,7 @@ class Dashboard:
             Rejected: Ray refused it (`ConfigRefused`), with what it said.
         """
         self._sent = {one["name"]: one for one in config["applications"]}
-        # As Python's reader at the other end takes it: others' applications may hold an infinity.
-        body = json.dumps(config, separators=(",", ":")).encode("ascii")
-        headers = {"Content-Type": "application/json"}
+        body, headers = self._body(config), {"Content-Type": "application/json"}
         response = self._send(
             "PUT", APPLICATIONS, self._timeout * _PUT_FACTOR, content=body, headers=headers
         )
@@ -111,6 +112,16 @@ class Dashboard:
                 "ConfigRefused", f"Ray refused the Serve config: {_refusal(response.text, config)}"
             )
         self._check(response)
+
+    def _body(self, config: Mapping[str, JSON]) -> bytes:
+        """A config as JSON, of which only those applications are written anew that are not as in
+        the config before.
+        """
+        applications = [self._texts.of(one["name"], one) for one in config["applications"]]
+        self._texts.forget_unused()
+        others = {key: value for key, value in config.items() if key != "applications"}
+        begin, end = _json({"applications": []} | others).split("]", 1)
+        return f"{begin}{','.join(applications)}]{end}".encode("ascii")
 
     def get(
         self,
@@ -299,6 +310,11 @@ class BearerFile(httpx.Auth):
         if not self._token or not self._token.isprintable():
             raise Stalled("TokenUnreadable", f"ray.token_file {self._path} holds no token")
         return self._token
+
+
+def _json(value: Mapping[str, JSON]) -> str:
+    """As Python's reader at the other end takes it: others' applications may hold an infinity."""
+    return json.dumps(value, separators=(",", ":"))
 
 
 # -- what answers say ----------------------------------------------------------------------------

@@ -468,6 +468,24 @@ def test_a_put_sends_the_config_as_json(server, dashboard):
     assert json.loads(body) == config
 
 
+def test_of_a_config_only_what_is_not_as_in_the_one_before_is_written_anew(server, dashboard):
+    server.says(APPLICATIONS, "")
+    one, two = document(name="a"), document(name="b", args={"n": 1})
+    others = {"proxy_location": "HeadOnly", "http_options": {"applications": ["]"], "port": 8000}}
+    configs = [
+        {**others, "applications": [one, two]},
+        {"applications": [one, document(name="b", args={"n": 2})], **others},
+        {"applications": [one]},
+        {"applications": []},
+    ]
+    made = []
+    for config in configs:
+        dashboard.put(config)
+        made.append(dashboard._texts.made)
+    assert [json.loads(body) for *_, body in server.asked] == configs
+    assert made == [2, 3, 3, 3]
+
+
 def test_a_document_that_comes_back_as_it_was_sent_is_the_same_object(server, dashboard):
     server.says(APPLICATIONS, "")
     same, other = document(name="a"), document(name="b")
