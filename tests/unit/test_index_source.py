@@ -434,7 +434,7 @@ def test_reading_for_hashes_ends_with_its_time_and_goes_on_at_the_next_look(
     listing = source.list()
     assert listing.revisions == ()
     assert reasons(listing.pending) == {"demo-1.0-py3-none-any.whl": "HashPending"}
-    monkeypatch.setattr("controller.sources.hashes.BUDGET", 1.0)
+    monkeypatch.setattr("controller.sources.hashes.BUDGET", 60.0)
     assert len(source.list().revisions) == 1
 
 

@@ -511,15 +511,16 @@ def test_leaving_a_file_half_read_leaves_the_source_usable(index, connect, wheel
 @pytest.mark.parametrize("answers", [["drip"], [(200, b"{}", {}), "drip"], ["trickle"]])
 def test_an_answer_that_never_ends_is_given_up(monkeypatch, answers):
     """On a connection of its own, on one that was kept, and in the body."""
-    monkeypatch.setattr("controller.sources.web.GRACE", 0.5)
     with canned() as server:
         server.answers["/simple/"] = list(answers)
         options = Options(type="index", url=f"{server.url}/simple", packages=["demo"])
         with closing(Web(options)) as web:
             for _ in answers[1:]:
                 assert web.page(f"{server.url}/simple/", {}).body == b"{}"
-            with pytest.raises(Transient) as caught:
-                web.page(f"{server.url}/simple/", {})
+            with monkeypatch.context() as soon:
+                soon.setattr("controller.sources.web.GRACE", 0.5)
+                with pytest.raises(Transient) as caught:
+                    web.page(f"{server.url}/simple/", {})
             assert caught.value.reason == "IndexSlow"
             server.says("/simple/", {})
             assert web.page(f"{server.url}/simple/", {}).body == b"{}"
