@@ -100,7 +100,9 @@ def assemble(
         clock = parts.made("clock", lambda one: steady_clock(one, boot_id()), journal)
         base = parts.made("interpreter", detect, config.ray.python, anew=another_head)
         # Listings have threads of their own, and so has the upkeep: none waits for builds.
-        jobs = parts.made("jobs", lambda: Jobs(threads, wake, apart={"list", upkeep.ROUND}))
+        jobs = parts.made(
+            "jobs", lambda: Jobs(threads, wake, apart={"list", upkeep.ROUND, upkeep.MENDING})
+        )
         means = _means(parts, config, base, clock)
         remembered = cache(lambda: journal.listings_of(origins(config)))
         sources = _sources(parts, config, base, remembered)

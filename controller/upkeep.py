@@ -31,9 +31,12 @@ BUDGET = 0.25
 """Seconds that a round may take for what nobody doubts; the next one goes on from there."""
 STALE = 90.0
 """Seconds after which a look no longer vouches for what is about to be put on the cluster."""
-ROUND = "check"
-"""The kind of work that a round is: it must not wait for builds."""
+ROUND, MENDING = "check", "mend"
+"""The kinds of work that a round and making again are: they must not wait for builds."""
 _ROUND = (ROUND,)
+_MENDERS = tuple((MENDING, str(number)) for number in range(4))
+"""Jobs that make again what is damaged, beside the rounds: one that takes minutes (an environment,
+a wheel of a slow source) holds up neither looks nor all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Upkeep:
     """Looks at artifacts, known by their digests.
 
     Args:
-        jobs: does the rounds, one at a time.
+        jobs: does the rounds, one at a time, and beside them makes again what is damaged.
         is_sound: whether an artifact is as it was made, by a quick look at its files.
         mend: makes again what is damaged of one; True when anything was. Told whether there is a
             reason for doubt: then every byte is looked at. Raises WheelwayError; what failed is
@@ -78,6 +81,8 @@ class Upkeep:
         self._vouched: dict[str, float] = {}
         self._doubted_at: dict[str, float] = {}
         self._urgent: dict[str, bool] = {}  # and whether there is a reason for doubt
+        self._damaged: dict[str, bool] = {}  # likewise; not begun yet
+        self._mended: set[str] = set()  # it is begun
         self._faults: dict[str, _Fault] = {}
         self._restored: set[str] = set()
         self._looked_at = float("-inf")
@@ -125,7 +130,7 @@ class Upkeep:
 
     def is_due(self) -> bool:
         """Whether the next round is, or something is urgent."""
-        return bool(self._urgent) or self._clock() - self._looked_at >= EVERY
+        return bool(self._urgent or self._damaged) or self._clock() - self._looked_at >= EVERY
 
     def look(self, in_use: Collection[str], doubted: Iterable[str]) -> None:
         """Start the next round, if it is due or something is urgent.
@@ -135,6 +140,7 @@ class Upkeep:
             doubted: whose files a replica found other than they were published. A doubt that
                 stays is followed once in `EVERY` seconds.
         """
+        self._make_again()
         if self._jobs.running(_ROUND):
             return
         now = self._clock()
@@ -177,22 +183,54 @@ class Upkeep:
 
     def _check(self, digest: str, *, doubted: bool) -> None:
         with self._lock:
-            if self._rests(digest):
+            if self._rests(digest) or digest in self._mended:
                 return
-        mended = False
-        if doubted or not self._seems_sound(digest):
+        if not doubted and self._seems_sound(digest):
+            self._is_well(digest)
+            return
+        with self._lock:
+            self._damaged[digest] = doubted or self._damaged.get(digest, False)
+        self._make_again()
+
+    def _make_again(self) -> None:
+        """Begin as many jobs as there may be and as have something to do."""
+        for key in _MENDERS:
+            if not self._damaged:
+                return
+            self._jobs.again(key, self._mend_what_waits)
+
+    def _mend_what_waits(self) -> None:
+        while (found := self._next()) is not None:
+            digest, doubted = found
             try:
-                mended = self._mend(digest, doubted)
-            except WheelwayError as error:
-                self._failed(digest, error)
-                return
-            except Exception as error:
-                # One whose files confuse us must not stand in the way of all others.
-                log.exception("looking after the files of %s failed unexpectedly", digest)
-                told = Transient("InternalError", f"{error!r}; the log has the traceback")
-                told.__cause__ = error
-                self._failed(digest, told)
-                return
+                self._mend_one(digest, doubted=doubted)
+            finally:
+                with self._lock:
+                    self._mended.discard(digest)
+
+    def _next(self) -> tuple[str, bool] | None:
+        with self._lock:
+            digest = next((one for one in self._damaged if one not in self._mended), None)
+            if digest is None:
+                return None
+            self._mended.add(digest)
+            return digest, self._damaged.pop(digest)
+
+    def _mend_one(self, digest: str, *, doubted: bool) -> None:
+        try:
+            mended = self._mend(digest, doubted)
+        except WheelwayError as error:
+            self._failed(digest, error)
+        except Exception as error:
+            # One whose files confuse us must not stand in the way of all others.
+            log.exception("looking after the files of %s failed unexpectedly", digest)
+            told = Transient("InternalError", f"{error!r}; the log has the traceback")
+            told.__cause__ = error
+            self._failed(digest, told)
+        else:
+            self._is_well(digest, mended=mended)
+
+    def _is_well(self, digest: str, *, mended: bool = False) -> None:
         with self._lock:
             self._faults.pop(digest, None)
             if mended:

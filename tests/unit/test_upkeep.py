@@ -15,7 +15,8 @@ from controller.errors import Transient
 from controller.jobs import Jobs
 from controller.journal import Journal
 from controller.model import Phase
-from controller.upkeep import EVERY, STALE, Upkeep
+from controller.upkeep import EVERY, MENDING, ROUND, STALE, Upkeep
+from tests.support.head import eventually
 from tests.support.passes import reasons, routes
 from tests.support.wheels import make_wheel
 
@@ -378,6 +379,61 @@ def test_builds_hold_up_nobody_who_looks_after_what_serves(tmp_path):
                 assert looked.wait(60)
             finally:
                 over.set()
+
+
+def test_what_takes_long_to_make_again_holds_up_neither_looks_nor_others():
+    over, slow = threading.Event(), threading.Event()
+    jobs = Jobs(1, lambda: None, apart={ROUND, MENDING})
+    looked = []
+
+    def mend(digest, _doubted):
+        if digest == "slow":
+            slow.set()
+            assert over.wait(60)
+        return True
+
+    def is_sound(digest):
+        looked.append(digest)
+        return digest not in {"slow", "damaged"}
+
+    clock = Clock()
+    upkeep = Upkeep(jobs, is_sound, mend, clock=clock)
+    try:
+        upkeep.look(["slow"], ())
+        assert slow.wait(60)
+        for turn in range(3):
+            eventually(lambda: not jobs.running((ROUND,)))
+            clock.now += EVERY
+            upkeep.look(["slow", f"damaged {turn}", "sound"], [f"damaged {turn}"])
+            eventually(lambda turn=turn: f"damaged {turn}" in upkeep._restored)
+        eventually(lambda: looked.count("sound") == 3)
+        assert looked.count("slow") == 1  # it is being made again
+    finally:
+        over.set()
+        jobs.close()
+    assert upkeep.take_restored() == {"slow", "damaged 0", "damaged 1", "damaged 2"}
+
+
+def test_a_few_are_made_again_at_a_time_and_each_once():
+    begun, over = [], threading.Event()
+    jobs = Jobs(1, lambda: None, apart={ROUND, MENDING})
+
+    def mend(digest, _doubted):
+        begun.append(digest)
+        return over.wait(60)
+
+    damaged = [str(number) for number in range(30)]
+    upkeep = Upkeep(jobs, lambda _: False, mend, clock=Clock())
+    try:
+        for _ in range(3):
+            upkeep.look(damaged, damaged)
+            eventually(lambda: not jobs.running((ROUND,)) and len(begun) == 4)
+        over.set()
+        eventually(lambda: upkeep._restored == set(damaged))
+    finally:
+        over.set()
+        jobs.close()
+    assert sorted(begun) == sorted(damaged)
 
 
 @pytest.mark.parametrize("row", ["zz_extra/__init__.py,,²", "zz_extra/a\0b,,1", f"a,,{'9' * 5000}"])
