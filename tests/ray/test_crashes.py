@@ -84,7 +84,7 @@ class Upgrade:
 
     def kill(self):
         self.process.kill()
-        self.process.wait(30)
+        self.process.wait(60)
 
     def kill_at(self, moment, config):
         """Kill it when that PUT of the upgrade is on its way, or answered and not heard of."""

@@ -189,10 +189,10 @@ def test_the_log_has_what_a_request_failed_of_whatever_the_pipeline_did_to_loggi
                 f"{head.dashboard_url}/api/v0/logs/file", params=query, timeout=20
             ).text
 
-        eventually(lambda: "hello from the pipeline" in log(), 30)
+        eventually(lambda: "hello from the pipeline" in log())
         answer = site.ask(route, 1)
         assert answer.status_code == 500
-        text = eventually(lambda: (found := log()) and "needle" in found and found, 30)
+        text = eventually(lambda: (found := log()) and "needle" in found and found)
         assert f"request {answer.json()['instance']} of talking@1.0" in text
         assert "Traceback (most recent call last):" in text
         assert "ValueError: needle" in text

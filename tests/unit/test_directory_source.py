@@ -293,6 +293,7 @@ def test_a_wheel_that_is_moved_in_copied_or_removed_wakes(source, folder, woken,
 
 def test_listing_and_fetching_do_not_wake(source, folder, woken):
     make_wheel(folder)
+    assert woken.wait(DEADLINE)
     quiet(woken)
     (revision,) = source.list().revisions
     assert b"".join(source.fetch(revision))
