@@ -34,7 +34,7 @@ from controller.model import Condition, Event, Phase, Quarantine, Release, Revis
 from controller.overrides import Overrides
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from controller.journal import Reader
 
@@ -67,6 +67,12 @@ class Chapter:
     def live(self) -> bool:
         """Whether it serves its route now."""
         return self.record.phase is Phase.LIVE
+
+    @property
+    def reason_since(self) -> float:
+        """Since when its reason holds, which may be newer than its phase."""
+        entered = [event.at for event in self.events if "phase" in event.fields]
+        return max([self.record.since, *entered[-1:]])
 
     @property
     def log(self) -> str:
@@ -123,17 +129,20 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
         troubles = [p for p in troubles if version is None or may_be_about(p[0].subject, version)]
         if version is not None and not (wanted or unread or troubles):
             raise unknown_version(name, version, meant)
-        listed = {revision.sha256: revision for revision in revisions}
+        refused = {(wheel.digest, wheel.filename) for wheel in reader.refused_wheels()}
+        carried = {release.digest for release in wanted}
+        copies = [revision for revision in revisions if revision.sha256 in carried]
+        own = {r: _own_wheel(records[r], copies, refused) for r in wanted}
         chapters = tuple(
             Chapter(
                 release=release,
                 record=records[release],
                 quarantine=quarantines.get(release),
-                filename=listed[release.digest].filename if release.digest in listed else "",
+                filename="" if (wheel := own[release]) is None else wheel.filename,
                 events=tuple(
                     reader.events(subject=str(release), pipeline=release.pipeline, limit=EVENTS)
                 ),
-                note=listed[release.digest].note if release.digest in listed else "",
+                note="" if wheel is None else wheel.note,
             )
             for release in sorted(wanted, key=lambda r: (r.version, records[r].since))[::-1]
         )
@@ -146,6 +155,25 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
         _about(subject.name, overrides),
         live=tuple(sorted(live, reverse=True)),
         asked=version,
+    )
+
+
+def _own_wheel(
+    record: ReleaseRecord, copies: Iterable[Revision], refused: Collection[tuple[str, str]]
+) -> Revision | None:
+    """The listed wheel that a release is of: its bytes may be listed under other names as well,
+    which are `refused` (digest and name).
+    """
+    release = record.release
+    return min(
+        (copy for copy in copies if copy.sha256 == release.digest),
+        key=lambda copy: (
+            (copy.sha256, copy.filename) in refused,
+            copy.version != release.version,
+            copy.project != release.pipeline,
+            copy.source != record.source,
+        ),
+        default=None,
     )
 
 

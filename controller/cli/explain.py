@@ -138,11 +138,13 @@ def _chapter(chapter: Chapter, now: float) -> "list[RenderableType]":
     phase = record.phase.value
     from rich.text import Text  # noqa: PLC0415 - not for `--help`
 
+    span, whole = ago(now - chapter.reason_since), ago(now - record.since)
     head = Text.assemble(
         (f"{release.pipeline} {release.version}", "bold"),
         (f" ({release.digest[:8]})  ", "dim"),
         (phase, PHASE_STYLES.get(phase, "")),
-        f"  {record.reason}, for {ago(now - record.since)}",
+        f"  {record.reason}, for {span}",
+        f" ({phase} for {whole})" if span != whole else "",
     )
     parts: list[RenderableType] = [head]
     if chapter.live:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from controller.model import Phase, Transition
+from controller.model import Phase, Transition, named
 from controller.planning.causes import NO_LONGER_WANTED
 from controller.planning.plan import Cause, Underway
 from controller.planning.policy import UNDECIDED
+from controller.planning.subjects import EVERYTHING, SUSPENDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -53,6 +54,7 @@ def phases_of(
         is_offered: whether some source lists a release, or may do so for all that is known.
     """
     told: dict[Release, Transition] = {}
+    hindrances = _hindrances(plan)
     for transition in plan.transitions:
         known = told.get(transition.release)
         if known is None or known.phase is Phase.RETIRING:  # an older placement of the same release
@@ -63,7 +65,7 @@ def phases_of(
         if release in told or (unknown and release in kept):  # it goes on as it was
             continue
         if verdict.elected:
-            told[release] = _prepared(verdict, placements.get(release))
+            told[release] = _prepared(verdict, placements.get(release), hindrances)
         elif (failed := quarantines.get(release)) is not None:
             told[release] = Transition(release, Phase.QUARANTINED, failed.reason, failed.message)
         else:
@@ -100,6 +102,7 @@ def underway(
     """
     why = {condition.subject: condition for condition in conditions if not condition.ok}
     told = {transition.release: transition for transition in plan.transitions}
+    hindrances = _hindrances(plan)
     failed = {quarantine.release for quarantine in plan.quarantines}
     found = [Underway(name, Phase.DISCOVERED, *FETCHING) for name in unread]
     for verdict in verdicts:
@@ -108,7 +111,8 @@ def underway(
             found.append(Underway(str(release), Phase.FETCHED, UNDECIDED, verdict.message))
         if not verdict.elected or release in serving or release in failed:
             continue
-        step = told.get(release) or _prepared(verdict, placements.get(release))
+        placed = placements.get(release)
+        step = told.get(release) or _prepared(verdict, placed, hindrances)
         if step.phase in {Phase.LIVE, Phase.RETIRING}:
             continue
         because = why.get(str(release), step)
@@ -116,11 +120,25 @@ def underway(
     return tuple(found)
 
 
-def _prepared(verdict: Verdict, placement: Placement | None) -> Transition:
+def _prepared(
+    verdict: Verdict, placement: Placement | None, hindrances: Mapping[str, Condition]
+) -> Transition:
     release = verdict.release
     if placement is None:
         return Transition(release, Phase.FETCHED, "Preparing", "its environment is made ready")
-    return Transition(release, Phase.PREPARED, "WaitingToStage", "it can be staged", placement.name)
+    subjects = (EVERYTHING, release.pipeline, str(release))
+    found = next((hindrances[about] for about in subjects if about in hindrances), None)
+    why = ("WaitingToStage", "it can be staged") if found is None else (found.reason, found.message)
+    return Transition(release, Phase.PREPARED, *why, placement.name)
+
+
+def _hindrances(plan: Plan) -> Mapping[str, Condition]:
+    """By subject: what keeps a release, those of a pipeline, or all from being staged."""
+    return {
+        found.subject: found
+        for found in plan.conditions
+        if not found.ok and (found.reason == SUSPENDED or named(found.subject) is not None)
+    }
 
 
 def _unelected(

@@ -179,8 +179,9 @@ def _left_out(
 
 def _gone(release: Release, case: Case) -> Verdict:
     """The verdict on a release whose version is offered no more."""
-    reason = MISSING if release in case.missing else ABSENT
-    gone = reason, "no source lists this version any more"
+    gone = ABSENT, "no source lists this version any more"
+    if release in case.missing:
+        gone = MISSING, "no source lists it; it leaves once that lasts for rollout.absence_grace"
     return Verdict(release, False, *(_excluded(release.version, case.rule) or gone))
 
 

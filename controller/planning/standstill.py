@@ -11,7 +11,7 @@ from controller.model import ApplicationStatus, Condition, Phase
 from controller.planning.health import Health, diagnose
 from controller.planning.plan import Cause
 from controller.planning.situation import as_it_is, phases, seen, was_live
-from controller.planning.subjects import SUSPENDED
+from controller.planning.subjects import EVERYTHING, SUSPENDED
 
 if TYPE_CHECKING:
     from controller.model import Application, Transition
@@ -71,5 +71,5 @@ def conditions(situation: Situation) -> tuple[Condition, ...]:
     for pipeline, why in sorted(situation.overrides.suspensions.items()):
         command = f"wheelway resume {pipeline}".rstrip()
         message = f"{why}: nothing changes, what serves goes on; `{command}` ends it"
-        found.append(Condition(pipeline or "serve config", SUSPENDED, message))
+        found.append(Condition(pipeline or EVERYTHING, SUSPENDED, message))
     return tuple(found)

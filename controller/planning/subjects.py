@@ -14,6 +14,9 @@ from controller import wheel_names
 PIN_UNMET = "PinUnmet"
 """An operator's pin names versions none of which is fit to serve: what serves stays."""
 
+EVERYTHING = "serve config"
+"""The subject of what concerns all that is applied."""
+
 SUSPENDED = "Suspended"
 """The reason of everything that would go on if no operator had suspended it."""
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from controller.model import (
     Listing,
     Phase,
     Quarantine,
+    RefusedWheel,
     Release,
     Revision,
     Transition,
@@ -313,6 +315,31 @@ def test_a_wheel_refused_before_its_pipelines_are_known_is_found_by_pipeline_pro
         reasons = [row["reason"] for row in filled.json("explain", name)["releases"]]
         assert "NotAZip" in reasons, name
     assert "FilenameInvalid" in filled("explain", "Bad Name.whl").stdout
+
+
+def test_a_refused_copy_of_a_live_wheel_is_not_taken_for_its_file(filled):
+    own, copy = _revision("acme-iris", IRIS_1), "other-1.0-py3-none-any.whl"
+    other = replace(own, project="other", filename=copy, locator=copy)
+    why = "it says of itself that it is acme-iris"
+    with Journal.open(filled.state) as journal:
+        for revisions in ((own, other), (other, own)):
+            journal.save_listing(Listing("directory", revisions), time.time())
+            refused = RefusedWheel(own.sha256, copy, "MetadataMismatch", why, "inputs", 1.0)
+            journal.keep_refused([refused])
+            for asked in (copy, "iris"):
+                told = filled.json("explain", asked)["releases"]
+                assert [item["file"] for item in told if item["live"]] == [own.filename], asked
+
+
+def test_explain_says_since_when_the_reason_holds_which_may_be_newer_than_the_phase(filled):
+    now = time.time()
+    gone = Transition(IRIS_1, Phase.LIVE, "Missing", "no source lists it", "iris-1.0-0123abcd")
+    with Journal.open(filled.state) as journal:
+        journal.record(gone, now - 3)
+    head = next(line for line in filled("explain", "iris", "1.0").stdout.splitlines()[1:] if line)
+    assert re.search(r"Live  Missing, for [3-9] s \(Live for 4 min\)$", head), head
+    head = next(line for line in filled("explain", "greeter").stdout.splitlines()[1:] if line)
+    assert re.search(r"Live  AnswersAtRoute, for 4 min$", head), head
 
 
 def test_explain_of_one_version_tells_of_no_other(filled):

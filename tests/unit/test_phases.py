@@ -2,10 +2,11 @@
 
 import pytest
 
-from controller.model import Phase, Quarantine, Transition
-from controller.planning.phases import phases_of
+from controller.model import Condition, Phase, Quarantine, Transition
+from controller.planning.phases import phases_of, underway
 from controller.planning.plan import Plan
 from controller.planning.policy import Verdict
+from controller.planning.subjects import SUSPENDED
 from tests.support.world import elected, placement, release
 
 pytestmark = pytest.mark.unit
@@ -37,6 +38,29 @@ def test_an_elected_release_is_fetched_until_its_placement_can_be_rendered():
     assert told(verdicts=[elected(ONE)], placements=ready) == {
         ONE: (Phase.PREPARED, "WaitingToStage")
     }
+
+
+@pytest.mark.parametrize(
+    ("hindrance", "reason"),
+    [
+        (Condition(str(ONE), "WaitingForDeletion", "why"), "WaitingForDeletion"),
+        (Condition(str(OTHER), "WaitingForDeletion", "why"), "WaitingToStage"),
+        (Condition("iris", SUSPENDED, "why"), SUSPENDED),
+        (Condition("serve config", SUSPENDED, "why"), SUSPENDED),
+        (Condition("serve config", "TakingOver", "why"), "WaitingToStage"),
+        (Condition(str(ONE), "WithoutEffect", "why", ok=True), "WaitingToStage"),
+    ],
+)
+def test_what_keeps_a_release_from_being_staged_is_its_reason_rather_than_that_it_could_be(
+    hindrance, reason
+):
+    decided, ready = Plan((), (), conditions=(hindrance,)), {ONE: placement(ONE)}
+    found = told(decided, [elected(ONE)], placements=ready)
+    assert found == {ONE: (Phase.PREPARED, reason)}
+    facts = {"placements": ready, "serving": (), "unread": (), "conditions": ()}
+    assert [(w.phase, w.reason) for w in underway(decided, [elected(ONE)], **facts)] == [
+        (Phase.PREPARED, reason)
+    ]
 
 
 def test_what_the_rollout_saw_counts_more_than_what_policy_says():
