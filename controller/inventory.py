@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from controller.errors import NoRelease, Rejected, WheelwayError
+from controller.mismatches import WRONG_BYTES
 from controller.model import Artifact, Condition, Quarantine, Release
 from controller.planning.catalogue import Catalogue, Catalogues
 from controller.planning.policy import rule_for, unfetched
@@ -120,7 +121,7 @@ class Stocktaking:
             if failure.stage != "inspect":
                 continue
             named = failure.release
-            inputs = self._inputs(named, {}, {}, recorded.common)
+            inputs = self._inputs_of_failure(named, failure.reason, found, recorded)
             for revision in found.catalogue.projects.get(named.pipeline, ()):
                 same = (revision.version, revision.sha256) == (named.version, named.digest)
                 if same and failure.inputs == inputs:
@@ -222,7 +223,7 @@ class Stocktaking:
             yield revision.sha256
         elif isinstance(result, Rejected):
             as_release = Release(revision.project, revision.version, revision.sha256)
-            inputs = self._inputs(as_release, {}, {}, recorded.common)
+            inputs = self._inputs_of_failure(as_release, result.reason, found, recorded)
             failure = failed(as_release, "inspect", result, inputs, now)
             found.sources[as_release] = revision.source
             found.unsound[revision] = failure
@@ -242,6 +243,16 @@ class Stocktaking:
             release: self._inputs(release, entry.options, entry.settings, common)
             for release, (_, entry) in shelf.entries.items()
         }
+
+    def _inputs_of_failure(
+        self, release: Release, reason: str, found: Inventory, recorded: Recorded
+    ) -> str:
+        """Of a wheel that failed inspection, which says nothing of what its pipelines wish."""
+        common = recorded.common
+        if reason == WRONG_BYTES:  # those that list it now sent them, not one that comes to it
+            offers = found.catalogue.digests.get(release.digest, ())
+            common = "\n".join([common, *sorted({offer.source for offer in offers})])
+        return self._inputs(release, {}, {}, common)
 
     def _inputs(
         self,

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from controller.errors import NoRelease, Rejected, Transient, WheelwayError
 from controller.listings import Listings
-from controller.model import Condition
+from controller.mismatches import MISMATCH, Mismatches, is_of_the_bytes
+from controller.model import Condition, Standing
 from controller.refusals import Refusals
 from controller.survivors import Survivors
 from controller.upkeep import Upkeep, keep_only
@@ -32,8 +33,6 @@ log = logging.getLogger(__name__)
 TIDY_EVERY = 3600.0
 """Seconds between two looks at what the cache can do without."""
 _TIDY = ("tidy",)
-MISMATCHES = 3
-"""Fetches with wrong bytes in a row after which the wheel is bad, not the way to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,7 @@ class Supply(Listings):
         self._tidied_at = float("-inf")
         self.refusals = refusals or Refusals()
         """The wheels that no release comes of."""
-        self._mismatches: dict[str, int] = {}  # by digest: wrong bytes in a row
+        self._mismatches = Mismatches()
         self.fetched_at: dict[str, float] = {}
         """By digest: when the wheel was verified."""
         self.prepared_at: dict[str, float] = {}
@@ -104,12 +103,13 @@ class Supply(Listings):
         and make now, counts no more; all else stays known, or is waited for as it was.
         """
         self.refusals = refusals
-        wheels = set(map(_fetching, self.list_from(sources, remembered)))
+        gone = self.list_from(sources, remembered)
+        wheels = set(map(_fetching, gone))
         # What was verified stays so, whoever brought it; that they failed to says nothing of these.
         self._jobs.disown(wheels.__contains__)
         self._jobs.forgive(wheels.__contains__)
-        for _, digest, _ in wheels:
-            self._mismatches.pop(digest, None)
+        for revision in gone:
+            self._mismatches.over(revision)
         self._make_by(means)
 
     def _make_by(self, means: Means) -> None:
@@ -138,16 +138,30 @@ class Supply(Listings):
         return self._jobs.changes("fetch")
 
     def known(self, revision: Revision) -> Artifact | None:
-        """The inspected wheel, if it was fetched in this run."""
+        """The inspected wheel, if it was fetched in this run, from whichever source."""
         outcome = self._jobs.outcome(_fetching(revision))
-        if outcome is None:
+        if outcome is None or outcome.error is not None:
             return self._brought(revision)
-        return outcome.value if outcome.error is None else None
+        artifact: Artifact = outcome.value
+        return artifact
 
     def artifact(self, revision: Revision) -> Artifact | WheelwayError | None:
-        """The inspected wheel; an error that stands in its way; None while it is being fetched."""
+        """The inspected wheel; an error that stands in its way; None while it is being fetched.
+
+        What a source fails at is its own trouble: the next one that lists the same file is asked.
+        """
         if (refused := self.refusals.error(revision, self._revisions_of)) is not None:
             return refused
+        errors = []
+        for offer in self._offers(revision):
+            result = self._asked(offer)
+            if not isinstance(result, WheelwayError) or is_of_the_bytes(result):
+                return result
+            errors.append(result)
+        return min(errors, key=lambda error: isinstance(error, Rejected))
+
+    def _asked(self, revision: Revision) -> Artifact | WheelwayError | None:
+        """The same, of the revision's own source."""
         source, means, refusals = self.sources[revision.source], self._means, self.refusals
 
         def work() -> Artifact:
@@ -171,28 +185,38 @@ class Supply(Listings):
         return self._brought(revision) if outcome is None else outcome.error or outcome.value
 
     def _brought(self, revision: Revision) -> Artifact | None:
-        """The inspected wheel whose environment the job that brought it makes now."""
+        """The inspected wheel that the job for some source's revision brought, or has brought and
+        makes the environment of.
+        """
         brought, artifact = self._received_as.get(revision.sha256, (None, None))
-        return artifact if brought == revision and self._jobs.running(_fetching(revision)) else None
+        if brought is None or brought.filename != revision.filename:
+            return None
+        outcome = self._jobs.outcome(_fetching(brought))
+        there = outcome.error is None if outcome else self._jobs.running(_fetching(brought))
+        return artifact if there else None
+
+    def _offers(self, revision: Revision) -> list[Revision]:
+        """The same file, as the sources list it now: the preferred one's first; as it was listed if
+        none does.
+        """
+        same = [
+            other
+            for other in self._revisions_of(revision.project)
+            if (other.sha256, other.filename) == (revision.sha256, revision.filename)
+            and other.standing is not Standing.GONE
+            and other.source in self.sources
+        ]
+        return same or [revision]
 
     def _received(self, means: Means, source: Source, revision: Revision) -> Artifact:
         """The wheel; Rejected when its bytes were wrong too often in a row to be an accident."""
-        digest = revision.sha256
         try:
             artifact = means.receive(source, revision)
         except Transient as error:
-            if error.reason != "DigestMismatch":
+            if error.reason != MISMATCH:
                 raise
-            self._mismatches[digest] = self._mismatches.get(digest, 0) + 1
-            if self._mismatches[digest] < MISMATCHES:
-                raise
-            raise Rejected(
-                "WrongBytes",
-                f"{revision.filename} was fetched {MISMATCHES} times and never was what "
-                f"{source.name} lists; publish it again under another version, and find out who "
-                f"changes it on its way: {error.message}",
-            ) from error
-        self._mismatches.pop(digest, None)
+            raise self._mismatches.again(revision, error) from error
+        self._mismatches.over(revision)
         return artifact
 
     def environment(self, artifact: Artifact) -> Environment | WheelwayError | None:
@@ -262,10 +286,8 @@ class Supply(Listings):
         try:
             mended = means.mend(artifact, doubted)
         except Transient as error:
-            offered = self._offer(revision)
-            if error.reason != "WheelMissing" or offered.source not in self.sources:
+            if error.reason != "WheelMissing" or not self._received_again(means, revision):
                 raise
-            self._received(means, self.sources[offered.source], offered)
             means.mend(artifact, doubted)
             mended = True
         if mended:
@@ -278,14 +300,22 @@ class Supply(Listings):
             self._jobs.forget(lambda key: key == ("prepare", digest))
         return mended
 
-    def _offer(self, revision: Revision) -> Revision:
-        """The same bytes as some source lists them now; as they were listed if none does."""
-        same = (r for r in self._revisions_of(revision.project) if r.sha256 == revision.sha256)
-        return next(same, revision)
+    def _received_again(self, means: Means, revision: Revision) -> bool:
+        """Whether there is a source that has the wheel, which is in the cache again then."""
+        offers = [offer for offer in self._offers(revision) if offer.source in self.sources]
+        for offer in offers:
+            try:
+                self._received(means, self.sources[offer.source], offer)
+            except WheelwayError:
+                if offer is offers[-1]:
+                    raise
+            else:
+                return True
+        return False
 
     def forgive(self, digest: str) -> None:
         """Fetch and prepare a wheel anew if that failed: a person lifted its quarantine."""
-        self._mismatches.pop(digest, None)
+        self._mismatches.forgive(digest)
         self._upkeep.distrust(digest)
         self._jobs.forgive(lambda key: key[:2] in {("fetch", digest), ("prepare", digest)})
 
@@ -315,7 +345,8 @@ class Supply(Listings):
         keep_only(kept, self._received_as)
         known = kept | self.listed().digests
         times = (self.noticed_at, self.published_at, self.fetched_at, self.prepared_at)
-        keep_only(known, *times, self._mismatches)
+        keep_only(known, *times)
+        self._mismatches.keep_only(known)
         self.refusals.keep_carriers(known)
         self._jobs.again(_TIDY, partial(self._means.prune, kept, set(environments)))
 
@@ -344,9 +375,15 @@ class Supply(Listings):
                 )
                 found.extend(listing.notes)
                 found.extend(self.refusals.conditions(listing))
+        found.extend(self._mismatches.conditions(self._brought_by))
         return found
 
+    def _brought_by(self, revision: Revision) -> str | None:
+        """The name of the source that brought a file which is still listed as it was."""
+        brought = self._received_as.get(revision.sha256)
+        return brought[0].source if brought and revision in self._offers(revision) else None
 
-def _fetching(revision: Revision) -> tuple[str, str, str]:
+
+def _fetching(revision: Revision) -> tuple[str, str, str, str]:
     """A job's key. The name belongs to it: the same bytes may lie there under a wrong one too."""
-    return ("fetch", revision.sha256, revision.filename)
+    return ("fetch", revision.sha256, revision.filename, revision.source)

@@ -15,9 +15,10 @@ from controller.cache.store import Store
 from controller.config import InspectionLimits
 from controller.errors import Rejected, Stalled, Transient, Waiting
 from controller.jobs import Jobs
+from controller.mismatches import MOST as MISMATCHES
 from controller.model import Artifact
 from controller.sources.codeartifact.connection import PATIENCE
-from controller.supply import MISMATCHES, Means, Supply
+from controller.supply import Means, Supply
 from tests.support.codeartifact import (
     Fault,
     access_denied,

@@ -1,0 +1,83 @@
+"""Which sources sent other bytes than they list, and how often in a row.
+
+That is the trouble of a source, or of the way to it, and none of the wheel: who else lists the same
+bytes may have them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from controller.errors import Rejected, WheelwayError
+from controller.model import Condition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from collections.abc import Set as AbstractSet
+
+    from controller.errors import Transient
+    from controller.model import Revision
+
+MISMATCH = "DigestMismatch"
+"""The reason of an error that is one."""
+MOST = 3
+"""So many in a row are no accident: the source is not asked for the wheel any more."""
+WRONG_BYTES = "WrongBytes"
+
+
+class Mismatches:
+    """Those of all sources. Jobs tell of them from their threads."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], tuple[int, Revision, str]] = {}
+        """By source and digest."""
+
+    def again(self, revision: Revision, error: Transient) -> WheelwayError:
+        """What another one comes to: the error itself, or that it was the last one."""
+        key = revision.source, revision.sha256
+        count = self._found.get(key, (0,))[0] + 1
+        self._found[key] = count, revision, error.message
+        if count < MOST:
+            return error
+        return Rejected(
+            WRONG_BYTES,
+            f"{revision.filename} was fetched {MOST} times and never was what {revision.source} "
+            "lists; publish it again under another version, and find out who changes it on its "
+            f"way: {error.message}",
+        )
+
+    def over(self, revision: Revision) -> None:
+        """The source sent what it lists."""
+        self._found.pop((revision.source, revision.sha256), None)
+
+    def forgive(self, digest: str) -> None:
+        """Whatever was sent for this one counts no more."""
+        self._keep(lambda revision: revision.sha256 != digest)
+
+    def keep_only(self, digests: AbstractSet[str]) -> None:
+        """Whatever was sent for others counts no more."""
+        self._keep(lambda revision: revision.sha256 in digests)
+
+    def _keep(self, which: Callable[[Revision], bool]) -> None:
+        for _, revision, _ in tuple(self._found.values()):
+            if not which(revision):
+                self.over(revision)
+
+    def conditions(self, brought_by: Callable[[Revision], str | None]) -> Iterator[Condition]:
+        """Which sources sent other bytes for a file than another one. `brought_by` names that, if
+        there is one and the file is still listed; of what nobody brings, its release's quarantine
+        tells.
+        """
+        for _, revision, how in tuple(self._found.values()):
+            if other := brought_by(revision):
+                yield Condition(
+                    revision.source,
+                    WRONG_BYTES,
+                    f"{how}. It came from {other} instead, which lists the same: find out who "
+                    f"changes files on their way from {revision.source}",
+                )
+
+
+def is_of_the_bytes(error: WheelwayError) -> bool:
+    """Whether the same bytes would come to the same error, whoever brings them."""
+    return isinstance(error, Rejected) and error.reason != WRONG_BYTES
