@@ -229,7 +229,7 @@ class Supply(Listings):
         that its files are still sound, with what stands in the way of mending them. It is looked
         at, and mended, next.
         """
-        found = [digest for digest in digests if not self._upkeep.vouches_for(digest)]
+        found = [d for d in dict.fromkeys(digests) if not self._upkeep.vouches_for(d)]
         faults = self._upkeep.faults() if found else {}
         return {digest: faults.get(digest) for digest in found}
 
