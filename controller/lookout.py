@@ -145,16 +145,23 @@ class Probes:
         self._asked: dict[str, float] = {}
         """By route: when it was asked last."""
         self._looked_at: float | None = None
-        self._interrupted = False
+        self._blind_at: float | None = None
         self._restarted_at: float | None = None
 
     def close(self) -> None:
         """End the threads."""
         self._threads.shutdown(wait=True)
 
-    def interrupted(self) -> None:
-        """The cluster could not be looked at, and nothing was asked: that time does not count."""
-        self._interrupted = True
+    def interrupted(
+        self, records: Mapping[str, PlacementRecord], now: float
+    ) -> dict[str, PlacementRecord]:
+        """The cluster could not be looked at, and nothing was asked: the records without the time
+        since the last look, or since the last try. To be kept, for a process that comes after this
+        one knows nothing of it.
+        """
+        found = self._without_blindness(records, now)
+        self._blind_at = now
+        return found
 
     def restarted(self, now: float) -> None:
         """A config was sent: what is being built was begun anew."""
@@ -178,11 +185,11 @@ class Probes:
         # What was scaled to no replica would be woken by the question.
         awake = {held[app.name] for app in applications if app.name in held and app.replicas}
         before, since = self._said, self._looked_at
-        last: Mapping[str, Answer] = {} if self._interrupted else before
+        last: Mapping[str, Answer] = before if self._blind_at is None else {}
         routes = due(needed, awake - needed, self._asked, since=since, now=now)
         said = self._ingress.vouched(self._ask_at(routes, progressed), applications)
         self._asked |= dict.fromkeys(said, now)
-        self._said, self._looked_at, self._interrupted = said, now, False
+        self._said, self._looked_at, self._blind_at = said, now, None
         dates = excused(
             *(dates, said, last, held),
             since=since,
@@ -233,6 +240,10 @@ class Probes:
         found = dated(applications, records, now)
         if self._restarted_at is not None:
             found, self._restarted_at = restarted(found, self._restarted_at), None
-        if self._interrupted and self._looked_at is not None:
-            found = unwatched(found, now - self._looked_at)
-        return found
+        return found if self._blind_at is None else self._without_blindness(found, now)
+
+    def _without_blindness(
+        self, records: Mapping[str, PlacementRecord], now: float
+    ) -> dict[str, PlacementRecord]:
+        since = self._looked_at if self._blind_at is None else self._blind_at
+        return unwatched(records, 0.0 if since is None else now - since)

@@ -212,7 +212,9 @@ class Reconciler:
     ) -> Report:
         """Ray cannot be observed: nothing is decided, serving goes on without us."""
         without_frames(error)  # it is remembered, and raised again in the passes that ask nothing
-        self._probes.interrupted()
+        dates = self._probes.interrupted(self._journal.placements(), now)
+        if chronicle is not None:
+            chronicle.date(dates)
         trouble = Condition("ray", error.reason, error.message)
         found = (trouble, *self.notes, *self._supply.conditions())
         found = (*found, *self._not_looked_at(found))

@@ -47,10 +47,16 @@ class Daemon:
     def restart(self):
         self.absences = Absences()
         self.answers = {}
-        self.blind = False  # since the last look
+        self.blind_at = None
         self.contest = Contest(None, wait=0.0)
         self.turns = Turns()
         self.asked_at = self.sent_at = None
+
+    def interrupted(self, now):
+        """A pass could not look."""
+        since = next((at for at in (self.blind_at, self.asked_at) if at is not None), now)
+        self.records = unwatched(self.records, now - since)
+        self.blind_at = now
 
     def look(self, cluster, wishes, now):
         """What a pass would plan from. Dates what is seen for the first time."""
@@ -59,10 +65,10 @@ class Daemon:
         if self.sent_at is not None:
             self.records = restarted(self.records, self.sent_at)
             self.sent_at = None
-        if self.blind and self.asked_at is not None:
-            self.records = unwatched(self.records, now - self.asked_at)
+        if self.blind_at is not None:
+            self.records = unwatched(self.records, now - self.blind_at)
             self.answers = {}
-        self.blind = False
+        self.blind_at = None
         answers = self._ask(cluster, apps, now)
         candidates = wishes.candidates if wishes.listed else ()
         self.sources |= {candidate.release: candidate.source for candidate in candidates}

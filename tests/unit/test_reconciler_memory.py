@@ -354,3 +354,26 @@ def test_a_version_that_comes_back_after_the_cache_was_freed_is_served_again(wor
     work.drop()
     work.settle()
     assert work.phases() == {"demo-1.0": Phase.LIVE, "other-1.0": Phase.LIVE}
+
+
+def test_a_daemon_that_begins_while_ray_cannot_be_observed_blames_no_release_for_that(
+    work, paper_head
+):
+    paper_head.starting = 10**6
+    work.drop()
+    while not paper_head.puts:
+        work.pass_(after=1.0)
+    for _ in range(3):
+        work.pass_(after=1.0)
+    paper_head.fails(503)
+    for _ in range(2):
+        work.restart()
+        for _ in range(50):
+            work.pass_(after=10.0)
+    paper_head.recovers()
+    for _ in range(20):
+        work.pass_(after=10.0)
+    assert work.phases() == {"demo-1.0": Phase.STAGED}
+    for _ in range(20):
+        work.pass_(after=10.0)
+    assert work.phases() == {"demo-1.0": Phase.QUARANTINED}

@@ -161,11 +161,12 @@ class Histories(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 40, 400]), moves=st.integers(0, 3))
     def nobody_can_look(self, seconds, moves):
         """The dashboard is away; the cluster goes on."""
+        self.daemon.interrupted(self.now + self.turned)
         for _ in range(moves):
             self.cluster.move_on()
             self.cluster.ingress_follows()
         self.now += seconds
-        self.daemon.blind = True
+        self.daemon.interrupted(self.now + self.turned)
         self.asked = None
 
     @rule(moves=st.integers(1, 4))
