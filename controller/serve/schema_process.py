@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 START = 60.0
 """Seconds for importing Ray; two where nothing else wants the processor."""
+PATIENCE = 5.0
+"""Seconds of that in which who asks waits for it; after them it begins beside the passes."""
 ANSWER = 10.0
 """Seconds for an answer; milliseconds as a rule."""
 IDLE = 60.0
@@ -46,13 +48,18 @@ _MARGIN = 10.0
 """Seconds before that in which it is asked nothing any more, as it may be about to end."""
 _LIMIT = 16 * 2**20
 """Bytes of an answer."""
+_REMEMBERED = 64
+"""Questions that broke it, of which is known how often."""
+_FORGOTTEN = 3600.0
+"""Seconds after which one that would be asked again, and was not, is none any more."""
 COMMAND = (sys.executable, "-P", "-m", __name__, str(IDLE))
 
 
 class SchemaProcess:
     """An `Asker` whose answers are another process's. Threads may share it.
 
-    `command` is what is started, `start` and `answer` are seconds, `jitter` is in [0, 1).
+    `command` is what is started; `start`, `patience` and `answer` are seconds; `jitter` is in
+    [0, 1).
     """
 
     def __init__(
@@ -60,12 +67,13 @@ class SchemaProcess:
         command: Sequence[str] = COMMAND,
         *,
         start: float = START,
+        patience: float = PATIENCE,
         answer: float = ANSWER,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random,
     ) -> None:
         self._command = command
-        self._limits = start, answer
+        self._start, self._patience, self._answer = start, patience, answer
         self._clock, self._jitter = clock, jitter
         self._lock = threading.Lock()
         self._child: _Child | None = None
@@ -92,17 +100,17 @@ class SchemaProcess:
         """
         asked = pickle.dumps((question, document))
         key = hashlib.sha256(asked).hexdigest()
-        start, answer = self._limits
         with self._lock:
             for what in ("", key):
                 self._leave_alone(what)
             what = ""
             try:
                 child = self._present()
-                child.begin(start)
+                if not child.begins_within(self._patience):
+                    raise _starting(self._start)
                 self._broken.pop(what, None)
                 what = key
-                said = child.answer(asked, answer)
+                said = child.answer(asked, self._answer)
             except _Broken as error:
                 raise self._failed(what, str(error)) from error
             self._broken.pop(what, None)
@@ -119,7 +127,7 @@ class SchemaProcess:
         """The process, another one if it is gone."""
         if self._child is None or self._child.is_ending():
             self._end()
-            self._child = _Child(self._command)
+            self._child = _Child(self._command, self._start)
         return self._child
 
     def _end(self) -> None:
@@ -134,9 +142,12 @@ class SchemaProcess:
 
     def _failed(self, what: str, how: str) -> Waiting:
         self._end()
-        failures = self._broken.get(what, (0,))[0] + 1
+        now = self._clock()
+        failures = self._broken.pop(what, (0,))[0] + 1
         wait = backoff.delay(failures, jitter=self._jitter())
-        self._broken[what] = failures, self._clock() + wait, how
+        late = sorted(self._broken.items(), key=lambda item: item[1][1])[1 - _REMEMBERED :]
+        self._broken = {key: known for key, known in late if now < known[1] + _FORGOTTEN}
+        self._broken[what] = failures, now + wait, how
         return _unavailable(how)
 
 
@@ -148,6 +159,14 @@ def _unavailable(how: str) -> Waiting:
     )
 
 
+def _starting(seconds: float) -> Waiting:
+    return Waiting(
+        "SchemaUnavailable",
+        "what is new waits until it can be checked against Ray's schema, and what serves goes on: "
+        f"the process for that still starts; it has {seconds:g} s for that",
+    )
+
+
 class _Broken(Exception):  # noqa: N818 - what the process is
     """There is no answer; the text goes on from "the process"."""
 
@@ -155,8 +174,8 @@ class _Broken(Exception):  # noqa: N818 - what the process is
 class _Child:
     """One such process, seen from the daemon."""
 
-    def __init__(self, command: Sequence[str]) -> None:
-        """Starts it; it imports Ray by itself."""
+    def __init__(self, command: Sequence[str], start: float) -> None:
+        """Starts it; it imports Ray by itself, in `start` seconds at most."""
         # It is not who tells the service manager anything.
         environ = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
         pipe = subprocess.PIPE
@@ -169,11 +188,16 @@ class _Child:
         # They are there, as they were asked for.
         self._input = cast("IO[bytes]", self._process.stdin)
         self._output = cast("IO[bytes]", self._process.stdout)
-        self._begun = False
-        self._used_at = time.monotonic()
+        self._begun = threading.Event()
+        self._failure: _Broken | None = None
+        self._began_at = self._used_at = time.monotonic()
         self._last_words = b""
         self._reaper = threading.Thread(target=self._reap, name="wheelway-schema", daemon=True)
         self._reaper.start()
+        self._starter = threading.Thread(
+            target=self._begin, args=(start,), name="wheelway-schema-start", daemon=True
+        )
+        self._starter.start()
 
     def _reap(self) -> None:
         """Read what it complains of, and take note of its end, whenever that is."""
@@ -188,19 +212,31 @@ class _Child:
         return self._process.pid
 
     def is_ending(self) -> bool:
-        """Whether it ended, or may at any moment."""
+        """Whether it ended, or may at any moment; before it began, `begins_within` tells."""
+        if not self._begun.is_set() or self._failure is not None:
+            return False
         idle = time.monotonic() - self._used_at
         return self._process.poll() is not None or idle > IDLE - _MARGIN
 
-    def begin(self, seconds: float) -> None:
-        """Wait until it has Ray's modules.
+    def _begin(self, seconds: float) -> None:
+        """Wait until it has Ray's modules, beside all others."""
+        try:
+            self._line(b"", seconds)
+        except _Broken as error:
+            self._failure = error
+        self._used_at = time.monotonic()
+        self._begun.set()
+
+    def begins_within(self, seconds: float) -> bool:
+        """Whether it has Ray's modules; waits for them until so many seconds after its start.
 
         Raises:
-            _Broken: it has not in time.
+            _Broken: it ended, or has not in time.
         """
-        if not self._begun:
-            self._line(b"", seconds)
-            self._begun = True
+        begun = self._begun.wait(max(0.0, self._began_at + seconds - time.monotonic()))
+        if self._failure is not None:
+            raise self._failure
+        return begun
 
     def answer(self, asked: bytes, seconds: float) -> dict[str, Any]:
         """What it says to a question.
@@ -240,6 +276,7 @@ class _Child:
     def close(self) -> None:
         """End it: it has nothing to lose."""
         self._process.kill()
+        self._starter.join(_MARGIN)
         self._reaper.join(_MARGIN)
         for pipe in (self._input, self._output):
             with contextlib.suppress(BrokenPipeError):  # what it did not take any more

@@ -36,7 +36,7 @@ def is_there(process):
 
 @pytest.fixture(scope="module")
 def real():
-    with closing(SchemaProcess()) as asker:
+    with closing(SchemaProcess(patience=60.0)) as asker:
         yield asker
 
 
@@ -77,7 +77,7 @@ def test_it_ends_by_itself_and_nothing_is_left_of_it():
     with closing(SchemaProcess((*COMMAND[:-1], "0.01"))) as asker:
         asker.expect()
         child, process = asker._child, pid(asker)
-        child.begin(60)
+        child.begins_within(60)
         child._reaper.join(60)
         assert child.is_ending()
         assert not is_there(process)
@@ -100,7 +100,7 @@ def test_it_ends_with_a_daemon_that_is_killed():
         "from controller.serve.schema_process import SchemaProcess\n"
         "asker = SchemaProcess()\n"
         "asker.expect()\n"
-        "asker._child.begin(60)\n"
+        "asker._child.begins_within(60)\n"
         "print(asker.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -133,7 +133,7 @@ BROKEN = {
 def fake(program, **how):
     """A process that runs something else."""
     command = [sys.executable, "-c", program] if program else ["/nowhere/python"]
-    limits = {"start": 30.0, "answer": 30.0, **how}
+    limits = {"start": 30.0, "patience": 30.0, "answer": 30.0, **how}
     return SchemaProcess(command, jitter=lambda: 0.0, **limits)
 
 
@@ -179,6 +179,56 @@ def test_a_question_that_breaks_it_keeps_no_other_from_being_answered(clock):
         with pytest.raises(Waiting):
             asker.ask("application", {"poison": 1})
         assert pid(asker) == survivor
+
+
+def test_one_that_starts_slowly_is_waited_for_by_nobody_and_answers_once_it_is_there(tmp_path):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    program = f"open({str(gate)!r}).read()\n{READY}"
+    with closing(fake(program, patience=0.0)) as asker:
+        for _ in range(3):
+            with pytest.raises(Waiting, match="still starts; it has 30 s") as caught:
+                asker.ask("application", GOOD)
+            assert caught.value.reason == "SchemaUnavailable"
+        first = pid(asker)
+        gate.write_text("")
+        assert asker._child._begun.wait(60)
+        assert asker.ask("application", GOOD)["name"] == "a"
+        assert pid(asker) == first
+
+
+def test_one_that_does_not_start_beside_the_passes_is_left_alone_for_a_while(clock, tmp_path):
+    count = tmp_path / "count"
+    program = f"open({str(count)!r}, 'a').write('x'); raise SystemExit('no room')"
+    with closing(fake(program, patience=0.0, clock=clock)) as asker:
+        for tries in (1, 2, 3):
+            asker.expect()
+            assert asker._child._begun.wait(60)
+            for _ in range(3):
+                with pytest.raises(Waiting, match="no room"):
+                    asker.ask("application", GOOD)
+                asker.expect()
+            assert count.read_text() == "x" * tries
+            clock.now += 60.0
+
+
+def test_of_questions_that_broke_it_few_are_remembered_and_none_for_ever(clock, monkeypatch):
+    monkeypatch.setattr(schema_process, "_REMEMBERED", 4)
+    program = READY.replace(
+        "    print", "    document.get('poison') and sys.exit('bad')\n    print"
+    )
+    with closing(fake(program, clock=clock)) as asker:
+
+        def poisoned(number):
+            with pytest.raises(Waiting, match="bad"):
+                asker.ask("application", {"poison": number})
+
+        for number in range(1, 8):
+            poisoned(number)
+        assert len(asker._broken) == 4
+        clock.now += 10_000.0
+        poisoned(1)
+        assert len(asker._broken) == 1
 
 
 # -- what a pass makes of it ---------------------------------------------------------------------
