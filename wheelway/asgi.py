@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from wheelway import content, openapi, page, problem, receiving, rescue
 from wheelway.limits import Limits
+from wheelway.logs import REQUEST
 from wheelway.outcomes import Outcomes
 from wheelway.problem import SANE_ID
 from wheelway.results import ResultInvalid
@@ -136,6 +137,7 @@ class Application:
                 coding = value if coding is None else b"%s, %s" % (coding, value)
         if request_id is None or not SANE_ID.fullmatch(request_id):
             request_id = self._new_id()
+        REQUEST.set(request_id.decode("latin-1"))
         runtime, limits = self._runtime, self._limits
         answer: bytes | Problem | None
         if runtime is None:

@@ -45,6 +45,7 @@ from yarl import URL
 from wheelway.encoded import EncodedRoutes, trusting
 from wheelway.failure import StartFailure
 from wheelway.fallback import Fallback
+from wheelway.logs import flush as write_out
 from wheelway.logs import logger_on
 from wheelway.outlooks import DEPLOYMENT, Outlooks
 from wheelway.replica import Arguments, Replica
@@ -116,11 +117,13 @@ class Host:
 
 
 def _mend_print() -> None:
-    """Have `print(..., file=...)` print its arguments, not the tuple of them.
+    """Have `print(..., file=...)` print its arguments, not the tuple of them, and what is flushed
+    be written.
 
-    Ray 2.60 replaces `print` in replicas (`redirected_print` in ray/serve/_private/
-    logging_utils.py), and forgets a star where it hands on what is not for stdout; `traceback`,
-    and so every traceback in the log, prints like that.
+    Ray 2.60 replaces `print`, stdout and stderr in replicas (`redirected_print`, `StreamToLogger`
+    in ray/serve/_private/logging_utils.py), and forgets a star where it hands on what is not for
+    stdout; `traceback`, and so every traceback in the log, prints like that. What it redirects into
+    its log may stay in memory there, also what a pipeline says last before its process ends.
     """
     redirected = getattr(logging_utils, "redirected_print", None)
     if redirected is None or redirected is _print:
@@ -128,6 +131,18 @@ def _mend_print() -> None:
     logging_utils.redirected_print = _print  # what Serve installs with its next logging_config
     if builtins.print is redirected:
         builtins.print = _print
+    if stream := getattr(logging_utils, "StreamToLogger", None):
+        stream.flush = _flushing(stream.flush)
+
+
+def _flushing(flush: Callable[[Any], None]) -> Callable[[Any], None]:
+    """That of a stream that leads into Serve's log, writing the log as well."""
+
+    def flush_all(stream: Any) -> None:
+        flush(stream)
+        write_out(logging.getLogger(constants.SERVE_LOGGER_NAME))
+
+    return flush_all
 
 
 def _print(
@@ -144,7 +159,10 @@ def _print(
     logging_utils.buildin_print(
         *objects, sep=sep, end="" if end in {None, "\n"} else end, file=text
     )
-    logging.getLogger(constants.SERVE_LOGGER_NAME).info(text.getvalue(), stacklevel=2)
+    served = logging.getLogger(constants.SERVE_LOGGER_NAME)
+    served.info(text.getvalue(), stacklevel=2)
+    if flush:
+        write_out(served)
 
 
 def _answer_for_the_absent() -> None:

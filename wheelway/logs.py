@@ -1,28 +1,38 @@
-"""A replica's log, kept whatever the pipeline does to `logging`.
+"""A replica's log, kept whatever the pipeline does to `logging`, and Serve to its handlers.
 
 `logging.config.dictConfig` and `fileConfig` disable every logger that exists and close every
 handler that exists, unless told otherwise; `logging.disable` mutes all of them. Pipelines call
 these, or libraries that they use do. What the host has to say of a request that failed, and what
 the pipeline says by `context.logger`, must reach the log all the same.
+
+Serve makes new handlers whenever a deployment's configuration reaches a running replica, as it does
+with its route (`configure_component_logger` in ray/serve/_private/logging_utils.py, Ray 2.60). What
+its old ones still hold in memory is lost unless somebody has kept them; and which request a line
+belongs to is only told where Serve logs every request.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from contextvars import ContextVar
 from logging.handlers import MemoryHandler
 
 FLUSH_EVERY = 1.0
 """Seconds that a line below ERROR may stay in memory: Serve buffers up to a thousand of them when
 it is tuned for throughput, and whoever follows the log would wait for the next error."""
+REQUEST: ContextVar[str] = ContextVar("REQUEST", default="")
+"""The id of the request that is being answered; the pipeline's threads have it as well."""
 
 
 def logger_on(served: logging.Logger, name: str) -> logging.Logger:
-    """A logger that writes where `served` does now, and that no configuration reaches.
+    """A logger that writes where `served` does, and that no configuration reaches.
 
-    `served` itself is put right again within `FLUSH_EVERY` seconds.
+    `served` itself is put right again within `FLUSH_EVERY` seconds, and its lines have the id of
+    their request from now on.
     """
-    places = [_Place(handler) for handler in served.handlers]
+    served.addFilter(_with_request)  # of the logger: its handlers come and go
+    places = _Places(served)
     # A tree of loggers of its own: `logging` configures that of `logging.root` alone.
     root = logging.RootLogger(served.getEffectiveLevel())
     root.addHandler(_Everywhere(places))
@@ -30,19 +40,33 @@ def logger_on(served: logging.Logger, name: str) -> logging.Logger:
     return logging.Manager(root).getLogger(name)
 
 
+def flush(served: logging.Logger) -> None:
+    """Write what a logger's handlers have in memory."""
+    for handler in list(served.handlers):
+        handler.flush()
+
+
+def _with_request(record: logging.LogRecord) -> bool:
+    """Serve's formats tell `request_id` of a record that has one."""
+    if (request := REQUEST.get()) and not hasattr(record, "request_id"):
+        record.request_id = request
+    return True
+
+
 class _Place:
     """One handler with what it writes to; closing it would make it forget that."""
 
-    def __init__(self, handler: logging.Handler) -> None:
+    def __init__(self, handler: logging.Handler, target: logging.Handler | None = None) -> None:
+        """`target` is what it wrote to if it was closed by now."""
         self.handler = handler
-        self.target = handler.target if isinstance(handler, MemoryHandler) else None
+        self.target = handler.target or target if isinstance(handler, MemoryHandler) else None
 
     def write(self, record: logging.LogRecord) -> None:
         """At once, behind what is buffered."""
         self.flush()
         if self.target is None:
             self.handler.handle(record)
-        elif self.handler.filter(record):  # fills in the request's id as well
+        elif self.handler.filter(record):
             self.target.handle(record)
 
     def flush(self) -> None:
@@ -51,21 +75,46 @@ class _Place:
         self.handler.flush()
 
 
+class _Places:
+    """Where Serve's logger writes, looked up each time; where it last did, if others took that."""
+
+    def __init__(self, served: logging.Logger) -> None:
+        self._served = served
+        self._lock = threading.Lock()
+        self._latest = [_Place(handler) for handler in served.handlers]
+
+    def now(self) -> list[_Place]:
+        """What is given up for new ones is written before anything else is."""
+        with self._lock:
+            handlers = list(self._served.handlers)
+            former = self._latest
+            # Serve's own write by way of memory; others are the pipeline's, and none of ours.
+            if handlers != [place.handler for place in former] and any(
+                isinstance(handler, MemoryHandler) for handler in handlers
+            ):
+                for place in former:
+                    place.flush()
+                target = next((place.target for place in former if place.target is not None), None)
+                self._latest = [_Place(handler, target) for handler in handlers]
+            return self._latest
+
+
 class _Everywhere(logging.Handler):
-    def __init__(self, places: list[_Place]) -> None:
+    def __init__(self, places: _Places) -> None:
         super().__init__()
+        self.addFilter(_with_request)
         self._places = places
 
     def emit(self, record: logging.LogRecord) -> None:
-        for place in self._places:
+        for place in self._places.now():
             place.write(record)
 
 
-def _keep(served: logging.Logger, places: list[_Place]) -> None:
+def _keep(served: logging.Logger, places: _Places) -> None:
     """Flush what is buffered, and undo what a configuration did, for as long as the process is."""
     pause = threading.Event()
     while not pause.wait(FLUSH_EVERY):
         served.disabled = False
-        for place in places:
+        for place in places.now():
             if place.handler in served.handlers:  # else somebody put another in its place
                 place.flush()

@@ -62,7 +62,7 @@ class Demo(Pipeline):
         return request
 """
 TALKING = """
-import io, logging.config
+import io, logging.config, os
 from wheelway import Pipeline
 
 class Demo(Pipeline):
@@ -74,6 +74,10 @@ class Demo(Pipeline):
         buffer = io.StringIO()
         print("a", "b", file=buffer)
         self.logger.warning("hello from the pipeline")
+        print("printed for", request)
+        if request == 2:
+            print("last words", flush=True)
+            os._exit(5)
         if request:
             raise ValueError("needle")
         return buffer.getvalue()
@@ -196,3 +200,9 @@ def test_the_log_has_what_a_request_failed_of_whatever_the_pipeline_did_to_loggi
         assert f"request {answer.json()['instance']} of talking@1.0" in text
         assert "Traceback (most recent call last):" in text
         assert "ValueError: needle" in text
+        request = f" {answer.json()['instance']} -- "
+        for line in ("hello from the pipeline", "printed for 1"):
+            eventually(lambda line=line: f"{request}{line}" in log(), 30)
+        with suppress(httpx.TransportError):  # nobody is left to answer
+            site.ask(route, 2)
+        eventually(lambda: " -- last words" in log(), 30)

@@ -21,12 +21,13 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from tests.support.pipelines import AsyncGated, Echo, Gated, Greeter, Shout
 from tests.support.wheels import make_wheel, tree_of
 from wheelway.asgi import Application
-from wheelway.contract import Release
+from wheelway.contract import Pipeline, Release
 from wheelway.encoded import EncodedRoutes, plain
 from wheelway.execution import Runtime, context_of
 from wheelway.failure import StartFailure
 from wheelway.limits import Limits
 from wheelway.loading import verify
+from wheelway.logs import REQUEST
 from wheelway.replica import Arguments, Replica
 from wheelway.watchdog import Watchdog
 
@@ -120,6 +121,20 @@ async def test_a_sane_request_id_is_taken_over_and_any_other_replaced():
         made = await client.post(ROUTE, json=1, headers={"x-request-id": 'no "such" id'})
     assert kept.headers.get_list("x-request-id") == ["trace-1:a/b"]
     assert re.fullmatch(r"[0-9a-f]{16}-1", made.headers["x-request-id"])
+
+
+async def test_what_is_logged_while_a_request_is_answered_has_the_id_that_its_answer_has():
+    class Telling(Pipeline):
+        def pre_process(self, request: int) -> list[str]:
+            return [REQUEST.get()]
+
+        async def infer(self, ids: list[str]) -> list[str]:
+            return [*ids, REQUEST.get()]
+
+    async with asking(Telling) as client:
+        for asked in ("one-1", "not sane"):
+            answer = await client.post(ROUTE, json=1, headers={"x-request-id": asked})
+            assert answer.json() == [answer.headers["x-request-id"]] * 2
 
 
 async def test_where_the_server_sends_request_ids_the_application_does_not():

@@ -1,6 +1,7 @@
 """A replica's log, whatever the pipeline does to `logging` and Ray to `print`."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -9,23 +10,28 @@ import pytest
 pytestmark = pytest.mark.unit
 
 BEGIN = """
-import json, logging, logging.config, sys, time
-from logging.handlers import MemoryHandler, RotatingFileHandler
-from wheelway import logs
+import logging, logging.config, os, sys, time
+os.environ["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
+from ray.serve._private import logging_utils
+from ray.serve._private.common import ServeComponentType
+from ray.serve.schema import LoggingConfig
+from wheelway import host, logs
 
 logs.FLUSH_EVERY = 0.05
-served = logging.getLogger("ray.serve")  # as ray/serve/_private/logging_utils.py sets it up
-served.propagate = False
-served.setLevel(logging.INFO)
-target = RotatingFileHandler(sys.argv[1])
-target.setFormatter(logging.Formatter("%(levelname)s %(request_id)s -- %(message)s"))
-buffer = MemoryHandler(1000, flushLevel=logging.ERROR, target=target)
-def fill(record):
-    record.request_id = "abc"
-    return True
-buffer.addFilter(fill)
-served.addHandler(buffer)
+folder, name = os.path.split(sys.argv[1])
+
+def configure():  # as ray/serve/_private/replica.py does, tuned for throughput
+    logging_utils.configure_component_logger(
+        component_type=ServeComponentType.REPLICA, component_name="iris_Host", component_id="r1",
+        logging_config=LoggingConfig(logs_dir=folder, enable_access_log=False), buffer_size=1000,
+        max_bytes=1 << 20, backup_count=3,
+    )
+
+configure()
+host._mend_print()
+served = logging.getLogger("ray.serve")
 logger = logs.logger_on(served, "ray.serve.wheelway.iris")
+logs.REQUEST.set("abc")
 
 def until(text):
     end = time.monotonic() + 30
@@ -59,13 +65,18 @@ MUTING = {
 }
 
 
-def said(tmp_path, code):
-    log = tmp_path / "replica.log"
+def said(tmp_path, code, status=0):
+    log = tmp_path / "replica_iris_Host_r1.log"
     done = subprocess.run(
         [sys.executable, "-c", code, log], capture_output=True, text=True, check=False, timeout=100
     )
-    assert done.returncode == 0, done.stderr
-    return log.read_text()
+    assert done.returncode == status, done.stderr
+    return told(log.read_text())
+
+
+def told(text):
+    """Without the time and the replica, which Serve puts between level and request."""
+    return re.sub(r"^([A-Z]+) \S+ \S+ iris_Host r1 ", r"\1 ", text, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("how", MUTING)
@@ -94,6 +105,46 @@ def test_lines_keep_their_order_and_need_no_error_to_be_written(tmp_path):
         "two",
         "three",
     ]
+
+
+RENEWED = """
+served.info("before it")
+configure()
+served.info("after it")
+"""
+CLOSED = 'logging.config.dictConfig({"version": 1})'
+
+
+@pytest.mark.parametrize("closed", ["", CLOSED])
+def test_handlers_that_serve_makes_anew_lose_nothing_and_are_written_out_in_time(tmp_path, closed):
+    code = f"""{BEGIN}
+{RENEWED}
+{closed}
+{MENDED}
+print("printed", "later")
+until("printed later")
+logger.info("by the logger")
+until("by the logger")
+"""
+    lines = said(tmp_path, code).splitlines()
+    told = ["before it", "after it", "printed later", "by the logger"]
+    # Closing is the later ones' first, so that their lines may come before.
+    assert sorted(lines) == sorted(f"INFO abc -- {line}" for line in told)
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        'print("last words", flush=True)',
+        'sys.stdout.write("last words\\n")\nsys.stdout.flush()',
+        'logging.basicConfig(force=True)\nlogging.getLogger("lib").warning("last words")',
+    ],
+)
+def test_what_is_flushed_is_written_before_the_process_ends(tmp_path, say):
+    text = said(tmp_path, f"{BEGIN}\nconfigure()\n{say}\nos._exit(5)", status=5)
+    [line] = text.splitlines()
+    assert line.startswith("INFO abc -- ")
+    assert line.endswith("last words")
 
 
 PRINTING = """
