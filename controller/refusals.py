@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
+    from packaging.version import Version
+
     from controller.model import Listing, Revision
 
 NOT_A_PIPELINE = "NotAPipelineWheel"
@@ -135,19 +137,23 @@ class Refusals:
             return self._kept[1]
 
     def conditions(self, listing: Listing) -> list[Condition]:
-        """What a person should know of a source's wheels. That one has no pipeline is no trouble:
-        of many it is told at once.
+        """What a person should know of a source's wheels: of those of a release that are for other
+        machines at once, and of many that have no pipeline, which is no trouble, too.
         """
         found: list[Condition] = []
         libraries: list[Condition] = []
+        elsewhere: dict[tuple[str, Version], list[Condition]] = {}
         known = [(r, w) for r in listing.revisions if (w := self.of(r))] if self._wheels else []
         bare = {(r.project, r.version) for r, wheel in known if wheel.reason == NOT_A_PIPELINE}
         for revision, wheel in known:
-            if wheel.reason == _FOR_OTHERS and (revision.project, revision.version) in bare:
-                continue  # a library has wheels for many machines, and none of them is wanted
+            named = revision.project, revision.version
             harmless = wheel.reason == NOT_A_PIPELINE
             condition = Condition(revision.filename, wheel.reason, wheel.message, ok=harmless)
-            (libraries if harmless else found).append(condition)
+            if wheel.reason != _FOR_OTHERS:
+                (libraries if harmless else found).append(condition)
+            elif named not in bare:  # a library has wheels for many machines: none is wanted
+                elsewhere.setdefault(named, []).append(condition)
+        found.extend(_at_once(*named, these) for named, these in elsewhere.items())
         if len(libraries) <= ONE_BY_ONE:
             return found + libraries
         names = ", ".join(condition.subject for condition in libraries[:3])
@@ -156,3 +162,15 @@ class Refusals:
             f"{names} and {len(libraries) - 3} more; `wheelway explain PROJECT` has each"
         )
         return [*found, Condition(listing.source, NOT_A_PIPELINE, message, ok=True)]
+
+
+def _at_once(project: str, version: Version, conditions: Sequence[Condition]) -> Condition:
+    """One for the files of a release of which all is the same but the machines they are for."""
+    first, *others = conditions
+    if not others:
+        return first
+    return Condition(
+        f"{project}=={version}",
+        first.reason,
+        f"{len(conditions)} wheels of it are for other machines: {first.message}",
+    )

@@ -129,6 +129,25 @@ def test_a_library_is_looked_into_no_more_than_it_takes_also_after_a_restart(wor
     assert looked_into[2:] == ["acme_lib-1.6-py3-none-any.whl"]
 
 
+def test_wheels_none_of_which_is_for_this_machine_are_told_of_once_a_release(work):
+    tags = ("cp27-cp27m-win32", "cp27-cp27m-macosx_10_9_x86_64", "cp26-cp26m-win32")
+    for version in ("1.0", "1.1"):
+        for tag in tags:
+            work.drop("acme-lib", version, tag=tag, pipelines={}, entry_points="")
+    work.drop("acme-lib", "2.0", tag=tags[0], pipelines={}, entry_points="")
+    work.drop()
+    work.settle()
+    report = work.settle()
+    assert reasons(report) == {
+        "acme-lib==1.0": "TagsIncompatible",
+        "acme-lib==1.1": "TagsIncompatible",
+        "acme_lib-2.0-cp27-cp27m-win32.whl": "TagsIncompatible",
+    }
+    told = {condition.subject: condition.message for condition in report.conditions}
+    assert told["acme-lib==1.0"].startswith("3 wheels of it are for other machines: ")
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+
+
 def test_a_librarys_wheels_for_other_machines_are_not_told_of_and_hide_nothing(work):
     for minor in range(4):
         for tag in ("py3-none-any", "cp27-cp27m-win32", "cp27-cp27m-macosx_10_9_x86_64"):
