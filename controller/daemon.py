@@ -344,7 +344,7 @@ class Daemon:
             duration = time.monotonic() - began
             if self._unrecorded is not None:
                 report = replace(report, conditions=(*report.conditions, self._unrecorded))
-            run.telemetry.observe(report, run.assembly, duration=duration)
+            report = run.telemetry.observe(report, run.assembly, duration=duration)
             self._record(run, report, duration)
         if self.watcher is not None:
             self.watcher(report)

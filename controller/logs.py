@@ -58,6 +58,8 @@ PASS: Final[ContextVar[int]] = ContextVar("PASS", default=0)
 SOCKET_TIMEOUT: Final = 1
 """Seconds that a line waits for a journald that takes none."""
 
+LOGGERS: Final = ("wheelway", "controller")
+"""Above all of the daemon's: its own voice, and those of its modules."""
 _WAIT: Final = struct.pack("@ll", SOCKET_TIMEOUT, 0)  # a timeval: socket(7), SO_SNDTIMEO
 _ATTRIBUTE: Final = "wheelway"
 _PRIORITIES: Final = (
@@ -128,6 +130,11 @@ def tell(log: logging.Logger, event: Event, *, digest: str = "") -> None:
     said = f"{phase}, {event.reason}" if phase else event.reason
     level = logging.WARNING if bad else logging.INFO
     log.log(level, "%s %s: %s", event.subject, said, event.message, extra=extra)
+
+
+def tells_event(record: logging.LogRecord) -> bool:
+    """Whether a line is of an event in the journal (`tell`)."""
+    return "SUBJECT" in _entry(record).fields
 
 
 def begin(

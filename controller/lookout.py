@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from controller.errors import Transient, WheelwayError, without_frames
@@ -34,6 +35,10 @@ PROBING = 2.0
 """Seconds of a pass in which questions to the ingress begin: as long as each may take (`Ingress`),
 so that one which hangs holds a pass for a few seconds, however many routes there are. What is not
 asked by then has its turn first in the next pass."""
+
+ROUTELESS_FOR = 15.0
+"""Seconds for which an ingress may be without any route before that is told: on a head that has
+just started the first one takes some to reach it."""
 
 
 class Lookout:
@@ -147,6 +152,7 @@ class Probes:
         self._looked_at: float | None = None
         self._blind_at: float | None = None
         self._restarted_at: float | None = None
+        self._routeless_since: float | None = None
 
     def close(self) -> None:
         """End the threads."""
@@ -188,6 +194,7 @@ class Probes:
         last: Mapping[str, Answer] = before if self._blind_at is None else {}
         routes = due(needed, awake - needed, self._asked, since=since, now=now)
         said = self._ingress.vouched(self._ask_at(routes, progressed), applications)
+        said = self._in_patience(said, now)
         self._asked |= dict.fromkeys(said, now)
         self._said, self._looked_at, self._blind_at = said, now, None
         dates = excused(
@@ -211,6 +218,16 @@ class Probes:
                 said[route] = answer
                 progressed()
         return said
+
+    def _in_patience(self, said: Mapping[str, Answer], now: float) -> dict[str, Answer]:
+        """The answers; that the ingress is without routes is no excuse for it once that lasted."""
+        if any(answer.reached for answer in said.values()):
+            self._routeless_since = None
+        elif self._routeless_since is None and any(answer.routeless for answer in said.values()):
+            self._routeless_since = now
+        since = now if self._routeless_since is None else self._routeless_since
+        lasts = now - since >= ROUTELESS_FOR
+        return {r: replace(a, routeless=False) if lasts else a for r, a in said.items()}
 
     def _known(
         self,

@@ -301,6 +301,9 @@ class Answer:
     """What a replica says when most of its requests fail."""
     reached: bool = True
     """False when the ingress itself could not be asked: that is no route's fault."""
+    routeless: bool = False
+    """Not reached, as Serve's ingress has no route at all: on a head that has just started it has
+    none until the first application's reaches it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,8 +65,9 @@ class Telemetry:
         """
         self.notifications.renew(config.notifications, _sources(config))
 
-    def observe(self, report: Report, assembly: Assembly, *, duration: float) -> None:
-        """Tell of a pass.
+    def observe(self, report: Report, assembly: Assembly, *, duration: float) -> Report:
+        """Tell of a pass. Returns its report with all that happened since the one before, such as
+        what a person ordered meanwhile.
 
         Args:
             report: what it found.
@@ -90,6 +91,7 @@ class Telemetry:
             )
         with _apart("notifications"):
             self.notifications.observe(report)
+        return report
 
     def _news(self) -> tuple[Event, ...]:
         """What happened since this was last called; what cannot be read now is told later."""

@@ -12,6 +12,7 @@ of every pass and reads only its events; a log file of it reads as well as a ter
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import time
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from controller.cli.output import PHASE_STYLES, clean, console, first_line, time_of_day
+from controller.logs import LOGGERS, tells_event
 from controller.model import Phase, named
 from controller.planning.policy import UNDECIDED
 
@@ -130,10 +132,10 @@ class Progress:
                 del self._pending[key]
                 self._notice(event)
 
-    def say(self, sentence: str) -> None:
+    def say(self, sentence: str, *, style: str = "") -> None:
         """A sentence about the run itself, with the time of the day before it."""
         told = self._time_of(self._clock())
-        self._out.print(f"{told}  {clean(sentence)}", soft_wrap=True)
+        self._out.print(Text(f"{told}  {clean(sentence)}", style=style), soft_wrap=True)
 
     def failed(self, found: FailedRequest) -> None:
         """A request that a pipeline answered with 500; of many in a row the first, and how many."""
@@ -269,6 +271,27 @@ class Progress:
         """A command that works: the release's own first example, else a look at its metadata."""
         url = f"{self._ingress_url}{route}"
         return shlex.join(["curl", "-sS", url, *arguments_of(self._get(f"{url}/openapi.json"))])
+
+
+class Warnings(logging.Handler):
+    """What the log warns of and no event tells, for whoever sees the steps instead of the log."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(logging.WARNING)
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it, but for its traceback: `--debug` shows that."""
+        if not tells_event(record):
+            self._progress.say(first_line(record.getMessage()), style="yellow")
+
+    def attach(self) -> None:
+        """Take them from here on, in place of the log."""
+        for name in LOGGERS:
+            logger = logging.getLogger(name)
+            logger.setLevel(logging.WARNING)
+            logger.propagate = False
+            logger.addHandler(self)
 
 
 def arguments_of(document: JSON) -> list[str]:

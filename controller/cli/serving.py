@@ -50,7 +50,7 @@ def up(
     nothing else. Its configuration is .wheelway/controller.toml (in --state), written at the first
     start, kept once somebody edited it, and used by other commands in this folder or below.
     """
-    from controller.cli.progress import Progress  # noqa: PLC0415 - imports rich
+    from controller.cli.progress import Progress, Warnings  # noqa: PLC0415 - imports rich
     from controller.configuration import load  # noqa: PLC0415 - imports pydantic
     from controller.logs import begin  # noqa: PLC0415 - for the daemon alone
     from controller.telemetry_options import LogOptions  # noqa: PLC0415 - as above
@@ -65,6 +65,8 @@ def up(
     path, said = prepare(Place(state, cache or _default_cache(state), folder, port, dashboard_port))
     config = load(path)
     progress = Progress(config.ray.ingress_url, command=_command(path))
+    if not invocation(ctx).debug:
+        Warnings(progress).attach()
     if said:
         progress.say(said)
     raise typer.Exit(

@@ -8,7 +8,7 @@ from packaging.utils import canonicalize_version
 
 from controller.model import Condition, Event, named
 from controller.overrides import Pin
-from controller.planning.subjects import PIN_UNMET, SUSPENDED, version_named
+from controller.planning.subjects import EVERYTHING, PIN_UNMET, SUSPENDED, version_named
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -45,7 +45,7 @@ def _about(condition: Condition, pipelines: Collection[str]) -> dict[str, JSON]:
         return {}
     if (found := version_named(subject)) is not None:
         return {"pipeline": found[0], "version": str(found[1])}
-    ordered = condition.reason in {PIN_UNMET, SUSPENDED} and subject != "serve config"
+    ordered = condition.reason in {PIN_UNMET, SUSPENDED} and subject != EVERYTHING
     return {"pipeline": subject} if ordered or subject in pipelines else {}
 
 

@@ -56,7 +56,10 @@ class Complaints:
         if before is not None and same and answer is before.answer:
             return [before.condition]
         if answer.failing:
-            text = f"a replica says: {answer.failing}. Its log has the cause of each"
+            text = (
+                f"a replica says: {answer.failing}. Its log has the cause of each; this ends with "
+                "new requests that succeed, and stands for as long as none come"
+            )
             condition = Condition(answer.header or route, "RequestsFailing", text)
             told = before.condition if before is not None and same else condition
             self._failing[route] = _Failing(told, answer)

@@ -13,6 +13,7 @@ from controller.model import Condition, Phase
 from controller.planning.health import Diagnosis, Health, diagnose
 from controller.planning.situation import phases, seen, since, stand_in, was_live, works
 from controller.planning.starting import start_of
+from controller.planning.subjects import NOT_ANSWERING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,12 +62,15 @@ def is_out_of_reach(app: Application, situation: Situation) -> bool:
 
 
 def ailments_of_ingress(situation: Situation) -> tuple[Condition, ...]:
-    """That it cannot be asked: one condition, however many routes it has."""
-    away = min((r for r, said in situation.answers.items() if not said.reached), default=None)
-    if away is None:
+    """That it cannot be asked: one condition, however many routes it has. That it has just begun
+    is none.
+    """
+    answers = situation.answers
+    away = min((r for r in answers if not (answers[r].reached or answers[r].routeless)), default="")
+    if not away:
         return ()
     message = (
-        f"{situation.answers[away].detail}. What serves stays as it is, and no time counts against "
+        f"{answers[away].detail}. What serves stays as it is, and no time counts against "
         "what was promoted, until it answers; look whether it is at `ray.ingress_url`"
     )
     return (Condition("ray", "IngressUnreachable", message),)
@@ -79,7 +83,7 @@ def ailments_of(app: Application, situation: Situation) -> tuple[Condition, ...]
         return (Condition(str(app.release), diagnosis.reason, diagnosis.message),)
     answer = situation.answers.get(app.route or "")
     if answer is not None and answer.reached and not seen(app, situation):
-        return (Condition(str(app.release), "RouteNotAnswering", _what_was_seen(answer)),)
+        return (Condition(str(app.release), NOT_ANSWERING, _what_was_seen(answer)),)
     return ()
 
 

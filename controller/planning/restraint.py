@@ -11,6 +11,7 @@ from controller.planning.changes import differences, hold_back
 from controller.planning.daemons import marked
 from controller.planning.plan import PlannedApplication
 from controller.planning.situation import as_it_is
+from controller.planning.subjects import EVERYTHING
 
 if TYPE_CHECKING:
     from controller.model import DaemonMark
@@ -40,7 +41,7 @@ def restrained(decided: Plan, situation: Situation, restraint: Restraint | None)
     if restraint is None:
         return decided
     cause = restraint.cause
-    told = Condition("serve config", cause.reason, cause.message)
+    told = Condition(EVERYTHING, cause.reason, cause.message)
     decided = replace(decided, conditions=(*decided.conditions, told))
     holds = restraint.mark is not None or situation.now < restraint.until
     if not holds or not (decided.changes or restraint.mark) or _cannot_wait(decided, restraint):

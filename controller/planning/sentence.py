@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from controller.model import Phase
-from controller.planning.subjects import SUSPENDED
+from controller.planning.subjects import EVERYTHING, NOT_ANSWERING, SUSPENDED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,8 @@ def in_a_sentence(
         sent: whether a config was sent.
     """
     live = live | {t.placement for t in decided.transitions if t.phase is Phase.LIVE}
-    parts = [f"{len(live)} live"]
+    silent = sum(condition.reason == NOT_ANSWERING for condition in decided.conditions)
+    parts = [f"{len(live)} live" + (f" ({silent} not answering)" if silent else "")]
     starting = [t for t in decided.transitions if t.phase in {Phase.STAGED, Phase.READY}]
     if starting:
         parts.append(f"{len(starting)} starting")
@@ -41,7 +42,7 @@ def in_a_sentence(
         parts.append(f"{beside} waiting")
     if quarantined:
         parts.append(f"{quarantined} quarantined")
-    if any(c.reason == SUSPENDED and c.subject == "serve config" for c in decided.conditions):
+    if any(c.reason == SUSPENDED and c.subject == EVERYTHING for c in decided.conditions):
         parts.append("suspended")
     if decided.hold:
         parts.append(f"holding the next config: {decided.hold.message}")

@@ -1,7 +1,7 @@
 """What the subject of a refusal or a condition is about, when it is about a version of a project.
 
 Sources call what has a file by the file's name, and what has none (yet) `project==version`. And the
-reasons of the conditions whose subject is a whole pipeline.
+reasons of conditions that are looked for by others than who finds them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from controller import wheel_names
 
 PIN_UNMET = "PinUnmet"
 """An operator's pin names versions none of which is fit to serve: what serves stays."""
+
+NOT_ANSWERING = "RouteNotAnswering"
+"""A release that was live does not answer at its route."""
 
 EVERYTHING = "serve config"
 """The subject of what concerns all that is applied."""

@@ -31,6 +31,10 @@ _STRANGE = (
     "what answers there ({answer.status}: {answer.detail}) is not the ingress of this head, or "
     "has no routes yet"
 )
+_ROUTELESS = (
+    "the ingress there is Serve's, and has no route at all ({answer.status}: {answer.detail}): it "
+    "has just started, or is that of another head"
+)
 _SILENT = "no answer came ({answer.detail}), nor does it show the routes of this head"
 _PATH = "/+!:@$&'()*,;=~"
 """What a path may hold as typed (RFC 3986, 3.3): HAProxy compares paths as they are sent."""
@@ -148,19 +152,25 @@ def vouched(
     return {
         route: answer
         if not answer.reached or answer.application in names or _is_known(answer, names, table)
-        else replace(answer, reached=False, detail=_told(answer))
+        else _unreached(answer, table)
         for route, answer in answers.items()
     }
 
 
-def _told(answer: Answer) -> str:
-    return (_SILENT if answer.status is None else _STRANGE).format(answer=answer)
+def _unreached(answer: Answer, table: Mapping[str, str] | None) -> Answer:
+    routeless = table == {} and _is_serves_own(answer)
+    why = _SILENT if answer.status is None else _ROUTELESS if routeless else _STRANGE
+    return replace(answer, reached=False, routeless=routeless, detail=why.format(answer=answer))
 
 
 def _is_known(answer: Answer, names: Collection[str], table: Mapping[str, str] | None) -> bool:
     if table is None:
-        return answer.header is not None or _SERVES_OWN in answer.detail
+        return answer.header is not None or _is_serves_own(answer)
     return not set(names).isdisjoint(table.values())
+
+
+def _is_serves_own(answer: Answer) -> bool:
+    return answer.status == httpx.codes.NOT_FOUND and _SERVES_OWN in answer.detail
 
 
 def _metadata(response: httpx.Response) -> dict[str, JSON]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from controller.journal import Journal
 from controller.serve.head import answers
 from controller.serve.ports import claim_block
 from controller.serve.subreaper import descendants
@@ -54,6 +55,12 @@ def up(folder, port, dashboard_port):
             process.kill()
 
 
+def unreached(state):
+    """Whether the ingress of a head was ever told to be out of reach."""
+    with Journal.read(state) as reader:
+        return [event for event in reader.events() if event.reason == "IngressUnreachable"]
+
+
 def test_a_dropped_wheel_answers_as_printed_and_ctrl_c_ends_all_and_nothing_else(head, tmp_path):
     claim, first = claim_block()
     with claim, up(tmp_path, first + 1, first + 2) as (process, said):
@@ -78,6 +85,8 @@ def test_a_dropped_wheel_answers_as_printed_and_ctrl_c_ends_all_and_nothing_else
         log = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
         assert 'return {"n": 1 // request["n"]}' in log.stdout
         shown = said()
+        assert "IngressUnreachable" not in shown
+        assert not unreached(tmp_path / "state")
         assert all(step in shown for step in ("verified", "prepared", "staged", "ready", "live"))
         processes = descendants(process.pid)
         process.send_signal(signal.SIGINT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import re
 import socket
@@ -22,13 +23,14 @@ from typer.testing import CliRunner
 from controller.cli import app
 from controller.cli.authoring import as_document
 from controller.cli.program import MEANINGS, ExitCode, exit_code_of, global_first
-from controller.cli.progress import LASTS, Progress, arguments_of
+from controller.cli.progress import LASTS, Progress, Warnings, arguments_of
 from controller.cli.serving import _command
 from controller.cli.whereabouts import Whereabouts, whereabouts
 from controller.configuration import load
 from controller.errors import ConfigError, JournalError, Rejected, TemplateError, Transient, Waiting
 from controller.gates import Gate
 from controller.journal import DaemonStatus, Journal
+from controller.logs import about, tell
 from controller.model import (
     Condition,
     Event,
@@ -739,10 +741,19 @@ class Told:
         self._progress = Progress("http://127.0.0.1:8000/", out=out, get=get, clock=clock)
 
     def feed(self, *events: Event) -> list[str]:
-        start = self._text.tell()
+        read = self.reading()
         self._progress(Report("a pass", 1.0, tuple(events)))
-        self._text.seek(start)
-        return self._text.read().splitlines()
+        return read()
+
+    def reading(self):
+        """What gives the lines that are printed from here on."""
+        start = self._text.tell()
+
+        def read() -> list[str]:
+            self._text.seek(start)
+            return self._text.read().splitlines()
+
+        return read
 
 
 def _reached(release, phase, at, reason="AsPlanned", message=""):
@@ -841,6 +852,22 @@ def test_progress_says_why_a_release_does_not_go_on_and_says_it_once():
     unnamed = _reached(IRIS_1, Phase.FETCHED, 100.0, "NameUndecided", "somebody may have it")
     (line,) = told.feed(unnamed)
     assert line.split(maxsplit=3)[3].split(maxsplit=1) == ["waiting", "somebody may have it"]
+
+
+def test_progress_tells_what_the_daemon_warns_of_unless_an_event_tells_it():
+    told = Told()
+    read = told.reading()
+    warnings = Warnings(told._progress)
+    logger = logging.getLogger("a daemon's")
+    logger.addHandler(warnings)
+    logger.setLevel(logging.INFO)
+    logger.info("a round of looking")
+    logger.warning("the files of %s had been altered;\nthey were made again", "a.whl")
+    tell(logger, Event(1.0, "ray", "HAProxyOff", "slow", {"condition": "appeared", "ok": False}))
+    logger.error("the pass was cut short", extra=about("PassFailed", REASON="DiskFull"))
+    logger.removeHandler(warnings)
+    lines = [line.split(maxsplit=1)[1] for line in read()]
+    assert lines == ["the files of a.whl had been altered;", "the pass was cut short"]
 
 
 def test_progress_of_what_ran_already_has_no_seconds_and_a_curl_that_works_anyway():

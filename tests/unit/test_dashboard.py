@@ -680,6 +680,24 @@ def test_an_answer_counts_if_it_is_the_ingress_of_this_head_that_gives_it(server
     assert found["/other"].reached is bool(known)
 
 
+@pytest.mark.parametrize(
+    ("table", "routeless"),
+    [
+        ((503, b"Route table is not populated yet.", {}), True),
+        ((200, b"{}", {}), True),
+        ((200, b'{"/r": "another-head"}', {}), False),
+        ((200, b'{"/r": "ours-1"}', {}), False),
+    ],
+)
+def test_serves_own_ingress_without_any_route_is_told_from_a_strangers(server, table, routeless):
+    server.answers["/-/routes"] = table
+    serves = "Path '/own' not found. Ping http://.../-/routes for available routes."
+    answers = {"/own": Answer(None, 404, detail=serves), "/other": Answer(None, 404)}
+    found = Ingress(server.url).vouched(answers, [parsed("ours-1")])
+    assert found["/own"].routeless is routeless
+    assert found["/other"].routeless is False
+
+
 def test_nothing_more_is_asked_of_an_ingress_that_answers_as_ours(server):
     ours = {"/r": Answer("iris@1.0+aaaaaaaa", 200, "ours-1")}
     assert Ingress(server.url).vouched(ours, [parsed("ours-1")]) == ours

@@ -177,3 +177,35 @@ def test_once_it_answers_at_one_route_what_it_last_said_counts_at_the_others():
     ingress.away = False
     assert known(10) == before
     probes.close()
+
+
+# -- and has just begun --------------------------------------------------------------------------
+
+
+def test_an_ingress_without_any_route_is_told_of_once_that_lasts_and_blames_nobody():
+    promoted = application(release(), route="/predict/iris/1.0")
+    records = {promoted.name: record(promoted, routed=NOW)}
+    ingress = Said([promoted])
+    fresh = Answer(None, 404, detail="no route at all", reached=False, routeless=True)
+    probes = Probes(ingress, probe_deadline=30.0)
+
+    def told(after):
+        nonlocal records
+        known = [promoted]
+        records, answers = probes.ask(known, records, NOW + after, progressed=lambda: None)
+        facts = ([elected(promoted.release)], [placement(promoted.release)], known)
+        decided = plan(situated(*facts, records.values(), answers, now=NOW + after))
+        assert (decided.changes, decided.quarantines) == ((), ())
+        return [condition.reason for condition in decided.conditions]
+
+    lives = ingress.answers[promoted.route]
+    ingress.answers[promoted.route] = fresh
+    assert [told(after) for after in (0, 5, 10)] == [[], [], []]
+    ingress.answers[promoted.route] = lives
+    assert told(12) == []
+    ingress.answers[promoted.route] = fresh  # the head came back: it is counted anew
+    assert [told(after) for after in (14, 20)] == [[], []]
+    assert [told(after) for after in (30, 60)] == [["IngressUnreachable"]] * 2
+    ingress.answers[promoted.route] = lives
+    assert told(65) == []
+    probes.close()

@@ -111,6 +111,7 @@ def test_that_a_release_is_live_is_in_the_journal_before_its_predecessor_is_reti
     for _ in range(10):
         report = work.pass_(after=60.0)
     assert set(reasons(report).values()) == {"RouteNotAnswering"}
+    assert report.sentence == "1 live (1 not answering)"
     assert len(paper_head.puts) == 5
     paper_head.mute.clear()
     work.settle()

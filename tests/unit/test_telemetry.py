@@ -153,6 +153,35 @@ def test_a_journal_in_trouble_fails_no_pass(tmp_path, lines):
     assert "ReleaseLive" in {kind for _, kind in lines.kinds()}
 
 
+def test_who_watches_the_passes_sees_what_the_journal_and_people_wrote_meanwhile(tmp_path):
+    (tmp_path / "wheels").mkdir()
+    path = tmp_path / "controller.toml"
+    path.write_text(BASICS)
+    reports: list[Report] = []
+    daemon = Daemon(path, watcher=reports.append)
+    thread = threading.Thread(target=daemon.run)
+    thread.start()
+
+    def told():
+        return {event.reason for report in list(reports) for event in report.events}
+
+    try:
+        eventually(lambda: reports, 60)
+        state = load(path).paths.state
+        with Journal.amend(state) as journal:
+            journal.order(Suspension("", "ada", "", 1.0), message="suspended by ada")
+        daemon.look()
+        eventually(lambda: "SuspensionSet" in told(), 60)
+        for file in state.glob("journal.sqlite*"):
+            file.unlink()
+        daemon.look()
+        eventually(lambda: "JournalRestored" in told(), 60)
+    finally:
+        daemon.end()
+        thread.join(60)
+    assert not thread.is_alive()
+
+
 RELEASE = Release("iris", Version("1.4"), "ab" * 32)
 
 
