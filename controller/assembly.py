@@ -29,7 +29,7 @@ from controller.serve.ingress import Ingress
 from controller.serve.outline import Schema
 from controller.serve.rendering import Renderer
 from controller.sources import Source, index_access, open_index, open_source
-from controller.supply import Means, Supply
+from controller.supply import TIDY, Means, Supply
 from controller.survivors import Survivors
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MEASURE = "measure"
+"""The kind of the job that measures the cache."""
+APART = frozenset({"list", upkeep.ROUND, upkeep.MENDING, TIDY, MEASURE})
+"""Kinds of jobs that have a thread each: listings, upkeep, and what a full disk needs wait for no
+build."""
 PREVIEW_PASSES = 20
 """More than the steps from an unknown wheel to its placement."""
 
@@ -99,10 +104,7 @@ def assemble(
     with Parts(before.parts if before else None) as parts:
         clock = parts.made("clock", lambda one: steady_clock(one, boot_id()), journal)
         base = parts.made("interpreter", detect, config.ray.python, anew=another_head)
-        # Listings have threads of their own, and so has the upkeep: none waits for builds.
-        jobs = parts.made(
-            "jobs", lambda: Jobs(threads, wake, apart={"list", upkeep.ROUND, upkeep.MENDING})
-        )
+        jobs = parts.made("jobs", lambda: Jobs(threads, wake, apart=APART))
         means = _means(parts, config, base, clock)
         remembered = cache(lambda: journal.listings_of(origins(config)))
         sources = _sources(parts, config, base, remembered)

@@ -32,6 +32,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from controller.assembly import MEASURE
 from controller.cache.usage import usage
 from controller.errors import Rejected, WheelwayError, class_of
 from controller.model import Phase, named
@@ -185,8 +186,8 @@ class Metrics:
         self._counted.free.set(_free(root))
         if self._monotonic() >= self._measure_at:
             self._measure_at = self._monotonic() + MEASURE_EVERY
-            assembly.jobs.again(("measure",), partial(usage, root))
-        outcome = assembly.jobs.outcome(("measure",))
+            assembly.jobs.again((MEASURE,), partial(usage, root))
+        outcome = assembly.jobs.outcome((MEASURE,))
         if outcome is None or outcome.value is self._measured or outcome.value is None:
             return
         self._measured = outcome.value

@@ -10,7 +10,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from controller.errors import NoRelease, Rejected, Transient, WheelwayError
 from controller.listings import Listings
@@ -32,7 +32,9 @@ log = logging.getLogger(__name__)
 
 TIDY_EVERY = 3600.0
 """Seconds between two looks at what the cache can do without."""
-_TIDY = ("tidy",)
+TIDY: Final = "tidy"
+"""The kind of the job that prunes the cache."""
+_TIDY = (TIDY,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,10 +304,11 @@ class Supply(Listings):
 
     def _received_again(self, means: Means, revision: Revision) -> bool:
         """Whether there is a source that has the wheel, which is in the cache again then."""
-        offers = [offer for offer in self._offers(revision) if offer.source in self.sources]
+        sources = self.sources  # an edit may set others meanwhile
+        offers = [offer for offer in self._offers(revision) if offer.source in sources]
         for offer in offers:
             try:
-                self._received(means, self.sources[offer.source], offer)
+                self._received(means, sources[offer.source], offer)
             except WheelwayError:
                 if offer is offers[-1]:
                     raise

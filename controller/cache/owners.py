@@ -37,8 +37,8 @@ def locked(folder: Path, *, timeout: float = TIMEOUT) -> Iterator[None]:
             if time.monotonic() >= until:
                 raise Transient(
                     "CacheBusy",
-                    f"another process has held {folder} for {timeout:.0f} s, a `wheelway plan` "
-                    f"that was stopped, perhaps: `fuser {folder}` tells which; end it",
+                    f"somebody has held {folder} for {timeout:.0f} s: a `wheelway plan` that was "
+                    f"stopped, or this process, at a slow disk; `fuser {folder}` tells who",
                 )
             time.sleep(_POLL)
         yield

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from controller.cache import files, owners, trees
+from controller.cache.usage import size_of
 from controller.errors import Rejected, Stalled, Transient, Waiting
 
 if TYPE_CHECKING:
@@ -244,8 +245,7 @@ class Store:
         `before` (seconds since the epoch); returns the bytes freed. What is kept is needed now.
         """
         freed = 0
-        kinds: tuple[Kind, ...] = ("wheels", "trees")
-        for kind in kinds:
+        for kind in ("wheels", "trees"):
             for place in (self.root / kind).glob("??/*"):
                 if place.name in keep:
                     self._touch(place)
@@ -253,8 +253,9 @@ class Store:
                 with self._exchange(), self._translated(place.name):
                     if place.stat().st_mtime >= before:
                         continue
-                    freed += _size(place)
-                    self._discard(place)
+                    grave = self._buried(place)
+                freed += size_of(str(grave), set())  # which takes its time: nobody waits
+                shutil.rmtree(grave, ignore_errors=True)
         for known in (self._wheels, self._trees):  # also of what others removed
             for digest in set(known) - keep:
                 known.pop(digest, None)
@@ -341,11 +342,14 @@ class Store:
         """Out of its place in one step, then deleted: nobody sees half of it, and no space is
         needed for it, as the disk may be full.
         """
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._buried(place), ignore_errors=True)
+
+    def _buried(self, place: Path) -> Path:
+        """Where it is now, for its deletion."""
         grave = self._own / f"{place.name}.{secrets.token_hex(4)}"
         files.make_folder(self._own)
-        with contextlib.suppress(FileNotFoundError):
-            place.rename(grave)
-            shutil.rmtree(grave, ignore_errors=True)
+        return place.rename(grave)
 
     @contextlib.contextmanager
     def _translated(self, what: str) -> Iterator[None]:
@@ -394,7 +398,3 @@ def _identity(path: Path) -> Identity:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())

@@ -18,11 +18,12 @@ def usage(root: Path) -> dict[str, int]:
     seen: set[tuple[int, int]] = set()
     found = {}
     for folder in sorted(entry.name for entry in _entries(str(root)) if _is_folder(entry)):
-        found[folder] = _size(str(root / folder), seen)
+        found[folder] = size_of(str(root / folder), seen)
     return found
 
 
-def _size(folder: str, seen: set[tuple[int, int]]) -> int:
+def size_of(folder: str, seen: set[tuple[int, int]]) -> int:
+    """Bytes on disk of what lies in one folder, but for files in `seen`, by device and inode."""
     total, left = 0, [folder]
     while left:
         for entry in _entries(left.pop()):

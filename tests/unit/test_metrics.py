@@ -12,7 +12,7 @@ import pytest
 from packaging.version import Version
 from prometheus_client.parser import text_string_to_metric_families
 
-from controller.assembly import assemble
+from controller.assembly import APART, MEASURE, assemble
 from controller.cache.usage import usage
 from controller.configuration import load
 from controller.errors import Rejected, Stalled, Transient
@@ -22,6 +22,7 @@ from controller.metrics import MEASURE_EVERY, MEASURE_FIRST, STEPS, Metrics, ste
 from controller.model import Condition, Phase, Release, Transition
 from controller.planning.plan import Plan
 from controller.report import Report
+from controller.supply import TIDY
 from tests.support.head import eventually
 
 pytestmark = pytest.mark.unit
@@ -335,6 +336,20 @@ def test_the_caches_size_is_taken_now_and_then_by_a_job(site):
     (wheels / "two").write_bytes(b"x" * 100_000)
     site.now += MEASURE_EVERY + 1
     eventually(lambda: measured() >= first + 100_000)
+
+
+def test_the_caches_size_and_what_makes_room_in_it_wait_for_no_build():
+    built, done = threading.Event(), threading.Semaphore(0)
+    jobs = Jobs(1, lambda: None, apart=APART)
+    try:
+        jobs.ensure(("prepare", "slow"), lambda: built.wait(120))
+        for kind in (MEASURE, TIDY):
+            jobs.ensure((kind,), done.release)
+        assert done.acquire(timeout=60)
+        assert done.acquire(timeout=60)
+    finally:
+        built.set()
+        jobs.close()
 
 
 def test_what_folders_share_counts_once(tmp_path):

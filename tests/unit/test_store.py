@@ -15,7 +15,7 @@ from dataclasses import replace
 import pytest
 from packaging.tags import sys_tags
 
-from controller.cache import trees
+from controller.cache import owners, trees
 from controller.cache.inspection import inspect
 from controller.cache.store import Store
 from controller.config import InspectionLimits
@@ -358,6 +358,18 @@ def test_pruning_frees_all_that_is_not_kept_and_nothing_else(store, tmp_path):
     assert store.get(gone.digest) is None
     assert beside.exists()
     assert store.prune({kept.digest}, before=LATER) == 0
+
+
+def test_nobody_waits_while_what_was_pruned_is_deleted(store, wheel, tmp_path, monkeypatch):
+    gone, free = artifact_of(store, wheel), []
+
+    def deleted(folder, **_):
+        with owners.locked(store.root, timeout=0.1):
+            free.append(folder)
+
+    monkeypatch.setattr("controller.cache.store.shutil.rmtree", deleted)
+    store.prune(set(), before=LATER)
+    assert [folder.name.split(".")[0] for folder in free] == [gone.digest]
 
 
 def test_a_cache_of_a_newer_layout_is_refused_with_the_cure(store):
