@@ -95,7 +95,10 @@ class Watchdog:
     def _hold(self) -> Hold | None:
         """What the loop's thread does right now, if that is the pipeline's doing."""
         frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - documented, no other way
-        stack = [] if frame is None else list(traceback.walk_stack(frame))
+        try:
+            stack = [] if frame is None else list(traceback.walk_stack(frame))
+        except AttributeError:  # what went on meanwhile: CPython 3.11 has no frames there any more
+            return None
         stack.reverse()
         for depth, (entry, _) in enumerate(stack):
             if entry.f_code.co_filename.startswith(self._prefix):

@@ -10,6 +10,7 @@ import sys
 import threading
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -341,3 +342,23 @@ async def test_every_hold_is_noticed_while_it_lasts_and_told_of_once(tmp_path):
     watchdog.stop()
     assert [hold.by_coroutine for hold in holds] == [True, False, True]
     assert all(f'{tmp_path}/pipeline.py", line' in hold.stack for hold in holds)
+
+
+async def test_a_stack_that_goes_on_while_it_is_read_ends_no_watch(tmp_path, monkeypatch):
+    released, read, holds = threading.Event(), [], []
+
+    def current_frames():
+        read.append(1)
+        if len(read) > 2:
+            monkeypatch.undo()
+            released.set()
+        return {threading.main_thread().ident: SimpleNamespace(f_lineno=1, f_back=object())}
+
+    space = {}
+    exec(compile("def block(until): until.wait(60)", tmp_path / "pipeline.py", "exec"), space)
+    monkeypatch.setattr("wheelway.watchdog.sys._current_frames", current_frames)
+    watchdog = Watchdog(tmp_path, holds.append, patience=0.1)
+    space["block"](released)
+    watchdog.stop()
+    assert len(read) == 3
+    assert holds == []
