@@ -170,10 +170,12 @@ def clear_quarantine(
     """Have a pipeline's failed releases tried again, all or one version; returns them.
 
     Raises:
-        WheelwayError: none is quarantined ("NotQuarantined").
+        WheelwayError: none is quarantined ("NotQuarantined"); nothing is called so ("NameUnknown").
     """
     lifted = journal.clear_quarantine(canonicalize_name(name), version, at=at, by=by, note=note)
     if not lifted:
+        with journal.snapshot():
+            _Shelf.of(journal, name)
         which = name if version is None else f"{name} {version}"
         raise WheelwayError(
             "NotQuarantined",

@@ -26,7 +26,7 @@ from controller.account.documents import (
     release_of,
 )
 from controller.account.times import ago, iso, seconds
-from controller.journal import DaemonStatus
+from controller.journal import TO_START, DaemonStatus
 from controller.model import Phase
 
 if TYPE_CHECKING:
@@ -139,7 +139,9 @@ def pulse(
 ) -> Pulse:
     """Judge the daemon by its last pass and its process."""
     if daemon is None:
-        return Pulse("never", "the daemon has not finished a pass yet; start it: `wheelway run`")
+        return Pulse(
+            "never", f"the daemon has not finished a pass yet; unless it just began, {TO_START}"
+        )
     age = ago(now - daemon.at)
     last = f"last pass {age} ago: {daemon.sentence}"
     if not alive:

@@ -1,5 +1,6 @@
 """`wheelway history`: what happened, and every Serve config that was applied, with its cause."""
 
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,7 +69,14 @@ def history(
 
 
 def _text(asked: Invocation, digest: str) -> str:
-    """The text of an applied config."""
+    """The text of an applied config; a usage error when that is no start of a digest."""
+    digest = digest.lower()
+    if re.fullmatch(r"[0-9a-f]{1,64}", digest) is None:
+        raise typer.BadParameter(
+            f"{digest[:40]!r} is not a digest nor the start of one (0 to 9, a to f), such as "
+            "ab12ab12; `wheelway history` lists them",
+            param_hint="'--applied'",
+        )
     text: str = told(
         asked,
         lambda daemon: daemon.get("v1", "configs", digest),

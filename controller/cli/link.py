@@ -94,8 +94,8 @@ class Link:
             raise Unanswered(
                 error.reason,
                 f"the daemon at {self._path} does not answer ({error.__cause__ or error.message}): "
-                "it hangs, and is restarted by its service manager if it has one; "
-                "`journalctl -u wheelway` says more",
+                "it hangs. systemd restarts one that is a service (`journalctl -u wheelway` says "
+                "more); end `wheelway up` or `run` by Ctrl-C, else by SIGKILL, and start it again",
             ) from error
         except Waiting as error:  # it answers, though its passes do not go on
             note(error.message)

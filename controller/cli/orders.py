@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _Name = Annotated[str, typer.Argument(help="The pipeline.")]
 _NameOrAll = Annotated[str | None, typer.Argument(help="A pipeline; default: everything.")]
 _Note = Annotated[str, typer.Option("--note", "-m", metavar="TEXT", help="Why, for others.")]
+_OTHERS_LEAVE = "others leave: now if that is live already, else once it is."
 _Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
 
 
@@ -89,7 +90,7 @@ def pin(
         print_json(done)
         return
     pinned = ", ".join(done["versions"])
-    said = f"{done['pipeline']} is pinned to {pinned}; others leave once that is live."
+    said = f"{done['pipeline']} is pinned to {pinned}; {_OTHERS_LEAVE}"
     _say(
         said, f"`wheelway status` shows how far it is, `wheelway unpin {done['pipeline']}` ends it."
     )
@@ -139,7 +140,7 @@ def rollback(ctx: typer.Context, name: _Name, *, note: _Note = "", as_json: _Jso
     pipeline, before = done["pin"]["pipeline"], done["before"]
     back = f"from {before} to {done['after']}" if before else f"to {done['after']}"
     _say(
-        f"{pipeline} goes back {back}: it is pinned; others leave once that is live.",
+        f"{pipeline} goes back {back}: it is pinned; {_OTHERS_LEAVE}",
         f"`wheelway status` shows how far it is, `wheelway unpin {pipeline}` ends it.",
     )
 

@@ -45,7 +45,7 @@ PATIENCE: Final = 3.0
 FRESH: Final = 10.0
 """Seconds for which a change stands out."""
 HEADS: Final = (
-    *("pipeline", "version", "state", "reason", "since", "replicas", "requests/s", "p50"),
+    *("pipeline", "version", "phase", "reason", "since", "replicas", "requests/s", "p50"),
 )
 
 

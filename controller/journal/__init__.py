@@ -23,9 +23,11 @@ from controller.journal.clock import boot_id, steady_clock
 from controller.journal.identity import identity
 from controller.journal.reading import Reader
 from controller.journal.records import AppliedConfig, DaemonStatus, ReleaseRecord
+from controller.journal.schema import TO_START
 from controller.journal.writing import Journal
 
 __all__ = [
+    "TO_START",
     "AppliedConfig",
     "DaemonStatus",
     "Journal",

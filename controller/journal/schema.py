@@ -34,6 +34,12 @@ LOCK = "journal.lock"
 BUSY_TIMEOUT = 10.0
 """Seconds a write waits for another process's write, which takes milliseconds."""
 
+TO_START = (
+    "start it with `systemctl start wheelway` where it is a service, else with `wheelway up` or "
+    "`wheelway run`"
+)
+"""What helps where no daemon has run."""
+
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -361,8 +367,8 @@ def _migrate(connection: sqlite3.Connection, migrations: Sequence[str], version:
 def _missing(path: Path) -> JournalError:
     return JournalError(
         "JournalMissing",
-        f"{path} does not exist: the daemon has not run here yet; start it with `wheelway run`, or "
-        "point `state` in [paths] to where it keeps its journal",
+        f"{path} does not exist: the daemon has not run here yet; {TO_START}, or point `state` in "
+        "[paths] to where it keeps its journal",
     )
 
 

@@ -11,7 +11,7 @@ from controller.planning.changes import differences, hold_back
 from controller.planning.daemons import marked
 from controller.planning.plan import PlannedApplication
 from controller.planning.situation import as_it_is
-from controller.planning.subjects import EVERYTHING
+from controller.planning.subjects import EVERYTHING, RETIRE_LIMIT
 
 if TYPE_CHECKING:
     from controller.model import DaemonMark
@@ -42,8 +42,10 @@ def restrained(decided: Plan, situation: Situation, restraint: Restraint | None)
         return decided
     cause = restraint.cause
     told = Condition(EVERYTHING, cause.reason, cause.message)
-    decided = replace(decided, conditions=(*decided.conditions, told))
     holds = restraint.mark is not None or situation.now < restraint.until
+    others = holds and restraint.contested is None  # then what may be retired is not ours to say
+    found = (c for c in decided.conditions if not (others and c.reason == RETIRE_LIMIT))
+    decided = replace(decided, conditions=(*found, told))
     if not holds or not (decided.changes or restraint.mark) or _cannot_wait(decided, restraint):
         return decided
     staying = tuple(t for t in decided.transitions if t.phase is not Phase.RETIRING)

@@ -66,6 +66,7 @@ from controller.planning.situation import (
     works,
 )
 from controller.planning.starting import start_due, start_of
+from controller.planning.subjects import RETIRE_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -321,7 +322,7 @@ def _unelected(
     elif cause.reason in PUSHED_OUT and holder.release.pipeline in unsettled:
         kept_because = causes.AWAITS_REPLACEMENT
     elif route.path in held:
-        kept_because = Cause("RetireLimit", held[route.path])
+        kept_because = Cause(RETIRE_LIMIT, held[route.path])
         conditions = (Condition(str(holder.release), kept_because.reason, held[route.path]),)
     if kept_because is None:
         return _Step(transitions=phases(holder, Phase.RETIRING, cause.reason, cause.message))

@@ -17,6 +17,9 @@ PIN_UNMET = "PinUnmet"
 NOT_ANSWERING = "RouteNotAnswering"
 """A release that was live does not answer at its route."""
 
+RETIRE_LIMIT = "RetireLimit"
+"""So much vanished from its source at once that a person is asked before it is retired."""
+
 EVERYTHING = "serve config"
 """The subject of what concerns all that is applied."""
 

@@ -112,6 +112,7 @@ def test_orders_are_kept_and_shown_either_way(wheelway):
         (["rollback", "irsi"], "did you mean iris"),
         (["explain", "iris", "7"], "iris has no version 7"),
         (["quarantine", "clear", "iris", "1.4"], "iris 1.4 is not quarantined"),
+        (["quarantine", "clear", "irsi"], "did you mean iris"),
     ],
 )
 def test_a_refusal_has_the_same_words_and_exit_code_either_way(wheelway, args, said):

@@ -228,6 +228,7 @@ def test_of_two_daemons_on_one_cluster_the_younger_stands_down(
     assert len(paper_head.puts) - before == 2
     assert reasons(mine) == {}
     assert reasons(theirs)["serve config"] == "AnotherDaemon"
+    assert "RetireLimit" not in reasons(theirs).values()  # it retires nothing
     assert set(older.phases().values()) == {Phase.LIVE}
 
 

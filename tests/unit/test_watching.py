@@ -227,7 +227,7 @@ def test_as_text_it_is_the_same_table_with_what_ray_says(site):
         watching.wait(60)
     heads = next(line for line in lines if line.startswith("pipeline"))
     assert heads.split() == [
-        *("pipeline", "version", "state", "reason", "since", "replicas", "requests/s", "p50"),
+        *("pipeline", "version", "phase", "reason", "since", "replicas", "requests/s", "p50"),
     ]
     row = next(line for line in lines if line.startswith("iris")).split()
     assert row == ["iris", "1.0", "Live", "AnswersAtRoute", "5", "min", "1/2", "-", "-"]
