@@ -123,8 +123,8 @@ class _Reading:
 
     async def _content(self, source: "ReplicaLogs", file: "LogFile") -> list[str]:
         """The last lines of a file; of a request, all of its records."""
+        from controller.serve.followed import WHOLE  # noqa: PLC0415 - as above
         from controller.serve.log_records import Splitter  # noqa: PLC0415 - as above
-        from controller.serve.replica_logs import WHOLE  # noqa: PLC0415 - as above
 
         found: list[str] = []
         splitter = Splitter()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -98,6 +99,7 @@ class Progress:
         get: fetches a JSON document from a URL, or None when it cannot be had quickly.
         command: how this program is called, for the lines to copy.
         clock: seconds since the epoch.
+        later: calls a function after some seconds, in any thread.
     """
 
     def __init__(
@@ -108,19 +110,22 @@ class Progress:
         get: Callable[[str], JSON] | None = None,
         command: str = "wheelway",
         clock: Callable[[], float] = time.time,
+        later: Callable[[float, Callable[[], None]], None] | None = None,
     ) -> None:
         self._ingress_url = ingress_url.rstrip("/")
         self._out = out or console()
         self._get = get or _fetched
         self._command = command
         self._clock = clock
+        self._later = later or _later
         self._runs: dict[str, _Run] = {}
         self._failures: dict[tuple[str, str], str] = {}  # of one pass: by which release first
         self._pending: dict[tuple[str, str], Event] = {}
         """Conditions that have just appeared, by subject and reason."""
         self._told_at = float("-inf")
-        self._failed: dict[str, tuple[float, int]] = {}
-        """By release: when a failed request was told last, and how many failed since."""
+        self._failed: dict[str, list[FailedRequest]] = {}
+        """By release of which one was just told: those that are to be told next."""
+        self._failing = threading.Lock()
 
     def __call__(self, report: Report) -> None:
         """Show what is new."""
@@ -138,18 +143,32 @@ class Progress:
         self._out.print(Text(f"{told}  {clean(sentence)}", style=style), soft_wrap=True)
 
     def failed(self, found: FailedRequest) -> None:
-        """A request that a pipeline answered with 500; of many in a row the first, and how many."""
-        label, now = " ".join(named(found.release) or (found.release,)), self._clock()
-        told_at, more = self._failed.get(label, (float("-inf"), 0))
-        if now - told_at < BETWEEN_FAILURES:
-            self._failed[label] = (told_at, more + 1)
-            return
-        self._failed[label] = (now, 0)
+        """A request that a pipeline answered with 500; of many in a row the first, and a while
+        later the latest, and how many there were.
+        """
+        label = " ".join(named(found.release) or (found.release,))
+        with self._failing:
+            if (waiting := self._failed.get(label)) is not None:
+                waiting.append(found)
+                return
+            self._failed[label] = []
+        self._tell_failed(label, found, 0)
+
+    def _tell_failed(self, label: str, found: FailedRequest, more: int) -> None:
         cause = first_line(found.cause) or "see its log"
         detail = f"{cause} (and {more} more before it)" if more else cause
-        self._line(now, label, "request failed", detail=detail, style="red")
+        self._line(self._clock(), label, "request failed", detail=detail, style="red")
         read_on = f"{self._command} logs {label} --request {shlex.quote(found.request)}"
         self._out.print(Text(f"{'':10}{clean(read_on)}", style="bold"), soft_wrap=True)
+        self._later(BETWEEN_FAILURES, lambda: self._tell_rest(label))
+
+    def _tell_rest(self, label: str) -> None:
+        with self._failing:
+            waiting = self._failed.pop(label)
+            if not waiting:
+                return
+            self._failed[label] = []
+        self._tell_failed(label, waiting[-1], len(waiting) - 1)
 
     def _time_of(self, at: float) -> str:
         """The time of day before a line, which never goes back: what ended between two passes is
@@ -318,6 +337,12 @@ def arguments_of(document: JSON) -> list[str]:
     if body == value and body.startswith("@"):  # which names a file to the other options
         send = "--data-raw"
     return ["-H", f"content-type: {kind}", send, body, *(["-o", "RESULT"] if kept else [])]
+
+
+def _later(seconds: float, function: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, function)
+    timer.daemon = True
+    timer.start()
 
 
 def _fetched(url: str) -> JSON:

@@ -10,17 +10,20 @@ follows waits at many files at once, and wants to leave each of them at any time
 from __future__ import annotations
 
 import asyncio
+import codecs
 import threading
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 import httpx
 
 from controller.errors import Transient, Waiting
 from controller.exchange import ExchangeTimeout, document, exchange_async
 from controller.serve.dashboard import APPLICATIONS, client_settings
+from controller.serve.followed import WHOLE, followed
 from controller.serve.log_records import Record, Splitter
 
 if TYPE_CHECKING:
@@ -54,8 +57,6 @@ _REFUSAL: Final = 64 * 1024
 """Characters of a refusal; the end of a traceback is of use."""
 LONGEST_LINE: Final = 1 << 20
 """Characters of one line; where more come without an end, the line is told in parts."""
-WHOLE: Final = -1
-"""As a number of lines."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -129,7 +130,7 @@ class ReplicaLogs:
                 if not answer.is_success:
                     said = await _refusal(answer)
                     raise Transient("LogUnreadable", f"{file.name}: {said}")
-                pieces = _lines(answer)
+                pieces = _lines(answer.aiter_text())
                 while (whole := await _until(end, anext(pieces, None))) is not None:
                     for line in whole:
                         yield line
@@ -148,7 +149,7 @@ class ReplicaLogs:
             take: is given the records of one log, some at a time.
             lines: that are handed over first, of the logs that are there at the beginning.
         """
-        followed: dict[LogFile, asyncio.Task[None]] = {}
+        tasks: dict[LogFile, asyncio.Task[None]] = {}
         seen_at: dict[LogFile, float] = {}
         begun = False
         async with asyncio.TaskGroup() as group:
@@ -156,34 +157,40 @@ class ReplicaLogs:
                 now = time.monotonic()
                 with suppress(Transient, Waiting):  # it may be back in a moment
                     for file in await present():
+                        if not file.name.endswith(".log"):
+                            continue  # put away: whoever follows `.log` reads its rest
                         seen_at[file] = now
-                        task = followed.get(file)
-                        if task is None or task.done():
-                            first = 0 if task is not None else WHOLE if begun else lines
-                            work = self._follow(file, take, first)
-                            followed[file] = group.create_task(work)
+                        if file not in tasks:
+                            work = self._follow(file, take, WHOLE if begun else lines)
+                            tasks[file] = group.create_task(work)
                     begun = True
                 for file in [file for file, at in seen_at.items() if now - at > STAYS]:
                     del seen_at[file]
-                    followed.pop(file).cancel()
+                    tasks.pop(file).cancel()
                 await asyncio.sleep(LOOK_EVERY)
 
     async def _follow(
         self, file: LogFile, take: Callable[[LogFile, list[Record]], None], lines: int
     ) -> None:
-        """One log, until it cannot be had any more."""
-        asked = {"node_id": file.node, "filename": file.name, "lines": str(lines)}
-        asked["interval"] = "0.5"
+        """One log, until cancelled."""
+        contents = followed(partial(self._pieces, file.node), file.name, lines, LOOK_EVERY)
+        async for found in _records(_texts(contents)):
+            take(file, found)
+
+    async def _pieces(
+        self, node: str, how: Literal["file", "stream"], name: str
+    ) -> AsyncIterator[bytes]:
+        """All of a log, as it is or as it grows; raises httpx.HTTPError."""
+        asked = {"node_id": node, "filename": name, "lines": str(WHOLE), "interval": "0.5"}
         # Nothing comes before something is logged, not even the answer's head.
-        patient = httpx.Timeout(self._client.timeout.connect, read=None)
-        with suppress(httpx.HTTPError):
-            async with self._client.stream(
-                "GET", "/api/v0/logs/stream", params=asked, timeout=patient
-            ) as answer:
-                if not answer.is_success:
-                    return
-                async for found in _records(answer):
-                    take(file, found)
+        grows = how == "stream"
+        patience = httpx.Timeout(self._client.timeout.connect, read=None if grows else READING)
+        async with self._client.stream(
+            "GET", f"/api/v0/logs/{how}", params=asked, timeout=patience
+        ) as answer:
+            answer.raise_for_status()
+            async for piece in answer.aiter_bytes():
+                yield piece
 
     async def _nodes(self) -> list[tuple[str, str]]:
         """Id and address of every node that is there."""
@@ -227,9 +234,15 @@ async def _until(end: float, coming: Awaitable[T]) -> T:
         raise ExchangeTimeout(f"not complete within {READING:g} s") from error
 
 
-async def _records(answer: httpx.Response) -> AsyncIterator[list[Record]]:
-    """The records of a body that goes on, each once another begins or nothing more comes of it."""
-    splitter, pieces = Splitter(), _lines(answer)
+async def _texts(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    async for piece in pieces:
+        yield decoder.decode(piece)
+
+
+async def _records(texts: AsyncIterator[str]) -> AsyncIterator[list[Record]]:
+    """The records of a log that goes on, each once another begins or nothing more comes of it."""
+    splitter, pieces = Splitter(), _lines(texts)
     whole: list[str] | None = []
     while whole is not None:
         coming = asyncio.ensure_future(anext(pieces, None))
@@ -237,9 +250,7 @@ async def _records(answer: httpx.Response) -> AsyncIterator[list[Record]]:
             done, _ = await asyncio.wait({coming}, timeout=QUIET)
             if not done and (last := splitter.end()) is not None:
                 yield [last]
-            with suppress(httpx.HTTPError):  # as far as it came
-                whole = None
-                whole = await coming
+            whole = await coming
         finally:
             coming.cancel()
         if found := [record for line in whole or () if (record := splitter.feed(line)) is not None]:
@@ -248,10 +259,10 @@ async def _records(answer: httpx.Response) -> AsyncIterator[list[Record]]:
         yield [last]
 
 
-async def _lines(answer: httpx.Response) -> AsyncIterator[list[str]]:
-    """The lines of a body as they come; the last one too if nothing ends it but the body."""
+async def _lines(texts: AsyncIterator[str]) -> AsyncIterator[list[str]]:
+    """Their lines as they come; the last one too if nothing ends it but the last text."""
     begun = ""  # of a line whose end has not come yet
-    async for text in answer.aiter_text():
+    async for text in texts:
         *whole, begun = f"{begun}{text}".split("\n")
         if len(begun) > LONGEST_LINE:
             whole, begun = [*whole, begun], ""

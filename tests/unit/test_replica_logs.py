@@ -24,8 +24,9 @@ from controller.config import RayOptions
 from controller.errors import Transient, Waiting
 from controller.journal import Journal
 from controller.model import Phase, Quarantine, Release, Transition
+from controller.serve.followed import WHOLE
 from controller.serve.log_records import FailedRequest, merged, records
-from controller.serve.replica_logs import WHOLE, LogFile, ReplicaLogs, following
+from controller.serve.replica_logs import LogFile, ReplicaLogs, following
 from controller.up import _telling
 from tests.support.canned import canned
 from tests.support.head import eventually
@@ -97,8 +98,15 @@ class Logs(ThreadingHTTPServer):
         self.running = {BUILT: "n1"}
         self.silent: set[str] = set()
         self.ending = threading.Event()
+        self.cut = threading.Event()
         self.followed: list[str] = []
         self.sent: dict[str, str] = {}
+
+    def end_streams(self):
+        """As Ray does after some minutes."""
+        self.followed.clear()
+        self.cut.set()
+        self.cut = threading.Event()
 
     @property
     def options(self):
@@ -138,7 +146,7 @@ class _Answers(BaseHTTPRequestHandler):
 
     def _log(self, path, name, files, lines):
         text = files[name].splitlines(keepends=True)
-        text = text if lines < 0 else text[len(text) - lines :] if lines else []
+        text = text if lines < 0 else text[-(lines or 1000) :]  # Ray takes 0 for its default
         if not path.endswith("stream"):
             self._say("".join(text))
             return
@@ -146,14 +154,17 @@ class _Answers(BaseHTTPRequestHandler):
         self.server.followed.append(name)
         if told:
             self._begin("".join(text))
-        while not self.server.ending.wait(0.02):
-            more = files[name][sent:]
+        whole, cut = files[name], self.server.cut
+        while not (self.server.ending.wait(0.02) or cut.is_set()):
+            if files[name].startswith(whole):  # else another has its name: Ray has this one open
+                whole = files[name]
+            more = whole[sent:]
             if more and not told:
                 told = True
                 self._begin("")
             self.wfile.write(more.encode())
             sent += len(more)
-            self.server.sent[name] = files[name][:sent]
+            self.server.sent[name] = whole[:sent]
 
     def _begin(self, text):
         self.send_response(200)
@@ -229,6 +240,71 @@ def test_what_is_logged_is_followed_also_of_a_replica_that_comes_later(ray, monk
     told = ["one more", "and half a line"]  # not what was logged before
     assert [line for name, line in taken if name == BUILT] == told
     assert not [t for t in threading.enumerate() if t.name == "wheelway-replica-logs"]
+
+
+@pytest.mark.parametrize("lines", [0, 2])
+def test_a_stream_that_ends_goes_on_where_it_was_with_nothing_lost_or_twice(
+    ray, monkeypatch, lines
+):
+    monkeypatch.setattr("controller.serve.replica_logs.LOOK_EVERY", 0.05)
+    ray.files["n1"][BUILT] = "".join(f"old {n}\n" for n in range(3000))
+    told = []
+
+    def take(_, found):
+        told.extend(line for record in found for line in record.text.splitlines())
+
+    async def work():
+        async with ReplicaLogs.connect(ray.options) as logs:
+            await logs.follow(logs.running, take, lines=lines)
+
+    def log():
+        for n in range(3):
+            eventually(lambda: BUILT in ray.followed)
+            ray.add(BUILT, f"while it is followed {n}\nhalf ")
+            eventually(lambda: ray.sent.get(BUILT, "").endswith("half "))
+            ray.end_streams()
+            ray.add(BUILT, f"a line {n}\nin between {n}\nsame\nsame\n")
+        eventually(lambda: told.count("same") == 6)
+
+    asyncio.run(_beside(work(), log))
+    new = [
+        line
+        for n in range(3)
+        for line in (f"while it is followed {n}", f"half a line {n}", f"in between {n}")
+    ]
+    assert [line for line in told if line != "same"] == ["old 2998", "old 2999"][2 - lines :] + new
+
+
+async def _beside(work, log):
+    """What is followed in one task, while `log` runs in a thread."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.to_thread(log)
+    finally:
+        task.cancel()
+
+
+def test_a_log_that_is_put_away_for_a_new_one_is_told_to_its_end_and_the_new_one_wholly(
+    ray, monkeypatch
+):
+    monkeypatch.setattr("controller.serve.replica_logs.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("controller.serve.replica_logs.QUIET", 0.1)
+    told = []
+
+    def take(_, found):
+        told.extend(record.text for record in found)
+
+    with following(ray.options, take):
+        eventually(lambda: BUILT in ray.followed)
+        ray.add(BUILT, FAILED)
+        eventually(lambda: told)
+        files = ray.files["n1"]
+        files[f"{BUILT}.1"] = files[BUILT] + OTHER
+        files[BUILT] = OTHER.replace("12:00:03", "12:00:05")
+        ray.running[f"{BUILT}.1"] = "n1"
+        ray.end_streams()
+        eventually(lambda: len(told) == 3)
+    assert told == [FAILED.rstrip(), OTHER.rstrip(), files[BUILT].rstrip()]
 
 
 def test_a_followed_record_that_comes_in_pieces_is_told_whole(ray, monkeypatch):
@@ -393,18 +469,25 @@ def test_explain_says_where_the_log_is(wheelway):
 # -- on the terminal of `wheelway up` ------------------------------------------------------------
 
 
-def test_a_failed_request_is_told_with_its_cause_and_of_many_only_the_first():
-    text, now = io.StringIO(), [100.0]
+def test_a_failed_request_is_told_with_its_cause_and_of_many_the_first_and_then_the_latest():
+    text, due = io.StringIO(), []
     out = Console(file=text, width=500, highlight=False)
-    progress = Progress("http://x", out=out, clock=lambda: now[0])
-    for _ in range(5):
-        progress.failed(FailedRequest(str(IRIS), "4711-ff; rm", "KeyError: 'sepal'"))
+    progress = Progress("http://x", out=out, later=lambda *what: due.append(what))
+    for request in ("4711-ff; rm", "2", "3", "4", "5"):
+        progress.failed(FailedRequest(str(IRIS), request, "KeyError: 'sepal'"))
     line, more = text.getvalue().splitlines()
     assert line.split(maxsplit=1)[1] == "iris 1.0              request failed     KeyError: 'sepal'"
     assert more.strip() == "wheelway logs iris 1.0 --request '4711-ff; rm'"
-    now[0] += BETWEEN_FAILURES
-    progress.failed(FailedRequest(str(IRIS), "4712", ""))
-    assert "see its log (and 4 more before it)" in text.getvalue()
+    [(seconds, tell)] = due
+    assert seconds == BETWEEN_FAILURES
+    tell()  # though nothing fails any more
+    line, more = text.getvalue().splitlines()[2:]
+    assert line.endswith("KeyError: 'sepal' (and 3 more before it)")
+    assert more.endswith("--request 5")
+    due[1][1]()
+    assert len(text.getvalue().splitlines()) == 4
+    progress.failed(FailedRequest(str(IRIS), "6", ""))
+    assert text.getvalue().splitlines()[4].endswith("see its log")
 
 
 ODD = [None, 7, "text", [1], {"result": 7}, {"result": {"result": [7, None, {"node_id": 3}]}}]
@@ -455,10 +538,10 @@ def test_a_line_without_an_end_is_told_in_parts_and_not_kept(monkeypatch):
 
         async def follow():
             async with asyncio.timeout(60), ReplicaLogs.connect(options) as logs:
-                await logs.follow(present, lambda _, found: taken.extend(map(size, found)))
+                await logs.follow(present, take, lines=WHOLE)
 
-        def size(record):
-            return len(record.text)
+        def take(_, found):
+            taken.extend(len(record.text) for record in found)
 
         async def present():
             if taken:

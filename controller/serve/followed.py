@@ -1,0 +1,101 @@
+"""One log that is followed: each byte of it once, however often its stream begins anew.
+
+Ray 2.60 ends a stream after some minutes, and begins the next so many lines before the log's end,
+taking 0 for 1000, or at its beginning (`StreamLog` in ray/dashboard/modules/log/log_agent.py). So
+it is asked for all of it each time, and what was seen is skipped here. A log that grew too long is
+put away as `.log.1` for a new one; Ray's stream stays with the old one until it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final, Literal
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    Read = Callable[[Literal["file", "stream"], str], AsyncIterator[bytes]]
+    """All of a log, as it is or as it grows; raises httpx.HTTPError."""
+
+WHOLE: Final = -1
+"""As a number of lines."""
+_KNOWN_BY: Final = 256
+"""Bytes at a log's beginning, with the time of its first line, by which it is known again."""
+
+
+class _Renewed(Exception):  # noqa: N818 - no error: another log has its name now
+    pass
+
+
+class _Seen:
+    """How far a log was seen."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._begin = b""
+
+    async def rest(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """What is new of a log that is read from its beginning.
+
+        Raises:
+            _Renewed: it is not the one that was seen.
+        """
+        at = 0
+        async for piece in pieces:
+            if not piece.startswith(self._begin[at : at + len(piece)]):
+                raise _Renewed
+            new = piece[max(self._size - at, 0) :]
+            at += len(piece)
+            if new:
+                self._begin += new[: _KNOWN_BY - len(self._begin)]
+                self._size += len(new)
+                yield new
+
+
+async def followed(read: Read, name: str, lines: int, pause: float) -> AsyncIterator[bytes]:
+    """The last lines of a log, or all of it (`WHOLE`), and what comes, until cancelled.
+
+    `pause`: seconds before a stream that has ended is begun anew.
+    """
+    seen = _Seen()
+    if lines != WHOLE:
+        yield await _last(seen, read, name, lines, pause)
+    while True:
+        try:
+            async for piece in seen.rest(read("stream", name)):
+                yield piece
+        except _Renewed:
+            try:
+                async for piece in seen.rest(read("file", f"{name}.1")):
+                    yield piece
+            except (httpx.HTTPStatusError, _Renewed):  # nobody has the rest any more
+                seen = _Seen()
+                continue
+            except httpx.HTTPError:  # it may be had in a moment
+                await asyncio.sleep(pause)
+                continue
+            seen = _Seen()
+            continue
+        except httpx.HTTPError:
+            pass
+        await asyncio.sleep(pause)
+
+
+async def _last(seen: _Seen, read: Read, name: str, lines: int, pause: float) -> bytes:
+    """The last lines of what is there now, with one that has only begun."""
+    last: deque[bytes] = deque(maxlen=lines)
+    begun = b""
+    while True:
+        try:
+            async for piece in seen.rest(read("file", name)):
+                *whole, begun = (begun + piece).split(b"\n")
+                last.extend(whole)
+        except _Renewed:  # the rest comes by the stream
+            pass
+        except httpx.HTTPError:
+            await asyncio.sleep(pause)
+            continue
+        return b"".join(line + b"\n" for line in last) + begun
