@@ -24,6 +24,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -87,7 +88,7 @@ def loaded(
     Raises:
         StartFailure: a replica would not start either; `reason` and `message` say why.
     """
-    release = Release(pipeline.__name__.lower(), "0+local", "0" * 64, "", __version__)
+    release = Release(_named_as(pipeline.__name__), "0+local", "0" * 64, "", __version__)
     with asyncio.Runner() as runner, _in_replica(release):
         runtime = runner.run(_started(pipeline, release, settings or {}, threads))
         try:
@@ -102,6 +103,12 @@ def run(
     """Load a pipeline, ask it once, unload it; see `Loaded`."""
     with loaded(pipeline, settings=settings) as ask:
         return ask(request)
+
+
+def _named_as(name: str) -> str:
+    """What a pipeline is called by its class where nobody says it: `ChurnScore`, churn-score."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name)
+    return re.sub(r"[-_.]+", "-", words).lower()
 
 
 def _in_replica(release: Release) -> AbstractContextManager[None]:
@@ -251,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     subject = Subject(
         target=options.target,
         release=Release(
-            options.pipeline or options.target.partition(":")[2].lower(),
+            options.pipeline or _named_as(options.target.partition(":")[2]),
             options.version,
             options.digest,
             options.environment,
@@ -304,7 +311,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=8001)
     add("--tree", type=lambda text: Path(text).absolute(), help="an unpacked wheel to import from")
     add("--record-digest", default="", help="SHA-256 of the tree's RECORD, to verify the tree by")
-    add("--pipeline", default="", help="its name; default: the class's")
+    add("--pipeline", default="", help="its name; default: by the class's")
     add("--version", default="0+local")
     add("--digest", default="0" * 64, help="SHA-256 of the wheel")
     add("--environment", default="", help="SHA-256 of the locked requirements")

@@ -155,8 +155,8 @@ def _chapter(chapter: Chapter, now: float) -> "list[RenderableType]":
     elif quarantine is None:
         parts.append(paragraph(f"not live: {record.message or record.reason}", indent=2))
     if quarantine is not None:
-        when = WHEN.get(quarantine.stage, "then")
-        said = f"it failed at stage {quarantine.stage!r}, {when}: {quarantine.reason}"
+        when = WHEN.get(quarantine.stage, f"at stage {quarantine.stage!r}")
+        said = f"it failed {when}: {quarantine.reason}"
         said = f"as it is configured now, {said}" if chapter.live else f"not live: {said}"
         parts += [
             paragraph(said, indent=2, style="red"),

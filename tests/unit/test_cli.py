@@ -299,7 +299,7 @@ def test_explain_says_exactly_why_the_new_version_is_not_live(filled):
     first, *_ = result.stdout.splitlines()
     assert first.startswith("iris: 1.0 is live; the newest, 3.0, is not")
     for part in (
-        "failed at stage 'stage', when it was started: LoadFailed",
+        "not live: it failed when it was started: LoadFailed",
         "model.bin is missing",
         r"|   \x1b[31min load",
         "wheelway quarantine clear iris 2.0",

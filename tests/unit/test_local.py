@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from tests.support.pipelines import Greeter, Shout
 from tests.support.wheels import make_wheel
+from wheelway import Pipeline
 from wheelway.failure import StartFailure
 from wheelway.local import loaded, run
 
@@ -49,6 +50,28 @@ def test_a_pipeline_can_be_tested_as_a_client_would_see_it():
             greeter({"name": ""})
         with pytest.raises(RuntimeError, match="secret cause"):
             greeter({"name": "crash"})
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [
+        ("ChurnScore", "churn-score"),
+        ("Greeter", "greeter"),
+        ("RAGChain", "rag-chain"),
+        ("Iris2", "iris2"),
+        ("churn_score", "churn-score"),
+    ],
+)
+def test_without_a_name_it_is_called_by_its_class_as_the_scaffold_names_classes(name, called):
+    class Named(Pipeline):
+        def load(self, context):
+            self.called = context.pipeline
+
+        def infer(self, request):
+            return self.called
+
+    Named.__name__ = name
+    assert run(Named, None) == called
 
 
 def test_a_pipeline_that_would_not_start_does_not_start_in_a_test_either():
