@@ -129,10 +129,7 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
         troubles = [p for p in troubles if version is None or may_be_about(p[0].subject, version)]
         if version is not None and not (wanted or unread or troubles):
             raise unknown_version(name, version, meant)
-        refused = {(wheel.digest, wheel.filename) for wheel in reader.refused_wheels()}
-        carried = {release.digest for release in wanted}
-        copies = [revision for revision in revisions if revision.sha256 in carried]
-        own = {r: _own_wheel(records[r], copies, refused) for r in wanted}
+        own = _own_wheels(reader, [records[release] for release in wanted], revisions)
         chapters = tuple(
             Chapter(
                 release=release,
@@ -158,23 +155,32 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> Story:
     )
 
 
-def _own_wheel(
-    record: ReleaseRecord, copies: Iterable[Revision], refused: Collection[tuple[str, str]]
-) -> Revision | None:
-    """The listed wheel that a release is of: its bytes may be listed under other names as well,
-    which are `refused` (digest and name).
+def _own_wheels(
+    reader: Reader, records: Collection[ReleaseRecord], revisions: Iterable[Revision]
+) -> dict[Release, Revision | None]:
+    """By release: the listed wheel that it is of. Its bytes may be listed under other names as
+    well, which are refused.
     """
-    release = record.release
-    return min(
-        (copy for copy in copies if copy.sha256 == release.digest),
-        key=lambda copy: (
-            (copy.sha256, copy.filename) in refused,
-            copy.version != release.version,
-            copy.project != release.pipeline,
-            copy.source != record.source,
-        ),
-        default=None,
-    )
+    refused = {(wheel.digest, wheel.filename) for wheel in reader.refused_wheels()}
+    copies: dict[str, list[Revision]] = {record.release.digest: [] for record in records}
+    for revision in revisions:
+        if revision.sha256 in copies:
+            copies[revision.sha256].append(revision)
+
+    def own(record: ReleaseRecord) -> Revision | None:
+        release = record.release
+        return min(
+            copies[release.digest],
+            key=lambda copy: (
+                (copy.sha256, copy.filename) in refused,
+                copy.version != release.version,
+                copy.project != release.pipeline,
+                copy.source != record.source,
+            ),
+            default=None,
+        )
+
+    return {record.release: own(record) for record in records}
 
 
 def _refused(
