@@ -30,7 +30,7 @@ from wheelway.outcomes import Outcomes
 from wheelway.problem import SANE_ID
 from wheelway.results import ResultInvalid
 from wheelway.schema import JSON_TYPE
-from wheelway.vigil import Cause, Vigil
+from wheelway.vigil import Cause, Vigil, place_of
 
 if TYPE_CHECKING:
     import logging
@@ -155,6 +155,8 @@ class Application:
                 self._outcomes.failed("TimedOut")
                 rescue.close(receive)
                 return
+            if watched.place:
+                self._tell_late(request_id, watched.place)
         if isinstance(answer, bytes):
             if self._outcomes.recent:
                 self._outcomes.succeeded()
@@ -234,10 +236,11 @@ class Application:
                     self._wake()
         except (GeneratorExit, KeyboardInterrupt):
             raise
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if watched.cause is None or watched.task.cancelling() > 1:  # somebody else's doing
                 raise
             late = watched.cause is Cause.LATE
+            watched.place = place_of(error, watched) if late else ""
             return problem.timed_out(limits.request_timeout) if late else None
         # Stages are the author's and may raise anything: none of it may leave as a traceback.
         except BaseException as error:  # noqa: BLE001 - logged, with its traceback
@@ -262,6 +265,15 @@ class Application:
             headers = [*self._about(what, body), (b"x-request-id", request_id)]
             lines = b"".join(b"%s: %s\r\n" % header for header in headers)
             connection.answer(what.status, lines, body)
+            self._tell_late(request_id, "the pipeline held the event loop")
+
+    def _tell_late(self, request_id: bytes, place: str) -> None:
+        name = request_id.decode("latin-1")
+        self._logger.error(
+            "request %s of %s at %s was not answered within %g s: %s",
+            *(name, self._release, self._route, self._limits.request_timeout, place),
+            extra={"wheelway_request_id": name, "request_id": name},
+        )
 
     def _explain(self, error: BaseException, request_id: bytes) -> Problem:
         name = request_id.decode("latin-1")

@@ -288,10 +288,13 @@ class Runtime:
 
     async def _hop(self, stages: Sequence[Stage], value: Any) -> tuple[Any, Sequence[Stage]]:
         """Run synchronous neighbours in a thread, with the caller's context variables."""
-        future = self._pool.submit(copy_context().run, _advance, stages, value)
+        begun: list[Stage] = []
+        future = self._pool.submit(copy_context().run, _advance, stages, value, begun)
         try:
             return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            stage = getattr(begun[-1], "__name__", "a stage") if begun else ""
+            error.add_note(f"it was in `{stage}`" if stage else "it waited for a thread")
             if not future.cancel() and not future.done():
                 self._count(1)
                 future.add_done_callback(lambda _: self._count(-1))
@@ -338,9 +341,12 @@ def _sequence(stages: Sequence[Stage]) -> Callable[[Any], Coroutine[Any, Any, An
     return run
 
 
-def _advance(stages: Sequence[Stage], value: Any) -> tuple[Any, Sequence[Stage]]:
+def _advance(
+    stages: Sequence[Stage], value: Any, begun: list[Stage]
+) -> tuple[Any, Sequence[Stage]]:
     """Run stages up to the first that returns something to be awaited; what is left comes back."""
     for done, stage in enumerate(stages, start=1):
+        begun.append(stage)
         value = _guarded(stage, value)
         if inspect.isawaitable(value):
             return value, stages[done:]

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import traceback
 from asyncio import current_task
 from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+
+from wheelway.stages import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -45,8 +48,25 @@ class Watched:
     body_read: bool = False
     """Only then may somebody else listen for the client's leaving."""
     listener: asyncio.Task[None] | None = None
+    place: str = ""
+    """Where it was when its time was over."""
     rescued: bool = False
     """It has ended, after another thread answered it while the loop was held."""
+
+
+def place_of(error: asyncio.CancelledError, watched: Watched) -> str:
+    """Where a request was that has been ended, for a person; `error` is what ended it."""
+    if not watched.body_read:
+        return "its body was still coming"
+    for note in getattr(error, "__notes__", ()):  # of a stage in a thread
+        return str(note)
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        name = frame.f_code.co_name
+        if name in STAGES:
+            return f"it was in `{name}`"
+        if name == "_turn":
+            return "it waited for others to end, `max_ongoing_requests` ran"
+    return "it was in the pipeline"
 
 
 class Vigil:

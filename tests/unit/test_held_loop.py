@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import select
 import socket
 import subprocess
@@ -161,6 +162,9 @@ def test_code_that_holds_the_loop_keeps_nobody_beyond_the_request_timeout(tmp_pa
             assert answers(client, url)
     text = log.read_text()
     assert "held the event loop" in text
+    for mine in ("first", "second", "third"):
+        told = rf"request {mine} of {name}@\S+ at /predict/{name}/1\.0 was not answered within "
+        assert len(re.findall(told, text)) == 1
     assert ("validators and serialisers must be quick" in text) == (what == "a validator")
     assert "Exception in ASGI" not in text
     assert "without completing response" not in text

@@ -450,6 +450,59 @@ async def test_a_request_that_takes_too_long_is_504_and_its_thread_stays_account
     await runtime.unload()
 
 
+class Slow(Gated):
+    def pre_process(self, request: int) -> int:
+        return request
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "kind", "threads", "where"),
+    [
+        (Slow, threading.Event, 1, ["it was in `infer`", "it waited for a thread"]),
+        (AsyncGated, asyncio.Event, 1, ["it was in `infer`"] * 2),
+    ],
+)
+async def test_the_log_says_of_every_504_where_the_request_was(
+    pipeline, kind, threads, where, caplog
+):
+    settings = gate(kind)
+    app, runtime = await application(
+        pipeline, settings, Limits(request_timeout=0.5, max_ongoing_requests=3), threads=threads
+    )
+    async with client_of(app) as client:
+        ids = [str(n) for n in range(len(where))]
+        asked = [client.post(ROUTE, json=1, headers={"x-request-id": name}) for name in ids]
+        for answer in await asyncio.gather(*asked):
+            assert_problem(answer, 504, "TimedOut")
+    settings["gate"].set()
+    told = sorted(record.getMessage() for record in caplog.records)
+    about = f"{RELEASE} at {ROUTE} was not answered within 0.5 s"
+    assert told == [f"request {n} of {about}: {place}" for n, place in enumerate(where)]
+    await runtime.unload()
+
+
+async def test_of_a_504_whose_turn_or_body_did_not_come_that_is_said(caplog):
+    settings = gate(asyncio.Event)
+    limits = Limits(request_timeout=0.3, max_ongoing_requests=1, max_queued_requests=3)
+    app, runtime = await application(AsyncGated, settings, limits)
+
+    async with serving(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            asked = [client.post("/", json=number) for number in range(2)]
+            for answer in await asyncio.gather(*asked):
+                assert answer.status_code == 504
+        assert b" 504 " in await reader.readline()
+        writer.close()
+    assert {record.getMessage().rpartition(" s: ")[2] for record in caplog.records} == {
+        "it was in `infer`",
+        "it waited for others to end, `max_ongoing_requests` ran",
+        "its body was still coming",
+    }
+    await runtime.unload()
+
+
 async def test_a_client_that_leaves_amid_its_body_leaves_nothing_behind():
     app, _ = await application(Echo)
     async with serving(app) as port:
