@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from controller.errors import Transient, WheelwayError, without_frames
 from controller.planning import backoff
-from controller.planning.dates import dated, excused, restarted, starting_again, unwatched
+from controller.planning.dates import dated, excused, restarted, unwatched
 from controller.planning.probing import due
 from controller.planning.situation import routes_to_probe
 
@@ -191,18 +191,17 @@ class Probes:
         # What was scaled to no replica would be woken by the question.
         awake = {held[app.name] for app in applications if app.name in held and app.replicas}
         before, since = self._said, self._looked_at
-        last: Mapping[str, Answer] = before if self._blind_at is None else {}
+        blind = self._blind_at is not None
         routes = due(needed, awake - needed, self._asked, since=since, now=now)
         said = self._ingress.vouched(self._ask_at(routes, progressed), applications)
         said = self._in_patience(said, now)
         self._asked |= dict.fromkeys(said, now)
         self._said, self._looked_at, self._blind_at = said, now, None
         dates = excused(
-            *(dates, said, last, held),
-            since=since,
+            *(dates, said, {} if blind else before, held),
+            since=None if blind else since,
             now=now,
             probe_deadline=self.deadline,
-            starting=starting_again(applications, dates),
         )
         return dates, self._known(said, needed, routed=set(held.values()), awake=awake)
 
@@ -263,4 +262,4 @@ class Probes:
         self, records: Mapping[str, PlacementRecord], now: float
     ) -> dict[str, PlacementRecord]:
         since = self._looked_at if self._blind_at is None else self._blind_at
-        return unwatched(records, 0.0 if since is None else now - since)
+        return unwatched(records, since=since, now=now)

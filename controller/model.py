@@ -346,8 +346,10 @@ class Loss:
     live: int
 
     def allowed(self, limit: float) -> int:
-        """How many may go without a person; `limit` is a share (`rollout.retire_limit`)."""
-        return max(1, int(limit * self.live))
+        """How many may go without a person; `limit` is a share (`rollout.retire_limit`) of those
+        that were live. What may have its route back vanishes though another's release holds it.
+        """
+        return max(1, int(limit * max(self.live, self.vanished)))
 
     @property
     def share(self) -> float:

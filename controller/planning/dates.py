@@ -14,7 +14,7 @@ from controller.model import PlacementRecord
 from controller.planning.health import Health, diagnose
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from controller.model import Answer, Application
 
@@ -48,11 +48,13 @@ def _dated(app: Application, record: PlacementRecord | None, now: float) -> Plac
     unproven = record.live_at is None
     health = diagnose(app).health if unproven else None
     held_up = unproven and (app.building or health is Health.SHORT)
+    # What starts again on its route, as after a restart of the head, cannot answer yet.
+    cannot_answer = held_up or health is Health.STARTING
     # What has a route has started; should it have to start again, that begins then.
     started = app.route is not None and health is Health.READY
     if staged_at is None or held_up or started:
         staged_at = now
-    if app.route is not None and (routed_at is None or held_up):
+    if app.route is not None and (routed_at is None or cannot_answer):
         routed_at = now
     building_since = now if record.building_since is None else record.building_since
     return replace(
@@ -84,29 +86,29 @@ def restarted(records: Mapping[str, PlacementRecord], at: float) -> dict[str, Pl
     }
 
 
-def unwatched(records: Mapping[str, PlacementRecord], seconds: float) -> dict[str, PlacementRecord]:
+def unwatched(
+    records: Mapping[str, PlacementRecord], *, since: float | None, now: float
+) -> dict[str, PlacementRecord]:
     """The records after a time in which the cluster could not be looked at: what was not seen to
-    start then may have been built, or have had no room.
+    start then may have been built, or have had no room, and nobody asked for what had its route.
+
+    Args:
+        records: of what was on the cluster.
+        since: when it was looked at last, or tried to; None where that is not known, in a process
+            that began meanwhile: then every deadline begins anew.
+        now: when this is.
     """
+
+    def later(at: float | None) -> float | None:
+        if at is None:
+            return None
+        return now if since is None else min(now, at + now - since)
+
     return {
         name: record
-        if record.live_at is not None or record.staged_at is None
-        else replace(record, staged_at=record.staged_at + seconds)
+        if record.live_at is not None
+        else replace(record, staged_at=later(record.staged_at), routed_at=later(record.routed_at))
         for name, record in records.items()
-    }
-
-
-def starting_again(
-    applications: Iterable[Application], records: Mapping[str, PlacementRecord]
-) -> set[str]:
-    """Names of those that have a route, were not seen there, and start anew."""
-    return {
-        app.name
-        for app in applications
-        if app.route is not None
-        and app.name in records
-        and records[app.name].live_at is None
-        and diagnose(app).health is Health.STARTING
     }
 
 
@@ -119,7 +121,6 @@ def excused(
     since: float | None,
     now: float,
     probe_deadline: float,
-    starting: Collection[str] = (),
 ) -> dict[str, PlacementRecord]:
     """The records, without the time in which the ingress could not be asked: what lies between two
     looks counts only if it answered at both.
@@ -130,10 +131,10 @@ def excused(
         before: by route, of the look before; none in a process that just began, nor when the
             cluster could not be looked at since.
         routes: by name, of those that hold one.
-        since: when the look before was; None when there was none.
+        since: when the look before was; None when there was none, nor when the records are without
+            the time since then already (`unwatched`).
         now: when this one is.
         probe_deadline: seconds (`rollout.probe_deadline`).
-        starting: names of those that start again, as after a restart of the head.
     """
     latest = now - max(0.0, probe_deadline - RETURN_GRACE)
     found = dict(records)
@@ -142,9 +143,7 @@ def excused(
         if record.live_at is not None or record.routed_at is None:
             continue
         away = now - since if since is not None else 0.0
-        if name in starting:
-            found[name] = replace(record, routed_at=min(now, record.routed_at + away))
-        elif not (_reached(before.get(route)) and _reached(answers.get(route))):
+        if not (_reached(before.get(route)) and _reached(answers.get(route))):
             routed_at = min(now, max(record.routed_at + away, latest))
             found[name] = replace(record, routed_at=routed_at)
     return found

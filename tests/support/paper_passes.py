@@ -8,7 +8,7 @@ from controller.model import Phase
 from controller.overrides import Overrides
 from controller.planning.absence import Absences
 from controller.planning.contest import Contest
-from controller.planning.dates import dated, excused, restarted, starting_again, unwatched
+from controller.planning.dates import dated, excused, restarted, unwatched
 from controller.planning.policy import MISSING, STANDS_IN, Case, elect
 from controller.planning.restraint import restrained
 from controller.planning.situation import Limits, Situation, routes_to_probe, standing
@@ -54,8 +54,8 @@ class Daemon:
 
     def interrupted(self, now):
         """A pass could not look."""
-        since = next((at for at in (self.blind_at, self.asked_at) if at is not None), now)
-        self.records = unwatched(self.records, now - since)
+        since = self.asked_at if self.blind_at is None else self.blind_at
+        self.records = unwatched(self.records, since=since, now=now)
         self.blind_at = now
 
     def look(self, cluster, wishes, now):
@@ -66,8 +66,8 @@ class Daemon:
             self.records = restarted(self.records, self.sent_at)
             self.sent_at = None
         if self.blind_at is not None:
-            self.records = unwatched(self.records, now - self.blind_at)
-            self.answers = {}
+            self.records = unwatched(self.records, since=self.blind_at, now=now)
+            self.answers, self.asked_at = {}, None
         self.blind_at = None
         answers = self._ask(cluster, apps, now)
         candidates = wishes.candidates if wishes.listed else ()
@@ -109,7 +109,6 @@ class Daemon:
             since=self.asked_at,
             now=now,
             probe_deadline=Limits().probe_deadline,
-            starting=starting_again(apps, self.records),
         )
         self.answers, self.asked_at = answers, now
         return answers

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controller.model import Answer, PlacementRecord
-from controller.planning.dates import dated, excused, restarted, starting_again, unwatched
+from controller.planning.dates import dated, excused, restarted, unwatched
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits
 from tests.support.world import (
@@ -131,12 +131,26 @@ def test_time_to_answer_does_not_count_while_the_application_is_built_again():
     assert dated([app], served, 900.0)[app.name].routed_at == 2.0
 
 
-def test_time_in_which_nobody_could_look_counts_against_no_start():
-    app, live = application(status="DEPLOYING"), application(release("2.0"), route="/r")
-    records = {app.name: record(app, staged=NOW - 20), live.name: record(live, live=NOW - 5)}
-    found = unwatched(records, 9.0)
-    assert found[app.name].staged_at == NOW - 11
+def test_time_in_which_nobody_could_look_counts_against_no_start_and_no_answer():
+    app, live = application(route=ROUTE), application(release("2.0"), route="/r")
+    records = {
+        app.name: record(app, staged=NOW - 20, routed=NOW - 12),
+        live.name: record(live, live=NOW - 5),
+    }
+    found = unwatched(records, since=NOW - 9, now=NOW)
+    assert (found[app.name].staged_at, found[app.name].routed_at) == (NOW - 11, NOW - 3)
     assert found[live.name] == records[live.name]
+
+
+def test_a_process_that_begins_while_nobody_can_look_gives_everyone_all_of_their_time():
+    app, staged = application(route=ROUTE), application(release("2.0"), status="DEPLOYING")
+    records = {
+        app.name: record(app, staged=NOW - 4000, routed=NOW - 4000),  # by a clock that was turned
+        staged.name: record(staged, staged=NOW - 4000),
+    }
+    found = unwatched(records, since=None, now=NOW)
+    assert (found[app.name].staged_at, found[app.name].routed_at) == (NOW, NOW)
+    assert (found[staged.name].staged_at, found[staged.name].routed_at) == (NOW, None)
 
 
 def test_what_is_found_on_its_route_is_taken_for_live_and_what_is_gone_is_forgotten():
@@ -149,20 +163,17 @@ def test_what_is_found_on_its_route_is_taken_for_live_and_what_is_gone_is_forgot
     assert answer(app).reached
 
 
-def test_time_to_answer_does_not_pass_while_what_has_the_route_starts_again():
-    again = application(status="DEPLOYING", route=ROUTE)
-    records = {again.name: record(again, staged=NOW - 50, routed=NOW - 25)}
-    assert starting_again([again, application(release("2.0"))], records) == {again.name}
-    found = excused(
-        records,
-        {ROUTE: MUTE},
-        {ROUTE: MUTE},
-        {again.name: ROUTE},
-        since=NOW - 20,
-        now=NOW,
-        probe_deadline=30.0,
-        starting={again.name},
-    )
-    assert found[again.name].routed_at == NOW - 5
-    ready = application(route=ROUTE)  # its start would count from here on
-    assert dated([ready], records, NOW)[ready.name].staged_at == NOW
+def test_what_starts_again_at_its_route_has_all_of_its_time_to_answer_once_it_is_ready():
+    again, ready = application(status="DEPLOYING", route=ROUTE), application(route=ROUTE)
+    records = dated([again], of(again, staged_at=NOW - 50, routed_at=NOW - 45), NOW)
+    assert records[again.name].routed_at == NOW  # be this the first look of a process
+    assert records[again.name].staged_at == NOW - 50
+
+    def decided(at):
+        later = dated([ready], records, at)
+        assert later[ready.name].staged_at == at  # its start would count from here on
+        known = later.values()
+        return plan(situation([elected()], [placement()], [ready], known, {ROUTE: MUTE}, now=at))
+
+    assert not decided(NOW + 29).quarantines
+    assert [q.reason for q in decided(NOW + 30).quarantines] == ["ProbeFailed"]

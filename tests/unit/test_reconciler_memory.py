@@ -378,3 +378,25 @@ def test_a_daemon_that_begins_while_ray_cannot_be_observed_blames_no_release_for
     for _ in range(20):
         work.pass_(after=10.0)
     assert work.phases() == {"demo-1.0": Phase.QUARANTINED}
+
+
+def test_a_daemon_that_begins_while_ray_cannot_be_observed_gives_what_was_promoted_all_of_its_time(
+    work, paper_head
+):
+    work.drop()
+    paper_head.mute.add(ROUTE)
+    while ROUTE not in paper_head.routes().values():
+        work.pass_(after=0.5)
+    work.pass_(after=1.0)
+    paper_head.fails(503)
+    work.restart()
+    for _ in range(20):
+        work.pass_(after=10.0)
+    paper_head.recovers()
+    work.pass_(after=10.0)  # a look after which there is an answer, if a bad one
+    for _ in range(14):
+        work.pass_(after=2.0)
+    assert work.journal.quarantines() == []
+    for _ in range(4):
+        work.pass_(after=2.0)
+    assert [q.reason for q in work.journal.quarantines()] == ["ProbeFailed"]

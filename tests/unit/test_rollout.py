@@ -356,6 +356,24 @@ def test_a_source_that_lists_far_fewer_wheels_retires_nothing():
     assert {c.reason for c in decided.conditions} == {"RetireLimit"}
 
 
+def test_a_limit_of_one_retires_what_vanished_though_successors_of_another_source_hold_the_routes():
+    """As after a journal was lost: who listed what served before is known no more."""
+    apps, verdicts, records, sources = [], [], [], {}
+    for number in range(3):
+        before, after = (release(pipeline=f"p{number}", digest=d) for d in "ab")
+        served, failing = application(before), application(after, route=after.route)
+        apps += [served, failing]
+        verdicts += [gone(before, "Absent"), gone(after, "Absent")]
+        records += [record(served, live=2.0), record(failing, routed=NOW - 40)]
+        sources[after] = "wheels"
+    answers = {app.route: Answer(None, 503) for app in apps if app.route}
+    told = situation(verdicts, [], apps, records, answers, sources=sources)
+    assert {c.reason for c in plan(told).conditions} == {"RetireLimit"}
+    decided = plan(replace(told, limits=Limits(retire_limit=1.0)))
+    assert decided.applications == ()
+    assert not decided.conditions
+
+
 def test_a_few_that_vanish_are_retired():
     assert len(plan(vanished(2, of=4)).applications) == 2
     assert plan(vanished(1, of=1)).applications == ()

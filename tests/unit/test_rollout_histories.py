@@ -294,7 +294,8 @@ class Histories(RuleBasedStateMachine):
             app = running.app
             starting, answering = before.get(app.name, (0, 0))
             began = app.status is ApplicationStatus.DEPLOYING and not app.building
-            starting = starting + seconds if began else 0 if app.building else starting
+            anew = app.building or (app.route and app.status is ApplicationStatus.RUNNING)
+            starting = starting + seconds if began else 0 if anew else starting
             answering += seconds if reached and self.cluster.reachable else 0
             self.counted[app.name] = starting, answering if app.route else 0
 
@@ -302,6 +303,9 @@ class Histories(RuleBasedStateMachine):
         """Whether it holds a route and may still be about to answer there for the first time."""
         begun = {ApplicationStatus.RUNNING, ApplicationStatus.DEPLOYING}
         if app.route is None or app.status not in begun:
+            return False
+        starts = app.status is ApplicationStatus.DEPLOYING and not app.building
+        if starts and self.counted.get(app.name, (0, 0))[0] >= Limits().ready_deadline:
             return False
         waited = self.now + self.turned - self.daemon.records[app.name].routed_at
         return waited < Limits().probe_deadline or not self.cluster.reachable
@@ -358,7 +362,7 @@ class Histories(RuleBasedStateMachine):
             and not self._excluded(release)
             and not self._unpinned(release)
         }
-        allowed = max(1, int(Limits().retire_limit * live))
+        allowed = max(1, int(Limits().retire_limit * max(live, len(gone))))
         return len(gone) > (0 if source in self.losing else allowed)
 
     # -- what must always hold ---------------------------------------------------------------
@@ -591,3 +595,43 @@ def test_what_is_suspended_waits_for_whatever_was_ordered_meanwhile():
     assert held == ["/predict/iris/1", "/predict/iris/2"]
     history.suspend_or_resume(set(), 1)
     assert history.cluster.ours == []
+
+
+@pytest.mark.parametrize("live", [(), ("/predict/iris/1",)])
+@pytest.mark.parametrize("seconds", [1, 40, 400])
+def test_what_was_promoted_before_a_boot_has_its_time_to_answer_from_when_it_runs_again(
+    live, seconds
+):
+    history = Histories()
+    history.much_is_live_already(live)
+    history.publish_and_start("/predict/iris/1", ("mute", "good"), 3, followed=False)
+    history.builds_take(3)
+    history.the_machine_boots_with_another_time(0.0)
+    history.nobody_can_look(seconds, 3)  # it is built meanwhile
+    history.time_passes(3)
+    assert history.daemon.quarantined == {}
+    history.nothing_happens_any_more()
+    assert len(history.daemon.quarantined) == 1
+
+
+def test_what_had_no_time_left_to_start_gives_its_route_back_however_long_it_could_have_answered():
+    history = Histories()
+    history.publish_and_start("/predict/iris/1", ("mute", "good"), 3, followed=False)
+    history.builds_take(3)
+    history.the_machine_boots_with_another_time(0.0)
+    history.time_passes(2)
+    history.time_passes(1, seconds=400)
+    history.a_pass()
+    assert [failure.reason for failure in history.daemon.quarantined.values()] == ["StartTimeout"]
+
+
+@pytest.mark.parametrize("step", [-3600.0, 0.0, 3600.0])
+def test_what_starts_while_a_machine_boots_with_another_time_is_not_blamed_for_that(step):
+    history = Histories()
+    history.publish_and_start("/predict/iris/1", ("hangs", "good"), 1, followed=True)
+    history.the_machine_boots_with_another_time(step)
+    history.nobody_can_look(400, 2)
+    history.time_passes(3)
+    assert history.daemon.quarantined == {}
+    history.nothing_happens_any_more()
+    assert len(history.daemon.quarantined) == 1
