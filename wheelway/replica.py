@@ -123,7 +123,13 @@ class Replica:
         async with self._changing:
             self._limits = limits_of(user_config)
             if self._runtime is None:
-                self._runtime = await self._start(settings)
+                try:
+                    self._runtime = await self._start(settings)
+                except StartFailure as failure:  # what Serve reports of it is cut short
+                    self._logger.error(
+                        "%s does not start", self._arguments.release, exc_info=failure
+                    )
+                    raise
             else:
                 await self._runtime.reconfigure(settings)
             self.application.serve(self._runtime, self._limits)

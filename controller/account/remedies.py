@@ -52,7 +52,7 @@ BY_REASON: Final = {
     "RouteNotAnswering": "Look at the ingress: does `curl` at the route reach this cluster?",
     "ReplicaDied": (
         "Look for os._exit, a crash in native code, or the kernel's out-of-memory killer "
-        "(`journalctl -k`); `wheelway logs NAME VERSION` has the replica's log."
+        "(`journalctl -k`)."
     ),
     "DigestMismatch": (
         "The cached files were not those that were published. The daemon made them again and let "
@@ -75,6 +75,7 @@ def remedies(quarantine: Quarantine) -> list[str]:
     """Sentences for a person, the most useful first."""
     release = quarantine.release
     first = BY_REASON.get(quarantine.reason) or BY_STAGE.get(quarantine.stage, _RUN)
+    first = first.replace("NAME VERSION", f"{release.pipeline} {release.version}")
     again = (
         "It is tried again when its bytes, its options, its settings or the environment change; "
         f"or after `wheelway quarantine clear {release.pipeline} {release.version}`."

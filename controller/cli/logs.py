@@ -163,7 +163,7 @@ class _Reading:
                 f"{where}: it logged nothing, or Ray's head was started again since, or its node "
                 "is gone, and the log with it",
             )
-        note(f"{where}; this is what was kept of its failure")
+        note(f"{where}; this is what was kept of its failure: {failed.message}")
         _print(failed.log_tail.rstrip().splitlines())
 
     async def follow(self, options: "RayOptions") -> None:

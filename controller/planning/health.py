@@ -130,7 +130,8 @@ def _failure(application: Application) -> Diagnosis:
             Health.FAILED,
             "ReplicaDied",
             "the replica's process ended while it started: the pipeline left by os._exit, crashed "
-            "in native code, or was killed for memory; its log is on the Ray dashboard",
+            "in native code, or was killed for memory. What it wrote last may be in one of its "
+            "node's `worker-*.err` (`ray logs cluster 'worker-*.err'` lists the head's)",
             tail,
         )
     reason = "Unhealthy" if application.status is ApplicationStatus.UNHEALTHY else "DeployFailed"

@@ -216,6 +216,6 @@ def _plainly(line: str) -> str:
     if line == _DIED:
         return (
             "the replica's process died while it started: it exited, crashed, or was killed for "
-            "the memory it used; its last words are in Ray's worker logs"
+            "the memory it used"
         )
     return _BOILERPLATE.sub("", line)

@@ -620,6 +620,25 @@ async def test_the_memory_that_a_replica_may_have_is_as_its_arguments_say(
     assert asked == [((max_memory,), {"accelerated": accelerated})]
 
 
+async def test_a_replica_that_does_not_start_has_the_traceback_in_its_log(
+    tmp_path, unlimited, caplog
+):
+    code = (
+        "from wheelway import Pipeline\n"
+        "class Demo(Pipeline):\n"
+        "    def load(self, context): raise RuntimeError('no model')\n"
+        "    def infer(self, request: int) -> int: return request\n"
+    )
+    replica, _ = replica_of(tmp_path, "loadless", code)
+    with pytest.raises(StartFailure):
+        await replica.reconfigure({})
+    [record] = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.getMessage().endswith(" does not start")
+    assert "line 3, in load" in caplog.text
+    assert "RuntimeError: no model" in caplog.text
+
+
 async def test_a_replica_refuses_a_tree_with_a_changed_byte(tmp_path, unlimited):
     replica, tree = replica_of(tmp_path, "changed", ADDING)
     code = tree / "changed" / "pipeline.py"

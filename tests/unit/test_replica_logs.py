@@ -17,6 +17,7 @@ from packaging.version import Version
 from rich.console import Console
 from typer.testing import CliRunner
 
+from controller.account.remedies import BY_REASON, BY_STAGE, remedies
 from controller.cli import app
 from controller.cli.program import ExitCode
 from controller.cli.progress import BETWEEN_FAILURES, Progress
@@ -439,7 +440,7 @@ def test_without_a_log_what_was_kept_of_the_failure_is_printed_else_why_there_is
     ray.files = {"n1": {}}
     told = wheelway("logs", "iris")
     assert (told.exit_code, told.stdout) == (0, "its last words\n")
-    assert "what was kept of its failure" in told.stderr
+    assert "what was kept of its failure: no model" in told.stderr
 
 
 def test_a_release_that_was_never_started_has_no_log(wheelway):
@@ -464,6 +465,13 @@ def test_explain_says_where_the_log_is(wheelway):
     shown = wheelway("explain", "iris").stdout
     assert f"logs/serve/replica_{PLACEMENT}_*.log" in shown
     assert "`wheelway logs iris 1.0`" in shown
+
+
+@pytest.mark.parametrize("reason", [*BY_REASON, "of no reason"])
+@pytest.mark.parametrize("stage", BY_STAGE)
+def test_what_helps_names_the_release_in_its_commands(reason, stage):
+    told = " ".join(remedies(Quarantine(IRIS, stage, reason, "", "i", "", 1.0)))
+    assert "NAME VERSION" not in told
 
 
 # -- on the terminal of `wheelway up` ------------------------------------------------------------
