@@ -160,6 +160,7 @@ def _print(
         *objects, sep=sep, end="" if end in {None, "\n"} else end, file=text
     )
     served = logging.getLogger(constants.SERVE_LOGGER_NAME)
+    served.disabled = False  # as `logging.config` leaves it until logs.py sees it
     served.info(text.getvalue(), stacklevel=2)
     if flush:
         write_out(served)

@@ -136,6 +136,7 @@ until("by the logger")
     "say",
     [
         'print("last words", flush=True)',
+        'served.disabled = True\nprint("last words", flush=True)',
         'sys.stdout.write("last words\\n")\nsys.stdout.flush()',
         'logging.basicConfig(force=True)\nlogging.getLogger("lib").warning("last words")',
     ],
