@@ -2,9 +2,9 @@
 
 Of an application Ray's schema takes name and route as any text, and the builder's arguments, the
 settings and a replica's interpreter and variables as any JSON: it hands them on unseen. Without
-these a thousand releases have a handful of outlines, and Ray is asked once for each. (When it
-reports an application, Ray looks at its route's form, which ours have by construction.) What a later
-version of Ray looks into must leave `_split`; `tests/unit/test_outline.py` compares.
+these a thousand releases have a handful of outlines, and Ray is asked once for each. (It looks at a
+route's form when it reports an application; ours have it by construction.) What a later version of
+Ray looks into must leave `_split`; `tests/unit/test_outline.py` compares.
 """
 
 from __future__ import annotations
