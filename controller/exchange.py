@@ -154,7 +154,8 @@ def _exchange(
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise
         except httpx.TransportError as error:
-            if deadline.over:
+            # Each read has the same limit, and may meet it first: that is told alike.
+            if deadline.over or isinstance(error, httpx.TimeoutException):
                 raise deadline.missed() from error
             raise
     if deadline.over:  # a body that ends with its connection looks whole

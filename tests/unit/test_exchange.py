@@ -55,9 +55,16 @@ def timed_out() -> None:
 
 def test_a_deadline_that_cannot_be_acted_upon_is_told_and_the_others_still_end_theirs(caplog):
     with Unendable(0.05) as failing:
-        eventually(lambda: failing.over and caplog.records)
-    assert "can't start new thread" in caplog.text
+        eventually(lambda: failing.over and "can't start new thread" in caplog.text)
     timed_out()
+
+
+def test_a_read_that_meets_the_limit_before_the_whole_does_is_told_alike(monkeypatch):
+    monkeypatch.setattr(Deadline, "expire", lambda _: None)
+    with canned() as server, httpx.Client(trust_env=False, limits=NO_REUSE) as client:
+        server.answers["/"] = "hang"
+        with pytest.raises(ExchangeTimeout, match=r"not complete within 0\.2 s"):
+            exchange.exchange(client, "GET", server.url, seconds=0.2, limit=1 << 20)
 
 
 def test_a_name_that_nobody_resolves_is_given_up_and_nothing_is_sent_later(monkeypatch):

@@ -31,7 +31,7 @@ def test_a_process_that_is_stopped_with_the_lock_holds_nobody_up_for_ever(tmp_pa
         try:
             assert other.stdout.readline() == b"held\n"
             other.send_signal(signal.SIGSTOP)
-            with pytest.raises(Transient, match="another process has held") as told:
+            with pytest.raises(Transient, match="somebody has held") as told:
                 owners.locked(tmp_path, timeout=0.2).__enter__()
             assert told.value.reason == "CacheBusy"
         finally:
