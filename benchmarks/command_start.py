@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from served_folder import machine, until
 
-from controller.daemon import Daemon
+from controller.daemon.loop import Daemon
 from controller.model import Phase
 from tests.support.paper_head import PaperHead
 from tests.support.wheels import make_wheel

@@ -41,9 +41,9 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 from served_folder import machine
 
-from controller import heap
-from controller.account.overview import as_document, from_document, overview
+from controller.daemon import heap
 from controller.model import Phase, Quarantine, Release, Transition
+from controller.ops.status import as_document, from_document, overview
 from tests.support.paper_daemon import Apart, Daemon
 from tests.support.paper_head import PaperHead
 
@@ -217,7 +217,7 @@ def main() -> None:
         return
     heap.collect_seldom()  # as the daemon does
     if options.resident is not None:
-        import_module("controller.daemon")  # and so all that it imports
+        import_module("controller.daemon.loop")  # and so all that it imports
         print(*resident(options.resident))
         return
     before = machine()

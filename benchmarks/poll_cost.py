@@ -35,12 +35,12 @@ from packaging.version import Version
 from repository import VERSIONS, Repository, names, versions
 from served_folder import machine, until
 
-from controller.jobs import Jobs
+from controller.config.sources import CodeArtifactSource as Options
 from controller.model import Listing, Revision
-from controller.source_options import CodeArtifactSource as Options
+from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.jobs import Jobs
 from controller.sources.codeartifact import CodeArtifactSource
 from controller.sources.codeartifact.versions import Locator
-from controller.supply import Means, Supply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -38,10 +38,10 @@ from contenders import BODY, PIPELINE
 from load import Result, measure
 from packaging.version import Version
 
-from controller.config import Options, RayOptions, ServeOptions
+from controller.config.settings import Options, RayOptions, ServeOptions
 from controller.model import Artifact, Environment, PipelineEntry, Release
+from controller.rayhead.head import Head, Tuning, start
 from controller.serve.dashboard import Dashboard
-from controller.serve.head import Head, Tuning, start
 from controller.serve.rendering import Renderer
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from controller.config import RayOptions
+from controller.config.settings import RayOptions
 from controller.journal import Journal
 from controller.model import Phase
+from controller.rayhead.head import Head, Tuning, start
 from controller.serve.dashboard import Dashboard
-from controller.serve.head import Head, Tuning, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

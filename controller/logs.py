@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from controller.config.telemetry import LogOptions
     from controller.model import Event
-    from controller.telemetry_options import LogOptions
 
 KINDS: Final[Mapping[str, str]] = {
     "ReleaseDiscovered": "4f946512361c4392b7b4fbf811ae9788",

@@ -20,15 +20,15 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from controller.cli.progress import Progress
+from controller.config.telemetry import LogOptions
+from controller.daemon.all_in_one import serve
 from controller.errors import WheelwayError
 from controller.logs import begin
-from controller.telemetry_options import LogOptions
-from controller.up import serve
 from tests.support.codeartifact import StandIn
 from tests.support.publishing import twine_upload
 
 if TYPE_CHECKING:
-    from controller.report import Report
+    from controller.reconcile.report import Report
 
 CPUS = 16
 """Logical ones, so that nothing that is published here waits for a place."""

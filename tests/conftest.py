@@ -14,8 +14,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from controller.serve.head import Tuning, start
-from controller.serve.subreaper import descendants
+from controller.rayhead.head import Tuning, start
+from controller.rayhead.subreaper import descendants
 
 # Modules that tests share are imported by their bare name; tests themselves are not a package.
 sys.path.insert(0, str(Path(__file__).parent / "support"))

@@ -13,10 +13,10 @@ from packaging.utils import canonicalize_name
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from controller.account.documents import event_document
 from controller.api.operations import WHOLE, Asked, Name
 from controller.api.seam import Inside
 from controller.errors import WheelwayError
+from controller.ops.documents import event_document
 
 MEDIA_TYPE: Final = "text/event-stream"
 PATH: Final = "/v1/events"

@@ -9,10 +9,10 @@ from typing import Final
 
 from typing_extensions import TypedDict
 
-from controller.account.documents import documented
 from controller.api.operations import Nothing, Operation, Text
 from controller.api.seam import Inside, Vitals
 from controller.errors import Waiting
+from controller.ops.documents import documented
 
 
 @documented

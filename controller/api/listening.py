@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from controller.api.seam import Inside
-    from controller.api_options import ApiOptions
+    from controller.config.api import ApiOptions
 
 BACKLOG: Final = 100
 MOST: Final = 64

@@ -8,8 +8,10 @@ from typing import Annotated, Final
 from packaging.version import Version
 from pydantic import Field
 
-from controller.account import orders
-from controller.account.documents import (
+from controller.api.operations import Asked, Name, Operation, VersionText
+from controller.api.seam import Inside
+from controller.ops import orders
+from controller.ops.documents import (
     PinDocument,
     QuarantinedDocument,
     SuspensionDocument,
@@ -17,9 +19,7 @@ from controller.account.documents import (
     quarantined_document,
     suspension_document,
 )
-from controller.account.plans import PassDocument, ReloadDocument
-from controller.api.operations import Asked, Name, Operation, VersionText
-from controller.api.seam import Inside
+from controller.ops.plans import PassDocument, ReloadDocument
 
 
 class Ordered(Asked):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import JSONResponse
 from typing_extensions import TypedDict
 
-from controller.account.documents import documented
 from controller.errors import JournalError, Transient, Waiting, WheelwayError
+from controller.ops.documents import documented
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,14 +6,6 @@ from typing import Annotated, Final
 from packaging.version import Version
 from pydantic import Field
 
-from controller.account import history, overview, story, summaries
-from controller.account.documents import (
-    OverridesDocument,
-    QuarantinedDocument,
-    overrides_document,
-    quarantined_document,
-)
-from controller.account.plans import PlanDocument
 from controller.api.operations import (
     WHOLE,
     Asked,
@@ -25,6 +17,14 @@ from controller.api.operations import (
     VersionText,
 )
 from controller.api.seam import Inside
+from controller.ops import explain, history, status, summaries
+from controller.ops.documents import (
+    OverridesDocument,
+    QuarantinedDocument,
+    overrides_document,
+    quarantined_document,
+)
+from controller.ops.plans import PlanDocument
 
 
 class StatusAsked(Asked):
@@ -66,23 +66,23 @@ class ConfigAsked(Asked):
     """The config's SHA-256, or its start."""
 
 
-def _status(inside: Inside, asked: StatusAsked) -> overview.StatusDocument:
-    seen = overview.overview(inside.reader, inside.config, inside.clock(), everything=asked.all)
+def _status(inside: Inside, asked: StatusAsked) -> status.StatusDocument:
+    seen = status.overview(inside.reader, inside.config, inside.clock(), everything=asked.all)
     # What cannot be written into the journal is not in it.
     if (unrecorded := inside.controls.vitals().unrecorded) is not None:
         present = (*seen.conditions, (unrecorded, seen.at))
         seen = replace(seen, conditions=present)
-    return overview.as_document(seen)
+    return status.as_document(seen)
 
 
-def _open_status(inside: Inside, asked: Nothing) -> overview.StatusDocument:
+def _open_status(inside: Inside, asked: Nothing) -> status.StatusDocument:
     del asked
     return _status(inside, StatusAsked())
 
 
-def _explain(inside: Inside, asked: ExplainAsked) -> story.StoryDocument:
+def _explain(inside: Inside, asked: ExplainAsked) -> explain.StoryDocument:
     version = None if asked.version is None else Version(asked.version)
-    return story.as_document(story.tell(inside.reader, asked.name, version))
+    return explain.as_document(explain.tell(inside.reader, asked.name, version))
 
 
 def _explain_all(inside: Inside, asked: Nothing) -> list[summaries.SummaryDocument]:
@@ -109,7 +109,7 @@ def _planned_config(inside: Inside, asked: Nothing) -> Text:
 
 
 def _quarantines(inside: Inside, asked: QuarantineAsked) -> list[QuarantinedDocument]:
-    found = overview.quarantines(inside.reader, everything=asked.all)
+    found = status.quarantines(inside.reader, everything=asked.all)
     return [quarantined_document(failed) for failed in found]
 
 
@@ -126,7 +126,7 @@ OPERATIONS: Final = (
         "What is served, what is on its way, what failed, and whether passes go on",
         _status,
         StatusAsked,
-        overview.StatusDocument,
+        status.StatusDocument,
     ),
     Operation(
         "explain",
@@ -135,7 +135,7 @@ OPERATIONS: Final = (
         "Why each version of a pipeline is live, or exactly why it is not",
         _explain,
         ExplainAsked,
-        story.StoryDocument,
+        explain.StoryDocument,
     ),
     Operation(
         "explainAll",
@@ -202,7 +202,7 @@ OPERATIONS: Final = (
         "/status.json",
         "As status; on the port without its free texts",
         _open_status,
-        gives=overview.StatusDocument,
+        gives=status.StatusDocument,
         open=True,
     ),
 )

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from controller.account.plans import PassDocument, PlanDocument, ReloadDocument
-    from controller.config import Config
+    from controller.config.settings import Config
     from controller.journal import Journal, Reader
     from controller.model import Condition
+    from controller.ops.plans import PassDocument, PlanDocument, ReloadDocument
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from controller.cli.program import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from controller.config import Config
-    from controller.gates import Gate
+    from controller.authoring.gates import Gate
+    from controller.config.settings import Config
     from controller.model import JSON
 
 HEADS: Final = ("pipeline", "gate", "result", "seconds", "message")
@@ -32,7 +32,7 @@ def new(
     into: Annotated[Path, typer.Option(metavar="DIR", help="Where its folder is made.")] = Path(),
 ) -> None:
     """Make a pipeline project that passes `wheelway check`."""
-    from controller.scaffold import create  # noqa: PLC0415 - imports jinja2
+    from controller.authoring.scaffold import create  # noqa: PLC0415 - imports jinja2
 
     files = create(name, into)
     folder = Path(os.path.commonpath(files))
@@ -69,8 +69,8 @@ def check(
     Every gate is shown; nothing is served and nothing is left behind. Limits and caps are those
     of --config, when it is given, else the defaults.
     """
-    from controller.gates import check as gates  # noqa: PLC0415 - imports uv's side
-    from controller.gates import passed  # noqa: PLC0415 - as above
+    from controller.authoring.gates import check as gates  # noqa: PLC0415 - imports uv's side
+    from controller.authoring.gates import passed  # noqa: PLC0415 - as above
 
     config = _judging(invocation(ctx), timeout, find_links or [], offline=offline)
     documents, good = [], True
@@ -94,7 +94,7 @@ def check(
 
 def _verdict(wheel: Path, found: "Sequence[Gate]") -> str:
     """One sentence: a pipeline that fails keeps no other one of its wheel from being served."""
-    from controller.gates import served  # noqa: PLC0415 - imports uv's side
+    from controller.authoring.gates import served  # noqa: PLC0415 - imports uv's side
 
     each = served(found)
     good = sorted(name for name, ok in each.items() if ok)
@@ -108,7 +108,7 @@ def _judging(
     asked: Invocation, timeout: float | None, find_links: list[Path], *, offline: bool
 ) -> "Config":
     """The configuration to judge by: the operator's if one was given, with the options over it."""
-    from controller.config import Config  # noqa: PLC0415 - pydantic is slow to import
+    from controller.config.settings import Config  # noqa: PLC0415 - pydantic is slow to import
 
     config = asked.config() if asked.config_option is not None else Config()
     environments = config.environments.model_copy(
@@ -185,7 +185,7 @@ def as_document(wheel: Path, gates: "Sequence[Gate]") -> "JSON":
     gates      in order: gate, pipeline ("" for the whole wheel), ok (null: not run), reason,
                message, seconds, detail, log_tail
     """
-    from controller.gates import served  # noqa: PLC0415 - imports uv's side
+    from controller.authoring.gates import served  # noqa: PLC0415 - imports uv's side
 
     return {
         "wheel": str(wheel),

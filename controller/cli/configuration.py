@@ -14,8 +14,8 @@ from controller.errors import ConfigError, TemplateError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from controller.account.plans import ReloadDocument
-    from controller.config import Config
+    from controller.config.settings import Config
+    from controller.ops.plans import ReloadDocument
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -97,7 +97,7 @@ def _print_schema(*, as_json: bool) -> None:
 
 def _examined(file: Path) -> "tuple[list[str], Config | None]":
     """The mistakes in a file and in the templates that it names, and what it says if it can."""
-    from controller.configuration import load  # noqa: PLC0415 - pydantic is slow to import
+    from controller.config.loading import load  # noqa: PLC0415 - pydantic is slow to import
 
     try:
         loaded = load(file)
@@ -124,7 +124,7 @@ def _try_templates(config: "Config") -> None:
     """
     from packaging.version import Version  # noqa: PLC0415 - as below
 
-    from controller.config import Options  # noqa: PLC0415 - as below
+    from controller.config.settings import Options  # noqa: PLC0415 - as below
     from controller.model import (  # noqa: PLC0415 - as below
         Artifact,
         Environment,

@@ -5,18 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.account import summaries
-from controller.account.remedies import remedies
-from controller.account.story import (
-    WHEN,
-    Chapter,
-    Story,
-    as_document,
-    from_document,
-    summary,
-    tell,
-)
-from controller.account.times import ago
 from controller.cli.completion import pipelines, versions
 from controller.cli.gathering import drawn_conditions
 from controller.cli.invocation import invocation
@@ -33,14 +21,18 @@ from controller.cli.output import (
     stack,
 )
 from controller.model import Phase
+from controller.ops import summaries
+from controller.ops.advice import remedies
+from controller.ops.explain import WHEN, Chapter, Story, as_document, from_document, summary, tell
+from controller.ops.times import ago
 
 if TYPE_CHECKING:
     from packaging.version import Version
     from rich.console import RenderableType
 
-    from controller.account.summaries import SummaryDocument
     from controller.cli.invocation import Invocation
     from controller.model import Event
+    from controller.ops.summaries import SummaryDocument
 
 
 def explain(

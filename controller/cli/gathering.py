@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from controller.account.times import ago
 from controller.cli.output import paragraph
+from controller.ops.times import ago
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence

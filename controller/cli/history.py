@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.account.history import History, as_document, from_document, tell
 from controller.cli.completion import pipelines
 from controller.cli.invocation import Invocation, invocation
 from controller.cli.link import told
@@ -19,6 +18,7 @@ from controller.cli.output import (
     print_json,
     table,
 )
+from controller.ops.history import History, as_document, from_document, tell
 
 if TYPE_CHECKING:
     from controller.model import Event

@@ -13,12 +13,12 @@ from controller.cli.output import console, paragraph
 from controller.cli.ownership import require_own
 from controller.cli.whereabouts import Whereabouts, whereabouts
 from controller.errors import ConfigError, JournalError, NotPermitted
-from controller.permissions import not_permitted
+from controller.journal.permissions import not_permitted
 
 if TYPE_CHECKING:
     import typer
 
-    from controller.config import Config
+    from controller.config.settings import Config
     from controller.journal import Journal, Reader
 
 SYSTEM: Final = Path("/etc/wheelway/controller.toml")
@@ -72,7 +72,7 @@ class Invocation:
 
     def config(self) -> Config:
         """The configuration, read and validated; raises ConfigError."""
-        from controller.configuration import load  # noqa: PLC0415 - pydantic is slow to import
+        from controller.config.loading import load  # noqa: PLC0415 - pydantic is slow to import
 
         return load(self.config_path())
 
@@ -91,7 +91,7 @@ class Invocation:
                 stderr = console(stderr=True)
                 stderr.print(paragraph(f"warning: {error.message}", style="yellow"))
                 stderr.print(paragraph(f"what follows is of the daemon whose state is in {state}"))
-            from controller.config import Config, PathOptions  # noqa: PLC0415 - as in `config`
+            from controller.config.settings import Config, PathOptions  # noqa: PLC0415 - as in `config`
 
             return Config(paths=PathOptions(state=state))
 
@@ -145,8 +145,8 @@ def _state_of(path: Path) -> Path:
     """Where a configuration that has mistakes says that the journal is, or else where it is by
     default; the folder may not exist.
     """
-    from controller.config import PathOptions  # noqa: PLC0415 - pydantic is slow to import
-    from controller.configuration import usable_path  # noqa: PLC0415 - as above
+    from controller.config.loading import usable_path  # noqa: PLC0415 - as above
+    from controller.config.settings import PathOptions  # noqa: PLC0415 - pydantic is slow to import
 
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -24,7 +24,7 @@ from controller.errors import (
     Waiting,
     WheelwayError,
 )
-from controller.permissions import not_permitted
+from controller.journal.permissions import not_permitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.account.story import Chapter, as_document, from_document, tell
 from controller.cli.completion import pipelines, versions
 from controller.cli.explain import parsed_version
 from controller.cli.invocation import invocation
 from controller.cli.link import note, told
 from controller.cli.output import clean
 from controller.errors import WheelwayError
+from controller.ops.explain import Chapter, as_document, from_document, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from packaging.version import Version
 
-    from controller.config import RayOptions
+    from controller.config.settings import RayOptions
     from controller.serve.log_records import Record
     from controller.serve.replica_logs import LogFile, ReplicaLogs
 

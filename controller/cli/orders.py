@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.account import documents, orders
 from controller.cli.explain import parsed_version
 from controller.cli.invocation import invocation
 from controller.cli.link import link, ordered, whoami
 from controller.cli.output import console, paragraph, print_json
 from controller.cli.plans import print_notices
 from controller.cli.program import ExitCode
+from controller.ops import documents, orders
 
 if TYPE_CHECKING:
-    from controller.account.plans import PassDocument
+    from controller.ops.plans import PassDocument
 
 _Name = Annotated[str, typer.Argument(help="The pipeline.")]
 _NameOrAll = Annotated[str | None, typer.Argument(help="A pipeline; default: everything.")]

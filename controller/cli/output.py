@@ -14,7 +14,7 @@ from functools import cache
 from textwrap import indent as indented
 from typing import TYPE_CHECKING, Final
 
-from controller.account.times import ago
+from controller.ops.times import ago
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, Group, RenderableType
     from rich.text import Text
 
-    from controller.overrides import Overrides
+    from controller.planning.overrides import Overrides
 
 PHASE_STYLES: Final = {
     "Live": "green",

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from controller.errors import ConfigError
-from controller.permissions import owner_name
+from controller.journal.permissions import owner_name
 
 if TYPE_CHECKING:
     from pathlib import Path

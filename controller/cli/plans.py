@@ -7,23 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.account.plans import (
-    NoticeDocument,
-    PlanDocument,
-    WaitingDocument,
-)
 from controller.cli.gathering import drawn_notices
 from controller.cli.invocation import invocation
 from controller.cli.link import Unanswered, link, note
 from controller.cli.output import console, paragraph, print_json
 from controller.cli.program import ExitCode
 from controller.errors import Stalled
+from controller.ops.plans import NoticeDocument, PlanDocument, WaitingDocument
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from controller.config import Config
-    from controller.report import Report
+    from controller.config.settings import Config
+    from controller.reconcile.report import Report
 
 
 def plan(
@@ -81,7 +77,7 @@ def render(
 def _planned_here(config: "Config") -> PlanDocument:
     """The daemon's next plan, without its deeds; raises WheelwayError."""
     preview = _preview()
-    from controller.passes import planned  # noqa: PLC0415 - imports the API
+    from controller.daemon.passes import planned  # noqa: PLC0415 - imports the API
 
     return planned(preview(config))
 
@@ -89,17 +85,17 @@ def _planned_here(config: "Config") -> PlanDocument:
 def _rendered_here(config: "Config") -> str:
     """The Serve config of the daemon's next plan; raises WheelwayError."""
     preview = _preview()
-    from controller.passes import rendered  # noqa: PLC0415 - imports the API
+    from controller.daemon.passes import rendered  # noqa: PLC0415 - imports the API
 
     return rendered(preview(config))
 
 
 def _preview() -> "Callable[[Config], Report]":
     """`assembly.preview`, imported; most of its cost is in importing, which leaves no cycles."""
-    from controller.heap import collect_seldom  # noqa: PLC0415 - as below
+    from controller.daemon.heap import collect_seldom  # noqa: PLC0415 - as below
 
     collect_seldom()
-    from controller.assembly import preview  # noqa: PLC0415 - imports the whole daemon
+    from controller.reconcile.assembly import preview  # noqa: PLC0415 - imports the whole daemon
 
     return preview
 

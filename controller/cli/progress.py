@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from controller.model import JSON, Event
-    from controller.report import Report
+    from controller.reconcile.report import Report
     from controller.serve.log_records import FailedRequest
 
 PATIENCE: Final = 1.0

@@ -5,18 +5,14 @@ from typing import Annotated
 
 import typer
 
-from controller.account import orders
-from controller.account.documents import (
-    QuarantinedDocument,
-    quarantined_document,
-    quarantined_of,
-)
-from controller.account.overview import quarantines
-from controller.account.times import ago
 from controller.cli.explain import parsed_version
 from controller.cli.invocation import invocation
 from controller.cli.link import ordered, told, whoami
 from controller.cli.output import console, first_line, paragraph, print_json, table
+from controller.ops import orders
+from controller.ops.documents import QuarantinedDocument, quarantined_document, quarantined_of
+from controller.ops.status import quarantines
+from controller.ops.times import ago
 
 app = typer.Typer(rich_markup_mode=None)
 

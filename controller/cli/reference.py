@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from pydantic.json_schema import GenerateJsonSchema
 
-from controller.config import Config
+from controller.config.settings import Config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

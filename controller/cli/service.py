@@ -13,7 +13,7 @@ from controller.cli.output import console, paragraph
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from controller.installation import Deed, Target
+    from controller.installation.units import Deed, Target
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -53,12 +53,12 @@ def install(
     Doing it again after an upgrade brings the files up to date. What somebody edited is kept; the
     configuration is never overwritten.
     """
-    from controller import installation  # noqa: PLC0415 - for these commands alone
+    from controller.installation import units  # noqa: PLC0415 - for these commands alone
 
-    version = installation.systemd_version() if systemd_version is None else systemd_version
-    target = installation.Target(root.resolve(), prefix or Path(sys.prefix), version)
-    before = target.at(installation.RECORD).is_file()
-    deeds = installation.install(target, dry_run=dry_run)
+    version = units.systemd_version() if systemd_version is None else systemd_version
+    target = units.Target(root.resolve(), prefix or Path(sys.prefix), version)
+    before = target.at(units.RECORD).is_file()
+    deeds = units.install(target, dry_run=dry_run)
     _tell(deeds, dry_run=dry_run)
     if not dry_run:
         _say_next(_after_upgrade(target) if before else _after_install(target))
@@ -67,15 +67,15 @@ def install(
 @app.command()
 def uninstall(*, root: Root = Path("/"), dry_run: DryRun = False) -> None:
     """Remove what `install` laid down, but nothing that somebody edited, and no state."""
-    from controller import installation  # noqa: PLC0415 - for these commands alone
+    from controller.installation import units  # noqa: PLC0415 - for these commands alone
 
-    target = installation.Target(root.resolve())
-    _tell(installation.uninstall(target, dry_run=dry_run), dry_run=dry_run)
+    target = units.Target(root.resolve())
+    _tell(units.uninstall(target, dry_run=dry_run), dry_run=dry_run)
     if dry_run:
         return
     if target.root == Path("/"):
         _say_next("systemctl daemon-reload")
-    if left := installation.drop_ins(target):
+    if left := units.drop_ins(target):
         said = ", ".join(str(path) for path in left)
         console().print(paragraph(f"Drop-ins that were added to the units stay: {said}"))
     console().print(
@@ -148,8 +148,8 @@ def ray_head(
     The unit wheelway-ray-head runs this. On loopback, HAProxy as the ingress with threads by cores.
     RAY_* variables of the environment win over those that are set here.
     """
-    from controller.serve import service  # noqa: PLC0415 - for this command alone
-    from controller.serve.head import Tuning  # noqa: PLC0415 - as above
+    from controller.rayhead import service  # noqa: PLC0415 - for this command alone
+    from controller.rayhead.head import Tuning  # noqa: PLC0415 - as above
 
     seconds = _longest_request(longest_request)
     tuning = Tuning(num_cpus, temp_dir=temp_dir, longest_request=seconds)
@@ -174,7 +174,7 @@ def _longest_request(said: str) -> float:
     """
     from pydantic import ValidationError  # noqa: PLC0415 - for this command alone
 
-    from controller.serve_options import ServeOptions  # noqa: PLC0415 - as above
+    from controller.config.serve import ServeOptions  # noqa: PLC0415 - as above
 
     try:
         return ServeOptions.model_validate({"longest_request": said}).longest_request

@@ -14,7 +14,7 @@ from controller.cli.invocation import BESIDE, invocation, is_found_by_itself
 from controller.cli.ownership import require_own
 
 if TYPE_CHECKING:
-    from controller.config import Config
+    from controller.config.settings import Config
 
 
 def up(
@@ -51,10 +51,10 @@ def up(
     start, kept once somebody edited it, and used by other commands in this folder or below.
     """
     from controller.cli.progress import Progress, Warnings  # noqa: PLC0415 - imports rich
-    from controller.configuration import load  # noqa: PLC0415 - imports pydantic
+    from controller.config.loading import load  # noqa: PLC0415 - imports pydantic
+    from controller.config.telemetry import LogOptions  # noqa: PLC0415 - as above
+    from controller.daemon.all_in_one import Place, prepare, serve  # noqa: PLC0415 - imports the whole daemon
     from controller.logs import begin  # noqa: PLC0415 - for the daemon alone
-    from controller.telemetry_options import LogOptions  # noqa: PLC0415 - as above
-    from controller.up import Place, prepare, serve  # noqa: PLC0415 - imports the whole daemon
 
     if state is None:
         require_own(BESIDE)
@@ -118,7 +118,7 @@ def run(ctx: typer.Context) -> None:
     configuration says otherwise.
     """
     path = invocation(ctx).config_path()
-    from controller.foreground import run as serve  # noqa: PLC0415 - imports the whole daemon
+    from controller.daemon.foreground import run as serve  # noqa: PLC0415 - imports the whole daemon
     from controller.logs import begin  # noqa: PLC0415 - as above
 
     faulthandler.enable()  # the service manager's watchdog aborts: then every thread's traceback

@@ -8,14 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from controller.account.overview import (
-    Overview,
-    StatusDocument,
-    as_document,
-    from_document,
-    overview,
-)
-from controller.account.times import ago
 from controller.cli.gathering import drawn_conditions, enumerated, gathered
 from controller.cli.invocation import Invocation, invocation
 from controller.cli.link import note, told
@@ -31,7 +23,9 @@ from controller.cli.output import (
     table,
 )
 from controller.model import Phase
-from controller.refusals import NOT_A_PIPELINE
+from controller.ops.status import Overview, StatusDocument, as_document, from_document, overview
+from controller.ops.times import ago
+from controller.reconcile.refusals import NOT_A_PIPELINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

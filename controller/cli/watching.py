@@ -14,11 +14,11 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
-from controller.account.overview import Overview, as_document, from_document
-from controller.account.times import ago
 from controller.cli.output import PHASE_STYLES, Cell, clean, console, day_and_time, paragraph
 from controller.cli.status import drawn, look
 from controller.errors import JournalError, Waiting, WheelwayError
+from controller.ops.status import Overview, as_document, from_document
+from controller.ops.times import ago
 from controller.serve.dashboard import Dashboard
 from controller.serve.traffic import Traffic
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from controller.cli.invocation import Invocation
-    from controller.config import Config, RayOptions
+    from controller.config.settings import Config, RayOptions
     from controller.journal import ReleaseRecord
     from controller.model import JSON, Application
     from controller.serve.traffic import Flow

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 STATE: Final = Path("/var/lib/wheelway")
-"""As `config.PathOptions` has it."""
+"""As `config.settings.PathOptions` has it."""
 SOCKET: Final = "control.sock"
-"""In the journal's folder, as `api_options.ApiOptions` has it."""
+"""In the journal's folder, as `config.api.ApiOptions` has it."""
 _SET_ELSEWHERE: Final = ("WHEELWAY_PATHS", "WHEELWAY_API")
 
 

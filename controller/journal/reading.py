@@ -30,7 +30,7 @@ from controller.model import (
     RefusedWheel,
     Release,
 )
-from controller.overrides import Overrides, Pin, Suspension
+from controller.planning.overrides import Overrides, Pin, Suspension
 
 if TYPE_CHECKING:
     import sqlite3

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from controller.journal.records import ReleaseRecord
     from controller.model import Condition, Loss, PlacementRecord, Quarantine, RefusedWheel, Release
-    from controller.overrides import Overrides
+    from controller.planning.overrides import Overrides
 
 _T = TypeVar("_T")
 

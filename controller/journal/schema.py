@@ -17,7 +17,7 @@ from urllib.parse import quote
 from packaging.utils import canonicalize_version
 
 from controller.errors import JournalError, Waiting, WheelwayError
-from controller.permissions import not_permitted
+from controller.journal.permissions import not_permitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

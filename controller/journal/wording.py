@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_version
 
 from controller.model import Condition, Event, named
-from controller.overrides import Pin
+from controller.planning.overrides import Pin
 from controller.planning.subjects import EVERYTHING, PIN_UNMET, SUSPENDED, version_named
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from controller.model import JSON
-    from controller.overrides import Suspension
+    from controller.planning.overrides import Suspension
 
 
 def concerns(event: Event) -> tuple[str | None, str | None]:

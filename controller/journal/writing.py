@@ -26,7 +26,7 @@ from controller.journal.wording import (
     with_note,
 )
 from controller.model import Condition, Event, PlacementRecord, Quarantine, Release, Transition
-from controller.overrides import Pin, Suspension
+from controller.planning.overrides import Pin, Suspension
 
 if TYPE_CHECKING:
     import sqlite3

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidWheelFilename
 
-from controller import wheel_names
 from controller.model import Standing
+from controller.planning import wheel_names
 from controller.planning.subjects import version_named
 
 if TYPE_CHECKING:

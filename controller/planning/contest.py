@@ -9,19 +9,19 @@ from collections import deque
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
+from controller.config.values import same
 from controller.model import ApplicationStatus
 from controller.planning import causes
 from controller.planning.daemons import others, standing_down, taking_over
 from controller.planning.documents import same_document
 from controller.planning.plan import Cause
 from controller.planning.restraint import Restraint
-from controller.values import same
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from controller.model import JSON, Application, DaemonMark
-    from controller.overrides import Overrides, Suspension
+    from controller.planning.overrides import Overrides, Suspension
     from controller.planning.plan import PlannedApplication
 
 CORRECTIONS = 3

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from controller.model import JSON, Application, Placement, Release
-    from controller.overrides import Overrides
+    from controller.planning.overrides import Overrides
 
 KEY = "daemon"
 """Of the mark, in `user_config`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from controller.values import same
+from controller.config.values import same
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

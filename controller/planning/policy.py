@@ -13,7 +13,7 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from controller.config import PipelinePolicy
+from controller.config.settings import PipelinePolicy
 from controller.model import Condition, Release, Standing
 from controller.planning.ownership import PATIENCE, of_others
 from controller.planning.subjects import PIN_UNMET
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
-    from controller.config import Config
+    from controller.config.settings import Config
     from controller.model import Artifact, Revision
-    from controller.overrides import Pin
+    from controller.planning.overrides import Pin
 
 
 @dataclass(frozen=True, slots=True)

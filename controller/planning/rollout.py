@@ -31,8 +31,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from controller.model import Condition, Phase, Quarantine, Transition
-from controller.planning import causes, standstill
-from controller.planning.absence import beyond_retire_limit
+from controller.planning import causes, suspension
 from controller.planning.changes import (
     admit,
     ailments_beside,
@@ -41,6 +40,7 @@ from controller.planning.changes import (
     hold_back,
     partings,
 )
+from controller.planning.disappearance import beyond_retire_limit
 from controller.planning.health import Health
 from controller.planning.plan import Cause, Plan, PlannedApplication
 from controller.planning.policy import LEAVING, MISSING, PUSHED_OUT, STANDS_IN
@@ -98,7 +98,7 @@ def plan(situation: Situation) -> Plan:
     still: list[Route] = []
     moving: list[Route] = []
     for route in found:
-        (still if standstill.cause(route, situation) else moving).append(route)
+        (still if suspension.cause(route, situation) else moving).append(route)
     routes = [relieved(route, situation) for route in moving]
     returned = {
         route.holder.name
@@ -111,7 +111,7 @@ def plan(situation: Situation) -> Plan:
     kept = [_explained(planned, returned) for step in steps for planned in step.keep]
     applications = assemble([*kept, *staged], situation)
     if "" in situation.overrides.suspensions:
-        applications = standstill.everything(situation)
+        applications = suspension.everything(situation)
     stay = {planned.document["name"] for planned in applications}
     transitions = (
         *arrivals(routes, situation),
@@ -141,7 +141,7 @@ def plan(situation: Situation) -> Plan:
             *queued,
             *ailments_of_ingress(situation),
             *ailments_beside(situation),
-            *standstill.conditions(situation),
+            *suspension.conditions(situation),
         ),
         hold=hold,
         urgent=frozenset(urgent),
@@ -179,7 +179,7 @@ def _steps(
 def _standing_still(route: Route, situation: Situation) -> _Step:
     """The step of a route that an operator suspended."""
     return _Step(
-        keep=standstill.kept(route, situation), transitions=standstill.seen_at(route, situation)
+        keep=suspension.kept(route, situation), transitions=suspension.seen_at(route, situation)
     )
 
 

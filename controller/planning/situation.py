@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from controller.model import ApplicationStatus, Quarantine, Transition
-from controller.overrides import NOTHING_ORDERED
+from controller.planning.overrides import NOTHING_ORDERED
 from controller.planning.plan import PlannedApplication
 from controller.planning.policy import STANDS_IN
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
         PlacementRecord,
         Release,
     )
-    from controller.overrides import Overrides
     from controller.planning.health import Diagnosis
+    from controller.planning.overrides import Overrides
     from controller.planning.plan import Cause
     from controller.planning.policy import Verdict
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from controller import wheel_names
+from controller.planning import wheel_names
 
 PIN_UNMET = "PinUnmet"
 """An operator's pin names versions none of which is fit to serve: what serves stays."""

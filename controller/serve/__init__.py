@@ -1,8 +1,5 @@
 """Ray's side of the daemon: templates into a Serve config, the dashboard's REST API, the ingress.
 
-    head.py          a Ray head tuned for serving: started, owned and ended without leftovers
-    ports.py         which ports a head takes
-    subreaper.py     the script that owns a head's processes
     dashboard.py     the dashboard's REST API
     application.py   what the dashboard reports about applications, as values of the model
     cluster.py       facts about the cluster that conditions are made of

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.errors import Stalled, Transient, Waiting
-from controller.serve.haproxy import LABEL, RAYS_HARD_STOP
+from controller.rayhead.haproxy import LABEL, RAYS_HARD_STOP
 
 if TYPE_CHECKING:
     from controller.model import JSON

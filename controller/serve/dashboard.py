@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from controller import retry
 from controller.errors import Rejected, Stalled, Transient, Waiting
 from controller.exchange import NO_REUSE, BodyTooLarge, document, exchange
-from controller.planning import backoff
 from controller.planning.documents import same_document
 from controller.planning.remembered import Remembered
 from controller.serve.application import parse
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
     from pathlib import Path
 
-    from controller.config import RayOptions
+    from controller.config.settings import RayOptions
     from controller.errors import WheelwayError
     from controller.model import JSON, Application
 
@@ -229,7 +229,7 @@ class Dashboard:
             return Transient(
                 "DashboardFailed",
                 f"the Ray dashboard at {url} failed ({status}): {_last_line(text)}",
-                retry_after=backoff.asked_for(
+                retry_after=retry.asked_for(
                     response.headers.get("retry-after", ""), now=time.time(), most=LONGEST_BLINDNESS
                 ),
             )

@@ -20,7 +20,7 @@ from controller.serve.dashboard import is_untrusted, unreadable
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from controller.config import RayOptions
+    from controller.config.settings import RayOptions
     from controller.model import JSON, Application
 
 HEADER = "x-wheelway-release"

@@ -13,11 +13,11 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from controller.config.values import not_json
 from controller.errors import Rejected
 from controller.serve.application import release_of
 from controller.serve.canonical import quoted
 from controller.serve.schema import InProcess, SchemaError
-from controller.values import not_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

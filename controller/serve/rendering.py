@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from packaging.version import Version
 
-from controller.config import Options
+from controller.config.settings import Options
 from controller.errors import Rejected, Stalled, TemplateError
 from controller.model import Artifact, Environment, PipelineEntry, Placement, Release
 from controller.planning.daemons import marked
@@ -32,7 +32,7 @@ from controller.serve.templates import Templates
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from controller.config import RayOptions, ServeOptions
+    from controller.config.settings import RayOptions, ServeOptions
     from controller.model import JSON, DaemonMark
 
 APPLICATION = "application.yaml.j2"
@@ -49,7 +49,7 @@ DEFAULTS: Mapping[str, JSON] = {
     "threads": 4,
     "access_log": False,
 }
-"""What an option is when nobody says; see `controller.config.Options`."""
+"""What an option is when nobody says; see `controller.config.settings.Options`."""
 MARGIN = 5.0
 """Seconds that a retired replica has beyond the longest request."""
 _MOST = 4096

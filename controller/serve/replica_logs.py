@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         Iterator,
     )
 
-    from controller.config import RayOptions
+    from controller.config.settings import RayOptions
     from controller.model import JSON
 
 T = TypeVar("T")

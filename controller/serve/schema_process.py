@@ -26,8 +26,8 @@ from functools import partial
 from random import random
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from controller import retry
 from controller.errors import Waiting
-from controller.planning import backoff
 from controller.serve import schema
 from controller.serve.schema import SchemaError
 
@@ -144,7 +144,7 @@ class SchemaProcess:
         self._end()
         now = self._clock()
         failures = self._broken.pop(what, (0,))[0] + 1
-        wait = backoff.delay(failures, jitter=self._jitter())
+        wait = retry.delay(failures, jitter=self._jitter())
         late = sorted(self._broken.items(), key=lambda item: item[1][1])[1 - _REMEMBERED :]
         self._broken = {key: known for key, known in late if now < known[1] + _FORGOTTEN}
         self._broken[what] = failures, now + wait, how

@@ -2,23 +2,23 @@
 
 A source observes and hands over bytes: it decides nothing about releases, keeps no durable state
 and reads no wheel's content beyond what tells it that a file is whole. A new source is a module
-or package here, a section in `controller.source_options` and a line in `open_source`.
+or package here, a section in `controller.config.sources` and a line in `open_source`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from controller.source_options import index_source
+from controller.config.sources import index_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from packaging.tags import Tag
 
-    from controller.config import Config
+    from controller.config.settings import Config
+    from controller.config.sources import AnySource, CodeArtifactSource
     from controller.model import Listing, Revision
-    from controller.source_options import AnySource, CodeArtifactSource
 
 __all__ = ["PackageIndex", "Source", "index_access", "open_index", "open_source"]
 
@@ -107,12 +107,12 @@ def open_source(
     # Each kind is imported by those alone who use it: some bring large libraries.
     match options.type:
         case "directory":
-            from controller.sources.directory import DirectorySource  # noqa: PLC0415
+            from controller.sources.directory.source import DirectorySource  # noqa: PLC0415
 
             return DirectorySource(options)
         case "index":
-            from controller.sources.index import IndexSource  # noqa: PLC0415
-            from controller.sources.selection import Fit  # noqa: PLC0415
+            from controller.sources.simple_index.selection import Fit  # noqa: PLC0415
+            from controller.sources.simple_index.source import IndexSource  # noqa: PLC0415
 
             return IndexSource(options, fit=Fit(frozenset(tags), python_version))
         case "codeartifact":

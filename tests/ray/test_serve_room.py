@@ -19,16 +19,16 @@ import pytest
 from head import application, eventually
 from packaging.version import Version
 
-from controller.config import Options, RayOptions, ServeOptions
+from controller.config.settings import Options, RayOptions, ServeOptions
 from controller.errors import Rejected, Stalled
 from controller.model import ApplicationStatus, Artifact, Environment, PipelineEntry, Release
-from controller.serve import haproxy, subreaper
+from controller.rayhead import haproxy, subreaper
+from controller.rayhead.head import adopt_or_start, answers
+from controller.rayhead.subreaper import descendants
 from controller.serve.cluster import inspect
 from controller.serve.dashboard import Dashboard
-from controller.serve.head import adopt_or_start, answers
 from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer
-from controller.serve.subreaper import descendants
 
 pytestmark = pytest.mark.ray
 
@@ -246,9 +246,9 @@ def test_a_port_that_something_else_holds_is_said(head):
 OWNER = """
 import sys
 from contextlib import closing
-from controller.config import RayOptions
+from controller.config.settings import RayOptions
 from controller.serve.dashboard import Dashboard
-from controller.serve.head import Tuning, start
+from controller.rayhead.head import Tuning, start
 
 head = start(Tuning(num_cpus=2), isolated=True, deadline=240)
 with closing(Dashboard.connect(RayOptions(dashboard_url=head.dashboard_url))) as dashboard:

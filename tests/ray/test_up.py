@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from controller.journal import Journal
-from controller.serve.head import answers
-from controller.serve.ports import claim_block
-from controller.serve.subreaper import descendants
+from controller.rayhead.head import answers
+from controller.rayhead.ports import claim_block
+from controller.rayhead.subreaper import descendants
 from tests.support.head import eventually
 from tests.support.wheels import make_wheel
 

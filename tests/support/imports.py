@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SLOW = {
-    *("ray", "boto3", "botocore", "httpx", "jinja2", "pydantic_settings", "controller.config"),
+    *(
+        "ray",
+        "boto3",
+        "botocore",
+        "httpx",
+        "jinja2",
+        "pydantic_settings",
+        "controller.config.settings",
+    ),
     *("asyncio", "starlette", "uvicorn", "prometheus_client", "watchdog", "yaml"),
 }
 

@@ -19,10 +19,8 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 from packaging.version import Version
 
-from controller.assembly import Assembly
-from controller.cache.base import detect
-from controller.config import Config
-from controller.jobs import Jobs
+from controller.cache.environments.base import detect
+from controller.config.settings import Config
 from controller.journal import DaemonStatus, Journal
 from controller.model import (
     Answer,
@@ -33,22 +31,24 @@ from controller.model import (
     PipelineEntry,
     Revision,
 )
-from controller.parts import Parts
-from controller.reconciler import Reconciler
+from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.assembly import Assembly
+from controller.reconcile.jobs import Jobs
+from controller.reconcile.parts import Parts
+from controller.reconcile.reconciler import Reconciler
 from controller.serve.application import release_of
 from controller.serve.dashboard import Dashboard
 from controller.serve.ingress import Ingress
 from controller.serve.outline import Schema
 from controller.serve.rendering import Renderer
 from controller.serve.schema_process import SchemaProcess
-from controller.supply import Means, Supply
-from controller.telemetry import Telemetry
+from controller.telemetry.observer import Telemetry
 from tests.support.paper_head import PaperHead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from controller.report import Report
+    from controller.reconcile.report import Report
 
 VERSIONS = 10
 WAY = 40

@@ -5,10 +5,10 @@ for them as values, and what the journal and the process remember between two pa
 from dataclasses import dataclass, replace
 
 from controller.model import Phase
-from controller.overrides import Overrides
-from controller.planning.absence import Absences
 from controller.planning.contest import Contest
 from controller.planning.dates import dated, excused, restarted, unwatched
+from controller.planning.disappearance import Absences
+from controller.planning.overrides import Overrides
 from controller.planning.policy import MISSING, STANDS_IN, Case, elect
 from controller.planning.restraint import restrained
 from controller.planning.situation import Limits, Situation, routes_to_probe, standing

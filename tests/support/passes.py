@@ -12,31 +12,31 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from controller import survivors
-from controller.assembly import _is_sound, _mend, _prune, _receive, refusals_in
-from controller.cache.environments import Environments
-from controller.cache.store import Store
-from controller.config import Config
-from controller.jobs import Jobs
+from controller.cache.environments.builder import Environments
+from controller.cache.wheels.store import Store
+from controller.config.settings import Config
 from controller.journal import Journal, identity, steady_clock
 from controller.model import Phase
-from controller.reconciler import Reconciler
+from controller.reconcile import survivors
+from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.assembly import _is_sound, _mend, _prune, _receive, refusals_in
+from controller.reconcile.jobs import Jobs
+from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.survivors import Survivors
 from controller.serve.dashboard import Dashboard
 from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer
 from controller.sources import Source, open_source
-from controller.supply import Means, Supply
-from controller.survivors import Survivors
 from tests.support.wheels import make_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from controller.cache.base import Base
+    from controller.cache.environments.base import Base
     from controller.journal import ReleaseRecord
     from controller.model import Artifact, Revision
-    from controller.report import Report
+    from controller.reconcile.report import Report
     from controller.serve.outline import Schema
     from tests.support.paper_head import PaperHead
 

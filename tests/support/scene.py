@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from controller.account import orders
 from controller.api import Api, Inside, nothing_measured
+from controller.daemon.passes import Passes as Told
 from controller.journal import DaemonStatus, Journal
 from controller.model import Condition, Event
-from controller.passes import Passes as Told
+from controller.ops import orders
 from tests.support.indexes import free_port
 from tests.support.passes import Passes
 from tests.support.wheels import sha256
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from controller.api import Exposition
-    from controller.cache.base import Base
-    from controller.config import Config
-    from controller.reconciler import Report
+    from controller.cache.environments.base import Base
+    from controller.config.settings import Config
+    from controller.reconcile.reconciler import Report
     from tests.support.paper_head import PaperHead
 
 POLICY = (

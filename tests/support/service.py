@@ -10,7 +10,8 @@ import httpx
 from packaging.version import Version
 
 from controller.api import Api, Inside
-from controller.config import Config
+from controller.config.settings import Config
+from controller.daemon.passes import Passes
 from controller.journal import DaemonStatus, Journal
 from controller.model import (
     Listing,
@@ -20,9 +21,8 @@ from controller.model import (
     Revision,
     Transition,
 )
-from controller.passes import Passes
 from controller.planning.plan import Cause, Change, Plan, PlannedApplication
-from controller.report import Report
+from controller.reconcile.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

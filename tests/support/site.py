@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from controller.config import RayOptions
-from controller.daemon import Daemon
+from controller.config.settings import RayOptions
+from controller.daemon.loop import Daemon
 from controller.errors import JournalError
 from controller.journal import Journal
 from controller.serve.dashboard import Dashboard
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from controller.model import Condition, Phase, Quarantine
-    from controller.report import Report
-    from controller.serve.head import Head
+    from controller.rayhead.head import Head
+    from controller.reconcile.report import Report
     from controller.serve.schema import Asker
 
 BASICS = """

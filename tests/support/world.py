@@ -3,7 +3,7 @@
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from controller.config import PipelinePolicy
+from controller.config.settings import PipelinePolicy
 from controller.model import (
     Answer,
     Application,

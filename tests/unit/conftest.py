@@ -7,8 +7,8 @@ import os
 import pytest
 from packaging.tags import sys_tags
 
-from controller.cache.base import detect
-from controller.source_options import CodeArtifactSource as Options
+from controller.cache.environments.base import detect
+from controller.config.sources import CodeArtifactSource as Options
 from controller.sources.codeartifact import CodeArtifactSource
 from tests.support.acme import ONCE
 from tests.support.codeartifact import StandIn

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.config import Config
-from controller.desired import Election
-from controller.jobs import Jobs
+from controller.config.settings import Config
 from controller.model import (
     Application,
     ApplicationStatus,
@@ -16,9 +14,11 @@ from controller.model import (
     Revision,
     Standing,
 )
-from controller.planning.absence import Absences
+from controller.planning.disappearance import Absences
 from controller.planning.policy import ABSENT
-from controller.supply import Means, Supply
+from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.desired import Election
+from controller.reconcile.jobs import Jobs
 from tests.support.world import release
 
 pytestmark = pytest.mark.unit

@@ -18,17 +18,17 @@ import pytest
 from openapi_spec_validator import validate
 from packaging.version import Version
 
-from controller.account import history, overview, story
 from controller.api import Api
 from controller.api.application import OPERATIONS
-from controller.config import Config
-from controller.configuration import parse
+from controller.config.loading import parse
+from controller.config.settings import Config
+from controller.daemon.passes import WAITING, Passes
 from controller.errors import ConfigError
 from controller.journal import DaemonStatus, Journal
 from controller.model import Condition, Event, Phase, Quarantine, Release, Transition
-from controller.overrides import Pin
-from controller.passes import WAITING, Passes
-from controller.report import Report
+from controller.ops import explain, history, status
+from controller.planning.overrides import Pin
+from controller.reconcile.report import Report
 from tests.support.head import eventually
 from tests.support.indexes import free_port
 from tests.support.service import Service, fill, on_socket
@@ -75,7 +75,7 @@ def test_status_is_what_the_command_prints_and_can_be_read_back(service, client)
         ("1.3", "Live"),
     ]
     assert document["hidden"] == 2
-    assert overview.as_document(overview.from_document(document)) == document
+    assert status.as_document(status.from_document(document)) == document
     everything = client.get("/v1/status", params={"all": "true"}).json()
     assert [r["version"] for r in everything["releases"]] == ["1.5", "1.4", "1.3", "1.2", "1.1"]
 
@@ -86,7 +86,7 @@ def test_explain_and_history_can_be_read_back(client):
     assert document["summary"].startswith("iris: 1.4, 1.3 are live")
     assert document["releases"][0]["quarantine"]["log_tail"] == "secret\n"
     assert document["overrides"]["pins"][0]["by"] == "alice"
-    assert story.as_document(story.from_document(document)) == document
+    assert explain.as_document(explain.from_document(document)) == document
     told = client.get("/v1/history", params={"pipeline": "iris"}).json()
     assert told["events"][-1]["reason"] == "PinSet"
     assert history.as_document(history.from_document(told)) == told

@@ -20,7 +20,7 @@ from controller.cli.program import ExitCode
 from controller.journal import Journal
 from controller.model import Condition, Phase, Quarantine, Release
 from controller.planning.plan import Plan, Underway
-from controller.report import Report
+from controller.reconcile.report import Report
 from tests.support.imports import SLOW, imported_by
 from tests.support.service import Service, fill
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.planning.backoff import ASKED_CAP, BASE, CAP, asked_for, delay
+from controller.retry import ASKED_CAP, BASE, CAP, asked_for, delay
 
 pytestmark = pytest.mark.unit
 

@@ -20,15 +20,15 @@ from packaging.version import Version
 from rich.console import Console
 from typer.testing import CliRunner
 
+from controller.authoring.gates import Gate
 from controller.cli import app
 from controller.cli.authoring import as_document
 from controller.cli.program import MEANINGS, ExitCode, exit_code_of, global_first
 from controller.cli.progress import LASTS, Progress, Warnings, arguments_of
 from controller.cli.serving import _command
 from controller.cli.whereabouts import Whereabouts, whereabouts
-from controller.configuration import load
+from controller.config.loading import load
 from controller.errors import ConfigError, JournalError, Rejected, TemplateError, Transient, Waiting
-from controller.gates import Gate
 from controller.journal import DaemonStatus, Journal
 from controller.logs import about, tell
 from controller.model import (
@@ -42,7 +42,7 @@ from controller.model import (
     Revision,
     Transition,
 )
-from controller.report import Report
+from controller.reconcile.report import Report
 from tests.support.imports import SLOW, imported_by
 from tests.support.wheels import make_wheel
 from wheelway import Pipeline, contract, openapi

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from controller.cli import app
 from controller.journal import Journal
-from controller.mismatches import MOST as MISMATCHES
 from controller.model import Phase
+from controller.reconcile.mismatches import MOST as MISMATCHES
 from tests.support.acme import section
 from tests.support.codeartifact import (
     Address,

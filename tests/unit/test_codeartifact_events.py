@@ -10,9 +10,9 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from controller.jobs import Jobs
+from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.jobs import Jobs
 from controller.sources.codeartifact import events
-from controller.supply import Means, Supply
 from tests.support.codeartifact import to_queue
 from tests.support.head import eventually
 from tests.support.wheels import make_wheel

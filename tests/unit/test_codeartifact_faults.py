@@ -9,16 +9,16 @@ from functools import partial
 import pytest
 from botocore.credentials import Credentials
 
-from controller.assembly import _receive
-from controller.cache.base import detect
-from controller.cache.store import Store
-from controller.config import InspectionLimits
+from controller.cache.environments.base import detect
+from controller.cache.wheels.store import Store
+from controller.config.settings import InspectionLimits
 from controller.errors import Rejected, Stalled, Transient, Waiting
-from controller.jobs import Jobs
-from controller.mismatches import MOST as MISMATCHES
 from controller.model import Artifact
+from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.assembly import _receive
+from controller.reconcile.jobs import Jobs
+from controller.reconcile.mismatches import MOST as MISMATCHES
 from controller.sources.codeartifact.connection import PATIENCE
-from controller.supply import Means, Supply
 from tests.support.codeartifact import (
     Fault,
     access_denied,

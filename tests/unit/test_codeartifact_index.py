@@ -9,13 +9,13 @@ import time
 
 import pytest
 
-from controller.cache.base import detect
-from controller.cache.environments import Environments
-from controller.cache.uv import Uv
-from controller.config import EnvironmentOptions
+from controller.cache.environments.base import detect
+from controller.cache.environments.builder import Environments
+from controller.cache.environments.uv import Uv
+from controller.config.settings import EnvironmentOptions
+from controller.config.sources import CodeArtifactSource as Options
 from controller.errors import Stalled, Transient
 from controller.model import Artifact
-from controller.source_options import CodeArtifactSource as Options
 from controller.sources.codeartifact import CodeArtifactIndex
 from tests.support.codeartifact import access_denied, internal_error
 from tests.support.simple_index import SimpleIndex

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from controller.errors import Stalled, WheelwayError
-from controller.jobs import Jobs
 from controller.journal.records import listing_of, listing_text
+from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.jobs import Jobs
 from controller.sources.codeartifact.upstreams import ROUNDS, SELDOM
-from controller.supply import Means, Supply
 from tests.support.acme import FILES, POLL, asked, later, reasons, versions
 from tests.support.codeartifact import (
     Fault,

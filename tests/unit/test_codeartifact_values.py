@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from packaging.tags import Tag
 from pydantic import TypeAdapter, ValidationError
 
+from controller.config.sources import CodeArtifactSource as Options
 from controller.errors import Stalled, Transient
 from controller.model import Condition, Refusal, Standing
-from controller.source_options import CodeArtifactSource as Options
-from controller.sources.codeartifact import spacing
+from controller.sources.codeartifact import rate_limiter
 from controller.sources.codeartifact.connection import STALE
 from controller.sources.codeartifact.failures import LONGEST_WAIT, meaning, wait_asked_for
 from controller.sources.codeartifact.place import Place
+from controller.sources.codeartifact.rate_limiter import Spacing
 from controller.sources.codeartifact.source import prefixes
-from controller.sources.codeartifact.spacing import Spacing
 from controller.sources.codeartifact.versions import (
     Asset,
     Files,
@@ -61,10 +61,10 @@ def test_each_refusal_doubles_the_gap_and_successes_close_it():
         gaps.append(pace.gap)
         clock.now += 60
     assert gaps[:4] == [0.05, 0.1, 0.2, 0.4]
-    assert gaps[-1] == spacing.LONGEST
+    assert gaps[-1] == rate_limiter.LONGEST
     for _ in range(14):
         pace.served()
-    assert pace.gap < spacing.LONGEST / 2
+    assert pace.gap < rate_limiter.LONGEST / 2
     for _ in range(200):
         pace.served()
     assert pace.gap == 0.0
@@ -74,7 +74,7 @@ def test_requests_that_were_refused_together_are_one_refusal():
     pace = Spacing(clock=Clock())
     for _ in range(8):
         pace.refused()
-    assert pace.gap == spacing.FIRST
+    assert pace.gap == rate_limiter.FIRST
 
 
 def test_requests_queue_up_behind_each_other():

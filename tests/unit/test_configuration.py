@@ -14,17 +14,17 @@ from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from controller.cli import app
-from controller.config import (
+from controller.config.loading import DEPTH, parse
+from controller.config.settings import (
     CodeArtifactSource,
     Config,
     DirectorySource,
     IndexSource,
     PipelinePolicy,
 )
-from controller.configuration import DEPTH, parse
-from controller.configuration_file import ConfigurationFile
+from controller.config.telemetry import SlackNotification, WebhookNotification
+from controller.daemon.config_file import ConfigurationFile
 from controller.errors import ConfigError
-from controller.telemetry_options import SlackNotification, WebhookNotification
 
 pytestmark = pytest.mark.unit
 
@@ -144,7 +144,9 @@ def test_a_bug_in_what_reads_it_leaves_the_last_good_one_in_force(file, monkeypa
         raise KeyError("a bug")
 
     file.write_text(GOOD.replace("5", "6"))
-    monkeypatch.setattr("controller.configuration.tomllib", SimpleNamespace(loads=buggy, **TOMLLIB))
+    monkeypatch.setattr(
+        "controller.config.loading.tomllib", SimpleNamespace(loads=buggy, **TOMLLIB)
+    )
     assert not opened.edited(whole=True)
     assert opened.trouble.reason == "InternalError"
     assert "the last good configuration is in force" in opened.trouble.message

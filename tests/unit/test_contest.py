@@ -6,10 +6,10 @@ import pytest
 
 from controller.journal import identity
 from controller.model import DaemonMark, Phase
-from controller.overrides import NOTHING_ORDERED, Overrides, Suspension
 from controller.planning import causes
 from controller.planning.contest import PAUSE, WINDOW, Contest
 from controller.planning.daemons import mark_of, marked
+from controller.planning.overrides import NOTHING_ORDERED, Overrides, Suspension
 from controller.planning.plan import PlannedApplication
 from tests.support.passes import Passes, reasons
 from tests.support.world import NOW, application, release

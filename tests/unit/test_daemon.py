@@ -14,15 +14,15 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from controller import daemon as module
 from controller.cli import app
-from controller.configuration_file import ConfigurationFile
-from controller.daemon import Daemon
+from controller.daemon import loop as module
+from controller.daemon.config_file import ConfigurationFile
+from controller.daemon.foreground import signals
+from controller.daemon.loop import Daemon
 from controller.errors import ConfigError, JournalError
-from controller.foreground import signals
 from controller.journal import Journal
 from controller.model import Phase
-from controller.sources.directory import DirectorySource
+from controller.sources.directory.source import DirectorySource
 from tests.support.head import eventually
 from tests.support.indexes import free_port
 from tests.support.site import Site
@@ -113,7 +113,7 @@ def test_an_edit_that_meets_a_bug_is_a_condition_as_long_as_it_stays(file, monke
     def buggy(text, path):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("controller.configuration.parse", buggy)
+    monkeypatch.setattr("controller.config.loading.parse", buggy)
     file.write_text(before + "max_staging = 2\n")
     for _ in range(4):
         assert not opened.edited()
@@ -478,7 +478,7 @@ def test_a_pass_that_was_asked_for_is_not_told_of_before_all_was_listed(site, mo
 
 def test_a_bug_in_a_pass_does_not_end_the_daemon(site, caplog, monkeypatch):
     with site.daemon() as daemon:
-        monkeypatch.setattr("controller.reconciler.Planner.plan", [].__getattribute__)
+        monkeypatch.setattr("controller.reconcile.reconciler.Planner.plan", [].__getattribute__)
         daemon.look()
         eventually(lambda: "the pass failed unexpectedly" in site.reports[-1].sentence)
         assert "attribute name must be string" in caplog.text

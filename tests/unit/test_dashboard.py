@@ -20,9 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from controller.config import RayOptions
+from controller.config.settings import RayOptions
 from controller.errors import Rejected, Stalled, Transient, Waiting
 from controller.model import Answer, ApplicationStatus, Release, Replica
+from controller.rayhead.haproxy import LABEL
 from controller.serve.application import cause, parse
 from controller.serve.cluster import Cluster, inspect
 from controller.serve.dashboard import (
@@ -31,7 +32,6 @@ from controller.serve.dashboard import (
     METRICS_TARGETS,
     Dashboard,
 )
-from controller.serve.haproxy import LABEL
 from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer
 from tests.support.canned import canned

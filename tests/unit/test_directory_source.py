@@ -15,10 +15,11 @@ from io import FileIO
 import pytest
 from watchdog.observers import Observer
 
-from controller import config
+from controller.config import settings
 from controller.errors import Stalled, Transient
-from controller.sources import directory, open_source
-from controller.sources.directory import DirectorySource, ends_like_a_zip
+from controller.sources import open_source
+from controller.sources.directory import source as directory
+from controller.sources.directory.source import DirectorySource, ends_like_a_zip
 from tests.support.wheels import MULTIPLYING, make_wheel, sha256
 
 pytestmark = pytest.mark.unit
@@ -48,7 +49,7 @@ def clock():
 
 @pytest.fixture
 def source(folder, clock):
-    made = DirectorySource(config.DirectorySource(type="directory", path=folder), clock=clock)
+    made = DirectorySource(settings.DirectorySource(type="directory", path=folder), clock=clock)
     yield made
     made.close()
 
@@ -140,7 +141,7 @@ def test_other_bytes_of_the_same_size_under_the_same_name_are_another_digest(
 
 def test_a_wheel_that_lies_there_for_long_is_not_opened_again(folder, clock, monkeypatch):
     later = DirectorySource(
-        config.DirectorySource(type="directory", path=folder),
+        settings.DirectorySource(type="directory", path=folder),
         clock=clock,
         wall_clock=lambda: time.time() + 3600,
     )
@@ -226,7 +227,7 @@ def test_a_file_that_changes_while_it_is_fetched_is_told(source, folder):
 def test_a_source_made_anew_fetches_what_its_predecessor_listed(source, folder):
     wheel = make_wheel(folder)
     (revision,) = source.list().revisions
-    fresh = open_source(config.DirectorySource(type="directory", path=folder))
+    fresh = open_source(settings.DirectorySource(type="directory", path=folder))
     assert hashlib.sha256(b"".join(fresh.fetch(revision))).hexdigest() == sha256(wheel)
 
 
@@ -327,7 +328,7 @@ def test_a_folder_replaced_by_another_is_taken_up_at_the_next_listing(source, fo
 def test_a_folder_reached_through_a_link_is_watched(folder, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(folder)
-    linked = open_source(config.DirectorySource(type="directory", path=link))
+    linked = open_source(settings.DirectorySource(type="directory", path=link))
     woken = threading.Event()
     linked.watch(woken.set)
     try:
@@ -347,7 +348,7 @@ def test_a_folder_that_cannot_be_watched_is_polled_and_says_so(folder):
         return Observer()
 
     source = DirectorySource(
-        config.DirectorySource(type="directory", path=folder), observer=observer
+        settings.DirectorySource(type="directory", path=folder), observer=observer
     )
     woken = threading.Event()
     source.watch(woken.set)
@@ -360,7 +361,7 @@ def test_a_folder_that_cannot_be_watched_is_polled_and_says_so(folder):
 
 def test_closing_leaves_no_thread_behind(folder):
     before = set(threading.enumerate())
-    source = open_source(config.DirectorySource(type="directory", path=folder))
+    source = open_source(settings.DirectorySource(type="directory", path=folder))
     source.watch(lambda: None)
     assert set(threading.enumerate()) > before
     source.close()

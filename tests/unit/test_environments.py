@@ -20,10 +20,10 @@ import trustme
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from controller.cache.base import Base, detect
-from controller.cache.environments import BASE_ALONE, Environments
-from controller.cache.uv import Uv
-from controller.config import EnvironmentOptions
+from controller.cache.environments.base import Base, detect
+from controller.cache.environments.builder import BASE_ALONE, Environments
+from controller.cache.environments.uv import Uv
+from controller.config.settings import EnvironmentOptions
 from controller.errors import Rejected, Stalled, Transient, Waiting
 from controller.model import Artifact, Environment
 from tests.support.wheels import make_wheel

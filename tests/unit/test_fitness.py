@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from packaging.version import Version
 
-from controller.cache.base import detect
-from controller.fitness import TESTED, misfits
+from controller.cache.environments.base import detect
+from controller.reconcile.preflight import TESTED, misfits
 from controller.serve.cluster import Cluster
 
 pytestmark = pytest.mark.unit

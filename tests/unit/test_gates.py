@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from controller import gates
-from controller.config import (
+from controller.authoring import gates
+from controller.authoring.gates import check, passed
+from controller.config.settings import (
     ActorOptions,
     Caps,
     Config,
@@ -19,7 +20,6 @@ from controller.config import (
     RolloutOptions,
     ServeOptions,
 )
-from controller.gates import check, passed
 from tests.support.wheels import MULTIPLYING, make_wheel
 
 pytestmark = pytest.mark.unit

@@ -10,7 +10,7 @@ import pytest
 from controller.api import Exposition
 from controller.errors import Stalled
 from controller.model import Condition
-from controller.reconciler import Report
+from controller.reconcile.reconciler import Report
 from tests.support.service import on_socket
 
 pytestmark = pytest.mark.unit

@@ -12,7 +12,7 @@ from packaging.version import Version
 from typer.testing import CliRunner
 
 from controller.cli import app
-from controller.config import ActorOptions, Options
+from controller.config.settings import ActorOptions, Options
 from controller.journal import Journal
 from controller.model import Artifact, Environment, PipelineEntry, Release
 from controller.serve.rendering import Renderer, restart_digest

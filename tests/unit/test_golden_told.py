@@ -13,15 +13,15 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from controller.config.telemetry import SlackNotification, WebhookNotification
 from controller.errors import Rejected
-from controller.jobs import Counts, Outcome
 from controller.journal import Journal
 from controller.logs import KINDS, JsonLines, ToJournal, about, tell
-from controller.metrics import Metrics
 from controller.model import Event, Phase
-from controller.notifications import Notifications
-from controller.reconciler import Report
-from controller.telemetry_options import SlackNotification, WebhookNotification
+from controller.reconcile.jobs import Counts, Outcome
+from controller.reconcile.reconciler import Report
+from controller.telemetry.metrics import Metrics
+from controller.telemetry.notifications import Notifications
 from tests.support.canned import canned
 from tests.support.journald import Journald
 

@@ -11,8 +11,8 @@ from collections import Counter
 
 import pytest
 
-from controller.account.overview import as_document, overview
 from controller.model import Phase, Quarantine, Release, Transition
+from controller.ops.status import as_document, overview
 from tests.support.paper_daemon import Daemon
 
 pytestmark = pytest.mark.unit

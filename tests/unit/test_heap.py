@@ -15,7 +15,7 @@ pytestmark = [
 ]
 
 PROGRAM = """
-from controller import heap
+from controller.daemon import heap
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from controller.holdover import LONGEST, Holdover
 from controller.journal import Journal
 from controller.model import Condition
-from controller.sources.directory import DirectorySource
+from controller.reconcile.holdover import LONGEST, Holdover
+from controller.sources.directory.source import DirectorySource
 from tests.support.head import eventually
 from tests.support.site import Site
 

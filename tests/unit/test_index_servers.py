@@ -8,15 +8,15 @@ from functools import partial
 
 import pytest
 
-from controller.assembly import _receive
-from controller.cache.base import detect
-from controller.cache.store import Store
-from controller.config import InspectionLimits
-from controller.jobs import Jobs
+from controller.cache.environments.base import detect
+from controller.cache.wheels.store import Store
+from controller.config.settings import InspectionLimits
+from controller.config.sources import IndexSource as Options
 from controller.model import Artifact
-from controller.source_options import IndexSource as Options
+from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.assembly import _receive
+from controller.reconcile.jobs import Jobs
 from controller.sources import open_source
-from controller.supply import Means, Supply
 from tests.support.indexes import PASSWORD, USER, devpi, pypiserver
 from tests.support.wheels import make_wheel, sha256
 

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.tags import parse_tag
 
+from controller.config.sources import IndexSource as Options
 from controller.errors import Stalled, Transient, WheelwayError
 from controller.model import Standing
-from controller.source_options import IndexSource as Options
-from controller.sources import open_source, simple
-from controller.sources.index import IndexSource
-from controller.sources.selection import Fit, select
-from controller.sources.web import Reply
+from controller.sources import open_source
+from controller.sources.simple_index import pages
+from controller.sources.simple_index.selection import Fit, select
+from controller.sources.simple_index.source import IndexSource
+from controller.sources.simple_index.web import Reply
 from tests.support.simple_index import HTML, JSON, Canned, SimpleIndex, html_page
 from tests.support.wheels import MULTIPLYING, make_wheel, sha256
 
@@ -249,9 +250,9 @@ def test_a_page_is_read_or_refused_whatever_it_holds(form, data):
         page = page[:start] + data.draw(st.sampled_from([b"", *SCRAPS])) + page[end:]
     reply = Reply(200, "https://index.example.com/simple/demo/", {"content-type": form}, page)
     with suppress(WheelwayError):
-        select("index", "demo", simple.project(reply, "demo"), Fit(python="3.11.7"), None)
+        select("index", "demo", pages.project(reply, "demo"), Fit(python="3.11.7"), None)
     with suppress(WheelwayError):
-        simple.projects(reply)
+        pages.projects(reply)
 
 
 # -- selection -----------------------------------------------------------------------------------
@@ -428,13 +429,13 @@ def test_a_file_that_turns_out_to_be_another_at_the_fetch_is_read_again(index, c
 def test_reading_for_hashes_ends_with_its_time_and_goes_on_at_the_next_look(
     index, connect, wheel, clock, monkeypatch
 ):
-    monkeypatch.setattr("controller.sources.hashes.BUDGET", 0.0)
+    monkeypatch.setattr("controller.sources.simple_index.hashes.BUDGET", 0.0)
     index.publish(wheel(), hashes={})
     source = connect(index, require_hashes=False)
     listing = source.list()
     assert listing.revisions == ()
     assert reasons(listing.pending) == {"demo-1.0-py3-none-any.whl": "HashPending"}
-    monkeypatch.setattr("controller.sources.hashes.BUDGET", 60.0)
+    monkeypatch.setattr("controller.sources.simple_index.hashes.BUDGET", 60.0)
     assert len(source.list().revisions) == 1
 
 

@@ -13,12 +13,12 @@ from contextlib import closing
 import pytest
 import trustme
 
-from controller.cache.store import Store
-from controller.config import InspectionLimits
+from controller.cache.wheels.store import Store
+from controller.config.settings import InspectionLimits
+from controller.config.sources import IndexSource as Options
 from controller.errors import ConfigError, Rejected, Stalled, Transient, WheelwayError
-from controller.source_options import IndexSource as Options
-from controller.sources.index import IndexSource
-from controller.sources.web import MAX_HOPS, PACE, Web
+from controller.sources.simple_index.source import IndexSource
+from controller.sources.simple_index.web import MAX_HOPS, PACE, Web
 from tests.support.canned import canned
 from tests.support.hostile import hostile
 from tests.support.indexes import free_port
@@ -518,7 +518,7 @@ def test_an_answer_that_never_ends_is_given_up(monkeypatch, answers):
             for _ in answers[1:]:
                 assert web.page(f"{server.url}/simple/", {}).body == b"{}"
             with monkeypatch.context() as soon:
-                soon.setattr("controller.sources.web.GRACE", 0.5)
+                soon.setattr("controller.sources.simple_index.web.GRACE", 0.5)
                 with pytest.raises(Transient) as caught:
                     web.page(f"{server.url}/simple/", {})
             assert caught.value.reason == "IndexSlow"
@@ -556,7 +556,7 @@ def test_an_answer_that_never_ends_ends_no_other(monkeypatch):
         wheel = readers.submit(read, "later/wheel")
         page = readers.submit(web.page, f"{server.url}/simple/later", {})
         together.wait()
-        monkeypatch.setattr("controller.sources.web.GRACE", 0.5)
+        monkeypatch.setattr("controller.sources.simple_index.web.GRACE", 0.5)
         with pytest.raises(Transient) as caught:
             read("never")
         given_up.set()

@@ -15,9 +15,9 @@ from packaging.requirements import Requirement
 from packaging.tags import Tag, sys_tags
 from packaging.version import Version
 
-from controller.cache import entry_points
-from controller.cache.inspection import inspect
-from controller.config import InspectionLimits
+from controller.cache.wheels import entry_points
+from controller.cache.wheels.inspection import inspect
+from controller.config.settings import InspectionLimits
 from controller.errors import NoRelease, Rejected
 from tests.support.wheels import entry, link, make_wheel, revision_of, sha256
 

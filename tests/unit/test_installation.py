@@ -14,13 +14,21 @@ from pathlib import Path
 
 import pytest
 
-from controller import installation
 from controller.cli import app
 from controller.cli.program import ExitCode
-from controller.config import Config
-from controller.configuration import load
+from controller.config.loading import load
+from controller.config.settings import Config
 from controller.errors import Stalled
-from controller.installation import CONFIGURATION, RECORD, UNITS, Target, Verb, install, uninstall
+from controller.installation import units
+from controller.installation.units import (
+    CONFIGURATION,
+    RECORD,
+    UNITS,
+    Target,
+    Verb,
+    install,
+    uninstall,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -227,7 +235,7 @@ def test_the_command_says_what_it_did_and_what_comes_next(target, capsys):
 @needs_analyze
 @pytest.mark.parametrize("systemd", [252, 254])
 def test_systemd_finds_nothing_wrong_with_the_units(target, systemd):
-    if systemd > installation.systemd_version():
+    if systemd > units.systemd_version():
         pytest.skip(f"the drop-ins are for systemd {systemd}, here is an older one")
     install(Target(target.root, target.prefix, systemd))
     done = subprocess.run(
@@ -319,7 +327,7 @@ def built(tmp_path_factory):
 def test_the_wheel_has_every_file_that_the_checkout_has(built):
     with zipfile.ZipFile(built) as wheel:
         inside = set(wheel.namelist())
-        mode = wheel.getinfo("controller/serve/haproxy-on-loopback").external_attr >> 16
+        mode = wheel.getinfo("controller/rayhead/haproxy-on-loopback").external_attr >> 16
     for name in ("templates", "systemd"):
         for path in (ROOT / name).rglob("*"):
             if path.is_file():

@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 from controller.errors import Rejected, Transient
-from controller.jobs import Jobs
+from controller.reconcile.jobs import Jobs
 from tests.support.head import eventually
 
 pytestmark = pytest.mark.unit
@@ -149,7 +149,7 @@ def test_what_is_remembered_of_a_failure_keeps_nothing_that_was_worked_on(monkey
         deeper()
 
     # pytest keeps what is logged, tracebacks and all.
-    monkeypatch.setattr(logging.getLogger("controller.jobs"), "disabled", True)
+    monkeypatch.setattr(logging.getLogger("controller.reconcile.jobs"), "disabled", True)
     jobs = inline()
     assert jobs.ensure(("list",), work).error.message == "the index is down"
     assert "the cause" in jobs.ensure(("bug",), buggy).error.message

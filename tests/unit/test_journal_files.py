@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from controller.account import orders
 from controller.journal import Journal
 from controller.journal.schema import FILE, LOCK, MIGRATIONS
 from controller.model import Phase, Release, Transition
-from controller.overrides import Pin
+from controller.ops import orders
+from controller.planning.overrides import Pin
 from tests.support.head import eventually
 from tests.support.site import Site
 

@@ -18,7 +18,7 @@ from controller.model import (
     Release,
     Transition,
 )
-from controller.overrides import Pin, Suspension
+from controller.planning.overrides import Pin, Suspension
 
 pytestmark = pytest.mark.unit
 

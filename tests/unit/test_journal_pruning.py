@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from packaging.version import Version
 
-from controller.account.history import as_document, from_document, tell
 from controller.journal import Journal
 from controller.journal.pruning import AT_ONCE
 from controller.model import Event, Phase, Quarantine, Release, Transition
+from controller.ops.history import as_document, from_document, tell
 
 pytestmark = pytest.mark.unit
 

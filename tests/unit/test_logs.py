@@ -17,10 +17,10 @@ import pytest
 from packaging.version import Version
 
 from controller import logs
+from controller.config.telemetry import LogOptions
 from controller.journal import Journal
 from controller.logs import KINDS, PASS, JsonLines, Readable, ToJournal, about, begin, is_journal
 from controller.model import Condition, Event, Phase, Release, Transition
-from controller.telemetry_options import LogOptions
 from tests.support.journald import SIZE, Journald
 from tests.support.network import in_own_network
 

@@ -12,17 +12,17 @@ import pytest
 from packaging.version import Version
 from prometheus_client.parser import text_string_to_metric_families
 
-from controller.assembly import APART, MEASURE, assemble
 from controller.cache.usage import usage
-from controller.configuration import load
+from controller.config.loading import load
 from controller.errors import Rejected, Stalled, Transient
-from controller.jobs import Jobs
 from controller.journal import Journal
-from controller.metrics import MEASURE_EVERY, MEASURE_FIRST, STEPS, Metrics, steps
 from controller.model import Condition, Phase, Release, Transition
 from controller.planning.plan import Plan
-from controller.report import Report
-from controller.supply import TIDY
+from controller.reconcile.artifacts import TIDY
+from controller.reconcile.assembly import APART, MEASURE, assemble
+from controller.reconcile.jobs import Jobs
+from controller.reconcile.report import Report
+from controller.telemetry.metrics import MEASURE_EVERY, MEASURE_FIRST, STEPS, Metrics, steps
 from tests.support.head import eventually
 
 pytestmark = pytest.mark.unit

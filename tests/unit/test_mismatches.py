@@ -6,11 +6,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from controller.config import DirectorySource as Options
+from controller.config.settings import DirectorySource as Options
 from controller.errors import Transient
-from controller.mismatches import MOST
 from controller.model import Phase
-from controller.sources.directory import DirectorySource
+from controller.reconcile.mismatches import MOST
+from controller.sources.directory.source import DirectorySource
 from tests.support.passes import reasons
 
 pytestmark = pytest.mark.unit

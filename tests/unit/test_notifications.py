@@ -10,14 +10,14 @@ from contextlib import suppress
 import pytest
 from packaging.version import Version
 
-from controller.configuration import parse
+from controller.config.loading import parse
+from controller.config.telemetry import SlackNotification, WebhookNotification
 from controller.errors import ConfigError
 from controller.journal import Journal
 from controller.model import Condition, Phase, Quarantine, Release, Transition
-from controller.notifications import QUEUED, Notifications
 from controller.planning.plan import Plan
-from controller.report import Report
-from controller.telemetry_options import SlackNotification, WebhookNotification
+from controller.reconcile.report import Report
+from controller.telemetry.notifications import QUEUED, Notifications
 from tests.support.canned import canned
 from tests.support.head import eventually
 

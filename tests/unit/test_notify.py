@@ -9,10 +9,10 @@ import threading
 
 import pytest
 
-from controller import notify
-from controller.daemon import Daemon
-from controller.foreground import signals
-from controller.notify import Supervisor, supervisor
+from controller.daemon import supervisor as notify
+from controller.daemon.foreground import signals
+from controller.daemon.loop import Daemon
+from controller.daemon.supervisor import Supervisor, supervisor
 from tests.support.head import eventually
 
 pytestmark = pytest.mark.unit
@@ -191,7 +191,7 @@ def test_a_daemon_that_makes_no_pass_feeds_no_watchdog(listener, environ, run, m
 def test_a_pass_of_many_parts_may_take_longer_than_the_watchdog_if_none_of_them_does(
     listener, environ, run, monkeypatch
 ):
-    monkeypatch.setattr("controller.daemon.PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr("controller.daemon.loop.PROGRESS_EVERY", 0.0)
     environ["WATCHDOG_USEC"] = "100000"
     daemon = run(supervisor(environ))
     eventually(lambda: listener.count("READY"))
@@ -219,7 +219,7 @@ def test_a_pass_of_many_parts_may_take_longer_than_the_watchdog_if_none_of_them_
 def test_the_first_pass_gets_more_time_for_its_start_with_each_part(
     listener, environ, configured, run, paper_head, monkeypatch
 ):
-    monkeypatch.setattr("controller.daemon.PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr("controller.daemon.loop.PROGRESS_EVERY", 0.0)
     here = configured.read_text().replace("http://127.0.0.1:9", paper_head.dashboard_url)
     configured.write_text(here)
     run(supervisor(environ))
@@ -232,7 +232,9 @@ def test_the_first_pass_gets_more_time_for_its_start_with_each_part(
 def test_passes_that_fail_are_no_sign_of_life_and_make_nobody_ready(
     listener, environ, configured, run, paper_head, monkeypatch
 ):
-    monkeypatch.setattr("controller.reconciler.Planner.plan", [].__getattribute__)  # a bug
+    monkeypatch.setattr(
+        "controller.reconcile.reconciler.Planner.plan", [].__getattribute__
+    )  # a bug
     here = configured.read_text().replace("http://127.0.0.1:9", paper_head.dashboard_url)
     configured.write_text(here)
     daemon = run(supervisor(environ))

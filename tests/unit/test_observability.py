@@ -15,8 +15,8 @@ from packaging.version import Version
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.journal import Journal
-from controller.metrics import Metrics
 from controller.model import Condition, Phase, Release, Transition
+from controller.telemetry.metrics import Metrics
 
 pytestmark = pytest.mark.unit
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 from packaging.version import Version
 
-from controller.account import orders
 from controller.errors import WheelwayError
 from controller.journal import Journal, schema
 from controller.model import Event, Listing, Phase, Standing, Transition
+from controller.ops import orders
 from tests.support.service import fill, reach, release, revision
 
 pytestmark = pytest.mark.unit

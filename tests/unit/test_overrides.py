@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from controller.config import Config
+from controller.config.settings import Config
 from controller.model import Artifact, Phase, PipelineEntry, Revision
-from controller.overrides import Overrides, Pin, Suspension
+from controller.planning.overrides import Overrides, Pin, Suspension
 from controller.planning.policy import Case, elect, unfetched, unmet
 from controller.planning.rollout import plan
 from tests.support.world import (

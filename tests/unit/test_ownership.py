@@ -9,10 +9,10 @@ import pytest
 from packaging.version import Version
 from pydantic import ValidationError
 
-from controller.account.story import as_document, tell
-from controller.config import PipelinePolicy
+from controller.config.settings import PipelinePolicy
 from controller.errors import Transient
 from controller.model import Phase, Revision
+from controller.ops.explain import as_document, tell
 from controller.planning.ownership import PATIENCE, Facts, Names, Unknown, owners_of
 from controller.planning.policy import Case, undecided
 from tests.support.names import at, carry, served

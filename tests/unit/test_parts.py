@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.parts import Parts
+from controller.reconcile.parts import Parts
 
 pytestmark = pytest.mark.unit
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from packaging.version import Version
 
-from controller.config import Config, PipelinePolicy
+from controller.config.settings import Config, PipelinePolicy
 from controller.model import Artifact, PipelineEntry, Revision, Standing
 from controller.planning.policy import LEAVING, PUSHED_OUT, Case, elect, rule_for, unfetched
 from tests.support.world import candidate, release, rule

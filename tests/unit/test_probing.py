@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
-from controller.lookout import Probes
 from controller.model import Answer
 from controller.planning.probing import ROUND, due
 from controller.planning.rollout import plan
+from controller.reconcile.observer import Probes
 from controller.serve.ingress import Ingress
 from tests.support.world import NOW, answer, application, elected, placement, record, release
 from tests.support.world import situation as situated

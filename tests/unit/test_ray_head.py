@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 from controller.cli import app
 from controller.cli.program import ExitCode
-from controller.configuration import load
-from controller.serve import haproxy, service
-from controller.serve.head import PRELOADED, Tuning, _why_ended, logical_cpus
-from controller.serve.ports import is_free
+from controller.config.loading import load
+from controller.rayhead import haproxy, service
+from controller.rayhead.head import PRELOADED, Tuning, _why_ended, logical_cpus
+from controller.rayhead.ports import is_free
 from tests.support.canned import canned
 from tests.support.head import eventually
 from tests.support.indexes import free_port

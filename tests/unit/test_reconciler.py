@@ -8,12 +8,12 @@ from random import Random
 import pytest
 from packaging.version import Version
 
-from controller import wheel_names
-from controller.account.overview import quarantines
 from controller.journal import Journal
-from controller.metrics import Metrics
 from controller.model import Condition, Phase
-from controller.overrides import Pin
+from controller.ops.status import quarantines
+from controller.planning import wheel_names
+from controller.planning.overrides import Pin
+from controller.telemetry.metrics import Metrics
 from tests.support import passes
 from tests.support.odd import altered, each_altered
 from tests.support.passes import reasons, routes

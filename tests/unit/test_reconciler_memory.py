@@ -8,8 +8,8 @@ import shutil
 import pytest
 import yaml
 
-from controller.assembly import preview
 from controller.model import Phase
+from controller.reconcile.assembly import preview
 from tests.support.passes import reasons, routes
 
 pytestmark = pytest.mark.unit

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from controller.account.story import as_document, tell
 from controller.errors import NoRelease
 from controller.model import Listing, Phase, RefusedWheel
-from controller.refusals import ONE_BY_ONE, Refusals
-from controller.sources.directory import DirectorySource
+from controller.ops.explain import as_document, tell
+from controller.reconcile.refusals import ONE_BY_ONE, Refusals
+from controller.sources.directory.source import DirectorySource
 from tests.support.passes import reasons, routes
 from tests.support.wheels import make_wheel, revision_of
 

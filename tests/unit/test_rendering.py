@@ -12,7 +12,7 @@ import pytest
 import yaml
 from packaging.version import Version
 
-from controller.config import ActorOptions, Options, RayOptions, ServeOptions
+from controller.config.settings import ActorOptions, Options, RayOptions, ServeOptions
 from controller.errors import Rejected, Stalled, TemplateError
 from controller.model import Artifact, Environment, PipelineEntry, Release
 from controller.serve import schema

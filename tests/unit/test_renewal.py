@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from controller import assembly as module
-from controller.assembly import assemble
-from controller.config import Config
+from controller.config.settings import Config
 from controller.errors import Stalled, Transient
 from controller.journal import Journal
+from controller.reconcile import assembly as module
+from controller.reconcile.assembly import assemble
 from tests.support.head import eventually
 from tests.support.passes import reasons, routes
 

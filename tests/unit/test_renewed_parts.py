@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from controller import assembly as module
-from controller.assembly import assemble, origins, watch
-from controller.cache.environments import Environments
-from controller.config import Config
+from controller.cache.environments.builder import Environments
+from controller.config.settings import Config
 from controller.errors import Rejected, Stalled, Transient
 from controller.journal import Journal
 from controller.model import Environment
-from controller.sources.directory import DirectorySource
+from controller.reconcile import assembly as module
+from controller.reconcile.assembly import assemble, origins, watch
+from controller.sources.directory.source import DirectorySource
 from tests.support.head import eventually
 from tests.support.wheels import make_wheel
 

@@ -17,18 +17,18 @@ from packaging.version import Version
 from rich.console import Console
 from typer.testing import CliRunner
 
-from controller.account.remedies import BY_REASON, BY_STAGE, remedies
 from controller.cli import app
 from controller.cli.program import ExitCode
 from controller.cli.progress import BETWEEN_FAILURES, Progress
-from controller.config import RayOptions
+from controller.config.settings import RayOptions
+from controller.daemon.all_in_one import _telling
 from controller.errors import Transient, Waiting
 from controller.journal import Journal
 from controller.model import Phase, Quarantine, Release, Transition
+from controller.ops.advice import BY_REASON, BY_STAGE, remedies
 from controller.serve.followed import WHOLE
 from controller.serve.log_records import FailedRequest, merged, records
 from controller.serve.replica_logs import LogFile, ReplicaLogs, following
-from controller.up import _telling
 from tests.support.canned import canned
 from tests.support.head import eventually
 

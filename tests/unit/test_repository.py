@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 import wheelway
 from controller.cli.program import MEANINGS
-from controller.config import Options
+from controller.config.settings import Options
 
 pytestmark = pytest.mark.unit
 
@@ -44,9 +44,9 @@ SPEAKERS = {
 ALL_IS_WELL = {"Running", "Building", "Starting"}
 """Reasons of a release that is on its way; they need no cure."""
 OF_ONE_COMMAND = {
-    *("controller/cli", "controller/gates.py", "controller/scaffold.py"),
-    *("controller/serve/head.py", "controller/serve/ports.py", "controller/journal/reading.py"),
-    *("controller/serve/service.py", "controller/installation.py"),
+    *("controller/cli", "controller/authoring/gates.py", "controller/authoring/scaffold.py"),
+    *("controller/rayhead/head.py", "controller/rayhead/ports.py", "controller/journal/reading.py"),
+    *("controller/rayhead/service.py", "controller/installation/units.py"),
 }
 """Their reasons are told at once, to whoever typed the command."""
 

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from packaging.version import Version
 
 from controller.model import ApplicationStatus
-from controller.overrides import Overrides, Pin, Suspension
+from controller.planning.overrides import Overrides, Pin, Suspension
 from controller.planning.planner import Planner
 from controller.planning.policy import Candidate
 from controller.planning.rollout import plan

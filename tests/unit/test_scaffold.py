@@ -9,10 +9,10 @@ from importlib.metadata import version
 import pytest
 import uv
 
-from controller.config import Config, EnvironmentOptions
+from controller.authoring.gates import check, passed
+from controller.authoring.scaffold import FILES, create, names
+from controller.config.settings import Config, EnvironmentOptions
 from controller.errors import Stalled
-from controller.gates import check, passed
-from controller.scaffold import FILES, create, names
 
 pytestmark = pytest.mark.unit
 

@@ -8,10 +8,10 @@ import pytest
 
 from controller.cli.configuration import sentences
 from controller.cli.reference import text
-from controller.config import DirectorySource, IndexSource
-from controller.configuration import parse
+from controller.config.loading import parse
+from controller.config.settings import DirectorySource, IndexSource
+from controller.config.sources import kinds
 from controller.errors import ConfigError
-from controller.source_options import kinds
 
 pytestmark = pytest.mark.unit
 

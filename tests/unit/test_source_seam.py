@@ -9,21 +9,21 @@ import pytest
 from packaging.tags import sys_tags
 from packaging.version import Version
 
-from controller.account.story import as_document, tell
 from controller.cli.explain import drawn
 from controller.cli.output import console
-from controller.configuration import parse
+from controller.config.loading import parse
+from controller.config.sources import CodeArtifactSource as Options
+from controller.config.sources import DirectorySource
 from controller.errors import ConfigError
-from controller.jobs import Jobs
 from controller.journal import Journal
 from controller.journal.records import listing_of, listing_text
 from controller.model import Condition, Listing, Refusal, Revision, Standing
+from controller.ops.explain import as_document, tell
 from controller.planning.catalogue import Catalogues
 from controller.planning.subjects import version_named
-from controller.source_options import CodeArtifactSource as Options
-from controller.source_options import DirectorySource
+from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.jobs import Jobs
 from controller.sources import index_access, open_index, open_source
-from controller.supply import Means, Supply
 from tests.support.head import eventually
 from tests.support.wheels import MULTIPLYING
 

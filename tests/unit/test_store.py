@@ -15,10 +15,10 @@ from dataclasses import replace
 import pytest
 from packaging.tags import sys_tags
 
-from controller.cache import owners, trees
-from controller.cache.inspection import inspect
-from controller.cache.store import Store
-from controller.config import InspectionLimits
+from controller.cache.wheels import owners, trees
+from controller.cache.wheels.inspection import inspect
+from controller.cache.wheels.store import Store
+from controller.config.settings import InspectionLimits
 from controller.errors import Rejected, Stalled, Transient
 from tests.support.wheels import make_wheel, revision_of, sha256
 
@@ -184,8 +184,8 @@ def test_many_at_once_agree_on_one_file(store, wheel):
 ADD_AND_STOP = """
 import sys
 from pathlib import Path
-from controller.cache.store import Store
-from controller.config import InspectionLimits
+from controller.cache.wheels.store import Store
+from controller.config.settings import InspectionLimits
 from tests.support.wheels import revision_of
 
 wheel = Path(sys.argv[2])
@@ -219,8 +219,8 @@ def test_a_kill_in_the_middle_leaves_no_artifact_and_the_next_opening_sweeps(sto
 FILL = """
 import sys
 from pathlib import Path
-from controller.cache.store import Store
-from controller.config import InspectionLimits
+from controller.cache.wheels.store import Store
+from controller.config.settings import InspectionLimits
 from controller.errors import Waiting
 from tests.support.wheels import make_wheel, revision_of
 
@@ -367,7 +367,7 @@ def test_nobody_waits_while_what_was_pruned_is_deleted(store, wheel, tmp_path, m
         with owners.locked(store.root, timeout=0.1):
             free.append(folder)
 
-    monkeypatch.setattr("controller.cache.store.shutil.rmtree", deleted)
+    monkeypatch.setattr("controller.cache.wheels.store.shutil.rmtree", deleted)
     store.prune(set(), before=LATER)
     assert [folder.name.split(".")[0] for folder in free] == [gone.digest]
 

@@ -9,17 +9,17 @@ from functools import partial
 
 import pytest
 
-from controller.assembly import _is_sound, _mend, _prune, _receive
-from controller.cache.base import detect
-from controller.cache.environments import Environments
-from controller.cache.store import Store
-from controller.config import DirectorySource as Options
-from controller.config import EnvironmentOptions, InspectionLimits
+from controller.cache.environments.base import detect
+from controller.cache.environments.builder import Environments
+from controller.cache.wheels.store import Store
+from controller.config.settings import DirectorySource as Options
+from controller.config.settings import EnvironmentOptions, InspectionLimits
 from controller.errors import Rejected, Stalled, Waiting
-from controller.jobs import Jobs
 from controller.model import Artifact, Environment, Listing
-from controller.sources.directory import DirectorySource
-from controller.supply import Means, Supply
+from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.assembly import _is_sound, _mend, _prune, _receive
+from controller.reconcile.jobs import Jobs
+from controller.sources.directory.source import DirectorySource
 from tests.support.head import eventually
 from tests.support.wheels import make_wheel, revision_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.model import Phase
-from controller.upkeep import EVERY
+from controller.reconcile.upkeep import EVERY
 from tests.support.passes import reasons
 from tests.support.wheels import make_wheel
 

@@ -10,16 +10,16 @@ from contextlib import ExitStack, closing
 import pytest
 from packaging.version import Version
 
-from controller.assembly import assemble
-from controller.configuration import load
-from controller.daemon import Daemon
+from controller.config.loading import load
+from controller.daemon.loop import Daemon
 from controller.journal import DaemonStatus, Journal
 from controller.logs import PASS
 from controller.model import Condition, Event, Phase, Release, Transition
-from controller.overrides import Pin, Suspension
+from controller.planning.overrides import Pin, Suspension
 from controller.planning.plan import Plan
-from controller.report import Report
-from controller.telemetry import Telemetry
+from controller.reconcile.assembly import assemble
+from controller.reconcile.report import Report
+from controller.telemetry.observer import Telemetry
 from tests.support.canned import canned
 from tests.support.head import eventually
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from controller.configuration import load
+from controller.config.loading import load
+from controller.daemon.all_in_one import Place, _begin_anew, prepare, serve
 from controller.errors import ConfigError, Stalled
 from controller.journal import Journal
-from controller.up import Place, _begin_anew, prepare, serve
 
 pytestmark = pytest.mark.unit
 
@@ -82,7 +82,7 @@ def test_the_head_is_started_for_the_longest_request_that_is_configured(place, m
         asked.append(tuning.longest_request)
         raise Stalled("HeadEnded", "enough is known")
 
-    monkeypatch.setattr("controller.serve.head.adopt_or_start", start)
+    monkeypatch.setattr("controller.rayhead.head.adopt_or_start", start)
     with pytest.raises(Stalled, match="enough is known"):
         serve(path, "", say=lambda _: None)
     assert asked == [1200.0]

@@ -9,13 +9,13 @@ from contextlib import closing
 
 import pytest
 
-from controller.assembly import assemble
-from controller.configuration import load
+from controller.config.loading import load
 from controller.errors import Transient
-from controller.jobs import Jobs
 from controller.journal import Journal
 from controller.model import Phase
-from controller.upkeep import EVERY, MENDING, ROUND, STALE, Upkeep
+from controller.reconcile.assembly import assemble
+from controller.reconcile.jobs import Jobs
+from controller.reconcile.upkeep import EVERY, MENDING, ROUND, STALE, Upkeep
 from tests.support.head import eventually
 from tests.support.passes import reasons, routes
 from tests.support.wheels import make_wheel
@@ -273,7 +273,7 @@ def test_a_round_looks_at_what_was_not_looked_at_for_longest(clock):
 
 
 def test_a_round_is_over_when_its_budget_is_spent_and_the_next_goes_on(clock, monkeypatch):
-    monkeypatch.setattr("controller.upkeep.BUDGET", 0.0)
+    monkeypatch.setattr("controller.reconcile.upkeep.BUDGET", 0.0)
     looked = []
     upkeep = keeper(clock, lambda digest, _: looked.append(digest) or False)
     upkeep.look("abc", ("b",))
@@ -294,7 +294,7 @@ def test_what_was_not_looked_at_for_long_is_looked_at_before_anybody_vouches_for
 
 
 def test_a_pass_spends_no_more_than_the_budget_on_looking(clock, monkeypatch):
-    monkeypatch.setattr("controller.upkeep.BUDGET", 0.0)
+    monkeypatch.setattr("controller.reconcile.upkeep.BUDGET", 0.0)
     upkeep = keeper(clock, lambda _digest, _doubted: False, pytest.fail)
     assert not upkeep.vouches_for("a")
 
@@ -454,7 +454,9 @@ def test_a_look_at_its_files_costs_no_release_its_turn(at_work, paper_head, monk
         work.drop(name)
         work.pass_(after=5.0)
     known = len(work.journal.events())
-    monkeypatch.setattr("controller.upkeep.BUDGET", 0.0)  # each look has to wait for the next round
+    monkeypatch.setattr(
+        "controller.reconcile.upkeep.BUDGET", 0.0
+    )  # each look has to wait for the next round
     waiting = {"earlier-1.0", "a-later-1.0"}
     for _ in range(10):
         work.pass_(after=STALE / 4)

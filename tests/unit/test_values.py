@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.cli.reference import text as reference
-from controller.configuration import parse
+from controller.config.loading import parse
+from controller.config.values import LARGEST, LONGEST, not_json, same, seconds, size
 from controller.errors import ConfigError
-from controller.values import LARGEST, LONGEST, not_json, same, seconds, size
 
 pytestmark = pytest.mark.unit
 

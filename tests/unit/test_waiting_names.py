@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 from packaging.version import Version
 
-from controller.account.orders import pin
-from controller.config import DirectorySource
+from controller.config.settings import DirectorySource
 from controller.errors import Transient
 from controller.model import Phase
+from controller.ops.orders import pin
 from controller.planning.ownership import LOOK_AGAIN, PATIENCE, Unknown
 from controller.sources import open_source
 from tests.support.names import at, carry, served

@@ -16,7 +16,7 @@ import pytest
 from packaging.version import Version
 
 from controller.cli.watching import Watch, duration, rate
-from controller.config import RayOptions
+from controller.config.settings import RayOptions
 from controller.errors import Stalled
 from controller.journal import DaemonStatus, Journal
 from controller.model import Phase, Release, Transition

@@ -12,10 +12,11 @@ import pytest
 from packaging.tags import sys_tags
 from packaging.version import Version
 
-from controller.cache import wishes as layers
-from controller.cache.inspection import inspect
-from controller.cache.wishes import effective_settings, entries
-from controller.config import (
+from controller.cache import author_options as layers
+from controller.cache.author_options import effective_settings, entries
+from controller.cache.wheels.inspection import inspect
+from controller.config.serve import AUTOSCALING
+from controller.config.settings import (
     ActorOptions,
     Caps,
     InspectionLimits,
@@ -26,7 +27,6 @@ from controller.config import (
 from controller.errors import Rejected
 from controller.model import Artifact, Environment, PipelineEntry, Release
 from controller.serve.rendering import Renderer
-from controller.serve_options import AUTOSCALING
 from tests.support.wheels import revision_of
 
 pytestmark = pytest.mark.unit

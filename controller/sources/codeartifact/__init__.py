@@ -1,7 +1,7 @@
 """AWS CodeArtifact: wheels of a repository, and the repository as a package index for uv.
 
 One room each: `source` what to look at and when, `packages` and `versions` what that means,
-`connection` the way into AWS, `spacing` its pace, `failures` its errors, `downloads` bytes,
+`connection` the way into AWS, `rate_limiter` its pace, `failures` its errors, `downloads` bytes,
 `events` push, `index` tokens for uv. Nothing but `connection`, `failures` and `downloads` knows
 botocore. Importing this imports boto3, which takes a while: whoever does not need it should not.
 """

@@ -38,7 +38,7 @@ from controller.sources.codeartifact.failures import (
     wait_asked_for,
 )
 from controller.sources.codeartifact.place import Place, queue_region
-from controller.sources.codeartifact.spacing import Spacing
+from controller.sources.codeartifact.rate_limiter import Spacing
 from controller.sources.codeartifact.wire import Wire
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from mypy_boto3_codeartifact import CodeArtifactClient
     from mypy_boto3_sqs import SQSClient
 
-    from controller.source_options import CodeArtifactSource
+    from controller.config.sources import CodeArtifactSource
 
 ATTEMPTS = 3
 """Of one call, by botocore's `standard` retries, which are for hiccups; jobs retry after that."""

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
+from controller import retry
 from controller.errors import Transient, WheelwayError
-from controller.planning import backoff
 from controller.sources.codeartifact.failures import MissingThere
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
-    from controller.source_options import CodeArtifactSource
+    from controller.config.sources import CodeArtifactSource
     from controller.sources.codeartifact.connection import Connection
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class QueueWatch:
                 f"{self._options.poll_interval:g} s only"
             )
             asked = trouble.retry_after if isinstance(trouble, Transient) else None
-            self._closing.wait(backoff.delay(failures, jitter=self._jitter(), retry_after=asked))
+            self._closing.wait(retry.delay(failures, jitter=self._jitter(), retry_after=asked))
 
     def _received(self) -> Sequence[MessageTypeDef]:
         with self._connection.translated():

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore import exceptions as boto
 
+from controller import retry
 from controller.errors import Stalled, Transient, Waiting
-from controller.planning import backoff
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -302,7 +302,7 @@ def wait_asked_for(headers: Mapping[str, str], *, now: float) -> float | None:
     exact = lower.get("x-amz-retry-after", "")
     if exact.isascii() and exact.isdigit():
         return min(float(exact) / 1000, LONGEST_WAIT)
-    asked = backoff.asked_for(lower.get("retry-after", ""), now=now)
+    asked = retry.asked_for(lower.get("retry-after", ""), now=now)
     return None if asked is None else min(asked, LONGEST_WAIT)
 
 

@@ -22,7 +22,7 @@ from controller.sources.codeartifact.failures import MissingThere
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from controller.source_options import CodeArtifactSource
+    from controller.config.sources import CodeArtifactSource
 
 SHORTEST, LONGEST = 3600, 43200
 """Seconds that a token is asked to live: twice its use, within these."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from controller import retry
 from controller.model import Condition, Listing, Refusal, Revision, Standing
-from controller.planning import backoff
 from controller.sources.codeartifact.versions import (
     PENDING,
     absent_note,
@@ -23,7 +23,7 @@ from controller.sources.codeartifact.versions import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from controller.source_options import CodeArtifactSource
+    from controller.config.sources import CodeArtifactSource
     from controller.sources.codeartifact.versions import Files, Listed, Ranking
 
 NEVER = float("inf")
@@ -70,7 +70,7 @@ def known(
         return Known(listed, files, verdict)
     same = before is not None and before.listed == listed
     tries = (before.tries if before and same else 0) + 1
-    wait = backoff.delay(tries, jitter=jitter, cap=LONGEST_WAIT)
+    wait = retry.delay(tries, jitter=jitter, cap=LONGEST_WAIT)
     return Known(listed, files, verdict, tries=tries, retry_at=now + wait)
 
 

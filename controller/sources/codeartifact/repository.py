@@ -15,7 +15,7 @@ from controller.sources.codeartifact.versions import PUBLISHED, Asset, Files, Li
 if TYPE_CHECKING:
     from mypy_boto3_codeartifact.type_defs import GetPackageVersionAssetResultTypeDef
 
-    from controller.source_options import CodeArtifactSource
+    from controller.config.sources import CodeArtifactSource
     from controller.sources.codeartifact.connection import Connection
     from controller.sources.codeartifact.versions import Locator
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from controller.errors import Transient, WheelwayError
 from controller.model import Standing
+from controller.sources.codeartifact.circuit_breaker import Troubles
 from controller.sources.codeartifact.connection import Connection
 from controller.sources.codeartifact.downloads import Downloads
 from controller.sources.codeartifact.events import QueueWatch
@@ -30,7 +31,6 @@ from controller.sources.codeartifact.packages import (
     package_of,
 )
 from controller.sources.codeartifact.repository import Repository
-from controller.sources.codeartifact.troubles import Troubles
 from controller.sources.codeartifact.upstreams import Upstreams
 from controller.sources.codeartifact.versions import (
     STANDINGS,
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
     from packaging.tags import Tag
 
+    from controller.config.sources import CodeArtifactSource as Options
     from controller.model import Listing, Revision
-    from controller.source_options import CodeArtifactSource as Options
     from controller.sources.codeartifact.versions import Files
 
 _SIGNS = "*?["

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import InvalidWheelFilename, parse_sdist_filename
 from packaging.version import Version
 
-from controller import wheel_names
 from controller.model import Condition, Refusal, Revision, Standing
+from controller.planning import wheel_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from packaging.tags import Tag
 
+    from controller.config.sources import CodeArtifactSource
     from controller.model import Listing
-    from controller.source_options import CodeArtifactSource
 
 PUBLISHED = "Published"
 STANDINGS = {

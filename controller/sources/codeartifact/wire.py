@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
-    from controller.source_options import CodeArtifactSource
+    from controller.config.sources import CodeArtifactSource
 
 LIMIT: Final = 16 * 2**20
 """Bytes of an answer; the largest page of a listing has some hundred thousand."""

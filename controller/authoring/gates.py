@@ -1,0 +1,366 @@
+"""The gates of `wheelway check`: what a wheel has to pass before it is served, on any machine.
+
+The same code judges here as in the daemon: inspection, wishes and environments of the cache. What
+a replica does before it is ready is done by `wheelway.local`, in a process of the release's own
+environment that ends with this one at the latest. All files go into one temporary folder, removed
+at the end; only uv fills its own cache, as it does for the author's other projects.
+
+What may change here: which gates there are and in which order. Results are values; showing them is
+the CLI's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from packaging.utils import InvalidWheelFilename
+
+from controller.authoring.harness import started
+from controller.cache import author_options
+from controller.cache.environments import base, uv
+from controller.cache.environments.builder import Environments
+from controller.cache.environments.overlay import MARKER
+from controller.cache.wheels import inspection
+from controller.cache.wheels.store import Store
+from controller.errors import Rejected, Stalled, WheelwayError
+from controller.model import Revision
+from controller.planning import wheel_names
+from controller.planning.policy import rule_for
+from controller.sources import index_access, open_index
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from controller.cache.environments.base import Base
+    from controller.config.settings import Config, Options
+    from controller.model import JSON, Artifact, Environment, PipelineEntry
+    from controller.sources import PackageIndex
+
+INSPECT: Final = "inspect"
+WISHES: Final = "wishes"
+ENVIRONMENT: Final = "environment"
+STARTING: Final = ("verify", "import", "schemas", "load", "examples")
+"""What a replica does until it is ready: the gates of `wheelway.local`, in its order."""
+RESOURCES: Final = "resources"
+
+_CHUNK = 1 << 20
+_PIN = re.compile(r"^[\w.-]+==[^\s;\\]+", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What came of one gate; `name` is one of the constants above."""
+
+    name: str
+    ok: bool | None
+    """None: not run, because an earlier one failed."""
+    reason: str = ""
+    """PascalCase, the daemon's word for the same failure; empty when it passed."""
+    message: str = ""
+    """For a person: what was found, or what is wrong and what to do about it."""
+    seconds: float = 0.0
+    pipeline: str = ""
+    """Empty for a gate that concerns the whole wheel."""
+    detail: Mapping[str, JSON] = field(default_factory=dict)
+    """Facts for a script: the types' schemas, installed versions, peak memory in bytes."""
+    log_tail: str = ""
+    """The last that whatever failed has said."""
+
+
+def passed(gates: Iterable[Gate]) -> bool:
+    """Whether every pipeline of a wheel with these results would be served."""
+    return all(gate.ok for gate in gates)
+
+
+def served(gates: Iterable[Gate]) -> dict[str, bool]:
+    """Each pipeline of a wheel with these results: whether it would be served.
+
+    Empty when no pipeline was got to.
+    """
+    each: dict[str, bool] = {}
+    for gate in gates:
+        if gate.pipeline:
+            each[gate.pipeline] = each.get(gate.pipeline, True) and gate.ok is True
+    return each
+
+
+def check(
+    wheel: Path, config: Config, *, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Gate]:
+    """Try a wheel, yielding each gate when it ends; close the iterator to stop in between.
+
+    A failure ends its pipeline's way: what would have come after it is yielded as not run. Other
+    pipelines of the same wheel go on.
+
+    Args:
+        wheel: the file, under the name that it is to be published by.
+        config: limits, environments, caps and policy to judge by. `rollout.ready_deadline` bounds
+            the time from the start of a pipeline's process to its last example.
+        clock: monotonic seconds.
+
+    Raises:
+        WheelwayError: this machine cannot judge any wheel; `PythonUnusable`, `WheelwayMissing`,
+            `CacheUnusable`, `UvMissing`.
+    """
+    found = base.detect(config.ray.python)
+    if "wheelway" not in found.importable:
+        raise Stalled(
+            "WheelwayMissing",
+            f"{found.python} cannot import wheelway, so no pipeline can be tried with it; install "
+            "wheelway there, or set `ray.python` to an interpreter that has it",
+        )
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="wheelway-check-", ignore_cleanup_errors=True)
+        )
+        index = None
+        if (access := index_access(config)) is not None:
+            index = open_index(access, config.environments.timeout)
+            stack.callback(index.close)
+        yield from _Trial(Path(name), found, config, clock, index).gates(wheel)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pipeline:
+    """One pipeline of the wheel with what it would run with."""
+
+    entry: PipelineEntry
+    options: Options
+    settings: Mapping[str, JSON]
+
+
+class _Trial:
+    """One wheel's way through the gates, in a folder of its own."""
+
+    def __init__(
+        self,
+        folder: Path,
+        found: Base,
+        config: Config,
+        clock: Callable[[], float],
+        index: PackageIndex | None,
+    ) -> None:
+        self._folder = folder
+        self._base = found
+        self._config = config
+        self._clock = clock
+        self._store = Store(folder / "cache")
+        self._environments = Environments(
+            folder / "cache",
+            found,
+            config.environments,
+            environ=_uv_environ(),
+            clock=clock,
+            index=index,
+        )
+
+    def gates(self, wheel: Path) -> Iterator[Gate]:
+        began = self._clock()
+        try:
+            artifact = self._inspect(wheel)
+        except WheelwayError as error:
+            yield self._failed(INSPECT, error, began)
+            yield from _not_run(WISHES, ENVIRONMENT, *STARTING, RESOURCES)
+            return
+        names = ", ".join(entry.name for entry in artifact.pipelines)
+        about = f"{artifact.project} {artifact.version}, {artifact.size} bytes: {names}"
+        about = "; but without effect: ".join([about, *artifact.notes])
+        yield self._passed(INSPECT, began, about, digest=artifact.digest, size=artifact.size)
+        able = []
+        for entry in artifact.pipelines:
+            began = self._clock()
+            try:
+                able.append(self._wishes(entry))
+            except WheelwayError as error:
+                yield replace(self._failed(WISHES, error, began), pipeline=entry.name)
+                yield from _not_run(*STARTING, RESOURCES, pipeline=entry.name)
+            else:
+                yield self._wished(able[-1], began)
+        if able:
+            yield from self._run(artifact, able)
+        else:
+            yield from _not_run(ENVIRONMENT)
+
+    def _run(self, artifact: Artifact, able: Iterable[_Pipeline]) -> Iterator[Gate]:
+        began = self._clock()
+        try:
+            environment = self._environments.prepare(artifact)
+        except WheelwayError as error:
+            yield self._failed(ENVIRONMENT, error, began)
+            for pipeline in able:
+                yield from _not_run(*STARTING, RESOURCES, pipeline=pipeline.entry.name)
+            return
+        installed = _installed(environment)
+        about = f"on top of the base: {', '.join(installed)}" if installed else "the base suffices"
+        yield self._passed(ENVIRONMENT, began, about, installed=installed)
+        for pipeline in able:
+            for gate in self._start(artifact, environment, pipeline):
+                yield replace(gate, pipeline=pipeline.entry.name)
+
+    # -- without running anything ----------------------------------------------------------------
+
+    def _inspect(self, wheel: Path) -> Artifact:
+        revision, limits = _revision(wheel), self._config.inspection
+        with _readable(wheel), wheel.open("rb") as stream:
+            chunks = iter(lambda: stream.read(_CHUNK), b"")
+            kept = self._store.add(revision, chunks, limits)
+        tags = tuple(self._base.tags)
+        result = inspection.inspect(kept, revision, limits, tags, self._base.version)
+        artifact = result.artifact(revision, kept, self._store.tree_path(revision.sha256))
+        return replace(artifact, tree=self._store.tree(artifact))
+
+    def _wishes(self, entry: PipelineEntry) -> _Pipeline:
+        if entry.refusal:
+            raise Rejected(entry.refusal.reason, entry.refusal.message)
+        rule, serve = rule_for(entry.name, self._config), self._config.serve
+        options = author_options.effective(serve, entry.options, rule)
+        return _Pipeline(entry, options, author_options.effective_settings(entry.settings, rule))
+
+    def _wished(self, pipeline: _Pipeline, began: float) -> Gate:
+        options = pipeline.options.model_dump(mode="json", exclude_none=True)
+        gate = self._passed(WISHES, began, options=options, settings=dict(pipeline.settings))
+        return replace(gate, pipeline=pipeline.entry.name)
+
+    # -- in a process ----------------------------------------------------------------------------
+
+    def _start(
+        self, artifact: Artifact, environment: Environment, pipeline: _Pipeline
+    ) -> Iterator[Gate]:
+        began = last = self._clock()
+        deadline = began + self._config.rollout.ready_deadline
+        remaining = list(STARTING)
+        peak = 0
+        command = _command(artifact, environment, self._base, pipeline)
+        environ = base.clean_environ(os.environ) | (pipeline.options.env_vars or {})
+        with started(command, environ, self._folder, clock=self._clock) as harness:
+            for report in harness.reports(deadline):
+                last = self._clock()
+                if report["gate"] == "memory":
+                    peak = report["detail"]["peak_bytes"]
+                    continue
+                remaining.remove(report["gate"])
+                yield _reported(report)
+                if not report["ok"]:
+                    yield from _not_run(*remaining, RESOURCES)
+                    return
+            if remaining:
+                patience = self._config.rollout.ready_deadline
+                yield self._failed(remaining[0], harness.ended(deadline, patience), last)
+                yield from _not_run(*remaining[1:], RESOURCES)
+                return
+        about = f"at most {peak / 2**20:.0f} MiB of memory, {last - began:.1f} s until ready"
+        yield self._passed(RESOURCES, began, about, peak_bytes=peak, ready_after=last - began)
+
+    # -- results ---------------------------------------------------------------------------------
+
+    def _passed(self, name: str, began: float, message: str = "", **detail: JSON) -> Gate:
+        seconds = self._clock() - began
+        return Gate(name, ok=True, message=message, seconds=seconds, detail=detail)
+
+    def _failed(self, name: str, error: WheelwayError, began: float) -> Gate:
+        tail = error.log_tail if isinstance(error, Rejected) else ""
+        seconds = self._clock() - began
+        return Gate(name, False, error.reason, error.message, seconds, log_tail=tail)
+
+
+def _not_run(*names: str, pipeline: str = "") -> Iterator[Gate]:
+    for name in names:
+        yield Gate(name, ok=None, pipeline=pipeline)
+
+
+def _reported(report: Mapping[str, JSON]) -> Gate:
+    """A line of the harness as a gate."""
+    detail = report["detail"]
+    message = report["message"]
+    if report["ok"] and report["gate"] == "examples":
+        message = f"{detail['count']} passed" if detail["count"] else "none: give the class some"
+    return Gate(
+        name=report["gate"],
+        ok=report["ok"],
+        reason=report["reason"],
+        message=message,
+        seconds=report["seconds"],
+        detail=detail,
+        log_tail=report["tail"],
+    )
+
+
+def _revision(wheel: Path) -> Revision:
+    """The file as a source would list it."""
+    try:
+        project, version, _, _ = wheel_names.parse(wheel.name)
+    except InvalidWheelFilename as error:
+        raise Rejected(
+            "FilenameInvalid",
+            f"{error}; keep the name that the build backend gave the wheel (PEP 427)",
+        ) from error
+    with _readable(wheel), wheel.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        size = stream.tell()
+    return Revision("check", project, version, wheel.name, str(wheel), digest, size)
+
+
+@contextlib.contextmanager
+def _readable(wheel: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Rejected(
+            "WheelUnreadable", f"{wheel} cannot be read: {error.strerror or error}"
+        ) from error
+
+
+def _command(
+    artifact: Artifact, environment: Environment, found: Base, pipeline: _Pipeline
+) -> list[str]:
+    options = {
+        "tree": artifact.tree,
+        "record-digest": artifact.record_digest,
+        "pipeline": pipeline.entry.name,
+        "version": artifact.version,
+        "digest": artifact.digest,
+        "environment": environment.lock_digest,
+        "settings": json.dumps(pipeline.settings),
+        "threads": pipeline.options.threads,
+        "max-memory": pipeline.options.max_memory,
+    }
+    python = environment.python or str(found.python)
+    actor = pipeline.options.ray_actor_options
+    return [
+        *(python, "-P", "-m", "wheelway.local", "--json", pipeline.entry.target),
+        *(f"--{key}={value}" for key, value in options.items() if value is not None),
+        *(("--accelerated",) if actor and actor.num_gpus else ()),
+    ]
+
+
+def _installed(environment: Environment) -> list[str]:
+    """`name==version` of what an environment has on top of the base."""
+    if environment.python is None:
+        return []
+    lock = Path(environment.python).parent.parent / MARKER
+    return _PIN.findall(lock.read_text(encoding="utf-8"))
+
+
+def _uv_environ() -> dict[str, str]:
+    """For uv: the author's own, with the author's own cache, so that nothing is fetched twice."""
+    own = {}
+    with contextlib.suppress(subprocess.SubprocessError, OSError):  # then a cache of this check's
+        own["UV_CACHE_DIR"] = subprocess.check_output(
+            [uv.find(), "cache", "dir", "--color", "never"],
+            cwd="/",
+            encoding="utf-8",
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            timeout=30,
+        ).strip()
+    return {**own, **os.environ}

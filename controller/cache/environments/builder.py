@@ -1,0 +1,339 @@
+"""Environments: what an artifact requires, installed where its replicas find it.
+
+    <cache>/locks/<artifact digest>-<8 of the base's fingerprint>.txt   resolved once, then kept
+    <cache>/environments/<lock digest>/             shared by equal locks; see `overlay`
+    <cache>/environments/.<random>/                 being built; its owner holds a lock on it
+    <cache>/base/<16 of the base's fingerprint>/    stand-ins, see `resolution`
+    <cache>/uv/                                     uv's cache, which environments are linked from
+
+Everything is built aside and enters its place by one rename; a kill at any instant leaves only what
+the next opening sweeps. Which versions is decided in `resolution`, their bytes come from `uv`.
+
+What may change here: where things lie, what is shared and what is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from controller.cache import files
+from controller.cache.environments import overlay
+from controller.cache.environments.resolution import (
+    read_lock,
+    requirements_of,
+    resolve,
+    unsolved,
+    write_stand_ins,
+)
+from controller.cache.environments.uv import NoSolution, Uv, find
+from controller.errors import Stalled, Transient, Waiting
+from controller.model import Environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
+
+    from packaging.requirements import Requirement
+
+    from controller.cache.environments.base import Base
+    from controller.cache.environments.resolution import Lock
+    from controller.cache.environments.uv import Index
+    from controller.config.settings import EnvironmentOptions
+    from controller.model import Artifact
+
+BASE_ALONE = Environment("", None)
+"""For an artifact whose requirements the base satisfies."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Environments:
+    """The environments under one cache folder, for one base and one set of options.
+
+    Methods may be called from several threads at once, and several processes may share the folder.
+
+    Args:
+        root: the cache folder.
+        base: what Ray's interpreter has.
+        options: where wheels come from and how long it may take.
+        environ: the variables that uv gets; default: the daemon's.
+        clock: monotonic seconds.
+        index: where requirements come from, instead of what `options` or uv's configuration say.
+
+    Raises on opening:
+        Stalled: `CacheUnusable`, `UvMissing`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        base: Base,
+        options: EnvironmentOptions,
+        *,
+        environ: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        index: Index | None = None,
+    ) -> None:
+        self._root = root.absolute()
+        self._folder = self._root / "environments"
+        self._base = base
+        self._options = options
+        self._clock = clock
+        self._uv = Uv(
+            binary=find(),
+            options=options,
+            cache=self._root / "uv",
+            environ=os.environ if environ is None else environ,
+            clock=clock,
+            index=index,
+        )
+        self._turns: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+        """A lock is there as long as somebody has it or waits for it."""
+        self._turns_lock = threading.Lock()
+        self._prepared: dict[str, Environment] = {}  # by artifact digest
+        self._sound: set[str] = set()  # lock digests whose files were looked at in this process
+        try:
+            self._make_folders()
+            self._sweep()
+        except OSError as error:
+            raise Stalled(
+                "CacheUnusable",
+                f"the cache {self._root} cannot be used: {error.strerror or error}; make the folder"
+                " writable for this user or set `paths.cache` to another one",
+            ) from error
+
+    def prepare(self, artifact: Artifact) -> Environment:
+        """Install what the artifact requires, unless that is already done.
+
+        The same artifact on the same base gets the same environment, always. Returns at once when
+        it was prepared before; without network when its lock is kept and uv's cache has its wheels.
+
+        Raises:
+            Rejected: `RequirementsUnsatisfiable`, `RequirementNotFromIndex`, `RequirementInvalid`,
+                `HashMismatch`, `EnvironmentUnusable`.
+            Waiting: `DiskFull`, `RequirementMissingOffline`.
+            Stalled: `IndexUnauthorized`, `FindLinksMissing`, `RayMissing`, `WheelwayMissing`,
+                `UvMissing`.
+            Transient: `IndexUnreachable`, `EnvironmentTimeout`, `EnvironmentInterrupted`,
+                `UvInterrupted`, `UvFailed`, `CacheUnusable`.
+        """
+        if (known := self._prepared.get(artifact.digest)) == BASE_ALONE:
+            return known
+        requirements = requirements_of(artifact, self._base)
+        environment = BASE_ALONE
+        if self._base.first_unmet(requirements) is not None:
+            environment = self._prepare(artifact, requirements)
+        self._prepared[artifact.digest] = environment
+        return environment
+
+    def is_sound(self, artifact: Artifact) -> bool:
+        """Whether the environment of a prepared artifact is there, with files as long as they were
+        installed. Whoever asks is about to use it: see `prune`.
+        """
+        known = self._prepared.get(artifact.digest)
+        if known is None or known == BASE_ALONE:
+            return True
+        place = self._place(known.lock_digest)
+        with contextlib.suppress(OSError):
+            os.utime(place)
+        return overlay.is_usable(place) and overlay.is_intact(place)
+
+    def recall(self, artifact: Artifact, lock_digest: str) -> None:
+        """It runs in this environment, whatever it would be prepared with now; in none if that is
+        no digest.
+        """
+        if _DIGEST.fullmatch(lock_digest):
+            python = str(overlay.python(self._place(lock_digest)))
+            self._prepared[artifact.digest] = Environment(lock_digest, python)
+
+    def renew(self, artifact: Artifact) -> Environment:
+        """Make it again if it is damaged or gone; raises what `prepare` raises."""
+        known = self._prepared.get(artifact.digest, BASE_ALONE)
+        self._sound.discard(known.lock_digest)
+        return self.prepare(artifact)
+
+    def close(self) -> None:
+        """End what is being built; `prepare` raises Transient("UvInterrupted") from now on."""
+        self._uv.closed.set()
+
+    def prune(self, keep: AbstractSet[str], *, before: float) -> tuple[str, ...]:
+        """Remove the environments whose lock digest is not in `keep` and that were not needed since
+        `before` (seconds since the epoch); returns those removed. What is kept is needed now.
+
+        The caller must keep what replicas run in. Locks stay: they are small, and a release that
+        comes back gets the environment it had.
+
+        Raises:
+            Transient: `CacheUnusable`.
+        """
+        with self._translated("environments"):
+            present = sorted(folder.name for folder in self._folder.iterdir())
+            self._sound.intersection_update(present)
+            for digest in (name for name in present if name in keep):
+                os.utime(self._place(digest))
+            unwanted = [name for name in present if _DIGEST.fullmatch(name) and name not in keep]
+            return tuple(digest for digest in unwanted if self._removed(digest, before))
+
+    def forget(self, keep: AbstractSet[str]) -> None:
+        """Forget in what all other artifacts run; they are prepared again if somebody wants them.
+        `keep` has digests of artifacts.
+        """
+        for digest in set(self._prepared) - keep:
+            self._prepared.pop(digest, None)
+
+    def _removed(self, digest: str, before: float) -> bool:
+        """Remove an environment; False when somebody wants it right now, or did lately."""
+        turn = self._turn(digest)
+        if not turn.acquire(blocking=False):
+            return False
+        try:
+            if self._place(digest).stat().st_mtime >= before:
+                return False
+            self._sound.discard(digest)
+            self._discard(self._place(digest))
+        finally:
+            turn.release()
+        return True
+
+    # -- one artifact ----------------------------------------------------------------------------
+
+    def _prepare(self, artifact: Artifact, requirements: Sequence[Requirement]) -> Environment:
+        until = self._clock() + self._options.timeout
+        with self._translated(f"what {artifact.filename} requires"), self._turn(artifact.digest):
+            self._make_folders()  # somebody may have deleted the cache as a whole
+            lock = self._lock_of(artifact, requirements, until)
+            if not lock.versions:
+                return BASE_ALONE
+            with self._turn(lock.digest):
+                self._ensure(artifact, lock, until)
+        return Environment(lock.digest, str(overlay.python(self._place(lock.digest))))
+
+    def _lock_of(
+        self, artifact: Artifact, requirements: Sequence[Requirement], until: float
+    ) -> Lock:
+        """The lock as it is kept, or a new one."""
+        path = self._root / "locks" / f"{artifact.digest}-{self._base.fingerprint[:8]}.txt"
+        # ValueError: somebody edited it; resolving again is what they would do next.
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return read_lock(path.read_text(encoding="utf-8"), self._base)
+        with self._scratch() as scratch:
+            lock = resolve(
+                artifact,
+                requirements,
+                base=self._base,
+                uv=self._uv,
+                stand_ins=self._stand_ins(),
+                scratch=scratch,
+                until=until,
+            )
+            heading = (
+                f"# What {artifact.filename} requires beyond {self._base.python}, resolved once.\n"
+                "# Remove this file to resolve again.\n"
+            )
+            files.write(scratch / "lock.txt", heading + lock.text)
+            (scratch / "lock.txt").replace(path)
+            files.sync_folder(path.parent)
+        return lock
+
+    def _stand_ins(self) -> Path:
+        place = self._root / "base" / self._base.fingerprint[:16]
+        with self._turn(self._base.fingerprint):
+            if not place.is_dir():
+                with self._scratch() as scratch:
+                    folder = scratch / "stand-ins"
+                    folder.mkdir()
+                    write_stand_ins(self._base, folder)
+                    files.enter(folder, place)
+        return place
+
+    # -- one environment -------------------------------------------------------------------------
+
+    def _ensure(self, artifact: Artifact, lock: Lock, until: float) -> None:
+        place = self._place(lock.digest)
+        if overlay.is_usable(place) and (lock.digest in self._sound or overlay.is_intact(place)):
+            self._sound.add(lock.digest)
+            os.utime(place)  # asked for now: see `prune`
+            return
+        if place.exists():
+            self._discard(place)
+        with self._scratch() as scratch:
+            built = scratch / "environment"
+            try:
+                overlay.build(built, lock, self._base, self._uv, until)
+                if not overlay.is_intact(built):  # what was damaged shares its files with the cache
+                    shutil.rmtree(built)
+                    overlay.build(built, lock, self._base, self._uv, until, past_cache=True)
+            except NoSolution as error:  # what was locked is not to be had (any more)
+                raise unsolved(artifact, self._base, self._uv, error) from error
+            overlay.check(built, lock, self._base, self._uv, until, what=artifact.filename)
+            overlay.compile_sources(built, self._uv, until)
+            overlay.complete(built, lock)
+            files.enter(built, place)
+        self._sound.add(lock.digest)
+
+    # -- folders ---------------------------------------------------------------------------------
+
+    def _make_folders(self) -> None:
+        for folder in (self._folder, self._root / "locks", self._root / "base"):
+            files.make_folder(folder)
+
+    def _place(self, digest: str) -> Path:
+        return self._folder / digest
+
+    def _turn(self, key: str) -> threading.Lock:
+        with self._turns_lock:
+            return self._turns.setdefault(key, threading.Lock())
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        """A folder that is gone afterwards, and that no sweep takes while it is in use."""
+        folder = self._folder / f".{secrets.token_hex(8)}"
+        folder.mkdir()
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # what resists is swept at the next opening
+            os.close(held)
+
+    def _sweep(self) -> None:
+        """Remove what was left by a process that is no more."""
+        for folder in self._folder.glob(".*"):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, BlockingIOError):
+                held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+                finally:
+                    os.close(held)
+
+    def _discard(self, folder: Path) -> None:
+        """Take an environment out of its place at once; its files may take longer."""
+        with self._scratch() as scratch, contextlib.suppress(FileNotFoundError):
+            folder.rename(scratch / "discarded")
+
+    @contextlib.contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Waiting(
+                    "DiskFull", f"no space left in {self._root} for {what}; free some"
+                ) from error
+            raise Transient(
+                "CacheUnusable",
+                f"{self._root} cannot hold {what}: {error}; check that disk and its permissions",
+            ) from error

@@ -1,0 +1,401 @@
+"""The content-addressed store: wheels and their unpacked trees, found by SHA-256 and nothing else.
+
+    <cache>/GENERATION                          the layout's number
+    <cache>/wheels/<2 hex>/<digest>/<file>.whl  as fetched; the file's name is for people only
+    <cache>/trees/<2 hex>/<digest>/...          the same wheel unpacked, for `sys.path`
+    <cache>/incoming/<owner>/...                what is being written; its owner holds a lock on it
+
+Everything enters by one rename of a folder that is complete, so a reader never sees half of one and
+a kill at any instant leaves only what the next opening sweeps. What comes out was verified in this
+process. Data comes from a source's chunks (`add`) or from the store's own wheel (`tree`).
+
+What may change here: where things lie (raise `GENERATION`), how they are verified. What may not:
+the identity of an artifact is its digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from controller.cache import files
+from controller.cache.usage import size_of
+from controller.cache.wheels import owners, trees
+from controller.errors import Rejected, Stalled, Transient, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Set as AbstractSet
+    from io import FileIO
+
+    from controller.config.settings import InspectionLimits
+    from controller.model import Artifact, Revision
+
+GENERATION = 1
+"""The layout this program writes and the newest it reads."""
+
+_CHUNK = 1 << 20
+_PLAIN = 0o644
+_HEX = re.compile(r"[0-9a-f]{64}")
+_FILENAME = re.compile(r"[^\W_][\w.+!-]*\.whl")
+
+Kind = Literal["wheels", "trees"]
+Identity = tuple[int, int, int, int]
+"""Inode, size, mtime_ns, ctime_ns: while these stay, so did the bytes."""
+
+
+class Store:
+    """Wheels and trees under one folder. Methods may be called from several threads at once.
+
+    Raises on opening:
+        Stalled: the folder cannot be used, or a newer wheelway wrote it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self._wheels: dict[str, Identity] = {}  # verified in this process, as they were then
+        self._trees: dict[str, bytes] = {}  # their signatures when they were hashed whole
+        try:
+            self._open()
+        except OSError as error:
+            raise Stalled(
+                "CacheUnusable",
+                f"the cache {self.root} cannot be used: {error.strerror or error}; make the folder "
+                "writable for this user or set `paths.cache` to another one",
+            ) from error
+
+    # -- wheels ----------------------------------------------------------------------------------
+
+    def add(self, revision: Revision, chunks: Iterable[bytes], limits: InspectionLimits) -> Path:
+        """Keep the wheel's bytes and return their path; what is already there is not read again.
+
+        Bytes that are not those listed are `Transient`, not `Rejected`: a source may replace a file
+        between listing and fetching, and then its next listing says so. Errors of `chunks` itself
+        pass through. Whatever happens, no partial file stays.
+
+        Raises:
+            Rejected: `FilenameInvalid`, `DigestInvalid`, `TooLarge` (beyond the limit).
+            Transient: `DigestMismatch`; `CacheUnusable` when the file system fails.
+            Waiting: `DiskFull`.
+        """
+        place = self._place("wheels", revision.sha256)
+        if not _FILENAME.fullmatch(revision.filename) or len(os.fsencode(revision.filename)) > 255:
+            raise Rejected(
+                "FilenameInvalid",
+                f"{revision.filename!r} of {revision.source} is not a wheel's file name; publish it"
+                " as the build backend named it (PEP 427)",
+            )
+        if revision.size is not None and revision.size > limits.max_size:
+            raise _too_large(revision, limits.max_size)
+        if present := self.get(revision.sha256):
+            return present
+        with self._aside() as aside:
+            wheel = aside / revision.filename
+            self._receive(revision, chunks, wheel, limits.max_size)
+            with self._translated(revision.filename):
+                self._enter(aside, place, unless=lambda: _wheel_in(place) is not None)
+        if stored := self.get(revision.sha256):
+            return stored
+        raise Transient(
+            "CacheUnusable",
+            f"{revision.filename} was written to {self.root} and does not read back as written; "
+            "check that disk",
+        )
+
+    def get(self, digest: str) -> Path | None:
+        """The wheel with this digest, its bytes verified; None when there is none (any more).
+
+        A file is hashed the first time in this process and whenever its inode, size or times
+        changed; one that no longer matches is dropped.
+        """
+        place = self._place("wheels", digest)
+        try:
+            if (wheel := _wheel_in(place)) is None:
+                return None
+            identity = _identity(wheel)
+            if self._wheels.get(digest) == identity:
+                return wheel
+            if _sha256(wheel) == digest and _identity(wheel) == identity:
+                self._wheels[digest] = identity
+                return wheel
+            self._drop_wheel(place, identity)
+        except FileNotFoundError:  # dropped or pruned by another thread while we looked
+            return None
+        except OSError as error:
+            raise self._unusable(digest, error) from error
+        return None
+
+    def _receive(self, revision: Revision, chunks: Iterable[bytes], wheel: Path, most: int) -> None:
+        digest, size, listed = hashlib.sha256(), 0, revision.size
+        with self._translated(revision.filename):
+            stream = wheel.open("xb", buffering=0)  # nothing left to fail when it is closed
+        with stream:
+            for chunk in chunks:
+                digest.update(chunk)
+                size += len(chunk)
+                if size > (most if listed is None else listed):
+                    break
+                with self._translated(revision.filename):
+                    _write(stream, chunk)
+            if listed is None and size > most:
+                raise _too_large(revision, most)
+            if listed not in {None, size} or digest.hexdigest() != revision.sha256:
+                got = f"{size} bytes with {digest.hexdigest()[:12]}"
+                raise Transient(
+                    "DigestMismatch",
+                    f"{revision.filename} from {revision.source} is not what was listed: listed "
+                    f"{listed or 'some'} bytes with SHA-256 {revision.sha256[:12]}, got "
+                    f"{'more' if size > (listed or size) else got}; it is fetched again with the "
+                    "next listing, if this stays publish it again",
+                )
+            with self._translated(revision.filename):
+                os.fchmod(stream.fileno(), _PLAIN)
+                os.fsync(stream.fileno())
+
+    def _drop_wheel(self, place: Path, seen: Identity) -> None:
+        with self._exchange():
+            wheel = _wheel_in(place)
+            if wheel is not None and _identity(wheel) == seen:  # else a good one came meanwhile
+                self._discard(place)
+
+    # -- trees -----------------------------------------------------------------------------------
+
+    def tree_path(self, digest: str) -> Path:
+        """Where the tree of this digest is or will be; whether it is there is `tree`'s business."""
+        return self._place("trees", digest)
+
+    def tree(self, artifact: Artifact) -> Path:
+        """The wheel unpacked: as it was published, without byte code, writable by the owner alone.
+
+        A tree found there is used again if it `is_whole`; otherwise it is unpacked again. A replica
+        verifies it fully once more.
+
+        Raises:
+            Transient: `WheelMissing` (fetch it again), `CacheUnusable`.
+            Waiting: `DiskFull`.
+        """
+        place, digest = self.tree_path(artifact.digest), artifact.record_digest
+        with self._exchange():  # not while `prune` looks at it
+            self._touch(place, self._place("wheels", artifact.digest))
+        if self.is_whole(artifact):
+            return place
+        wheel = self.get(artifact.digest)
+        if wheel is None:
+            raise Transient(
+                "WheelMissing",
+                f"{artifact.filename} ({artifact.digest[:12]}) is gone from the cache {self.root} "
+                "or was damaged there; it is fetched again from its source",
+            )
+        with self._aside() as aside, self._translated(artifact.filename):
+            trees.unpack(wheel, aside)
+            if not trees.matches(aside, digest):
+                raise Transient(
+                    "CacheUnusable",
+                    f"{artifact.filename} did not unpack into {self.root} as its RECORD says; "
+                    "check that disk",
+                )
+            self._enter(aside, place, unless=lambda: trees.matches(place, digest))
+            self._trees[artifact.digest] = trees.signature(place)
+        return place
+
+    def is_untouched(self, artifact: Artifact) -> bool:
+        """Whether nobody touched its tree since it was hashed in this process."""
+        seen = self._trees.get(artifact.digest)
+        return seen is not None and seen == trees.signature(self.tree_path(artifact.digest))
+
+    def is_whole(self, artifact: Artifact, *, afresh: bool = False) -> bool:
+        """Whether its tree is as it was published. Its files are hashed the first time in this
+        process, whenever the inode, size or times of one changed, and when asked for `afresh`.
+        """
+        if not afresh and self.is_untouched(artifact):
+            return True
+        place = self.tree_path(artifact.digest)
+        signature = trees.signature(place)
+        if trees.matches(place, artifact.record_digest):
+            self._trees[artifact.digest] = signature
+            return True
+        self._trees.pop(artifact.digest, None)
+        return False
+
+    # -- upkeep ----------------------------------------------------------------------------------
+
+    def drop_wheel(self, digest: str) -> None:
+        """Delete a wheel that was refused, unless there is a tree of it: then it was good once, or
+        is under another name, and both may be in use.
+
+        Raises:
+            Transient: `CacheUnusable`.
+        """
+        with self._exchange(), self._translated(digest):
+            if not self.tree_path(digest).exists():
+                self._wheels.pop(digest, None)
+                self._discard(self._place("wheels", digest))
+
+    def prune(self, keep: AbstractSet[str], *, before: float) -> int:
+        """Delete the wheels and trees whose digest is not in `keep` and that were not needed since
+        `before` (seconds since the epoch); returns the bytes freed. What is kept is needed now.
+        """
+        freed = 0
+        for kind in ("wheels", "trees"):
+            for place in (self.root / kind).glob("??/*"):
+                if place.name in keep:
+                    self._touch(place)
+                    continue
+                with self._exchange(), self._translated(place.name):
+                    if place.stat().st_mtime >= before:
+                        continue
+                    grave = self._buried(place)
+                freed += size_of(str(grave), set())  # which takes its time: nobody waits
+                shutil.rmtree(grave, ignore_errors=True)
+        for known in (self._wheels, self._trees):  # also of what others removed
+            for digest in set(known) - keep:
+                known.pop(digest, None)
+        return freed
+
+    @staticmethod
+    def _touch(*places: Path) -> None:
+        for place in places:
+            with contextlib.suppress(OSError):  # not there, or not ours: it only hastens `prune`
+                os.utime(place)
+
+    def _open(self) -> None:
+        for folder in (self.root, *(self.root / name for name in ("wheels", "trees", "incoming"))):
+            if not folder.is_dir():
+                files.make_folder(folder)
+        self._check_generation()
+        self._own, lock = owners.make_own(self.root / "incoming")
+        weakref.finalize(self, owners.release, self._own, lock)
+
+    def _check_generation(self) -> None:
+        path = self.root / "GENERATION"
+        try:
+            text = path.read_text(encoding="ascii", errors="replace").strip()
+        except FileNotFoundError:
+            aside = path.with_name(f".GENERATION.{os.getpid()}.{threading.get_ident()}")
+            aside.write_text(f"{GENERATION}\n", encoding="ascii")
+            aside.chmod(_PLAIN)
+            aside.replace(path)
+            return
+        if not text.isdecimal() or int(text) > GENERATION:
+            raise Stalled(
+                "CacheNewer",
+                f"{path} says {text[:20]!r}, this wheelway reads layouts up to {GENERATION}: a "
+                "newer wheelway wrote this cache; upgrade wheelway, set `paths.cache` to another "
+                "folder, or delete this one (it can be filled again)",
+            )
+
+    # -- how things enter and leave --------------------------------------------------------------
+
+    def _place(self, kind: Kind, digest: str) -> Path:
+        if not _HEX.fullmatch(digest):
+            raise Rejected(
+                "DigestInvalid",
+                f"{digest[:80]!r} is not a SHA-256 in lower-case hex; the source must list one",
+            )
+        return self.root / kind / digest[:2] / digest
+
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[Path]:
+        with self._translated("a new entry"):
+            files.make_folder(self._own)
+            aside = Path(tempfile.mkdtemp(dir=self._own))
+            aside.chmod(trees.FOLDER)
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)  # gone already when it entered its place
+
+    def _enter(self, aside: Path, place: Path, *, unless: Callable[[], bool]) -> None:
+        """Move a complete folder to its place, `unless` what came first there is as good."""
+        files.sync_folder(aside)
+        with self._exchange():
+            if unless():
+                return
+            files.make_folder(place.parent)
+            self._discard(place)
+            aside.rename(place)
+            files.sync_folder(place.parent)
+            files.sync_folder(place.parent.parent)
+
+    @contextlib.contextmanager
+    def _exchange(self) -> Iterator[None]:
+        """Held, against other threads and processes alike, while a folder enters or leaves its
+        place: between the look at what is there and the rename nobody else acts.
+        """
+        with contextlib.ExitStack() as stack:
+            with self._translated("its lock"):
+                if not self.root.is_dir():  # somebody deleted it as a whole
+                    files.make_folder(self.root)
+                stack.enter_context(owners.locked(self.root))
+            yield
+
+    def _discard(self, place: Path) -> None:
+        """Out of its place in one step, then deleted: nobody sees half of it, and no space is
+        needed for it, as the disk may be full.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._buried(place), ignore_errors=True)
+
+    def _buried(self, place: Path) -> Path:
+        """Where it is now, for its deletion."""
+        grave = self._own / f"{place.name}.{secrets.token_hex(4)}"
+        files.make_folder(self._own)
+        return place.rename(grave)
+
+    @contextlib.contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._unusable(what, error) from error
+
+    def _unusable(self, what: str, error: OSError) -> Transient | Waiting:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return Waiting(
+                "DiskFull",
+                f"no space left for {what} in {self.root}; free some there, or set `paths.cache` to"
+                " a larger disk",
+            )
+        return Transient(
+            "CacheUnusable",
+            f"{what} could not be read or written in {self.root}: {error.strerror or error}; check"
+            " that disk and the folder's owner",
+        )
+
+
+def _too_large(revision: Revision, limit: int) -> Rejected:
+    return Rejected(
+        "TooLarge",
+        f"{revision.filename} has {revision.size or 'more'} bytes, the limit is {limit}; "
+        "make the wheel smaller or raise `inspection.max_size`",
+    )
+
+
+def _wheel_in(place: Path) -> Path | None:
+    return min(place.glob("*.whl"), default=None)
+
+
+def _write(stream: FileIO, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[stream.write(rest) :]
+
+
+def _identity(path: Path) -> Identity:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,204 @@
+"""`wheelway up`: everything on one machine, for a laptop or a first try.
+
+A Ray head tuned for serving is started unless one answers already, a folder is watched, and one
+Ctrl-C ends all that was started here and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from controller.config.loading import parse, read
+from controller.daemon.foreground import signals
+from controller.daemon.loop import Daemon
+from controller.errors import Stalled, WheelwayError
+from controller.journal import Journal
+from controller.rayhead import head
+from controller.serve.replica_logs import following
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from controller.config.settings import Config
+    from controller.reconcile.report import Report
+    from controller.serve.log_records import FailedRequest, Record
+    from controller.serve.replica_logs import LogFile
+
+
+PORT: Final = 8000
+DASHBOARD_PORT: Final = 8265
+WHEELS: Final = Path("wheels")
+_MARK: Final = "# wheelway up "
+"""Before the digest of the rest of the file: as long as it is right, nobody edited it."""
+_MARK_BEFORE: Final = "# Written by `wheelway up` at every start"
+"""As the file began that was overwritten each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run on one machine keeps and serves things; None where nobody said it."""
+
+    state: Path
+    """Holds the journal and the configuration."""
+    cache: Path
+    """Where nobody says otherwise."""
+    wheels: Path | None = None
+    """The folder to watch; made when it is missing."""
+    port: int | None = None
+    """Of the ingress, on loopback."""
+    dashboard_port: int | None = None
+
+
+def prepare(place: Place) -> tuple[Path, str]:
+    """Have folders and a configuration; what a person made of the latter is kept.
+
+    Returns its path, and what the person should know of it; may be empty.
+
+    Raises:
+        ConfigError: what is kept cannot be used.
+        Stalled: it says otherwise than the place ("ConfigKept").
+    """
+    place.state.mkdir(parents=True, exist_ok=True)
+    path = place.state / "controller.toml"
+    if path.is_file() and not _is_as_written(found := read(path)):
+        _refuse_otherwise(path, parse(found, path), place)
+        return path, f"{path} was edited and is kept; remove it to have it written anew"
+    text = configuration(place)
+    path.write_text(f"{_MARK}{_digest(text)}\n{text}", encoding="utf-8")
+    (place.wheels or WHEELS).mkdir(parents=True, exist_ok=True)
+    return path, ""
+
+
+def _is_as_written(text: str) -> bool:
+    """Whether nobody edited what `configuration` once said."""
+    if text.startswith(_MARK_BEFORE):  # it said of itself that edits do not hold
+        return True
+    mark, _, rest = text.partition("\n")
+    return mark == f"{_MARK}{_digest(rest)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _refuse_otherwise(path: Path, config: Config, place: Place) -> None:
+    """Nobody gets other ports or another folder than was asked for."""
+    watched = {source.path for source in config.sources if source.type == "directory"}
+    said = {
+        f"--port {place.port}": place.port in {None, _port(config.ray.ingress_url)},
+        f"--dashboard-port {place.dashboard_port}": place.dashboard_port
+        in {None, _port(config.ray.dashboard_url)},
+        f"the folder {place.wheels}": place.wheels is None or place.wheels.resolve() in watched,
+    }
+    if otherwise := [what for what, same in said.items() if not same]:
+        raise Stalled(
+            "ConfigKept",
+            f"{path} was edited, so it is kept, and it says otherwise than {', '.join(otherwise)}: "
+            "change that there, leave it out here, or remove the file to have it written anew",
+        )
+
+
+def _port(url: str) -> int | None:
+    return urlsplit(url).port
+
+
+def serve(
+    path: Path,
+    invitation: str,
+    *,
+    say: Callable[[str], None],
+    watcher: Callable[[Report], None] | None = None,
+    failed: Callable[[FailedRequest], None] | None = None,
+    num_cpus: int | None = None,
+) -> int:
+    """Run the daemon, and a Ray head unless one answers already, until a signal ends both.
+
+    Args:
+        path: the configuration.
+        invitation: what is said once the head answers.
+        say: takes sentences for the person at the terminal.
+        watcher: is shown the report of every pass.
+        failed: is told, in another thread, of each request that a pipeline failed.
+        num_cpus: logical CPUs of a head that is started here; None for `head.logical_cpus`.
+
+    Raises:
+        WheelwayError: Ray or the daemon cannot start.
+    """
+    daemon = Daemon(path)
+    with ExitStack() as stack:
+        tuning = head.Tuning(num_cpus, longest_request=daemon.config.serve.longest_request)
+        if not head.answers(daemon.config.ray.dashboard_url):
+            say("starting a Ray head (10 to 30 s) ...")
+        ray = stack.enter_context(head.adopt_or_start(daemon.config.ray.dashboard_url, tuning))
+        if ray.adopted:
+            say(f"using the Ray head at {ray.dashboard_url}; it will be left running")
+        else:
+            say(f"the Ray head answers at {ray.dashboard_url}; {tuning.room}")
+            _begin_anew(daemon.config.paths.state)
+        stack.enter_context(signals(daemon))
+        if failed is not None:
+            stack.enter_context(following(daemon.config.ray, _telling(failed)))
+
+        def watch(report: Report) -> None:
+            if watcher is not None:
+                watcher(report)
+            if not ray.adopted and not ray.running():
+                daemon.end()
+
+        daemon.watcher = watch
+        say(invitation)
+        daemon.run()
+        if not ray.adopted:
+            if not ray.running():
+                raise Stalled("HeadEnded", f"the Ray head ended by itself:\n{ray.last_words()}")
+            say("ending the Ray head ...")
+    return 0
+
+
+def _begin_anew(state: Path) -> None:
+    """Nothing runs on a head that was just started, so nobody need doubt it when it says so."""
+    with suppress(WheelwayError), Journal.open(state) as journal:  # the daemon tells what is wrong
+        journal.date({})
+
+
+def _telling(failed: Callable[[FailedRequest], None]) -> Callable[[LogFile, list[Record]], None]:
+    """Picks the failed requests out of what replicas log."""
+
+    def take(file: LogFile, records: list[Record]) -> None:
+        del file  # the record names the release
+        for record in records:
+            if (found := record.failed()) is not None:
+                failed(found)
+
+    return take
+
+
+def configuration(place: Place) -> str:
+    """The configuration of such a run, as TOML."""
+    return f"""\
+# Written by `wheelway up`, which keeps it once somebody edited it. Edits are picked up at once;
+# `wheelway config check --schema` lists what can be said.
+
+[[sources]]
+type = "directory"
+path = {_quoted(place.wheels or WHEELS)}
+
+[ray]
+dashboard_url = "http://127.0.0.1:{place.dashboard_port or DASHBOARD_PORT}"
+ingress_url = "http://127.0.0.1:{place.port or PORT}"
+
+[paths]
+cache = {_quoted(place.cache)}
+state = {_quoted(place.state)}
+"""
+
+
+def _quoted(path: Path) -> str:
+    """A path as a TOML basic string, which escapes as JSON does."""
+    return json.dumps(str(path.resolve()))

@@ -1,0 +1,1 @@
+"""The service's files on a machine: `units` lays them down and takes them away."""

@@ -1,0 +1,285 @@
+"""What `status` tells: what is served, what comes, what failed, and whether anybody watches.
+
+All of it is read from the journal, so it is there while the daemon is down, and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from typing_extensions import TypedDict
+
+from controller.journal import TO_START, DaemonStatus
+from controller.model import Phase
+from controller.ops.documents import (
+    ConditionDocument,
+    OverridesDocument,
+    ReleaseDocument,
+    condition_document,
+    condition_of,
+    documented,
+    overrides_document,
+    overrides_of,
+    release_document,
+    release_of,
+)
+from controller.ops.times import ago, iso, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from controller.config.settings import Config
+    from controller.journal import Reader, ReleaseRecord
+    from controller.model import Condition, Quarantine
+    from controller.planning.overrides import Overrides
+
+OVER: Final = {Phase.RETIRED, Phase.SUPERSEDED}
+_GLANCE: Final = 0.5
+"""Seconds for Ray's dashboard to take a connection."""
+_SOON: Final = 10.0
+"""Seconds since the last pass for which no configuration calls a daemon late."""
+ON_CLUSTER: Final = {Phase.STAGED, Phase.READY, Phase.LIVE, Phase.RETIRING}
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """Whether a daemon is at work."""
+
+    state: str
+    """`running`; `late`: there, but without a pass for too long; `down`; `never` ran here."""
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The journal at one moment."""
+
+    at: float
+    daemon: DaemonStatus | None
+    pulse: Pulse
+    releases: tuple[ReleaseRecord, ...]
+    """By pipeline, its newest version first."""
+    hidden: int
+    """How many older ones were left out."""
+    quarantines: tuple[Quarantine, ...]
+    conditions: tuple[tuple[Condition, float], ...]
+    overrides: Overrides
+
+
+def overview(
+    reader: Reader, config: Callable[[], Config], now: float, *, everything: bool
+) -> Overview:
+    """Everything that `status` shows, as at one moment; the configuration is asked for only when
+    the daemon does not seem well.
+    """
+    with reader.snapshot():
+        daemon = reader.status()
+        records = reader.releases(over=everything)
+        known = sum(reader.counted().values())
+        quarantines = reader.quarantines()
+        conditions = reader.conditions()
+        listed = reader.listed()
+        overrides = reader.overrides()
+    live: dict[str, list[ReleaseRecord]] = {}
+    for record in records:
+        if record.phase is Phase.LIVE:
+            live.setdefault(record.release.pipeline, []).append(record)
+    shown = [
+        record
+        for record in records
+        if everything or not _is_past(record, live.get(record.release.pipeline, ()), listed)
+    ]
+    newest_first = sorted(shown, key=lambda r: (r.release.version, r.since), reverse=True)
+    releases = tuple(sorted(newest_first, key=lambda r: r.release.pipeline))
+    there = {record.release for record in releases}
+    return Overview(
+        at=now,
+        daemon=daemon,
+        pulse=pulse(daemon, config, now, alive=daemon is not None and _is_alive(daemon.pid)),
+        releases=releases,
+        hidden=known - len(releases),
+        quarantines=tuple(q for q in quarantines if q.release in there),
+        conditions=tuple(conditions),
+        overrides=overrides,
+    )
+
+
+def quarantines(reader: Reader, *, everything: bool) -> list[Quarantine]:
+    """The releases that failed and are left alone; with `everything` also those that are over,
+    because their wheel is listed no more: they are remembered in case it comes back.
+    """
+    with reader.snapshot():
+        found = reader.quarantines()
+        known = reader.records([quarantine.release for quarantine in found])
+    over = {release for release, record in known.items() if record.over}
+    return [quarantine for quarantine in found if everything or quarantine.release not in over]
+
+
+def _is_past(record: ReleaseRecord, live: Sequence[ReleaseRecord], listed: set[str]) -> bool:
+    """Whether a release only tells of the past: over, or older than those of its pipeline that are
+    served.
+    """
+    if record.phase in ON_CLUSTER:
+        return False
+    if record.phase in OVER or (listed and record.release.digest not in listed):
+        return True
+    release = record.release
+    return bool(live) and (
+        release.version < min(other.release.version for other in live)
+        or any(o.release.version == release.version and o.since > record.since for o in live)
+    )
+
+
+def pulse(
+    daemon: DaemonStatus | None, config: Callable[[], Config], now: float, *, alive: bool
+) -> Pulse:
+    """Judge the daemon by its last pass and its process."""
+    if daemon is None:
+        return Pulse(
+            "never", f"the daemon has not finished a pass yet; unless it just began, {TO_START}"
+        )
+    age = ago(now - daemon.at)
+    last = f"last pass {age} ago: {daemon.sentence}"
+    if not alive:
+        url = config().ray.dashboard_url
+        left = (
+            f"Ray answers at {url}: what is served stays up, new releases wait"
+            if _listens(url)
+            else f"no Ray answers at {url} either: nothing is served"
+        )
+        return Pulse("down", f"the daemon is down (process {daemon.pid} is gone); {left}; {last}")
+    # A pass takes longer than this only when something is wrong: no need to know the rest then.
+    if now - daemon.at > _SOON and now - daemon.at > patience(config()):
+        return Pulse(
+            "late",
+            f"the daemon (process {daemon.pid}) has finished no pass for {age}, expected every "
+            f"{config().rollout.interval:g} s; its log says why; {last}",
+        )
+    return Pulse("running", f"the daemon runs (process {daemon.pid}); {last}")
+
+
+def patience(config: Config) -> float:
+    """Seconds after the last pass from which on a daemon is late."""
+    # A pass may wait this long for Ray: a PUT that starts Serve gets six times the timeout.
+    return config.rollout.interval + 6 * config.ray.timeout + 10
+
+
+def _listens(url: str) -> bool:
+    """Whether anything takes connections at a URL's host and port."""
+    where = urlsplit(url)
+    try:
+        port = where.port or (443 if where.scheme == "https" else 80)
+        socket.create_connection((where.hostname or "", port), _GLANCE).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's process: it is there
+        return True
+    return True
+
+
+# -- as a document -------------------------------------------------------------------------------
+
+
+_Numbered = TypedDict("_Numbered", {"pass": int | None})  # the key is a keyword of Python
+
+
+@documented
+class DaemonDocument(_Numbered):
+    """Whether a daemon is at work. Before its first pass all but the first two are null."""
+
+    state: str
+    """running, late, down, never."""
+    sentence: str
+    last_pass: str | None
+    said: str | None
+    """That pass in a sentence."""
+    duration: float | None
+    """Seconds that it took."""
+    pid: int | None
+    version: str | None
+    started_at: str | None
+
+
+@documented
+class StatusDocument(TypedDict):
+    """What is served, what is on its way, what failed, and whether anybody watches."""
+
+    at: str
+    """When this was read."""
+    daemon: DaemonDocument
+    releases: list[ReleaseDocument]
+    """By pipeline, its newest version first."""
+    hidden: int
+    """How many that are over were left out."""
+    conditions: list[ConditionDocument]
+    overrides: OverridesDocument
+
+
+def as_document(seen: Overview) -> StatusDocument:
+    """The overview as JSON."""
+    quarantines = {quarantine.release: quarantine for quarantine in seen.quarantines}
+    return {
+        "at": iso(seen.at),
+        "daemon": _daemon_document(seen),
+        "releases": [release_document(r, quarantines.get(r.release)) for r in seen.releases],
+        "hidden": seen.hidden,
+        "conditions": [condition_document(*pair) for pair in seen.conditions],
+        "overrides": overrides_document(seen.overrides),
+    }
+
+
+def _daemon_document(seen: Overview) -> DaemonDocument:
+    daemon = seen.daemon
+    return {
+        "state": seen.pulse.state,
+        "sentence": seen.pulse.sentence,
+        "last_pass": iso(daemon.at) if daemon else None,
+        "pass": daemon.number if daemon else None,
+        "said": daemon.sentence if daemon else None,
+        "duration": daemon.duration if daemon else None,
+        "pid": daemon.pid if daemon else None,
+        "version": daemon.version if daemon else None,
+        "started_at": iso(daemon.started_at) if daemon else None,
+    }
+
+
+def from_document(document: StatusDocument) -> Overview:
+    """The inverse of `as_document`."""
+    releases = [release_of(item) for item in document["releases"]]
+    return Overview(
+        at=seconds(document["at"]),
+        daemon=_daemon_of(document["daemon"]),
+        pulse=Pulse(document["daemon"]["state"], document["daemon"]["sentence"]),
+        releases=tuple(record for record, _ in releases),
+        hidden=document["hidden"],
+        quarantines=tuple(failed for _, failed in releases if failed is not None),
+        conditions=tuple(condition_of(item) for item in document["conditions"]),
+        overrides=overrides_of(document["overrides"]),
+    )
+
+
+def _daemon_of(document: DaemonDocument) -> DaemonStatus | None:
+    last, started = document["last_pass"], document["started_at"]
+    if last is None or started is None:
+        return None
+    return DaemonStatus(
+        number=document["pass"] or 0,
+        at=seconds(last),
+        sentence=document["said"] or "",
+        duration=document["duration"] or 0.0,
+        pid=document["pid"] or 0,
+        version=document["version"] or "",
+        started_at=seconds(started),
+    )

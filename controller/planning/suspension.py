@@ -1,0 +1,75 @@
+"""What an operator suspended stays as it is: routes, applications, everything on the cluster.
+
+What is seen meanwhile is still told, so that the record says what serves, and who waits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from controller.model import ApplicationStatus, Condition, Phase
+from controller.planning.health import Health, diagnose
+from controller.planning.plan import Cause
+from controller.planning.situation import as_it_is, phases, seen, was_live
+from controller.planning.subjects import EVERYTHING, SUSPENDED
+
+if TYPE_CHECKING:
+    from controller.model import Application, Transition
+    from controller.planning.overrides import Suspension
+    from controller.planning.plan import PlannedApplication
+    from controller.planning.situation import Route, Situation
+
+
+def cause(route: Route, situation: Situation) -> Suspension | None:
+    """What keeps a route as it is, if anything does."""
+    ordered = situation.overrides
+    return ordered.suspension_of(route.pipeline) if ordered.suspensions else None
+
+
+def kept(route: Route, situation: Situation) -> tuple[PlannedApplication, ...]:
+    """A suspended route's applications."""
+    why = Cause(SUSPENDED, str(cause(route, situation)))
+    return tuple(as_it_is(app, why) for app in route.ours)
+
+
+def everything(situation: Situation) -> tuple[PlannedApplication, ...]:
+    """The config that is in force, ours and others', when all of it is suspended."""
+    why = Cause(SUSPENDED, str(situation.overrides.suspension_of("")))
+    there = [
+        app
+        for app in situation.applications
+        if app.document is not None and app.status is not ApplicationStatus.DELETING
+    ]
+    return tuple(as_it_is(app, why) for app in sorted(there, key=lambda app: app.name))
+
+
+def seen_at(route: Route, situation: Situation) -> tuple[Transition, ...]:
+    """The phases of a suspended route's applications."""
+    why = str(cause(route, situation))
+    told: list[Transition] = []
+    holder = route.holder
+    if holder is not None:
+        if seen(holder, situation) or was_live(holder, situation.records):
+            told += phases(holder, Phase.LIVE, "AnswersAtRoute", route.path)
+        else:
+            told += phases(holder, Phase.READY, SUSPENDED, f"not seen at its route; {why}")
+    elected = route.elected.release if route.elected is not None else None
+    for app in route.others:
+        waits = app.release == elected or not was_live(app, situation.records)
+        if waits and app.release != (holder.release if holder else None):
+            told += phases(app, _started(app), SUSPENDED, why)
+    return tuple(told)
+
+
+def _started(app: Application) -> Phase:
+    return Phase.READY if diagnose(app).health is Health.READY else Phase.STAGED
+
+
+def conditions(situation: Situation) -> tuple[Condition, ...]:
+    """That something is suspended, as long as it is."""
+    found = []
+    for pipeline, why in sorted(situation.overrides.suspensions.items()):
+        command = f"wheelway resume {pipeline}".rstrip()
+        message = f"{why}: nothing changes, what serves goes on; `{command}` ends it"
+        found.append(Condition(pipeline or EVERYTHING, SUSPENDED, message))
+    return tuple(found)

@@ -1,0 +1,128 @@
+"""From a plan to Ray: rendered once, and sent when it is time to.
+
+What comes in are plans, what goes out is what became of each. A config that was refused is sent
+again only after its backoff, unless it changed; nothing is sent twice for anything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from controller import retry
+from controller.errors import Rejected, Transient, WheelwayError, without_frames
+from controller.planning.documents import same_document
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from controller.config.settings import Config
+    from controller.model import JSON
+    from controller.planning.plan import Plan
+    from controller.serve.dashboard import Dashboard
+    from controller.serve.rendering import Renderer
+
+Record: TypeAlias = "Callable[[str, str, str], Callable[[str], None]]"
+"""Writes down a config before it is sent: text, digest, cause. Returns what to call with the
+outcome."""
+
+_Inputs: TypeAlias = "tuple[list[Mapping[str, JSON]], tuple[str, ...]]"
+"""What a config is rendered from: its applications, and all else: the templates, `[serve]` and
+where the ingress is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The planned config as YAML, and what became of it."""
+
+    text: str
+    sent: bool = False
+    refusal: WheelwayError | None = None
+    """Why it cannot be rendered, or what Ray said the last time that it was sent."""
+    tried: bool = False
+    """Whether sending it was tried now, whatever became of it."""
+    retried: bool = False
+    """Whether the same had been tried before in vain."""
+
+
+class Sender:
+    """Sends one daemon's configs to one cluster."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        dashboard: Dashboard,
+        renderer: Renderer,
+        jitter: Callable[[], float],
+    ) -> None:
+        self.config = config
+        """Whose `[serve]` and ingress all applications share."""
+        self._dashboard = dashboard
+        self._renderer = renderer
+        self._jitter = jitter
+        self._refused: tuple[str, WheelwayError, int, float] | None = None
+        self._rendered: tuple[_Inputs, tuple[dict[str, JSON], str]] | None = None
+
+    def send(self, decided: Plan, record: Record | None, now: float) -> Sent:
+        """Send the planned config, if it is time to; without `record` it is only rendered."""
+        config, text, refusal = self._render(decided)
+        if record is None or refusal is not None or decided.hold or not decided.changes:
+            return Sent(text, refusal=refusal)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        failures = 0
+        if self._refused is not None and self._refused[0] == digest:
+            _, refusal, failures, retry_at = self._refused
+            if now < retry_at:
+                return Sent(text, refusal=refusal)
+        bad: WheelwayError | None = None
+        try:
+            self._renderer.validate(config)
+        except Rejected as error:
+            bad = error
+        except WheelwayError as error:  # nobody could say: nothing was tried
+            return Sent(text, refusal=error)
+        outcome = record(text, digest, "; ".join(map(str, decided.changes)))
+        try:
+            if bad is not None:
+                raise bad
+            self._dashboard.put(config)
+        except WheelwayError as error:
+            outcome(error.reason)
+            without_frames(error)  # it is remembered
+            asked = error.retry_after if isinstance(error, Transient) else None
+            wait = retry.delay(failures + 1, jitter=self._jitter(), retry_after=asked)
+            self._refused = (digest, error, failures + 1, now + wait)
+            return Sent(text, refusal=error, tried=True, retried=failures > 0)
+        outcome("Applied")
+        self._refused = None
+        return Sent(text, sent=True, tried=True, retried=failures > 0)
+
+    def _render(self, decided: Plan) -> tuple[dict[str, JSON], str, WheelwayError | None]:
+        """The planned config, as it is and as YAML. Most passes plan what the one before planned,
+        and rendering costs more than all the rest of them.
+        """
+        documents = [planned.document for planned in decided.applications]
+        ingress_url = self.config.ray.ingress_url
+        try:
+            shared = (
+                self._renderer.fingerprint(),
+                self.config.serve.model_dump_json(),
+                ingress_url,
+            )
+            if self._rendered is None or not _same(self._rendered[0], (documents, shared)):
+                config = self._renderer.config(documents, self.config.serve, ingress_url)
+                made = config, self._renderer.to_yaml(config)
+                self._rendered = (documents, shared), made
+        except WheelwayError as error:
+            return {}, "", error
+        return *self._rendered[1], None
+
+
+def _same(one: _Inputs, other: _Inputs) -> bool:
+    return (
+        one[1] == other[1]
+        and len(one[0]) == len(other[0])
+        and all(map(same_document, one[0], other[0]))
+    )

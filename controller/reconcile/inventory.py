@@ -1,0 +1,272 @@
+"""What is inside the listed wheels, as far as anybody has looked; what policy wants is asked for.
+
+What follows from inputs that stayed the same is remembered, by project; and once nothing is to be
+looked into any more, all of it, until something is listed, fetched, recorded or ordered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from controller.errors import NoRelease, Rejected, WheelwayError
+from controller.model import Artifact, Condition, Quarantine, Release
+from controller.planning.catalogue import Catalogue, Catalogues
+from controller.planning.policy import rule_for, unfetched
+from controller.planning.remembered import Remembered
+from controller.planning.shelf import Shelf, Wheels, is_of, shelve
+from controller.reconcile.mismatches import WRONG_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from packaging.tags import Tag
+
+    from controller.config.settings import Config, PipelinePolicy
+    from controller.model import PipelineEntry, Revision
+    from controller.planning.overrides import Pin
+    from controller.planning.policy import Candidate
+    from controller.reconcile.artifacts import Supply
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a stocktaking depends on, beside what is listed and what is fetched."""
+
+    quarantines: Mapping[Release, Quarantine]
+    """Whatever inputs they were with."""
+    pins: Mapping[str, Pin]
+    common: str
+    """What every release's chance depends on."""
+
+
+@dataclass(slots=True)
+class Inventory:
+    """What the listed wheels offer. Whoever has it may not change it."""
+
+    catalogue: Catalogue
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    """The inspected wheels, by digest."""
+    unsound: dict[Revision, Quarantine] = field(default_factory=dict)
+    """The wheels that failed inspection, those that failed just now included."""
+    failed: list[Quarantine] = field(default_factory=list)
+    """The latter."""
+    entries: dict[Release, tuple[Artifact, PipelineEntry]] = field(default_factory=dict)
+    sources: dict[Release, str] = field(default_factory=dict)
+    inputs: dict[Release, str] = field(default_factory=dict)
+    """By release: a digest of everything but the bytes that decides whether it can run."""
+    shelves: dict[str, list[Shelf]] = field(default_factory=dict)
+    """By pipeline: those that have it."""
+    conditions: list[Condition] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    """File names of the wheels that are being fetched and looked into."""
+    awaited: list[Revision] = field(default_factory=list)
+    """All that is to be looked into; those that could not be fetched for now included."""
+    is_complete: bool = True
+    """Whether nothing is to be looked into any more."""
+
+    def candidates(self, pipeline: str) -> tuple[Candidate, ...]:
+        """What is offered of a pipeline, in order of preference."""
+        shelves = self.shelves[pipeline]
+        if len(shelves) == 1:
+            return shelves[0].candidates[pipeline]
+        claims = [claim for shelf in shelves for claim in shelf.claims[pipeline]]
+        claims.sort(key=lambda claim: self.catalogue.places[claim.revision])
+        return tuple(claim.candidate for claim in claims)
+
+
+class Stocktaking:
+    """Takes stock of one configuration's sources, pass by pass."""
+
+    def __init__(self, config: Config, supply: Supply, *, tags: Sequence[Tag]) -> None:
+        self._supply = supply
+        self._catalogues = Catalogues(tags)
+        self._shelves = Remembered(shelve)
+        self.renew(config)
+
+    def renew(self, config: Config) -> None:
+        """Go by another configuration from now on."""
+        self._config = config
+        self._rules: Remembered[str, PipelinePolicy] = Remembered(
+            lambda name: rule_for(name, config)
+        )
+        self._inputs_of = Remembered(self._inputs_on)
+        self._wanted = Remembered(self._unfetched)
+        self._latest: tuple[Catalogue, int, Recorded, Inventory] | None = None
+
+    def take(self, recorded: Recorded, now: float) -> Inventory:
+        """What the listed wheels offer; that of the pass before while nothing changed and nothing
+        is left to be looked into. Those that policy wants and nobody fetched are asked for; those
+        that fail inspection count as quarantined under their project's name.
+        """
+        catalogue = self._catalogues.of(self._supply.listings().values())
+        fetches = self._supply.fetches
+        if self._latest is not None:
+            *inputs, before = self._latest
+            if before.is_complete and inputs == [catalogue, fetches, recorded]:
+                return before
+        found = Inventory(catalogue)
+        self._find_unsound(found, recorded)
+        self._look_inside(found, recorded, now)
+        self._latest = catalogue, fetches, recorded, found
+        for remembered in (self._rules, self._shelves, self._inputs_of, self._wanted):
+            remembered.forget_unused()
+        return found
+
+    def _find_unsound(self, found: Inventory, recorded: Recorded) -> None:
+        """The listed wheels that failed inspection as it would be made now."""
+        for failure in recorded.quarantines.values():
+            if failure.stage != "inspect":
+                continue
+            named = failure.release
+            inputs = self._inputs_of_failure(named, failure.reason, found, recorded)
+            for revision in found.catalogue.projects.get(named.pipeline, ()):
+                same = (revision.version, revision.sha256) == (named.version, named.digest)
+                if same and failure.inputs == inputs:
+                    found.unsound[revision] = failure
+
+    def _look_inside(self, found: Inventory, recorded: Recorded, now: float) -> None:
+        catalogue, unsound = found.catalogue, found.unsound
+        for revision in catalogue.revisions:
+            known = self._supply.known(revision)
+            if known is not None and (not unsound or revision not in unsound):
+                found.artifacts[revision.sha256] = known
+        offers = {
+            project: self._offers(project, revisions, found)
+            for project, revisions in catalogue.projects.items()
+        }
+        held = self._held([shelf for _, shelf in offers.values()], recorded)
+        wanted = [
+            revision
+            for project, offer in offers.items()
+            for revision in self._wanted_of(project, offer, held, found, recorded)
+        ]
+        # Whose a name is shows soonest so: a wheel that came first is looked into first.
+        wanted.sort(key=lambda revision: self._supply.first_seen(revision.sha256))
+        brought = [
+            digest for revision in wanted for digest in self._fetch(revision, found, recorded, now)
+        ]
+        for project in {r.project for digest in brought for r in catalogue.digests[digest]}:
+            offers[project] = self._offers(project, catalogue.projects[project], found)
+            found.awaited += self._wanted_of(project, offers[project], held, found, recorded)
+        for project, (_, shelf) in offers.items():
+            found.entries.update(shelf.entries)
+            found.sources.update(shelf.sources)
+            found.inputs.update(self._inputs_of.of(project, (shelf, recorded.common)))
+            for name in shelf.claims:
+                found.shelves.setdefault(name, []).append(shelf)
+
+    def _offers(
+        self, project: str, revisions: tuple[Revision, ...], found: Inventory
+    ) -> tuple[Wheels, Shelf]:
+        artifacts = found.artifacts
+        wheels = Wheels(revisions, tuple([artifacts.get(r.sha256) for r in revisions]))
+        return wheels, self._shelves.of(project, wheels)
+
+    def _held(self, shelves: Iterable[Shelf], recorded: Recorded) -> dict[str, set[Release]]:
+        """By pipeline: releases whose quarantine holds with their present inputs."""
+        held: dict[str, set[Release]] = {}
+        for shelf in shelves if recorded.quarantines else ():
+            for release in recorded.quarantines.keys() & shelf.entries.keys():
+                _, entry = shelf.entries[release]
+                inputs = self._inputs(release, entry.options, entry.settings, recorded.common)
+                if recorded.quarantines[release].inputs == inputs:
+                    held.setdefault(release.pipeline, set()).add(release)
+        return held
+
+    def _wanted_of(
+        self,
+        project: str,
+        offer: tuple[Wheels, Shelf],
+        held: Mapping[str, set[Release]],
+        found: Inventory,
+        recorded: Recorded,
+    ) -> tuple[Revision, ...]:
+        """A project's wheels that must be looked into."""
+        wheels, shelf = offer
+        failed = frozenset(r for name in held.keys() & shelf.claims.keys() for r in held[name])
+        pins = tuple(recorded.pins[name] for name in recorded.pins.keys() & shelf.claims.keys())
+        refused = self._supply.refusals.of
+        unsound = found.unsound
+        bad = frozenset([r for r in wheels.revisions if (unsound and r in unsound) or refused(r)])
+        return self._wanted.of(project, (wheels, failed, pins, bad))
+
+    def _unfetched(
+        self,
+        inputs: tuple[Wheels, frozenset[Release], tuple[Pin, ...], frozenset[Revision]],
+    ) -> tuple[Revision, ...]:
+        """What must be looked into of a project: what policy wants, and what has a wrong name."""
+        wheels, failed, pins, bad = inputs
+        inside = {
+            revision.sha256: artifact
+            for revision, artifact in zip(*wheels, strict=True)
+            if artifact is not None
+        }
+        sound = [revision for revision in wheels.revisions if revision not in bad]
+        by_name = {pin.pipeline: pin for pin in pins}
+        wanted = unfetched(sound, inside, self._config, failed, by_name)
+        misnamed = [r for r in sound if r.sha256 in inside and not is_of(inside[r.sha256], r)]
+        return *wanted, *misnamed
+
+    def _fetch(
+        self, revision: Revision, found: Inventory, recorded: Recorded, now: float
+    ) -> Iterator[str]:
+        """Ask for a wheel; its digest, if it was brought at once."""
+        result = self._supply.artifact(revision)
+        if isinstance(result, NoRelease):
+            return  # the supply tells of it
+        found.is_complete = False
+        if isinstance(result, Artifact):
+            found.artifacts[revision.sha256] = result
+            yield revision.sha256
+        elif isinstance(result, Rejected):
+            as_release = Release(revision.project, revision.version, revision.sha256)
+            inputs = self._inputs_of_failure(as_release, result.reason, found, recorded)
+            failure = failed(as_release, "inspect", result, inputs, now)
+            found.sources[as_release] = revision.source
+            found.unsound[revision] = failure
+            found.failed.append(failure)
+        elif isinstance(result, WheelwayError):
+            found.awaited.append(revision)
+            found.conditions.append(Condition(revision.filename, result.reason, result.message))
+        else:
+            found.awaited.append(revision)
+            found.unread.append(revision.filename)
+
+    # -- inputs ----------------------------------------------------------------------------------
+
+    def _inputs_on(self, inputs: tuple[Shelf, str]) -> dict[Release, str]:
+        shelf, common = inputs
+        return {
+            release: self._inputs(release, entry.options, entry.settings, common)
+            for release, (_, entry) in shelf.entries.items()
+        }
+
+    def _inputs_of_failure(
+        self, release: Release, reason: str, found: Inventory, recorded: Recorded
+    ) -> str:
+        """Of a wheel that failed inspection, which says nothing of what its pipelines wish."""
+        common = recorded.common
+        if reason == WRONG_BYTES:  # those that list it now sent them, not one that comes to it
+            offers = found.catalogue.digests.get(release.digest, ())
+            common = "\n".join([common, *sorted({offer.source for offer in offers})])
+        return self._inputs(release, {}, {}, common)
+
+    def _inputs(
+        self,
+        release: Release,
+        wishes: Mapping[str, object],
+        settings: Mapping[str, object],
+        common: str,
+    ) -> str:
+        rule = self._rules.of(release.pipeline, release.pipeline)
+        own = [dict(wishes), dict(settings), rule.settings, rule.options.model_dump_json()]
+        text = f"{common}\n{json.dumps(own, sort_keys=True, default=str)}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def failed(release: Release, stage: str, error: Rejected, inputs: str, at: float) -> Quarantine:
+    """The quarantine of a release that failed just now."""
+    return Quarantine(release, stage, error.reason, error.message, inputs, error.log_tail, at)

@@ -1,0 +1,265 @@
+"""What runs on the cluster, as Serve and its ingress say it: asked for with patience, and not
+believed at once.
+
+Memory between passes, told the time. What comes in are the dashboard's and the ingress's answers,
+what goes out are the same, or why there are none to go by.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from controller import retry
+from controller.errors import Transient, WheelwayError, without_frames
+from controller.planning.dates import dated, excused, restarted, unwatched
+from controller.planning.probing import due
+from controller.planning.situation import routes_to_probe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from controller.journal import Reader
+    from controller.model import Answer, Application, PlacementRecord
+    from controller.planning.plan import PlannedApplication
+    from controller.serve.dashboard import Dashboard
+    from controller.serve.ingress import Ingress
+
+EMPTY_FOR = 20.0
+"""Seconds for which a cluster must say that it is empty, when it just was not: longer than Serve's
+controller takes to come back with the head's storage (16 s measured)."""
+
+PROBING = 2.0
+"""Seconds of a pass in which questions to the ingress begin: as long as each may take (`Ingress`),
+so that one which hangs holds a pass for a few seconds, however many routes there are. What is not
+asked by then has its turn first in the next pass."""
+
+ROUTELESS_FOR = 15.0
+"""Seconds for which an ingress may be without any route before that is told: on a head that has
+just started the first one takes some to reach it."""
+
+
+class Lookout:
+    """Looks at one cluster. Between two looks that failed lie `cap` seconds at most, unless Ray
+    asks for more: whoever waits for it wants to see that it is back.
+    """
+
+    def __init__(
+        self, dashboard: Dashboard, journal: Reader, *, cap: float, jitter: Callable[[], float]
+    ) -> None:
+        self._dashboard = dashboard
+        self._journal = journal
+        self.cap = cap
+        self._jitter = jitter
+        self._trouble: WheelwayError | None = None
+        self._until = 0.0
+        self._empty_since: float | None = None
+        self._emptied = False  # by our own last config
+        self.failures = 0
+        """Looks in a row that failed."""
+
+    def resting(self, now: float) -> bool:
+        """Whether Ray could not be observed and is to be left alone for now."""
+        return self._trouble is not None and now < self._until
+
+    def wait(self, now: float) -> float:
+        """Seconds until it is looked at again."""
+        return max(0.0, self._until - now)
+
+    def applications(self, now: float) -> tuple[Application, ...]:
+        """Every application, ours or not. While it rests nothing is asked, however many events
+        come: what stood in the way last is raised again.
+
+        Raises:
+            WheelwayError: it cannot be known.
+        """
+        if self._trouble is not None and now < self._until:
+            raise self._trouble
+        try:
+            found = self._dashboard.applications()
+            self._doubt_emptiness(found, now)
+        except WheelwayError as error:
+            self._rest(error, now)
+            raise
+        self._trouble, self.failures = None, 0
+        return found
+
+    def applied(self, applications: Collection[PlannedApplication]) -> None:
+        """A config was taken: an empty one explains that nothing runs."""
+        self._emptied = not applications
+
+    def _rest(self, error: WheelwayError, now: float) -> None:
+        self._trouble = without_frames(error)
+        self.failures += 1
+        asked = error.retry_after if isinstance(error, Transient) else None
+        self._until = now + retry.delay(
+            self.failures, jitter=self._jitter(), retry_after=asked, cap=self.cap
+        )
+
+    def _doubt_emptiness(self, applications: Collection[Application], now: float) -> None:
+        """Serve says the same, that nothing runs, while its controller cannot be asked (its actor
+        is not found, or not restored yet) as when nothing does: ray/dashboard/modules/serve, GET.
+        Taking its word would send a config without what serves.
+
+        Raises:
+            Transient: `ClusterEmpty`, for as long as that may pass.
+        """
+        names = {app.name for app in applications}
+        records = self._journal.placements().values()
+        gone = [r.name for r in records if r.live_at is not None and r.name not in names]
+        if names or not gone or self._emptied:
+            self._emptied = self._emptied and not names
+            self._empty_since = None
+            return
+        self._empty_since = self._empty_since or now
+        if now - self._empty_since < EMPTY_FOR:
+            raise Transient(
+                "ClusterEmpty",
+                f"Ray Serve reports no application at all, though {', '.join(sorted(gone))} served "
+                f"when it was last seen; believed once it said so for {EMPTY_FOR:g} s",
+                retry_after=1.0,
+            )
+
+
+class Probes:
+    """Asks one cluster's ingress. `probe_deadline` is in seconds, `budget` those of a look in which
+    questions begin. `close` it.
+    """
+
+    def __init__(
+        self,
+        ingress: Ingress,
+        *,
+        probe_deadline: float,
+        budget: float = PROBING,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ingress = ingress
+        self.deadline = probe_deadline
+        self._budget = budget
+        self._monotonic = monotonic
+        self._threads = ThreadPoolExecutor(8, "wheelway-probe")
+        self._answers: dict[str, Answer] = {}
+        """The last one of the ingress at each route."""
+        self._unreached: dict[str, Answer] = {}
+        """What came instead, since the ingress was last reached."""
+        self._said: Mapping[str, Answer] = {}
+        """All that came of the last look."""
+        self._asked: dict[str, float] = {}
+        """By route: when it was asked last."""
+        self._looked_at: float | None = None
+        self._blind_at: float | None = None
+        self._restarted_at: float | None = None
+        self._routeless_since: float | None = None
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=True)
+
+    def interrupted(
+        self, records: Mapping[str, PlacementRecord], now: float
+    ) -> dict[str, PlacementRecord]:
+        """The cluster could not be looked at, and nothing was asked: the records without the time
+        since the last look, or since the last try. To be kept, for a process that comes after this
+        one knows nothing of it.
+        """
+        found = self._without_blindness(records, now)
+        self._blind_at = now
+        return found
+
+    def restarted(self, now: float) -> None:
+        """A config was sent: what is being built was begun anew."""
+        self._restarted_at = now
+
+    def ask(
+        self,
+        applications: Collection[Application],
+        records: Mapping[str, PlacementRecord],
+        now: float,
+        *,
+        progressed: Callable[[], None],
+    ) -> tuple[dict[str, PlacementRecord], dict[str, Answer]]:
+        """The records with what is seen for the first time, and without the time that does not
+        count; and what the ingress says at the routes in question, in turns at all of ours.
+        `progressed` is called with each answer.
+        """
+        dates = self._dated(applications, records, now)
+        held = {app.name: app.route for app in applications if app.release and app.route}
+        needed = set(routes_to_probe(applications, dates))
+        # What was scaled to no replica would be woken by the question.
+        awake = {held[app.name] for app in applications if app.name in held and app.replicas}
+        before, since = self._said, self._looked_at
+        blind = self._blind_at is not None
+        routes = due(needed, awake - needed, self._asked, since=since, now=now)
+        said = self._ingress.vouched(self._ask_at(routes, progressed), applications)
+        said = self._in_patience(said, now)
+        self._asked |= dict.fromkeys(said, now)
+        self._said, self._looked_at, self._blind_at = said, now, None
+        dates = excused(
+            *(dates, said, {} if blind else before, held),
+            since=None if blind else since,
+            now=now,
+            probe_deadline=self.deadline,
+        )
+        return dates, self._known(said, needed, routed=set(held.values()), awake=awake)
+
+    def _ask_at(self, routes: Iterable[str], progressed: Callable[[], None]) -> dict[str, Answer]:
+        until = self._monotonic() + self._budget
+
+        def probe(route: str) -> Answer | None:
+            return self._ingress.probe(route) if self._monotonic() < until else None
+
+        said = {}
+        for route, answer in zip(routes, self._threads.map(probe, routes), strict=True):
+            if answer is not None:
+                said[route] = answer
+                progressed()
+        return said
+
+    def _in_patience(self, said: Mapping[str, Answer], now: float) -> dict[str, Answer]:
+        """The answers; that the ingress is without routes is no excuse for it once that lasted."""
+        if any(answer.reached for answer in said.values()):
+            self._routeless_since = None
+        elif self._routeless_since is None and any(answer.routeless for answer in said.values()):
+            self._routeless_since = now
+        since = now if self._routeless_since is None else self._routeless_since
+        lasts = now - since >= ROUTELESS_FOR
+        return {r: replace(a, routeless=False) if lasts else a for r, a in said.items()}
+
+    def _known(
+        self,
+        said: Mapping[str, Answer],
+        needed: Collection[str],
+        *,
+        routed: Collection[str],
+        awake: Collection[str],
+    ) -> dict[str, Answer]:
+        """What is `said` now, and what was last said where a route is settled."""
+        reached = {route: answer for route, answer in said.items() if answer.reached}
+        away = {route: answer for route, answer in said.items() if not answer.reached}
+        if not reached:
+            away = {r: answer for r, answer in self._unreached.items() if r in awake} | away
+        self._unreached = away
+        self._answers = {r: a for r, a in self._answers.items() if r in routed} | reached
+        self._asked = {r: at for r, at in self._asked.items() if r in routed}
+        settled = {r: answer for r, answer in self._answers.items() if r not in needed}
+        return settled | away | dict(said)
+
+    def _dated(
+        self,
+        applications: Collection[Application],
+        records: Mapping[str, PlacementRecord],
+        now: float,
+    ) -> dict[str, PlacementRecord]:
+        found = dated(applications, records, now)
+        if self._restarted_at is not None:
+            found, self._restarted_at = restarted(found, self._restarted_at), None
+        return found if self._blind_at is None else self._without_blindness(found, now)
+
+    def _without_blindness(
+        self, records: Mapping[str, PlacementRecord], now: float
+    ) -> dict[str, PlacementRecord]:
+        since = self._looked_at if self._blind_at is None else self._blind_at
+        return unwatched(records, since=since, now=now)

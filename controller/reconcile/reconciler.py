@@ -1,0 +1,397 @@
+"""One pass: observe, plan, act, record.
+
+A pass looks at the sources and at Ray, asks `planning` what to do, does at most one PUT, and writes
+down what was seen and decided. It never waits for slow work; that is done by the supply's jobs. It
+can be cut off anywhere: the next pass, of this process or another, observes again.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from random import random
+from typing import TYPE_CHECKING
+
+from controller.errors import Rejected, WheelwayError, without_frames
+from controller.journal import Journal
+from controller.model import Condition
+from controller.planning.causes import CHECKING_FILES
+from controller.planning.complaints import Complaints
+from controller.planning.contest import Contest
+from controller.planning.daemons import keeping_marks, to_claim_back
+from controller.planning.disappearance import Absences
+from controller.planning.health import doubts_its_files
+from controller.planning.pace import MOVING, Pace
+from controller.planning.plan import Cause
+from controller.planning.planner import Planner
+from controller.planning.restraint import restrained
+from controller.planning.situation import Limits, Situation
+from controller.planning.turns import Turns, in_turn
+from controller.reconcile.applier import Sender
+from controller.reconcile.desired import Desired, Election
+from controller.reconcile.holdover import Holdover
+from controller.reconcile.observer import Lookout, Probes
+from controller.reconcile.preflight import BLOCKING
+from controller.reconcile.recorder import Chronicle
+from controller.reconcile.report import Report, report_on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from packaging.tags import Tag
+
+    from controller.config.settings import Config
+    from controller.journal import Reader, ReleaseRecord
+    from controller.model import (
+        JSON,
+        Answer,
+        Application,
+        DaemonMark,
+        Event,
+        PlacementRecord,
+        Quarantine,
+        Release,
+    )
+    from controller.planning.overrides import Overrides
+    from controller.planning.plan import Plan
+    from controller.reconcile.applier import Sent
+    from controller.reconcile.artifacts import Supply
+    from controller.serve.dashboard import Dashboard
+    from controller.serve.ingress import Ingress
+    from controller.serve.rendering import Renderer
+
+
+FORGET_EVERY = 3600.0
+"""Seconds between two looks at what the journal can forget."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Observed:
+    """What a pass goes by, beside what the sources list."""
+
+    at: float
+    """By the clock of the passes."""
+    applications: tuple[Application, ...]
+    records: Mapping[str, PlacementRecord]
+    answers: Mapping[str, Answer]
+    overrides: Overrides
+
+
+class Reconciler:
+    """Makes passes. `tags` and `fingerprint` describe the interpreter that replicas run on, `clock`
+    is what everything waits by (`journal/clock.py`); `wall_clock` only says when things happened;
+    `mark` is what this daemon is told from others by; a preview away from it has none.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        supply: Supply,
+        dashboard: Dashboard,
+        ingress: Ingress,
+        renderer: Renderer,
+        journal: Reader,
+        tags: Sequence[Tag],
+        fingerprint: str,
+        clock: Callable[[], float],
+        mark: DaemonMark | None = None,
+        wall_clock: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random,
+    ) -> None:
+        self.config = config
+        self._supply = supply
+        self._lookout = Lookout(dashboard, journal, cap=config.rollout.interval, jitter=jitter)
+        self._sender = Sender(config, dashboard=dashboard, renderer=renderer, jitter=jitter)
+        self._renderer = renderer
+        self._journal = journal
+        self._chronicle: Chronicle | None = None
+        if isinstance(journal, Journal):
+            self._chronicle = Chronicle(journal, supply, wall_clock=wall_clock)
+        self._holdover = Holdover(journal)
+        self._fingerprint = fingerprint
+        self._clock = clock
+        self._complaints = Complaints()
+        self._probes = Probes(ingress, probe_deadline=config.rollout.probe_deadline)
+        self._planner = Planner()
+        self._mark = mark
+        self._contest = Contest(mark, wait=to_claim_back(config.rollout.interval))
+        self._forget_at = float("-inf")
+        self._pace = Pace(config.rollout.interval)
+        self._templates = ""
+        self._turns = Turns()
+        self._held: set[Release] = set()
+        self._election = Election(config, supply, renderer, tags=tags, absences=Absences())
+        self.notes: tuple[Condition, ...] = ()
+        """Conditions that others found: about Ray, the configuration."""
+        self.inspected = True
+        """Whether Ray's side was looked at since it last could not be; nothing starts before."""
+        self.unknown: Condition | None = None
+        """Why it could not be looked at though it serves; if it does not, that is told instead."""
+        self.progressed: Callable[[], None] = lambda: None
+        """Called after each part of a pass; each has a deadline of its own."""
+
+    def close(self) -> None:
+        """End the probing threads."""
+        self._probes.close()
+
+    def renew(self, config: Config) -> None:
+        """Go by another configuration from now on: what is remembered, waited for or backed off
+        from stays so. Which cluster, templates, sources and cache it is must be the same.
+        """
+        self.config = config
+        self._lookout.cap = self._pace.interval = config.rollout.interval
+        self._probes.deadline = config.rollout.probe_deadline
+        self._contest.wait_for(to_claim_back(config.rollout.interval))
+        self._sender.config = config
+        self._election.renew(config)
+
+    def resting(self) -> bool:
+        """Whether Ray could not be observed and is to be left alone for now."""
+        return self._lookout.resting(self._clock())
+
+    def run_pass(self, *, act: bool = True) -> Report:
+        """Observe, plan, act, record.
+
+        With `act=False`, or over a journal that is only read, nothing is sent or recorded.
+        """
+        now = self._clock()
+        chronicle = self._chronicle if act else None
+        self._look_at_sources()
+        rested = self._lookout.resting(now)
+        try:
+            applications = self._lookout.applications(now)
+        except WheelwayError as error:
+            return self._blind(error, now, chronicle, asked=not rested)
+        self.progressed()
+        observed = self._observe(applications, now, chronicle)
+        desired = self._elect(observed, grace=self.config.rollout.absence_grace if act else 0.0)
+        known = self._journal.records(_concerned(observed, desired))
+        situation = self._situation(observed, desired, known)
+        self._keep_sound(observed, desired)
+        decided = self._decide(situation, observed)
+        events: tuple[Event, ...] = ()
+        if chronicle is not None:  # before acting: what was decided must outlive us
+            events = chronicle.record(applications, desired, decided, known, now)
+        self.progressed()
+        done = self._send(decided, now, chronicle)
+        conditions = self._conditions(observed, desired, decided, done)
+        if chronicle is not None:
+            events += chronicle.conditions(conditions)
+            self._forget_what_is_over(observed, desired, chronicle)
+        look = min(self._supply.next_look(), desired.look_in)
+        return report_on(
+            *(desired, decided, done),
+            applications=applications,
+            records=observed.records,
+            conditions=conditions,
+            events=events,
+            next_in=self._pace.next_in(decided, now, sent=done.sent, next_look=look),
+        )
+
+    # -- observe ---------------------------------------------------------------------------------
+
+    def _look_at_sources(self) -> None:
+        self._holdover.begin(busy=self._supply.busy())
+        self._supply.look()
+
+    def _observe(
+        self, applications: tuple[Application, ...], now: float, chronicle: Chronicle | None
+    ) -> _Observed:
+        records, answers = self._probes.ask(
+            applications, self._journal.placements(), now, progressed=self.progressed
+        )
+        if chronicle is not None:
+            chronicle.date(records)
+            chronicle.absolve(self._supply.restored())
+        return _Observed(now, applications, records, answers, self._journal.overrides())
+
+    def _blind(
+        self, error: WheelwayError, now: float, chronicle: Chronicle | None, *, asked: bool
+    ) -> Report:
+        """Ray cannot be observed: nothing is decided, serving goes on without us."""
+        without_frames(error)  # it is remembered, and raised again in the passes that ask nothing
+        dates = self._probes.interrupted(self._journal.placements(), now)
+        if chronicle is not None:
+            chronicle.date(dates)
+        trouble = Condition("ray", error.reason, error.message)
+        found = (trouble, *self.notes, *self._supply.conditions())
+        found = (*found, *self._not_looked_at(found))
+        conditions = (*found, *self._holdover.besides(found))
+        events = chronicle.conditions(conditions) if chronicle is not None else ()
+        return Report(
+            f"waiting for Ray: {error.message}",
+            max(MOVING, self._lookout.wait(now)),
+            events,
+            conditions=conditions,
+            retried=asked and self._lookout.failures > 1,
+            error=error if asked else None,
+        )
+
+    def _not_looked_at(self, found: Sequence[Condition]) -> list[Condition]:
+        """What held of releases, pins and files when Ray was last seen: before it is seen again,
+        nobody knows that it is over.
+        """
+        looked_at = {"api", "cache", "config", "ray", *self._supply.sources}
+        told = {(condition.subject, condition.reason) for condition in found}
+        return [
+            held
+            for held, _ in self._journal.conditions()
+            if held.subject not in looked_at and (held.subject, held.reason) not in told
+        ]
+
+    # -- elect -----------------------------------------------------------------------------------
+
+    def _elect(self, observed: _Observed, *, grace: float) -> Desired:
+        """What should run; `grace` is in seconds (see `Election.desired`)."""
+        present = {app.release.digest for app in observed.applications if app.release is not None}
+        quarantines = self._journal.quarantines_of(self._supply.listed().digests, present)
+        self._retry_what_was_cleared(quarantines)
+        desired = self._election.desired(
+            *(observed.applications, observed.records, quarantines, observed.at),
+            fingerprint=self._fingerprint_now(),
+            overrides=observed.overrides,
+            grace=grace,
+            owners=self._journal.owners(),
+        )
+        self.progressed()
+        return desired
+
+    def _retry_what_was_cleared(self, quarantines: Sequence[Quarantine]) -> None:
+        """A person lifted a quarantine: what failed then is done anew, not remembered as failed."""
+        held = {quarantine.release for quarantine in quarantines}
+        for release in self._held - held:
+            self._supply.forgive(release.digest)
+        self._held = held
+
+    def _fingerprint_now(self) -> str:
+        """Of the interpreter and of the templates as they are, or last could be read."""
+        with suppress(WheelwayError):  # each placement reports it
+            self._templates = self._renderer.fingerprint()
+        return f"{self._fingerprint} {self._templates}"
+
+    def _keep_sound(self, observed: _Observed, desired: Desired) -> None:
+        applications = observed.applications
+        told = [app for app in applications if app.message and doubts_its_files(app)]
+        doubted = [app.release.digest for app in told if app.release]
+        if doubted or self._supply.is_check_due():  # else a pass need not even count what there is
+            placed = {release.digest for release in desired.placements}
+            self._supply.keep_sound(applications, placed, doubted)
+
+    # -- plan ------------------------------------------------------------------------------------
+
+    def _decide(self, situation: Situation, observed: _Observed) -> Plan:
+        restraint = self._contest.look(observed.applications, observed.overrides, observed.at)
+        return restrained(self._planner.plan(situation), situation, restraint)
+
+    def _situation(
+        self, observed: _Observed, desired: Desired, known: Mapping[Release, ReleaseRecord]
+    ) -> Situation:
+        rollout = self.config.rollout
+        placements = desired.placements
+        if self._mark is None:
+            placements = keeping_marks(placements, observed.applications)
+        unfit = not self.inspected or any(note.reason in BLOCKING for note in self.notes)
+        elected = (verdict.release for verdict in desired.verdicts if verdict.elected)
+        waiting_since = self._turns.waiting(
+            elected, desired.placements, observed.applications, observed.at
+        )
+        return Situation(
+            now=observed.at,
+            verdicts=desired.verdicts,
+            placements=placements,
+            applications=observed.applications,
+            answers=observed.answers,
+            records=observed.records,
+            limits=Limits(
+                max_staging=0 if unfit else rollout.max_staging,
+                ready_deadline=rollout.ready_deadline,
+                probe_deadline=rollout.probe_deadline,
+                build_deadline=rollout.build_deadline,
+                retire_limit=rollout.retire_limit,
+            ),
+            inputs=desired.inputs,
+            sources={release: record.source for release, record in known.items()},
+            losses=self._journal.losses(),
+            waiting_since=waiting_since,
+            unchecked=self._unchecked(observed, desired, waiting_since),
+            encoded_routes=self._encoded_routes(),
+            overrides=observed.overrides,
+        )
+
+    def _unchecked(
+        self, observed: _Observed, desired: Desired, since: Mapping[Release, float]
+    ) -> dict[Release, Cause]:
+        """What is not on the cluster and cannot be put there before its files were looked at; whose
+        turn is next is looked at first, for a pass has no time for everything.
+        """
+        if not since:
+            return {}
+        there = {app.release for app in observed.applications}
+        placements = desired.placements
+        asking = [placements[r] for r in since if r in placements and r not in there]
+        queue = [placement.release for placement in in_turn(asking, since, observed.at)]
+        faults = self._supply.unchecked(release.digest for release in queue)
+        causes = {
+            digest: Cause(fault.reason, fault.message) if fault else CHECKING_FILES
+            for digest, fault in faults.items()
+        }
+        return {release: causes[release.digest] for release in queue if release.digest in causes}
+
+    def _encoded_routes(self) -> dict[str, JSON] | None:
+        try:
+            return self._renderer.encoded_routes(self.config.ray)
+        except WheelwayError:
+            return None  # the whole config fails by the same templates, and says why
+
+    # -- act -------------------------------------------------------------------------------------
+
+    def _send(self, decided: Plan, now: float, chronicle: Chronicle | None) -> Sent:
+        done = self._sender.send(decided, chronicle.sending if chronicle else None, now)
+        self.progressed()
+        if done.sent:
+            self._lookout.applied(decided.applications)
+            self._contest.sent(decided.applications, now)
+        if done.tried and not isinstance(done.refusal, Rejected):  # it may have been taken
+            self._probes.restarted(now)
+            if not done.sent:
+                self._contest.unknown()
+        return done
+
+    # -- tell ------------------------------------------------------------------------------------
+
+    def _conditions(
+        self, observed: _Observed, desired: Desired, decided: Plan, done: Sent
+    ) -> tuple[Condition, ...]:
+        """Everything that stands in the way of something, whoever found it."""
+        said = self._complaints.conditions(observed.answers, observed.applications)
+        notes = self.notes if self.unknown is None else (*self.notes, self.unknown)
+        found = [*notes, *desired.conditions, *decided.conditions, *said]
+        if done.refusal is not None:
+            found.append(Condition("serve config", done.refusal.reason, done.refusal.message))
+        return *found, *self._holdover.besides(found)
+
+    # -- forget ----------------------------------------------------------------------------------
+
+    def _forget_what_is_over(
+        self, observed: _Observed, desired: Desired, chronicle: Chronicle
+    ) -> None:
+        """Now and then: in the cache and in the journal."""
+        if self._supply.is_untidy():
+            present = [app for app in observed.applications if app.release is not None]
+            documents = [app.document or {} for app in present]
+            documents.extend(placement.document for placement in desired.placements.values())
+            self._supply.tidy(
+                [app.release.digest for app in present if app.release],
+                [str(document.get("args", {}).get("environment", "")) for document in documents],
+            )
+        if observed.at >= self._forget_at:
+            more = chronicle.forget_what_is_over(self.config.journal, observed.at)
+            self._forget_at = observed.at if more else observed.at + FORGET_EVERY
+
+
+def _concerned(observed: _Observed, desired: Desired) -> set[Release]:
+    """The releases of which this pass may have something to tell."""
+    present = (app.release for app in observed.applications if app.release is not None)
+    return {verdict.release for verdict in desired.verdicts}.union(present)

@@ -1,0 +1,257 @@
+"""What the passes saw and decided, written down: dates, phases, quarantines, conditions, events.
+
+Nothing is decided here. What a pass decided is written in one transaction before it is acted upon,
+so that a daemon that is killed in between knows what failed and what was seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+from controller.model import Phase, Transition
+from controller.planning.health import DIGEST_MISMATCH
+from controller.planning.phases import phases_of
+from controller.reconcile.upkeep import keep_only
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from controller.config.settings import JournalOptions
+    from controller.journal import Journal, ReleaseRecord
+    from controller.model import Application, Condition, Event, PlacementRecord, Quarantine, Release
+    from controller.planning.plan import Plan
+    from controller.reconcile.artifacts import Supply
+    from controller.reconcile.desired import Desired
+
+ABSOLUTIONS = 3
+"""Times that a release is freed of what others did to its files; after that a person must look."""
+_LEAVING = {Phase.RETIRING, Phase.RETIRED, Phase.SUPERSEDED}
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What is to be written down of one release, and when that was."""
+
+    at: float
+    transition: Transition
+    source: str
+
+    def order(self) -> tuple[float, bool]:
+        """By time; of what one pass saw at once, what makes room leaves after what takes it."""
+        return self.at, self.transition.phase in _LEAVING
+
+
+class Chronicle:
+    """Writes passes into the daemon's journal; the supply says when its jobs were done. What
+    happened is dated by the wall clock; what deadlines count from, by the clock of the passes.
+    """
+
+    def __init__(
+        self, journal: Journal, supply: Supply, *, wall_clock: Callable[[], float]
+    ) -> None:
+        self._journal = journal
+        self._supply = supply
+        self._wall_clock = wall_clock
+        self._told: object = None
+        """From what there was nothing left to write down."""
+        self._absolved: Counter[str] = Counter()  # by digest
+
+    def date(self, records: Mapping[str, PlacementRecord]) -> None:
+        """The dates of all that is on the cluster, for whoever comes after us."""
+        self._journal.date(records)
+
+    def absolve(self, restored: AbstractSet[str]) -> None:
+        """Lift the quarantines of releases whose files in the cache were damaged and are sound
+        again: the damage was no fault of theirs. Not for ever: a writer may come back.
+        """
+        for quarantine in self._journal.quarantines_of(restored):
+            release = quarantine.release
+            if quarantine.reason != DIGEST_MISMATCH:
+                continue
+            self._absolved[release.digest] += 1
+            if self._absolved[release.digest] <= ABSOLUTIONS:
+                by = "the daemon, which made the damaged files in the cache again"
+                at = self._wall_clock()
+                self._journal.clear_quarantine(release.pipeline, release.version, at=at, by=by)
+
+    def forget_what_is_over(self, options: JournalOptions, counted: float) -> bool:
+        """Once the journal knows more of the past than it should; whether there is still more.
+        Whichever clock is behind, that of the wall or the passes' own: a step makes nothing old.
+        """
+        listed = self._supply.listed().digests if self._supply.complete() else None
+        more = self._journal.prune(
+            before=min(self._wall_clock(), counted) - options.keep_for,
+            releases=options.keep_releases,
+            events=options.keep_events,
+            listed=listed,
+        )
+        if listed is not None:
+            held = {quarantine.release.digest for quarantine in self._journal.quarantines()}
+            keep_only(listed | held, self._absolved)
+        return more
+
+    def conditions(self, conditions: Iterable[Condition]) -> tuple[Event, ...]:
+        """All that stands in the way now. Returns what is worth telling of, for the log."""
+        return tuple(self._journal.set_conditions(conditions, self._wall_clock()))
+
+    def sending(self, text: str, digest: str, cause: str) -> Callable[[str], None]:
+        """A config is about to be sent; call what is returned with what became of it."""
+        number = self._journal.sending(text, digest, cause, self._wall_clock())
+        return partial(self._journal.sent, number)
+
+    def record(
+        self,
+        applications: Sequence[Application],
+        desired: Desired,
+        decided: Plan,
+        known: Mapping[Release, ReleaseRecord],
+        counted: float,
+    ) -> tuple[Event, ...]:
+        """What was decided, whole, in a pass begun at `counted` by the passes' own clock. Returns
+        the events that it is worth telling of, for the log.
+        """
+        journal, now = self._journal, self._wall_clock()
+        failures = [replace(q, at=now) for q in (*desired.failed, *decided.quarantines)]
+        inputs = (applications, desired, decided, known, self._supply.listings())
+        transitions: tuple[Transition, ...] = ()
+        if inputs != self._told:
+            offered = _Offered(desired, self._supply)
+            transitions = _transitions(applications, desired, decided, known, offered)
+        failed = {quarantine.release for quarantine in failures}
+        held = failed | desired.quarantines.keys()
+        live = {step.release.digest for step in transitions if step.phase is Phase.LIVE}
+        ended = {quarantine.release for quarantine in journal.quarantines_of(live)} - held
+        placements = journal.placements()
+        steps = self._steps(transitions, failures, desired, known, now)
+        with journal.transaction():
+            for listing in self._supply.listings().values():
+                journal.save_listing(listing, now)
+            journal.keep_refused(self._supply.refusals.listed(self._supply.listings().values()))
+            journal.keep_losses(decided.losses)
+            journal.keep_owners(desired.owners)
+            for quarantine in failures:
+                journal.add_quarantine(quarantine)
+            for transition in transitions:
+                if transition.phase is not Phase.LIVE:
+                    continue
+                if not _is_dated(placements.get(transition.placement)):
+                    journal.placement_live(transition.placement, counted)
+                if transition.release in ended:
+                    journal.end_quarantine(transition.release)
+            story = [journal.record(step.transition, step.at, source=step.source) for step in steps]
+        self._told = None if steps else inputs
+        return tuple(event for event in story if event is not None)
+
+    def _steps(
+        self,
+        transitions: Iterable[Transition],
+        failures: Iterable[Quarantine],
+        desired: Desired,
+        known: Mapping[Release, ReleaseRecord],
+        now: float,
+    ) -> list[_Step]:
+        """What is new of the releases, in order of time."""
+        failed = {quarantine.release for quarantine in failures}
+        steps: list[_Step] = []
+        for transition in transitions:
+            release = transition.release
+            source, before = desired.sources.get(release, ""), known.get(release)
+            if release in failed and transition.phase is not Phase.LIVE:
+                continue
+            if before is not None and _says(before, transition, source):
+                continue
+            arrival = list(self._arrival(release, source, now)) if before is None else []
+            at = self._when(transition, before, now)
+            at = max([at, *(step.at for step in arrival)])  # one release's steps keep their order
+            steps += [*arrival, _Step(at, transition, source)]
+        for quarantine in failures:
+            release, why = quarantine.release, (quarantine.reason, quarantine.message)
+            source = desired.sources.get(release, "")
+            steps.append(_Step(now, Transition(release, Phase.QUARANTINED, *why), source))
+        return sorted(steps, key=_Step.order)
+
+    def _arrival(self, release: Release, source: str, now: float) -> Iterator[_Step]:
+        """The steps of a release before anybody knew which release it was."""
+        noticed = self._supply.noticed_at.get(release.digest)
+        if noticed is None:
+            return
+        noticed = min(noticed, now)
+        listed = Transition(release, Phase.DISCOVERED, "Listed", f"listed by {source}")
+        yield _Step(noticed, listed, source)
+        fetched = Transition(release, Phase.FETCHED, "Verified", "fetched and verified")
+        at = self._supply.fetched_at.get(release.digest, now)
+        yield _Step(min(max(at, noticed), now), fetched, source)
+
+    def _when(self, transition: Transition, before: ReleaseRecord | None, now: float) -> float:
+        """Jobs end between passes: what they brought is dated by their own end, unless that was for
+        an earlier life of the release.
+        """
+        if transition.phase is not Phase.PREPARED:
+            return now
+        ended = self._supply.prepared_at.get(transition.release.digest, now)
+        return now if before is not None and ended < before.since else min(ended, now)
+
+
+def _says(record: ReleaseRecord, transition: Transition, source: str) -> bool:
+    """Whether that is what the journal has already, as it is of most releases in most passes."""
+    return (
+        record.phase is transition.phase
+        and record.reason == transition.reason
+        and record.message == transition.message
+        and transition.placement in {"", record.placement}
+        and source in {"", record.source}
+    )
+
+
+def _is_dated(record: PlacementRecord | None) -> bool:
+    """Whether it is known since when an application is live, on the route that it has now."""
+    if record is None or record.live_at is None:
+        return False
+    return record.routed_at is None or record.live_at >= record.routed_at
+
+
+def _transitions(
+    applications: Sequence[Application],
+    desired: Desired,
+    decided: Plan,
+    known: Mapping[Release, ReleaseRecord],
+    offered: _Offered,
+) -> tuple[Transition, ...]:
+    present = {app.release for app in applications if app.release is not None}
+    # What is being deleted has lost its document: it is known by its name alone.
+    names = {app.name for app in applications}
+    present |= {record.release for record in known.values() if record.placement in names}
+    stay = names if decided.hold else {app.document["name"] for app in decided.applications}
+    return phases_of(
+        decided,
+        desired.verdicts,
+        placements=desired.placements,
+        quarantines={**desired.quarantines, **{q.release: q for q in decided.quarantines}},
+        present=present,
+        kept={app.release for app in applications if app.release and app.name in stay},
+        before={release: record.phase for release, record in known.items()},
+        is_offered=offered.has,
+    )
+
+
+class _Offered:
+    """Which releases some source may still list. Only of few does anybody ask."""
+
+    def __init__(self, desired: Desired, supply: Supply) -> None:
+        self._desired = desired
+        self._supply = supply
+
+    def has(self, release: Release) -> bool:
+        """Of a wheel that nobody has looked into, any release may be."""
+        if release in self._desired.inputs or not self._supply.complete():
+            return True
+        return release.digest in self._unopened
+
+    @cached_property
+    def _unopened(self) -> AbstractSet[str]:
+        listed = self._supply.listed().digests
+        return listed - {release.digest for release in self._desired.inputs}

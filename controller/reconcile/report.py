@@ -1,0 +1,100 @@
+"""What a pass found, for whoever is told of it: the daemon, the terminal, the log, the metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from controller.planning.phases import underway
+from controller.planning.sentence import in_a_sentence
+from controller.planning.situation import standing, was_live
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from controller.errors import WheelwayError
+    from controller.model import Application, Condition, Event, PlacementRecord, Quarantine
+    from controller.planning.plan import Plan, Underway
+    from controller.reconcile.applier import Sent
+    from controller.reconcile.desired import Desired
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One pass."""
+
+    sentence: str
+    next_in: float
+    """Seconds until the next pass is due, if nothing wakes it before."""
+    events: tuple[Event, ...] = ()
+    plan: Plan | None = None
+    """None when Ray could not be observed."""
+    conditions: tuple[Condition, ...] = ()
+    """Everything that stands in the way of something, wherever it was found."""
+    quarantines: tuple[Quarantine, ...] = ()
+    """Those that hold, new ones included."""
+    failures: tuple[Quarantine, ...] = ()
+    """The new ones among them."""
+    waiting: tuple[Underway, ...] = ()
+    """What is wanted and not live yet."""
+    config: str = ""
+    """The planned Serve config as YAML."""
+    sent: bool = False
+    tried: bool = False
+    """Whether sending it was tried, whatever became of it."""
+    retried: bool = False
+    """Whether what was tried, or observing, had failed in the pass before."""
+    error: WheelwayError | None = None
+    """What Ray's side answered instead: to observing, or to the config."""
+    failed: bool = False
+    """The pass did not come to its end, so this says nothing of what holds."""
+
+
+def report_on(
+    desired: Desired,
+    decided: Plan,
+    done: Sent,
+    *,
+    applications: Sequence[Application],
+    records: Mapping[str, PlacementRecord],
+    conditions: tuple[Condition, ...],
+    events: tuple[Event, ...],
+    next_in: float,
+) -> Report:
+    """The report on a pass that came to its end.
+
+    Args:
+        desired: what should run.
+        decided: the plan.
+        done: what became of the planned config.
+        applications: what was on the cluster.
+        records: what was known of it, by name.
+        conditions: everything that stands in the way of something.
+        events: what is worth telling of.
+        next_in: seconds until the next pass.
+    """
+    waiting = underway(
+        decided,
+        desired.verdicts,
+        placements=desired.placements,
+        serving=standing(applications, records),
+        unread=desired.unread,
+        conditions=conditions,
+    )
+    live = {app.name for app in applications if app.route and was_live(app, records)}
+    quarantined = len(desired.quarantines)
+    return Report(
+        in_a_sentence(decided, live, waiting, quarantined=quarantined, sent=done.sent),
+        next_in,
+        events,
+        decided,
+        conditions,
+        quarantines=(*desired.quarantines.values(), *decided.quarantines),
+        failures=(*desired.failed, *decided.quarantines),
+        waiting=waiting,
+        config=done.text,
+        sent=done.sent,
+        tried=done.tried,
+        retried=done.retried,
+        error=done.refusal if done.tried else None,
+    )

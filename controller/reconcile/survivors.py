@@ -1,0 +1,145 @@
+"""What runs though nobody received its wheel in this run: no source lists it, or it is refused now.
+
+Its files are watched and made again as all others are. What they must be is said by the application
+itself, and what they are made of by the cache.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import distributions
+from typing import TYPE_CHECKING
+
+from controller.errors import Transient, Waiting
+from controller.model import Artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
+
+    from controller.cache.environments.builder import Environments
+    from controller.cache.wheels.store import Store
+    from controller.model import Application, Release
+
+log = logging.getLogger(__name__)
+
+
+class Survivors:
+    """Known by their digests.
+
+    Args:
+        renew: makes again what is damaged of an application's tree and environment; returns its
+            artifact, None when its files are not in this cache, and whether anything was damaged.
+            Told whether there is a reason for doubt. Raises WheelwayError.
+    """
+
+    def __init__(self, renew: Callable[[Application, bool], tuple[Artifact | None, bool]]) -> None:
+        self._renew = renew
+        self._running: dict[str, Application] = {}
+        self._artifacts: dict[str, Artifact] = {}
+
+    def see(self, applications: Iterable[Application], received: AbstractSet[str]) -> set[str]:
+        """These run now; returns the digests of those that were not received."""
+        running = {app.release.digest: app for app in applications if app.release is not None}
+        self._running = {digest: running[digest] for digest in running.keys() - received}
+        kept = {d: self._artifacts[d] for d in self._running.keys() & self._artifacts.keys()}
+        self._artifacts = kept
+        return set(self._running)
+
+    def artifact(self, digest: str) -> Artifact | None:
+        """What its files must be, once `mend` looked at them."""
+        return self._artifacts.get(digest)
+
+    def release(self, digest: str) -> str:
+        """For a person: a release of these bytes; empty when none of them runs."""
+        app = self._running.get(digest)
+        return "" if app is None else str(app.release)
+
+    def mend(self, digest: str, doubted: bool) -> bool:  # noqa: FBT001 - see Upkeep
+        """Make its files again where they are damaged; whether any were.
+
+        Raises:
+            WheelwayError: `FilesLost` when nothing is left to make them of.
+        """
+        if (app := self._running.get(digest)) is None:  # gone meanwhile
+            return False
+        artifact, mended = self._renew(app, doubted)
+        if artifact is not None:
+            self._artifacts[digest] = artifact
+        if mended:
+            log.warning(
+                "the files of %s in the cache, or its environment, had been altered or removed; "
+                "they were made again, though no source offers it: find out who writes there",
+                app.release,
+            )
+        return mended
+
+
+def renew(
+    store: Store,
+    environments: Environments,
+    app: Application,
+    doubted: bool,  # noqa: FBT001 - see Upkeep
+) -> tuple[Artifact | None, bool]:
+    """Make again what is damaged of an application's tree and environment: see `Survivors`."""
+    release, arguments = app.release, (app.document or {}).get("args") or {}
+    if release is None or arguments.get("tree") != str(store.tree_path(release.digest)):
+        return None, False  # of another cache
+    artifact = _recalled(store, release, str(arguments.get("record_digest")))
+    lock = str(arguments.get("environment"))
+    environments.recall(artifact, lock)
+    whole = store.is_whole(artifact, afresh=doubted)
+    if not whole:
+        try:
+            store.tree(artifact)
+        except Transient as error:
+            if error.reason != "WheelMissing":
+                raise
+            raise _lost(app, "its wheel is not in the cache") from error
+    sound = environments.is_sound(artifact)
+    if not sound and environments.renew(artifact).lock_digest != lock:
+        environments.recall(artifact, lock)
+        raise _lost(app, "its environment would not be the one that its replicas start in")
+    return artifact, not (whole and sound)
+
+
+def _recalled(store: Store, release: Release, record_digest: str) -> Artifact:
+    """The artifact of what runs, of its verified wheel if that is there and else of its tree."""
+    digest, version = release.digest, release.version
+    tree, wheel = store.tree_path(digest), store.get(digest)
+    project, requires = _metadata(wheel or tree)
+    return Artifact(
+        digest=digest,
+        project=project,
+        version=version,
+        filename=wheel.name if wheel else f"{project}-{version}.whl",
+        size=wheel.stat().st_size if wheel else 0,
+        wheel=wheel or tree,
+        tree=tree,
+        record_digest=record_digest,
+        requires=requires,
+        pipelines=(),
+    )
+
+
+def _metadata(place: Path) -> tuple[str, tuple[str, ...]]:
+    """Project and `Requires-Dist` of a wheel or a tree; nothing when it is damaged: before the
+    requirements of a tree count, it was found whole.
+    """
+    try:
+        for distribution in distributions(path=[str(place)]):
+            return distribution.metadata["Name"] or "", tuple(distribution.requires or ())
+    except (OSError, ValueError):
+        pass
+    return "", ()
+
+
+def _lost(app: Application, why: str) -> Waiting:
+    return Waiting(
+        "FilesLost",
+        f"the files that replicas of {app.release} start from are damaged or gone and cannot be "
+        f"made again: no source offers it, and {why}. Those that run go on, no other can start: "
+        "publish the same wheel again or a newer version; if it is refused, `wheelway explain` "
+        "says why",
+    )

@@ -1,0 +1,267 @@
+"""Whether what replicas are given is still what was verified; what is not is made again.
+
+A tree or an environment can be altered, damaged or deleted at any time by whoever may write there.
+What is in use is looked at in turns, a little each time, so that the cost stays the same however
+much there is; what somebody has reason to doubt is looked at next, and from the bytes up.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from random import random
+from typing import TYPE_CHECKING, Any
+
+from controller import retry
+from controller.errors import Transient, WheelwayError, without_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from controller.reconcile.jobs import Jobs
+
+log = logging.getLogger(__name__)
+
+EVERY = 30.0
+"""Seconds between two rounds, and between two looks at the same artifact."""
+BUDGET = 0.25
+"""Seconds that a round may take for what nobody doubts; the next one goes on from there."""
+STALE = 90.0
+"""Seconds after which a look no longer vouches for what is about to be put on the cluster."""
+ROUND, MENDING = "check", "mend"
+"""The kinds of work that a round and making again are: they must not wait for builds."""
+_ROUND = (ROUND,)
+_MENDERS = tuple((MENDING, str(number)) for number in range(4))
+"""Jobs that make again what is damaged, beside the rounds: one that takes minutes (an environment,
+a wheel of a slow source) holds up neither looks nor all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """Why something damaged is not made again yet."""
+
+    error: WheelwayError
+    failures: int
+    """In a row."""
+    retry_at: float
+    """On the monotonic clock."""
+
+
+class Upkeep:
+    """Looks at artifacts, known by their digests.
+
+    Args:
+        jobs: does the rounds, one at a time, and beside them makes again what is damaged.
+        is_sound: whether an artifact is as it was made, by a quick look at its files.
+        mend: makes again what is damaged of one; True when anything was. Told whether there is a
+            reason for doubt: then every byte is looked at. Raises WheelwayError; what failed is
+            tried again with backoff.
+        clock: monotonic seconds.
+        jitter: uniform in [0, 1).
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        is_sound: Callable[[str], bool],
+        mend: Callable[[str, bool], bool],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random,
+    ) -> None:
+        self._jobs = jobs
+        self._is_sound = is_sound
+        self._mend = mend
+        self._clock = clock
+        self._jitter = jitter
+        self._lock = threading.Lock()
+        self._vouched: dict[str, float] = {}
+        self._doubted_at: dict[str, float] = {}
+        self._urgent: dict[str, bool] = {}  # and whether there is a reason for doubt
+        self._damaged: dict[str, bool] = {}  # likewise; not begun yet
+        self._mended: set[str] = set()  # it is begun
+        self._faults: dict[str, _Fault] = {}
+        self._restored: set[str] = set()
+        self._looked_at = float("-inf")
+        self._spent = 0.0  # seconds of quick looks, in the second that began at `_spending`
+        self._spending = float("-inf")
+
+    def vouch(self, digest: str) -> None:
+        """It was just made, or looked at."""
+        with self._lock:
+            self._vouched[digest] = self._clock()
+
+    def vouches_for(self, digest: str) -> bool:
+        """Whether it may be put on the cluster: somebody looked not long ago, or just now. If not,
+        it is looked at, and mended, next.
+        """
+        with self._lock:
+            if self._clock() - self._vouched.get(digest, float("-inf")) < STALE:
+                return True
+            if self._rests(digest):
+                return False
+        if self._clock() - self._spending >= 1.0:
+            self._spending, self._spent = self._clock(), 0.0
+        begin = time.monotonic()
+        sound = self._spent < BUDGET and self._seems_sound(digest)
+        self._spent += time.monotonic() - begin
+        if sound:
+            self.vouch(digest)
+            return True
+        with self._lock:
+            self._urgent.setdefault(digest, False)
+        return False
+
+    def distrust(self, digest: str) -> None:
+        """Nothing vouches for it any more, and what failed is not waited for."""
+        with self._lock:
+            for known in (self._vouched, self._doubted_at, self._faults):
+                known.pop(digest, None)
+
+    def distrust_all(self) -> None:
+        """Nothing vouches for anything any more, and nobody knows what is damaged."""
+        with self._lock:
+            for known in (self._vouched, self._doubted_at, self._faults):
+                known.clear()
+            self._looked_at = float("-inf")
+
+    def is_due(self) -> bool:
+        """Whether the next round is, or something is urgent."""
+        return bool(self._urgent or self._damaged) or self._clock() - self._looked_at >= EVERY
+
+    def look(self, in_use: Collection[str], doubted: Iterable[str]) -> None:
+        """Start the next round, if it is due or something is urgent.
+
+        Args:
+            in_use: what is on the cluster or about to be.
+            doubted: whose files a replica found other than they were published. A doubt that
+                stays is followed once in `EVERY` seconds.
+        """
+        self._make_again()
+        if self._jobs.running(_ROUND):
+            return
+        now = self._clock()
+        with self._lock:
+            for digest in doubted:
+                if now - self._doubted_at.get(digest, float("-inf")) >= EVERY:
+                    self._doubted_at[digest] = now
+                    self._urgent[digest] = True
+            urgent, due = self._urgent, now - self._looked_at >= EVERY
+            if not urgent and not due:
+                return
+            self._urgent, self._looked_at = {}, now
+            recent = {d for d, fault in self._faults.items() if now < fault.retry_at + EVERY}
+            keep_only({*in_use, *urgent}, self._vouched, self._doubted_at)
+            keep_only({*in_use, *urgent, *recent}, self._faults)  # who is not placed is asked for
+            age = {digest: now - self._vouched.get(digest, float("-inf")) for digest in in_use}
+        late = [digest for digest in age if age[digest] >= EVERY and digest not in urgent]
+        late.sort(key=age.__getitem__, reverse=True)
+        self._jobs.again(_ROUND, lambda: self._round(urgent, late))
+
+    def faults(self) -> Mapping[str, WheelwayError]:
+        """By digest: why something damaged is not made again yet."""
+        with self._lock:
+            return {digest: fault.error for digest, fault in self._faults.items()}
+
+    def take_restored(self) -> set[str]:
+        """What was found damaged and is sound again, since this was last asked."""
+        with self._lock:
+            restored, self._restored = self._restored, set()
+        return restored
+
+    def _round(self, urgent: Mapping[str, bool], late: Iterable[str]) -> None:
+        for digest, doubted in urgent.items():
+            self._check(digest, doubted=doubted)
+        until = time.monotonic() + BUDGET
+        for digest in late:
+            if time.monotonic() >= until:
+                break
+            self._check(digest, doubted=False)
+
+    def _check(self, digest: str, *, doubted: bool) -> None:
+        with self._lock:
+            if self._rests(digest) or digest in self._mended:
+                return
+        if not doubted and self._seems_sound(digest):
+            self._is_well(digest)
+            return
+        with self._lock:
+            self._damaged[digest] = doubted or self._damaged.get(digest, False)
+        self._make_again()
+
+    def _make_again(self) -> None:
+        """Begin as many jobs as there may be and as have something to do."""
+        for key in _MENDERS:
+            if not self._damaged:
+                return
+            self._jobs.again(key, self._mend_what_waits)
+
+    def _mend_what_waits(self) -> None:
+        while (found := self._next()) is not None:
+            digest, doubted = found
+            try:
+                self._mend_one(digest, doubted=doubted)
+            finally:
+                with self._lock:
+                    self._mended.discard(digest)
+
+    def _next(self) -> tuple[str, bool] | None:
+        with self._lock:
+            digest = next((one for one in self._damaged if one not in self._mended), None)
+            if digest is None:
+                return None
+            self._mended.add(digest)
+            return digest, self._damaged.pop(digest)
+
+    def _mend_one(self, digest: str, *, doubted: bool) -> None:
+        try:
+            mended = self._mend(digest, doubted)
+        except WheelwayError as error:
+            self._failed(digest, error)
+        except Exception as error:
+            # One whose files confuse us must not stand in the way of all others.
+            log.exception("looking after the files of %s failed unexpectedly", digest)
+            told = Transient("InternalError", f"{error!r}; the log has the traceback")
+            told.__cause__ = error
+            self._failed(digest, told)
+        else:
+            self._is_well(digest, mended=mended)
+
+    def _is_well(self, digest: str, *, mended: bool = False) -> None:
+        with self._lock:
+            self._faults.pop(digest, None)
+            if mended:
+                self._restored.add(digest)
+                self._doubted_at.pop(digest, None)  # the next doubt is another one
+        self.vouch(digest)
+
+    def _seems_sound(self, digest: str) -> bool:
+        """By a quick look. What it stumbles over is not as it was made: `mend` will tell."""
+        try:
+            return self._is_sound(digest)
+        except Exception:
+            log.exception("looking at the files of %s failed unexpectedly", digest)
+            return False
+
+    def _rests(self, digest: str) -> bool:
+        """Whether it could not be made again and is not yet tried again; the lock is held."""
+        fault = self._faults.get(digest)
+        return fault is not None and self._clock() < fault.retry_at
+
+    def _failed(self, digest: str, error: WheelwayError) -> None:
+        asked = error.retry_after if isinstance(error, Transient) else None
+        with self._lock:
+            before = self._faults.get(digest)
+            failures = before.failures + 1 if before else 1
+            wait = retry.delay(failures, jitter=self._jitter(), retry_after=asked)
+            self._faults[digest] = _Fault(without_frames(error), failures, self._clock() + wait)
+
+
+def keep_only(digests: AbstractSet[str], *known: dict[str, Any]) -> None:
+    """Forget what is known of all other digests. Jobs may learn more meanwhile."""
+    for one in known:
+        for digest in set(one) - digests:
+            one.pop(digest, None)

@@ -1,0 +1,356 @@
+"""The `directory` source: wheels in one folder of a file system.
+
+Its job is to tell when a file is whole. A new file is whole once it ends as a zip archive does,
+which no part of one can (a wheel moved in is so at once), or has not changed for a while, so that a
+broken file gets its verdict too instead of silence. A file that is written over, whose end may be
+that of its old content, must not have changed for a while. Files are hashed once and then only
+looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import struct
+import threading
+import time
+from dataclasses import dataclass, replace
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from packaging.utils import InvalidWheelFilename
+from watchdog.observers import Observer
+
+from controller.errors import Stalled, Transient
+from controller.model import Listing, Refusal, Revision
+from controller.planning import wheel_names
+from controller.sources.directory.watching import FolderWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from packaging.version import Version
+    from watchdog.observers.api import BaseObserver
+
+    from controller.config.sources import DirectorySource as Options
+
+CHUNK = 1024 * 1024
+"""Bytes."""
+
+_GRANULARITY = 2.0
+"""Seconds: the coarsest clock of a file system in use (FAT). Within it, a file can change and look
+the same."""
+
+_END = struct.Struct("<4s4H2LH")
+_ZIP64_LOCATOR = struct.Struct("<4sLQL")
+_ZIP64_END = struct.Struct("<4sQ2H2L4Q")
+_SIGNATURE = struct.Struct("<4s")
+
+
+class _Stamp(NamedTuple):
+    """What changes when a file does; times in nanoseconds."""
+
+    device: int
+    inode: int
+    size: int
+    mtime: int
+    ctime: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """What is known of a file as it looked at its last change."""
+
+    stamp: _Stamp
+    since: float
+    """When it was first seen like this, on the source's monotonic clock."""
+    digest: str | None = None
+    final: bool = False
+    """The digest was computed late enough that no change can hide behind the same stamp."""
+    rewritten: bool = False
+    """It is a file that was whole before, being written over: its end may still be the old one."""
+
+
+class _NotWhole(Exception):  # noqa: N818 - an outcome inside this module, no error
+    """The file is still being written, or may be."""
+
+
+class DirectorySource:
+    """A folder of wheels, its sub-folders not included."""
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        observer: Callable[[], BaseObserver] = Observer,
+    ) -> None:
+        self.name = options.name
+        self.poll_interval = options.poll_interval
+        self._path = options.path
+        self._settle = options.settle
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._sights: dict[str, _Sight] = {}
+        self._mutex = threading.Lock()
+        self._folder_watch = FolderWatch(options.path, observer)
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """None: a folder is no network."""
+        return {}
+
+    @property
+    def watch_note(self) -> str:
+        """Why the folder is only polled; empty while it is watched, or nobody asked for it."""
+        return self._folder_watch.note
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when a wheel appears, changes or goes. A folder that is missing, or comes
+        back as another, is watched from the next listing on.
+        """
+        self._folder_watch.start(wake)
+
+    def close(self) -> None:
+        """End watching; returns when its threads ended."""
+        self._folder_watch.close()
+
+    def list(self) -> Listing:
+        """Every wheel directly in the folder, by file name.
+
+        Hidden files, folders and whatever is not called `*.whl` are ignored; `*.WHL` is refused.
+
+        Raises:
+            Stalled: the folder is missing or may not be read.
+            Transient: the file system failed.
+        """
+        self._folder_watch.follow()  # before looking: what comes after the look must wake
+        with self._mutex:
+            names = self._names()
+            revisions: list[Revision] = []
+            refused: list[Refusal] = []
+            pending: list[Refusal] = []
+            for name in names:
+                try:
+                    found = self._look(name)
+                except _NotWhole as what:
+                    pending.append(_refuse(name, "StillCopying", str(what)))
+                    continue
+                if isinstance(found, Revision):
+                    revisions.append(found)
+                elif found is not None:
+                    refused.append(found)
+            self._sights = {name: self._sights[name] for name in names if name in self._sights}
+        return Listing(self.name, tuple(revisions), tuple(refused), tuple(pending))
+
+    def fetch(self, revision: Revision) -> Iterator[bytes]:
+        """The file's bytes in chunks of one mebibyte.
+
+        Raises:
+            Transient: "FileChanged", it is gone, or no longer or not until the end the file that
+                was listed.
+        """
+        changed = Transient(
+            "FileChanged",
+            f"{revision.filename} in {self._path} changed or went since it was listed; it will be "
+            "fetched as it is listed next",
+        )
+        sight = self._sights.get(revision.locator)
+        path = _resolved(self._path / revision.locator)
+        if path is None:
+            raise changed
+        try:
+            with _open(path) as file:
+                before = _stamp(os.fstat(file.fileno()))
+                listed = before
+                if sight is not None and sight.digest == revision.sha256:
+                    listed = sight.stamp
+                if before != listed or before.size != revision.size:
+                    raise changed
+                while chunk := file.read(CHUNK):
+                    yield chunk
+                if _stamp(os.fstat(file.fileno())) != before:
+                    raise changed
+        except FileNotFoundError as error:
+            raise changed from error
+        except OSError as error:
+            raise Transient(
+                "FileUnreadable", f"{revision.filename} in {self._path}: {error.strerror}"
+            ) from error
+
+    def _names(self) -> Sequence[str]:
+        try:
+            with os.scandir(self._path) as entries:
+                return sorted(
+                    entry.name
+                    for entry in entries
+                    if wheel_names.claims_to_be_one(entry.name) and not entry.name.startswith(".")
+                )
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise Stalled(
+                "DirectoryMissing",
+                f"{self._path}, the folder of source {self.name}, does not exist; create it or "
+                "correct `path` in [[sources]]",
+            ) from error
+        except PermissionError as error:
+            raise Stalled(
+                "DirectoryUnreadable",
+                f"{self._path}, the folder of source {self.name}, may not be read by the daemon's "
+                "user; grant it read and search permission",
+            ) from error
+        except OSError as error:
+            raise Transient(
+                "DirectoryUnlisted", f"{self._path}, source {self.name}: {error.strerror}"
+            ) from error
+
+    def _look(self, name: str) -> Revision | Refusal | None:
+        """What one name in the folder is; None for nothing of ours (a folder, or gone by now)."""
+        try:
+            return self._revision(name)
+        except InvalidWheelFilename as error:
+            reason, message = (
+                "FilenameInvalid",
+                f"is no wheel's file name ({error}); publish it under the name its build gave it",
+            )
+        except FileNotFoundError:
+            if not (self._path / name).is_symlink():
+                return None
+            reason, message = "Unreadable", "is a symlink to nothing; remove or correct it"
+        except OSError as error:
+            reason, message = (
+                "Unreadable",
+                f"cannot be read ({error.strerror}); correct its owner or mode",
+            )
+        return _refuse(name, reason, message)
+
+    def _revision(self, name: str) -> Revision | Refusal | None:
+        path = _resolved(self._path / name)
+        if path is None:
+            return _refuse(
+                name,
+                "SymlinkOutside",
+                f"is a symlink that leads out of {self._path}; put the wheel itself there",
+            )
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        project, version = _parsed(name)
+        stamp = _stamp(status)
+        return Revision(
+            source=self.name,
+            project=project,
+            version=version,
+            filename=name,
+            locator=name,
+            sha256=self._digest(name, path, stamp),
+            size=stamp.size,
+            # Of the rename into the folder too, which leaves the time of the content as it was.
+            published_at=stamp.ctime / 1e9,
+        )
+
+    def _digest(self, name: str, path: Path, stamp: _Stamp) -> str:
+        """SHA-256 of a file that is whole; `_NotWhole` while it is not."""
+        now = self._clock()
+        sight = self._sights.get(name)
+        if sight is None or sight.stamp != stamp:
+            same_file = sight is not None and sight.stamp.inode == stamp.inode
+            rewritten = same_file and sight is not None and (bool(sight.digest) or sight.rewritten)
+            sight = self._sights[name] = _Sight(stamp, now, rewritten=rewritten)
+        if sight.digest is not None and sight.final:
+            return sight.digest
+        age = max(now - sight.since, self._wall_clock() - max(stamp.mtime, stamp.ctime) / 1e9)
+        with _open(path) as file:
+            settled = now - sight.since >= self._settle
+            whole = not sight.rewritten and ends_like_a_zip(file, stamp.size)
+            if not settled and not whole:
+                raise _NotWhole(
+                    "is being written over; it is read once it was unchanged for "
+                    f"{self._settle:g} s"
+                    if sight.rewritten
+                    else "is still being copied, or is no wheel: it does not end like one; it is "
+                    f"read once it was unchanged for {self._settle:g} s"
+                )
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if _stamp(os.fstat(file.fileno())) != stamp:
+                raise _NotWhole("changed while it was read; it is read again")
+        self._sights[name] = replace(sight, digest=digest, final=age >= _GRANULARITY)
+        return digest
+
+
+def ends_like_a_zip(file: FileIO, size: int) -> bool:
+    """Whether the file ends as a finished zip archive does, by a look at its tail.
+
+    The end of central directory record must be the very last thing, and the central directory must
+    lie right before it (PKWARE APPNOTE 4.3.12 to 4.3.16; with ZIP64, two more records stand between
+    them). It says nothing about what the entries hold.
+    """
+    if size < _END.size:
+        return False
+    start = max(0, size - _END.size - 0xFFFF)
+    tail = os.pread(file.fileno(), size - start, start)
+    at = len(tail) - _END.size
+    while (at := tail.rfind(b"PK\x05\x06", 0, at + 4)) >= 0:
+        *_, length, offset, comment = _END.unpack_from(tail, at)
+        if at + _END.size + comment == len(tail):
+            return _directory_ends_at(file, start + at, length, offset)
+        at -= 1  # a comment may hold the signature as well
+    return False
+
+
+def _directory_ends_at(file: FileIO, end: int, length: int, offset: int) -> bool:
+    """Whether a central directory of that length and offset ends where the end record begins."""
+    locator = _unpacked(file, _ZIP64_LOCATOR, end - _ZIP64_LOCATOR.size)
+    if locator and locator[0] == b"PK\x06\x07":
+        end = locator[2]
+        record = _unpacked(file, _ZIP64_END, end)
+        if not record or record[0] != b"PK\x06\x06":
+            return False
+        *_, length, offset = record
+    first = _unpacked(file, _SIGNATURE, offset)
+    return offset + length == end and (length == 0 or first == (b"PK\x01\x02",))
+
+
+def _unpacked(file: FileIO, form: struct.Struct, at: int) -> tuple[Any, ...]:
+    """The record at that position; empty when it does not lie inside the file."""
+    inside = 0 <= at <= os.fstat(file.fileno()).st_size - form.size
+    return form.unpack(os.pread(file.fileno(), form.size, at)) if inside else ()
+
+
+def _parsed(name: str) -> tuple[str, Version]:
+    """Normalised project and version of a wheel's file name (PEP 427)."""
+    if not name.isprintable():
+        raise InvalidWheelFilename("it has unprintable characters")
+    parsed = wheel_names.parse(name)
+    return parsed.project, parsed.version
+
+
+def _refuse(name: str, reason: str, message: str) -> Refusal:
+    readable = name if name.isprintable() else ascii(name)[1:-1]
+    return Refusal(readable, reason, f"{readable} {message}")
+
+
+def _resolved(path: Path) -> Path | None:
+    """Where a name in the folder leads; None when that is outside of the folder."""
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    return target if target.is_relative_to(os.path.realpath(path.parent)) else None
+
+
+def _open(path: Path) -> FileIO:
+    """Open for reading what was just seen as a regular file, without waiting if it no longer is."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    return FileIO(os.open(path, flags))
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    return _Stamp(
+        device=status.st_dev,
+        inode=status.st_ino,
+        size=status.st_size,
+        mtime=status.st_mtime_ns,
+        ctime=status.st_ctime_ns,
+    )
