@@ -37,7 +37,7 @@ from served_folder import machine, until
 
 from controller.config.sources import CodeArtifactSource as Options
 from controller.model import Listing, Revision
-from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.artifacts import Artifacts, Means
 from controller.reconcile.jobs import Jobs
 from controller.sources.codeartifact import CodeArtifactSource
 from controller.sources.codeartifact.versions import Locator
@@ -153,22 +153,22 @@ def _median(found: list[Cost]) -> Cost:
 
 
 @contextmanager
-def watching(source: CodeArtifactSource) -> Iterator[Supply]:
+def watching(source: CodeArtifactSource) -> Iterator[Artifacts]:
     """The daemon's supply over a source, looked at when the daemon would."""
     woken, ending = threading.Event(), threading.Event()
     jobs = Jobs(1, woken.set)
 
     def hint() -> None:
-        supply.look_again(source.name)
+        supply.request_poll(source.name)
         woken.set()
 
     def passes() -> None:
         while not ending.is_set():
             woken.clear()
-            supply.look()
+            supply.poll()
             woken.wait(max(0.05, supply.next_look()))
 
-    supply = Supply(
+    supply = Artifacts(
         [source],
         jobs,
         Means(
@@ -212,13 +212,13 @@ def noticing(repository: Repository, *, push: bool) -> list[float]:
     return found
 
 
-def noticed(repository: Repository, supply: Supply, name: str, version: str) -> float:
+def noticed(repository: Repository, supply: Artifacts, name: str, version: str) -> float:
     """Publish a version; seconds until the supply knew of it."""
-    seen = set(supply.noticed_at)
+    seen = set(supply.first_listed_at)
     at = repository.publish(name, version)
-    until(lambda: len(supply.noticed_at) > len(seen))
-    [digest] = supply.noticed_at.keys() - seen
-    return supply.noticed_at[digest] - at
+    until(lambda: len(supply.first_listed_at) > len(seen))
+    [digest] = supply.first_listed_at.keys() - seen
+    return supply.first_listed_at[digest] - at
 
 
 # -- the run -------------------------------------------------------------------------------------

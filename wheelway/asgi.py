@@ -30,7 +30,7 @@ from wheelway.outcomes import Outcomes
 from wheelway.problem import SANE_ID
 from wheelway.results import ResultInvalid
 from wheelway.schema import JSON_TYPE
-from wheelway.vigil import Cause, Vigil, place_of
+from wheelway.vigil import Cause, RequestDeadlines, place_of
 
 if TYPE_CHECKING:
     import logging
@@ -86,7 +86,7 @@ class Application:
         self._in_flight = 0
         self._running = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._vigil = Vigil()
+        self._vigil = RequestDeadlines()
         self._outcomes = Outcomes()
         self._mark = (b"x-wheelway-release", str(release).encode())
         self._result_headers: Headers = []

@@ -69,7 +69,7 @@ def place_of(error: asyncio.CancelledError, watched: Watched) -> str:
     return "it was in the pipeline"
 
 
-class Vigil:
+class RequestDeadlines:
     """Looks after the requests of one application, on its loop."""
 
     def __init__(self) -> None:

@@ -18,6 +18,6 @@ away; the OpenAPI document follows, for it is made from the same table.
 """
 
 from controller.api.listening import Api
-from controller.api.seam import Controls, Exposition, Inside, Vitals, nothing_measured
+from controller.api.seam import ApiContext, Controls, Liveness, MetricsPage, nothing_measured
 
-__all__ = ["Api", "Controls", "Exposition", "Inside", "Vitals", "nothing_measured"]
+__all__ = ["Api", "ApiContext", "Controls", "Liveness", "MetricsPage", "nothing_measured"]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from controller.api.operations import Asked, Operation
-    from controller.api.seam import Inside
+    from controller.api.seam import ApiContext
 
 _A = TypeVar("_A", bound="Asked")
 
@@ -38,7 +38,7 @@ LARGEST: Final = 64 * 1024
 """Bytes of a request's body."""
 
 
-def whole(inside: Inside) -> Starlette:
+def whole(context: ApiContext) -> Starlette:
     """Every operation, the events and the OpenAPI document: for the Unix socket."""
 
     async def openapi(request: Request) -> Response:
@@ -54,13 +54,13 @@ def whole(inside: Inside) -> Starlette:
         except _Refused as refused:
             return refused.response
         return StreamingResponse(
-            events.stream(inside, asked),
+            events.stream(context, asked),
             media_type=events.MEDIA_TYPE,
             headers={"cache-control": "no-store"},
         )
 
     routes = [Route("/openapi.json", openapi), Route(events.PATH, stream)]
-    return _application([*routes, *(_route(inside, one) for one in OPERATIONS)])
+    return _application([*routes, *(_route(context, one) for one in OPERATIONS)])
 
 
 @cache
@@ -68,7 +68,7 @@ def _described() -> dict[str, Any]:
     return document(OPERATIONS)
 
 
-def open_part(inside: Inside) -> Starlette:
+def open_part(context: ApiContext) -> Starlette:
     """What every user of the machine may know (`public`), and nothing that changes anything: for
     the port.
     """
@@ -87,7 +87,7 @@ def open_part(inside: Inside) -> Starlette:
 
     return _application(
         [
-            Route(one.path, guarded(_endpoint(inside, one, answered=public)), methods=[one.method])
+            Route(one.path, guarded(_endpoint(context, one, answered=public)), methods=[one.method])
             for one in OPERATIONS
             if one.open
         ]
@@ -109,12 +109,12 @@ def _application(routes: list[Route]) -> Starlette:
     return Starlette(routes=routes, exception_handlers={HTTPException: _unrouted})
 
 
-def _route(inside: Inside, operation: Operation) -> Route:
-    return Route(operation.path, _endpoint(inside, operation), methods=[operation.method])
+def _route(context: ApiContext, operation: Operation) -> Route:
+    return Route(operation.path, _endpoint(context, operation), methods=[operation.method])
 
 
 def _endpoint(
-    inside: Inside, operation: Operation, *, answered: Callable[[object], object] | None = None
+    context: ApiContext, operation: Operation, *, answered: Callable[[object], object] | None = None
 ) -> Callable[[Request], Awaitable[Response]]:
     """An operation as Starlette calls it; `answered` is what of an answer may be told."""
 
@@ -124,7 +124,7 @@ def _endpoint(
                 asked = _asked_for(operation.asks, _of_query(request))
             else:
                 asked = _asked_for(operation.asks, await _body(request))
-            answer = await run_in_threadpool(operation.answer, inside, asked)
+            answer = await run_in_threadpool(operation.answer, context, asked)
         except _Refused as refused:
             return refused.response
         except WheelwayError as error:

@@ -14,7 +14,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from controller.api.operations import WHOLE, Asked, Name
-from controller.api.seam import Inside
+from controller.api.seam import ApiContext
 from controller.errors import WheelwayError
 from controller.ops.documents import event_document
 
@@ -38,16 +38,16 @@ class EventsAsked(Asked):
     """One pipeline; default: everything."""
 
 
-async def stream(inside: Inside, asked: EventsAsked) -> AsyncIterator[str]:
+async def stream(context: ApiContext, asked: EventsAsked) -> AsyncIterator[str]:
     """Events as text, until the client or the server ends it."""
-    last = await _start(inside, asked.after)
+    last = await _start(context, asked.after)
     pipeline = canonicalize_name(asked.pipeline) if asked.pipeline is not None else None
     yield "retry: 2000\n: from here on\n\n"
     silent = 0.0
-    while not inside.closing.is_set():
+    while not context.closing.is_set():
         try:
             found = await run_in_threadpool(
-                inside.reader.events_after, last, pipeline=pipeline, limit=BATCH
+                context.reader.events_after, last, pipeline=pipeline, limit=BATCH
             )
         except WheelwayError as error:
             yield f": {error.reason}\n\n"
@@ -64,8 +64,8 @@ async def stream(inside: Inside, asked: EventsAsked) -> AsyncIterator[str]:
             await asyncio.sleep(POLL)
 
 
-async def _start(inside: Inside, after: int | None) -> int:
-    newest = await run_in_threadpool(inside.reader.last_event)
+async def _start(context: ApiContext, after: int | None) -> int:
+    newest = await run_in_threadpool(context.reader.last_event)
     if after is None:
         return newest
     return after if after <= newest else 0  # of a journal that was set aside since

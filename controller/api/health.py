@@ -10,7 +10,7 @@ from typing import Final
 from typing_extensions import TypedDict
 
 from controller.api.operations import Nothing, Operation, Text
-from controller.api.seam import Inside, Vitals
+from controller.api.seam import ApiContext, Liveness
 from controller.errors import Waiting
 from controller.ops.documents import documented
 
@@ -27,39 +27,39 @@ class HealthDocument(TypedDict):
     """What the last pass found."""
 
 
-def _alive(inside: Inside, asked: Nothing) -> HealthDocument:
+def _alive(context: ApiContext, asked: Nothing) -> HealthDocument:
     del asked
-    return _judged(inside.controls.vitals())
+    return _judged(context.controls.liveness())
 
 
-def _ready(inside: Inside, asked: Nothing) -> HealthDocument:
+def _ready(context: ApiContext, asked: Nothing) -> HealthDocument:
     del asked
-    vitals = inside.controls.vitals()
-    document = _judged(vitals)
-    if vitals.unrecorded is not None:
-        raise Waiting(vitals.unrecorded.reason, vitals.unrecorded.message)
-    if vitals.failed:
-        raise Waiting("PassFailed", vitals.sentence)
-    if vitals.number == 0:
-        raise Waiting("NoPassYet", vitals.sentence)
-    if not vitals.observed:
-        raise Waiting("RayUnavailable", vitals.sentence)
+    liveness = context.controls.liveness()
+    document = _judged(liveness)
+    if liveness.unrecorded is not None:
+        raise Waiting(liveness.unrecorded.reason, liveness.unrecorded.message)
+    if liveness.failed:
+        raise Waiting("PassFailed", liveness.sentence)
+    if liveness.number == 0:
+        raise Waiting("NoPassYet", liveness.sentence)
+    if not liveness.observed:
+        raise Waiting("RayUnavailable", liveness.sentence)
     return document
 
 
-def _judged(vitals: Vitals) -> HealthDocument:
-    if vitals.age > vitals.patience:
+def _judged(liveness: Liveness) -> HealthDocument:
+    if liveness.age > liveness.patience:
         raise Waiting(
             "NoPassLately",
-            f"no pass has come to its end for {vitals.age:.0f} s, {vitals.patience:.0f} s are "
-            f"allowed; the last one: {vitals.sentence}",
+            f"no pass has come to its end for {liveness.age:.0f} s, {liveness.patience:.0f} s are "
+            f"allowed; the last one: {liveness.sentence}",
         )
-    return {"number": vitals.number, "age": vitals.age, "sentence": vitals.sentence}
+    return {"number": liveness.number, "age": liveness.age, "sentence": liveness.sentence}
 
 
-def _metrics(inside: Inside, asked: Nothing) -> Text:
+def _metrics(context: ApiContext, asked: Nothing) -> Text:
     del asked
-    exposition = inside.exposition()
+    exposition = context.exposition()
     return Text(exposition.body, exposition.media_type)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-    from controller.api.seam import Inside
+    from controller.api.seam import ApiContext
     from controller.config.api import ApiOptions
 
 BACKLOG: Final = 100
@@ -51,10 +51,10 @@ class Api:
     """The control socket and the port, as the configuration in force has them."""
 
     def __init__(
-        self, inside: Inside, *, state: Path, clock: Callable[[], float] = time.monotonic
+        self, context: ApiContext, *, state: Path, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Opens nothing yet: `apply` does. `state` is the journal's folder."""
-        self._inside = inside
+        self._context = context
         self._state = state
         self._clock = clock
         self._options: ApiOptions | None = None
@@ -101,14 +101,14 @@ class Api:
 
     def _on_socket(self, path: Path, options: ApiOptions) -> Server:
         listening = unix_socket(path, options.socket_group)
-        return Server(whole(self._inside), listening, path)
+        return Server(whole(self._context), listening, path)
 
     def _on_port(self, address: tuple[str, int]) -> Server:
-        return Server(open_part(self._inside), loopback_socket(*address))
+        return Server(open_part(self._context), loopback_socket(*address))
 
     def close(self) -> None:
         """End the servers; requests have a moment to end."""
-        self._inside.closing.set()
+        self._context.closing.set()
         self._close_servers()
 
     def _close_servers(self) -> None:

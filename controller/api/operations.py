@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from controller.api.seam import Inside
+from controller.api.seam import ApiContext
 
 VERSION: Final = (
     r"^([0-9]+!)?[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?"
@@ -67,7 +67,7 @@ class Operation:
     method: Literal["GET", "POST"]
     path: str
     summary: str
-    answer: Callable[[Inside, Any], object]
+    answer: Callable[[ApiContext, Any], object]
     """From what was asked to what is given; called in a thread, raises WheelwayError."""
     asks: type[Asked] = Nothing
     gives: Any = None

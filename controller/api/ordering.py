@@ -9,7 +9,7 @@ from packaging.version import Version
 from pydantic import Field
 
 from controller.api.operations import Asked, Name, Operation, VersionText
-from controller.api.seam import Inside
+from controller.api.seam import ApiContext
 from controller.ops import orders
 from controller.ops.documents import (
     PinDocument,
@@ -73,61 +73,61 @@ class ClearAsked(PipelineAsked):
     """Null: all versions."""
 
 
-def _reconcile(inside: Inside, asked: ReconcileAsked) -> PassDocument:
-    return inside.controls.reconcile(asked.timeout)
+def _reconcile(context: ApiContext, asked: ReconcileAsked) -> PassDocument:
+    return context.controls.reconcile(asked.timeout)
 
 
-def _reload(inside: Inside, asked: ReloadAsked) -> ReloadDocument:
-    return inside.controls.reload(asked.timeout)
+def _reload(context: ApiContext, asked: ReloadAsked) -> ReloadDocument:
+    return context.controls.reload(asked.timeout)
 
 
-def _pin(inside: Inside, asked: PinAsked) -> PinDocument:
+def _pin(context: ApiContext, asked: PinAsked) -> PinDocument:
     versions = map(Version, asked.versions)
     order = orders.pin(
-        inside.journal, asked.pipeline, versions, by=asked.by, at=inside.clock(), note=asked.note
+        context.journal, asked.pipeline, versions, by=asked.by, at=context.clock(), note=asked.note
     )
-    inside.controls.wake()
+    context.controls.wake()
     return pin_document(order)
 
 
-def _unpin(inside: Inside, asked: PipelineAsked) -> PinDocument:
+def _unpin(context: ApiContext, asked: PipelineAsked) -> PinDocument:
     lifted = orders.unpin(
-        inside.journal, asked.pipeline, by=asked.by, at=inside.clock(), note=asked.note
+        context.journal, asked.pipeline, by=asked.by, at=context.clock(), note=asked.note
     )
-    inside.controls.wake()
+    context.controls.wake()
     return pin_document(lifted)
 
 
-def _rollback(inside: Inside, asked: PipelineAsked) -> orders.RollbackDocument:
+def _rollback(context: ApiContext, asked: PipelineAsked) -> orders.RollbackDocument:
     done = orders.roll_back(
-        inside.journal, asked.pipeline, by=asked.by, at=inside.clock(), note=asked.note
+        context.journal, asked.pipeline, by=asked.by, at=context.clock(), note=asked.note
     )
-    inside.controls.wake()
+    context.controls.wake()
     return orders.rollback_document(done)
 
 
-def _suspend(inside: Inside, asked: SuspensionAsked) -> SuspensionDocument:
+def _suspend(context: ApiContext, asked: SuspensionAsked) -> SuspensionDocument:
     order = orders.suspend(
-        inside.journal, asked.pipeline or "", by=asked.by, at=inside.clock(), note=asked.note
+        context.journal, asked.pipeline or "", by=asked.by, at=context.clock(), note=asked.note
     )
-    inside.controls.wake()
+    context.controls.wake()
     return suspension_document(order)
 
 
-def _resume(inside: Inside, asked: SuspensionAsked) -> SuspensionDocument:
+def _resume(context: ApiContext, asked: SuspensionAsked) -> SuspensionDocument:
     lifted = orders.resume(
-        inside.journal, asked.pipeline or "", by=asked.by, at=inside.clock(), note=asked.note
+        context.journal, asked.pipeline or "", by=asked.by, at=context.clock(), note=asked.note
     )
-    inside.controls.wake()
+    context.controls.wake()
     return suspension_document(lifted)
 
 
-def _clear(inside: Inside, asked: ClearAsked) -> list[QuarantinedDocument]:
+def _clear(context: ApiContext, asked: ClearAsked) -> list[QuarantinedDocument]:
     version = None if asked.version is None else Version(asked.version)
     lifted = orders.clear_quarantine(
-        inside.journal, asked.pipeline, version, by=asked.by, at=inside.clock(), note=asked.note
+        context.journal, asked.pipeline, version, by=asked.by, at=context.clock(), note=asked.note
     )
-    inside.controls.wake()
+    context.controls.wake()
     return [quarantined_document(quarantine) for quarantine in lifted]
 
 

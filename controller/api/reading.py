@@ -16,7 +16,7 @@ from controller.api.operations import (
     Truth,
     VersionText,
 )
-from controller.api.seam import Inside
+from controller.api.seam import ApiContext
 from controller.ops import explain, history, status, summaries
 from controller.ops.documents import (
     OverridesDocument,
@@ -66,56 +66,56 @@ class ConfigAsked(Asked):
     """The config's SHA-256, or its start."""
 
 
-def _status(inside: Inside, asked: StatusAsked) -> status.StatusDocument:
-    seen = status.overview(inside.reader, inside.config, inside.clock(), everything=asked.all)
+def _status(context: ApiContext, asked: StatusAsked) -> status.StatusDocument:
+    seen = status.overview(context.reader, context.config, context.clock(), everything=asked.all)
     # What cannot be written into the journal is not in it.
-    if (unrecorded := inside.controls.vitals().unrecorded) is not None:
+    if (unrecorded := context.controls.liveness().unrecorded) is not None:
         present = (*seen.conditions, (unrecorded, seen.at))
         seen = replace(seen, conditions=present)
     return status.as_document(seen)
 
 
-def _open_status(inside: Inside, asked: Nothing) -> status.StatusDocument:
+def _open_status(context: ApiContext, asked: Nothing) -> status.StatusDocument:
     del asked
-    return _status(inside, StatusAsked())
+    return _status(context, StatusAsked())
 
 
-def _explain(inside: Inside, asked: ExplainAsked) -> explain.StoryDocument:
+def _explain(context: ApiContext, asked: ExplainAsked) -> explain.StoryDocument:
     version = None if asked.version is None else Version(asked.version)
-    return explain.as_document(explain.tell(inside.reader, asked.name, version))
+    return explain.as_document(explain.tell(context.reader, asked.name, version))
 
 
-def _explain_all(inside: Inside, asked: Nothing) -> list[summaries.SummaryDocument]:
+def _explain_all(context: ApiContext, asked: Nothing) -> list[summaries.SummaryDocument]:
     del asked
-    return summaries.tell(inside.reader)
+    return summaries.tell(context.reader)
 
 
-def _history(inside: Inside, asked: HistoryAsked) -> history.HistoryDocument:
-    return history.as_document(history.tell(inside.reader, asked.pipeline, asked.limit))
+def _history(context: ApiContext, asked: HistoryAsked) -> history.HistoryDocument:
+    return history.as_document(history.tell(context.reader, asked.pipeline, asked.limit))
 
 
-def _config(inside: Inside, asked: ConfigAsked) -> Text:
-    return Text(inside.reader.config(asked.digest), "application/yaml")
+def _config(context: ApiContext, asked: ConfigAsked) -> Text:
+    return Text(context.reader.config(asked.digest), "application/yaml")
 
 
-def _plan(inside: Inside, asked: Nothing) -> PlanDocument:
+def _plan(context: ApiContext, asked: Nothing) -> PlanDocument:
     del asked
-    return inside.controls.plan()
+    return context.controls.plan()
 
 
-def _planned_config(inside: Inside, asked: Nothing) -> Text:
+def _planned_config(context: ApiContext, asked: Nothing) -> Text:
     del asked
-    return Text(inside.controls.planned_config(), "application/yaml")
+    return Text(context.controls.planned_config(), "application/yaml")
 
 
-def _quarantines(inside: Inside, asked: QuarantineAsked) -> list[QuarantinedDocument]:
-    found = status.quarantines(inside.reader, everything=asked.all)
+def _quarantines(context: ApiContext, asked: QuarantineAsked) -> list[QuarantinedDocument]:
+    found = status.quarantines(context.reader, everything=asked.all)
     return [quarantined_document(failed) for failed in found]
 
 
-def _overrides(inside: Inside, asked: Nothing) -> OverridesDocument:
+def _overrides(context: ApiContext, asked: Nothing) -> OverridesDocument:
     del asked
-    return overrides_document(inside.reader.overrides())
+    return overrides_document(context.reader.overrides())
 
 
 OPERATIONS: Final = (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class Liveness:
     """Whether a daemon does its work."""
 
     number: int
@@ -58,12 +58,12 @@ class Controls(Protocol):
     def planned_config(self) -> str:
         """The Serve config of that plan as YAML; raises Stalled when it cannot be rendered."""
 
-    def vitals(self) -> Vitals:
+    def liveness(self) -> Liveness:
         """Whether passes go on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Exposition:
+class MetricsPage:
     """Metrics as text for Prometheus."""
 
     body: bytes
@@ -71,13 +71,13 @@ class Exposition:
     """https://prometheus.io/docs/instrumenting/exposition_formats/"""
 
 
-def nothing_measured() -> Exposition:
+def nothing_measured() -> MetricsPage:
     """The metrics of a daemon that measures nothing."""
-    return Exposition(b"", "text/plain; version=0.0.4; charset=utf-8")
+    return MetricsPage(b"", "text/plain; version=0.0.4; charset=utf-8")
 
 
 @dataclass(frozen=True, slots=True)
-class Inside:
+class ApiContext:
     """What the operations work with."""
 
     reader: Reader
@@ -86,7 +86,7 @@ class Inside:
     controls: Controls
     config: Callable[[], Config]
     """The configuration in force."""
-    exposition: Callable[[], Exposition] = nothing_measured
+    exposition: Callable[[], MetricsPage] = nothing_measured
     closing: Event = field(default_factory=Event)
     """Set when the server ends: what goes on telling stops."""
     clock: Callable[[], float] = time.time

@@ -133,7 +133,7 @@ def entries(
 
 
 def effective(
-    serve: ServeOptions, wishes: Mapping[str, JSON], policy: PipelinePolicy | None
+    serve: ServeOptions, author_options: Mapping[str, JSON], policy: PipelinePolicy | None
 ) -> Options:
     """The options a release runs with: defaults < the wheel's wishes < the operator's policy.
 
@@ -145,9 +145,9 @@ def effective(
             the defaults and the policy is not capped. `OptionsRefused`, when what each layer may
             say is too much together.
     """
-    word = _set_options(policy.options) if policy else {}
-    merged = _merge(_merge(_set_options(serve.defaults), wishes), word)
-    for option, wished, cap in _over(merged, wishes, word, serve):
+    override = _set_options(policy.options) if policy else {}
+    merged = _merge(_merge(_set_options(serve.defaults), author_options), override)
+    for option, wished, cap in _over(merged, author_options, override, serve):
         raise Rejected(
             "OptionAboveCap",
             f"{FILENAME} asks for {option} = {wished}, the cap is {cap}; lower the wish in the "
@@ -172,10 +172,10 @@ def effective(
 
 
 def effective_settings(
-    wishes: Mapping[str, JSON], policy: PipelinePolicy | None
+    author_options: Mapping[str, JSON], policy: PipelinePolicy | None
 ) -> dict[str, JSON]:
     """The wheel's settings overlaid by the operator's, key by key at the top level."""
-    return {**wishes, **(policy.settings if policy else {})}
+    return {**author_options, **(policy.settings if policy else {})}
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -345,19 +345,21 @@ def _merge(below: Mapping[str, JSON], above: Mapping[str, JSON]) -> dict[str, JS
 
 def _over(
     merged: Mapping[str, JSON],
-    wishes: Mapping[str, JSON],
-    word: Mapping[str, JSON],
+    author_options: Mapping[str, JSON],
+    override: Mapping[str, JSON],
     serve: ServeOptions,
 ) -> Iterable[tuple[str, JSON, float]]:
     """Every wish that takes effect beyond its cap: option, wished value, cap."""
     caps = serve.caps
     capped = [(path, getattr(caps, name)) for name, path in _CAPPED.items()]
-    capped += [((*_RESOURCES, name), caps.resources) for name in _at(wishes, _RESOURCES) or ()]
+    capped += [
+        ((*_RESOURCES, name), caps.resources) for name in _at(author_options, _RESOURCES) or ()
+    ]
     capped.append((("graceful_shutdown_timeout",), serve.longest_shutdown))
 
     def in_effect(path: tuple[str, ...]) -> JSON:
-        wished = _at(wishes, path)
-        kept = wished is not None and _at(word, path) is None and _at(merged, path) is not None
+        wished = _at(author_options, path)
+        kept = wished is not None and _at(override, path) is None and _at(merged, path) is not None
         return wished if kept else None
 
     for path, cap in capped:

@@ -37,7 +37,7 @@ def make_folder(folder: Path) -> None:
     folder.chmod(0o755)
 
 
-def enter(folder: Path, place: Path) -> None:
+def publish_dir(folder: Path, place: Path) -> None:
     """Rename a complete folder into its place; another process that was first is as good."""
     try:
         folder.rename(place)

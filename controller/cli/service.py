@@ -13,7 +13,7 @@ from controller.cli.output import console, paragraph
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from controller.installation.units import Deed, Target
+    from controller.installation.units import FileChange, Target
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -58,8 +58,8 @@ def install(
     version = units.systemd_version() if systemd_version is None else systemd_version
     target = units.Target(root.resolve(), prefix or Path(sys.prefix), version)
     before = target.at(units.RECORD).is_file()
-    deeds = units.install(target, dry_run=dry_run)
-    _tell(deeds, dry_run=dry_run)
+    changes = units.install(target, dry_run=dry_run)
+    _tell(changes, dry_run=dry_run)
     if not dry_run:
         _say_next(_after_upgrade(target) if before else _after_install(target))
 
@@ -105,13 +105,13 @@ def _after_upgrade(target: "Target") -> str:
     )
 
 
-def _tell(deeds: "Sequence[Deed]", *, dry_run: bool) -> None:
+def _tell(changes: "Sequence[FileChange]", *, dry_run: bool) -> None:
     out = console()
     if dry_run:
         out.print(paragraph("Nothing is done; this would be:"))
-    for deed in deeds:
-        why = f"  ({deed.why})" if deed.why else ""
-        out.print(paragraph(f"{deed.verb:<10} {deed.path}{why}"))
+    for change in changes:
+        why = f"  ({change.why})" if change.why else ""
+        out.print(paragraph(f"{change.verb:<10} {change.path}{why}"))
 
 
 def _say_next(command: str) -> None:

@@ -116,7 +116,7 @@ class Watch:
         flows = self.seen.flows
         if self._clock() - self._traffic_at >= TRAFFIC_INTERVAL:
             self._traffic_at = self._clock()
-            flows = self._traffic.look()
+            flows = self._traffic.poll()
         return Beside({app.name: _running(app) for app in applications}, flows)
 
 

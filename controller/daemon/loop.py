@@ -25,7 +25,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from controller import logs
-from controller.api import Api, Exposition, Inside
+from controller.api import Api, ApiContext, MetricsPage
 from controller.daemon import heap
 from controller.daemon.config_file import ConfigurationFile
 from controller.daemon.passes import Passes
@@ -59,7 +59,7 @@ SPACING = 0.1
 pass sees them all."""
 PROGRESS_EVERY = 1.0
 """Seconds between two signs of life within a pass at least."""
-INQUIRE_EVERY = 30.0
+INSPECT_EVERY = 30.0
 """Seconds between two looks at what Ray's side is."""
 STEP = 180.0
 """Seconds that one step of the start may take: a journal to be migrated, an interpreter to be asked
@@ -119,7 +119,7 @@ class Daemon:
         self._ending = threading.Event()
         self._started_at = time.time()
         self._session = ""
-        self._inquired_at = float("-inf")
+        self._inspected_at = float("-inf")
         self._known = False
         """Whether Ray's side was looked at since it last could not be."""
         self._unknown: Condition | None = None
@@ -146,7 +146,7 @@ class Daemon:
         self._ending.set()
         self._wake.set()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Make a pass now."""
         self._wake.set()
 
@@ -212,7 +212,7 @@ class Daemon:
             if (reload or not announced) and (announced or not report.failed):
                 announced = True
                 self._supervisor.ready()
-            if self.passes.someone_waits and not (supply.looking() or report.failed):
+            if self.passes.has_waiters and not (supply.looking() or report.failed):
                 self._wake.set()
             self._rest(report, began)
 
@@ -243,11 +243,11 @@ class Daemon:
     def _answering(self, state: Path, telemetry: Telemetry) -> Iterator[Api]:
         """The control socket, which answers from the first pass on until after the last."""
 
-        def exposition() -> Exposition:
-            return Exposition(telemetry.metrics.render(), metrics.CONTENT_TYPE)
+        def exposition() -> MetricsPage:
+            return MetricsPage(telemetry.metrics.render(), metrics.CONTENT_TYPE)
 
         with Journal.read(state) as reader, Journal.amend(state) as writer:
-            inside = Inside(reader, writer, self.passes, lambda: self.config, exposition)
+            inside = ApiContext(reader, writer, self.passes, lambda: self.config, exposition)
             api = Api(inside, state=state)
             try:
                 yield api
@@ -267,7 +267,7 @@ class Daemon:
         self._another_head = False
         watch(assembly, self._wake.set, before=before)
         assembly.reconciler.progressed = self._progressed
-        self._inquired_at = float("-inf")
+        self._inspected_at = float("-inf")
         return assembly
 
     def _renew(self, run: _Run, *, asked: bool) -> None:
@@ -294,7 +294,7 @@ class Daemon:
         edited = self._file.edited(whole=asked)
         self._pending |= edited
         self._unopened = run.api.apply(self.config.api)
-        found = self._inquire(run.assembly)
+        found = self._inspect_cluster(run.assembly)
         another = found is Head.ANOTHER
         self._pending |= another
         self._another_head |= another
@@ -317,18 +317,18 @@ class Daemon:
         close = partial(before.close, keep=run.assembly)
         threading.Thread(target=close, name="wheelway-closing").start()
 
-    def _inquire(self, assembly: Assembly) -> Head | None:
+    def _inspect_cluster(self, assembly: Assembly) -> Head | None:
         """Look at Ray's side now and then; None when it was not looked at."""
         now = time.monotonic()
-        if now - self._inquired_at < INQUIRE_EVERY or assembly.reconciler.resting():
+        if now - self._inspected_at < INSPECT_EVERY or assembly.reconciler.backing_off():
             return None
-        self._inquired_at = now
+        self._inspected_at = now
         try:
             found = cluster.inspect(assembly.dashboard)
         except WheelwayError as error:
             self._unknown = head_unknown(error, known=self._known)
             if not self._known:
-                self._inquired_at = now - INQUIRE_EVERY + 2.0
+                self._inspected_at = now - INSPECT_EVERY + 2.0
             return None
         self._known, self._unknown = True, None
         longest = assembly.reconciler.config.serve.longest_request
@@ -371,7 +371,7 @@ class Daemon:
             log.exception(message, extra=logs.about("PassFailed"))
             report = Report("the pass failed unexpectedly, see the log", 5.0, failed=True)
         if report.plan is None:  # what answers next may be another head: nothing starts unseen
-            self._inquired_at, self._known = float("-inf"), False
+            self._inspected_at, self._known = float("-inf"), False
         return report
 
     def _record(self, run: _Run, report: Report, duration: float) -> None:

@@ -17,7 +17,7 @@ from controller.ops.plans import PassDocument, PlanDocument, ReloadDocument, not
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from controller.api import Vitals
+    from controller.api import Liveness
     from controller.model import Condition
     from controller.reconcile.report import Report
 
@@ -83,7 +83,7 @@ class Passes:
             self._turn.notify_all()
 
     @property
-    def someone_waits(self) -> bool:
+    def has_waiters(self) -> bool:
         """Whether somebody still waits for a pass that has seen all that was asked for."""
         with self._turn:
             return self._answered < self._asked
@@ -202,15 +202,15 @@ class Passes:
             raise _no_pass_yet()
         return last.report
 
-    def vitals(self) -> Vitals:
+    def liveness(self) -> Liveness:
         """Whether passes go on, and see Ray."""
-        from controller.api import Vitals  # noqa: PLC0415 - slow; previews have no use for it
+        from controller.api import Liveness  # noqa: PLC0415 - slow; previews have no use for it
 
         with self._turn:
             report = self._last.report if self._last is not None else None
             number, age = self._well, self._clock() - self._well_at
             unrecorded = self._unrecorded
-        return Vitals(
+        return Liveness(
             number=number,
             age=age,
             patience=self._patience(),

@@ -62,7 +62,7 @@ class Verb(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class FileChange:
     """One file, and what was done with it."""
 
     verb: Verb
@@ -104,7 +104,7 @@ def systemd_version() -> int:
     return int(found[1]) if found else 0
 
 
-def install(target: Target, *, dry_run: bool = False) -> list[Deed]:
+def install(target: Target, *, dry_run: bool = False) -> list[FileChange]:
     """Lay the files down, or bring those of an earlier installation up to date.
 
     Args:
@@ -117,14 +117,14 @@ def install(target: Target, *, dry_run: bool = False) -> list[Deed]:
     """
     _check(target)
     with _Record(target, dry_run=dry_run) as record:
-        deeds = [_lay(record, path, text) for path, text in _files(target).items()]
+        changes = [_install(record, path, text) for path, text in _files(target).items()]
         # Those of an earlier version, or for a newer systemd than there is now.
         gone = [path for path in record.known if path not in _files(target)]
-        deeds += [deed for path in gone if (deed := _take(record, path))]
-    return deeds
+        changes += [change for path in gone if (change := _remove(record, path))]
+    return changes
 
 
-def uninstall(target: Target, *, dry_run: bool = False) -> list[Deed]:
+def uninstall(target: Target, *, dry_run: bool = False) -> list[FileChange]:
     """Remove what `install` laid down, and the folders that it made for it if they are empty.
 
     Raises:
@@ -144,7 +144,7 @@ def uninstall(target: Target, *, dry_run: bool = False) -> list[Deed]:
             f"first: {disabling(target)}",
         )
     with _Record(target, dry_run=dry_run) as record:
-        return [deed for path in list(record.known) if (deed := _take(record, path))]
+        return [change for path in list(record.known) if (change := _remove(record, path))]
 
 
 def drop_ins(target: Target) -> list[Path]:
@@ -213,32 +213,34 @@ def _enabled(target: Target) -> Iterator[str]:
 # -- one file ------------------------------------------------------------------------------------
 
 
-def _lay(record: _Record, path: Path, content: bytes) -> Deed:
+def _install(record: _Record, path: Path, content: bytes) -> FileChange:
     here = record.target.at(path)
     present = _content(here)
     if present is None:
         record.write(path, content)
-        return Deed(Verb.WROTE, here)
+        return FileChange(Verb.WROTE, here)
     if present == content:
         record.known[path] = _digest(content)
-        return Deed(Verb.UNCHANGED, here)
+        return FileChange(Verb.UNCHANGED, here)
     if path == CONFIGURATION:
-        return Deed(Verb.KEPT, here, "it is yours")
+        return FileChange(Verb.KEPT, here, "it is yours")
     if record.known.get(path) == _digest(present):
         record.write(path, content)
-        return Deed(Verb.UPDATED, here)
+        return FileChange(Verb.UPDATED, here)
     why = "edited since; remove it and install again to get this version's"
-    return Deed(Verb.KEPT, here, why)
+    return FileChange(Verb.KEPT, here, why)
 
 
-def _take(record: _Record, path: Path) -> Deed | None:
+def _remove(record: _Record, path: Path) -> FileChange | None:
     here = record.target.at(path)
     present = _content(here)
     if present is not None and record.known[path] != _digest(present):
         del record.known[path]
-        return Deed(Verb.KEPT, here, "it is yours" if path == CONFIGURATION else "edited since")
+        return FileChange(
+            Verb.KEPT, here, "it is yours" if path == CONFIGURATION else "edited since"
+        )
     record.remove(path)
-    return None if present is None else Deed(Verb.REMOVED, here)
+    return None if present is None else FileChange(Verb.REMOVED, here)
 
 
 def _content(path: Path) -> bytes | None:
@@ -314,15 +316,15 @@ class _Record:
         if self._dry_run:
             return
         here = self.target.at(path)
-        aside = here.with_name(f".{here.name}.new")
+        staging = here.with_name(f".{here.name}.new")
         try:
             self._make(path.parent)
-            with aside.open("wb") as stream:
+            with staging.open("wb") as stream:
                 os.fchmod(stream.fileno(), 0o644)
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            aside.replace(here)
+            staging.replace(here)
         except OSError as error:
             raise _unwritable(here, error) from error
 

@@ -40,13 +40,13 @@ def identity(
             return None
     mark = DaemonMark(secrets.token_hex(4), round(wall_clock(), 3), socket.gethostname())
     said = {"id": mark.id, "since": mark.since, "host": mark.host}
-    aside = path.with_suffix(".new")
+    staging = path.with_suffix(".new")
     try:
-        with aside.open("w") as file:
+        with staging.open("w") as file:
             file.write(json.dumps(said) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        staging.replace(path)
     except OSError as error:
         raise JournalError(
             "JournalUnwritable", f"{path} cannot be written ({error.strerror}); see [paths] state"

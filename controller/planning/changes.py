@@ -10,7 +10,7 @@ from controller.planning.documents import same_document
 from controller.planning.health import Health, diagnose
 from controller.planning.plan import Cause, Change, PlannedApplication
 from controller.planning.promotion import failed_promotion
-from controller.planning.situation import needs_encoding, routed, since, works
+from controller.planning.situation import is_working, needs_encoding, routed, since
 from controller.planning.turns import in_turn
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def differences(
     return tuple(found)
 
 
-def partings(
+def removal_reasons(
     situation: Situation, transitions: Iterable[Transition], quarantines: Iterable[Quarantine]
 ) -> dict[str, Cause]:
     """By name: why an application of ours would leave, as far as something was said of it."""
@@ -159,7 +159,7 @@ def partings(
         elif app.release in failed:
             what = f"it failed; `wheelway explain {app.release.pipeline}` has the cause"
             found[app.name] = Cause(failed[app.release], what)
-        elif not works(app, situation) and app.route and failed_promotion(app, situation):
+        elif not is_working(app, situation) and app.route and failed_promotion(app, situation):
             found[app.name] = causes.NEVER_SEEN
         elif app.release in unelected:
             found[app.name] = unelected[app.release]

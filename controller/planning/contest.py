@@ -55,11 +55,11 @@ class Contest:
         self._corrected: deque[float] = deque(maxlen=CORRECTIONS)
         self._level = 0
 
-    def look(
+    def judge(
         self, applications: Sequence[Application], overrides: Overrides, now: float
     ) -> Restraint | None:
         """Compare with what was sent; why nothing, or not everything, is sent now."""
-        claimed = self._claim.look(applications, overrides, now) if self._claim else None
+        claimed = self._claim.judge(applications, overrides, now) if self._claim else None
         return self._compared(applications, now) if claimed is None else claimed
 
     def _compared(self, applications: Sequence[Application], now: float) -> Restraint | None:
@@ -148,7 +148,7 @@ class _Claim:
         ) = None
         self._down_until: float | None = None
 
-    def look(
+    def judge(
         self, applications: Sequence[Application], overrides: Overrides, now: float
     ) -> Restraint | None:
         """What another daemon's marks forbid now, if there is one."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from controller.model import Loss
 from controller.planning.policy import ABSENT, MISSING
-from controller.planning.situation import proven
+from controller.planning.situation import has_served
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +80,7 @@ def _counted(routes: Sequence[Route], situation: Situation) -> dict[str, _Count]
     for route in routes:
         if route.holder is None or route.holder.release is None:
             continue
-        before = (app for app in route.others if proven(app, situation.records))
+        before = (app for app in route.others if has_served(app, situation.records))
         source_of = {
             app.release: situation.sources.get(app.release, "")
             for app in (route.holder, *before)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from controller.model import Condition, Phase
 from controller.planning.health import Diagnosis, Health, diagnose
-from controller.planning.situation import phases, seen, since, stand_in, was_live, works
+from controller.planning.situation import answers, fallback, is_working, phases, since, was_live
 from controller.planning.starting import start_of
 from controller.planning.subjects import NOT_ANSWERING
 
@@ -82,18 +82,18 @@ def ailments_of(app: Application, situation: Situation) -> tuple[Condition, ...]
     if diagnosis.health in {Health.FAILED, Health.SHORT}:
         return (Condition(str(app.release), diagnosis.reason, diagnosis.message),)
     answer = situation.answers.get(app.route or "")
-    if answer is not None and answer.reached and not seen(app, situation):
+    if answer is not None and answer.reached and not answers(app, situation):
         return (Condition(str(app.release), NOT_ANSWERING, _what_was_seen(answer)),)
     return ()
 
 
-def relieved(route: Route, situation: Situation) -> Route:
+def rolled_back(route: Route, situation: Situation) -> Route:
     """The route given back to who served before, if its holder failed and is wanted no longer.
 
     The wanted one may be long in coming: not prepared yet, queued, short of resources. A holder
     that is itself the wanted one is judged, and quarantined, where it is confirmed.
     """
-    holder, before = _unproven(route, situation), stand_in(route, situation)
+    holder, before = _unproven(route, situation), fallback(route, situation)
     if holder is None or before is None or failed_promotion(holder, situation) is None:
         return route
     document = {**(before.document or {}), "route_prefix": route.path}
@@ -101,7 +101,7 @@ def relieved(route: Route, situation: Situation) -> Route:
     return replace(route, holder=back, others=tuple(a for a in route.others if a is not before))
 
 
-def relief_due(route: Route, situation: Situation) -> float | None:
+def rollback_due(route: Route, situation: Situation) -> float | None:
     """When a holder that is wanted no longer loses the route, if it does not answer before."""
     holder = _unproven(route, situation)
     due = answer_due(holder, situation) if holder else situation.now
@@ -111,12 +111,12 @@ def relief_due(route: Route, situation: Situation) -> float | None:
 def _unproven(route: Route, situation: Situation) -> Application | None:
     """The holder, if another is wanted in its place and nothing shows that it works."""
     holder = route.holder
-    if holder is None or holder is route.target or works(holder, situation):
+    if holder is None or holder is route.target or is_working(holder, situation):
         return None
     return holder
 
 
-def arrivals(routes: Iterable[Route], situation: Situation) -> tuple[Transition, ...]:
+def newly_live(routes: Iterable[Route], situation: Situation) -> tuple[Transition, ...]:
     """Who is first seen at its route when another is wanted there already.
 
     It is live like any other: its predecessors go, so it must be known as what to fall back on.
@@ -127,6 +127,6 @@ def arrivals(routes: Iterable[Route], situation: Situation) -> tuple[Transition,
         if route.holder is not None
         and route.holder is not route.target
         and not was_live(route.holder, situation.records)
-        and seen(route.holder, situation)
+        and answers(route.holder, situation)
         for transition in phases(route.holder, Phase.LIVE, "AnswersAtRoute", route.path)
     )

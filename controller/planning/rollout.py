@@ -38,7 +38,7 @@ from controller.planning.changes import (
     assemble,
     differences,
     hold_back,
-    partings,
+    removal_reasons,
 )
 from controller.planning.disappearance import beyond_retire_limit
 from controller.planning.health import Health
@@ -48,22 +48,22 @@ from controller.planning.promotion import (
     ailments_of,
     ailments_of_ingress,
     answer_due,
-    arrivals,
     failed_promotion,
     is_out_of_reach,
-    relief_due,
-    relieved,
+    newly_live,
+    rollback_due,
+    rolled_back,
 )
 from controller.planning.situation import (
+    answers,
     as_it_is,
+    fallback,
+    is_working,
     phases,
     quarantine,
     routed,
     routes_of,
-    seen,
-    stand_in,
     was_live,
-    works,
 )
 from controller.planning.starting import start_due, start_of
 from controller.planning.subjects import RETIRE_LIMIT
@@ -99,7 +99,7 @@ def plan(situation: Situation) -> Plan:
     moving: list[Route] = []
     for route in found:
         (still if suspension.cause(route, situation) else moving).append(route)
-    routes = [relieved(route, situation) for route in moving]
+    routes = [rolled_back(route, situation) for route in moving]
     returned = {
         route.holder.name
         for route, before in zip(routes, moving, strict=True)
@@ -114,12 +114,12 @@ def plan(situation: Situation) -> Plan:
         applications = suspension.everything(situation)
     stay = {planned.document["name"] for planned in applications}
     transitions = (
-        *arrivals(routes, situation),
+        *newly_live(routes, situation),
         *(t for step in steps for t in step.transitions),
         *(t for route in routes for t in _succeeded(route, stay, situation)),
     )
     quarantines = tuple(q for step in steps for q in step.quarantines)
-    leaving = partings(situation, transitions, quarantines)
+    leaving = removal_reasons(situation, transitions, quarantines)
     changes = differences(applications, situation.applications, leaving)
     urgent = returned.union(
         planned.document["name"] for step in steps if step.urgent for planned in step.keep
@@ -130,7 +130,7 @@ def plan(situation: Situation) -> Plan:
         hold, hold_until = hold_back(situation, promoting=promoting)
     if hold:  # so does whatever would go with it
         transitions = tuple(t for t in transitions if t.phase is not Phase.RETIRING)
-    wakes = [step.wake_at for step in steps] + [relief_due(route, situation) for route in routes]
+    wakes = [step.wake_at for step in steps] + [rollback_due(route, situation) for route in routes]
     return Plan(
         applications=applications,
         changes=changes,
@@ -208,7 +208,7 @@ def _without_wanted(route: Route, elected: Verdict, situation: Situation) -> _St
             and was_live(holder, situation.records)
         )
         return _Step(keep=_as_they_are(route, causes.AWAITS_PREPARATION), settled=settled)
-    fit = stand_in(route, situation)
+    fit = fallback(route, situation)
     if fit is None:
         return _Step()
     return _Step(
@@ -242,8 +242,8 @@ def _staged(route: Route, wanted: Placement, target: Application, situation: Sit
         )
     failed = diagnosis.health is Health.FAILED
     # What was live before is not dropped for being ill while nothing else is known to work.
-    fallback = was_live(target, situation.records) and not _holder_works(route, situation)
-    if failed and not fallback:
+    falls_back = was_live(target, situation.records) and not _holder_works(route, situation)
+    if failed and not falls_back:
         stays = _predecessors(route, situation, causes.KEEPS_ROUTE, without=target)
         return _Step(keep=stays, quarantines=(quarantine(release, "stage", diagnosis, situation),))
     why = Condition(str(release), diagnosis.reason, diagnosis.message)
@@ -260,7 +260,7 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
     """The wanted application holds the route: does the ingress lead there?"""
     at_route = PlannedApplication(routed(wanted, route.path), causes.HOLDS_ROUTE)
     live = phases(target, Phase.LIVE, "AnswersAtRoute", route.path)
-    if seen(target, situation):
+    if answers(target, situation):
         return _Step(
             keep=(at_route,),
             transitions=live,
@@ -296,7 +296,7 @@ def _unseen(
         wake_at = None if is_out_of_reach(target, situation) else answer_due(target, situation)
         return _Step(keep=keep, transitions=waiting, wake_at=wake_at)
     failed = (quarantine(target.release, "promote", failure, situation),) if target.release else ()
-    before = stand_in(route, situation)
+    before = fallback(route, situation)
     back = (_given(before, route.path, causes.HAS_ROUTE_BACK),) if before else ()
     return _Step(keep=back, quarantines=failed, urgent=True)
 
@@ -316,7 +316,7 @@ def _unelected(
     kept_because: Cause | None = None
     conditions: tuple[Condition, ...] = ()
     if cause.reason not in LEAVING:
-        if not works(holder, situation) and failed_promotion(holder, situation):
+        if not is_working(holder, situation) and failed_promotion(holder, situation):
             return _Step()
         kept_because = causes.NOTHING_FITTER
     elif cause.reason in PUSHED_OUT and holder.release.pipeline in unsettled:
@@ -372,7 +372,7 @@ def _succeeded(route: Route, stay: Collection[str], situation: Situation) -> tup
 
 def _holder_works(route: Route, situation: Situation) -> bool:
     return route.holder is not None and (
-        was_live(route.holder, situation.records) or seen(route.holder, situation)
+        was_live(route.holder, situation.records) or answers(route.holder, situation)
     )
 
 

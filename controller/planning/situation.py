@@ -175,14 +175,14 @@ def was_live(app: Application, records: Mapping[str, PlacementRecord]) -> bool:
     return record is not None and record.live_at is not None
 
 
-def proven(app: Application, records: Mapping[str, PlacementRecord]) -> bool:
+def has_served(app: Application, records: Mapping[str, PlacementRecord]) -> bool:
     """Whether the application may be taken for one that works: it was seen at its route, or it
     holds one and nothing is recorded of it, because a journal was lost.
     """
     return was_live(app, records) or (app.route is not None and app.name not in records)
 
 
-def standing(
+def serving(
     applications: Sequence[Application], records: Mapping[str, PlacementRecord]
 ) -> frozenset[Release]:
     """The releases that serve, or would again if their unproven successor failed."""
@@ -191,19 +191,19 @@ def standing(
         for app in applications
         if app.release is not None
         and app.status is not ApplicationStatus.DELETING
-        and proven(app, records)
+        and has_served(app, records)
     )
 
 
-def stand_in(route: Route, situation: Situation) -> Application | None:
+def fallback(route: Route, situation: Situation) -> Application | None:
     """Who should hold the route when what was elected for it is unfit: who held it last."""
-    if route.holder is not None and works(route.holder, situation):
+    if route.holder is not None and is_working(route.holder, situation):
         return route.holder
-    before = [app for app in route.others if proven(app, situation.records)]
+    before = [app for app in route.others if has_served(app, situation.records)]
     return max(before, key=lambda app: (since(situation, app, "live_at"), app.name), default=None)
 
 
-def seen(app: Application, situation: Situation) -> bool:
+def answers(app: Application, situation: Situation) -> bool:
     """Whether the ingress answers at the application's route, and it is this one that answers."""
     if app.release is None or app.route is None:
         return False
@@ -215,9 +215,9 @@ def seen(app: Application, situation: Situation) -> bool:
     )
 
 
-def works(app: Application, situation: Situation) -> bool:
+def is_working(app: Application, situation: Situation) -> bool:
     """Whether the application may be taken for one that works: it is proven, or seen just now."""
-    return proven(app, situation.records) or seen(app, situation)
+    return has_served(app, situation.records) or answers(app, situation)
 
 
 def since(situation: Situation, app: Application, what: str) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from controller.model import ApplicationStatus, Condition, Phase
 from controller.planning.health import Health, diagnose
 from controller.planning.plan import Cause
-from controller.planning.situation import as_it_is, phases, seen, was_live
+from controller.planning.situation import answers, as_it_is, phases, was_live
 from controller.planning.subjects import EVERYTHING, SUSPENDED
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def seen_at(route: Route, situation: Situation) -> tuple[Transition, ...]:
     told: list[Transition] = []
     holder = route.holder
     if holder is not None:
-        if seen(holder, situation) or was_live(holder, situation.records):
+        if answers(holder, situation) or was_live(holder, situation.records):
             told += phases(holder, Phase.LIVE, "AnswersAtRoute", route.path)
         else:
             told += phases(holder, Phase.READY, SUSPENDED, f"not seen at its route; {why}")

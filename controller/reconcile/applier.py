@@ -46,7 +46,7 @@ class Sent:
     """Whether the same had been tried before in vain."""
 
 
-class Sender:
+class Applier:
     """Sends one daemon's configs to one cluster."""
 
     def __init__(

@@ -55,7 +55,7 @@ class Means:
     """What runs though nobody received its wheel."""
 
 
-class Supply(Listings):
+class Artifacts(Listings):
     """What the sources list, and the jobs on it.
 
     Args:
@@ -109,7 +109,7 @@ class Supply(Listings):
         wheels = set(map(_fetching, gone))
         # What was verified stays so, whoever brought it; that they failed to says nothing of these.
         self._jobs.disown(wheels.__contains__)
-        self._jobs.forgive(wheels.__contains__)
+        self._jobs.clear_failures(wheels.__contains__)
         for revision in gone:
             self._mismatches.over(revision)
         self._make_by(means)
@@ -128,7 +128,7 @@ class Supply(Listings):
             self._tidied_at = float("-inf")
         if means.is_sound != before.is_sound:
             self._upkeep.distrust_all()
-        self._jobs.forget(lambda key: others.get(key[0], False))
+        self._jobs.drop(lambda key: others.get(key[0], False))
 
     def busy(self) -> bool:
         """Whether anything that was asked for is still under way."""
@@ -180,7 +180,7 @@ class Supply(Listings):
             self.fetched_at[artifact.digest] = self._wall_clock()
             self._upkeep.vouch(artifact.digest)
             # Whoever asks for the wheel is about to ask for its environment.
-            self._jobs.follow(("prepare", artifact.digest), self._preparer(artifact))
+            self._jobs.run_inline(("prepare", artifact.digest), self._preparer(artifact))
             return artifact
 
         outcome = self._jobs.ensure(_fetching(revision), work)
@@ -217,7 +217,7 @@ class Supply(Listings):
         except Transient as error:
             if error.reason != MISMATCH:
                 raise
-            raise self._mismatches.again(revision, error) from error
+            raise self._mismatches.rerun(revision, error) from error
         self._mismatches.over(revision)
         return artifact
 
@@ -256,7 +256,7 @@ class Supply(Listings):
         in_use = {app.release.digest for app in running if app.release}.union(placed)
         received = self._received_as.keys()
         known = received | self._means.survivors.see(running, received)
-        self._upkeep.look(known & in_use, known & set(doubted))
+        self._upkeep.poll(known & in_use, known & set(doubted))
 
     def is_check_due(self) -> bool:
         """Whether `keep_sound` would look at anything that nobody doubts."""
@@ -299,7 +299,7 @@ class Supply(Listings):
                 artifact.filename,
             )
             # Its requirements may have been resolved anew.
-            self._jobs.forget(lambda key: key == ("prepare", digest))
+            self._jobs.drop(lambda key: key == ("prepare", digest))
         return mended
 
     def _received_again(self, means: Means, revision: Revision) -> bool:
@@ -316,11 +316,11 @@ class Supply(Listings):
                 return True
         return False
 
-    def forgive(self, digest: str) -> None:
+    def clear_failures(self, digest: str) -> None:
         """Fetch and prepare a wheel anew if that failed: a person lifted its quarantine."""
-        self._mismatches.forgive(digest)
+        self._mismatches.clear_failures(digest)
         self._upkeep.distrust(digest)
-        self._jobs.forgive(lambda key: key[:2] in {("fetch", digest), ("prepare", digest)})
+        self._jobs.clear_failures(lambda key: key[:2] in {("fetch", digest), ("prepare", digest)})
 
     def is_untidy(self) -> bool:
         """Whether it is time to `tidy`."""
@@ -344,14 +344,14 @@ class Supply(Listings):
         )
         kept = {*wheels, *listed}
         # What may go is no longer known: who wants it again looks whether it is there.
-        self._jobs.forget(lambda key: key[0] in {"fetch", "prepare"} and key[1] not in kept)
+        self._jobs.drop(lambda key: key[0] in {"fetch", "prepare"} and key[1] not in kept)
         keep_only(kept, self._received_as)
         known = kept | self.listed().digests
-        times = (self.noticed_at, self.published_at, self.fetched_at, self.prepared_at)
+        times = (self.first_listed_at, self.published_at, self.fetched_at, self.prepared_at)
         keep_only(known, *times)
         self._mismatches.keep_only(known)
         self.refusals.keep_carriers(known)
-        self._jobs.again(_TIDY, partial(self._means.prune, kept, set(environments)))
+        self._jobs.rerun(_TIDY, partial(self._means.prune, kept, set(environments)))
 
     def conditions(self) -> list[Condition]:
         """What keeps sources from being read, and files from being taken."""

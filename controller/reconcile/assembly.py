@@ -19,7 +19,7 @@ from controller.cache.wheels.store import Store
 from controller.errors import JournalError, Rejected
 from controller.journal import Journal, boot_id, identity, steady_clock
 from controller.reconcile import survivors, upkeep
-from controller.reconcile.artifacts import TIDY, Means, Supply
+from controller.reconcile.artifacts import TIDY, Artifacts, Means
 from controller.reconcile.jobs import Jobs
 from controller.reconcile.parts import Parts
 from controller.reconcile.reconciler import Reconciler
@@ -58,7 +58,7 @@ class Assembly:
     """The parts of one configuration, running."""
 
     reconciler: Reconciler
-    supply: Supply
+    supply: Artifacts
     jobs: Jobs
     dashboard: Dashboard
     base: Base
@@ -111,7 +111,9 @@ def assemble(
         refusals = parts.made("refusals", refusals_in, journal, base)
         supply = parts.made(
             "supply",
-            lambda jobs: Supply(sources, jobs, means, remembered=remembered(), refusals=refusals),
+            lambda jobs: Artifacts(
+                sources, jobs, means, remembered=remembered(), refusals=refusals
+            ),
             jobs,
         )
         reconciler, dashboard = _reconciler(
@@ -182,7 +184,7 @@ def _reconciler(
     config: Config,
     journal: Reader,
     base: Base,
-    supply: Supply,
+    supply: Artifacts,
     clock: Callable[[], float],
     schema: Schema | None,
     *,
@@ -228,12 +230,12 @@ def origins(config: Config) -> dict[str, str]:
 def watch(assembly: Assembly, wake: Callable[[], None], *, before: Assembly | None = None) -> None:
     """Have the sources wake the daemon when something may have changed; those before do."""
 
-    def look_again(name: str) -> None:
-        assembly.supply.look_again(name)
+    def request_poll(name: str) -> None:
+        assembly.supply.request_poll(name)
         wake()
 
     for source in set(assembly.sources).difference(before.sources if before else ()):
-        source.watch(partial(look_again, source.name))
+        source.watch(partial(request_poll, source.name))
 
 
 def preview(config: Config) -> Report:

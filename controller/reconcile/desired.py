@@ -30,7 +30,7 @@ from controller.planning.policy import (
     unmet,
 )
 from controller.planning.remembered import Remembered
-from controller.planning.situation import standing
+from controller.planning.situation import serving
 from controller.reconcile.inventory import Inventory, Recorded, Stocktaking, failed
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from controller.model import Application, PipelineEntry, PlacementRecord
     from controller.planning.disappearance import Absences
     from controller.planning.overrides import Overrides, Pin
-    from controller.reconcile.artifacts import Supply
+    from controller.reconcile.artifacts import Artifacts
     from controller.serve.rendering import Renderer
 
 
@@ -98,13 +98,13 @@ class Election:
     def __init__(
         self,
         config: Config,
-        supply: Supply,
+        supply: Artifacts,
         renderer: Renderer,
         *,
         tags: Sequence[Tag],
         absences: Absences,
     ) -> None:
-        self._supply = supply
+        self._artifacts = supply
         self._renderer = renderer
         self._absences = absences
         self._names = ownership.Names()
@@ -161,7 +161,7 @@ class Election:
             ours,
             frozenset(app.release for app in ours if app.release is not None),
             records,
-            standing(applications, records),
+            serving(applications, records),
             overrides.pins,
             owners,
             common,
@@ -173,7 +173,7 @@ class Election:
             sources=inventory.sources,
             quarantines={failure.release: failure for failure in inventory.unsound.values()},
             failed=list(inventory.failed),
-            conditions=[*self._supply.conditions(), *inventory.conditions],
+            conditions=[*self._artifacts.conditions(), *inventory.conditions],
             unread=inventory.unread,
         )
         for release, failure in recorded.items():  # with still the inputs that it failed with
@@ -244,8 +244,8 @@ class Election:
         for verdict in verdicts:
             if verdict.reason == CONFLICT:
                 yield Condition(str(verdict.release), verdict.reason, verdict.message)
-        if seen.pins and self._supply.complete():
-            inventory, refused = seen.inventory, self._supply.refusals.of
+        if seen.pins and self._artifacts.complete():
+            inventory, refused = seen.inventory, self._artifacts.refusals.of
             claims = [claim for offer in offers.values() for claim in offer]
             unread = [
                 revision
@@ -257,7 +257,7 @@ class Election:
     def _owners(self, seen: _Seen, offers: Mapping[str, Sequence[Candidate]]) -> dict[str, str]:
         """Whose each pipeline's name is."""
         on_cluster = {(app.release.pipeline, project_of(app)) for app in seen.ours if app.release}
-        listed, complete = self._supply.listed(), self._supply.complete()
+        listed, complete = self._artifacts.listed(), self._artifacts.complete()
         projects = seen.inventory.catalogue.projects
         facts = ownership.Facts(
             offers,
@@ -271,9 +271,9 @@ class Election:
             ),
             serving=ownership.served_longest(seen.ours, seen.records),
             present={name for name, _ in on_cluster},
-            first_seen=self._supply.first_seen,
+            first_seen=self._artifacts.first_seen,
         )
-        unknown = ownership.Unknown(seen.inventory.awaited, self._supply.unlisted())
+        unknown = ownership.Unknown(seen.inventory.awaited, self._artifacts.unlisted())
         return self._names.owners_of(facts, unknown, seen.now)
 
     def _claims_on(self, app: Application, inventory: Inventory, found: Desired) -> list[Candidate]:
@@ -301,12 +301,12 @@ class Election:
 
     def _unknown(self, unlisted: set[Release], seen: _Seen) -> set[Release]:
         """Those that no known wheel offers, but one may that nobody has looked into yet."""
-        if not unlisted or not self._supply.complete():
+        if not unlisted or not self._artifacts.complete():
             return unlisted
         inventory = seen.inventory
-        listed = self._supply.listed()
+        listed = self._artifacts.listed()
         unread, unobserved = listed.unread, listed.unobserved
-        refused, unknown = self._supply.refusals.of, set()
+        refused, unknown = self._artifacts.refusals.of, set()
         for app in seen.ours:
             release, project = app.release, project_of(app)
             if release is None or release not in unlisted:
@@ -350,7 +350,7 @@ class Election:
     def _placement(
         self, release: Release, artifact: Artifact, entry: PipelineEntry, seen: _Seen
     ) -> Placement | WheelwayError | None:
-        environment = self._supply.environment(artifact)
+        environment = self._artifacts.environment(artifact)
         rule = self._manners.of(release.pipeline, release.pipeline)
         try:
             if environment is None:

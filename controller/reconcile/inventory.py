@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from controller.model import PipelineEntry, Revision
     from controller.planning.overrides import Pin
     from controller.planning.policy import Candidate
-    from controller.reconcile.artifacts import Supply
+    from controller.reconcile.artifacts import Artifacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ class Inventory:
 class Stocktaking:
     """Takes stock of one configuration's sources, pass by pass."""
 
-    def __init__(self, config: Config, supply: Supply, *, tags: Sequence[Tag]) -> None:
-        self._supply = supply
+    def __init__(self, config: Config, supply: Artifacts, *, tags: Sequence[Tag]) -> None:
+        self._artifacts = supply
         self._catalogues = Catalogues(tags)
         self._shelves = Remembered(shelve)
         self.renew(config)
@@ -101,8 +101,8 @@ class Stocktaking:
         is left to be looked into. Those that policy wants and nobody fetched are asked for; those
         that fail inspection count as quarantined under their project's name.
         """
-        catalogue = self._catalogues.of(self._supply.listings().values())
-        fetches = self._supply.fetches
+        catalogue = self._catalogues.of(self._artifacts.listings().values())
+        fetches = self._artifacts.fetches
         if self._latest is not None:
             *inputs, before = self._latest
             if before.is_complete and inputs == [catalogue, fetches, recorded]:
@@ -130,7 +130,7 @@ class Stocktaking:
     def _look_inside(self, found: Inventory, recorded: Recorded, now: float) -> None:
         catalogue, unsound = found.catalogue, found.unsound
         for revision in catalogue.revisions:
-            known = self._supply.known(revision)
+            known = self._artifacts.known(revision)
             if known is not None and (not unsound or revision not in unsound):
                 found.artifacts[revision.sha256] = known
         offers = {
@@ -144,7 +144,7 @@ class Stocktaking:
             for revision in self._wanted_of(project, offer, held, found, recorded)
         ]
         # Whose a name is shows soonest so: a wheel that came first is looked into first.
-        wanted.sort(key=lambda revision: self._supply.first_seen(revision.sha256))
+        wanted.sort(key=lambda revision: self._artifacts.first_seen(revision.sha256))
         brought = [
             digest for revision in wanted for digest in self._fetch(revision, found, recorded, now)
         ]
@@ -188,7 +188,7 @@ class Stocktaking:
         wheels, shelf = offer
         failed = frozenset(r for name in held.keys() & shelf.claims.keys() for r in held[name])
         pins = tuple(recorded.pins[name] for name in recorded.pins.keys() & shelf.claims.keys())
-        refused = self._supply.refusals.of
+        refused = self._artifacts.refusals.of
         unsound = found.unsound
         bad = frozenset([r for r in wheels.revisions if (unsound and r in unsound) or refused(r)])
         return self._wanted.of(project, (wheels, failed, pins, bad))
@@ -214,7 +214,7 @@ class Stocktaking:
         self, revision: Revision, found: Inventory, recorded: Recorded, now: float
     ) -> Iterator[str]:
         """Ask for a wheel; its digest, if it was brought at once."""
-        result = self._supply.artifact(revision)
+        result = self._artifacts.artifact(revision)
         if isinstance(result, NoRelease):
             return  # the supply tells of it
         found.is_complete = False
@@ -257,12 +257,12 @@ class Stocktaking:
     def _inputs(
         self,
         release: Release,
-        wishes: Mapping[str, object],
+        author_options: Mapping[str, object],
         settings: Mapping[str, object],
         common: str,
     ) -> str:
         rule = self._rules.of(release.pipeline, release.pipeline)
-        own = [dict(wishes), dict(settings), rule.settings, rule.options.model_dump_json()]
+        own = [dict(author_options), dict(settings), rule.settings, rule.options.model_dump_json()]
         text = f"{common}\n{json.dumps(own, sort_keys=True, default=str)}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -126,7 +126,7 @@ class Jobs:
         self._run(job)
         return self.outcome(key)
 
-    def again(self, key: Key, work: Callable[[], Any]) -> bool:
+    def rerun(self, key: Key, work: Callable[[], Any]) -> bool:
         """Start the job though it succeeded before, unless it runs or must wait after a failure;
         whether it was started.
         """
@@ -153,7 +153,7 @@ class Jobs:
                 return
             self._outcomes[key] = replace(outcome, retry_at=self._clock())
 
-    def follow(self, key: Key, work: Callable[[], Any]) -> None:
+    def run_inline(self, key: Key, work: Callable[[], Any]) -> None:
         """From within a job: do the next one in the same thread, before the wake-up."""
         with self._lock:
             if key in self._running or key in self._outcomes:
@@ -166,13 +166,13 @@ class Jobs:
         with self._lock:
             return self._outcomes.get(key)
 
-    def forgive(self, which: Callable[[Key], bool]) -> None:
+    def clear_failures(self, which: Callable[[Key], bool]) -> None:
         """Forget that jobs failed, so that they are done anew when they are next asked for."""
         with self._lock:
             for key in [k for k, o in self._outcomes.items() if o.error is not None and which(k)]:
                 self._drop(key)
 
-    def forget(self, which: Callable[[Key], bool]) -> None:
+    def drop(self, which: Callable[[Key], bool]) -> None:
         """Forget how jobs ended, well or badly, and `disown` those that run."""
         with self._lock:
             for key in [key for key in self._outcomes if which(key)]:

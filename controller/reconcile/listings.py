@@ -45,7 +45,7 @@ class Listings:
         self._listed_at: dict[str, float] = {}
         self._due: set[str] = set()
         self._listed = Listed()
-        self.noticed_at: dict[str, float] = {}
+        self.first_listed_at: dict[str, float] = {}
         """By digest: when a wheel was first listed, seconds since the epoch."""
         self.published_at: dict[str, float] = {}
         """By digest: when the wheel was published, where its source knows."""
@@ -74,10 +74,10 @@ class Listings:
             self._due = (self._due - others) | new
             self.sources = now
         self._notice(self.listings().values())
-        self._jobs.forget(lambda key: key[0] == "list" and key[1] in others)
+        self._jobs.drop(lambda key: key[0] == "list" and key[1] in others)
         return [revision for listing in gone for revision in listing.revisions]
 
-    def look_again(self, *sources: str) -> None:
+    def request_poll(self, *sources: str) -> None:
         """Have sources listed at the next look, whatever their intervals say."""
         with self._lock:
             self._due.update(self.sources.keys() & set(sources))
@@ -88,13 +88,13 @@ class Listings:
         """
         for name in self.sources:
             self._jobs.hasten(("list", name))
-        self.look_again(*self.sources)
+        self.request_poll(*self.sources)
 
     def first_seen(self, digest: str) -> float:
         """When a wheel was published, as far as its source knows, or first listed; seconds since
         the epoch.
         """
-        listed = self.noticed_at.get(digest, float("inf"))
+        listed = self.first_listed_at.get(digest, float("inf"))
         return self.published_at.get(digest, listed)
 
     def looking(self) -> bool:
@@ -102,7 +102,7 @@ class Listings:
         with self._lock:
             return bool(self._due) or any(self._jobs.running(("list", n)) for n in self.sources)
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Start listing the sources whose time has come, and take in what was listed."""
         now = self._clock()
         for name, source in self.sources.items():
@@ -117,8 +117,8 @@ class Listings:
                 self._listed_at[name] = now
             if not (asked or late):
                 self._jobs.ensure(key, work)
-            elif not self._jobs.again(key, work) and asked:
-                self.look_again(name)  # it must wait after a failure: what is due stays due
+            elif not self._jobs.rerun(key, work) and asked:
+                self.request_poll(name)  # it must wait after a failure: what is due stays due
 
     def _lister(self, source: Source) -> Callable[[], Listing]:
         def work() -> Listing:
@@ -147,7 +147,7 @@ class Listings:
         now = self._wall_clock()
         for listing in listings:
             for revision in listing.revisions:
-                self.noticed_at.setdefault(revision.sha256, now)
+                self.first_listed_at.setdefault(revision.sha256, now)
                 if revision.published_at is not None:
                     self.published_at.setdefault(revision.sha256, revision.published_at)
 

@@ -32,7 +32,7 @@ class Mismatches:
         self._found: dict[tuple[str, str], tuple[int, Revision, str]] = {}
         """By source and digest."""
 
-    def again(self, revision: Revision, error: Transient) -> WheelwayError:
+    def rerun(self, revision: Revision, error: Transient) -> WheelwayError:
         """What another one comes to: the error itself, or that it was the last one."""
         key = revision.source, revision.sha256
         count = self._found.get(key, (0,))[0] + 1
@@ -50,7 +50,7 @@ class Mismatches:
         """The source sent what it lists."""
         self._found.pop((revision.source, revision.sha256), None)
 
-    def forgive(self, digest: str) -> None:
+    def clear_failures(self, digest: str) -> None:
         """Whatever was sent for this one counts no more."""
         self._keep(lambda revision: revision.sha256 != digest)
 

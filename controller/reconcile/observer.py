@@ -41,7 +41,7 @@ ROUTELESS_FOR = 15.0
 just started the first one takes some to reach it."""
 
 
-class Lookout:
+class Observer:
     """Looks at one cluster. Between two looks that failed lie `cap` seconds at most, unless Ray
     asks for more: whoever waits for it wants to see that it is back.
     """
@@ -60,7 +60,7 @@ class Lookout:
         self.failures = 0
         """Looks in a row that failed."""
 
-    def resting(self, now: float) -> bool:
+    def backing_off(self, now: float) -> bool:
         """Whether Ray could not be observed and is to be left alone for now."""
         return self._trouble is not None and now < self._until
 

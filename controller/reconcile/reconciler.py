@@ -28,12 +28,12 @@ from controller.planning.planner import Planner
 from controller.planning.restraint import restrained
 from controller.planning.situation import Limits, Situation
 from controller.planning.turns import Turns, in_turn
-from controller.reconcile.applier import Sender
+from controller.reconcile.applier import Applier
 from controller.reconcile.desired import Desired, Election
 from controller.reconcile.holdover import Holdover
-from controller.reconcile.observer import Lookout, Probes
+from controller.reconcile.observer import Observer, Probes
 from controller.reconcile.preflight import BLOCKING
-from controller.reconcile.recorder import Chronicle
+from controller.reconcile.recorder import Recorder
 from controller.reconcile.report import Report, report_on
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from controller.planning.overrides import Overrides
     from controller.planning.plan import Plan
     from controller.reconcile.applier import Sent
-    from controller.reconcile.artifacts import Supply
+    from controller.reconcile.artifacts import Artifacts
     from controller.serve.dashboard import Dashboard
     from controller.serve.ingress import Ingress
     from controller.serve.rendering import Renderer
@@ -88,7 +88,7 @@ class Reconciler:
         self,
         config: Config,
         *,
-        supply: Supply,
+        supply: Artifacts,
         dashboard: Dashboard,
         ingress: Ingress,
         renderer: Renderer,
@@ -101,14 +101,14 @@ class Reconciler:
         jitter: Callable[[], float] = random,
     ) -> None:
         self.config = config
-        self._supply = supply
-        self._lookout = Lookout(dashboard, journal, cap=config.rollout.interval, jitter=jitter)
-        self._sender = Sender(config, dashboard=dashboard, renderer=renderer, jitter=jitter)
+        self._artifacts = supply
+        self._observer = Observer(dashboard, journal, cap=config.rollout.interval, jitter=jitter)
+        self._applier = Applier(config, dashboard=dashboard, renderer=renderer, jitter=jitter)
         self._renderer = renderer
         self._journal = journal
-        self._chronicle: Chronicle | None = None
+        self._recorder: Recorder | None = None
         if isinstance(journal, Journal):
-            self._chronicle = Chronicle(journal, supply, wall_clock=wall_clock)
+            self._recorder = Recorder(journal, supply, wall_clock=wall_clock)
         self._holdover = Holdover(journal)
         self._fingerprint = fingerprint
         self._clock = clock
@@ -141,15 +141,15 @@ class Reconciler:
         from stays so. Which cluster, templates, sources and cache it is must be the same.
         """
         self.config = config
-        self._lookout.cap = self._pace.interval = config.rollout.interval
+        self._observer.cap = self._pace.interval = config.rollout.interval
         self._probes.deadline = config.rollout.probe_deadline
         self._contest.wait_for(to_claim_back(config.rollout.interval))
-        self._sender.config = config
+        self._applier.config = config
         self._election.renew(config)
 
-    def resting(self) -> bool:
+    def backing_off(self) -> bool:
         """Whether Ray could not be observed and is to be left alone for now."""
-        return self._lookout.resting(self._clock())
+        return self._observer.backing_off(self._clock())
 
     def run_pass(self, *, act: bool = True) -> Report:
         """Observe, plan, act, record.
@@ -157,30 +157,30 @@ class Reconciler:
         With `act=False`, or over a journal that is only read, nothing is sent or recorded.
         """
         now = self._clock()
-        chronicle = self._chronicle if act else None
+        recorder = self._recorder if act else None
         self._look_at_sources()
-        rested = self._lookout.resting(now)
+        rested = self._observer.backing_off(now)
         try:
-            applications = self._lookout.applications(now)
+            applications = self._observer.applications(now)
         except WheelwayError as error:
-            return self._blind(error, now, chronicle, asked=not rested)
+            return self._unobservable(error, now, recorder, asked=not rested)
         self.progressed()
-        observed = self._observe(applications, now, chronicle)
+        observed = self._observe(applications, now, recorder)
         desired = self._elect(observed, grace=self.config.rollout.absence_grace if act else 0.0)
         known = self._journal.records(_concerned(observed, desired))
         situation = self._situation(observed, desired, known)
         self._keep_sound(observed, desired)
         decided = self._decide(situation, observed)
         events: tuple[Event, ...] = ()
-        if chronicle is not None:  # before acting: what was decided must outlive us
-            events = chronicle.record(applications, desired, decided, known, now)
+        if recorder is not None:  # before acting: what was decided must outlive us
+            events = recorder.record(applications, desired, decided, known, now)
         self.progressed()
-        done = self._send(decided, now, chronicle)
+        done = self._send(decided, now, recorder)
         conditions = self._conditions(observed, desired, decided, done)
-        if chronicle is not None:
-            events += chronicle.conditions(conditions)
-            self._forget_what_is_over(observed, desired, chronicle)
-        look = min(self._supply.next_look(), desired.look_in)
+        if recorder is not None:
+            events += recorder.conditions(conditions)
+            self._forget_what_is_over(observed, desired, recorder)
+        look = min(self._artifacts.next_look(), desired.look_in)
         return report_on(
             *(desired, decided, done),
             applications=applications,
@@ -193,39 +193,39 @@ class Reconciler:
     # -- observe ---------------------------------------------------------------------------------
 
     def _look_at_sources(self) -> None:
-        self._holdover.begin(busy=self._supply.busy())
-        self._supply.look()
+        self._holdover.begin(busy=self._artifacts.busy())
+        self._artifacts.poll()
 
     def _observe(
-        self, applications: tuple[Application, ...], now: float, chronicle: Chronicle | None
+        self, applications: tuple[Application, ...], now: float, recorder: Recorder | None
     ) -> _Observed:
         records, answers = self._probes.ask(
             applications, self._journal.placements(), now, progressed=self.progressed
         )
-        if chronicle is not None:
-            chronicle.date(records)
-            chronicle.absolve(self._supply.restored())
+        if recorder is not None:
+            recorder.date(records)
+            recorder.absolve(self._artifacts.restored())
         return _Observed(now, applications, records, answers, self._journal.overrides())
 
-    def _blind(
-        self, error: WheelwayError, now: float, chronicle: Chronicle | None, *, asked: bool
+    def _unobservable(
+        self, error: WheelwayError, now: float, recorder: Recorder | None, *, asked: bool
     ) -> Report:
         """Ray cannot be observed: nothing is decided, serving goes on without us."""
         without_frames(error)  # it is remembered, and raised again in the passes that ask nothing
         dates = self._probes.interrupted(self._journal.placements(), now)
-        if chronicle is not None:
-            chronicle.date(dates)
+        if recorder is not None:
+            recorder.date(dates)
         trouble = Condition("ray", error.reason, error.message)
-        found = (trouble, *self.notes, *self._supply.conditions())
+        found = (trouble, *self.notes, *self._artifacts.conditions())
         found = (*found, *self._not_looked_at(found))
         conditions = (*found, *self._holdover.besides(found))
-        events = chronicle.conditions(conditions) if chronicle is not None else ()
+        events = recorder.conditions(conditions) if recorder is not None else ()
         return Report(
             f"waiting for Ray: {error.message}",
-            max(MOVING, self._lookout.wait(now)),
+            max(MOVING, self._observer.wait(now)),
             events,
             conditions=conditions,
-            retried=asked and self._lookout.failures > 1,
+            retried=asked and self._observer.failures > 1,
             error=error if asked else None,
         )
 
@@ -233,7 +233,7 @@ class Reconciler:
         """What held of releases, pins and files when Ray was last seen: before it is seen again,
         nobody knows that it is over.
         """
-        looked_at = {"api", "cache", "config", "ray", *self._supply.sources}
+        looked_at = {"api", "cache", "config", "ray", *self._artifacts.sources}
         told = {(condition.subject, condition.reason) for condition in found}
         return [
             held
@@ -246,7 +246,7 @@ class Reconciler:
     def _elect(self, observed: _Observed, *, grace: float) -> Desired:
         """What should run; `grace` is in seconds (see `Election.desired`)."""
         present = {app.release.digest for app in observed.applications if app.release is not None}
-        quarantines = self._journal.quarantines_of(self._supply.listed().digests, present)
+        quarantines = self._journal.quarantines_of(self._artifacts.listed().digests, present)
         self._retry_what_was_cleared(quarantines)
         desired = self._election.desired(
             *(observed.applications, observed.records, quarantines, observed.at),
@@ -262,7 +262,7 @@ class Reconciler:
         """A person lifted a quarantine: what failed then is done anew, not remembered as failed."""
         held = {quarantine.release for quarantine in quarantines}
         for release in self._held - held:
-            self._supply.forgive(release.digest)
+            self._artifacts.clear_failures(release.digest)
         self._held = held
 
     def _fingerprint_now(self) -> str:
@@ -275,14 +275,16 @@ class Reconciler:
         applications = observed.applications
         told = [app for app in applications if app.message and doubts_its_files(app)]
         doubted = [app.release.digest for app in told if app.release]
-        if doubted or self._supply.is_check_due():  # else a pass need not even count what there is
+        if (
+            doubted or self._artifacts.is_check_due()
+        ):  # else a pass need not even count what there is
             placed = {release.digest for release in desired.placements}
-            self._supply.keep_sound(applications, placed, doubted)
+            self._artifacts.keep_sound(applications, placed, doubted)
 
     # -- plan ------------------------------------------------------------------------------------
 
     def _decide(self, situation: Situation, observed: _Observed) -> Plan:
-        restraint = self._contest.look(observed.applications, observed.overrides, observed.at)
+        restraint = self._contest.judge(observed.applications, observed.overrides, observed.at)
         return restrained(self._planner.plan(situation), situation, restraint)
 
     def _situation(
@@ -332,7 +334,7 @@ class Reconciler:
         placements = desired.placements
         asking = [placements[r] for r in since if r in placements and r not in there]
         queue = [placement.release for placement in in_turn(asking, since, observed.at)]
-        faults = self._supply.unchecked(release.digest for release in queue)
+        faults = self._artifacts.unchecked(release.digest for release in queue)
         causes = {
             digest: Cause(fault.reason, fault.message) if fault else CHECKING_FILES
             for digest, fault in faults.items()
@@ -347,11 +349,11 @@ class Reconciler:
 
     # -- act -------------------------------------------------------------------------------------
 
-    def _send(self, decided: Plan, now: float, chronicle: Chronicle | None) -> Sent:
-        done = self._sender.send(decided, chronicle.sending if chronicle else None, now)
+    def _send(self, decided: Plan, now: float, recorder: Recorder | None) -> Sent:
+        done = self._applier.send(decided, recorder.sending if recorder else None, now)
         self.progressed()
         if done.sent:
-            self._lookout.applied(decided.applications)
+            self._observer.applied(decided.applications)
             self._contest.sent(decided.applications, now)
         if done.tried and not isinstance(done.refusal, Rejected):  # it may have been taken
             self._probes.restarted(now)
@@ -375,19 +377,19 @@ class Reconciler:
     # -- forget ----------------------------------------------------------------------------------
 
     def _forget_what_is_over(
-        self, observed: _Observed, desired: Desired, chronicle: Chronicle
+        self, observed: _Observed, desired: Desired, recorder: Recorder
     ) -> None:
         """Now and then: in the cache and in the journal."""
-        if self._supply.is_untidy():
+        if self._artifacts.is_untidy():
             present = [app for app in observed.applications if app.release is not None]
             documents = [app.document or {} for app in present]
             documents.extend(placement.document for placement in desired.placements.values())
-            self._supply.tidy(
+            self._artifacts.tidy(
                 [app.release.digest for app in present if app.release],
                 [str(document.get("args", {}).get("environment", "")) for document in documents],
             )
         if observed.at >= self._forget_at:
-            more = chronicle.forget_what_is_over(self.config.journal, observed.at)
+            more = recorder.forget_what_is_over(self.config.journal, observed.at)
             self._forget_at = observed.at if more else observed.at + FORGET_EVERY
 
 

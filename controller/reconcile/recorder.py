@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from controller.journal import Journal, ReleaseRecord
     from controller.model import Application, Condition, Event, PlacementRecord, Quarantine, Release
     from controller.planning.plan import Plan
-    from controller.reconcile.artifacts import Supply
+    from controller.reconcile.artifacts import Artifacts
     from controller.reconcile.desired import Desired
 
 ABSOLUTIONS = 3
@@ -45,16 +45,16 @@ class _Step:
         return self.at, self.transition.phase in _LEAVING
 
 
-class Chronicle:
+class Recorder:
     """Writes passes into the daemon's journal; the supply says when its jobs were done. What
     happened is dated by the wall clock; what deadlines count from, by the clock of the passes.
     """
 
     def __init__(
-        self, journal: Journal, supply: Supply, *, wall_clock: Callable[[], float]
+        self, journal: Journal, supply: Artifacts, *, wall_clock: Callable[[], float]
     ) -> None:
         self._journal = journal
-        self._supply = supply
+        self._artifacts = supply
         self._wall_clock = wall_clock
         self._told: object = None
         """From what there was nothing left to write down."""
@@ -82,7 +82,7 @@ class Chronicle:
         """Once the journal knows more of the past than it should; whether there is still more.
         Whichever clock is behind, that of the wall or the passes' own: a step makes nothing old.
         """
-        listed = self._supply.listed().digests if self._supply.complete() else None
+        listed = self._artifacts.listed().digests if self._artifacts.complete() else None
         more = self._journal.prune(
             before=min(self._wall_clock(), counted) - options.keep_for,
             releases=options.keep_releases,
@@ -116,10 +116,10 @@ class Chronicle:
         """
         journal, now = self._journal, self._wall_clock()
         failures = [replace(q, at=now) for q in (*desired.failed, *decided.quarantines)]
-        inputs = (applications, desired, decided, known, self._supply.listings())
+        inputs = (applications, desired, decided, known, self._artifacts.listings())
         transitions: tuple[Transition, ...] = ()
         if inputs != self._told:
-            offered = _Offered(desired, self._supply)
+            offered = _Offered(desired, self._artifacts)
             transitions = _transitions(applications, desired, decided, known, offered)
         failed = {quarantine.release for quarantine in failures}
         held = failed | desired.quarantines.keys()
@@ -128,9 +128,11 @@ class Chronicle:
         placements = journal.placements()
         steps = self._steps(transitions, failures, desired, known, now)
         with journal.transaction():
-            for listing in self._supply.listings().values():
+            for listing in self._artifacts.listings().values():
                 journal.save_listing(listing, now)
-            journal.keep_refused(self._supply.refusals.listed(self._supply.listings().values()))
+            journal.keep_refused(
+                self._artifacts.refusals.listed(self._artifacts.listings().values())
+            )
             journal.keep_losses(decided.losses)
             journal.keep_owners(desired.owners)
             for quarantine in failures:
@@ -176,14 +178,14 @@ class Chronicle:
 
     def _arrival(self, release: Release, source: str, now: float) -> Iterator[_Step]:
         """The steps of a release before anybody knew which release it was."""
-        noticed = self._supply.noticed_at.get(release.digest)
+        noticed = self._artifacts.first_listed_at.get(release.digest)
         if noticed is None:
             return
         noticed = min(noticed, now)
         listed = Transition(release, Phase.DISCOVERED, "Listed", f"listed by {source}")
         yield _Step(noticed, listed, source)
         fetched = Transition(release, Phase.FETCHED, "Verified", "fetched and verified")
-        at = self._supply.fetched_at.get(release.digest, now)
+        at = self._artifacts.fetched_at.get(release.digest, now)
         yield _Step(min(max(at, noticed), now), fetched, source)
 
     def _when(self, transition: Transition, before: ReleaseRecord | None, now: float) -> float:
@@ -192,7 +194,7 @@ class Chronicle:
         """
         if transition.phase is not Phase.PREPARED:
             return now
-        ended = self._supply.prepared_at.get(transition.release.digest, now)
+        ended = self._artifacts.prepared_at.get(transition.release.digest, now)
         return now if before is not None and ended < before.since else min(ended, now)
 
 
@@ -241,17 +243,17 @@ def _transitions(
 class _Offered:
     """Which releases some source may still list. Only of few does anybody ask."""
 
-    def __init__(self, desired: Desired, supply: Supply) -> None:
+    def __init__(self, desired: Desired, supply: Artifacts) -> None:
         self._desired = desired
-        self._supply = supply
+        self._artifacts = supply
 
     def has(self, release: Release) -> bool:
         """Of a wheel that nobody has looked into, any release may be."""
-        if release in self._desired.inputs or not self._supply.complete():
+        if release in self._desired.inputs or not self._artifacts.complete():
             return True
         return release.digest in self._unopened
 
     @cached_property
     def _unopened(self) -> AbstractSet[str]:
-        listed = self._supply.listed().digests
+        listed = self._artifacts.listed().digests
         return listed - {release.digest for release in self._desired.inputs}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from controller.planning.phases import underway
 from controller.planning.sentence import in_a_sentence
-from controller.planning.situation import standing, was_live
+from controller.planning.situation import serving, was_live
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,7 +77,7 @@ def report_on(
         decided,
         desired.verdicts,
         placements=desired.placements,
-        serving=standing(applications, records),
+        serving=serving(applications, records),
         unread=desired.unread,
         conditions=conditions,
     )

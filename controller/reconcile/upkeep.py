@@ -132,7 +132,7 @@ class Upkeep:
         """Whether the next round is, or something is urgent."""
         return bool(self._urgent or self._damaged) or self._clock() - self._looked_at >= EVERY
 
-    def look(self, in_use: Collection[str], doubted: Iterable[str]) -> None:
+    def poll(self, in_use: Collection[str], doubted: Iterable[str]) -> None:
         """Start the next round, if it is due or something is urgent.
 
         Args:
@@ -159,7 +159,7 @@ class Upkeep:
             age = {digest: now - self._vouched.get(digest, float("-inf")) for digest in in_use}
         late = [digest for digest in age if age[digest] >= EVERY and digest not in urgent]
         late.sort(key=age.__getitem__, reverse=True)
-        self._jobs.again(_ROUND, lambda: self._round(urgent, late))
+        self._jobs.rerun(_ROUND, lambda: self._round(urgent, late))
 
     def faults(self) -> Mapping[str, WheelwayError]:
         """By digest: why something damaged is not made again yet."""
@@ -197,7 +197,7 @@ class Upkeep:
         for key in _MENDERS:
             if not self._damaged:
                 return
-            self._jobs.again(key, self._mend_what_waits)
+            self._jobs.rerun(key, self._mend_what_waits)
 
     def _mend_what_waits(self) -> None:
         while (found := self._next()) is not None:

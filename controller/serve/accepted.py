@@ -57,13 +57,13 @@ class Accepted(InProcess):
         """
         if self._used.keys() <= self._known.keys():
             return
-        aside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        staging = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         with suppress(OSError):
             try:
-                aside.write_text(json.dumps({"judge": self._judge, "taken": self._used}), "utf-8")
-                aside.replace(self._path)
+                staging.write_text(json.dumps({"judge": self._judge, "taken": self._used}), "utf-8")
+                staging.replace(self._path)
             finally:
-                aside.unlink(missing_ok=True)  # what a full disk took of it
+                staging.unlink(missing_ok=True)  # what a full disk took of it
 
 
 def _key(kind: str, document: Mapping[str, JSON]) -> str | None:

@@ -78,7 +78,7 @@ class Traffic:
         """Close the connections."""
         self._client.close()
 
-    def look(self) -> Mapping[str, Flow]:
+    def poll(self) -> Mapping[str, Flow]:
         """Look now; by application, what happened since an earlier look. Empty after the first."""
         at = self._clock()
         texts = [text for target in self._discovered(at) if (text := self._fetched(target))]

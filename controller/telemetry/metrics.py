@@ -186,7 +186,7 @@ class Metrics:
         self._counted.free.set(_free(root))
         if self._monotonic() >= self._measure_at:
             self._measure_at = self._monotonic() + MEASURE_EVERY
-            assembly.jobs.again((MEASURE,), partial(usage, root))
+            assembly.jobs.rerun((MEASURE,), partial(usage, root))
         outcome = assembly.jobs.outcome((MEASURE,))
         if outcome is None or outcome.value is self._measured or outcome.value is None:
             return

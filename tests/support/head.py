@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def eventually(look: Callable[[], T], deadline: float = 90.0) -> T:
-    """What `look` returns, once that is true; AssertionError after `deadline` seconds."""
+    """What `poll` returns, once that is true; AssertionError after `deadline` seconds."""
     end = time.monotonic() + deadline
     while not (seen := look()):
         assert time.monotonic() < end, f"not within {deadline:g} s; last seen: {seen!r}"

@@ -31,7 +31,7 @@ from controller.model import (
     PipelineEntry,
     Revision,
 )
-from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.artifacts import Artifacts, Means
 from controller.reconcile.assembly import Assembly
 from controller.reconcile.jobs import Jobs
 from controller.reconcile.parts import Parts
@@ -183,7 +183,7 @@ class Daemon:
         self._connect()
         self.journal = self._parts.enter_context(Journal.open(config.paths.state))
         self.jobs = Jobs(0, lambda: None, clock=self.clock)
-        self.supply = Supply(
+        self.supply = Artifacts(
             [self.source],
             self.jobs,
             Means(
@@ -281,7 +281,7 @@ class Daemon:
 
     def settle(self) -> float:
         """Passes until nothing is on its way; their CPU seconds."""
-        self.supply.look_again(self.source.name)
+        self.supply.request_poll(self.source.name)
         total = self.dearest = 0.0
         for _ in range(WAY):
             took, report = self.pass_()

@@ -11,7 +11,8 @@ from controller.planning.disappearance import Absences
 from controller.planning.overrides import Overrides
 from controller.planning.policy import MISSING, STANDS_IN, Case, elect
 from controller.planning.restraint import restrained
-from controller.planning.situation import Limits, Situation, routes_to_probe, standing
+from controller.planning.situation import Limits, Situation, routes_to_probe
+from controller.planning.situation import serving as serving_of
 from controller.planning.turns import Turns
 from tests.support.cluster import place
 
@@ -58,7 +59,7 @@ class Daemon:
         self.records = unwatched(self.records, since=since, now=now)
         self.blind_at = now
 
-    def look(self, cluster, wishes, now):
+    def poll(self, cluster, wishes, now):
         """What a pass would plan from. Dates what is seen for the first time."""
         apps = cluster.applications
         self.records = dated(apps, self.records, now)
@@ -114,7 +115,7 @@ class Daemon:
         return answers
 
     def _judge(self, apps, candidates, held, wishes, now):
-        serving = standing(apps, self.records)
+        serving = serving_of(apps, self.records)
         present = {app.release for app in apps if app.release is not None}
         offered = {(c.release.pipeline, c.release.version) for c in candidates}
         unlisted = {r for r in serving | present if (r.pipeline, r.version) not in offered}
@@ -136,7 +137,7 @@ class Daemon:
 
     def restrained(self, situation, decided):
         """The plan as far as it is sent now."""
-        restraint = self.contest.look(situation.applications, situation.overrides, situation.now)
+        restraint = self.contest.judge(situation.applications, situation.overrides, situation.now)
         return restrained(decided, situation, restraint)
 
     def record(self, situation, decided):

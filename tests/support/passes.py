@@ -18,7 +18,7 @@ from controller.config.settings import Config
 from controller.journal import Journal, identity, steady_clock
 from controller.model import Phase
 from controller.reconcile import survivors
-from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.artifacts import Artifacts, Means
 from controller.reconcile.assembly import _is_sound, _mend, _prune, _receive, refusals_in
 from controller.reconcile.jobs import Jobs
 from controller.reconcile.reconciler import Reconciler
@@ -107,7 +107,7 @@ class Passes:
         with ExitStack() as parts:
             self.journal = parts.enter_context(Journal.open(self.state, clock=self.clock))
             self.mark = identity(self.state, make=True, wall_clock=self.clock)
-            self.supply = self._supply(parts)
+            self.supply = self._artifacts(parts)
             dashboard = Dashboard.connect(self.config.ray)
             ingress = Ingress(self.head.ingress_url, PATIENCE)
             self.reconciler = Reconciler(
@@ -132,7 +132,7 @@ class Passes:
         clocks = {"wall_clock": self.clock, "monotonic": self.monotonic}
         return steady_clock(self.journal, self.boot, **clocks)
 
-    def _supply(self, parts: ExitStack) -> Supply:
+    def _artifacts(self, parts: ExitStack) -> Artifacts:
         store = Store(self.config.paths.cache)
         environments = Environments(self.config.paths.cache, self.base, self.config.environments)
         parts.callback(environments.close)
@@ -145,7 +145,7 @@ class Passes:
             before=remembered.get(options.name),
         )
         parts.callback(source.close)
-        return Supply(
+        return Artifacts(
             [source],
             Jobs(0, lambda: None, clock=self.monotonic, jitter=lambda: 0.0),
             Means(
@@ -182,13 +182,13 @@ class Passes:
         made = make_wheel(self.folder / "made", name, version, **how)
         target = self.wheels / made.name
         os.replace(made, target)  # noqa: PTH105 - the same call publishers make
-        self.supply.look_again("wheels")
+        self.supply.request_poll("wheels")
         return target
 
     def remove(self, wheel: Path) -> None:
         """Take a wheel out of the folder."""
         wheel.unlink()
-        self.supply.look_again("wheels")
+        self.supply.request_poll("wheels")
 
     # -- passes ----------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from controller.api import Api, Inside, nothing_measured
+from controller.api import Api, ApiContext, nothing_measured
 from controller.daemon.passes import Passes as Told
 from controller.journal import DaemonStatus, Journal
 from controller.model import Condition, Event
@@ -30,7 +30,7 @@ from tests.support.wheels import sha256
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from controller.api import Exposition
+    from controller.api import MetricsPage
     from controller.cache.environments.base import Base
     from controller.config.settings import Config
     from controller.reconcile.reconciler import Report
@@ -79,7 +79,7 @@ class Scene:
 
     @contextmanager
     def serving(
-        self, exposition: Callable[[], Exposition] = nothing_measured, *, ended: bool = True
+        self, exposition: Callable[[], MetricsPage] = nothing_measured, *, ended: bool = True
     ) -> Iterator[Served]:
         """The control API over a copy of the journal; each wake-up is a pass that finds what the
         last one found, and one has `ended` already.
@@ -105,7 +105,7 @@ class Scene:
         options = self.config.api.model_copy(update={"listen": f"127.0.0.1:{port}"})
         with Journal.read(folder / "state") as reader, Journal.amend(folder / "state") as writer:
             now = self.now + 2
-            inside = Inside(
+            inside = ApiContext(
                 reader, writer, told, lambda: self.config, exposition, clock=lambda: now
             )
             api = Api(inside, state=folder / "state")
@@ -152,7 +152,7 @@ def play(folder: Path, head: PaperHead, base: Base) -> Scene:
         drop("oak", wrong_hash=["oak/pipeline.py"])
         drop("elm", pipelines={})
         (passes.wheels / "Bad Name.whl").write_text("not a wheel")
-        passes.supply.look_again("wheels")
+        passes.supply.request_poll("wheels")
         goes_on(12)
         head.starting = 1000
         for name in ("aster", "balsam", "cedar"):

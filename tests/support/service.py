@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 from packaging.version import Version
 
-from controller.api import Api, Inside
+from controller.api import Api, ApiContext
 from controller.config.settings import Config
 from controller.daemon.passes import Passes
 from controller.journal import DaemonStatus, Journal
@@ -91,10 +91,10 @@ class Service:
         self.passes.ended(self.made, self.report, complete=True)
 
     @contextmanager
-    def inside(self) -> Iterator[Inside]:
+    def inside(self) -> Iterator[ApiContext]:
         """What the application works with, over this folder's journal."""
         with Journal.read(self.folder) as reader, Journal.amend(self.folder) as writer:
-            yield Inside(reader, writer, self.passes, lambda: self.config)
+            yield ApiContext(reader, writer, self.passes, lambda: self.config)
 
     @contextmanager
     def serving(self) -> Iterator[httpx.Client]:

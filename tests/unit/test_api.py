@@ -145,7 +145,7 @@ def test_unknown_paths_methods_and_kinds_of_bodies_are_problems_too(client):
 
 
 def test_a_mistake_of_ours_is_told_as_one_and_logged(service, client, caplog):
-    service.passes.vitals = None
+    service.passes.liveness = None
     assert problem(client.get("/livez")) == (500, "InternalError")
     assert "Traceback" in caplog.text
 
@@ -271,11 +271,11 @@ def test_a_pass_counts_only_if_all_was_listed_before_it():
     asking.start()
     eventually(passes.wanted)
     passes.ended(1, Report("listing", 1.0), complete=False)
-    assert passes.someone_waits
+    assert passes.has_waiters
     passes.ended(2, Report("listed", 1.0), complete=True)
     asking.join(60)
     assert [(a["number"], a["sentence"]) for a in answers] == [(2, "listed")]
-    assert not passes.someone_waits
+    assert not passes.has_waiters
 
 
 def test_whoever_waits_longer_than_they_said_gets_the_last_pass_and_is_told():
@@ -291,7 +291,7 @@ def test_a_daemon_that_ends_lets_nobody_wait(service):
         answers = []
         asking = threading.Thread(target=lambda: answers.append(client.post("/v1/reconcile")))
         asking.start()
-        eventually(lambda: service.passes.someone_waits)
+        eventually(lambda: service.passes.has_waiters)
         service.passes.over()
         asking.join(60)
     assert problem(answers[0]) == (503, "DaemonEnding")

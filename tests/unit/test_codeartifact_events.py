@@ -10,7 +10,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.artifacts import Artifacts, Means
 from controller.reconcile.jobs import Jobs
 from controller.sources.codeartifact import events
 from tests.support.codeartifact import to_queue
@@ -93,16 +93,16 @@ def test_the_supply_lists_the_source_again_because_of_an_event(
     at_standin, pushed, sqs, queue, publish
 ):
     def wake():
-        supply.look_again(pushed.name)
-        supply.look()
+        supply.request_poll(pushed.name)
+        supply.poll()
 
-    supply = Supply(
+    supply = Artifacts(
         [pushed],
         Jobs(1, lambda: None),
         Means(receive=None, prepare=None, is_sound=None, mend=None, prune=None),
         remembered={},
     )
-    supply.look()
+    supply.poll()
     eventually(supply.complete)
     at_standin.subscribe(to_queue(sqs, queue))
     pushed.watch(wake)

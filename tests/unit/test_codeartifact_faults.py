@@ -14,7 +14,7 @@ from controller.cache.wheels.store import Store
 from controller.config.settings import InspectionLimits
 from controller.errors import Rejected, Stalled, Transient, Waiting
 from controller.model import Artifact
-from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.artifacts import Artifacts, Means
 from controller.reconcile.assembly import _receive
 from controller.reconcile.jobs import Jobs
 from controller.reconcile.mismatches import MOST as MISMATCHES
@@ -45,7 +45,7 @@ def published(at_standin, wheel):
 def supply(source, clock, tmp_path):
     """Over the real store; every job runs in the asking thread."""
     store, base = Store(tmp_path / "cache"), detect()
-    return Supply(
+    return Artifacts(
         [source],
         Jobs(0, lambda: None, clock=clock, jitter=lambda: 0.0),
         Means(
@@ -67,7 +67,7 @@ def refused(source, kind=Stalled):
 
 
 def listed(supply):
-    supply.look()
+    supply.poll()
     [revision] = supply.listings()["codeartifact"].revisions
     return revision
 
@@ -79,7 +79,7 @@ def test_a_throttled_request_is_sent_again_by_itself(source, at_standin, publish
     at_standin.inject(POLL, throttled(retry_after_ms=20))
     assert len(source.list().revisions) == 1
     assert source.calls[POLL] == 2, "retries are requests, and counted as such"
-    assert source._connection._spacing.gap > 0
+    assert source._connection._rate_limiter.gap > 0
 
 
 def test_throttling_that_lasts_is_transient_and_says_when_to_come_again(
@@ -96,15 +96,15 @@ def test_what_was_throttled_is_asked_again_when_its_time_has_come(
     supply, source, at_standin, published, clock
 ):
     at_standin.inject(POLL, throttled(retry_after=600), times=1)
-    supply.look()
+    supply.poll()
     [condition] = supply.conditions()
     assert (condition.subject, condition.reason) == ("codeartifact", "Throttled")
     clock.now += 300
-    supply.look()
+    supply.poll()
     assert source.calls[POLL] == 1
     clock.now += 302
-    source._connection._spacing._next = float("-inf")  # which runs by the real clock
-    supply.look()
+    source._connection._rate_limiter._next = float("-inf")  # which runs by the real clock
+    supply.poll()
     assert supply.conditions() == []
     assert source.calls[POLL] == 2
 
@@ -338,14 +338,14 @@ def test_an_endpoint_that_says_nothing_is_transient(at_standin, opened):
 
 def test_sources_fail_each_for_itself(at_standin, opened, published, clock):
     good, bad = opened(packages=["demo"]), opened(name="bad", packages=["demo"], profile="nobody")
-    supply = Supply(
+    supply = Artifacts(
         [bad, good],
         Jobs(0, lambda: None, clock=clock),
         Means(receive=None, prepare=None, is_sound=None, mend=None, prune=None),
         remembered={},
         clock=clock,
     )
-    supply.look()
+    supply.poll()
     assert [len(listing.revisions) for listing in supply.listings().values()] == [1]
     assert [(one.subject, one.reason) for one in supply.conditions()] == [("bad", "ProfileUnknown")]
 
@@ -374,7 +374,7 @@ def test_a_download_that_fails_is_tried_again_after_its_backoff(
     assert error.reason == reason
     assert supply.artifact(revision) is error
     clock.now += 700
-    source._connection._spacing._next = float("-inf")  # which runs by the real clock
+    source._connection._rate_limiter._next = float("-inf")  # which runs by the real clock
     artifact = supply.artifact(revision)
     assert isinstance(artifact, Artifact)
     assert artifact.wheel.read_bytes() == published.read_bytes()
@@ -403,11 +403,11 @@ def test_bytes_that_stay_wrong_quarantine_the_release_and_not_the_source(
     assert source.calls[GET] == MISMATCHES
     assert supply.conditions() == []
     at_standin.shelf.publish(make_wheel(tmp_path / "next", version="2.0"))
-    supply.look()
+    supply.poll()
     found = supply.listings()["codeartifact"].revisions
     assert [str(one.version) for one in found] == ["1.0", "2.0"]
     assert isinstance(supply.artifact(found[1]), Artifact)
-    supply.forgive(revision.sha256)
+    supply.clear_failures(revision.sha256)
     assert isinstance(supply.artifact(revision), Artifact), "a person lifted the quarantine"
 
 

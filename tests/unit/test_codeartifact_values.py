@@ -18,7 +18,7 @@ from controller.sources.codeartifact import rate_limiter
 from controller.sources.codeartifact.connection import STALE
 from controller.sources.codeartifact.failures import LONGEST_WAIT, meaning, wait_asked_for
 from controller.sources.codeartifact.place import Place
-from controller.sources.codeartifact.rate_limiter import Spacing
+from controller.sources.codeartifact.rate_limiter import RateLimiter
 from controller.sources.codeartifact.source import prefixes
 from controller.sources.codeartifact.versions import (
     Asset,
@@ -48,13 +48,13 @@ class Clock:
 
 
 def test_nothing_waits_until_something_was_refused():
-    pace = Spacing(clock=Clock())
+    pace = RateLimiter(clock=Clock())
     assert [pace.take(1.0) for _ in range(3)] == [(0.0, True)] * 3
 
 
 def test_each_refusal_doubles_the_gap_and_successes_close_it():
     clock = Clock()
-    pace = Spacing(clock=clock)
+    pace = RateLimiter(clock=clock)
     gaps = []
     for _ in range(10):
         pace.refused()
@@ -71,14 +71,14 @@ def test_each_refusal_doubles_the_gap_and_successes_close_it():
 
 
 def test_requests_that_were_refused_together_are_one_refusal():
-    pace = Spacing(clock=Clock())
+    pace = RateLimiter(clock=Clock())
     for _ in range(8):
         pace.refused()
     assert pace.gap == rate_limiter.FIRST
 
 
 def test_requests_queue_up_behind_each_other():
-    pace = Spacing(clock=Clock())
+    pace = RateLimiter(clock=Clock())
     pace.refused()
     waits = [pace.take(10.0)[0] for _ in range(3)]
     assert waits == pytest.approx([0.05, 0.10, 0.15])
@@ -86,7 +86,7 @@ def test_requests_queue_up_behind_each_other():
 
 def test_nothing_is_sent_before_the_time_that_was_asked_for():
     clock = Clock()
-    pace = Spacing(clock=clock)
+    pace = RateLimiter(clock=clock)
     pace.refused(30.0)
     assert pace.take(10.0) == (30.0, False)
     clock.now += 25
@@ -95,7 +95,7 @@ def test_nothing_is_sent_before_the_time_that_was_asked_for():
 
 def test_a_wait_that_is_not_granted_takes_no_place():
     clock = Clock()
-    pace = Spacing(clock=clock)
+    pace = RateLimiter(clock=clock)
     pace.refused(30.0)
     for _ in range(100):
         assert not pace.take(10.0)[1]

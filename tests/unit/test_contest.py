@@ -303,7 +303,7 @@ def of(mark, **how):
 
 
 def looked(contest, mark, now, overrides=NOTHING_ORDERED):
-    found = contest.look([of(mark)], overrides, now)
+    found = contest.judge([of(mark)], overrides, now)
     return found and (found.cause.reason, found.mark is not None)
 
 

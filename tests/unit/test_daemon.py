@@ -146,7 +146,7 @@ def site(tmp_path, paper_head):
 @pytest.fixture
 def inquisitive(monkeypatch):
     """Looks at Ray's side in every pass."""
-    monkeypatch.setattr(module, "INQUIRE_EVERY", 0.0)
+    monkeypatch.setattr(module, "INSPECT_EVERY", 0.0)
 
 
 def reload(site, *more):
@@ -479,7 +479,7 @@ def test_a_pass_that_was_asked_for_is_not_told_of_before_all_was_listed(site, mo
 def test_a_bug_in_a_pass_does_not_end_the_daemon(site, caplog, monkeypatch):
     with site.daemon() as daemon:
         monkeypatch.setattr("controller.reconcile.reconciler.Planner.plan", [].__getattribute__)
-        daemon.look()
+        daemon.poll()
         eventually(lambda: "the pass failed unexpectedly" in site.reports[-1].sentence)
         assert "attribute name must be string" in caplog.text
         monkeypatch.undo()
@@ -573,7 +573,7 @@ def test_a_journal_that_cannot_be_written_is_told_everywhere_until_it_can_be(sit
         assert "wheelway_journal_writable 0.0" in asked("/metrics").text
         conditions = asked("/status.json").json()["conditions"]
         assert ("journal", "JournalUnwritable") in {(c["subject"], c["reason"]) for c in conditions}
-        assert daemon.passes.vitals().unrecorded.message
+        assert daemon.passes.liveness().unrecorded.message
         opened[0]._connection.execute("PRAGMA query_only = 0")
         eventually(lambda: ready() == (200, None))
         assert "wheelway_journal_writable 1.0" in asked("/metrics").text
@@ -615,7 +615,7 @@ def test_a_reload_that_is_not_taken_up_in_time_is_no_success(site, monkeypatch):
     site.configure(IDLE)
     with site.daemon() as daemon:
         monkeypatch.setattr(Daemon, "_pass", hang)
-        daemon.look()
+        daemon.poll()
         assert entered.wait(60)
         args = ["--config", str(site.config), "config", "reload", "--timeout", "0.1"]
         late = CliRunner().invoke(app, args, prog_name="wheelway")

@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from controller.api import Exposition
+from controller.api import MetricsPage
 from controller.errors import Stalled
 from controller.model import Condition
 from controller.reconcile.reconciler import Report
@@ -92,7 +92,7 @@ HEADERS = ("cache-control", "content-type", "retry-after", "allow")
 
 @pytest.fixture(scope="module")
 def served(scene):
-    exposition = Exposition(b"wheelway_told 1\n", "text/plain; version=1.0.0; charset=utf-8")
+    exposition = MetricsPage(b"wheelway_told 1\n", "text/plain; version=1.0.0; charset=utf-8")
     with scene.serving(lambda: exposition) as served, on_socket(served.socket) as client:
         yield served, client
 
@@ -195,10 +195,10 @@ def test_what_a_daemon_in_trouble_answers(golden, scene):
 
 
 def test_a_mistake_of_ours_is_told_as_such_and_a_refusal_with_its_reason(golden, scene):
-    def fails() -> Exposition:
+    def fails() -> MetricsPage:
         raise KeyError("x")
 
-    def refuses() -> Exposition:
+    def refuses() -> MetricsPage:
         raise Stalled("ConfigNotRendered", "it cannot be rendered")
 
     answers = {}

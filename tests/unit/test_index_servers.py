@@ -13,7 +13,7 @@ from controller.cache.wheels.store import Store
 from controller.config.settings import InspectionLimits
 from controller.config.sources import IndexSource as Options
 from controller.model import Artifact
-from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.artifacts import Artifacts, Means
 from controller.reconcile.assembly import _receive
 from controller.reconcile.jobs import Jobs
 from controller.sources import open_source
@@ -79,7 +79,7 @@ def supply(base, tmp_path):
         source = open_source(options, tags=base.tags, python_version=base.version)
         opened.append(source)
         store = Store(tmp_path / "cache")
-        return Supply(
+        return Artifacts(
             [source],
             Jobs(0, lambda: None),
             Means(
@@ -98,8 +98,8 @@ def supply(base, tmp_path):
 
 
 def listed(supply):
-    supply.look_again("index")
-    supply.look()
+    supply.request_poll("index")
+    supply.poll()
     return supply.listings()["index"]
 
 
@@ -168,7 +168,7 @@ def test_a_server_with_passwords_is_read_with_the_right_one(tmp_path, supply):
     make_wheel(tmp_path / "packages", "closed")
     with pypiserver(tmp_path, *options) as index:
         asks = supply(index, "closed", username=USER, password_file=secret)
-        asks.look()
+        asks.poll()
         [condition] = asks.conditions()
         assert condition.reason == "IndexForbidden"  # so pypiserver answers; 401 elsewhere
         assert "not it" not in condition.message

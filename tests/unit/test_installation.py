@@ -58,8 +58,8 @@ def files(target):
     }
 
 
-def verbs(deeds):
-    return {Path(deed.path).name: deed.verb for deed in deeds}
+def verbs(changes):
+    return {Path(change.path).name: change.verb for change in changes}
 
 
 # -- laying down and taking away -----------------------------------------------------------------

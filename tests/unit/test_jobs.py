@@ -59,7 +59,7 @@ def test_a_final_failure_is_not_tried_again_until_forgiven():
     jobs.ensure(("key",), work)
     jobs.ensure(("key",), work)
     assert calls == [1]
-    jobs.forgive(lambda key: key == ("key",))
+    jobs.clear_failures(lambda key: key == ("key",))
     jobs.ensure(("key",), work)
     assert calls == [1, 1]
 
@@ -118,11 +118,11 @@ def test_what_is_hastened_does_not_wait_unless_the_other_side_said_so():
         jobs.ensure(("key",), work)
         clock.now = 0.1
         jobs.hasten(("key",))
-        started = jobs.again(("key",), work)
+        started = jobs.rerun(("key",), work)
         assert started == (retry_after is None)
         clock.now = 3.6
         if not started:
-            assert jobs.again(("key",), work)
+            assert jobs.rerun(("key",), work)
         assert calls == expected
 
 
@@ -206,7 +206,7 @@ def test_a_bug_in_what_is_disowned_is_nobodys(threaded, caplog):
 
     threaded.ensure(("list", "a"), buggy)
     assert begun.wait(60)
-    threaded.forget(lambda key: True)
+    threaded.drop(lambda key: True)
     threaded.release.set()
     threaded.close()
     assert threaded.outcome(("list", "a")) is None

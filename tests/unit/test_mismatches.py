@@ -51,7 +51,7 @@ def list_from(work):
             supply = work.supply
             sources = [mirrors[name] for name in names]
             supply.renew(sources, supply._means, remembered={}, refusals=supply.refusals)
-            supply.look_again(*names)
+            supply.request_poll(*names)
             return sources
 
         yield renew
@@ -101,7 +101,7 @@ def test_what_no_source_sends_is_quarantined_until_another_one_lists_it(work, li
     assert work.journal.quarantines() == []
     assert [liar.asked for liar in liars] == [MOST, MOST]
     work.remove(wheel)
-    work.supply.look_again("one", "two", "honest")
+    work.supply.request_poll("one", "two", "honest")
     assert "WrongBytes" not in reasons(work.settle()).values()
 
 

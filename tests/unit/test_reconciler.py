@@ -404,7 +404,7 @@ def test_a_failed_wheel_that_is_removed_leaves_metrics_and_lists_but_is_remember
     work.settle()
     assert told() == (False, [], ["LoadFailed"])
     wheel.write_bytes(content)
-    work.supply.look_again("wheels")
+    work.supply.request_poll("wheels")
     report = work.settle()
     assert report.conditions == ()
     assert told() == (True, ["LoadFailed"], ["LoadFailed"])
@@ -521,7 +521,7 @@ def test_blind_passes_back_off_and_ask_nothing_in_between(work, paper_head):
         looks = paper_head.looks()
         assert (report.plan, reasons(report)["ray"]) == (None, "DashboardFailed")
         for _ in range(3):
-            assert work.reconciler.resting()
+            assert work.reconciler.backing_off()
             assert work.pass_().next_in == pytest.approx(report.next_in)
         work.pass_(after=report.next_in - 0.01)
         assert paper_head.looks() == looks
@@ -532,7 +532,7 @@ def test_blind_passes_back_off_and_ask_nothing_in_between(work, paper_head):
     assert waits[-1] <= work.config.rollout.interval
     paper_head.recovers()
     assert work.pass_().plan is not None
-    assert not work.reconciler.resting()
+    assert not work.reconciler.backing_off()
     paper_head.fails(500)
     assert work.pass_().next_in == pytest.approx(waits[0])
 
@@ -547,14 +547,14 @@ def test_a_blind_pass_ends_only_what_it_looked_at(work, paper_head):
     paper_head.fails(500)
     work.reconciler.notes = ()
     away = work.wheels.rename(work.folder / "away")
-    work.supply.look_again("wheels")
+    work.supply.request_poll("wheels")
     for _ in range(2):
         report = work.pass_(after=30.0)
         blind = {"demo": "PinUnmet", "ray": "DashboardFailed", "wheels": "DirectoryMissing"}
         assert reasons(report) == blind
         assert {c.subject for c, _ in work.journal.conditions()} == set(blind)
     away.rename(work.wheels)
-    work.supply.look_again("wheels")
+    work.supply.request_poll("wheels")
     work.pass_(after=1.0)
     paper_head.recovers()
     assert reasons(work.pass_(after=60.0)) == {"demo": "PinUnmet"}

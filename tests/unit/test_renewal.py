@@ -74,9 +74,9 @@ def test_all_parts_wait_by_a_clock_that_nobody_can_turn(config, journal, monkeyp
     monkeypatch.setattr(time, "time", lambda: wall() + turned[0])
     made = assemble(edited(config, "ray", dashboard_url="http://127.0.0.1:9"), journal, wake=nobody)
     made.reconciler.run_pass()
-    assert made.reconciler.resting()
+    assert made.reconciler.backing_off()
     turned[0] = -3600.0
-    eventually(lambda: not made.reconciler.resting())
+    eventually(lambda: not made.reconciler.backing_off())
     made.close()
 
 

@@ -69,9 +69,9 @@ class Running:
     def wheel(self, source, project, version="1.0", **how):
         return make_wheel(self.folder / source, project, version, **how)
 
-    def look(self):
+    def poll(self):
         """List what is due; the revisions by project."""
-        self.supply.look()
+        self.supply.poll()
         eventually(lambda: not self.supply.busy())
         listings = self.supply.listings().values()
         with self.journal.transaction():
@@ -136,7 +136,7 @@ def stocked(running, done):
     """Each of two sources has a wheel, which is fetched and prepared."""
     running.wheel("a", "alpha")
     running.wheel("b", "beta")
-    running.revisions = running.look()
+    running.revisions = running.poll()
     running.artifacts = {name: running.fetch(one) for name, one in running.revisions.items()}
     forget(done)
     return running
@@ -163,7 +163,7 @@ def known(running):
 )
 def test_what_only_decides_otherwise_does_nothing_again(stocked, done, section, keys):
     assert stocked.edit(**{section: keys}) == []
-    stocked.look()
+    stocked.poll()
     assert done == NOTHING
     assert known(stocked) == stocked.artifacts
 
@@ -174,7 +174,7 @@ def test_an_edited_source_alone_is_listed_anew(stocked, done, tmp_path):
     assert stocked.edit(sources=[edited, stocked.source("b")]) == ["source a"]
     assert stocked.supply.sources["b"] is beside
     assert stocked.supply.complete()  # what it listed last holds, as after a restart
-    assert list(stocked.look()) == ["alpha", "beta"]
+    assert list(stocked.poll()) == ["alpha", "beta"]
     assert done.pop("hashed") == [tmp_path / "a" / "alpha-1.0-py3-none-any.whl"]  # to list it
     assert done == {"inspected": [], "prepared": [], "listed": ["a"]}
     assert known(stocked) == stocked.artifacts
@@ -184,7 +184,7 @@ def test_a_source_that_is_elsewhere_now_is_believed_only_when_it_was_listed(stoc
     stocked.edit(sources=[stocked.source("a", folder="elsewhere"), stocked.source("b")])
     assert list(stocked.supply.listings()) == ["b"]
     assert not stocked.supply.complete()
-    assert list(stocked.look()) == ["beta"]
+    assert list(stocked.poll()) == ["beta"]
     assert done["listed"] == ["a"]
 
 
@@ -194,26 +194,26 @@ def test_a_source_that_comes_or_goes_leaves_the_others(stocked, done):
     stocked.wheel("c", "gamma")
     assert stocked.edit(sources=more) == ["source c"]
     assert list(stocked.supply.sources.values())[1:] == [b, a]
-    assert list(stocked.look()) == ["gamma", "beta", "alpha"]
+    assert list(stocked.poll()) == ["gamma", "beta", "alpha"]
     assert done["listed"] == ["c"]
     assert stocked.edit(sources=[stocked.source("a")]) == []
-    assert list(stocked.look()) == ["alpha"]
+    assert list(stocked.poll()) == ["alpha"]
     assert done["listed"] == ["c"]
-    stocked.supply.look_again("c")  # its watch may say so a last time
+    stocked.supply.request_poll("c")  # its watch may say so a last time
     assert not stocked.supply.looking()
     assert {condition.subject for condition in stocked.supply.conditions()} <= {"a"}
 
 
 def test_the_backoff_of_another_source_goes_on(running, done):
     (running.folder / "b").rmdir()
-    running.look()
+    running.poll()
     failed = running.jobs.outcome(("list", "b"))
     assert (failed.error.reason, failed.failures) == ("DirectoryMissing", 1)
     wait = failed.retry_at - running.supply._clock()
     running.sections["sources"][0]["poll_interval"] = 7
     assert running.edit() == ["source a"]
     forget(done)
-    running.look()
+    running.poll()
     assert running.jobs.outcome(("list", "b")) is failed
     assert done["listed"] == ["a"]
     assert running.supply.next_look() <= wait
@@ -221,9 +221,9 @@ def test_the_backoff_of_another_source_goes_on(running, done):
 
 def test_an_edited_source_does_not_wait_for_the_backoff_of_the_one_before(running):
     (running.folder / "b").rmdir()
-    running.look()
+    running.poll()
     running.edit(sources=[running.source("a"), running.source("b", folder="there")])
-    running.look()
+    running.poll()
     assert running.jobs.outcome(("list", "b")).error is None
     assert running.supply.conditions() == []
 
@@ -240,30 +240,30 @@ def test_a_listing_of_the_source_before_says_nothing_of_the_one_now(running, mon
 
     monkeypatch.setattr(DirectorySource, "list", slow)
     running.wheel("a", "alpha")
-    running.supply.look()
+    running.supply.poll()
     assert begun.wait(60)
     running.edit(sources=[running.source("a", folder="there"), running.source("b")])
     running.wheel("there", "other")
-    assert list(running.look()) == ["other"]  # it does not wait for the one before either
+    assert list(running.poll()) == ["other"]  # it does not wait for the one before either
     present = running.jobs.outcome(("list", "a"))
     release.set()
     eventually(lambda: not any(t.name == "wheelway-list" for t in threading.enumerate()))
     assert running.jobs.outcome(("list", "a")) is present
-    assert list(running.look()) == ["other"]
+    assert list(running.poll()) == ["other"]
 
 
 def test_a_wheel_that_the_source_before_could_not_bring_is_fetched_from_the_one_now(
     running, monkeypatch
 ):
     wheel = running.wheel("a", "alpha")
-    revision = running.look()["alpha"]
+    revision = running.poll()["alpha"]
     content = wheel.read_bytes()
     wheel.unlink()
     failed = eventually(lambda: running.supply.artifact(revision))
     assert isinstance(failed, Transient)
     wheel.write_bytes(content)
     running.edit(sources=[running.source("a", poll_interval=60), running.source("b")])
-    assert not isinstance(running.fetch(running.look()["alpha"]), Transient)
+    assert not isinstance(running.fetch(running.poll()["alpha"]), Transient)
 
 
 def test_a_fetch_from_the_source_before_is_not_waited_for(running, monkeypatch):
@@ -279,11 +279,11 @@ def test_a_fetch_from_the_source_before_is_not_waited_for(running, monkeypatch):
 
     monkeypatch.setattr(DirectorySource, "fetch", slow)
     running.wheel("a", "alpha")
-    revision = running.look()["alpha"]
+    revision = running.poll()["alpha"]
     assert running.supply.artifact(revision) is None
     assert begun.wait(60)
     running.edit(sources=[running.source("a", poll_interval=60), running.source("b")])
-    artifact = running.fetch(running.look()["alpha"])
+    artifact = running.fetch(running.poll()["alpha"])
     release.set()
     eventually(lambda: not any(t.name == "wheelway-job" for t in threading.enumerate()))
     assert running.supply.known(revision) is artifact
@@ -294,7 +294,7 @@ def test_a_damaged_wheel_is_fetched_again_from_whoever_offers_it_now(stocked):
     artifact = stocked.artifacts["alpha"]
     (stocked.folder / "a" / artifact.filename).rename(stocked.folder / "b" / artifact.filename)
     stocked.edit(sources=[stocked.source("b", poll_interval=60)])
-    stocked.look()
+    stocked.poll()
     for place in (artifact.wheel, artifact.tree / "alpha" / "__init__.py"):
         place.chmod(0o644)
         place.unlink()
@@ -307,7 +307,7 @@ def test_a_damaged_wheel_is_fetched_again_from_whoever_offers_it_now(stocked):
 
 def test_other_limits_judge_wheels_anew_and_do_nothing_else(stocked, done):
     assert stocked.edit(inspection={"max_pipelines": 50}) == ["inspection"]
-    stocked.look()
+    stocked.poll()
     assert done == NOTHING
     assert known(stocked) == {"alpha": None, "beta": None}
     for revision in stocked.revisions.values():
@@ -339,7 +339,7 @@ def test_an_inspection_under_the_limits_before_is_no_verdict(running, monkeypatc
 
     monkeypatch.setattr(module.inspection, "inspect", slow)
     running.wheel("a", "alpha")
-    revision = running.look()["alpha"]
+    revision = running.poll()["alpha"]
     running.supply.artifact(revision)
     assert begun.wait(60)
     running.edit(inspection={"max_files": 1})
@@ -359,7 +359,7 @@ def test_other_environments_are_prepared_anew_and_nothing_is_listed_or_judged(st
     names = stocked.edit(environments={"offline": True, "timeout": 60.0})
     assert names == ["environments", "upkeep", "pruning"]
     assert stocked.supply.sources == sources
-    stocked.look()
+    stocked.poll()
     assert known(stocked) == stocked.artifacts
     for artifact in stocked.artifacts.values():
         assert eventually(partial(stocked.supply.environment, artifact)) == Environment("", None)
@@ -379,7 +379,7 @@ def test_what_the_environments_before_prepare_is_no_outcome(running, monkeypatch
 
     monkeypatch.setattr(Environments, "prepare", prepare)
     running.wheel("a", "alpha")
-    revision = running.look()["alpha"]
+    revision = running.poll()["alpha"]
     if not with_its_wheel:
         running.fetch(revision)
     running.edit(environments={"offline": True, "timeout": 61.0})
@@ -434,8 +434,8 @@ def test_another_retention_is_gone_by_at_once_and_nothing_else_changes(stocked, 
     (stocked.folder / "a" / artifact.filename).unlink()
     for place in (artifact.wheel.parent, artifact.tree):
         os.utime(place, (artifact.tree.stat().st_mtime - 3600,) * 2)
-    stocked.supply.look_again("a")
-    stocked.look()
+    stocked.supply.request_poll("a")
+    stocked.poll()
     stocked.supply.tidy([], [])
     eventually(lambda: not stocked.supply.busy())
     assert artifact.tree.is_dir()
@@ -450,7 +450,7 @@ def test_another_retention_is_gone_by_at_once_and_nothing_else_changes(stocked, 
 def test_another_cache_is_filled_anew_while_the_sources_go_on(stocked, done):
     sources = dict(stocked.supply.sources)
     stocked.edit(paths={**stocked.sections["paths"], "cache": stocked.folder / "larger"})
-    stocked.look()
+    stocked.poll()
     assert stocked.supply.sources == sources
     assert known(stocked) == {"alpha": None, "beta": None}
     for name, revision in stocked.revisions.items():
@@ -481,7 +481,7 @@ def test_another_number_of_workers_interrupts_nothing(stocked, done):
     eventually(lambda: jobs.outcome(("fetch", "waiting")))
     release.set()
     assert eventually(lambda: jobs.outcome(("fetch", "running"))).value == "done"
-    stocked.look()
+    stocked.poll()
     assert done == NOTHING
 
 
@@ -510,7 +510,7 @@ def test_another_interpreter_makes_anew_what_is_made_for_it_and_lists_no_folder(
     assert {"interpreter", "environments", "inspection", "reconciler"} <= set(names)
     assert not {"cache", "jobs", "supply", "source a", "source b"} & set(names)
     assert stocked.supply.sources == sources
-    stocked.look()
+    stocked.poll()
     assert known(stocked) == {"alpha": None, "beta": None}
     for revision in stocked.revisions.values():
         stocked.fetch(revision)
@@ -556,7 +556,7 @@ def test_what_cannot_be_made_leaves_those_before_as_they_were(stocked, done, sec
         )
     assert stocked.supply.sources == sources
     assert known(stocked) == stocked.artifacts
-    assert stocked.look().keys() == stocked.revisions.keys()
+    assert stocked.poll().keys() == stocked.revisions.keys()
     assert done == NOTHING
     assert threading.active_count() <= threads
     stocked.sections = good

@@ -267,7 +267,7 @@ class Histories(RuleBasedStateMachine):
         wishes = Wishes(
             *(candidates, self.rules, overrides, self.options, self.unprepared, self.sources_known)
         )
-        return self.daemon.look(self.cluster, wishes, self.now + self.turned)
+        return self.daemon.poll(self.cluster, wishes, self.now + self.turned)
 
     def _note(self, situation):
         """Whoever answers at its route now has proven itself, recorded or not."""

@@ -21,7 +21,7 @@ from controller.model import Condition, Listing, Refusal, Revision, Standing
 from controller.ops.explain import as_document, tell
 from controller.planning.catalogue import Catalogues
 from controller.planning.subjects import version_named
-from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.artifacts import Artifacts, Means
 from controller.reconcile.jobs import Jobs
 from controller.sources import index_access, open_index, open_source
 from tests.support.head import eventually
@@ -58,7 +58,7 @@ class Told:
 
 def supply_of(source, jobs=None, **more):
     jobs = jobs or Jobs(0, lambda: None)
-    return Supply(
+    return Artifacts(
         [source],
         jobs,
         Means(receive=None, prepare=None, is_sound=None, mend=None, prune=None),
@@ -76,7 +76,7 @@ def test_notes_are_conditions_as_they_are():
         Condition("acme-iris==1.0", "Disposed", "gone", ok=True),
     )
     supply = supply_of(Told(Listing("wheels", (), notes=notes)))
-    supply.look()
+    supply.poll()
     assert supply.conditions() == list(notes)
 
 
@@ -85,15 +85,15 @@ def test_a_look_that_is_asked_for_while_one_is_under_way_is_made_after_it():
     source.may.clear()
     jobs = Jobs(1, lambda: None)
     supply = supply_of(source, jobs)
-    supply.look()
+    supply.poll()
     eventually(lambda: source.listed == 1)
-    supply.look_again("wheels")
-    supply.look()
-    supply.look()
+    supply.request_poll("wheels")
+    supply.poll()
+    supply.poll()
     source.may.set()
     eventually(lambda: not jobs.running(("list", "wheels")))
     assert source.listed == 1
-    supply.look()
+    supply.poll()
     eventually(lambda: len(supply.listings()["wheels"].revisions) == 1)
     jobs.close()
 
@@ -103,9 +103,9 @@ def test_a_long_listing_does_not_make_the_passes_spin(clock):
     source.may.clear()
     jobs = Jobs(1, lambda: None)
     supply = supply_of(source, jobs, clock=clock)
-    supply.look()
+    supply.poll()
     clock.now += 31
-    supply.look()
+    supply.poll()
     assert supply.next_look() > 1
     source.may.set()
     jobs.close()
@@ -114,13 +114,13 @@ def test_a_long_listing_does_not_make_the_passes_spin(clock):
 def test_a_look_in_between_does_not_put_off_the_regular_one(clock):
     source = Told(Listing("wheels", ()))
     supply = supply_of(source, clock=clock)
-    supply.look()
+    supply.poll()
     clock.now += 29
-    supply.look_again("wheels")
-    supply.look()
+    supply.request_poll("wheels")
+    supply.poll()
     assert (source.listed, supply.next_look()) == (2, 1.0)
     clock.now += 1
-    supply.look()
+    supply.poll()
     assert source.listed == 3
 
 
@@ -152,7 +152,7 @@ def test_a_version_whose_wheel_has_not_arrived_is_not_absent():
     )
     wanted = {("acme-iris", Version(version)) for version in ("1.0", "2.0", "3.0")}
     supply = supply_of(Told(listing))
-    supply.look()
+    supply.poll()
     assert supply.listed().unread == wanted
 
 

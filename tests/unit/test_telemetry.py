@@ -170,11 +170,11 @@ def test_who_watches_the_passes_sees_what_the_journal_and_people_wrote_meanwhile
         state = load(path).paths.state
         with Journal.amend(state) as journal:
             journal.order(Suspension("", "ada", "", 1.0), message="suspended by ada")
-        daemon.look()
+        daemon.poll()
         eventually(lambda: "SuspensionSet" in told(), 60)
         for file in state.glob("journal.sqlite*"):
             file.unlink()
-        daemon.look()
+        daemon.poll()
         eventually(lambda: "JournalRestored" in told(), 60)
     finally:
         daemon.end()
@@ -278,7 +278,7 @@ def test_what_was_ordered_while_the_daemon_was_down_is_logged_by_the_next(tmp_pa
         daemon = Daemon(path)
         thread = threading.Thread(target=daemon.run)
         thread.start()
-        eventually(lambda: daemon.passes.vitals().number, 60)
+        eventually(lambda: daemon.passes.liveness().number, 60)
         daemon.end()
         thread.join(60)
         assert not thread.is_alive()

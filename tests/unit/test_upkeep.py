@@ -148,7 +148,7 @@ def test_whoever_is_damaged_again_and_again_is_freed_a_few_times_only(work, pape
     assert [quarantine.reason for quarantine in work.journal.quarantines()] == ["DigestMismatch"]
     told = [event for event in work.journal.events(limit=1000) if "Cleared" in event.reason]
     assert len(told) == 3
-    chronicle, options = work.reconciler._chronicle, work.config.journal
+    chronicle, options = work.reconciler._recorder, work.config.journal
     assert chronicle._absolved.keys() == {known.digest}
     chronicle.forget_what_is_over(options, work.clock())
     assert chronicle._absolved  # or it would be freed again and again
@@ -266,9 +266,9 @@ def test_a_round_looks_at_what_was_not_looked_at_for_longest(clock):
         upkeep.vouch(digest)
         clock.now += 1
     clock.now += EVERY
-    upkeep.look("abc", ())
+    upkeep.poll("abc", ())
     assert looked == ["c", "a", "b"]
-    upkeep.look("abc", ())
+    upkeep.poll("abc", ())
     assert len(looked) == 3
 
 
@@ -276,7 +276,7 @@ def test_a_round_is_over_when_its_budget_is_spent_and_the_next_goes_on(clock, mo
     monkeypatch.setattr("controller.reconcile.upkeep.BUDGET", 0.0)
     looked = []
     upkeep = keeper(clock, lambda digest, _: looked.append(digest) or False)
-    upkeep.look("abc", ("b",))
+    upkeep.poll("abc", ("b",))
     assert looked == ["b"]  # what is doubted is looked at whatever it takes
 
 
@@ -289,7 +289,7 @@ def test_what_was_not_looked_at_for_long_is_looked_at_before_anybody_vouches_for
     clock.now = STALE
     assert upkeep.vouches_for("a")
     assert not upkeep.vouches_for("b")
-    upkeep.look((), ())
+    upkeep.poll((), ())
     assert upkeep.vouches_for("b")
 
 
@@ -306,15 +306,15 @@ def test_one_that_cannot_be_mended_stands_in_nobodys_way(clock):
         return True
 
     upkeep = keeper(clock, mend)
-    upkeep.look("ab", ())
+    upkeep.poll("ab", ())
     assert {digest: fault.reason for digest, fault in upkeep.faults().items()} == {
         "a": "WheelMissing"
     }
     assert upkeep.take_restored() == {"b"}
     assert upkeep.take_restored() == set()
-    upkeep.look("b", ())
+    upkeep.poll("b", ())
     clock.now += 2 * EVERY
-    upkeep.look("b", ())
+    upkeep.poll("b", ())
     assert not upkeep.faults()
 
 
@@ -328,14 +328,14 @@ def test_what_cannot_be_mended_is_tried_with_backoff_however_often_it_is_asked_f
     upkeep = keeper(clock, mend)
     for _ in range(6000):  # a pass every tenth of a second, ten minutes
         assert not upkeep.vouches_for("a")
-        upkeep.look((), ())
+        upkeep.poll((), ())
         clock.now += 0.1
     assert 5 < len(tried) < 20
     assert upkeep.faults()["a"].reason == "WheelMissing"
     upkeep.distrust("a")  # a person lifted its quarantine
     upkeep.vouches_for("a")
     before = len(tried)
-    upkeep.look((), ())
+    upkeep.poll((), ())
     assert len(tried) == before + 1
 
 
@@ -352,7 +352,7 @@ def test_one_whose_files_confuse_us_stands_in_nobodys_way(clock, caplog):
 
     upkeep = keeper(clock, mend, is_sound)
     assert not upkeep.vouches_for("a")
-    upkeep.look("ab", ())
+    upkeep.poll("ab", ())
     assert upkeep.faults()["a"].reason == "InternalError"
     assert "embedded null byte" in upkeep.faults()["a"].message
     assert upkeep.take_restored() == {"b"}
@@ -374,7 +374,7 @@ def test_builds_hold_up_nobody_who_looks_after_what_serves(tmp_path):
         with closing(assembly):
             assembly.jobs.ensure(("prepare", "slow"), over.wait)
             upkeep = Upkeep(assembly.jobs, lambda _: False, lambda *_: looked.set() or False)
-            upkeep.look("a", ())
+            upkeep.poll("a", ())
             try:
                 assert looked.wait(60)
             finally:
@@ -399,12 +399,12 @@ def test_what_takes_long_to_make_again_holds_up_neither_looks_nor_others():
     clock = Clock()
     upkeep = Upkeep(jobs, is_sound, mend, clock=clock)
     try:
-        upkeep.look(["slow"], ())
+        upkeep.poll(["slow"], ())
         assert slow.wait(60)
         for turn in range(3):
             eventually(lambda: not jobs.running((ROUND,)))
             clock.now += EVERY
-            upkeep.look(["slow", f"damaged {turn}", "sound"], [f"damaged {turn}"])
+            upkeep.poll(["slow", f"damaged {turn}", "sound"], [f"damaged {turn}"])
             eventually(lambda turn=turn: f"damaged {turn}" in upkeep._restored)
         eventually(lambda: looked.count("sound") == 3)
         assert looked.count("slow") == 1  # it is being made again
@@ -426,7 +426,7 @@ def test_a_few_are_made_again_at_a_time_and_each_once():
     upkeep = Upkeep(jobs, lambda _: False, mend, clock=Clock())
     try:
         for _ in range(3):
-            upkeep.look(damaged, damaged)
+            upkeep.poll(damaged, damaged)
             eventually(lambda: not jobs.running((ROUND,)) and len(begun) == 4)
         over.set()
         eventually(lambda: upkeep._restored == set(damaged))

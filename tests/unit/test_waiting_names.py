@@ -153,7 +153,7 @@ def late(work, monkeypatch):
 
     monkeypatch.setattr(source, "list", list_late)
     monkeypatch.setitem(work.supply.sources, "late", source)
-    work.supply.look_again("late")
+    work.supply.request_poll("late")
     yield SimpleNamespace(folder=folder, answers=answered.set)
     source.close()
 

@@ -113,58 +113,58 @@ def traffic(ray):
 
 def test_two_looks_give_requests_a_second_and_their_median(ray, traffic):
     ray.says("/metrics", page((10, 5, 0, 0, 0)))
-    assert traffic.look() == {}
+    assert traffic.poll() == {}
     traffic.now[0] += 20
     ray.says("/metrics", page((10, 5, 60, 20, 20)))
     # Of 100 since, the 50th is the 50th of 60 between 2 and 5 ms.
-    assert traffic.look() == {NAME: Flow(5.0, pytest.approx(0.0045))}
+    assert traffic.poll() == {NAME: Flow(5.0, pytest.approx(0.0045))}
 
 
 def test_replicas_are_added_up(ray, traffic):
     ray.says("/metrics", page((0, 0, 0, 0, 0), (0, 0, 0, 0, 0)))
-    traffic.look()
+    traffic.poll()
     traffic.now[0] += 10
     ray.says("/metrics", page((50, 0, 0, 0, 0), (50, 0, 0, 0, 0)))
-    assert traffic.look() == {NAME: Flow(10.0, pytest.approx(0.0005))}
+    assert traffic.poll() == {NAME: Flow(10.0, pytest.approx(0.0005))}
 
 
 def test_looks_too_close_together_say_nothing_and_old_ones_are_forgotten(ray, traffic):
-    traffic.look()
+    traffic.poll()
     traffic.now[0] += 5
-    assert traffic.look() == {}
+    assert traffic.poll() == {}
     ray.says("/metrics", page((300, 0, 0, 0, 0)))
     traffic.now[0] += 25
-    assert traffic.look()[NAME].requests_per_second == 10.0
+    assert traffic.poll()[NAME].requests_per_second == 10.0
     for _ in range(4):
         traffic.now[0] += 10
-        flow = traffic.look()[NAME]
+        flow = traffic.poll()[NAME]
     assert flow == Flow(0.0, None)
 
 
 def test_slower_than_every_bound_is_the_last_bound(ray, traffic):
-    traffic.look()
+    traffic.poll()
     traffic.now[0] += 10
     ray.says("/metrics", page((0, 0, 0, 0, 30)))
-    assert traffic.look() == {NAME: Flow(3.0, 0.01)}
+    assert traffic.poll() == {NAME: Flow(3.0, 0.01)}
 
 
 def test_a_replica_that_went_away_makes_no_negative_rate(ray, traffic):
     ray.says("/metrics", page((90, 0, 0, 0, 0)))
-    traffic.look()
+    traffic.poll()
     traffic.now[0] += 10
     ray.says("/metrics", page((10, 0, 0, 0, 0)))
-    assert traffic.look() == {NAME: Flow(0.0, None)}
+    assert traffic.poll() == {NAME: Flow(0.0, None)}
 
 
 @pytest.mark.parametrize("lost", [METRICS_TARGETS, "/metrics"])
 def test_metrics_that_are_not_there_are_no_error_and_are_found_once_they_are(ray, traffic, lost):
     kept = ray.answers.pop(lost)
-    assert traffic.look() == {}
+    assert traffic.poll() == {}
     ray.answers[lost] = kept
     traffic.now[0] += 1
-    traffic.look()
+    traffic.poll()
     traffic.now[0] += 10
-    assert NAME in traffic.look()
+    assert NAME in traffic.poll()
 
 
 def test_targets_that_are_none_are_told_as_no_dashboard(ray):

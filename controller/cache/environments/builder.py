@@ -254,7 +254,7 @@ class Environments:
                     folder = scratch / "stand-ins"
                     folder.mkdir()
                     write_stand_ins(self._base, folder)
-                    files.enter(folder, place)
+                    files.publish_dir(folder, place)
         return place
 
     # -- one environment -------------------------------------------------------------------------
@@ -279,7 +279,7 @@ class Environments:
             overlay.check(built, lock, self._base, self._uv, until, what=artifact.filename)
             overlay.compile_sources(built, self._uv, until)
             overlay.complete(built, lock)
-            files.enter(built, place)
+            files.publish_dir(built, place)
         self._sound.add(lock.digest)
 
     # -- folders ---------------------------------------------------------------------------------

@@ -99,11 +99,11 @@ class Store:
             raise _too_large(revision, limits.max_size)
         if present := self.get(revision.sha256):
             return present
-        with self._aside() as aside:
-            wheel = aside / revision.filename
+        with self._staging() as staging:
+            wheel = staging / revision.filename
             self._receive(revision, chunks, wheel, limits.max_size)
             with self._translated(revision.filename):
-                self._enter(aside, place, unless=lambda: _wheel_in(place) is not None)
+                self._publish(staging, place, unless=lambda: _wheel_in(place) is not None)
         if stored := self.get(revision.sha256):
             return stored
         raise Transient(
@@ -196,15 +196,15 @@ class Store:
                 f"{artifact.filename} ({artifact.digest[:12]}) is gone from the cache {self.root} "
                 "or was damaged there; it is fetched again from its source",
             )
-        with self._aside() as aside, self._translated(artifact.filename):
-            trees.unpack(wheel, aside)
-            if not trees.matches(aside, digest):
+        with self._staging() as staging, self._translated(artifact.filename):
+            trees.unpack(wheel, staging)
+            if not trees.matches(staging, digest):
                 raise Transient(
                     "CacheUnusable",
                     f"{artifact.filename} did not unpack into {self.root} as its RECORD says; "
                     "check that disk",
                 )
-            self._enter(aside, place, unless=lambda: trees.matches(place, digest))
+            self._publish(staging, place, unless=lambda: trees.matches(place, digest))
             self._trees[artifact.digest] = trees.signature(place)
         return place
 
@@ -254,9 +254,9 @@ class Store:
                 with self._exchange(), self._translated(place.name):
                     if place.stat().st_mtime >= before:
                         continue
-                    grave = self._buried(place)
-                freed += size_of(str(grave), set())  # which takes its time: nobody waits
-                shutil.rmtree(grave, ignore_errors=True)
+                    trash = self._buried(place)
+                freed += size_of(str(trash), set())  # which takes its time: nobody waits
+                shutil.rmtree(trash, ignore_errors=True)
         for known in (self._wheels, self._trees):  # also of what others removed
             for digest in set(known) - keep:
                 known.pop(digest, None)
@@ -281,10 +281,10 @@ class Store:
         try:
             text = path.read_text(encoding="ascii", errors="replace").strip()
         except FileNotFoundError:
-            aside = path.with_name(f".GENERATION.{os.getpid()}.{threading.get_ident()}")
-            aside.write_text(f"{GENERATION}\n", encoding="ascii")
-            aside.chmod(_PLAIN)
-            aside.replace(path)
+            staging = path.with_name(f".GENERATION.{os.getpid()}.{threading.get_ident()}")
+            staging.write_text(f"{GENERATION}\n", encoding="ascii")
+            staging.chmod(_PLAIN)
+            staging.replace(path)
             return
         if not text.isdecimal() or int(text) > GENERATION:
             raise Stalled(
@@ -305,25 +305,25 @@ class Store:
         return self.root / kind / digest[:2] / digest
 
     @contextlib.contextmanager
-    def _aside(self) -> Iterator[Path]:
+    def _staging(self) -> Iterator[Path]:
         with self._translated("a new entry"):
             files.make_folder(self._own)
-            aside = Path(tempfile.mkdtemp(dir=self._own))
-            aside.chmod(trees.FOLDER)
+            staging = Path(tempfile.mkdtemp(dir=self._own))
+            staging.chmod(trees.FOLDER)
         try:
-            yield aside
+            yield staging
         finally:
-            shutil.rmtree(aside, ignore_errors=True)  # gone already when it entered its place
+            shutil.rmtree(staging, ignore_errors=True)  # gone already when it entered its place
 
-    def _enter(self, aside: Path, place: Path, *, unless: Callable[[], bool]) -> None:
+    def _publish(self, staging: Path, place: Path, *, unless: Callable[[], bool]) -> None:
         """Move a complete folder to its place, `unless` what came first there is as good."""
-        files.sync_folder(aside)
+        files.sync_folder(staging)
         with self._exchange():
             if unless():
                 return
             files.make_folder(place.parent)
             self._discard(place)
-            aside.rename(place)
+            staging.rename(place)
             files.sync_folder(place.parent)
             files.sync_folder(place.parent.parent)
 
@@ -348,9 +348,9 @@ class Store:
 
     def _buried(self, place: Path) -> Path:
         """Where it is now, for its deletion."""
-        grave = self._own / f"{place.name}.{secrets.token_hex(4)}"
+        trash = self._own / f"{place.name}.{secrets.token_hex(4)}"
         files.make_folder(self._own)
-        return place.rename(grave)
+        return place.rename(trash)
 
     @contextlib.contextmanager
     def _translated(self, what: str) -> Iterator[None]:

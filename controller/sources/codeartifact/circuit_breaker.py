@@ -33,7 +33,7 @@ _OWN = frozenset({"AccessDenied"})
 """Reasons that say nothing of the next package, however often they are met."""
 
 
-class Troubles:
+class CircuitBreaker:
     """What keeps packages from being looked at. Any method may be called from any thread."""
 
     def __init__(self) -> None:

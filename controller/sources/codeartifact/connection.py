@@ -38,7 +38,7 @@ from controller.sources.codeartifact.failures import (
     wait_asked_for,
 )
 from controller.sources.codeartifact.place import Place, queue_region
-from controller.sources.codeartifact.rate_limiter import Spacing
+from controller.sources.codeartifact.rate_limiter import RateLimiter
 from controller.sources.codeartifact.wire import Wire
 
 if TYPE_CHECKING:
@@ -84,11 +84,11 @@ class Connection:
         options: CodeArtifactSource,
         closing: threading.Event,
         *,
-        spacing: Spacing | None = None,
+        spacing: RateLimiter | None = None,
     ) -> None:
         self._options = options
         self._closing = closing
-        self._spacing = spacing or Spacing()
+        self._rate_limiter = spacing or RateLimiter()
         self._building = threading.Lock()
         self._counting = threading.Lock()
         self._session: botocore.session.Session | None = None
@@ -257,7 +257,7 @@ class Connection:
         del request
         operation = event_name.rpartition(".")[2]
         if event_name.startswith("before-send.codeartifact"):
-            wait, granted = self._spacing.take(PATIENCE)
+            wait, granted = self._rate_limiter.take(PATIENCE)
             if not granted:
                 raise Transient(
                     "Throttled",
@@ -279,9 +279,9 @@ class Connection:
         code = parsed_response.get("Error", {}).get("Code")
         if code in THROTTLING or about.get("HTTPStatusCode") == 429:
             headers = about.get("HTTPHeaders", {})
-            self._spacing.refused(wait_asked_for(headers, now=time.time()))
+            self._rate_limiter.refused(wait_asked_for(headers, now=time.time()))
         else:
-            self._spacing.served()
+            self._rate_limiter.served()
 
 
 class _Role(CredentialProvider):

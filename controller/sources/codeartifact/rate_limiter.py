@@ -23,7 +23,7 @@ ONE_EVENT = 1.0
 """Seconds within which further refusals are of requests sent before the first one came back."""
 
 
-class Spacing:
+class RateLimiter:
     """The pace of all requests of one source. Any method may be called from any thread."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from controller.errors import Transient, WheelwayError
 from controller.model import Standing
-from controller.sources.codeartifact.circuit_breaker import Troubles
+from controller.sources.codeartifact.circuit_breaker import CircuitBreaker
 from controller.sources.codeartifact.connection import Connection
 from controller.sources.codeartifact.downloads import Downloads
 from controller.sources.codeartifact.events import QueueWatch
@@ -91,7 +91,7 @@ class CodeArtifactSource:
         self._askers = ThreadPoolExecutor(options.concurrency, f"wheelway-{options.name}")
         self._looking = threading.Lock()  # held by a listing; it guards what is remembered
         self._packages: dict[str, Package] = {}
-        self._troubles = Troubles()
+        self._troubles = CircuitBreaker()
         self._upstreams = Upstreams(
             self._repository.upstream, options.poll_interval, clock=clock, jitter=jitter
         )

@@ -28,7 +28,7 @@ _BEFORE_ANY = _SHARED | {"IndexForbidden"}
 """Some indexes say "forbidden" to a wrong password; to others it is a matter of each package."""
 
 
-class Patience:
+class CircuitBreaker:
     """One round of asking. May be used from several threads."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ from packaging.utils import is_normalized_name
 from controller.errors import Stalled, Transient, WheelwayError, without_frames
 from controller.model import Condition, Listing
 from controller.sources.simple_index import pages as simple
-from controller.sources.simple_index.circuit_breaker import Patience
+from controller.sources.simple_index.circuit_breaker import CircuitBreaker
 from controller.sources.simple_index.hashes import Hashes
 from controller.sources.simple_index.selection import Fit, Selection, select
 from controller.sources.simple_index.web import Web, validators
@@ -223,7 +223,7 @@ class IndexSource:
 
     def _look(self, names: Sequence[str]) -> dict[str, Outcome]:
         """What became of each package. Pages are read here, one after another, as they come."""
-        patience = Patience()
+        patience = CircuitBreaker()
 
         def ask(name: str) -> Reply | WheelwayError:
             if patience.error is not None:

@@ -6,7 +6,7 @@ import pytest
 
 from controller.errors import Stalled, WheelwayError
 from controller.journal.records import listing_of, listing_text
-from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.artifacts import Artifacts, Means
 from controller.reconcile.jobs import Jobs
 from controller.sources.codeartifact.upstreams import ROUNDS, SELDOM
 from tests.support.acme import FILES, POLL, asked, later, reasons, versions
@@ -89,18 +89,18 @@ def test_a_package_in_trouble_keeps_what_it_had_across_a_restart(
     def supplied(source, before):
         jobs = Jobs(0, lambda: None, clock=clock)
         nothing = Means(receive=None, prepare=None, is_sound=None, mend=None, prune=None)
-        return Supply([source], jobs, nothing, remembered=before, clock=clock)
+        return Artifacts([source], jobs, nothing, remembered=before, clock=clock)
 
     for name in ("acme-a", "acme-b"):
         publish(name)
     at_first = supplied(opened(packages=["acme-*"]), {})
-    at_first.look()
+    at_first.poll()
     before = {name: again(listing) for name, listing in at_first.listings().items()}
     at_standin.inject(POLL, OWN[kind], package="acme-a", times=None)
     publish("acme-b", "2.0")
     supply = supplied(opened(packages=["acme-*"], before=before["codeartifact"]), before)
     for _ in range(2):
-        supply.look()
+        supply.poll()
         [listing] = supply.listings().values()
         found = [(one.project, str(one.version)) for one in listing.revisions]
         assert sorted(found) == [("acme-a", "1.0"), ("acme-b", "1.0"), ("acme-b", "2.0")]

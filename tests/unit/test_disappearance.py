@@ -16,7 +16,7 @@ from controller.model import (
 )
 from controller.planning.disappearance import Absences
 from controller.planning.policy import ABSENT
-from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.artifacts import Artifacts, Means
 from controller.reconcile.desired import Election
 from controller.reconcile.jobs import Jobs
 from tests.support.world import release
@@ -46,7 +46,7 @@ class Source:
 
 def reasons_for(listing):
     """What policy says of the one release that is live, when its source lists this."""
-    supply = Supply(
+    supply = Artifacts(
         [Source(listing)],
         Jobs(0, lambda: None),
         Means(
@@ -58,7 +58,7 @@ def reasons_for(listing):
         ),
         remembered={},
     )
-    supply.look()
+    supply.poll()
     election = Election(
         *(Config(), supply),
         renderer=None,

@@ -16,7 +16,7 @@ from controller.config.settings import DirectorySource as Options
 from controller.config.settings import EnvironmentOptions, InspectionLimits
 from controller.errors import Rejected, Stalled, Waiting
 from controller.model import Artifact, Environment, Listing
-from controller.reconcile.artifacts import Means, Supply
+from controller.reconcile.artifacts import Artifacts, Means
 from controller.reconcile.assembly import _is_sound, _mend, _prune, _receive
 from controller.reconcile.jobs import Jobs
 from controller.sources.directory.source import DirectorySource
@@ -73,7 +73,7 @@ def supply_of(source, base, clock, tmp_path):
     """Over the real store and real environments; takes what runs its jobs."""
     store = Store(tmp_path / "cache")
     environments = Environments(tmp_path / "cache", base, EnvironmentOptions(offline=True))
-    return lambda jobs: Supply(
+    return lambda jobs: Artifacts(
         [source],
         jobs,
         Means(
@@ -95,14 +95,14 @@ def supply(supply_of, clock):
 
 
 def listed(supply):
-    supply.look()
+    supply.poll()
     [listing] = supply.listings().values()
     return listing.revisions
 
 
 def test_a_source_is_complete_once_it_was_listed(supply):
     assert not supply.complete()
-    supply.look()
+    supply.poll()
     assert supply.complete()
     assert supply.conditions() == []
 
@@ -111,11 +111,11 @@ def test_a_look_that_is_asked_for_before_one_has_begun_is_that_one(source, suppl
     jobs, busy = Jobs(1, lambda: None), threading.Event()
     supply = supply_of(jobs)
     jobs.ensure(("before",), lambda: busy.wait(60))
-    supply.look()  # has to wait for its turn
-    supply.look_again(source.name)
+    supply.poll()  # has to wait for its turn
+    supply.request_poll(source.name)
     busy.set()
     eventually(lambda: not jobs.busy())
-    supply.look()
+    supply.poll()
     eventually(lambda: not jobs.busy())
     jobs.close()
     assert source.listed == 1
@@ -136,16 +136,16 @@ def test_a_wheel_is_fetched_inspected_unpacked_and_prepared_when_it_is_asked_for
 
 
 def test_a_source_is_listed_when_its_time_has_come_or_somebody_says_so(supply, source, clock):
-    supply.look()
+    supply.poll()
     clock.now += 9.9
-    supply.look()
+    supply.poll()
     assert source.listed == 1
     assert supply.next_look() == pytest.approx(0.1)
     clock.now += 0.1
-    supply.look()
+    supply.poll()
     assert source.listed == 2
-    supply.look_again(source.name)
-    supply.look()
+    supply.request_poll(source.name)
+    supply.poll()
     assert source.listed == 3
     assert supply.next_look() == 10
 
@@ -162,7 +162,7 @@ def test_what_is_neither_listed_nor_on_the_cluster_nor_recent_leaves_the_cache(
         for place in (artifact.wheel.parent, artifact.tree):
             os.utime(place, (0, 0))
     clock.now += 3600
-    supply.look()
+    supply.poll()
     supply.tidy([running.digest], [])
     kept = {artifact.tree.exists() for artifact in (running, listed_still, recent)}
     assert kept == {True}
@@ -170,7 +170,7 @@ def test_what_is_neither_listed_nor_on_the_cluster_nor_recent_leaves_the_cache(
     assert not forgotten.wheel.exists()
     store, environments = supply._means.prune.args[:2]
     for known in (
-        *(supply.noticed_at, supply.fetched_at, supply._received_as),
+        *(supply.first_listed_at, supply.fetched_at, supply._received_as),
         *(store._wheels, store._trees, environments._prepared),
         dict.fromkeys(supply.refusals._carriers),
     ):
@@ -196,11 +196,11 @@ def test_a_wheel_that_left_the_cache_is_fetched_anew_when_it_is_listed_again(
     for place in (artifact.wheel.parent, artifact.tree):
         os.utime(place, (0, 0))
     clock.now += 3600
-    supply.look()
+    supply.poll()
     supply.tidy([], [])
     assert not artifact.tree.exists()
     (tmp_path / wheel.name).rename(wheel)
-    supply.look_again("directory")
+    supply.request_poll("directory")
     [again] = [supply.artifact(revision) for revision in listed(supply)]
     assert again == artifact
     assert again.tree.is_dir()
@@ -212,7 +212,7 @@ def test_a_wheel_is_known_while_its_environment_is_still_being_built(
     make_wheel(folder)
     jobs, built = Jobs(1, lambda: None), threading.Event()
     supply = supply_of(jobs)
-    supply.look()
+    supply.poll()
     eventually(supply.complete)
     [revision] = listed(supply)
     prepare = supply._means.prepare
@@ -236,7 +236,7 @@ def test_a_bad_wheel_stays_bad_until_it_is_forgotten(supply, folder):
     assert isinstance(first, Rejected)
     assert first.reason == "RecordInvalid"
     assert supply.artifact(revision) is first
-    supply.forgive(revision.sha256)
+    supply.clear_failures(revision.sha256)
     again = supply.artifact(revision)
     assert again is not first
     assert again.reason == "RecordInvalid"
@@ -269,7 +269,7 @@ def test_a_source_that_cannot_be_read_keeps_its_last_good_listing_and_says_why(
     assert str(folder) in condition.message
     folder.with_name("elsewhere").rename(folder)
     clock.now += 600
-    supply.look()
+    supply.poll()
     assert supply.conditions() == []
 
 
@@ -277,12 +277,12 @@ def test_a_failed_listing_is_tried_again_after_its_backoff_and_not_at_each_look(
     supply, source, folder, clock
 ):
     folder.rmdir()
-    supply.look()
+    supply.poll()
     for _ in range(5):
-        supply.look()
+        supply.poll()
     assert source.listed == 1
     clock.now += 1
-    supply.look()
+    supply.poll()
     assert source.listed == 2
 
 
@@ -290,15 +290,15 @@ def test_a_look_that_was_asked_for_while_a_source_must_be_left_alone_is_kept_unt
     supply, source, folder, clock
 ):
     folder.rmdir()
-    supply.look()
-    supply.look_again(source.name)
-    supply.look()
+    supply.poll()
+    supply.request_poll(source.name)
+    supply.poll()
     assert source.listed == 1
     assert supply.looking()
     assert 0 < supply.next_look() <= 1
     folder.mkdir()
     clock.now += 1
-    supply.look()
+    supply.poll()
     assert source.listed == 2
     assert not supply.looking()
 
@@ -307,8 +307,8 @@ def test_a_person_who_asks_does_not_wait_for_the_backoff(supply, source, folder)
     folder.rmdir()
     for looks in range(1, 4):
         supply.look_now()
-        supply.look()
-        supply.look()
+        supply.poll()
+        supply.poll()
         assert source.listed == looks
         assert not supply.looking()
 
@@ -316,7 +316,7 @@ def test_a_person_who_asks_does_not_wait_for_the_backoff(supply, source, folder)
 def test_files_that_are_refused_or_not_whole_are_conditions(supply, folder):
     make_wheel(folder, filename="demo-latest.whl")
     (folder / "half-1.0-py3-none-any.whl").write_bytes(b"PK\x03\x04 and no end")
-    supply.look()
+    supply.poll()
     found = {condition.subject: condition.reason for condition in supply.conditions()}
     assert found == {
         "demo-latest.whl": "FilenameInvalid",
@@ -335,7 +335,7 @@ def test_what_an_earlier_run_listed_counts_until_this_one_has_looked(source, fol
     def never(*_: object):
         raise Stalled("NotAsked", "nobody asked for it")
 
-    supply = Supply(
+    supply = Artifacts(
         [source],
         Jobs(0, lambda: None),
         all_by(never),
@@ -348,13 +348,13 @@ def test_what_an_earlier_run_listed_counts_until_this_one_has_looked(source, fol
 
 
 def test_without_sources_there_is_nothing_to_wait_for(base):
-    supply = Supply(
+    supply = Artifacts(
         [],
         Jobs(0, lambda: None),
         Means(receive=None, prepare=None, is_sound=None, mend=None, prune=None),
         remembered={},
     )
-    supply.look()
+    supply.poll()
     assert supply.complete()
     assert supply.next_look() == 60
 
@@ -388,7 +388,7 @@ def test_what_was_listed_of_a_project_stays_while_it_cannot_be_looked_at(tmp_pat
     )
     remembered = {"index": listed_as(old, other)}  # by an earlier run, as after a restart
     never = pytest.fail
-    supply = Supply(
+    supply = Artifacts(
         *([source], Jobs(0, lambda: None)),
         all_by(never),
         remembered=remembered,

@@ -178,7 +178,7 @@ def test_a_daemon_that_makes_no_pass_feeds_no_watchdog(listener, environ, run, m
     daemon = run(supervisor(environ))
     eventually(lambda: listener.count("READY"))
     monkeypatch.setattr(Daemon, "_pass", hang)
-    daemon.look()
+    daemon.poll()
     assert entered.wait(60)
     fed = listener.count_all("WATCHDOG")
     assert not stuck.wait(1.0)  # more than twice its patience
@@ -238,17 +238,17 @@ def test_passes_that_fail_are_no_sign_of_life_and_make_nobody_ready(
     here = configured.read_text().replace("http://127.0.0.1:9", paper_head.dashboard_url)
     configured.write_text(here)
     daemon = run(supervisor(environ))
-    eventually(lambda: "the pass failed" in daemon.passes.vitals().sentence)
-    daemon.look()
+    eventually(lambda: "the pass failed" in daemon.passes.liveness().sentence)
+    daemon.poll()
     failed = [{"STATUS": "the pass failed unexpectedly, see the log"}] * 2
     eventually(lambda: [said for said in listener.told if said in failed] == failed)
     assert (listener.count("WATCHDOG"), listener.count("READY")) == (0, 0)
-    assert (daemon.passes.vitals().number, daemon.passes.vitals().failed) == (0, True)
+    assert (daemon.passes.liveness().number, daemon.passes.liveness().failed) == (0, True)
     monkeypatch.undo()
-    daemon.look()
+    daemon.poll()
     eventually(lambda: listener.count("READY") == 1)
     assert listener.first("WATCHDOG") < listener.first("READY")
-    assert not daemon.passes.vitals().failed
+    assert not daemon.passes.liveness().failed
 
 
 def test_a_hangup_takes_up_an_edit_at_once_and_says_so(listener, environ, configured):
