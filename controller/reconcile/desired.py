@@ -1,6 +1,6 @@
 """From what the sources list to what should run: candidates, verdicts, placements.
 
-Decisions are made in `planning`; here the facts for them are gathered from the supply, and each
+Who is elected is decided in `planning.election`; here the facts for it are gathered, and each
 elected release that is ready is rendered into its placement.
 """
 
@@ -14,34 +14,21 @@ from controller.cache.author_options import effective, effective_settings
 from controller.config.settings import PipelinePolicy
 from controller.errors import Rejected, Waiting, WheelwayError, without_frames
 from controller.model import Artifact, Condition, Environment, Placement, Quarantine, Release
-from controller.planning import ownership
+from controller.planning.election import Election, Offered, Present
 from controller.planning.overrides import NOTHING_ORDERED
-from controller.planning.ownership import is_offered, project_of
-from controller.planning.policy import (
-    CONFLICT,
-    MISSING,
-    STANDS_IN,
-    Candidate,
-    Case,
-    Verdict,
-    elect,
-    rule_for,
-    undecided,
-    unmet,
-)
+from controller.planning.policy import STANDS_IN, Verdict, rule_for
 from controller.planning.remembered import Remembered
-from controller.planning.situation import serving
 from controller.reconcile.inventory import Inventory, Recorded, Stocktaking, failed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from packaging.tags import Tag
 
     from controller.config.settings import Config
     from controller.model import Application, PipelineEntry, PlacementRecord
     from controller.planning.disappearance import Absences
-    from controller.planning.overrides import Overrides, Pin
+    from controller.planning.overrides import Overrides
     from controller.reconcile.artifacts import Artifacts
     from controller.serve.rendering import Renderer
 
@@ -68,31 +55,20 @@ class Desired:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """What one pass knows before anything is judged."""
+class _Pass:
+    """What placements of one pass depend on."""
 
     inventory: Inventory
-    ours: Sequence[Application]
-    """What is on the cluster of wheelway's."""
-    present: frozenset[Release]
-    """Its releases."""
-    records: Mapping[str, PlacementRecord]
-    serving: frozenset[Release]
-    """The releases that serve, or would again."""
-    pins: Mapping[str, Pin]
-    owners: Mapping[str, str]
-    """Those recorded."""
     common: str
+    """What every release's chance depends on."""
     now: float
-    grace: float
 
 
-class Election:
+class Gatherer:
     """Gathers the desired state of one configuration, pass by pass.
 
     What follows from inputs that stayed the same is remembered, by project, pipeline and release:
     a pass costs what is listed a few comparisons each, and what changed the work on it.
-    `absences` is memory, too, but of what was seen when: it decides.
     """
 
     def __init__(
@@ -106,10 +82,8 @@ class Election:
     ) -> None:
         self._artifacts = supply
         self._renderer = renderer
-        self._absences = absences
-        self._names = ownership.Names()
+        self._election = Election(absences)
         self._stocktaking = Stocktaking(config, supply, tags=tags)
-        self._verdicts = Remembered(elect)
         self._placed = Remembered(self._rendered)
         self.renew(config)
 
@@ -155,19 +129,6 @@ class Election:
         common = "\n".join([fingerprint, *self._sections])
         recorded = {quarantine.release: quarantine for quarantine in quarantines}
         inventory = self._stocktaking.take(Recorded(recorded, overrides.pins, common), now)
-        ours = [app for app in applications if app.release is not None]
-        seen = _Seen(
-            inventory,
-            ours,
-            frozenset(app.release for app in ours if app.release is not None),
-            records,
-            serving(applications, records),
-            overrides.pins,
-            owners,
-            common,
-            now,
-            grace,
-        )
         found = Desired(
             inputs=inventory.inputs,
             sources=inventory.sources,
@@ -179,156 +140,50 @@ class Election:
         for release, failure in recorded.items():  # with still the inputs that it failed with
             if inventory.inputs.get(release) == failure.inputs:
                 found.quarantines[release] = failure
-        self._judge(seen, found)
+        ours = [app for app in applications if app.release is not None]
+        present = Present(ours, records, found.quarantines, overrides.pins, owners)
+        elected = self._election.judge(
+            self._offered(inventory), present, self._rule_of, now, grace=grace
+        )
+        found.verdicts, found.owners = elected.verdicts, elected.owners
+        found.quarantines = {**elected.quarantines, **found.quarantines}
+        found.conditions += elected.conditions
+        found.look_in = elected.look_in
+        known = _Pass(inventory, common, now)
         for verdict in found.verdicts:
             if verdict.elected and verdict.reason != STANDS_IN:
-                self._place(verdict.release, seen, found)
-        for remembered in (self._rules, self._manners, self._verdicts, self._placed):
+                self._place(verdict.release, known, found)
+        for remembered in (self._rules, self._manners, self._placed):
             remembered.forget_unused()
         return found
 
-    # -- the verdicts ----------------------------------------------------------------------------
-
-    def _judge(self, seen: _Seen, found: Desired) -> None:
-        """Have policy judge every pipeline that is offered or present."""
-        offers = self._offers(seen, found)
-        serving, present = _by_pipeline(seen.serving), _by_pipeline(seen.present)
-        names = sorted({*offers, *present})
-        owners = found.owners = self._owners(seen, offers)
-        unlisted = {
-            release
-            for name in names
-            for release in serving.get(name, _NONE) | present.get(name, _NONE)
-            if not is_offered(release, offers.get(name, ()), owners.get(name, ""))
-        }
-        unknown = self._unknown(unlisted, seen)
-        lately = self._absences.lately(unlisted - unknown, seen.now, seen.grace)
-        quarantined = _by_pipeline(found.quarantines)
-        missing = _by_pipeline(unknown | lately)
-        waited_for = str(self._names.unknown)  # once a pass: it may be thousands of wheels
-        for name in names:
-            case = Case(
-                candidates=offers.get(name, ()),
-                rule=self._rules.of(name, name),
-                pin=seen.pins.get(name),
-                serving=serving.get(name, _NONE),
-                present=present.get(name, _NONE),
-                quarantined=quarantined.get(name, _NONE),
-                missing=missing.get(name, _NONE),
-                owner=owners.get(name, ""),
-            )
-            if name in offers and name not in owners:
-                found.verdicts.extend(undecided(case, waited_for))
-                found.look_in = ownership.LOOK_AGAIN
-                continue
-            verdicts = self._verdicts.of(name, case)
-            if case.missing:
-                verdicts = tuple(v for v in verdicts if v.reason != MISSING or v.release in lately)
-            found.verdicts.extend(verdicts)
-        found.conditions.extend(self._told_of(found.verdicts, offers, seen))
-
-    def _offers(self, seen: _Seen, found: Desired) -> dict[str, tuple[Candidate, ...]]:
-        """By pipeline: what the sources offer, as far as it is known."""
-        inventory = seen.inventory
-        offers = {name: inventory.candidates(name) for name in inventory.shelves}
-        for app in seen.ours:
-            for claim in self._claims_on(app, inventory, found):
-                name = claim.release.pipeline
-                offers[name] = (*offers.get(name, ()), claim)
-        return offers
-
-    def _told_of(
-        self, verdicts: Sequence[Verdict], offers: Mapping[str, Sequence[Candidate]], seen: _Seen
-    ) -> Iterator[Condition]:
-        """What a person should know of the verdicts: names that two projects claim, unmet pins."""
-        for verdict in verdicts:
-            if verdict.reason == CONFLICT:
-                yield Condition(str(verdict.release), verdict.reason, verdict.message)
-        if seen.pins and self._artifacts.complete():
-            inventory, refused = seen.inventory, self._artifacts.refusals.of
-            claims = [claim for offer in offers.values() for claim in offer]
-            unread = [
-                revision
-                for revision in inventory.catalogue.revisions
-                if revision.sha256 not in inventory.artifacts and refused(revision) is None
-            ]
-            yield from unmet(seen.pins, verdicts, claims, unread)
-
-    def _owners(self, seen: _Seen, offers: Mapping[str, Sequence[Candidate]]) -> dict[str, str]:
-        """Whose each pipeline's name is."""
-        on_cluster = {(app.release.pipeline, project_of(app)) for app in seen.ours if app.release}
-        listed, complete = self._artifacts.listed(), self._artifacts.complete()
-        projects = seen.inventory.catalogue.projects
-        facts = ownership.Facts(
-            offers,
-            ordered=lambda name: self._rules.of(name, name).project,
-            recorded=seen.owners,
-            there=lambda name, owner: (
-                not complete
-                or owner in projects
-                or owner in listed.unobserved
-                or (name, owner) in on_cluster
-            ),
-            serving=ownership.served_longest(seen.ours, seen.records),
-            present={name for name, _ in on_cluster},
+    def _offered(self, inventory: Inventory) -> Offered:
+        listed = self._artifacts.listed()
+        return Offered(
+            {name: inventory.candidates(name) for name in inventory.shelves},
+            inventory.artifacts.keys(),
+            complete=self._artifacts.complete(),
+            catalogue=inventory.catalogue,
+            unsound=inventory.unsound,
+            is_refused=self._artifacts.refusals.of,
+            awaited=inventory.awaited,
+            unlisted=self._artifacts.unlisted(),
+            unread=listed.unread,
+            unobserved=listed.unobserved,
             first_seen=self._artifacts.first_seen,
         )
-        unknown = ownership.Unknown(seen.inventory.awaited, self._artifacts.unlisted())
-        return self._names.owners_of(facts, unknown, seen.now)
 
-    def _claims_on(self, app: Application, inventory: Inventory, found: Desired) -> list[Candidate]:
-        """Listed wheels that claim a running release's route though their inside is not known:
-        its own bytes, when they are not fetched in this run yet, and bad bytes in their place.
-        """
-        release, unsound = app.release, inventory.unsound
-        if release is None or (release.digest in inventory.artifacts and not unsound):
-            return []
-        catalogue, claims = inventory.catalogue, []
-        same = catalogue.digests.get(release.digest, ())
-        instead = (
-            revision
-            for revision in catalogue.projects.get(project_of(app), ())
-            if revision in unsound and revision.version == release.version
-        )
-        for revision in sorted({*same, *instead}, key=catalogue.places.__getitem__):
-            if revision.sha256 in inventory.artifacts:
-                continue
-            claim = Release(release.pipeline, revision.version, revision.sha256)
-            claims.append(Candidate(claim, revision.project, revision.source, revision.standing))
-            if revision in unsound:
-                found.quarantines.setdefault(claim, unsound[revision])
-        return claims
-
-    def _unknown(self, unlisted: set[Release], seen: _Seen) -> set[Release]:
-        """Those that no known wheel offers, but one may that nobody has looked into yet."""
-        if not unlisted or not self._artifacts.complete():
-            return unlisted
-        inventory = seen.inventory
-        listed = self._artifacts.listed()
-        unread, unobserved = listed.unread, listed.unobserved
-        refused, unknown = self._artifacts.refusals.of, set()
-        for app in seen.ours:
-            release, project = app.release, project_of(app)
-            if release is None or release not in unlisted:
-                continue
-            unseen = any(
-                revision.version == release.version
-                and (revision.sha256 not in inventory.artifacts or refused(revision) is not None)
-                and revision not in inventory.unsound
-                for revision in inventory.catalogue.projects.get(project, ())
-            )
-            if unseen or project in unobserved or (project, release.version) in unread:
-                unknown.add(release)
-        return unknown
+    def _rule_of(self, pipeline: str) -> PipelinePolicy:
+        return self._rules.of(pipeline, pipeline)
 
     # -- the placements --------------------------------------------------------------------------
 
-    def _place(self, release: Release, seen: _Seen, found: Desired) -> None:
+    def _place(self, release: Release, known: _Pass, found: Desired) -> None:
         """Render an elected release, once its environment is there."""
-        known = seen.inventory.entries.get(release)
-        if known is None:
+        inside = known.inventory.entries.get(release)
+        if inside is None:
             return
-        artifact, entry = known
+        artifact, entry = inside
         if artifact.notes:
             note = Condition(str(release), "WithoutEffect", "; ".join(artifact.notes), ok=True)
             found.conditions.append(note)
@@ -337,18 +192,18 @@ class Election:
         if (refusal := entry.refusal) is not None:
             stage, placed = "wishes", Rejected(refusal.reason, refusal.message)
         else:
-            placed = self._placement(release, artifact, entry, seen)
+            placed = self._placement(release, artifact, entry, known)
         if isinstance(placed, Placement):
             found.placements[release] = placed
         elif isinstance(placed, Rejected):  # the release's own fault
-            failure = failed(release, stage, placed, seen.inventory.inputs[release], seen.now)
+            failure = failed(release, stage, placed, known.inventory.inputs[release], known.now)
             found.quarantines[release] = failure
             found.failed.append(failure)
         elif placed is not None:
             found.conditions.append(Condition(str(release), placed.reason, placed.message))
 
     def _placement(
-        self, release: Release, artifact: Artifact, entry: PipelineEntry, seen: _Seen
+        self, release: Release, artifact: Artifact, entry: PipelineEntry, known: _Pass
     ) -> Placement | WheelwayError | None:
         environment = self._artifacts.environment(artifact)
         rule = self._manners.of(release.pipeline, release.pipeline)
@@ -358,8 +213,8 @@ class Election:
             if not isinstance(environment, Environment):
                 return environment
             # That digest tells settings apart that are equal to Python, as 0 and false are.
-            digest = seen.inventory.inputs[release]
-            inputs = (release, artifact, entry, environment, rule, seen.common, digest)
+            digest = known.inventory.inputs[release]
+            inputs = (release, artifact, entry, environment, rule, known.common, digest)
             return self._placed.of(release, inputs)
         except (Rejected, Waiting) as error:  # whatever comes of the environment; or not of inputs
             return without_frames(error)
@@ -389,13 +244,3 @@ class Election:
 def _manner(rule: PipelinePolicy) -> PipelinePolicy:
     """What a rule says of how releases run: whatever else it says makes no other placements."""
     return PipelinePolicy(name=rule.name, options=rule.options, settings=rule.settings)
-
-
-_NONE: frozenset[Release] = frozenset()
-
-
-def _by_pipeline(releases: Iterable[Release]) -> dict[str, frozenset[Release]]:
-    grouped: dict[str, list[Release]] = {}
-    for release in releases:
-        grouped.setdefault(release.pipeline, []).append(release)
-    return {name: frozenset(group) for name, group in grouped.items()}

@@ -29,7 +29,7 @@ from controller.planning.restraint import restrained
 from controller.planning.situation import Limits, Situation
 from controller.planning.turns import Turns, in_turn
 from controller.reconcile.applier import Applier
-from controller.reconcile.desired import Desired, Election
+from controller.reconcile.desired import Desired, Gatherer
 from controller.reconcile.holdover import Holdover
 from controller.reconcile.observer import Observer, Probes
 from controller.reconcile.preflight import BLOCKING
@@ -122,7 +122,7 @@ class Reconciler:
         self._templates = ""
         self._turns = Turns()
         self._held: set[Release] = set()
-        self._election = Election(config, supply, renderer, tags=tags, absences=Absences())
+        self._gatherer = Gatherer(config, supply, renderer, tags=tags, absences=Absences())
         self.notes: tuple[Condition, ...] = ()
         """Conditions that others found: about Ray, the configuration."""
         self.inspected = True
@@ -145,7 +145,7 @@ class Reconciler:
         self._probes.deadline = config.rollout.probe_deadline
         self._contest.wait_for(to_claim_back(config.rollout.interval))
         self._applier.config = config
-        self._election.renew(config)
+        self._gatherer.renew(config)
 
     def backing_off(self) -> bool:
         """Whether Ray could not be observed and is to be left alone for now."""
@@ -244,11 +244,11 @@ class Reconciler:
     # -- elect -----------------------------------------------------------------------------------
 
     def _elect(self, observed: _Observed, *, grace: float) -> Desired:
-        """What should run; `grace` is in seconds (see `Election.desired`)."""
+        """What should run; `grace` is in seconds (see `Gatherer.desired`)."""
         present = {app.release.digest for app in observed.applications if app.release is not None}
         quarantines = self._journal.quarantines_of(self._artifacts.listed().digests, present)
         self._retry_what_was_cleared(quarantines)
-        desired = self._election.desired(
+        desired = self._gatherer.desired(
             *(observed.applications, observed.records, quarantines, observed.at),
             fingerprint=self._fingerprint_now(),
             overrides=observed.overrides,

@@ -1,4 +1,4 @@
-"""The reconciler's part around `elect` and `plan`, played for tests of planning: what it gathers
+"""The reconciler's part around election and planning, played for tests of planning: what it gathers
 for them as values, and what the journal and the process remember between two passes.
 """
 
@@ -8,11 +8,11 @@ from controller.model import Phase
 from controller.planning.contest import Contest
 from controller.planning.dates import dated, excused, restarted, unwatched
 from controller.planning.disappearance import Absences
+from controller.planning.election import Election, Offered, Present
 from controller.planning.overrides import Overrides
-from controller.planning.policy import MISSING, STANDS_IN, Case, elect
+from controller.planning.policy import STANDS_IN
 from controller.planning.restraint import restrained
 from controller.planning.situation import Limits, Situation, routes_to_probe
-from controller.planning.situation import serving as serving_of
 from controller.planning.turns import Turns
 from tests.support.cluster import place
 
@@ -34,6 +34,18 @@ class Wishes:
     """False before the first listing after a restart: nothing is offered, nothing is missed."""
 
 
+def offered(candidates, *, complete):
+    """What the sources offer when every wheel was looked into."""
+    by_pipeline = {}
+    for one in candidates:
+        by_pipeline.setdefault(one.release.pipeline, []).append(one)
+    return Offered(
+        {name: tuple(group) for name, group in by_pipeline.items()},
+        {one.release.digest for one in candidates},
+        complete=complete,
+    )
+
+
 class Daemon:
     def __init__(self):
         self.lose_the_journal()
@@ -44,9 +56,10 @@ class Daemon:
         self.quarantined = {}
         self.sources = {}
         self.losses = {}
+        self.owners = {}
 
     def restart(self):
-        self.absences = Absences()
+        self.election = Election(Absences())
         self.answers = {}
         self.blind_at = None
         self.contest = Contest(None, wait=0.0)
@@ -74,8 +87,16 @@ class Daemon:
         candidates = wishes.candidates if wishes.listed else ()
         self.sources |= {candidate.release: candidate.source for candidate in candidates}
         inputs = {c.release: f"option {wishes.options[c.release.pipeline]}" for c in candidates}
-        held = {r for r, q in self.quarantined.items() if q.inputs == inputs.get(r)}
-        verdicts = self._judge(apps, candidates, held, wishes, now)
+        held = {r: q for r, q in self.quarantined.items() if q.inputs == inputs.get(r)}
+        ours = [app for app in apps if app.release is not None]
+        elected = self.election.judge(
+            offered(candidates, complete=wishes.listed),
+            Present(ours, self.records, held, wishes.overrides.pins, self.owners),
+            wishes.rules.__getitem__,
+            now,
+            grace=GRACE,
+        )
+        verdicts, self.owners = elected.verdicts, elected.owners
         placements = {
             verdict.release: place(verdict.release, wishes.options[verdict.release.pipeline])
             for verdict in verdicts
@@ -113,27 +134,6 @@ class Daemon:
         )
         self.answers, self.asked_at = answers, now
         return answers
-
-    def _judge(self, apps, candidates, held, wishes, now):
-        serving = serving_of(apps, self.records)
-        present = {app.release for app in apps if app.release is not None}
-        offered = {(c.release.pipeline, c.release.version) for c in candidates}
-        unlisted = {r for r in serving | present if (r.pipeline, r.version) not in offered}
-        unknown = set() if wishes.listed else unlisted
-        lately = self.absences.lately(unlisted - unknown, now, GRACE)
-        verdicts = []
-        for pipeline, rule in wishes.rules.items():
-            case = Case(
-                [c for c in candidates if c.release.pipeline == pipeline],
-                rule,
-                pin=wishes.overrides.pins.get(pipeline),
-                serving={r for r in serving if r.pipeline == pipeline},
-                present={r for r in present if r.pipeline == pipeline},
-                quarantined=held,
-                missing=unknown | lately,
-            )
-            verdicts.extend(v for v in elect(case) if v.reason != MISSING or v.release in lately)
-        return verdicts
 
     def restrained(self, situation, decided):
         """The plan as far as it is sent now."""

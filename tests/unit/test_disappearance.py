@@ -17,7 +17,7 @@ from controller.model import (
 from controller.planning.disappearance import Absences
 from controller.planning.policy import ABSENT
 from controller.reconcile.artifacts import Artifacts, Means
-from controller.reconcile.desired import Election
+from controller.reconcile.desired import Gatherer
 from controller.reconcile.jobs import Jobs
 from tests.support.world import release
 
@@ -59,7 +59,7 @@ def reasons_for(listing):
         remembered={},
     )
     supply.poll()
-    election = Election(
+    election = Gatherer(
         *(Config(), supply),
         renderer=None,
         tags=(),

@@ -144,14 +144,14 @@ def test_what_is_over_costs_nothing(daemon):
 def test_a_pass_with_nothing_to_do_places_plans_and_writes_nothing(daemon):
     made = daemon(10)
     made.pass_()
-    election = made.reconciler._election
-    placed, judged = election._placed.made, election._verdicts.made
+    gatherer = made.reconciler._gatherer
+    placed, judged = gatherer._placed.made, gatherer._election._verdicts.made
     written = []
     made.journal._connection.set_trace_callback(written.append)
     _, report = made.pass_()
     _, again = made.pass_()
     assert again.plan is report.plan
-    assert (election._placed.made, election._verdicts.made) == (placed, judged)
+    assert (gatherer._placed.made, gatherer._election._verdicts.made) == (placed, judged)
     tables = {line.split()[3] for line in written if line.startswith("INSERT")}
     assert tables <= {"INTO", "status", "meta"}
 

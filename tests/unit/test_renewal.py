@@ -115,21 +115,21 @@ def test_another_keep_looks_into_no_wheel_again_and_renders_nothing_anew(work, p
     for version in ("1.0", "2.0"):
         work.drop(version=version)
     work.settle()
-    received, rendered = list(work.received), work.reconciler._election._placed.made
+    received, rendered = list(work.received), work.reconciler._gatherer._placed.made
     with_rule(work, keep=1)
     work.settle()
     assert routes(paper_head)[-1] == {"demo-2.0": "/predict/demo/2.0"}
-    assert (work.received, work.reconciler._election._placed.made) == (received, rendered)
+    assert (work.received, work.reconciler._gatherer._placed.made) == (received, rendered)
 
 
 def test_other_settings_render_what_they_are_for(work, paper_head):
     work.drop()
     work.drop("other")
     work.settle()
-    rendered = work.reconciler._election._placed.made
+    rendered = work.reconciler._gatherer._placed.made
     with_rule(work, settings={"threshold": 0.7})
     work.settle()
-    assert work.reconciler._election._placed.made == rendered + 1
+    assert work.reconciler._gatherer._placed.made == rendered + 1
     [demo] = [a for a in paper_head.puts[-1]["applications"] if a["name"].startswith("demo")]
     assert demo["deployments"][0]["user_config"]["settings"] == {"threshold": 0.7}
 
