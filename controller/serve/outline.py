@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from controller.config.values import not_json
 from controller.errors import Rejected
@@ -122,14 +122,17 @@ _TOGETHER = ("name", "route_prefix", "import_path", "host", "port")
 """What Serve compares between applications, or with the rest, and what none may lack."""
 
 
+_NOTHING: Final = object()
+
+
 class _Apart(list[tuple[tuple[str | int, ...], "JSON"]]):
     """What was taken out of a document, by its path."""
 
     def take(
         self, holder: dict[str, JSON], key: str, path: tuple[str | int, ...], instead: JSON
     ) -> None:
-        """Have `instead` in its place; `path` leads to `holder`."""
-        self.append(((*path, key), holder[key]))
+        """Have `instead` in its place, or where nothing is; `path` leads to `holder`."""
+        self.append(((*path, key), holder.get(key, _NOTHING)))
         holder[key] = instead
 
     def put_back(self, document: dict[str, JSON]) -> dict[str, JSON]:
@@ -138,7 +141,10 @@ class _Apart(list[tuple[tuple[str | int, ...], "JSON"]]):
             spot: Any = document
             for key in way:
                 spot = spot[key]
-            spot[last] = value
+            if value is _NOTHING:
+                del spot[last]
+            else:
+                spot[last] = value
         return document
 
 
@@ -170,7 +176,8 @@ def _split_deployment(deployment: JSON, path: tuple[str | int, ...], apart: _Apa
     if _is_free(outline.get("user_config")):
         apart.take(outline, "user_config", path, {})
     actor = outline.get("ray_actor_options")
-    runtime = actor.get("runtime_env") if isinstance(actor, dict) else None
+    # An environment of its own makes no other outline: whoever brings the first one waits for none.
+    runtime = actor.get("runtime_env", {}) if isinstance(actor, dict) else None
     if _is_free(runtime) and runtime.keys() <= _HANDED_ON:
         outline["ray_actor_options"] = changed = dict(outline["ray_actor_options"])
         apart.take(changed, "runtime_env", (*path, "ray_actor_options"), {})

@@ -51,6 +51,8 @@ ODD = [
     {"deployments": [{**HOST, "num_replica": 1}]},
     {"deployments": [{**HOST, "autoscaling_config": {"min_replicas": "x"}, "num_replicas": None}]},
     {"deployments": [{**HOST, "ray_actor_options": None}]},
+    {"deployments": [{**HOST, "ray_actor_options": {}}]},
+    {"deployments": [{**HOST, "ray_actor_options": {"num_cpus": 1.0}}, HOST]},
     {"deployments": [{**HOST, "ray_actor_options": {"runtime_env": None}}]},
     {"deployments": [{**HOST, "ray_actor_options": {"runtime_env": {"working_dir": "/tmp"}}}]},
     {"deployments": [{**HOST, "ray_actor_options": {"runtime_env": {"env_vars": {"A": 1}}}}]},
@@ -97,6 +99,8 @@ def test_releases_that_are_alike_are_asked_about_once(asker):
     checked = Schema(asker)
     for number in range(4):
         actor = {"num_cpus": 1.0, "runtime_env": {"env_vars": {"A": str(number)}}}
+        if number == 0:  # the base interpreter's
+            del actor["runtime_env"]
         host = {**HOST, "user_config": {"n": number}, "ray_actor_options": actor}
         document = {
             **WHOLE,
