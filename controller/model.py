@@ -282,6 +282,13 @@ class Application:
     replicas: tuple[Replica, ...] = ()
     oddity: str = ""
     """What of the document no strict JSON can say, when it is not ours."""
+    project: str = field(init=False, compare=False)
+    """The distribution of the release, by the document too; empty when it is not ours."""
+
+    def __post_init__(self) -> None:
+        arguments = (self.document or {}).get("args") or {} if self.release is not None else {}
+        project = arguments.get("release", {}).get("project", "")
+        object.__setattr__(self, "project", str(project))
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,8 +309,7 @@ class Answer:
     reached: bool = True
     """False when the ingress itself could not be asked: that is no route's fault."""
     routeless: bool = False
-    """Not reached, as Serve's ingress has no route at all: on a head that has just started it has
-    none until the first application's reaches it."""
+    """Not reached, as Serve's ingress has no route at all: a head's that has just started."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from controller.model import Condition, Release
 from controller.planning import ownership
 from controller.planning.catalogue import Catalogue
-from controller.planning.ownership import is_offered, project_of
+from controller.planning.ownership import is_offered
 from controller.planning.policy import CONFLICT, MISSING, Candidate, Case, elect, undecided, unmet
 from controller.planning.remembered import Remembered
 from controller.planning.situation import serving
@@ -172,7 +172,7 @@ class Election:
     ) -> dict[str, str]:
         """Whose each pipeline's name is."""
         ours = present.applications
-        on_cluster = {(app.release.pipeline, project_of(app)) for app in ours if app.release}
+        on_cluster = {(app.release.pipeline, app.project) for app in ours if app.release}
         projects, unobserved = offered.catalogue.projects, offered.unobserved
         facts = ownership.Facts(
             offers,
@@ -213,7 +213,7 @@ def _claims_on(app: Application, offered: Offered, found: Elected) -> list[Candi
     same = catalogue.digests.get(release.digest, ())
     instead = (
         revision
-        for revision in catalogue.projects.get(project_of(app), ())
+        for revision in catalogue.projects.get(app.project, ())
         if revision in unsound and revision.version == release.version
     )
     for revision in sorted({*same, *instead}, key=catalogue.places.__getitem__):
@@ -232,7 +232,7 @@ def _unknown(unlisted: set[Release], offered: Offered, present: Present) -> set[
         return unlisted
     unknown = set()
     for app in present.applications:
-        release, project = app.release, project_of(app)
+        release, project = app.release, app.project
         if release is None or release not in unlisted:
             continue
         unseen = any(

@@ -114,16 +114,10 @@ def served_longest(
     for app in ours:
         record = records.get(app.name)
         if app.release is not None and record is not None and record.live_at is not None:
-            since = (record.live_at, project_of(app))
+            since = (record.live_at, app.project)
             name = app.release.pipeline
             serving[name] = min(serving.get(name, since), since)
     return {name: project for name, (_, project) in serving.items()}
-
-
-def project_of(app: Application) -> str:
-    """The distribution that a running release came from, by its own arguments."""
-    arguments = (app.document or {}).get("args") or {}
-    return str(arguments.get("release", {}).get("project", ""))
 
 
 class Names:

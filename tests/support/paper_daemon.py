@@ -25,6 +25,7 @@ from controller.journal import DaemonStatus, Journal
 from controller.model import (
     Answer,
     Artifact,
+    DaemonMark,
     Environment,
     Listing,
     Phase,
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from controller.reconcile.report import Report
 
 VERSIONS = 10
+MARK = DaemonMark("paper", 1.0, "here")
+"""Whose the applications are, as each daemon that is not a preview says."""
 WAY = 40
 """Passes at most until nothing is on its way."""
 ON_THE_WAY = {Phase.PREPARED, Phase.STAGED, Phase.READY, Phase.RETIRING}
@@ -236,11 +239,12 @@ class Daemon:
             supply=self.supply,
             dashboard=self.dashboard,
             ingress=self.ingress,  # type: ignore[arg-type]  # as much of it as is asked
-            renderer=Renderer(None, schema=self.schema),
+            renderer=Renderer(None, schema=self.schema, mark=MARK),
             journal=self.journal,
             tags=self.base.tags,
             fingerprint="benchmark",
             clock=self.clock,
+            mark=MARK,
         )
 
     def _receive(self, source: object, one: Revision) -> Artifact:
