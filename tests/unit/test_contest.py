@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from controller.journal import identity
@@ -299,7 +301,7 @@ def of(mark, **how):
     app = application(release(**how), route="/r")
     document = {**app.document, "deployments": [{"name": "Host", "user_config": {"settings": {}}}]}
     bearing = marked(document, mark) if mark else document
-    return type(app)(**{name: getattr(app, name) for name in app.__slots__} | {"document": bearing})
+    return replace(app, document=bearing)
 
 
 def looked(contest, mark, now, overrides=NOTHING_ORDERED):
