@@ -33,7 +33,6 @@ from controller.rayhead.ports import Ports, claim_block, free, is_free
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
-    from types import TracebackType
 
 START_DEADLINE = 180.0
 """Seconds for a head to answer; measured: 8 to 20 on two busy cores."""
@@ -163,12 +162,7 @@ class Head:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

@@ -9,8 +9,7 @@ Everything enters by one rename of a folder that is complete, so a reader never 
 a kill at any instant leaves only what the next opening sweeps. What comes out was verified in this
 process. Data comes from a source's chunks (`add`) or from the store's own wheel (`tree`).
 
-What may change here: where things lie (raise `GENERATION`), how they are verified. What may not:
-the identity of an artifact is its digest.
+May change here: where things lie (raise `GENERATION`), how they are verified; never the identity.
 """
 
 from __future__ import annotations
