@@ -172,10 +172,10 @@ def effective(
 
 
 def effective_settings(
-    author_options: Mapping[str, JSON], policy: PipelinePolicy | None
+    settings: Mapping[str, JSON], policy: PipelinePolicy | None
 ) -> dict[str, JSON]:
     """The wheel's settings overlaid by the operator's, key by key at the top level."""
-    return {**author_options, **(policy.settings if policy else {})}
+    return {**settings, **(policy.settings if policy else {})}
 
 
 # -- reading -------------------------------------------------------------------------------------

@@ -217,7 +217,7 @@ class Artifacts(Listings):
         except Transient as error:
             if error.reason != MISMATCH:
                 raise
-            raise self._mismatches.rerun(revision, error) from error
+            raise self._mismatches.note(revision, error) from error
         self._mismatches.over(revision)
         return artifact
 

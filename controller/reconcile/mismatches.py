@@ -32,8 +32,8 @@ class Mismatches:
         self._found: dict[tuple[str, str], tuple[int, Revision, str]] = {}
         """By source and digest."""
 
-    def rerun(self, revision: Revision, error: Transient) -> WheelwayError:
-        """What another one comes to: the error itself, or that it was the last one."""
+    def note(self, revision: Revision, error: Transient) -> WheelwayError:
+        """Count another one; what it comes to: the error itself, or that it was the last one."""
         key = revision.source, revision.sha256
         count = self._found.get(key, (0,))[0] + 1
         self._found[key] = count, revision, error.message
