@@ -166,7 +166,7 @@ def watching(source: CodeArtifactSource) -> Iterator[Artifacts]:
         while not ending.is_set():
             woken.clear()
             supply.poll()
-            woken.wait(max(0.05, supply.next_look()))
+            woken.wait(max(0.05, supply.next_poll()))
 
     supply = Artifacts(
         [source],

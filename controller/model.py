@@ -24,7 +24,7 @@ JSON = Any
 # -- what sources list ---------------------------------------------------------------------------
 
 
-class Standing(StrEnum):
+class Availability(StrEnum):
     """What a source says may be done with a revision."""
 
     SELECTABLE = "selectable"
@@ -51,9 +51,9 @@ class Revision:
     sha256: str
     size: int | None
     """Bytes; None when the source does not know: then the digest alone tells a whole file."""
-    standing: Standing = Standing.SELECTABLE
+    availability: Availability = Availability.SELECTABLE
     note: str = ""
-    """What the source says of its standing, for a person; empty when it is an ordinary one."""
+    """What the source says of its availability, for a person; empty when it is an ordinary one."""
     published_at: float | None = field(default=None, compare=False)
     """When it was published, as far as the source knows; nothing is decided by it."""
 

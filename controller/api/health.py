@@ -48,10 +48,10 @@ def _ready(context: ApiContext, asked: Nothing) -> HealthDocument:
 
 
 def _judged(liveness: Liveness) -> HealthDocument:
-    if liveness.age > liveness.patience:
+    if liveness.age > liveness.limit:
         raise Waiting(
             "NoPassLately",
-            f"no pass has come to its end for {liveness.age:.0f} s, {liveness.patience:.0f} s are "
+            f"no pass has come to its end for {liveness.age:.0f} s, {liveness.limit:.0f} s are "
             f"allowed; the last one: {liveness.sentence}",
         )
     return {"number": liveness.number, "age": liveness.age, "sentence": liveness.sentence}

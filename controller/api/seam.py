@@ -24,7 +24,7 @@ class Liveness:
     """Of the last pass that did not fail; 0 before there was one."""
     age: float
     """Seconds since that ended, or since the daemon began."""
-    patience: float
+    limit: float
     """Seconds that may pass until the next one ends."""
     sentence: str
     """The last pass in a sentence, failed or not."""

@@ -254,8 +254,8 @@ class _Trial:
                     yield from _not_run(*remaining, RESOURCES)
                     return
             if remaining:
-                patience = self._config.rollout.ready_deadline
-                yield self._failed(remaining[0], harness.ended(deadline, patience), last)
+                allowed = self._config.rollout.ready_deadline
+                yield self._failed(remaining[0], harness.ended(deadline, allowed), last)
                 yield from _not_run(*remaining[1:], RESOURCES)
                 return
         about = f"at most {peak / 2**20:.0f} MiB of memory, {last - began:.1f} s until ready"

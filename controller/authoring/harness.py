@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from controller.model import JSON
 
 _CHUNK = 1 << 20
-_LOOK = 0.2  # seconds between two looks whether the process lives, while its pipe says nothing
+_POLL = 0.2  # seconds between two looks whether the process lives, while its pipe says nothing
 _TAIL = 8192  # bytes of what a process said that are worth showing
 
 
@@ -88,22 +88,22 @@ class Harness:
             selector.register(pipe, selectors.EVENT_READ)
             while (left := deadline - self._clock()) > 0:
                 over = self._process.poll() is not None  # before the look: nothing comes after it
-                readable = selector.select(0 if over else min(left, _LOOK))
+                readable = selector.select(0 if over else min(left, _POLL))
                 chunk = os.read(pipe.fileno(), _CHUNK) if readable else b""
                 *lines, pending = (pending + chunk).split(b"\n")
                 yield from map(json.loads, lines)
                 if not chunk and (over or readable):
                     return
 
-    def ended(self, deadline: float, patience: float) -> Rejected:
-        """How it ended without having reported all its gates; `patience` is what it had, in s."""
+    def ended(self, deadline: float, allowed: float) -> Rejected:
+        """How it ended without having reported all its gates; `allowed` is what it had, in s."""
         tail = self._last_words()
         try:
             code = self._process.wait(max(0.0, deadline - self._clock()))
         except subprocess.TimeoutExpired:
             return Rejected(
                 "StartTimeout",
-                f"not ready {patience:g} s after its start: it hangs here, or takes longer than "
+                f"not ready {allowed:g} s after its start: it hangs here, or takes longer than "
                 "`rollout.ready_deadline`",
                 log_tail=tail,
             )

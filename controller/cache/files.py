@@ -37,11 +37,11 @@ def make_folder(folder: Path) -> None:
     folder.chmod(0o755)
 
 
-def publish_dir(folder: Path, place: Path) -> None:
+def publish_dir(folder: Path, path: Path) -> None:
     """Rename a complete folder into its place; another process that was first is as good."""
     try:
-        folder.rename(place)
+        folder.rename(path)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-    sync_folder(place.parent)
+    sync_folder(path.parent)

@@ -101,8 +101,8 @@ class Link:
             note(error.message)
         return self._ask("POST", "/" + "/".join(path), ORDERING + more, body)
 
-    def _ask(self, method: str, address: str, patience: float, body: JSON = None) -> Any:
-        connection = _UnixConnection(self._path, patience)
+    def _ask(self, method: str, address: str, timeout: float, body: JSON = None) -> Any:
+        connection = _UnixConnection(self._path, timeout)
         try:
             connection.connect()
         except PermissionError as error:

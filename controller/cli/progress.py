@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from controller.reconcile.report import Report
     from controller.serve.log_records import FailedRequest
 
-PATIENCE: Final = 1.0
+TIMEOUT: Final = 1.0
 """Seconds for asking a new release for its first example; passes wait meanwhile."""
 LASTS: Final = 3.0
 """Seconds that a condition must last to be told: what a rollout brings and takes along is none."""
@@ -352,7 +352,7 @@ def _fetched(url: str) -> JSON:
 
     try:
         with httpx.Client(trust_env=False, limits=NO_REUSE) as client:
-            answer = exchange(client, "GET", url, seconds=PATIENCE, limit=16 << 20)
+            answer = exchange(client, "GET", url, seconds=TIMEOUT, limit=16 << 20)
         return document(answer) if answer.is_success else None
     except (httpx.HTTPError, ValueError):  # a nicety: without it the line is a plain GET
         return None

@@ -153,9 +153,9 @@ def ray_head(
 
     seconds = _longest_request(longest_request)
     tuning = Tuning(num_cpus, temp_dir=temp_dir, longest_request=seconds)
-    place = service.Place(run_dir, storage)
+    folders = service.HeadFolders(run_dir, storage)
     made = service.invocation(
-        tuning, place, dashboard_port=dashboard_port, inherited=dict(os.environ)
+        tuning, folders, dashboard_port=dashboard_port, inherited=dict(os.environ)
     )
     if show:
         for name, value in sorted(made.set.items()):
@@ -163,7 +163,7 @@ def ray_head(
         print(shlex.join(made.arguments))
         return
     print(f"becoming a Ray head: {tuning.room}", file=sys.stderr)
-    service.become(made, tuning, place)
+    service.become(made, tuning, folders)
 
 
 def _longest_request(said: str) -> float:

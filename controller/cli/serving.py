@@ -53,7 +53,7 @@ def up(
     from controller.cli.progress import Progress, Warnings  # noqa: PLC0415 - imports rich
     from controller.config.loading import load  # noqa: PLC0415 - imports pydantic
     from controller.config.telemetry import LogOptions  # noqa: PLC0415 - as above
-    from controller.daemon.all_in_one import Place, prepare, serve  # noqa: PLC0415 - imports the whole daemon
+    from controller.daemon.all_in_one import LocalRun, prepare, serve  # noqa: PLC0415 - imports the whole daemon
     from controller.logs import begin  # noqa: PLC0415 - for the daemon alone
 
     if state is None:
@@ -62,7 +62,8 @@ def up(
     level = logging.INFO if invocation(ctx).debug else logging.CRITICAL
     begin(LogOptions(format="text"), level=level)
     state = state or BESIDE.parent
-    path, said = prepare(Place(state, cache or _default_cache(state), folder, port, dashboard_port))
+    run = LocalRun(state, cache or _default_cache(state), folder, port, dashboard_port)
+    path, said = prepare(run)
     config = load(path)
     progress = Progress(config.ray.ingress_url, command=_command(path))
     if not invocation(ctx).debug:

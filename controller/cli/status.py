@@ -67,7 +67,7 @@ def status(
         config = asked.config_as_far_as_it_goes()
         watching.watch(asked, config, everything=everything, as_json=as_json)
         return
-    seen = look(asked, everything=everything)
+    seen = read_status(asked, everything=everything)
     if as_json:
         print_json(seen)
         return
@@ -75,7 +75,7 @@ def status(
     out.print(drawn(from_document(seen), out))
 
 
-def look(
+def read_status(
     asked: Invocation, *, everything: bool, say: "Callable[[str], None]" = note
 ) -> StatusDocument:
     """What the daemon says of itself, or its journal when it does not answer."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
 from controller.cli.output import PHASE_STYLES, Cell, clean, console, day_and_time, paragraph
-from controller.cli.status import drawn, look
+from controller.cli.status import drawn, read_status
 from controller.errors import JournalError, Waiting, WheelwayError
 from controller.ops.status import Overview, as_document, from_document
 from controller.ops.times import ago
@@ -39,7 +39,7 @@ BESIDE_INTERVAL: Final = 2.0
 """Seconds between two looks at the dashboard."""
 TRAFFIC_INTERVAL: Final = 5.0
 """Seconds between two looks at Ray's metrics: a page of a megabyte."""
-PATIENCE: Final = 3.0
+TIMEOUT: Final = 3.0
 """Seconds for one answer of the dashboard."""
 FRESH: Final = 10.0
 """Seconds for which a change stands out."""
@@ -73,13 +73,13 @@ class Watch:
     """Looks at Ray from a thread of its own, so that nothing it waits for stops the screen."""
 
     def __init__(self, options: RayOptions, *, clock: Callable[[], float] = time.monotonic) -> None:
-        patient = options.model_copy(update={"timeout": min(options.timeout, PATIENCE)})
+        patient = options.model_copy(update={"timeout": min(options.timeout, TIMEOUT)})
         self._dashboard = Dashboard.connect(patient)
         self._traffic = Traffic(self._dashboard, clock=clock)
         self._clock = clock
         self._traffic_at = float("-inf")
         self._ending = threading.Event()
-        self._looked = threading.Event()
+        self._polled = threading.Event()
         self._thread = threading.Thread(target=self._work, name="wheelway-watch", daemon=True)
         self.seen = Beside(note="Ray has not been looked at yet")
 
@@ -92,17 +92,17 @@ class Watch:
 
     def wait(self) -> None:
         """For the first look, whatever it brought."""
-        self._looked.wait(2 * PATIENCE)
+        self._polled.wait(2 * TIMEOUT)
 
     def _work(self) -> None:
         while not self._ending.is_set():
-            self.seen = self._look()
-            self._looked.set()
+            self.seen = self._poll()
+            self._polled.set()
             self._ending.wait(BESIDE_INTERVAL)
         self._traffic.close()
         self._dashboard.close()
 
-    def _look(self) -> Beside:
+    def _poll(self) -> Beside:
         try:
             applications = self._dashboard.applications()
         except WheelwayError as error:
@@ -124,7 +124,7 @@ def watch(asked: Invocation, config: Config, *, everything: bool, as_json: bool)
 
     def now() -> Seen:
         said: list[str] = []
-        found = look(asked, everything=everything, say=said.append)
+        found = read_status(asked, everything=everything, say=said.append)
         return Seen(from_document(found), beside.seen, " ".join(said))
 
     with Watch(config.ray) as beside:

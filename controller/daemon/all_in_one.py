@@ -41,7 +41,7 @@ _MARK_BEFORE: Final = "# Written by `wheelway up` at every start"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LocalRun:
     """Where a run on one machine keeps and serves things; None where nobody said it."""
 
     state: Path
@@ -55,7 +55,7 @@ class Place:
     dashboard_port: int | None = None
 
 
-def prepare(place: Place) -> tuple[Path, str]:
+def prepare(run: LocalRun) -> tuple[Path, str]:
     """Have folders and a configuration; what a person made of the latter is kept.
 
     Returns its path, and what the person should know of it; may be empty.
@@ -64,14 +64,14 @@ def prepare(place: Place) -> tuple[Path, str]:
         ConfigError: what is kept cannot be used.
         Stalled: it says otherwise than the place ("ConfigKept").
     """
-    place.state.mkdir(parents=True, exist_ok=True)
-    path = place.state / "controller.toml"
+    run.state.mkdir(parents=True, exist_ok=True)
+    path = run.state / "controller.toml"
     if path.is_file() and not _is_as_written(found := read(path)):
-        _refuse_otherwise(path, parse(found, path), place)
+        _refuse_otherwise(path, parse(found, path), run)
         return path, f"{path} was edited and is kept; remove it to have it written anew"
-    text = configuration(place)
+    text = configuration(run)
     path.write_text(f"{_MARK}{_digest(text)}\n{text}", encoding="utf-8")
-    (place.wheels or WHEELS).mkdir(parents=True, exist_ok=True)
+    (run.wheels or WHEELS).mkdir(parents=True, exist_ok=True)
     return path, ""
 
 
@@ -87,14 +87,14 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _refuse_otherwise(path: Path, config: Config, place: Place) -> None:
+def _refuse_otherwise(path: Path, config: Config, run: LocalRun) -> None:
     """Nobody gets other ports or another folder than was asked for."""
     watched = {source.path for source in config.sources if source.type == "directory"}
     said = {
-        f"--port {place.port}": place.port in {None, _port(config.ray.ingress_url)},
-        f"--dashboard-port {place.dashboard_port}": place.dashboard_port
+        f"--port {run.port}": run.port in {None, _port(config.ray.ingress_url)},
+        f"--dashboard-port {run.dashboard_port}": run.dashboard_port
         in {None, _port(config.ray.dashboard_url)},
-        f"the folder {place.wheels}": place.wheels is None or place.wheels.resolve() in watched,
+        f"the folder {run.wheels}": run.wheels is None or run.wheels.resolve() in watched,
     }
     if otherwise := [what for what, same in said.items() if not same]:
         raise Stalled(
@@ -179,7 +179,7 @@ def _telling(failed: Callable[[FailedRequest], None]) -> Callable[[LogFile, list
     return take
 
 
-def configuration(place: Place) -> str:
+def configuration(run: LocalRun) -> str:
     """The configuration of such a run, as TOML."""
     return f"""\
 # Written by `wheelway up`, which keeps it once somebody edited it. Edits are picked up at once;
@@ -187,15 +187,15 @@ def configuration(place: Place) -> str:
 
 [[sources]]
 type = "directory"
-path = {_quoted(place.wheels or WHEELS)}
+path = {_quoted(run.wheels or WHEELS)}
 
 [ray]
-dashboard_url = "http://127.0.0.1:{place.dashboard_port or DASHBOARD_PORT}"
-ingress_url = "http://127.0.0.1:{place.port or PORT}"
+dashboard_url = "http://127.0.0.1:{run.dashboard_port or DASHBOARD_PORT}"
+ingress_url = "http://127.0.0.1:{run.port or PORT}"
 
 [paths]
-cache = {_quoted(place.cache)}
-state = {_quoted(place.state)}
+cache = {_quoted(run.cache)}
+state = {_quoted(run.state)}
 """
 
 

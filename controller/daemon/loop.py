@@ -33,7 +33,7 @@ from controller.daemon.supervisor import Supervisor
 from controller.errors import WheelwayError
 from controller.journal import DaemonStatus, Journal
 from controller.model import Condition
-from controller.ops.status import patience
+from controller.ops.status import late_after
 from controller.reconcile.assembly import Assembly, assemble, origins, watch
 from controller.reconcile.preflight import head_unknown, misfits
 from controller.reconcile.report import Report
@@ -134,7 +134,7 @@ class Daemon:
         self._well = False
         self._progressed_at = float("-inf")
         self._version = version("wheelway")
-        self.passes = Passes(self._wake.set, lambda: patience(self.config), reload=self.reload)
+        self.passes = Passes(self._wake.set, lambda: late_after(self.config), reload=self.reload)
 
     @property
     def config(self) -> Config:
@@ -199,8 +199,8 @@ class Daemon:
                 self.passes.reloaded(asked, next(filter(None, refusals), None))
             supply = run.assembly.supply
             if self.passes.wanted() or reload:
-                supply.look_now()
-            listed = not supply.looking()
+                supply.poll_now()
+            listed = not supply.polling()
             self._progressed()
             report = self._pass(run)
             self._well = not report.failed
@@ -212,7 +212,7 @@ class Daemon:
             if (reload or not announced) and (announced or not report.failed):
                 announced = True
                 self._supervisor.ready()
-            if self.passes.has_waiters and not (supply.looking() or report.failed):
+            if self.passes.has_waiters and not (supply.polling() or report.failed):
                 self._wake.set()
             self._rest(report, began)
 
@@ -231,7 +231,7 @@ class Daemon:
 
     def _rest(self, report: Report, began: float) -> None:
         """Until something wakes us, the next pass is due, or the supervisor wants to see one."""
-        waits = [report.next_in, self._supervisor.patience]
+        waits = [report.next_in, self._supervisor.ping_interval]
         if self._file.settling:
             waits.append(SETTLE)
         self._wake.wait(min(wait for wait in waits if wait is not None))

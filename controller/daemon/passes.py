@@ -34,20 +34,20 @@ class _Pass:
 
 
 class Passes:
-    """The passes of one daemon. `wake` makes it begin one, `patience` is how many seconds may lie
+    """The passes of one daemon. `wake` makes it begin one, `late_after` is how many seconds may lie
     between two before it is late. Implements what the API asks of a daemon (`api.Controls`).
     """
 
     def __init__(
         self,
         wake: Callable[[], None],
-        patience: Callable[[], float],
+        late_after: Callable[[], float],
         *,
         reload: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._wake = wake
-        self._patience = patience
+        self._late_after = late_after
         self._reload = reload
         self._reloads_asked = self._reloads_done = self._reloads_waiting = 0
         self._refusal: Condition | None = None
@@ -213,7 +213,7 @@ class Passes:
         return Liveness(
             number=number,
             age=age,
-            patience=self._patience(),
+            limit=self._late_after(),
             sentence="no pass has ended yet" if report is None else report.sentence,
             observed=report is not None and report.plan is not None,
             failed=report is not None and report.failed,

@@ -37,7 +37,7 @@ class Supervisor:
     """CLOCK_MONOTONIC, in seconds."""
 
     @property
-    def patience(self) -> float | None:
+    def ping_interval(self) -> float | None:
         """Seconds between two signs of life at most: half the watchdog's time, as sd_notify(3)
         asks; None when nobody watches.
         """

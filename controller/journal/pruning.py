@@ -60,9 +60,9 @@ class Pruning(Keeping):
         gone = self._run(
             "DELETE FROM releases WHERE (pipeline, version, digest) IN ("
             "SELECT pipeline, version, digest FROM ("
-            "SELECT *, row_number() OVER (ORDER BY since DESC) AS place FROM releases "
+            "SELECT *, row_number() OVER (ORDER BY since DESC) AS position FROM releases "
             "WHERE phase IN (?1, ?2)) "
-            "WHERE (since < ?3 OR place > ?4) "
+            "WHERE (since < ?3 OR position > ?4) "
             "AND digest NOT IN (SELECT value FROM json_each(?5)) LIMIT ?6) RETURNING 1",
             *(*_OVER, before, number, listed, AT_ONCE),
         )
@@ -76,13 +76,13 @@ class Pruning(Keeping):
         gone = self._run(
             "DELETE FROM quarantines WHERE (pipeline, version, digest) IN ("
             "SELECT pipeline, version, digest FROM ("
-            "SELECT *, row_number() OVER (ORDER BY ended DESC) AS place FROM ("
+            "SELECT *, row_number() OVER (ORDER BY ended DESC) AS position FROM ("
             "SELECT *, max(at, coalesce((SELECT since FROM releases r WHERE "
             "(r.pipeline, r.version, r.digest) = (q.pipeline, q.version, q.digest)), at)) AS ended "
             "FROM quarantines q WHERE (pipeline, digest, canonical_version(version)) NOT IN ("
             "SELECT pipeline, digest, canonical_version(version) FROM releases "
             "WHERE phase NOT IN (?1, ?2)))) "
-            "WHERE (ended < ?3 OR place > ?4) "
+            "WHERE (ended < ?3 OR position > ?4) "
             "AND digest NOT IN (SELECT value FROM json_each(?5)) LIMIT ?6) RETURNING 1",
             *(*_OVER, before, number, listed, AT_ONCE),
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
-from controller.model import Condition, Listing, Phase, Refusal, Release, Revision, Standing
+from controller.model import Availability, Condition, Listing, Phase, Refusal, Release, Revision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,7 +97,7 @@ def listing_of(text: str) -> Listing:
         revisions=tuple(
             Revision(
                 **item
-                | {"version": Version(item["version"]), "standing": Standing(item["standing"])}
+                | {"version": Version(item["version"]), "standing": Availability(item["standing"])}
             )
             for item in data["revisions"]
         ),
@@ -117,7 +117,7 @@ def _revision(revision: Revision) -> dict[str, Any]:
         "locator": revision.locator,
         "sha256": revision.sha256,
         "size": revision.size,
-        "standing": revision.standing.value,
+        "standing": revision.availability.value,
     }
     return document | {"note": revision.note} if revision.note else document
 

@@ -122,8 +122,8 @@ class Restorable(Remembering):
             new.execute("BEGIN")
             for (table,) in self._run("SELECT name FROM sqlite_schema WHERE type = 'table'"):
                 rows = self._connection.execute(f"SELECT * FROM {table}")  # noqa: S608 - ours
-                places = ", ".join("?" * len(rows.description))
-                written = f"INSERT OR REPLACE INTO {table} VALUES ({places})"  # noqa: S608 - ours
+                values = ", ".join("?" * len(rows.description))
+                written = f"INSERT OR REPLACE INTO {table} VALUES ({values})"  # noqa: S608 - ours
                 new.executemany(written, rows)
             new.execute("COMMIT")
             new.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # with an fsync of the file

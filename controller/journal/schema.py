@@ -205,7 +205,7 @@ def open_beside(path: Path, migrations: Sequence[str], *, write: bool) -> sqlite
         JournalError: "JournalMissing", "JournalNewer", "JournalOlder", "JournalCorrupt".
         NotPermitted: whoever asks may not.
     """
-    _look(path, write=write)
+    _require_access(path, write=write)
     mode = "mode=rw" if write else _reading_mode(path)
     with translated(path), _opened(f"file:{quote(str(path))}?{mode}") as connection:
         version = _version(connection)
@@ -222,7 +222,7 @@ def open_beside(path: Path, migrations: Sequence[str], *, write: bool) -> sqlite
         return connection
 
 
-def _look(path: Path, *, write: bool) -> None:
+def _require_access(path: Path, *, write: bool) -> None:
     """Have the file there, for whoever asks to use."""
     what = "write into the daemon's journal" if write else "read the daemon's journal"
     try:

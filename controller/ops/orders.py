@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from typing_extensions import TypedDict
 
 from controller.errors import WheelwayError
-from controller.model import Phase, Standing
+from controller.model import Availability, Phase
 from controller.ops.documents import PinDocument, documented, pin_document
 from controller.ops.names import unknown_name
 from controller.planning.overrides import Pin, Suspension
@@ -211,7 +211,7 @@ class _Shelf:
         selectable = {
             r.version
             for r in offered
-            if r.standing is Standing.SELECTABLE or _runs(r, pipeline, releases)
+            if r.availability is Availability.SELECTABLE or _runs(r, pipeline, releases)
         }
         failed = [q for q in journal.quarantines(pipeline) if q.release.version in selectable]
         return cls(pipeline, frozenset(selectable), tuple(failed))

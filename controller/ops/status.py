@@ -153,7 +153,7 @@ def pulse(
         )
         return Pulse("down", f"the daemon is down (process {daemon.pid} is gone); {left}; {last}")
     # A pass takes longer than this only when something is wrong: no need to know the rest then.
-    if now - daemon.at > _SOON and now - daemon.at > patience(config()):
+    if now - daemon.at > _SOON and now - daemon.at > late_after(config()):
         return Pulse(
             "late",
             f"the daemon (process {daemon.pid}) has finished no pass for {age}, expected every "
@@ -162,7 +162,7 @@ def pulse(
     return Pulse("running", f"the daemon runs (process {daemon.pid}); {last}")
 
 
-def patience(config: Config) -> float:
+def late_after(config: Config) -> float:
     """Seconds after the last pass from which on a daemon is late."""
     # A pass may wait this long for Ray: a PUT that starts Serve gets six times the timeout.
     return config.rollout.interval + 6 * config.ray.timeout + 10

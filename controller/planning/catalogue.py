@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidWheelFilename
 
-from controller.model import Standing
+from controller.model import Availability
 from controller.planning import wheel_names
 from controller.planning.subjects import version_named
 
@@ -26,7 +26,7 @@ class Catalogue:
 
     revisions: tuple[Revision, ...] = ()
     """Best first: by source, then by how well the wheel's tags fit."""
-    places: Mapping[Revision, int] = field(default_factory=dict)
+    ranks: Mapping[Revision, int] = field(default_factory=dict)
     """Where each of them stands in that order."""
     projects: Mapping[str, tuple[Revision, ...]] = field(default_factory=dict)
     """By project, each best first; the same tuple as before where nothing changed."""
@@ -61,19 +61,19 @@ class Catalogues:
             self._as_before(revision)
             for listing in listings
             for revision in sorted(listing.revisions, key=self._preference)
-            if revision.standing is not Standing.GONE
+            if revision.availability is not Availability.GONE
         )
         return Catalogue(
             revisions,
-            {revision: place for place, revision in enumerate(revisions)},
+            {revision: rank for rank, revision in enumerate(revisions)},
             _grouped(revisions, lambda revision: revision.project, self._latest.projects),
             _grouped(revisions, lambda revision: revision.sha256, self._latest.digests),
         )
 
     def _as_before(self, revision: Revision) -> Revision:
         """What is the same stays the same object, so that comparing it costs nothing."""
-        place = self._latest.places.get(revision)
-        return revision if place is None else self._latest.revisions[place]
+        rank = self._latest.ranks.get(revision)
+        return revision if rank is None else self._latest.revisions[rank]
 
     def _preference(self, revision: Revision) -> tuple[int, int, str]:
         return *self._fits[revision.filename], revision.filename

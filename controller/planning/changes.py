@@ -172,13 +172,13 @@ def hold_back(situation: Situation, *, promoting: bool) -> tuple[Cause | None, f
     Each build has its time from its own last start. When a release is `promoting`, what is built
     has less: it only starts over, while the other is ready to serve.
     """
-    patience = situation.limits.build_deadline
+    longest = situation.limits.build_deadline
     if promoting:
-        patience = min(patience, PROMOTION_WAIT)
+        longest = min(longest, PROMOTION_WAIT)
     for app in situation.applications:
         if app.release is None or not app.building:
             continue
-        until = since(situation, app, "building_since") + patience
+        until = since(situation, app, "building_since") + longest
         if situation.now < until:
             what = f"{app.name} is being built; a config sent now would restart that"
             return Cause(BUILD_RUNNING, what), until

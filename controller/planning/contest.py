@@ -48,7 +48,7 @@ class Contest:
         self._sent: dict[str, Mapping[str, JSON]] | None = None
         self._agreed = False
         self._differs: list[str] = []
-        self._looked_at: Sequence[Application] | None = None
+        self._observed: Sequence[Application] | None = None
         self._told = ""
         self._reason = "Contested"
         self._different_at = 0.0
@@ -63,8 +63,8 @@ class Contest:
         return self._compared(applications, now) if claimed is None else claimed
 
     def _compared(self, applications: Sequence[Application], now: float) -> Restraint | None:
-        if self._looked_at is None or not _same(self._looked_at, applications):
-            self._looked_at = applications
+        if self._observed is None or not _same(self._observed, applications):
+            self._observed = applications
             self._differs = [] if self._sent is None else _differences(self._sent, applications)
         if self._differs:
             self._different_at = now
@@ -113,11 +113,11 @@ class Contest:
             for planned in applications
             if planned.cause is not causes.FOREIGN
         }
-        self._agreed, self._differs, self._looked_at = False, [], None
+        self._agreed, self._differs, self._observed = False, [], None
 
     def unknown(self) -> None:
         """A config may have been taken or not."""
-        self._sent, self._differs, self._looked_at = None, [], None
+        self._sent, self._differs, self._observed = None, [], None
 
     def _message(self, wait: float) -> str:
         if self._reason == "NotConverging":
@@ -143,7 +143,7 @@ class _Claim:
         self.wait = wait
         self._rival: DaemonMark | None = None
         self._claimed_at: float | None = None
-        self._looked: (
+        self._checked: (
             tuple[Sequence[Application], Mapping[str, Suspension], set[DaemonMark]] | None
         ) = None
         self._down_until: float | None = None
@@ -166,12 +166,12 @@ class _Claim:
         return self._asking(self._rival, now, answered=bool(rivals))
 
     def _rivals(self, applications: Sequence[Application], overrides: Overrides) -> set[DaemonMark]:
-        if self._looked is not None:
-            before, suspended, rivals = self._looked
+        if self._checked is not None:
+            before, suspended, rivals = self._checked
             if suspended == overrides.suspensions and _same(before, applications):
                 return rivals
         rivals = others(applications, self._own, overrides)
-        self._looked = (applications, overrides.suspensions, rivals)
+        self._checked = (applications, overrides.suspensions, rivals)
         return rivals
 
     def _asking(self, rival: DaemonMark, now: float, *, answered: bool) -> Restraint | None:

@@ -88,7 +88,7 @@ class Elected:
     quarantines: dict[Release, Quarantine] = field(default_factory=dict)
     """Those of bad bytes that claim a running release's place."""
     conditions: list[Condition] = field(default_factory=list)
-    look_in: float = float("inf")
+    recheck_in: float = float("inf")
     """Seconds within which to look again."""
 
 
@@ -152,7 +152,7 @@ class Election:
             )
             if name in offers and name not in owners:
                 found.verdicts.extend(undecided(case, waited_for))
-                found.look_in = ownership.LOOK_AGAIN
+                found.recheck_in = ownership.RECHECK
                 continue
             verdicts = self._verdicts.of(name, case)
             if case.missing:
@@ -216,11 +216,11 @@ def _claims_on(app: Application, offered: Offered, found: Elected) -> list[Candi
         for revision in catalogue.projects.get(app.project, ())
         if revision in unsound and revision.version == release.version
     )
-    for revision in sorted({*same, *instead}, key=catalogue.places.__getitem__):
+    for revision in sorted({*same, *instead}, key=catalogue.ranks.__getitem__):
         if revision.sha256 in offered.inspected:
             continue
         claim = Release(release.pipeline, revision.version, revision.sha256)
-        claims.append(Candidate(claim, revision.project, revision.source, revision.standing))
+        claims.append(Candidate(claim, revision.project, revision.source, revision.availability))
         if revision in unsound:
             found.quarantines.setdefault(claim, unsound[revision])
     return claims

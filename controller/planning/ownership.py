@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from controller.model import Application, PlacementRecord, Release, Revision
     from controller.planning.policy import Candidate
 
-PATIENCE = 15.0
+LONGEST_WAIT = 15.0
 """Seconds for which a new name waits at most, and for which anything is waited for: a wheel of
 ordinary size is read by then, and a passing error was tried again three times."""
-LOOK_AGAIN = 1.0
+RECHECK = 1.0
 """Seconds between two looks while a name waits."""
 _NAMED = 3
 _NEVER = float("inf")
@@ -132,11 +132,11 @@ class Names:
         """What is waited for."""
 
     def owners_of(self, facts: Facts, unknown: Unknown, now: float) -> dict[str, str]:
-        """As `owners_of`, where no name, and for nothing, waits longer than `PATIENCE`: a wheel may
-        meanwhile be queued, or fail, or be tried again. Call it every pass.
+        """As `owners_of`, where no name, and for nothing, waits longer than `LONGEST_WAIT`: a wheel
+        may meanwhile be queued, or fail, or be tried again. Call it every pass.
         """
         self.unknown = self._still_waited_for(unknown, now)
-        overdue = {name for name, since in self._names.items() if now - since >= PATIENCE}
+        overdue = {name for name, since in self._names.items() if now - since >= LONGEST_WAIT}
         owners = owners_of(facts, self.unknown, overdue)
         # One that was decided counts as waiting until that is recorded.
         new = facts.offers.keys() - facts.recorded.keys()
@@ -146,7 +146,7 @@ class Names:
     def _still_waited_for(self, unknown: Unknown, now: float) -> Unknown:
         things = [*(revision.sha256 for revision in unknown.wheels), *unknown.unlisted]
         self._things = {thing: self._things.get(thing, now) for thing in things}
-        recent = {thing for thing, since in self._things.items() if now - since < PATIENCE}
+        recent = {thing for thing, since in self._things.items() if now - since < LONGEST_WAIT}
         return Unknown(
             [revision for revision in unknown.wheels if revision.sha256 in recent],
             [name for name in unknown.unlisted if name in recent],

@@ -27,8 +27,8 @@ class Pace:
         self.interval = interval
         self._moving_since: float | None = None
 
-    def next_in(self, decided: Plan, now: float, *, sent: bool, next_look: float) -> float:
-        """Seconds until the next pass. `sent`: a config was; `next_look`: seconds until a source is
+    def next_in(self, decided: Plan, now: float, *, sent: bool, next_poll: float) -> float:
+        """Seconds until the next pass. `sent`: a config was; `next_poll`: seconds until a source is
         to be listed.
         """
         on_the_way = {
@@ -44,7 +44,7 @@ class Pace:
             slowly = building or now - self._moving_since >= _FOR_A_WHILE
             return MOVING_SLOWLY if slowly else MOVING
         self._moving_since = None
-        waits = [self.interval, max(0.05, next_look)]
+        waits = [self.interval, max(0.05, next_poll)]
         if decided.wake_at is not None:
             waits.append(max(MOVING, decided.wake_at - now))
         return min(waits)

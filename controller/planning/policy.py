@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from controller.config.settings import PipelinePolicy
-from controller.model import Condition, Release, Standing
-from controller.planning.ownership import PATIENCE, of_others
+from controller.model import Availability, Condition, Release
+from controller.planning.ownership import LONGEST_WAIT, of_others
 from controller.planning.subjects import PIN_UNMET
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Candidate:
     release: Release
     project: str
     source: str
-    standing: Standing = Standing.SELECTABLE
+    availability: Availability = Availability.SELECTABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +196,8 @@ def undecided(case: Case, unknown: str) -> tuple[Verdict, ...]:
     for project, own in offers.items():
         why = (
             f"whoever published it first has the name, and who did is not known yet ({unknown}); "
-            f'it waits {PATIENCE:g} s at most. `project = "{project}"` in [[pipelines]] gives it '
-            "the name at once"
+            f'it waits {LONGEST_WAIT:g} s at most. `project = "{project}"` in [[pipelines]] gives '
+            "it the name at once"
         )
         for verdict in elect(replace(case, candidates=own, owner=project)):
             waits = Verdict(verdict.release, False, UNDECIDED, why)
@@ -251,8 +251,8 @@ def _claims(
     group: list[Candidate], serving: Collection[Release], quarantined: Collection[Release]
 ) -> list[Verdict]:
     """Verdicts on all who claim one version; the first is the one who may have it."""
-    standing = sorted(r for r in serving if r.version == group[0].release.version)
-    incumbent = standing[-1] if standing else None
+    served = sorted(r for r in serving if r.version == group[0].release.version)
+    incumbent = served[-1] if served else None
     verdicts: list[Verdict] = []
     claimant: Release | None = None
     seen: set[Release] = set()
@@ -266,8 +266,8 @@ def _claims(
         if release in quarantined:
             why = "failed with these bytes and options; `wheelway explain` has the cause"
             verdicts.append(Verdict(release, False, "Quarantined", why))
-        elif candidate.standing is not Standing.SELECTABLE and release != incumbent:
-            why = f"{candidate.source} lists it as {candidate.standing}: never newly selected"
+        elif candidate.availability is not Availability.SELECTABLE and release != incumbent:
+            why = f"{candidate.source} lists it as {candidate.availability}: never newly selected"
             verdicts.append(Verdict(release, False, "NotSelectable", why))
         elif claimant is not None:
             why = f"{candidate.source} offers it too; other bytes of this version come first"
@@ -316,7 +316,7 @@ def unfetched(
     wanted: set[str] = set()
     ordered = sorted(revisions, key=lambda r: r.project)
     for _project, group in groupby(ordered, key=lambda r: r.project):
-        selectable = [r for r in group if r.standing is Standing.SELECTABLE]
+        selectable = [r for r in group if r.availability is Availability.SELECTABLE]
         if not selectable:
             continue
         finals = [r for r in selectable if not r.version.is_prerelease] or selectable

@@ -56,7 +56,7 @@ def shelve(wheels: Wheels) -> Shelf:
             continue
         for entry in artifact.pipelines:
             release = Release(entry.name, artifact.version, revision.sha256)
-            offer = Candidate(release, revision.project, revision.source, revision.standing)
+            offer = Candidate(release, revision.project, revision.source, revision.availability)
             claims.setdefault(entry.name, []).append(Claim(revision, offer))
             if release not in entries:
                 entries[release] = artifact, entry

@@ -36,7 +36,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.~/-]*")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Pace and patience (`[rollout]`); durations in seconds."""
+    """Pace and deadlines (`[rollout]`); durations in seconds."""
 
     max_staging: int = 4
     ready_deadline: float = 300.0

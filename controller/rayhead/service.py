@@ -27,7 +27,7 @@ SESSIONS_KEPT = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HeadFolders:
     """Where a head keeps its files; both folders are made when they are missing."""
 
     run: Path
@@ -48,7 +48,7 @@ class Invocation:
 
 
 def invocation(
-    tuning: Tuning, place: Place, *, dashboard_port: int, inherited: Mapping[str, str]
+    tuning: Tuning, folders: HeadFolders, *, dashboard_port: int, inherited: Mapping[str, str]
 ) -> Invocation:
     """The head's command and environment. `RAY_*` of the inherited environment win."""
     chosen = {
@@ -58,10 +58,10 @@ def invocation(
     }
     # Chosen or not, the binary is started by the script that keeps it on loopback.
     chosen.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)
-    asked = {**_token(inherited), **_persistence(place.storage)}
+    asked = {**_token(inherited), **_persistence(folders.storage)}
     tuning = replace(tuning, environment={**asked, **tuning.environment, **chosen})
     ports = Ports()
-    result = environment(tuning, ports, place.run, inherited)
+    result = environment(tuning, ports, folders.run, inherited)
     return Invocation(
         command(tuning, ports, dashboard_port),
         result,
@@ -69,14 +69,14 @@ def invocation(
     )
 
 
-def become(made: Invocation, tuning: Tuning, place: Place) -> None:
+def become(made: Invocation, tuning: Tuning, folders: HeadFolders) -> None:
     """Make the folders, forget old sessions, and replace this process by the head.
 
     Raises:
         Stalled: a folder cannot be made, or the interpreter cannot be run.
     """
     try:
-        for folder in (place.run / "ha", place.storage, tuning.temp_dir):
+        for folder in (folders.run / "ha", folders.storage, tuning.temp_dir):
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
         if tuning.temp_dir is not None:

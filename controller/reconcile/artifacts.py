@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from controller.errors import NoRelease, Rejected, Transient, WheelwayError
-from controller.model import Condition, Standing
+from controller.model import Availability, Condition
 from controller.reconcile.listings import Listings
 from controller.reconcile.mismatches import MISMATCH, Mismatches, is_of_the_bytes
 from controller.reconcile.refusals import Refusals
@@ -132,7 +132,7 @@ class Artifacts(Listings):
 
     def busy(self) -> bool:
         """Whether anything that was asked for is still under way."""
-        return self.looking() or self._jobs.busy()
+        return self.polling() or self._jobs.busy()
 
     @property
     def fetches(self) -> int:
@@ -205,7 +205,7 @@ class Artifacts(Listings):
             other
             for other in self._revisions_of(revision.project)
             if (other.sha256, other.filename) == (revision.sha256, revision.filename)
-            and other.standing is not Standing.GONE
+            and other.availability is not Availability.GONE
             and other.source in self.sources
         ]
         return same or [revision]

@@ -50,7 +50,7 @@ class Desired:
     """By pipeline: the project that owns its name."""
     unread: list[str] = field(default_factory=list)
     """File names of the wheels that are being fetched and looked into."""
-    look_in: float = float("inf")
+    recheck_in: float = float("inf")
     """Seconds within which to look again."""
 
 
@@ -148,7 +148,7 @@ class Gatherer:
         found.verdicts, found.owners = elected.verdicts, elected.owners
         found.quarantines = {**elected.quarantines, **found.quarantines}
         found.conditions += elected.conditions
-        found.look_in = elected.look_in
+        found.recheck_in = elected.recheck_in
         known = _Pass(inventory, common, now)
         for verdict in found.verdicts:
             if verdict.elected and verdict.reason != STANDS_IN:

@@ -73,7 +73,7 @@ class Inventory:
         if len(shelves) == 1:
             return shelves[0].candidates[pipeline]
         claims = [claim for shelf in shelves for claim in shelf.claims[pipeline]]
-        claims.sort(key=lambda claim: self.catalogue.places[claim.revision])
+        claims.sort(key=lambda claim: self.catalogue.ranks[claim.revision])
         return tuple(claim.candidate for claim in claims)
 
 
@@ -109,7 +109,7 @@ class Stocktaking:
                 return before
         found = Inventory(catalogue)
         self._find_unsound(found, recorded)
-        self._look_inside(found, recorded, now)
+        self._inspect_wanted(found, recorded, now)
         self._latest = catalogue, fetches, recorded, found
         for remembered in (self._rules, self._shelves, self._inputs_of, self._wanted):
             remembered.forget_unused()
@@ -127,7 +127,7 @@ class Stocktaking:
                 if same and failure.inputs == inputs:
                     found.unsound[revision] = failure
 
-    def _look_inside(self, found: Inventory, recorded: Recorded, now: float) -> None:
+    def _inspect_wanted(self, found: Inventory, recorded: Recorded, now: float) -> None:
         catalogue, unsound = found.catalogue, found.unsound
         for revision in catalogue.revisions:
             known = self._artifacts.known(revision)

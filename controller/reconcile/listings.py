@@ -82,7 +82,7 @@ class Listings:
         with self._lock:
             self._due.update(self.sources.keys() & set(sources))
 
-    def look_now(self) -> None:
+    def poll_now(self) -> None:
         """The same for all sources because a person asks: one that failed is not waited for, unless
         it said itself when to come back.
         """
@@ -97,7 +97,7 @@ class Listings:
         listed = self.first_listed_at.get(digest, float("inf"))
         return self.published_at.get(digest, listed)
 
-    def looking(self) -> bool:
+    def polling(self) -> bool:
         """Whether a source is to be listed, or is being listed, so that more may be known soon."""
         with self._lock:
             return bool(self._due) or any(self._jobs.running(("list", n)) for n in self.sources)
@@ -174,7 +174,7 @@ class Listings:
     def _revisions_of(self, project: str) -> Sequence[Revision]:
         return self.listed().projects.get(project, ())
 
-    def next_look(self) -> float:
+    def next_poll(self) -> float:
         """Seconds until a source is to be listed again."""
         now = self._clock()
         waits = []

@@ -1,4 +1,4 @@
-"""What runs on the cluster, as Serve and its ingress say it: asked for with patience, and not
+"""What runs on the cluster, as Serve and its ingress say it: asked for with retries, and not
 believed at once.
 
 Memory between passes, told the time. What comes in are the dashboard's and the ingress's answers,
@@ -149,7 +149,7 @@ class Probes:
         """All that came of the last look."""
         self._asked: dict[str, float] = {}
         """By route: when it was asked last."""
-        self._looked_at: float | None = None
+        self._observed_at: float | None = None
         self._blind_at: float | None = None
         self._restarted_at: float | None = None
         self._routeless_since: float | None = None
@@ -190,13 +190,13 @@ class Probes:
         needed = set(routes_to_probe(applications, dates))
         # What was scaled to no replica would be woken by the question.
         awake = {held[app.name] for app in applications if app.name in held and app.replicas}
-        before, since = self._said, self._looked_at
+        before, since = self._said, self._observed_at
         blind = self._blind_at is not None
         routes = due(needed, awake - needed, self._asked, since=since, now=now)
         said = self._ingress.vouched(self._ask_at(routes, progressed), applications)
-        said = self._in_patience(said, now)
+        said = self._with_grace(said, now)
         self._asked |= dict.fromkeys(said, now)
-        self._said, self._looked_at, self._blind_at = said, now, None
+        self._said, self._observed_at, self._blind_at = said, now, None
         dates = excused(
             *(dates, said, {} if blind else before, held),
             since=None if blind else since,
@@ -218,7 +218,7 @@ class Probes:
                 progressed()
         return said
 
-    def _in_patience(self, said: Mapping[str, Answer], now: float) -> dict[str, Answer]:
+    def _with_grace(self, said: Mapping[str, Answer], now: float) -> dict[str, Answer]:
         """The answers; that the ingress is without routes is no excuse for it once that lasted."""
         if any(answer.reached for answer in said.values()):
             self._routeless_since = None
@@ -261,5 +261,5 @@ class Probes:
     def _without_blindness(
         self, records: Mapping[str, PlacementRecord], now: float
     ) -> dict[str, PlacementRecord]:
-        since = self._looked_at if self._blind_at is None else self._blind_at
+        since = self._observed_at if self._blind_at is None else self._blind_at
         return unwatched(records, since=since, now=now)

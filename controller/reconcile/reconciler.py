@@ -158,7 +158,7 @@ class Reconciler:
         """
         now = self._clock()
         recorder = self._recorder if act else None
-        self._look_at_sources()
+        self._poll_sources()
         rested = self._observer.backing_off(now)
         try:
             applications = self._observer.applications(now)
@@ -180,19 +180,19 @@ class Reconciler:
         if recorder is not None:
             events += recorder.conditions(conditions)
             self._forget_what_is_over(observed, desired, recorder)
-        look = min(self._artifacts.next_look(), desired.look_in)
+        recheck = min(self._artifacts.next_poll(), desired.recheck_in)
         return report_on(
             *(desired, decided, done),
             applications=applications,
             records=observed.records,
             conditions=conditions,
             events=events,
-            next_in=self._pace.next_in(decided, now, sent=done.sent, next_look=look),
+            next_in=self._pace.next_in(decided, now, sent=done.sent, next_poll=recheck),
         )
 
     # -- observe ---------------------------------------------------------------------------------
 
-    def _look_at_sources(self) -> None:
+    def _poll_sources(self) -> None:
         self._holdover.begin(busy=self._artifacts.busy())
         self._artifacts.poll()
 
@@ -217,7 +217,7 @@ class Reconciler:
             recorder.date(dates)
         trouble = Condition("ray", error.reason, error.message)
         found = (trouble, *self.notes, *self._artifacts.conditions())
-        found = (*found, *self._not_looked_at(found))
+        found = (*found, *self._not_observed(found))
         conditions = (*found, *self._holdover.besides(found))
         events = recorder.conditions(conditions) if recorder is not None else ()
         return Report(
@@ -229,16 +229,16 @@ class Reconciler:
             error=error if asked else None,
         )
 
-    def _not_looked_at(self, found: Sequence[Condition]) -> list[Condition]:
+    def _not_observed(self, found: Sequence[Condition]) -> list[Condition]:
         """What held of releases, pins and files when Ray was last seen: before it is seen again,
         nobody knows that it is over.
         """
-        looked_at = {"api", "cache", "config", "ray", *self._artifacts.sources}
+        observed = {"api", "cache", "config", "ray", *self._artifacts.sources}
         told = {(condition.subject, condition.reason) for condition in found}
         return [
             held
             for held, _ in self._journal.conditions()
-            if held.subject not in looked_at and (held.subject, held.reason) not in told
+            if held.subject not in observed and (held.subject, held.reason) not in told
         ]
 
     # -- elect -----------------------------------------------------------------------------------

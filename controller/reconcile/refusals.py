@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from controller.errors import NoRelease
-from controller.model import Condition, RefusedWheel, Standing
+from controller.model import Availability, Condition, RefusedWheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -112,7 +112,7 @@ class Refusals:
 
     def _is_library(self, revisions: Iterable[Revision]) -> bool:
         """Whether a project, by all that is listed of it, carries no pipelines."""
-        selectable = [r for r in revisions if r.standing is Standing.SELECTABLE]
+        selectable = [r for r in revisions if r.availability is Availability.SELECTABLE]
         if any(revision.sha256 in self._carriers for revision in selectable):
             return False
         fitting = [r for r in selectable if (w := self.of(r)) is None or w.reason != _FOR_OTHERS]

@@ -123,12 +123,12 @@ def _recalled(store: Store, release: Release, record_digest: str) -> Artifact:
     )
 
 
-def _metadata(place: Path) -> tuple[str, tuple[str, ...]]:
+def _metadata(folder: Path) -> tuple[str, tuple[str, ...]]:
     """Project and `Requires-Dist` of a wheel or a tree; nothing when it is damaged: before the
     requirements of a tree count, it was found whole.
     """
     try:
-        for distribution in distributions(path=[str(place)]):
+        for distribution in distributions(path=[str(folder)]):
             return distribution.metadata["Name"] or "", tuple(distribution.requires or ())
     except (OSError, ValueError):
         pass

@@ -85,7 +85,7 @@ class Upkeep:
         self._mended: set[str] = set()  # it is begun
         self._faults: dict[str, _Fault] = {}
         self._restored: set[str] = set()
-        self._looked_at = float("-inf")
+        self._checked_at = float("-inf")
         self._spent = 0.0  # seconds of quick looks, in the second that began at `_spending`
         self._spending = float("-inf")
 
@@ -126,11 +126,11 @@ class Upkeep:
         with self._lock:
             for known in (self._vouched, self._doubted_at, self._faults):
                 known.clear()
-            self._looked_at = float("-inf")
+            self._checked_at = float("-inf")
 
     def is_due(self) -> bool:
         """Whether the next round is, or something is urgent."""
-        return bool(self._urgent or self._damaged) or self._clock() - self._looked_at >= EVERY
+        return bool(self._urgent or self._damaged) or self._clock() - self._checked_at >= EVERY
 
     def poll(self, in_use: Collection[str], doubted: Iterable[str]) -> None:
         """Start the next round, if it is due or something is urgent.
@@ -149,10 +149,10 @@ class Upkeep:
                 if now - self._doubted_at.get(digest, float("-inf")) >= EVERY:
                     self._doubted_at[digest] = now
                     self._urgent[digest] = True
-            urgent, due = self._urgent, now - self._looked_at >= EVERY
+            urgent, due = self._urgent, now - self._checked_at >= EVERY
             if not urgent and not due:
                 return
-            self._urgent, self._looked_at = {}, now
+            self._urgent, self._checked_at = {}, now
             recent = {d for d, fault in self._faults.items() if now < fault.retry_at + EVERY}
             keep_only({*in_use, *urgent}, self._vouched, self._doubted_at)
             keep_only({*in_use, *urgent, *recent}, self._faults)  # who is not placed is asked for

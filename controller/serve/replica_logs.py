@@ -49,7 +49,7 @@ QUIET: Final = 1.5
 """Seconds after which a followed record is taken to be whole; Ray looks at the file each 0.5 s."""
 READING: Final = 120.0
 """Seconds for a whole log, which may have 100 MB."""
-PATIENCE: Final = 10.0
+TIMEOUT: Final = 10.0
 """Seconds for one answer, where the client has no timeout."""
 _LIMIT: Final = 128 * 2**20
 """Bytes of an answer; what Serve reports has some thousand of each application."""
@@ -184,9 +184,9 @@ class ReplicaLogs:
         asked = {"node_id": node, "filename": name, "lines": str(WHOLE), "interval": "0.5"}
         # Nothing comes before something is logged, not even the answer's head.
         grows = how == "stream"
-        patience = httpx.Timeout(self._client.timeout.connect, read=None if grows else READING)
+        timeout = httpx.Timeout(self._client.timeout.connect, read=None if grows else READING)
         async with self._client.stream(
-            "GET", f"/api/v0/logs/{how}", params=asked, timeout=patience
+            "GET", f"/api/v0/logs/{how}", params=asked, timeout=timeout
         ) as answer:
             answer.raise_for_status()
             async for piece in answer.aiter_bytes():
@@ -206,7 +206,7 @@ class ReplicaLogs:
         return _table(answer.get("data")).get("result")
 
     async def _json(self, path: str, asked: dict[str, str]) -> dict[str, Any]:
-        seconds = self._client.timeout.read or PATIENCE
+        seconds = self._client.timeout.read or TIMEOUT
         with _translated(self._client):
             answer = await exchange_async(
                 self._client, "GET", path, seconds=seconds, limit=_LIMIT, params=asked
@@ -302,7 +302,7 @@ async def _refusal(answer: httpx.Response) -> str:
     """What an answer that was not read yet says, as far as it comes."""
     said = ""
     with suppress(TimeoutError, httpx.HTTPError):  # the status alone says something
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             async for text in answer.aiter_text():
                 said += text
                 if len(said) > _REFUSAL:

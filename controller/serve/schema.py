@@ -240,8 +240,8 @@ def _refused_by_conversion(options: dict[str, JSON]) -> str:
         options["autoscaling_config"] = scaling | (options.get("autoscaling_config") or {})
         options["num_replicas"] = None
     known = DeploymentConfig.model_fields.keys() & options.keys()
-    placing = {key for key in options if key.startswith("placement_group_")}
-    placing |= {"max_replicas_per_node"} & options.keys()
+    scheduling = {key for key in options if key.startswith("placement_group_")}
+    scheduling |= {"max_replicas_per_node"} & options.keys()
     try:
         config = DeploymentConfig(**{key: options[key] for key in known})
         DeploymentConfig.from_proto_bytes(config.to_proto_bytes())
@@ -251,7 +251,7 @@ def _refused_by_conversion(options: dict[str, JSON]) -> str:
             b"",
             b"",
             options["ray_actor_options"],
-            **{key: options[key] for key in placing},
+            **{key: options[key] for key in scheduling},
         ).to_proto_bytes()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 START = 60.0
 """Seconds for importing Ray; two where nothing else wants the processor."""
-PATIENCE = 5.0
+START_WAIT = 5.0
 """Seconds of that in which who asks waits for it; after them it begins beside the passes."""
 ANSWER = 10.0
 """Seconds for an answer; milliseconds as a rule."""
@@ -58,7 +58,7 @@ COMMAND = (sys.executable, "-P", "-m", __name__, str(IDLE))
 class SchemaProcess:
     """An `Asker` whose answers are another process's. Threads may share it.
 
-    `command` is what is started; `start`, `patience` and `answer` are seconds; `jitter` is in
+    `command` is what is started; `start`, `start_wait` and `answer` are seconds; `jitter` is in
     [0, 1).
     """
 
@@ -67,13 +67,13 @@ class SchemaProcess:
         command: Sequence[str] = COMMAND,
         *,
         start: float = START,
-        patience: float = PATIENCE,
+        start_wait: float = START_WAIT,
         answer: float = ANSWER,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random,
     ) -> None:
         self._command = command
-        self._start, self._patience, self._answer = start, patience, answer
+        self._start, self._start_wait, self._answer = start, start_wait, answer
         self._clock, self._jitter = clock, jitter
         self._lock = threading.Lock()
         self._child: _Child | None = None
@@ -106,7 +106,7 @@ class SchemaProcess:
             what = ""
             try:
                 child = self._present()
-                if not child.begins_within(self._patience):
+                if not child.begins_within(self._start_wait):
                     raise _starting(self._start)
                 self._broken.pop(what, None)
                 what = key

@@ -48,7 +48,7 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Sample:
     at: float
     """On the monotonic clock."""
     applications: Mapping[str, Mapping[float, float]]
@@ -72,7 +72,7 @@ class Traffic:
         self._client = httpx.Client(trust_env=False, limits=NO_REUSE)
         self._targets: tuple[str, ...] = ()
         self._targets_at = float("-inf")
-        self._looks: deque[_Look] = deque()
+        self._samples: deque[_Sample] = deque()
 
     def close(self) -> None:
         """Close the connections."""
@@ -83,13 +83,13 @@ class Traffic:
         at = self._clock()
         texts = [text for target in self._discovered(at) if (text := self._fetched(target))]
         if not any(HISTOGRAM in text for text in texts):
-            self._looks.clear()
+            self._samples.clear()
             self._targets_at = float("-inf")
             return {}
-        self._looks.append(_Look(at, _counts(texts)))
-        while len(self._looks) > 1 and at - self._looks[1].at >= WINDOW:
-            self._looks.popleft()
-        first, last = self._looks[0], self._looks[-1]
+        self._samples.append(_Sample(at, _counts(texts)))
+        while len(self._samples) > 1 and at - self._samples[1].at >= WINDOW:
+            self._samples.popleft()
+        first, last = self._samples[0], self._samples[-1]
         if last.at - first.at < SHORTEST:
             return {}
         return {

@@ -127,13 +127,13 @@ class Notifications:
         """How many were `sent` and `dropped` so far, by the receiver's name and that word."""
         return self._counts.so_far()
 
-    def close(self, patience: float = 3.0) -> None:
-        """Hand over what is queued, without retries, for at most `patience` seconds; the rest is
+    def close(self, timeout: float = 3.0) -> None:
+        """Hand over what is queued, without retries, for at most `timeout` seconds; the rest is
         dropped.
         """
         for channel in self._channels:
             channel.end()
-        until = time.monotonic() + patience
+        until = time.monotonic() + timeout
         for channel in self._channels:
             channel.join(max(0.0, until - time.monotonic()))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.config.loading import load
-from controller.daemon.all_in_one import Place, _begin_anew, prepare, serve
+from controller.daemon.all_in_one import LocalRun, _begin_anew, prepare, serve
 from controller.errors import ConfigError, Stalled
 from controller.journal import Journal
 
@@ -22,7 +22,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def made(**said):
-        return Place(tmp_path / ".wheelway", tmp_path / "cache", **said)
+        return LocalRun(tmp_path / ".wheelway", tmp_path / "cache", **said)
 
     return made
 

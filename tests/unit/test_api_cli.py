@@ -344,7 +344,7 @@ def test_a_hung_daemon_is_ordered_nothing_and_waited_for_no_longer_than_a_questi
 
 
 def test_an_order_to_a_daemon_whose_passes_do_not_go_on_says_so(with_daemon):
-    with_daemon.service.passes._patience = lambda: -1.0
+    with_daemon.service.passes._late_after = lambda: -1.0
     result = with_daemon("pin", "iris", "1.3")
     assert result.exit_code == 0
     assert "note: no pass has come to its end for" in result.stderr

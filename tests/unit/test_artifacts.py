@@ -140,14 +140,14 @@ def test_a_source_is_listed_when_its_time_has_come_or_somebody_says_so(supply, s
     clock.now += 9.9
     supply.poll()
     assert source.listed == 1
-    assert supply.next_look() == pytest.approx(0.1)
+    assert supply.next_poll() == pytest.approx(0.1)
     clock.now += 0.1
     supply.poll()
     assert source.listed == 2
     supply.request_poll(source.name)
     supply.poll()
     assert source.listed == 3
-    assert supply.next_look() == 10
+    assert supply.next_poll() == 10
 
 
 def test_what_is_neither_listed_nor_on_the_cluster_nor_recent_leaves_the_cache(
@@ -294,23 +294,23 @@ def test_a_look_that_was_asked_for_while_a_source_must_be_left_alone_is_kept_unt
     supply.request_poll(source.name)
     supply.poll()
     assert source.listed == 1
-    assert supply.looking()
-    assert 0 < supply.next_look() <= 1
+    assert supply.polling()
+    assert 0 < supply.next_poll() <= 1
     folder.mkdir()
     clock.now += 1
     supply.poll()
     assert source.listed == 2
-    assert not supply.looking()
+    assert not supply.polling()
 
 
 def test_a_person_who_asks_does_not_wait_for_the_backoff(supply, source, folder):
     folder.rmdir()
     for looks in range(1, 4):
-        supply.look_now()
+        supply.poll_now()
         supply.poll()
         supply.poll()
         assert source.listed == looks
-        assert not supply.looking()
+        assert not supply.polling()
 
 
 def test_files_that_are_refused_or_not_whole_are_conditions(supply, folder):
@@ -356,7 +356,7 @@ def test_without_sources_there_is_nothing_to_wait_for(base):
     )
     supply.poll()
     assert supply.complete()
-    assert supply.next_look() == 60
+    assert supply.next_poll() == 60
 
 
 class Partial:

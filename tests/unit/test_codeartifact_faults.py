@@ -18,7 +18,7 @@ from controller.reconcile.artifacts import Artifacts, Means
 from controller.reconcile.assembly import _receive
 from controller.reconcile.jobs import Jobs
 from controller.reconcile.mismatches import MOST as MISMATCHES
-from controller.sources.codeartifact.connection import PATIENCE
+from controller.sources.codeartifact.connection import LONGEST_WAIT
 from tests.support.codeartifact import (
     Fault,
     access_denied,
@@ -88,7 +88,7 @@ def test_throttling_that_lasts_is_transient_and_says_when_to_come_again(
     at_standin.inject(POLL, throttled(retry_after=600), times=None)
     error = refused(source, Transient)
     assert error.reason == "Throttled"
-    assert PATIENCE < error.retry_after <= 600
+    assert LONGEST_WAIT < error.retry_after <= 600
     assert source.calls[POLL] == 1, "no attempt is made before the time that AWS asked for"
 
 

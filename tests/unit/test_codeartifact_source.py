@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from controller.errors import Stalled, Transient
 from controller.journal.records import listing_of, listing_text
-from controller.model import Listing, Standing
+from controller.model import Availability, Listing
 from controller.sources.codeartifact.upstreams import SELDOM
 from tests.support.acme import FILES, POLL, asked, later, reasons, versions
 from tests.support.codeartifact import Fault, expired_token
@@ -42,7 +42,7 @@ def test_a_published_wheel_is_listed_with_its_bytes(source, at_standin, wheel):
     )
     assert (revision.filename, revision.sha256) == (wheel.name, sha256(wheel))
     assert revision.size == wheel.stat().st_size
-    assert (revision.standing, revision.note) == (Standing.SELECTABLE, "")
+    assert (revision.availability, revision.note) == (Availability.SELECTABLE, "")
     assert (listing.refused, listing.pending, listing.notes) == ((), (), ())
     assert b"".join(source.fetch(revision)) == wheel.read_bytes()
 
@@ -152,24 +152,24 @@ def test_a_new_revision_with_the_same_wheel_is_the_same_release(source, at_stand
 
 
 @pytest.mark.parametrize(
-    ("state", "standing"),
+    ("state", "availability"),
     [
-        ("Published", Standing.SELECTABLE),
-        ("Unlisted", Standing.RETAINED),
-        ("Archived", Standing.RETAINED),
-        ("Disposed", Standing.GONE),
-        ("Deleted", Standing.GONE),
+        ("Published", Availability.SELECTABLE),
+        ("Unlisted", Availability.RETAINED),
+        ("Archived", Availability.RETAINED),
+        ("Disposed", Availability.GONE),
+        ("Deleted", Availability.GONE),
     ],
 )
 def test_each_state_has_its_standing_and_says_so(
-    source, at_standin, publish, clock, state, standing
+    source, at_standin, publish, clock, state, availability
 ):
     published = publish()
     source.list()
     at_standin.shelf.set_status("demo", "1.0", state)
     later(clock)
     [revision] = source.list().revisions
-    assert revision.standing is standing
+    assert revision.availability is availability
     assert revision.sha256 == published.assets[0].hashes["SHA-256"]
     if state == "Published":
         assert revision.note == ""
@@ -204,7 +204,7 @@ def test_an_archived_version_is_told_by_its_wheel_even_to_a_daemon_that_just_sta
     publish()
     at_standin.shelf.archive("demo", "1.0")
     [revision] = source.list().revisions
-    assert revision.standing is Standing.RETAINED
+    assert revision.availability is Availability.RETAINED
     assert "runs from the cache" in revision.note
 
 
@@ -474,7 +474,8 @@ def test_a_disposed_version_is_known_by_its_wheel_across_a_restart(at_standin, o
     before = opened(packages=["demo"]).list()
     at_standin.shelf.dispose("demo", "1.0")
     [revision] = opened(packages=["demo"], before=again(before)).list().revisions
-    assert (revision.standing, revision.sha256) == (Standing.GONE, before.revisions[0].sha256)
+    assert revision.availability is Availability.GONE
+    assert revision.sha256 == before.revisions[0].sha256
 
 
 @pytest.mark.parametrize(

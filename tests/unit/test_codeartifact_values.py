@@ -13,11 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from controller.config.sources import CodeArtifactSource as Options
 from controller.errors import Stalled, Transient
-from controller.model import Condition, Refusal, Standing
+from controller.model import Availability, Condition, Refusal
 from controller.sources.codeartifact import rate_limiter
+from controller.sources.codeartifact.address import RepositoryAddress
 from controller.sources.codeartifact.connection import STALE
 from controller.sources.codeartifact.failures import LONGEST_WAIT, meaning, wait_asked_for
-from controller.sources.codeartifact.place import Place
 from controller.sources.codeartifact.rate_limiter import RateLimiter
 from controller.sources.codeartifact.source import prefixes
 from controller.sources.codeartifact.versions import (
@@ -128,7 +128,7 @@ def test_waits_that_an_answer_asks_for(headers, seconds):
     assert wait_asked_for(headers, now=30.0) == seconds
 
 
-PLACE = Place(
+ADDRESS = RepositoryAddress(
     source="wheels",
     domain="acme",
     owner=None,
@@ -145,7 +145,7 @@ PLACE = Place(
 
 def denied(operation, said="no.", code="AccessDenied"):
     answer = {"Error": {"Code": code, "Message": said}}
-    return meaning(boto.ClientError(answer, operation), PLACE, "iris").message
+    return meaning(boto.ClientError(answer, operation), ADDRESS, "iris").message
 
 
 @pytest.mark.parametrize(
@@ -230,9 +230,9 @@ def test_a_queues_key_that_may_not_be_used_is_told(code, said, what):
 
 def test_a_queue_that_is_not_there_is_told_with_its_own_region():
     answer = {"Error": {"Code": "AWS.SimpleQueueService.NonExistentQueue", "Message": "no"}}
-    found = meaning(boto.ClientError(answer, "ReceiveMessage"), PLACE)
+    found = meaning(boto.ClientError(answer, "ReceiveMessage"), ADDRESS)
     assert found.reason == "QueueUnknown"
-    assert f"{PLACE.queue_url} in eu-west-1;" in found.message
+    assert f"{ADDRESS.queue_url} in eu-west-1;" in found.message
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_a_queue_that_is_not_there_is_told_with_its_own_region():
     ],
 )
 def test_what_botocore_raises_has_a_meaning(error, kind, reason):
-    found = meaning(error, PLACE)
+    found = meaning(error, ADDRESS)
     assert isinstance(found, kind)
     assert found.reason == reason
 
@@ -275,7 +275,7 @@ def test_no_error_of_botocore_is_without_a_meaning():
     plain = [one for one in kinds if issubclass(one, boto.BotoCoreError)]
     assert len(plain) > 50
     for kind in plain:
-        found = meaning(kind.__new__(kind), PLACE)
+        found = meaning(kind.__new__(kind), ADDRESS)
         assert isinstance(found, Stalled | Transient), kind
 
 
@@ -290,7 +290,7 @@ def test_errors_about_credentials_are_never_blamed_on_the_endpoint():
     ]
     assert len(kinds) > 10
     for kind in kinds:
-        found = meaning(kind.__new__(kind), PLACE)
+        found = meaning(kind.__new__(kind), ADDRESS)
         assert found.reason in STALE, kind  # after which they are looked for again
 
 
@@ -390,7 +390,7 @@ def test_a_retracted_version_without_a_known_wheel_is_a_note(status):
 
 
 def test_a_disposed_version_is_remembered_by_its_wheel():
-    assert verdict(asset(), status="Disposed").standing is Standing.GONE
+    assert verdict(asset(), status="Disposed").availability is Availability.GONE
 
 
 @pytest.mark.parametrize(

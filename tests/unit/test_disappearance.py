@@ -8,11 +8,11 @@ from controller.config.settings import Config
 from controller.model import (
     Application,
     ApplicationStatus,
+    Availability,
     Listing,
     PlacementRecord,
     Refusal,
     Revision,
-    Standing,
 )
 from controller.planning.disappearance import Absences
 from controller.planning.policy import ABSENT
@@ -88,7 +88,7 @@ def test_a_yanked_version_goes_on_where_it_runs_and_starts_nowhere_else():
     def yanked(digest):
         return Revision(
             *("index", "acme-iris", SERVED.version, "acme_iris-1.0-py3-none-any.whl", "url"),
-            *(digest, None, Standing.RETAINED),
+            *(digest, None, Availability.RETAINED),
         )
 
     assert reasons_for(Listing("index", (yanked(SERVED.digest),))) == ["Elected"]

@@ -12,7 +12,7 @@ from packaging.tags import parse_tag
 
 from controller.config.sources import IndexSource as Options
 from controller.errors import Stalled, Transient, WheelwayError
-from controller.model import Standing
+from controller.model import Availability
 from controller.sources import open_source
 from controller.sources.simple_index import pages
 from controller.sources.simple_index.selection import Fit, select
@@ -96,7 +96,7 @@ def test_a_page_in_either_form_lists_its_wheels_and_their_bytes_can_be_had(form,
         assert revision.filename == made.name
         assert revision.sha256 == sha256(made)
         assert revision.size == (made.stat().st_size if form == JSON else None)
-        assert revision.standing is Standing.SELECTABLE
+        assert revision.availability is Availability.SELECTABLE
         assert b"".join(source.fetch(revision)) == made.read_bytes()
         assert index.asked[-1].headers["accept-encoding"] == "identity"
 
@@ -272,8 +272,8 @@ def test_a_yanked_file_keeps_running_and_is_not_newly_elected(form, yanked, note
         index.publish(wheel(), yanked=yanked)
         index.publish(wheel(version="0.9"))
         older, newer = connect(index).list().revisions
-        assert (older.standing, older.note) == (Standing.SELECTABLE, "")
-        assert (newer.standing, newer.note) == (Standing.RETAINED, note)
+        assert (older.availability, older.note) == (Availability.SELECTABLE, "")
+        assert (newer.availability, newer.note) == (Availability.RETAINED, note)
 
 
 def test_of_a_quarantined_project_nothing_is_newly_elected(index, connect, wheel):
@@ -281,7 +281,7 @@ def test_of_a_quarantined_project_nothing_is_newly_elected(index, connect, wheel
     page = json.loads(index.page("demo").body)
     index.answer("/simple/demo/", page_of(page | {"project-status": {"status": "quarantined"}}))
     [revision] = connect(index).list().revisions
-    assert revision.standing is Standing.RETAINED
+    assert revision.availability is Availability.RETAINED
     assert "quarantined" in revision.note
 
 

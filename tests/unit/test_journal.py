@@ -20,6 +20,7 @@ from controller.errors import JournalError, Waiting
 from controller.journal import AppliedConfig, DaemonStatus, Journal
 from controller.journal.schema import FILE, MIGRATIONS
 from controller.model import (
+    Availability,
     Condition,
     Event,
     Listing,
@@ -29,7 +30,6 @@ from controller.model import (
     Refusal,
     Release,
     Revision,
-    Standing,
     Transition,
 )
 
@@ -160,7 +160,7 @@ def test_configs_are_found_by_the_start_of_their_digest_while_their_text_is_kept
 def test_a_listing_comes_back_whole_and_is_written_only_when_it_changed(journal):
     revision = Revision(
         *("directory", "iris", Version("2.0+gpu.1"), "iris-2.0+gpu.1-py3-none-any.whl", "x"),
-        *("ab" * 32, 1234, Standing.RETAINED),
+        *("ab" * 32, 1234, Availability.RETAINED),
     )
     unsized = replace(revision, size=None, note="yanked")
     refused, pending = (Refusal("a", "B", "c"),), (Refusal("d", "E", "f"),)

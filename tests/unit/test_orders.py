@@ -11,7 +11,7 @@ from packaging.version import Version
 
 from controller.errors import WheelwayError
 from controller.journal import Journal, schema
-from controller.model import Event, Listing, Phase, Standing, Transition
+from controller.model import Availability, Event, Listing, Phase, Transition
 from controller.ops import orders
 from tests.support.service import fill, reach, release, revision
 
@@ -95,7 +95,7 @@ def test_with_nothing_live_the_newest_that_ever_was_comes_back(journal):
 
 
 def test_what_a_source_retains_can_be_pinned_only_where_it_ran(journal):
-    kept = [replace(revision(v), standing=Standing.RETAINED) for v in ("1.3", "0.1")]
+    kept = [replace(revision(v), availability=Availability.RETAINED) for v in ("1.3", "0.1")]
     journal.save_listing(Listing("shelf", tuple(kept)), time.time())
     assert orders.pin(journal, "iris", [Version("1.3")], **BY).versions == (Version("1.3"),)
     refused("VersionUnlisted", orders.pin, journal, "iris", [Version("0.1")])

@@ -13,7 +13,7 @@ from controller.config.settings import PipelinePolicy
 from controller.errors import Transient
 from controller.model import Phase, Revision
 from controller.ops.explain import as_document, tell
-from controller.planning.ownership import PATIENCE, Facts, Names, Unknown, owners_of
+from controller.planning.ownership import LONGEST_WAIT, Facts, Names, Unknown, owners_of
 from controller.planning.policy import Case, undecided
 from tests.support.names import at, carry, served
 from tests.support.passes import reasons
@@ -165,10 +165,10 @@ OWNED = {"iris": "beta"}
 def test_what_is_not_known_for_long_is_waited_for_no_longer(unknown):
     names, known = Names(), facts([BETA])
     assert names.owners_of(facts([]), unknown, 0.0) == {}
-    assert names.owners_of(known, unknown, PATIENCE - 1) == {}
-    assert names.owners_of(known, unknown, PATIENCE) == OWNED
+    assert names.owners_of(known, unknown, LONGEST_WAIT - 1) == {}
+    assert names.owners_of(known, unknown, LONGEST_WAIT) == OWNED
     other = replace(known, offers={"wine": [BETA]})
-    assert names.owners_of(other, unknown, PATIENCE + 1) == {"wine": "beta"}
+    assert names.owners_of(other, unknown, LONGEST_WAIT + 1) == {"wine": "beta"}
 
 
 def test_what_is_waited_for_is_told_alike_while_one_wheel_after_the_other_is_looked_into():
@@ -182,14 +182,14 @@ def test_what_is_waited_for_is_told_alike_while_one_wheel_after_the_other_is_loo
 
 def test_a_name_waits_no_longer_however_many_wheels_turn_up_one_after_the_other():
     names, known = Names(), facts([BETA])
-    for second in range(int(PATIENCE)):
+    for second in range(int(LONGEST_WAIT)):
         wheels = [listed(f"new-{second}", f"{second:x}")]
         assert names.owners_of(known, Unknown(wheels), float(second)) == {}
-    assert names.owners_of(known, Unknown([listed("newer", "f")]), PATIENCE) == OWNED
+    assert names.owners_of(known, Unknown([listed("newer", "f")]), LONGEST_WAIT) == OWNED
     # Until it is recorded, as by a pass that only plans, it does not wait anew.
-    assert names.owners_of(known, Unknown([listed("newest", "e")]), PATIENCE + 1) == OWNED
+    assert names.owners_of(known, Unknown([listed("newest", "e")]), LONGEST_WAIT + 1) == OWNED
     recorded = replace(known, recorded=OWNED)
-    assert names.owners_of(recorded, Unknown([listed("newest", "e")]), PATIENCE + 2) == OWNED
+    assert names.owners_of(recorded, Unknown([listed("newest", "e")]), LONGEST_WAIT + 2) == OWNED
 
 
 def test_what_policy_would_not_serve_of_a_name_that_waits_has_policys_reason():

@@ -6,7 +6,7 @@ import pytest
 from packaging.version import Version
 
 from controller.config.settings import Config, PipelinePolicy
-from controller.model import Artifact, PipelineEntry, Revision, Standing
+from controller.model import Artifact, Availability, PipelineEntry, Revision
 from controller.planning.policy import LEAVING, PUSHED_OUT, Case, elect, rule_for, unfetched
 from tests.support.world import candidate, release, rule
 
@@ -133,7 +133,7 @@ def test_a_version_that_only_another_project_lists_is_absent():
 
 
 def test_a_retained_revision_is_never_newly_elected_but_goes_on_where_it_runs():
-    yanked = candidate("1.0", standing=Standing.RETAINED)
+    yanked = candidate("1.0", availability=Availability.RETAINED)
     assert judged([yanked], rule()) == {"1.0a": "-NotSelectable"}
     assert judged([yanked], rule(), serving={release("1.0")}) == {"1.0a": "+Elected"}
 

@@ -29,8 +29,8 @@ pytestmark = pytest.mark.unit
 
 
 def invoke(tmp_path, **inherited):
-    place = service.Place(tmp_path / "run", tmp_path / "gcs")
-    return service.invocation(Tuning(), place, dashboard_port=8265, inherited=inherited)
+    folders = service.HeadFolders(tmp_path / "run", tmp_path / "gcs")
+    return service.invocation(Tuning(), folders, dashboard_port=8265, inherited=inherited)
 
 
 def test_the_head_of_the_unit_is_tuned_as_any_other(tmp_path):

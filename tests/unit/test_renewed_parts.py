@@ -200,7 +200,7 @@ def test_a_source_that_comes_or_goes_leaves_the_others(stocked, done):
     assert list(stocked.poll()) == ["alpha"]
     assert done["listed"] == ["c"]
     stocked.supply.request_poll("c")  # its watch may say so a last time
-    assert not stocked.supply.looking()
+    assert not stocked.supply.polling()
     assert {condition.subject for condition in stocked.supply.conditions()} <= {"a"}
 
 
@@ -216,7 +216,7 @@ def test_the_backoff_of_another_source_goes_on(running, done):
     running.poll()
     assert running.jobs.outcome(("list", "b")) is failed
     assert done["listed"] == ["a"]
-    assert running.supply.next_look() <= wait
+    assert running.supply.next_poll() <= wait
 
 
 def test_an_edited_source_does_not_wait_for_the_backoff_of_the_one_before(running):

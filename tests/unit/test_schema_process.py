@@ -36,7 +36,7 @@ def is_there(process):
 
 @pytest.fixture(scope="module")
 def real():
-    with closing(SchemaProcess(patience=60.0)) as asker:
+    with closing(SchemaProcess(start_wait=60.0)) as asker:
         yield asker
 
 
@@ -133,7 +133,7 @@ BROKEN = {
 def fake(program, **how):
     """A process that runs something else."""
     command = [sys.executable, "-c", program] if program else ["/nowhere/python"]
-    limits = {"start": 30.0, "patience": 30.0, "answer": 30.0, **how}
+    limits = {"start": 30.0, "start_wait": 30.0, "answer": 30.0, **how}
     return SchemaProcess(command, jitter=lambda: 0.0, **limits)
 
 
@@ -185,7 +185,7 @@ def test_one_that_starts_slowly_is_waited_for_by_nobody_and_answers_once_it_is_t
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     program = f"open({str(gate)!r}).read()\n{READY}"
-    with closing(fake(program, patience=0.0)) as asker:
+    with closing(fake(program, start_wait=0.0)) as asker:
         for _ in range(3):
             with pytest.raises(Waiting, match="still starts; it has 30 s") as caught:
                 asker.ask("application", GOOD)
@@ -200,7 +200,7 @@ def test_one_that_starts_slowly_is_waited_for_by_nobody_and_answers_once_it_is_t
 def test_one_that_does_not_start_beside_the_passes_is_left_alone_for_a_while(clock, tmp_path):
     count = tmp_path / "count"
     program = f"open({str(count)!r}, 'a').write('x'); raise SystemExit('no room')"
-    with closing(fake(program, patience=0.0, clock=clock)) as asker:
+    with closing(fake(program, start_wait=0.0, clock=clock)) as asker:
         for tries in (1, 2, 3):
             asker.expect()
             assert asker._child._begun.wait(60)

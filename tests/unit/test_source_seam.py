@@ -17,7 +17,7 @@ from controller.config.sources import DirectorySource
 from controller.errors import ConfigError
 from controller.journal import Journal
 from controller.journal.records import listing_of, listing_text
-from controller.model import Condition, Listing, Refusal, Revision, Standing
+from controller.model import Availability, Condition, Listing, Refusal, Revision
 from controller.ops.explain import as_document, tell
 from controller.planning.catalogue import Catalogues
 from controller.planning.subjects import version_named
@@ -30,10 +30,10 @@ from tests.support.wheels import MULTIPLYING
 pytestmark = pytest.mark.unit
 
 
-def revision(version="1.0", standing=Standing.SELECTABLE, note="", digest="a"):
+def revision(version="1.0", availability=Availability.SELECTABLE, note="", digest="a"):
     name = f"acme_iris-{version}-py3-none-any.whl"
     return Revision(
-        "wheels", "acme-iris", Version(version), name, "x", digest * 64, 7, standing, note
+        "wheels", "acme-iris", Version(version), name, "x", digest * 64, 7, availability, note
     )
 
 
@@ -106,7 +106,7 @@ def test_a_long_listing_does_not_make_the_passes_spin(clock):
     supply.poll()
     clock.now += 31
     supply.poll()
-    assert supply.next_look() > 1
+    assert supply.next_poll() > 1
     source.may.set()
     jobs.close()
 
@@ -118,7 +118,7 @@ def test_a_look_in_between_does_not_put_off_the_regular_one(clock):
     clock.now += 29
     supply.request_poll("wheels")
     supply.poll()
-    assert (source.listed, supply.next_look()) == (2, 1.0)
+    assert (source.listed, supply.next_poll()) == (2, 1.0)
     clock.now += 1
     supply.poll()
     assert source.listed == 3
@@ -131,8 +131,8 @@ def test_what_is_gone_is_as_if_it_were_not_listed():
     listing = Listing(
         "wheels",
         (
-            revision("1.0", Standing.GONE),
-            revision("1.1", Standing.RETAINED),
+            revision("1.0", Availability.GONE),
+            revision("1.1", Availability.RETAINED),
             revision("1.2"),
         ),
     )
@@ -180,7 +180,7 @@ def test_subjects_name_a_version_in_two_ways(subject, named):
 def test_notes_come_back_from_the_journal():
     listing = Listing(
         "wheels",
-        (revision("1.0", Standing.RETAINED, "archived"), revision("2.0")),
+        (revision("1.0", Availability.RETAINED, "archived"), revision("2.0")),
         notes=(Condition("acme-iris", "UpstreamAllowed", "block it", ok=True),),
     )
     assert listing_of(listing_text(listing)) == listing
@@ -214,7 +214,7 @@ def shown(story):
 
 def test_explain_tells_of_a_standing_what_its_source_says(journal):
     note = "archived in CodeArtifact: it runs from the cache"
-    journal.save_listing(Listing("wheels", (revision("1.0", Standing.RETAINED, note),)), 0.0)
+    journal.save_listing(Listing("wheels", (revision("1.0", Availability.RETAINED, note),)), 0.0)
     story = tell(journal, "acme-iris", Version("1.0"))
     assert note in shown(story)
     assert as_document(story)["unread"][0]["note"] == note

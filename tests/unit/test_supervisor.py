@@ -109,7 +109,7 @@ def test_nobody_is_told_without_the_variable():
     nobody = supervisor({})
     nobody.ready()
     nobody.passed("all is well")
-    assert nobody.patience is None
+    assert nobody.ping_interval is None
 
 
 def test_a_child_gets_neither_the_socket_nor_the_watchdog(environ):
@@ -120,12 +120,12 @@ def test_a_child_gets_neither_the_socket_nor_the_watchdog(environ):
 
 def test_a_watchdog_for_another_process_is_not_fed(listener, environ):
     environ["WATCHDOG_PID"] = "1"
-    assert supervisor(environ).patience is None
+    assert supervisor(environ).ping_interval is None
 
 
 def test_an_interval_that_is_no_number_is_none(environ):
     environ["WATCHDOG_USEC"] = "\N{SUPERSCRIPT TWO}"
-    assert supervisor(environ).patience is None
+    assert supervisor(environ).ping_interval is None
 
 
 def test_a_status_is_one_line_whatever_a_message_holds(listener, environ):

@@ -12,7 +12,7 @@ from controller.config.settings import DirectorySource
 from controller.errors import Transient
 from controller.model import Phase
 from controller.ops.orders import pin
-from controller.planning.ownership import LOOK_AGAIN, PATIENCE, Unknown
+from controller.planning.ownership import LONGEST_WAIT, RECHECK, Unknown
 from controller.sources import open_source
 from tests.support.names import at, carry, served
 from tests.support.passes import reasons
@@ -30,11 +30,11 @@ def unread(work, monkeypatch):
     return projects
 
 
-def until_served(work, paper_head, patience):
+def until_served(work, paper_head, longest):
     began = work.clock.now
     while not paper_head.puts:
         report = work.pass_()
-        assert work.clock.now - began < patience, report.sentence
+        assert work.clock.now - began < longest, report.sentence
         work.time_passes(report.next_in)
 
 
@@ -50,8 +50,8 @@ def test_a_wheel_whose_fetch_takes_hours_keeps_a_new_name_waiting_for_moments(
     assert "huge-1.0-py3-none-any.whl" in small.message
     assert '`project = "small"` in [[pipelines]]' in small.message
     assert report.sentence == "0 live, 2 waiting"
-    assert report.next_in <= LOOK_AGAIN
-    until_served(work, paper_head, PATIENCE + 2)
+    assert report.next_in <= RECHECK
+    until_served(work, paper_head, LONGEST_WAIT + 2)
     assert work.journal.owners() == {"small": "small"}
     work.drop("next")  # nobody waits for that wheel again
     work.pass_()
@@ -65,7 +65,7 @@ def test_a_step_of_the_wall_clock_makes_no_name_wait_longer_or_shorter(work, unr
     work.drop("small")
     work.pass_()
     work.clock.now += step
-    work.pass_(after=PATIENCE - 1)
+    work.pass_(after=LONGEST_WAIT - 1)
     assert not work.journal.owners()
     work.pass_(after=1)
     assert work.journal.owners() == {"small": "small"}
@@ -108,7 +108,7 @@ def test_a_repository_full_of_older_libraries_keeps_a_new_name_waiting_for_momen
     began = work.clock.now
     while not paper_head.puts:
         report = work.pass_()
-        assert work.clock.now - began < PATIENCE + 2, report.sentence
+        assert work.clock.now - began < LONGEST_WAIT + 2, report.sentence
         unread.pop()
         work.time_passes(report.next_in)
 
@@ -195,7 +195,7 @@ def test_a_new_name_waits_no_longer_once_the_last_source_was_listed_though_it_ha
 def test_a_source_that_cannot_be_listed_keeps_a_name_from_nobody_for_long(work, paper_head, late):
     carry_late(work, late)
     carry(work, "beta", "9.0")
-    until_served(work, paper_head, PATIENCE + 2)
+    until_served(work, paper_head, LONGEST_WAIT + 2)
     assert work.journal.owners() == {"iris": "beta"}
     late.answers()
     for _ in range(16):

@@ -144,17 +144,17 @@ class Environments:
         known = self._prepared.get(artifact.digest)
         if known is None or known == BASE_ALONE:
             return True
-        place = self._place(known.lock_digest)
+        path = self._path(known.lock_digest)
         with contextlib.suppress(OSError):
-            os.utime(place)
-        return overlay.is_usable(place) and overlay.is_intact(place)
+            os.utime(path)
+        return overlay.is_usable(path) and overlay.is_intact(path)
 
     def recall(self, artifact: Artifact, lock_digest: str) -> None:
         """It runs in this environment, whatever it would be prepared with now; in none if that is
         no digest.
         """
         if _DIGEST.fullmatch(lock_digest):
-            python = str(overlay.python(self._place(lock_digest)))
+            python = str(overlay.python(self._path(lock_digest)))
             self._prepared[artifact.digest] = Environment(lock_digest, python)
 
     def renew(self, artifact: Artifact) -> Environment:
@@ -181,7 +181,7 @@ class Environments:
             present = sorted(folder.name for folder in self._folder.iterdir())
             self._sound.intersection_update(present)
             for digest in (name for name in present if name in keep):
-                os.utime(self._place(digest))
+                os.utime(self._path(digest))
             unwanted = [name for name in present if _DIGEST.fullmatch(name) and name not in keep]
             return tuple(digest for digest in unwanted if self._removed(digest, before))
 
@@ -198,10 +198,10 @@ class Environments:
         if not turn.acquire(blocking=False):
             return False
         try:
-            if self._place(digest).stat().st_mtime >= before:
+            if self._path(digest).stat().st_mtime >= before:
                 return False
             self._sound.discard(digest)
-            self._discard(self._place(digest))
+            self._discard(self._path(digest))
         finally:
             turn.release()
         return True
@@ -217,7 +217,7 @@ class Environments:
                 return BASE_ALONE
             with self._turn(lock.digest):
                 self._ensure(artifact, lock, until)
-        return Environment(lock.digest, str(overlay.python(self._place(lock.digest))))
+        return Environment(lock.digest, str(overlay.python(self._path(lock.digest))))
 
     def _lock_of(
         self, artifact: Artifact, requirements: Sequence[Requirement], until: float
@@ -247,26 +247,26 @@ class Environments:
         return lock
 
     def _stand_ins(self) -> Path:
-        place = self._root / "base" / self._base.fingerprint[:16]
+        path = self._root / "base" / self._base.fingerprint[:16]
         with self._turn(self._base.fingerprint):
-            if not place.is_dir():
+            if not path.is_dir():
                 with self._scratch() as scratch:
                     folder = scratch / "stand-ins"
                     folder.mkdir()
                     write_stand_ins(self._base, folder)
-                    files.publish_dir(folder, place)
-        return place
+                    files.publish_dir(folder, path)
+        return path
 
     # -- one environment -------------------------------------------------------------------------
 
     def _ensure(self, artifact: Artifact, lock: Lock, until: float) -> None:
-        place = self._place(lock.digest)
-        if overlay.is_usable(place) and (lock.digest in self._sound or overlay.is_intact(place)):
+        path = self._path(lock.digest)
+        if overlay.is_usable(path) and (lock.digest in self._sound or overlay.is_intact(path)):
             self._sound.add(lock.digest)
-            os.utime(place)  # asked for now: see `prune`
+            os.utime(path)  # asked for now: see `prune`
             return
-        if place.exists():
-            self._discard(place)
+        if path.exists():
+            self._discard(path)
         with self._scratch() as scratch:
             built = scratch / "environment"
             try:
@@ -279,7 +279,7 @@ class Environments:
             overlay.check(built, lock, self._base, self._uv, until, what=artifact.filename)
             overlay.compile_sources(built, self._uv, until)
             overlay.complete(built, lock)
-            files.publish_dir(built, place)
+            files.publish_dir(built, path)
         self._sound.add(lock.digest)
 
     # -- folders ---------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ class Environments:
         for folder in (self._folder, self._root / "locks", self._root / "base"):
             files.make_folder(folder)
 
-    def _place(self, digest: str) -> Path:
+    def _path(self, digest: str) -> Path:
         return self._folder / digest
 
     def _turn(self, key: str) -> threading.Lock:

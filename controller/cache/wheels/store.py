@@ -87,7 +87,7 @@ class Store:
             Transient: `DigestMismatch`; `CacheUnusable` when the file system fails.
             Waiting: `DiskFull`.
         """
-        place = self._place("wheels", revision.sha256)
+        path = self._path("wheels", revision.sha256)
         if not _FILENAME.fullmatch(revision.filename) or len(os.fsencode(revision.filename)) > 255:
             raise Rejected(
                 "FilenameInvalid",
@@ -102,7 +102,7 @@ class Store:
             wheel = staging / revision.filename
             self._receive(revision, chunks, wheel, limits.max_size)
             with self._translated(revision.filename):
-                self._publish(staging, place, unless=lambda: _wheel_in(place) is not None)
+                self._publish(staging, path, unless=lambda: _wheel_in(path) is not None)
         if stored := self.get(revision.sha256):
             return stored
         raise Transient(
@@ -117,9 +117,9 @@ class Store:
         A file is hashed the first time in this process and whenever its inode, size or times
         changed; one that no longer matches is dropped.
         """
-        place = self._place("wheels", digest)
+        path = self._path("wheels", digest)
         try:
-            if (wheel := _wheel_in(place)) is None:
+            if (wheel := _wheel_in(path)) is None:
                 return None
             identity = _identity(wheel)
             if self._wheels.get(digest) == identity:
@@ -127,7 +127,7 @@ class Store:
             if _sha256(wheel) == digest and _identity(wheel) == identity:
                 self._wheels[digest] = identity
                 return wheel
-            self._drop_wheel(place, identity)
+            self._drop_wheel(path, identity)
         except FileNotFoundError:  # dropped or pruned by another thread while we looked
             return None
         except OSError as error:
@@ -161,17 +161,17 @@ class Store:
                 os.fchmod(stream.fileno(), _PLAIN)
                 os.fsync(stream.fileno())
 
-    def _drop_wheel(self, place: Path, seen: Identity) -> None:
+    def _drop_wheel(self, path: Path, seen: Identity) -> None:
         with self._exchange():
-            wheel = _wheel_in(place)
+            wheel = _wheel_in(path)
             if wheel is not None and _identity(wheel) == seen:  # else a good one came meanwhile
-                self._discard(place)
+                self._discard(path)
 
     # -- trees -----------------------------------------------------------------------------------
 
     def tree_path(self, digest: str) -> Path:
         """Where the tree of this digest is or will be; whether it is there is `tree`'s business."""
-        return self._place("trees", digest)
+        return self._path("trees", digest)
 
     def tree(self, artifact: Artifact) -> Path:
         """The wheel unpacked: as it was published, without byte code, writable by the owner alone.
@@ -183,11 +183,11 @@ class Store:
             Transient: `WheelMissing` (fetch it again), `CacheUnusable`.
             Waiting: `DiskFull`.
         """
-        place, digest = self.tree_path(artifact.digest), artifact.record_digest
+        path, digest = self.tree_path(artifact.digest), artifact.record_digest
         with self._exchange():  # not while `prune` looks at it
-            self._touch(place, self._place("wheels", artifact.digest))
+            self._touch(path, self._path("wheels", artifact.digest))
         if self.is_whole(artifact):
-            return place
+            return path
         wheel = self.get(artifact.digest)
         if wheel is None:
             raise Transient(
@@ -203,9 +203,9 @@ class Store:
                     f"{artifact.filename} did not unpack into {self.root} as its RECORD says; "
                     "check that disk",
                 )
-            self._publish(staging, place, unless=lambda: trees.matches(place, digest))
-            self._trees[artifact.digest] = trees.signature(place)
-        return place
+            self._publish(staging, path, unless=lambda: trees.matches(path, digest))
+            self._trees[artifact.digest] = trees.signature(path)
+        return path
 
     def is_untouched(self, artifact: Artifact) -> bool:
         """Whether nobody touched its tree since it was hashed in this process."""
@@ -218,9 +218,9 @@ class Store:
         """
         if not afresh and self.is_untouched(artifact):
             return True
-        place = self.tree_path(artifact.digest)
-        signature = trees.signature(place)
-        if trees.matches(place, artifact.record_digest):
+        path = self.tree_path(artifact.digest)
+        signature = trees.signature(path)
+        if trees.matches(path, artifact.record_digest):
             self._trees[artifact.digest] = signature
             return True
         self._trees.pop(artifact.digest, None)
@@ -238,7 +238,7 @@ class Store:
         with self._exchange(), self._translated(digest):
             if not self.tree_path(digest).exists():
                 self._wheels.pop(digest, None)
-                self._discard(self._place("wheels", digest))
+                self._discard(self._path("wheels", digest))
 
     def prune(self, keep: AbstractSet[str], *, before: float) -> int:
         """Delete the wheels and trees whose digest is not in `keep` and that were not needed since
@@ -246,14 +246,14 @@ class Store:
         """
         freed = 0
         for kind in ("wheels", "trees"):
-            for place in (self.root / kind).glob("??/*"):
-                if place.name in keep:
-                    self._touch(place)
+            for path in (self.root / kind).glob("??/*"):
+                if path.name in keep:
+                    self._touch(path)
                     continue
-                with self._exchange(), self._translated(place.name):
-                    if place.stat().st_mtime >= before:
+                with self._exchange(), self._translated(path.name):
+                    if path.stat().st_mtime >= before:
                         continue
-                    trash = self._buried(place)
+                    trash = self._buried(path)
                 freed += size_of(str(trash), set())  # which takes its time: nobody waits
                 shutil.rmtree(trash, ignore_errors=True)
         for known in (self._wheels, self._trees):  # also of what others removed
@@ -262,10 +262,10 @@ class Store:
         return freed
 
     @staticmethod
-    def _touch(*places: Path) -> None:
-        for place in places:
+    def _touch(*paths: Path) -> None:
+        for path in paths:
             with contextlib.suppress(OSError):  # not there, or not ours: it only hastens `prune`
-                os.utime(place)
+                os.utime(path)
 
     def _open(self) -> None:
         for folder in (self.root, *(self.root / name for name in ("wheels", "trees", "incoming"))):
@@ -295,7 +295,7 @@ class Store:
 
     # -- how things enter and leave --------------------------------------------------------------
 
-    def _place(self, kind: Kind, digest: str) -> Path:
+    def _path(self, kind: Kind, digest: str) -> Path:
         if not _HEX.fullmatch(digest):
             raise Rejected(
                 "DigestInvalid",
@@ -314,17 +314,17 @@ class Store:
         finally:
             shutil.rmtree(staging, ignore_errors=True)  # gone already when it entered its place
 
-    def _publish(self, staging: Path, place: Path, *, unless: Callable[[], bool]) -> None:
+    def _publish(self, staging: Path, path: Path, *, unless: Callable[[], bool]) -> None:
         """Move a complete folder to its place, `unless` what came first there is as good."""
         files.sync_folder(staging)
         with self._exchange():
             if unless():
                 return
-            files.make_folder(place.parent)
-            self._discard(place)
-            staging.rename(place)
-            files.sync_folder(place.parent)
-            files.sync_folder(place.parent.parent)
+            files.make_folder(path.parent)
+            self._discard(path)
+            staging.rename(path)
+            files.sync_folder(path.parent)
+            files.sync_folder(path.parent.parent)
 
     @contextlib.contextmanager
     def _exchange(self) -> Iterator[None]:
@@ -338,18 +338,18 @@ class Store:
                 stack.enter_context(owners.locked(self.root))
             yield
 
-    def _discard(self, place: Path) -> None:
+    def _discard(self, path: Path) -> None:
         """Out of its place in one step, then deleted: nobody sees half of it, and no space is
         needed for it, as the disk may be full.
         """
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self._buried(place), ignore_errors=True)
+            shutil.rmtree(self._buried(path), ignore_errors=True)
 
-    def _buried(self, place: Path) -> Path:
+    def _buried(self, path: Path) -> Path:
         """Where it is now, for its deletion."""
-        trash = self._own / f"{place.name}.{secrets.token_hex(4)}"
+        trash = self._own / f"{path.name}.{secrets.token_hex(4)}"
         files.make_folder(self._own)
-        return place.rename(trash)
+        return path.rename(trash)
 
     @contextlib.contextmanager
     def _translated(self, what: str) -> Iterator[None]:
@@ -380,8 +380,8 @@ def _too_large(revision: Revision, limit: int) -> Rejected:
     )
 
 
-def _wheel_in(place: Path) -> Path | None:
-    return min(place.glob("*.whl"), default=None)
+def _wheel_in(path: Path) -> Path | None:
+    return min(path.glob("*.whl"), default=None)
 
 
 def _write(stream: FileIO, chunk: bytes) -> None:

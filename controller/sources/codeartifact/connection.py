@@ -30,6 +30,7 @@ from botocore.credentials import (
 from botocore.exceptions import BotoCoreError, ClientError
 
 from controller.errors import Stalled, Transient
+from controller.sources.codeartifact.address import RepositoryAddress, queue_region
 from controller.sources.codeartifact.failures import (
     THROTTLING,
     UNLIKE,
@@ -37,7 +38,6 @@ from controller.sources.codeartifact.failures import (
     meaning,
     wait_asked_for,
 )
-from controller.sources.codeartifact.place import Place, queue_region
 from controller.sources.codeartifact.rate_limiter import RateLimiter
 from controller.sources.codeartifact.wire import Wire
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3
 """Of one call, by botocore's `standard` retries, which are for hiccups; jobs retry after that."""
-PATIENCE = 10.0
+LONGEST_WAIT = 10.0
 """Seconds that a request may wait for its turn; when it would be longer the call is given up."""
 STALE = frozenset({"CredentialsExpired", "CredentialsInvalid", "CredentialsMissing"})
 """Reasons after which credentials are looked for again."""
@@ -92,7 +92,7 @@ class Connection:
         self._building = threading.Lock()
         self._counting = threading.Lock()
         self._session: botocore.session.Session | None = None
-        self._where: Place | None = None
+        self._where: RepositoryAddress | None = None
         self._clients: dict[str, Any] = {}
         self._wire: Wire | None = None
         self._calls: Counter[str] = Counter()
@@ -133,7 +133,7 @@ class Connection:
         try:
             yield
         except (BotoCoreError, ClientError, *UNLIKE) as error:
-            found = meaning(error, self._place(), package)
+            found = meaning(error, self._address(), package)
             if not isinstance(found, MissingThere) and found.reason in STALE:
                 self.renew()
             raise found from error
@@ -213,14 +213,14 @@ class Connection:
         found: str | None = core.get_config_variable("region")
         return found
 
-    def _place(self) -> Place:
+    def _address(self) -> RepositoryAddress:
         """Where requests go, for messages. Found out once, for it takes reading files."""
         with self._building:
             if self._where is None:
                 self._where = self._looked_up()
             return self._where
 
-    def _looked_up(self) -> Place:
+    def _looked_up(self) -> RepositoryAddress:
         """Nothing in it may fail: `_building` is held, and an error is about to be told."""
         options = self._options
         region, partition = options.region, "aws"
@@ -236,7 +236,7 @@ class Connection:
                 regions = tuple(known)
         except BotoCoreError:
             pass  # the error that is being told is the same one, or matters more
-        return Place(
+        return RepositoryAddress(
             source=options.name,
             domain=options.domain,
             owner=options.domain_owner,
@@ -257,7 +257,7 @@ class Connection:
         del request
         operation = event_name.rpartition(".")[2]
         if event_name.startswith("before-send.codeartifact"):
-            wait, granted = self._rate_limiter.take(PATIENCE)
+            wait, granted = self._rate_limiter.take(LONGEST_WAIT)
             if not granted:
                 raise Transient(
                     "Throttled",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from controller.errors import WheelwayError
-    from controller.sources.codeartifact.place import Place
+    from controller.sources.codeartifact.address import RepositoryAddress
 
 THROTTLING = frozenset(
     {
@@ -97,49 +97,51 @@ class MissingThere(Exception):  # noqa: N818 - an answer, translated by who aske
     """There is no such package, version or asset (now)."""
 
 
-def meaning(error: Exception, place: Place, package: str = "") -> WheelwayError | MissingThere:
+def meaning(
+    error: Exception, where: RepositoryAddress, package: str = ""
+) -> WheelwayError | MissingThere:
     """What an exception of botocore means for its source.
 
     Args:
         error: as botocore raised it, or one of `UNLIKE`.
-        place: what was talked to.
+        where: what was talked to.
         package: which one it was about, if about one.
     """
     if isinstance(error, boto.ClientError):
-        return _refusal(error, place, package)
-    return _unready(error, place) or _broken(error, place)
+        return _refusal(error, where, package)
+    return _unready(error, where) or _broken(error, where)
 
 
-def _unready(error: Exception, place: Place) -> Stalled | None:
+def _unready(error: Exception, where: RepositoryAddress) -> Stalled | None:
     """What on this side must be there before a request can be made; None when that is not it."""
     found = None
     if _has_ended(error):
-        found = _expired(place, _text(error))
+        found = _expired(where, _text(error))
     elif isinstance(error, _NO_CREDENTIALS):
         found = Stalled(
             "CredentialsMissing",
-            f"source {place.source} has no AWS credentials ({_text(error)}). boto3 looked, in this "
-            f"order, in: {place.looked_in}. Give the daemon's user one of these, or set `profile`",
+            f"source {where.source} has no AWS credentials ({_text(error)}). boto3 looked, in this "
+            f"order, in: {where.looked_in}. Give the daemon's user one of these, or set `profile`",
         )
     elif isinstance(error, boto.ProfileNotFound):
         found = Stalled(
             "ProfileUnknown",
-            f"source {place.source}: the AWS configuration files have no profile "
-            f"{place.profile!r}; correct `profile`, or add it for the daemon's user",
+            f"source {where.source}: the AWS configuration files have no profile "
+            f"{where.profile!r}; correct `profile`, or add it for the daemon's user",
         )
     elif isinstance(error, boto.NoRegionError):
         found = Stalled(
             "RegionMissing",
-            f"source {place.source} has no AWS region; set `region` in [[sources]], or AWS_REGION",
+            f"source {where.source} has no AWS region; set `region` in [[sources]], or AWS_REGION",
         )
     elif isinstance(error, _CONFIGURATION):
         found = Stalled(
             "AwsConfigInvalid",
-            f"source {place.source}: the AWS configuration cannot be used: {_text(error)}; correct "
+            f"source {where.source}: the AWS configuration cannot be used: {_text(error)}; correct "
             "it, or `region` in [[sources]]",
         )
     elif isinstance(error, boto.ParamValidationError):
-        found = Stalled("RequestRefused", f"source {place.source}: {_text(error)}; correct it")
+        found = Stalled("RequestRefused", f"source {where.source}: {_text(error)}; correct it")
     return found
 
 
@@ -150,42 +152,44 @@ def _has_ended(error: Exception) -> bool:
     return isinstance(error, _ENDED)
 
 
-def _expired(place: Place, said: str) -> Stalled:
+def _expired(where: RepositoryAddress, said: str) -> Stalled:
     return Stalled(
         "CredentialsExpired",
-        f"the AWS credentials of source {place.source} have expired: {said}. Renew them where "
-        f"boto3 found them; it looks, in this order, in: {place.looked_in}",
+        f"the AWS credentials of source {where.source} have expired: {said}. Renew them where "
+        f"boto3 found them; it looks, in this order, in: {where.looked_in}",
     )
 
 
-def _broken(error: Exception, place: Place) -> WheelwayError:
+def _broken(error: Exception, where: RepositoryAddress) -> WheelwayError:
     """What a failure of the connection means, or one that nobody foresaw."""
     if isinstance(error, boto.SSLError):
         return Stalled(
             "EndpointUntrusted",
-            f"the certificate of CodeArtifact's endpoint in {place.region} is not trusted: "
+            f"the certificate of CodeArtifact's endpoint in {where.region} is not trusted: "
             f"{_text(error)}; name the authority in AWS_CA_BUNDLE, or correct `endpoint_url`",
         )
-    if isinstance(error, boto.EndpointConnectionError) and place.lost:
+    if isinstance(error, boto.EndpointConnectionError) and where.lost:
         return Stalled(
             "RegionUnknown",
-            f"source {place.source}: nothing answers for region {place.region}, and CodeArtifact is"
-            f" not known to be there; correct `region`. It is in {', '.join(place.regions)}",
+            f"source {where.source}: nothing answers for region {where.region}, and CodeArtifact is"
+            f" not known to be there; correct `region`. It is in {', '.join(where.regions)}",
         )
     if isinstance(error, _UNREACHABLE):
         return Transient(
             "EndpointUnreachable",
-            f"AWS cannot be reached for source {place.source} ({place}): {_text(error)}; it is "
+            f"AWS cannot be reached for source {where.source} ({where}): {_text(error)}; it is "
             "tried again. If this lasts look at the network, `region` and `endpoint_url`",
         )
     return Transient(
         "AwsUnexpected",
-        f"source {place.source} ({place}) got what no CodeArtifact answers: {_text(error)}; is "
+        f"source {where.source} ({where}) got what no CodeArtifact answers: {_text(error)}; is "
         "`endpoint_url` right?",
     )
 
 
-def _refusal(error: boto.ClientError, place: Place, package: str) -> WheelwayError | MissingThere:
+def _refusal(
+    error: boto.ClientError, where: RepositoryAddress, package: str
+) -> WheelwayError | MissingThere:
     answer: Mapping[str, Any] = error.response
     code = str(answer.get("Error", {}).get("Code", ""))
     said = str(answer.get("Error", {}).get("Message", "")).strip().rstrip(".") or code
@@ -195,58 +199,58 @@ def _refusal(error: boto.ClientError, place: Place, package: str) -> WheelwayErr
     if code in THROTTLING or status == 429:
         return Transient(
             "Throttled",
-            f"AWS asks source {place.source} to send fewer requests ({operation}); it goes slower "
+            f"AWS asks source {where.source} to send fewer requests ({operation}); it goes slower "
             "for a while. If this lasts raise `poll_interval` or the account's quota",
             retry_after=wait_asked_for(headers, now=time.time()),
         )
-    if (stalled := _not_admitted(code, said, operation, place, package)) is not None:
+    if (stalled := _not_admitted(code, said, operation, where, package)) is not None:
         return stalled
     if code == "ResourceNotFoundException" or code in _NO_QUEUE:
-        return _missing(answer, said, place)
+        return _missing(answer, said, where)
     if code == "ServiceQuotaExceededException":
         return Waiting(
             "QuotaExceeded",
-            f"a quota of CodeArtifact is used up for source {place.source} ({operation}): {said}; "
+            f"a quota of CodeArtifact is used up for source {where.source} ({operation}): {said}; "
             "ask AWS to raise it",
         )
     if status >= 500 or code == "ConflictException":
         return Transient(
-            "AwsFailed", f"{operation} of {place} failed with {status} {code}: {said}; tried again"
+            "AwsFailed", f"{operation} of {where} failed with {status} {code}: {said}; tried again"
         )
     return Stalled(
         "RequestRefused",
-        f"{operation} of {place} was refused with {status} {code}: {said}; correct source "
-        f"{place.source} in [[sources]]",
+        f"{operation} of {where} was refused with {status} {code}: {said}; correct source "
+        f"{where.source} in [[sources]]",
     )
 
 
 def _not_admitted(
-    code: str, said: str, operation: str, place: Place, package: str
+    code: str, said: str, operation: str, where: RepositoryAddress, package: str
 ) -> Stalled | None:
     """Why whoever asks may not; None when that was not the trouble."""
     if code in _DENIED:
-        action, resource = place.action(operation), place.arn(operation, package)
+        action, resource = where.action(operation), where.arn(operation, package)
         if code in _KEY_DENIED:
             action, resource = "kms:Decrypt", "the key of the queue"
         action, resource = _lacking(said, action, resource)
         return Stalled(
             "AccessDenied",
-            f"source {place.source} may not {action} on {resource}; allow it in the role's policy "
+            f"source {where.source} may not {action} on {resource}; allow it in the role's policy "
             f"and in the resource's own, if it has one. AWS says: {said}",
         )
     if code in _EXPIRED:
-        return _expired(place, said)
+        return _expired(where, said)
     if code in _SKEWED or "Signature expired" in said or "Signature not yet current" in said:
         return Stalled(
             "ClockSkewed",
-            f"AWS takes no requests of source {place.source}, for this machine's clock is wrong: "
+            f"AWS takes no requests of source {where.source}, for this machine's clock is wrong: "
             f"{said}; set it, best by NTP",
         )
     if code in _UNKNOWN_KEY:
         return Stalled(
             "CredentialsInvalid",
-            f"AWS does not take the credentials of source {place.source} ({code}): {said}. Correct "
-            f"them, or `region`; boto3 looks, in this order, in: {place.looked_in}",
+            f"AWS does not take the credentials of source {where.source} ({code}): {said}. Correct "
+            f"them, or `region`; boto3 looks, in this order, in: {where.looked_in}",
         )
     return None
 
@@ -264,30 +268,32 @@ def _lacking(said: str, action: str, resource: str) -> tuple[str, str]:
     return action if same else found["action"], named or (resource if same else "*")
 
 
-def _missing(answer: Mapping[str, Any], said: str, place: Place) -> Stalled | MissingThere:
+def _missing(
+    answer: Mapping[str, Any], said: str, where: RepositoryAddress
+) -> Stalled | MissingThere:
     """What does not exist. Only CodeArtifact tells of which kind it is, and that not always."""
     code = answer.get("Error", {}).get("Code")
     if code in _NO_QUEUE:
         return Stalled(
             "QueueUnknown",
-            f"source {place.source}: there is no queue {place.queue_url} in "
-            f"{place.queue_region}; correct `events_queue_url`, or make the queue "
+            f"source {where.source}: there is no queue {where.queue_url} in "
+            f"{where.queue_region}; correct `events_queue_url`, or make the queue "
             "(docs/codeartifact.md)",
         )
     kind = str(answer.get("resourceType") or said.partition(" ")[0]).lower()
     if kind == "domain":
         return Stalled(
             "DomainUnknown",
-            f"there is no domain {place.domain}"
-            + (f" of account {place.owner}" if place.owner else " in the credentials' own account")
-            + f" in {place.region}: correct `domain`, `domain_owner` or `region` of source "
-            f"{place.source}. AWS says: {said}",
+            f"there is no domain {where.domain}"
+            + (f" of account {where.owner}" if where.owner else " in the credentials' own account")
+            + f" in {where.region}: correct `domain`, `domain_owner` or `region` of source "
+            f"{where.source}. AWS says: {said}",
         )
     if kind == "repository":
         return Stalled(
             "RepositoryUnknown",
-            f"domain {place.domain} in {place.region} has no repository {place.repository}: "
-            f"correct `repository` or `region` of source {place.source}. AWS says: {said}",
+            f"domain {where.domain} in {where.region} has no repository {where.repository}: "
+            f"correct `repository` or `region` of source {where.source}. AWS says: {said}",
         )
     return MissingThere(said)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from controller import retry
-from controller.model import Condition, Listing, Refusal, Revision, Standing
+from controller.model import Availability, Condition, Listing, Refusal, Revision
 from controller.sources.codeartifact.versions import (
     PENDING,
     absent_note,
@@ -99,7 +99,7 @@ class Package:
     @property
     def selectable(self) -> bool:
         """Whether anything of it may be elected."""
-        return any(one.standing is Standing.SELECTABLE for one in self.revisions)
+        return any(one.availability is Availability.SELECTABLE for one in self.revisions)
 
 
 def package_of(
@@ -122,7 +122,8 @@ def package_of(
         notes.append(untrusted_note(name, reason, those, options, named=worth_knowing))
     if named and not versions:
         notes.append(absent_note(name, options))
-    if upstream == "ALLOW" and any(one.standing is Standing.SELECTABLE for one in revisions):
+    selectable = any(one.availability is Availability.SELECTABLE for one in revisions)
+    if upstream == "ALLOW" and selectable:
         notes.append(upstream_note(name, options))
     return Package(
         versions=versions,

@@ -29,13 +29,13 @@ class Repository:
     def __init__(self, options: CodeArtifactSource, connection: Connection) -> None:
         self._source = options.name
         self._connection = connection
-        self._place: dict[str, Any] = {
+        self._address: dict[str, Any] = {
             "domain": options.domain,
             "repository": options.repository,
             "format": "pypi",
         }
         if options.domain_owner:
-            self._place["domainOwner"] = options.domain_owner
+            self._address["domainOwner"] = options.domain_owner
 
     def packages(self, prefix: str) -> dict[str, str]:
         """The packages whose names begin so, each with its restriction of upstreams: ALLOW, BLOCK
@@ -49,7 +49,7 @@ class Repository:
         try:
             with self._connection.translated():
                 pages = self._connection.codeartifact().get_paginator("list_packages")
-                for page in pages.paginate(**self._place, **begun, PaginationConfig=PAGES):
+                for page in pages.paginate(**self._address, **begun, PaginationConfig=PAGES):
                     for package in page["packages"]:
                         found[package["package"]] = _upstream(package)
         except MissingThere as error:
@@ -65,7 +65,9 @@ class Repository:
         try:
             with self._connection.translated(package):
                 pages = self._connection.codeartifact().get_paginator("list_package_versions")
-                for page in pages.paginate(**self._place, package=package, PaginationConfig=PAGES):
+                for page in pages.paginate(
+                    **self._address, package=package, PaginationConfig=PAGES
+                ):
                     count += 1
                     found = map(Listed.of, page["versions"])
                     listed.update((one.version, one) for one in found)
@@ -81,7 +83,7 @@ class Repository:
             with self._connection.translated(package):
                 pages = self._connection.codeartifact().get_paginator("list_package_version_assets")
                 for page in pages.paginate(
-                    **self._place,
+                    **self._address,
                     package=package,
                     packageVersion=listed.version,
                     PaginationConfig=PAGES,
@@ -101,7 +103,7 @@ class Repository:
         try:
             with self._connection.translated(package):
                 answer = self._connection.codeartifact().describe_package(
-                    **self._place, package=package
+                    **self._address, package=package
                 )
                 return _upstream(answer["package"])
         except MissingThere:
@@ -116,7 +118,7 @@ class Repository:
         try:
             with self._connection.translated(where.package):
                 return self._connection.codeartifact().get_package_version_asset(
-                    **self._place,
+                    **self._address,
                     package=where.package,
                     packageVersion=where.version,
                     packageVersionRevision=where.revision,

@@ -18,7 +18,7 @@ from random import random
 from typing import TYPE_CHECKING
 
 from controller.errors import Transient, WheelwayError
-from controller.model import Standing
+from controller.model import Availability
 from controller.sources.codeartifact.circuit_breaker import CircuitBreaker
 from controller.sources.codeartifact.connection import Connection
 from controller.sources.codeartifact.downloads import Downloads
@@ -33,7 +33,7 @@ from controller.sources.codeartifact.packages import (
 from controller.sources.codeartifact.repository import Repository
 from controller.sources.codeartifact.upstreams import Upstreams
 from controller.sources.codeartifact.versions import (
-    STANDINGS,
+    AVAILABILITY,
     Listed,
     Locator,
     Ranking,
@@ -78,8 +78,8 @@ class CodeArtifactSource:
         self._options = options
         self._clock = clock
         self._jitter = jitter
-        place = (options.domain, options.domain_owner, options.repository, options.region)
-        self._ranking = Ranking(tags, f"{place} {options.endpoint_url}")
+        repository = (options.domain, options.domain_owner, options.repository, options.region)
+        self._ranking = Ranking(tags, f"{repository} {options.endpoint_url}")
         # By package and version, of packages that were not looked at wholly (yet).
         self._recalled: dict[str, dict[str, Files]] = remembered(before, self._ranking)
         self._names = frozenset(one for one in options.packages if not set(one) & set(_SIGNS))
@@ -89,7 +89,7 @@ class CodeArtifactSource:
         self._repository = Repository(options, self._connection)
         self._downloads = Downloads(clock=clock)
         self._askers = ThreadPoolExecutor(options.concurrency, f"wheelway-{options.name}")
-        self._looking = threading.Lock()  # held by a listing; it guards what is remembered
+        self._listing_lock = threading.Lock()  # held by a listing; it guards what is remembered
         self._packages: dict[str, Package] = {}
         self._troubles = CircuitBreaker()
         self._upstreams = Upstreams(
@@ -151,9 +151,9 @@ class CodeArtifactSource:
             Stalled: credentials, permissions, region, domain or repository; see `failures`. All of
                 these only when they are of the whole source, see `troubles`.
         """
-        with self._looking:
+        with self._listing_lock:
             self._begin()
-            self._look()
+            self._poll_packages()
             self._due.clear()
             blind = self._upstreams.note(self.name)
             notes = [*self._troubles.notes(), *([blind] if blind else ())]
@@ -224,7 +224,7 @@ class CodeArtifactSource:
         }
         return {*self._names, *found, *held, *self._troubles.packages}
 
-    def _look(self) -> None:
+    def _poll_packages(self) -> None:
         """Look at all that is due, several at a time, until there is trouble that is not of single
         packages.
 
@@ -305,8 +305,8 @@ class CodeArtifactSource:
         else:
             files, due = self._recalled.get(name, {}).get(listed.version), False
             same = files is not None and files.revision == listed.revision
-        standing = STANDINGS.get(listed.status)
-        kept = standing in {Standing.SELECTABLE, Standing.RETAINED}
+        availability = AVAILABILITY.get(listed.status)
+        kept = availability in {Availability.SELECTABLE, Availability.RETAINED}
         wanted = kept and not trusted(listed, self._options)
         if wanted and (files is None or due or not same):
             files = self._repository.files(name, listed)

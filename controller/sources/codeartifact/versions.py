@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import InvalidWheelFilename, parse_sdist_filename
 from packaging.version import Version
 
-from controller.model import Condition, Refusal, Revision, Standing
+from controller.model import Availability, Condition, Refusal, Revision
 from controller.planning import wheel_names
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from controller.model import Listing
 
 PUBLISHED = "Published"
-STANDINGS = {
-    PUBLISHED: Standing.SELECTABLE,
-    "Unlisted": Standing.RETAINED,
-    "Archived": Standing.RETAINED,
-    "Disposed": Standing.GONE,
-    "Deleted": Standing.GONE,
+AVAILABILITY = {
+    PUBLISHED: Availability.SELECTABLE,
+    "Unlisted": Availability.RETAINED,
+    "Archived": Availability.RETAINED,
+    "Disposed": Availability.GONE,
+    "Deleted": Availability.GONE,
 }
-"""What may be done with a version in a state; Unfinished and unknown ones have no standing."""
+"""What may be done with a version in a state; Unfinished and unknown ones have none."""
 NOTES = {
     "Unlisted": "unlisted in CodeArtifact: it goes on where it runs and is not newly selected; "
     "set its status to Published for that",
@@ -130,9 +130,9 @@ class Ranking:
         place: where the wheels are; only tells choices of one place from those of another.
     """
 
-    def __init__(self, tags: Sequence[Tag], place: str = "") -> None:
+    def __init__(self, tags: Sequence[Tag], repository: str = "") -> None:
         self._ranks = {tag: rank for rank, tag in reversed(list(enumerate(tags)))}
-        text = "\n".join([place, *map(str, tags)])
+        text = "\n".join([repository, *map(str, tags)])
         self.choice = hashlib.sha256(text.encode()).hexdigest()[:8]
         """The same for choices that would be made alike."""
 
@@ -177,7 +177,7 @@ def judged(
     if listed.status == "Unfinished":
         said = "is being uploaded to CodeArtifact, or its upload was given up"
         return Condition(subject, "Unfinished", f"{subject} {said}", ok=True)
-    if (standing := STANDINGS.get(listed.status)) is None:
+    if (availability := AVAILABILITY.get(listed.status)) is None:
         said = (
             f"{subject} is {listed.status!r} in CodeArtifact, a state that is not known here, so it"
             " is not deployed; set its status to Published, or upgrade wheelway"
@@ -188,7 +188,8 @@ def judged(
     except ValueError:  # InvalidVersion, and numbers of thousands of digits
         said = f"{subject} has no version as PEP 440 defines it; publish it under another"
         return Refusal(subject, "VersionInvalid", said)
-    if standing is not Standing.SELECTABLE and (files is None or not _wheels(package, files)):
+    selectable = availability is Availability.SELECTABLE
+    if not selectable and (files is None or not _wheels(package, files)):
         return Condition(subject, listed.status, f"{subject} is {NOTES[listed.status]}", ok=True)
     choice = _choice(subject, package, version, files, ranking)
     if isinstance(choice, Refusal):
@@ -203,7 +204,7 @@ def judged(
         locator=str(where),
         sha256=choice.sha256,
         size=choice.size,
-        standing=standing,
+        availability=availability,
         note=NOTES.get(listed.status, ""),
     )
 

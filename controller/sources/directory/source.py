@@ -135,7 +135,7 @@ class DirectorySource:
             pending: list[Refusal] = []
             for name in names:
                 try:
-                    found = self._look(name)
+                    found = self._examine(name)
                 except _NotWhole as what:
                     pending.append(_refuse(name, "StillCopying", str(what)))
                     continue
@@ -206,7 +206,7 @@ class DirectorySource:
                 "DirectoryUnlisted", f"{self._path}, source {self.name}: {error.strerror}"
             ) from error
 
-    def _look(self, name: str) -> Revision | Refusal | None:
+    def _examine(self, name: str) -> Revision | Refusal | None:
         """What one name in the folder is; None for nothing of ours (a folder, or gone by now)."""
         try:
             return self._revision(name)

@@ -15,7 +15,7 @@ from packaging.utils import InvalidWheelFilename, parse_sdist_filename
 
 from controller.config.requirements import parse_specifiers
 from controller.errors import WheelwayError
-from controller.model import Refusal, Revision, Standing
+from controller.model import Availability, Refusal, Revision
 from controller.planning import wheel_names
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _revision(source: str, project: str, wheel: _Wheel, hashed: Hashed | None = 
         locator=file.url,
         sha256=digest,
         size=size,
-        standing=Standing.SELECTABLE if file.yanked is None else Standing.RETAINED,
+        availability=Availability.SELECTABLE if file.yanked is None else Availability.RETAINED,
         note=note,
         published_at=file.uploaded_at,
     )

@@ -138,7 +138,7 @@ class IndexSource:
                 self._hashes.begin()
             troubles: dict[str, WheelwayError] = {}
             names, rooted = self._names(troubles)
-            outcomes = self._look(names)
+            outcomes = self._poll_packages(names)
             listing = self._listed(outcomes, troubles, rooted=rooted)
             if listing != self._listing:
                 self._listing = listing
@@ -221,20 +221,20 @@ class IndexSource:
             return replace(known, copy=_copy(reply, known.copy))
         return _Root(_copy(reply), simple.projects(reply))
 
-    def _look(self, names: Sequence[str]) -> dict[str, Outcome]:
+    def _poll_packages(self, names: Sequence[str]) -> dict[str, Outcome]:
         """What became of each package. Pages are read here, one after another, as they come."""
-        patience = CircuitBreaker()
+        breaker = CircuitBreaker()
 
         def ask(name: str) -> Reply | WheelwayError:
-            if patience.error is not None:
-                return patience.error
+            if breaker.error is not None:
+                return breaker.error
             page, self._last_asked[name] = self._pages.get(name), self._round
             try:
                 reply = self._ask(f"{self._options.url}/{name}/", page.copy if page else None)
             except WheelwayError as error:
-                patience.note(error)
+                breaker.note(error)
                 return error
-            patience.note(None)
+            breaker.note(None)
             return reply
 
         outcomes: dict[str, Outcome] = {}

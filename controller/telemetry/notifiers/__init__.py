@@ -1,6 +1,6 @@
 """Where notifications go, one module a kind of receiver behind one small Protocol.
 
-A notifier forms and hands over one notice, once: what is worth telling, retries and patience are
+A notifier forms and hands over one notice, once: what is worth telling, retries and deadlines are
 `controller.telemetry.notifications`. A new kind is a module here, a section in
 `controller.config.telemetry` and a line in `open_notifier`.
 """

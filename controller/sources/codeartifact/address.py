@@ -32,7 +32,7 @@ def queue_region(url: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RepositoryAddress:
     """Where the requests of one source go."""
 
     source: str
