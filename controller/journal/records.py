@@ -94,18 +94,19 @@ def listing_of(text: str) -> Listing:
     data: dict[str, Any] = json.loads(text)
     return Listing(
         source=data["source"],
-        revisions=tuple(
-            Revision(
-                **item
-                | {"version": Version(item["version"]), "standing": Availability(item["standing"])}
-            )
-            for item in data["revisions"]
-        ),
+        revisions=tuple(map(_revision_of, data["revisions"])),
         refused=tuple(Refusal(**item) for item in data["refused"]),
         pending=tuple(Refusal(**item) for item in data["pending"]),
         unobserved=tuple(data.get("unobserved", ())),
         notes=tuple(Condition(**item) for item in data.get("notes", ())),
     )
+
+
+def _revision_of(item: dict[str, Any]) -> Revision:
+    """The inverse of `_revision`."""
+    version, availability = Version(item["version"]), Availability(item["standing"])
+    others = {key: value for key, value in item.items() if key != "standing"}
+    return Revision(**others | {"version": version, "availability": availability})
 
 
 def _revision(revision: Revision) -> dict[str, Any]:
