@@ -103,54 +103,18 @@ def _examined(file: Path) -> "tuple[list[str], Config | None]":
         loaded = load(file)
     except ConfigError as error:
         return error.message.splitlines(), None
-    mistakes = [
-        f"{file}: paths.{name}: {folder} is not a folder"
-        for name, folder in (("templates", loaded.paths.templates),)
-        if folder is not None and not folder.is_dir()
-    ]
-    if not mistakes and loaded.paths.templates is not None:
-        try:
-            _try_templates(loaded)
-        except TemplateError as error:
-            mistakes = error.message.splitlines()
-    return mistakes, loaded
-
-
-def _try_templates(config: "Config") -> None:
-    """Render one ordinary release and the whole config around it.
-
-    Raises:
-        TemplateError: one of the operator's templates cannot be used.
-    """
-    from packaging.version import Version  # noqa: PLC0415 - as below
-
-    from controller.config.settings import Options  # noqa: PLC0415 - as below
-    from controller.model import (  # noqa: PLC0415 - as below
-        Artifact,
-        Environment,
-        PipelineEntry,
-        Release,
-    )
+    templates = loaded.paths.templates
+    if templates is None:
+        return [], loaded
+    if not templates.is_dir():
+        return [f"{file}: paths.templates: {templates} is not a folder"], loaded
     from controller.serve.rendering import Renderer  # noqa: PLC0415 - imports jinja2 and Ray
 
-    release = Release("example", Version("1.0"), "0" * 64)
-    entry = PipelineEntry("example", "example:Example", {}, {})
-    artifact = Artifact(
-        digest=release.digest,
-        project="example",
-        version=release.version,
-        filename="example-1.0-py3-none-any.whl",
-        size=1,
-        wheel=config.paths.cache / "example.whl",
-        tree=config.paths.cache / "example",
-        record_digest=release.digest,
-        requires=(),
-        pipelines=(entry,),
-    )
-    renderer = Renderer(config.paths.templates)
-    placement = renderer.place(release, entry, artifact, Environment("", None), Options(), {})
-    extra = renderer.encoded_routes(config.ray)
-    renderer.config([placement.document, extra], config.serve, config.ray.ingress_url)
+    try:
+        Renderer(templates).check(loaded.serve, loaded.ray)
+    except TemplateError as error:
+        return error.message.splitlines(), loaded
+    return [], loaded
 
 
 def sentences(config: "Config") -> "Iterator[str]":
