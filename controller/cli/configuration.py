@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controller.cli.invocation import invocation
-from controller.cli.output import console, paragraph, print_json
+from controller.cli.link import link
+from controller.cli.output import print_json, say
+from controller.cli.parameters import AsJson
 from controller.cli.program import ExitCode
 from controller.errors import ConfigError, TemplateError
 
@@ -33,7 +35,7 @@ def check(
     ] = None,
     *,
     schema: Annotated[bool, typer.Option("--schema", help="List every key instead.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check the configuration and the operator's templates; say what was understood.
 
@@ -44,18 +46,15 @@ def check(
         return
     file = path or invocation(ctx).config_path()
     mistakes, loaded = _examined(file)
+    understood = list(sentences(loaded)) if loaded else []
     if as_json:
-        understood = list(sentences(loaded)) if loaded else []
         print_json(
             {"path": str(file), "ok": not mistakes, "understood": understood, "mistakes": mistakes}
         )
     elif mistakes:
         print("\n".join(mistakes), file=sys.stderr)
-    elif loaded is not None:
-        out = console()
-        out.print(paragraph(f"{file} is right."))
-        for sentence in sentences(loaded):
-            out.print(paragraph(sentence))
+    else:
+        say(f"{file} is right.", *understood)
     if mistakes:
         raise typer.Exit(ExitCode.CONFIG)
 
@@ -67,21 +66,19 @@ def reload(
     timeout: Annotated[
         float, typer.Option(metavar="S", min=0, max=300, help="Seconds to wait for it.")
     ] = 60.0,
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Have the daemon take up its configuration as it is now, and say whether it is in force.
 
     It looks at its sources as well. `systemctl reload wheelway` runs this after `check`.
     """
-    from controller.cli.link import link  # noqa: PLC0415 - for this command alone
-
-    done: ReloadDocument = link(invocation(ctx)).post("v1", "reload", more=timeout, timeout=timeout)
+    done: ReloadDocument = link(invocation(ctx)).post("reload", more=timeout, timeout=timeout)
     if as_json:
         print_json(done)
-    elif not done["in_force"]:
-        raise ConfigError(done["message"])
+    elif done["in_force"]:
+        say("The configuration is in force.")
     else:
-        console().print(paragraph("The configuration is in force."))
+        raise ConfigError(done["message"])
     if not done["in_force"]:
         raise typer.Exit(ExitCode.CONFIG)
 
