@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file and its bytes to the disk."""
-    with path.open("w", encoding="utf-8") as stream:
-        stream.write(text)
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, and have it on the disk."""
+    with path.open("wb") as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
         stream.flush()
         os.fsync(stream.fileno())
 

@@ -8,8 +8,8 @@ these or the frozen records of `records`.
 
     records     what comes out
     schema      the file: tables and their migrations, the daemon's lock, damage and how it is met
+    connection  one connection to it, which asks nothing twice
     reading     `Reader`: every query; many at a time, in any process
-    remembering the daemon's own reading: what it asks in every pass, asked once
     restoring   a file that was deleted under the daemon is written anew
     keeping     what was last seen, for the next run
     pruning     what is over is forgotten in time

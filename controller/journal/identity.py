@@ -6,12 +6,13 @@ Not in the journal: one that is corrupt and set aside, or lost, makes no other d
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import socket
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from controller.cache import files
 from controller.errors import JournalError
 from controller.model import DaemonMark
 
@@ -25,27 +26,23 @@ FILE = "daemon.json"
 def identity(
     folder: Path, *, make: bool, wall_clock: Callable[[], float] = time.time
 ) -> DaemonMark | None:
-    """The mark of the daemon whose state the folder holds. The daemon itself, which alone holds the
-    folder's lock, has one made where there is none that can be read; for others there is None.
+    """The mark of the daemon whose state the folder holds. Where none can be read, the daemon
+    itself, which alone holds the folder's lock, has one made (`make`); for others it is None.
 
     Raises:
         JournalError: it cannot be written.
     """
     path = folder / FILE
     try:
-        said = json.loads(path.read_text())
-        return DaemonMark(str(said["id"]), float(said["since"]), str(said["host"]))
+        kept = json.loads(path.read_text())
+        return DaemonMark(str(kept["id"]), float(kept["since"]), str(kept["host"]))
     except (OSError, ValueError, KeyError, TypeError):
         if not make:
             return None
     mark = DaemonMark(secrets.token_hex(4), round(wall_clock(), 3), socket.gethostname())
-    said = {"id": mark.id, "since": mark.since, "host": mark.host}
     staging = path.with_suffix(".new")
     try:
-        with staging.open("w") as file:
-            file.write(json.dumps(said) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        files.write(staging, json.dumps(asdict(mark)) + "\n")
         staging.replace(path)
     except OSError as error:
         raise JournalError(

@@ -16,8 +16,15 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 1000
 """Releases that are forgotten in one go: it must not hold up a pass."""
-
-_OVER: Final = tuple(phase.value for phase in OVER)
+_OVER_RELEASES: Final = "SELECT *, since AS ended FROM releases WHERE phase IN (?1, ?2)"
+_OVER_QUARANTINES: Final = (
+    "SELECT *, max(at, coalesce((SELECT since FROM releases r WHERE "
+    "(r.pipeline, r.version, r.digest) = (q.pipeline, q.version, q.digest)), at)) AS ended "
+    "FROM quarantines q WHERE (pipeline, digest, canonical_version(version)) NOT IN ("
+    "SELECT pipeline, digest, canonical_version(version) FROM releases "
+    "WHERE phase NOT IN (?1, ?2))"
+)
+"""A quarantine is as old as the end of its release, or itself where that is forgotten."""
 
 
 class Pruning(Keeping):
@@ -44,48 +51,27 @@ class Pruning(Keeping):
         with self.transaction():
             more = False
             if listed is not None:
-                kept = json.dumps(sorted(set(listed)))
-                more = self._prune_releases(before, releases, kept)
-                more |= self._prune_quarantines(before, releases, kept)
-            for table, number in (("events", events), ("configs", events)):
+                limits = before, releases, json.dumps(sorted(set(listed)))
+                more = self._prune("releases", _OVER_RELEASES, *limits)
+                more |= self._prune("quarantines", _OVER_QUARANTINES, *limits)
+            for table in ("events", "configs"):
                 self._run(
                     f"DELETE FROM {table} WHERE id < (SELECT max(id) FROM {table}) "  # noqa: S608 - ours
                     f"AND (at < ?1 OR id <= (SELECT max(id) FROM {table}) - ?2)",
-                    *(before, number),
+                    *(before, events),
                 )
             self._run("DELETE FROM config_texts WHERE digest NOT IN (SELECT digest FROM configs)")
         return more
 
-    def _prune_releases(self, before: float, number: int, listed: str) -> bool:
+    def _prune(self, table: str, over: str, before: float, number: int, listed: str) -> bool:
         gone = self._run(
-            "DELETE FROM releases WHERE (pipeline, version, digest) IN ("
+            f"DELETE FROM {table} WHERE (pipeline, version, digest) IN ("  # noqa: S608 - ours
             "SELECT pipeline, version, digest FROM ("
-            "SELECT *, row_number() OVER (ORDER BY since DESC) AS position FROM releases "
-            "WHERE phase IN (?1, ?2)) "
-            "WHERE (since < ?3 OR position > ?4) "
-            "AND digest NOT IN (SELECT value FROM json_each(?5)) LIMIT ?6) RETURNING 1",
-            *(*_OVER, before, number, listed, AT_ONCE),
-        )
-        if gone:
-            self._forget("releases")
-            self._past.clear()
-        return len(gone) == AT_ONCE
-
-    def _prune_quarantines(self, before: float, number: int, listed: str) -> bool:
-        """A quarantine is as old as the end of its release, or itself where that is forgotten."""
-        gone = self._run(
-            "DELETE FROM quarantines WHERE (pipeline, version, digest) IN ("
-            "SELECT pipeline, version, digest FROM ("
-            "SELECT *, row_number() OVER (ORDER BY ended DESC) AS position FROM ("
-            "SELECT *, max(at, coalesce((SELECT since FROM releases r WHERE "
-            "(r.pipeline, r.version, r.digest) = (q.pipeline, q.version, q.digest)), at)) AS ended "
-            "FROM quarantines q WHERE (pipeline, digest, canonical_version(version)) NOT IN ("
-            "SELECT pipeline, digest, canonical_version(version) FROM releases "
-            "WHERE phase NOT IN (?1, ?2)))) "
+            f"SELECT *, row_number() OVER (ORDER BY ended DESC) AS position FROM ({over})) "
             "WHERE (ended < ?3 OR position > ?4) "
             "AND digest NOT IN (SELECT value FROM json_each(?5)) LIMIT ?6) RETURNING 1",
-            *(*_OVER, before, number, listed, AT_ONCE),
+            *(*OVER, before, number, listed, AT_ONCE),
         )
         if gone:
-            self._forget("quarantines")
+            self._forget(table, "past")
         return len(gone) == AT_ONCE

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_version
 from packaging.version import Version
 
 from controller.errors import JournalError
+from controller.journal.connection import Connected, remembered
 from controller.journal.records import (
     OVER,
     AppliedConfig,
@@ -18,7 +18,7 @@ from controller.journal.records import (
     ReleaseRecord,
     listing_of,
 )
-from controller.journal.schema import SAME, key_of, matching, translated
+from controller.journal.schema import SAME, key_of, matching
 from controller.model import (
     Condition,
     Event,
@@ -33,55 +33,14 @@ from controller.model import (
 from controller.planning.overrides import Overrides, Pin, Suspension
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from collections.abc import Set as AbstractSet
-    from pathlib import Path
+
+_EVENTS = "SELECT id, at, subject, reason, message, fields FROM events WHERE"
 
 
-class Reader:
-    """A journal that is only read. Usable from several threads; close it, or use `with`.
-
-    Every method raises JournalError when the file turns out damaged or unusable and Waiting
-    ("JournalBusy") when another process keeps it locked.
-    """
-
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        path: Path,
-        *,
-        reopen: Callable[[], sqlite3.Connection] | None = None,
-    ) -> None:
-        """With `reopen` the file is followed when the daemon writes it anew."""
-        self._connection = connection
-        self._mutex = threading.RLock()
-        self._reopen = reopen
-        self._file = path.stat().st_ino if reopen is not None else 0
-        self.path = path
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the file; a second call does nothing."""
-        self._connection.close()
-
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """Inside, all queries see the journal as at one moment."""
-        with self._mutex:
-            if self._connection.in_transaction:
-                yield
-                return
-            self._run("BEGIN")
-            try:
-                yield
-            finally:
-                self._run("COMMIT")
+class Reader(Connected):
+    """A journal that is only read."""
 
     # -- releases --------------------------------------------------------------------------------
 
@@ -91,42 +50,45 @@ class Reader:
         """
         which, values = matching(pipeline=pipeline)
         which += " AND (? OR phase NOT IN (?, ?))"
-        found = self._records(which, *values, over, *(phase.value for phase in OVER))
-        return sorted(found, key=lambda record: record.release)
+        return sorted(self._records(which, *values, over, *OVER), key=attrgetter("release"))
 
     def records(self, releases: Collection[Release] = ()) -> dict[Release, ReleaseRecord]:
-        """Every release that is not over, and of these all that are known."""
-        found = {record.release: record for record in self.releases(over=False)}
-        others = [self._record(release) for release in releases if release not in found]
-        return found | {record.release: record for record in others if record is not None}
+        """Every release that is not over, and of `releases` all that are known. Ask for all of them
+        at once: only the last that were asked for are remembered.
+        """
+        with self._mutex:
+            current = self._remembered("releases", self._current)
+            past = self._known.get("past", {})
+            self._known["past"] = past = {
+                release: past[release] if release in past else self._record(release)
+                for release in releases
+                if release not in current
+            }
+            return current | {release: one for release, one in past.items() if one is not None}
+
+    def _current(self) -> dict[Release, ReleaseRecord]:
+        return {record.release: record for record in self.releases(over=False)}
 
     def _record(self, release: Release) -> ReleaseRecord | None:
-        found = self._records(SAME, *key_of(release))
-        return found[0] if found else None
+        return next(iter(self._records(SAME, *key_of(release))), None)
 
     def _records(self, which: str, *values: object) -> list[ReleaseRecord]:
         """Those that a condition of ours picks out."""
         columns = "pipeline, version, digest, phase, reason, message, source, placement, since"
         found = f"SELECT {columns} FROM releases WHERE {which}"  # noqa: S608 - a text of ours
+        dated = (
+            f"SELECT pipeline, version, digest, p.phase, p.at FROM ({found}) "  # noqa: S608 - same
+            "JOIN phases p USING (pipeline, version, digest) ORDER BY p.at"
+        )
+        times: dict[tuple[str, ...], dict[Phase, float]] = {}
         with self.snapshot():
             rows = self._run(found, *values)
-            times: dict[tuple[str, str, str], dict[Phase, float]] = {}
-            dated = (
-                f"SELECT pipeline, version, digest, p.phase, p.at FROM ({found}) "  # noqa: S608 - same
-                "JOIN phases p USING (pipeline, version, digest) ORDER BY p.at"
-            )
             for *key, phase, at in self._run(dated, *values):
-                times.setdefault((key[0], key[1], key[2]), {})[Phase(phase)] = at
+                times.setdefault(tuple(key), {})[Phase(phase)] = at
         return [
             ReleaseRecord(
-                release=Release(name, Version(version), digest),
-                phase=Phase(phase),
-                reason=reason,
-                message=message,
-                source=source,
-                placement=placement,
-                since=since,
-                times=times.get((name, version, digest), {}),
+                *(Release(name, Version(version), digest), Phase(phase), reason, message),
+                *(source, placement, since, times.get((name, version, digest), {})),
             )
             for name, version, digest, phase, reason, message, source, placement, since in rows
         ]
@@ -151,20 +113,28 @@ class Reader:
 
     def quarantines(self, pipeline: str | None = None) -> list[Quarantine]:
         """Every quarantine in force, or one pipeline's; by pipeline, version and digest."""
-        which, values = matching(pipeline=pipeline)
-        columns = "pipeline, version, digest, stage, reason, message, inputs, log_tail, at"
-        rows = self._run(f"SELECT {columns} FROM quarantines WHERE {which}", *values)  # noqa: S608 - ours
-        found = [
-            Quarantine(Release(name, Version(version), digest), *rest)
-            for name, version, digest, *rest in rows
-        ]
-        return sorted(found, key=lambda quarantine: quarantine.release)
+        groups = self._remembered("quarantines", self._quarantines).values()
+        found = (one for group in groups for one in group)
+        return _in_order(one for one in found if pipeline in {None, one.release.pipeline})
 
     def quarantines_of(self, *digests: AbstractSet[str]) -> list[Quarantine]:
         """Those in force of wheels with these digests; in the same order."""
-        wanted: set[str] = set().union(*digests)
-        return [one for one in self.quarantines() if one.release.digest in wanted]
+        known = self._remembered("quarantines", self._quarantines)
+        found = set().union(*(known.keys() & one for one in digests if known))
+        return _in_order(one for digest in found for one in known[digest])
 
+    def _quarantines(self) -> dict[str, list[Quarantine]]:
+        """By the digest of the wheel, so that a pass pays for those alone that it asks for."""
+        found: dict[str, list[Quarantine]] = {}
+        for name, version, digest, *rest in self._run(
+            "SELECT pipeline, version, digest, stage, reason, message, inputs, log_tail, at "
+            "FROM quarantines"
+        ):
+            quarantine = Quarantine(Release(name, Version(version), digest), *rest)
+            found.setdefault(digest, []).append(quarantine)
+        return found
+
+    @remembered
     def placements(self) -> dict[str, PlacementRecord]:
         """What is remembered of each Serve application of ours, by its name."""
         rows = self._run(
@@ -173,6 +143,7 @@ class Reader:
         )
         return {row[0]: PlacementRecord(*row) for row in rows}
 
+    @remembered
     def overrides(self) -> Overrides:
         """What operators ordered by command and nobody lifted since."""
         pins: dict[str, Pin] = {}
@@ -189,6 +160,7 @@ class Reader:
 
     # -- the story -------------------------------------------------------------------------------
 
+    @remembered
     def conditions(self) -> list[tuple[Condition, float]]:
         """The present conditions, each with the time since when it holds."""
         rows = self._run(
@@ -220,14 +192,10 @@ class Reader:
         told = None if version is None else canonicalize_version(version)
         which, values = matching(subject=subject, pipeline=pipeline, version=told)
         rows = self._run(
-            f"SELECT at, subject, reason, message, fields FROM events WHERE {which} "  # noqa: S608 - ours
-            "AND at >= ? ORDER BY id DESC LIMIT ?",
+            f"{_EVENTS} {which} AND at >= ? ORDER BY id DESC LIMIT ?",
             *(*values, float("-inf") if since is None else since, limit),
         )
-        return [
-            Event(at, about, reason, message, json.loads(fields))
-            for at, about, reason, message, fields in reversed(rows)
-        ]
+        return [_event(*row) for _, *row in reversed(rows)]
 
     def events_after(
         self, number: int, *, pipeline: str | None = None, limit: int = 200
@@ -236,37 +204,25 @@ class Reader:
         Numbers only grow; those of events that are no longer kept are never given again.
         """
         rows = self._run(
-            "SELECT id, at, subject, reason, message, fields FROM events "
-            "WHERE id > ?1 AND (?2 IS NULL OR pipeline = ?2) ORDER BY id LIMIT ?3",
+            f"{_EVENTS} id > ?1 AND (?2 IS NULL OR pipeline = ?2) ORDER BY id LIMIT ?3",
             *(number, pipeline, limit),
         )
-        return [
-            (own, Event(at, about, reason, message, json.loads(fields)))
-            for own, at, about, reason, message, fields in rows
-        ]
+        return [(own, _event(*row)) for own, *row in rows]
 
     def knows_since(self) -> float | None:
         """When the oldest event was that is still kept; None when none was ever dropped."""
         rows = self._run("SELECT id, at FROM events ORDER BY id LIMIT 1")
         return float(rows[0][1]) if rows and rows[0][0] > 1 else None
 
-    def told(self) -> int | None:
-        """The number of the last event that a daemon told of; None before any did."""
-        rows = self._run("SELECT value FROM meta WHERE key = 'told'")
-        return int(rows[0][0]) if rows else None
-
-    def clock_offset(self, boot: str) -> float | None:
-        """Seconds that the clock of waiting is ahead of the monotonic one, in this boot of the
-        machine; None before that was kept.
-        """
-        rows = self._run("SELECT value FROM meta WHERE key = 'clock'")
-        kept, _, offset = rows[0][0].rpartition(" ") if rows else ("", "", "")
-        return float(offset) if kept == boot else None
-
     def last_event(self) -> int:
         """The number of the newest event; 0 when there is none."""
         ((newest,),) = self._run("SELECT coalesce(max(id), 0) FROM events")
         return int(newest)
+
+    def told(self) -> int | None:
+        """The number of the last event that a daemon told of; None before any did."""
+        number = self._meta("told")
+        return int(number) if number else None
 
     def configs(self, limit: int = 50) -> list[AppliedConfig]:
         """The last `limit` configs that were sent, oldest first."""
@@ -305,7 +261,7 @@ class Reader:
                 + ", ".join(sorted(digest[: len(digest_prefix) + 4] for digest, _ in rows))
                 + ", ...); give more of its digits",
             )
-        digest, text = rows[0]
+        ((digest, text),) = rows
         if text is None:
             raise JournalError(
                 "ConfigForgotten",
@@ -333,10 +289,10 @@ class Reader:
 
     def _origins(self) -> dict[str, str]:
         """What each source was; empty in the journal of a daemon that did not keep it."""
-        rows = self._run("SELECT value FROM meta WHERE key = 'origins'")
-        found: dict[str, str] = json.loads(rows[0][0]) if rows else {}
+        found: dict[str, str] = json.loads(self._meta("origins") or "{}")
         return found
 
+    @remembered
     def refused_wheels(self) -> list[RefusedWheel]:
         """The listed wheels that no release comes of, by digest and name."""
         rows = self._run(
@@ -345,14 +301,16 @@ class Reader:
         )
         return [RefusedWheel(*row) for row in rows]
 
+    @remembered
     def owners(self) -> dict[str, str]:
         """By pipeline: the project that owns its name."""
         return dict(self._run("SELECT pipeline, project FROM owners"))
 
+    @remembered
     def losses(self) -> dict[str, Loss]:
         """By source: how much of it vanished at once, for as long as that keeps what is left."""
         rows = self._run("SELECT source, vanished, live FROM losses ORDER BY source")
-        return {source: Loss(vanished, live) for source, vanished, live in rows}
+        return {source: Loss(*counts) for source, *counts in rows}
 
     def status(self) -> DaemonStatus | None:
         """The last pass of the last daemon; None before the first one ended."""
@@ -361,35 +319,21 @@ class Reader:
         )
         return DaemonStatus(*rows[0]) if rows else None
 
-    def _run(self, statement: str, *values: object) -> list[Any]:
-        if not self._connection.in_transaction:
-            self._follow()
-        with translated(self.path):
-            return self._connection.execute(statement, [_storable(v) for v in values]).fetchall()
-
-    def _follow(self) -> None:
-        """Go on with the file that is there now. The old connection ends with its last query."""
-        if self._successor() is None:
-            return
-        with self._mutex:
-            if self._reopen is not None and (now := self._successor()) is not None:
-                self._connection, self._file = self._reopen(), now
-
-    def _successor(self) -> int | None:
-        """The inode of the file that is there now, if it is another one, for who follows it. Of one
-        that was deleted, all is in what is open, until the daemon notices.
+    def clock_offset(self, boot: str) -> float | None:
+        """Seconds that the clock of waiting is ahead of the monotonic one, in this boot of the
+        machine; None before that was kept.
         """
-        if self._reopen is None:
-            return None
-        try:
-            now = self.path.stat().st_ino
-        except OSError:
-            return None
-        return None if now == self._file else now
+        kept, _, offset = (self._meta("clock") or "").rpartition(" ")
+        return float(offset) if offset and kept == boot else None
+
+    def _meta(self, key: str) -> str | None:
+        rows = self._run("SELECT value FROM meta WHERE key = ?1", key)
+        return str(rows[0][0]) if rows else None
 
 
-def _storable(value: object) -> object:
-    """Undecodable bytes of a file name or a log become escapes: SQLite's text is UTF-8."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
-    return value
+def _event(at: float, subject: str, reason: str, message: str, fields: str) -> Event:
+    return Event(at, subject, reason, message, json.loads(fields))
+
+
+def _in_order(quarantines: Iterable[Quarantine]) -> list[Quarantine]:
+    return sorted(quarantines, key=attrgetter("release"))

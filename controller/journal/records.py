@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from packaging.version import Version
 
 from controller.model import Availability, Condition, Listing, Phase, Refusal, Release, Revision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+_T = TypeVar("_T")
 
 
 OVER = (Phase.RETIRED, Phase.SUPERSEDED)
 """Phases of releases that only tell of the past."""
+_ADDED = {"unobserved", "notes", "note"}
+"""Keys of a listing that earlier versions did not write."""
+_KEYS = {"availability": "standing"}
+"""As they were called first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,56 +82,33 @@ def listing_text(listing: Listing) -> str:
 
     Keys are only ever added; those that earlier versions did not write are left out when empty.
     """
-    document: dict[str, Any] = {
-        "source": listing.source,
-        "revisions": [_revision(revision) for revision in listing.revisions],
-        "refused": [_refusal(item) for item in listing.refused],
-        "pending": [_refusal(item) for item in listing.pending],
-    }
-    if listing.unobserved:
-        document["unobserved"] = listing.unobserved
-    if listing.notes:
-        document["notes"] = [_refusal(item) | {"ok": item.ok} for item in listing.notes]
-    return json.dumps(document, separators=(",", ":"), sort_keys=True)
+    return json.dumps(listing, default=_plain, separators=(",", ":"), sort_keys=True)
+
+
+def _plain(value: object) -> object:
+    if not is_dataclass(value) or isinstance(value, type):
+        return str(value)  # a version
+    # What equality does not ask for is only told.
+    given = {one.name: getattr(value, one.name) for one in fields(value) if one.compare}
+    return {_KEYS.get(name, name): one for name, one in given.items() if one or name not in _ADDED}
 
 
 def listing_of(text: str) -> Listing:
     """The inverse of `listing_text`."""
     data: dict[str, Any] = json.loads(text)
+
+    def each(name: str, kind: Callable[..., _T]) -> tuple[_T, ...]:
+        return tuple(kind(**item) for item in data.get(name, ()))
+
     return Listing(
-        source=data["source"],
-        revisions=tuple(map(_revision_of, data["revisions"])),
-        refused=tuple(Refusal(**item) for item in data["refused"]),
-        pending=tuple(Refusal(**item) for item in data["pending"]),
-        unobserved=tuple(data.get("unobserved", ())),
-        notes=tuple(Condition(**item) for item in data.get("notes", ())),
+        data["source"],
+        each("revisions", _revision),
+        each("refused", Refusal),
+        each("pending", Refusal),
+        tuple(data.get("unobserved", ())),
+        each("notes", Condition),
     )
 
 
-def _revision_of(item: dict[str, Any]) -> Revision:
-    """The inverse of `_revision`."""
-    version, availability = Version(item["version"]), Availability(item["standing"])
-    others = {key: value for key, value in item.items() if key != "standing"}
-    return Revision(**others | {"version": version, "availability": availability})
-
-
-def _revision(revision: Revision) -> dict[str, Any]:
-    document = {
-        "source": revision.source,
-        "project": revision.project,
-        "version": str(revision.version),
-        "filename": revision.filename,
-        "locator": revision.locator,
-        "sha256": revision.sha256,
-        "size": revision.size,
-        "standing": revision.availability.value,
-    }
-    return document | {"note": revision.note} if revision.note else document
-
-
-def _refusal(refusal: Refusal | Condition) -> dict[str, Any]:
-    return {
-        "subject": refusal.subject,
-        "reason": refusal.reason,
-        "message": refusal.message,
-    }
+def _revision(version: str, standing: str, **rest: Any) -> Revision:
+    return Revision(version=Version(version), availability=Availability(standing), **rest)

@@ -9,7 +9,7 @@ import os
 import time
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from controller.errors import JournalError
 from controller.journal import schema
@@ -25,15 +25,23 @@ from controller.journal.wording import (
     set_aside_event,
     with_note,
 )
-from controller.model import Condition, Event, PlacementRecord, Quarantine, Release, Transition
-from controller.planning.overrides import Pin, Suspension
+from controller.model import Condition, Event
+from controller.planning.overrides import Pin
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from packaging.version import Version
+
+    from controller.journal.records import ReleaseRecord
+    from controller.model import Quarantine, Release, Transition
+    from controller.planning.overrides import Suspension
+
+_R = TypeVar("_R", bound=Reader)
+
+CONFIGS_KEPT: Final = 200
+"""Serve configs, by their digest, whose text is kept."""
 
 
 class Journal(Pruning):
@@ -43,20 +51,8 @@ class Journal(Pruning):
     thread; others that write meanwhile wait for it, so it should span recording and nothing slow.
     """
 
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        path: Path,
-        *,
-        lock: int | None = None,
-        reopen: Callable[[], sqlite3.Connection] | None = None,
-        set_aside: Path | None = None,
-        configs_kept: int = 200,
-    ) -> None:
-        super().__init__(connection, path, lock=lock, reopen=reopen)
-        self._configs_kept = configs_kept
-        self.set_aside = set_aside
-        """Where a corrupt predecessor was put when this journal was opened."""
+    set_aside: Path | None = None
+    """Where a corrupt predecessor was put when this journal was opened."""
 
     @classmethod
     def open(
@@ -64,7 +60,6 @@ class Journal(Pruning):
         folder: Path,
         *,
         clock: Callable[[], float] = time.time,
-        configs_kept: int = 200,
         migrations: Sequence[str] = schema.MIGRATIONS,
     ) -> Self:
         """Open as the daemon: alone, creating, upgrading or setting aside the file as needed.
@@ -74,9 +69,8 @@ class Journal(Pruning):
                 ("JournalNewer"), the folder cannot be used.
             Waiting: the disk is full.
         """
-        path = folder / schema.FILE
+        path, damaged, cause = folder / schema.FILE, None, ""
         lock = schema.lock(folder)
-        aside, cause = None, ""
         try:
             try:
                 connection = schema.open_writable(path, migrations)
@@ -84,20 +78,15 @@ class Journal(Pruning):
                 if error.reason != "JournalCorrupt":
                     raise
                 cause = str(error.__cause__)
-                aside = schema.set_aside(path, datetime.fromtimestamp(clock(), UTC))
+                damaged = schema.set_aside(path, datetime.fromtimestamp(clock(), UTC))
                 connection = schema.open_writable(path, migrations)
-            journal = cls(
-                connection,
-                path,
-                lock=lock,
-                set_aside=aside,
-                configs_kept=configs_kept,
-            )
+            journal = cls(connection, path, lock=lock)
         except BaseException:
             os.close(lock)
             raise
-        if aside is not None:
-            journal.append(set_aside_event(clock(), path, aside, cause))
+        if damaged is not None:
+            journal.set_aside = damaged
+            journal.append(set_aside_event(clock(), path, damaged, cause))
         return journal
 
     @staticmethod
@@ -107,9 +96,7 @@ class Journal(Pruning):
         Raises:
             JournalError: there is none yet ("JournalMissing"), or it is of another schema.
         """
-        path = folder / schema.FILE
-        opening = partial(schema.open_beside, path, schema.MIGRATIONS, write=False)
-        return Reader(opening(), path, reopen=opening)
+        return _beside(Reader, folder, write=False)
 
     @classmethod
     def amend(cls, folder: Path) -> Self:
@@ -118,9 +105,7 @@ class Journal(Pruning):
         Raises:
             JournalError: as `read`.
         """
-        path = folder / schema.FILE
-        opening = partial(schema.open_beside, path, schema.MIGRATIONS, write=True)
-        return cls(opening(), path, reopen=opening)
+        return _beside(cls, folder, write=True)
 
     def keep_file(self, at: float) -> Condition | None:
         """Notice that the file was deleted or replaced under the daemon, and write it anew; what is
@@ -128,10 +113,10 @@ class Journal(Pruning):
         """
         if not (lost := self.lost()):
             return None
-        aside, trouble = self.write_anew(at)
+        other, trouble = self.write_anew(at)
         if trouble:
             return lost_condition(self.path, lost, trouble)
-        self.append(restored_event(at, self.path, lost, aside))
+        self.append(restored_event(at, self.path, lost, other))
         return None
 
     # -- releases --------------------------------------------------------------------------------
@@ -144,9 +129,8 @@ class Journal(Pruning):
         key = key_of(release)
         with self.transaction():
             row = f"SELECT phase, reason, version FROM releases WHERE {SAME}"  # noqa: S608 - ours
-            before = self._run(row, *key)
-            if before:
-                key = key[0], before[0][2], key[2]
+            before, earlier, version = next(iter(self._run(row, *key)), ("", "", key[1]))
+            key = key[0], version, key[2]
             self._run(
                 "INSERT INTO releases VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) "
                 "ON CONFLICT DO UPDATE SET "
@@ -159,22 +143,33 @@ class Journal(Pruning):
             )
             self._run("INSERT OR IGNORE INTO phases VALUES (?1, ?2, ?3, ?4, ?5)", *key, phase, at)
             self._learn(release)
-            if before and before[0][:2] == (phase, reason):
+            if (before, earlier) == (phase, reason):
                 return None
             fields = {
                 "phase": phase,
-                "before": before[0][0] if before else "",
+                "before": before,
                 "digest": release.digest,
                 "placement": transition.placement,
             }
             return self.append(Event(at, str(release), reason, transition.message, fields))
 
+    def _learn(self, release: Release) -> None:
+        """One release was written to: read it alone again."""
+        self._known.get("past", {}).pop(release, None)
+        current: dict[Release, ReleaseRecord] | None = self._known.get("releases")
+        if current is None:
+            return
+        current.pop(release, None)
+        record = self._record(release)
+        if record is not None and not record.over:
+            current[release] = record
+
     def add_quarantine(self, quarantine: Quarantine) -> None:
         """Put a release into quarantine, in place of an earlier one of the same release."""
         with self.transaction():
             self.end_quarantine(quarantine.release)
-            self._run(
-                "INSERT INTO quarantines VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            self._put(
+                "quarantines",
                 *key_of(quarantine.release),
                 *(quarantine.stage, quarantine.reason, quarantine.message, quarantine.inputs),
                 *(quarantine.log_tail, quarantine.at),
@@ -202,13 +197,10 @@ class Journal(Pruning):
                 for quarantine in self.quarantines(pipeline)
                 if version is None or quarantine.release.version == version
             ]
-            for quarantine in lifted:
-                self.end_quarantine(quarantine.release)
-                was = f"{quarantine.reason}: {quarantine.message}"
-                message = f"lifted by {with_note(by, note)}; it was: {was}"
-                self.append(
-                    Event(at, str(quarantine.release), "QuarantineCleared", message, {"by": by})
-                )
+            for one in lifted:
+                self.end_quarantine(one.release)
+                message = f"lifted by {with_note(by, note)}; it was: {one.reason}: {one.message}"
+                self.append(Event(at, str(one.release), "QuarantineCleared", message, {"by": by}))
         return lifted
 
     # -- what operators order --------------------------------------------------------------------
@@ -217,13 +209,12 @@ class Journal(Pruning):
         """Keep a pin or a suspension, in place of an earlier one of the same pipeline, and append
         the event that tells of it.
         """
-        kind, versions = _kind(type(order)), []
-        if isinstance(order, Pin):
-            versions = [str(version) for version in order.versions]
+        versions = [str(version) for version in order.versions] if isinstance(order, Pin) else []
         with self.transaction():
-            self._run(
-                "INSERT OR REPLACE INTO overrides VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                *(kind, order.pipeline, json.dumps(versions), order.by, order.note, order.at),
+            self._put(
+                "overrides",
+                *(_kind(order), order.pipeline, json.dumps(versions)),
+                *(order.by, order.note, order.at),
             )
             self._forget("overrides")
             return self.append(order_event(order, "Set", message, order.by, order.at))
@@ -233,32 +224,13 @@ class Journal(Pruning):
         with self.transaction():
             self._run(
                 "DELETE FROM overrides WHERE kind = ?1 AND pipeline = ?2",
-                *(_kind(type(order)), order.pipeline),
+                *(_kind(order), order.pipeline),
             )
             self._forget("overrides")
             message = f"lifted by {with_note(by, note)}; it was {order}"
             return self.append(order_event(order, "Lifted", message, by, at))
 
     # -- placements ------------------------------------------------------------------------------
-
-    def date(self, records: Mapping[str, PlacementRecord]) -> None:
-        """Remember these dates of what is on the cluster, and forget all others."""
-        before = self.placements()
-        if before == records:
-            return
-        with self.transaction():
-            self._forget("placements")
-            for name in before.keys() - records.keys():
-                self._run("DELETE FROM placements WHERE name = ?1", name)
-            for name, record in records.items():
-                if record != before.get(name):
-                    self._run(
-                        "INSERT OR REPLACE INTO placements "
-                        "(name, staged_at, routed_at, live_at, building_since) "
-                        "VALUES (?1, ?2, ?3, ?4, ?5)",
-                        *(name, record.staged_at, record.routed_at, record.live_at),
-                        record.building_since,
-                    )
 
     def placement_live(self, name: str, at: float) -> None:
         """The application answered through the ingress at its route; once a promotion."""
@@ -311,10 +283,7 @@ class Journal(Pruning):
                 if old is None or old.ok != item.ok:
                     since = at
                     changes.append((item, "appeared"))
-                self._run(
-                    "INSERT OR REPLACE INTO conditions VALUES (?1, ?2, ?3, ?4, ?5)",
-                    *(*key, item.message, item.ok, since),
-                )
+                self._put("conditions", *key, item.message, item.ok, since)
             pipelines = self.pipelines() if changes else ()
             return [
                 self.append(condition_event(item, at, change, pipelines=pipelines))
@@ -335,7 +304,7 @@ class Journal(Pruning):
             self._run(
                 "DELETE FROM config_texts WHERE digest NOT IN "
                 "(SELECT digest FROM configs GROUP BY digest ORDER BY max(id) DESC LIMIT ?1)",
-                self._configs_kept,
+                CONFIGS_KEPT,
             )
         return int(newest)
 
@@ -344,5 +313,11 @@ class Journal(Pruning):
         self._run("UPDATE configs SET outcome = ?2 WHERE id = ?1", number, outcome)
 
 
-def _kind(order: type[Pin | Suspension]) -> str:
-    return "pin" if order is Pin else "suspension"
+def _kind(order: Pin | Suspension) -> str:
+    return "pin" if isinstance(order, Pin) else "suspension"
+
+
+def _beside(kind: type[_R], folder: Path, *, write: bool) -> _R:
+    path = folder / schema.FILE
+    opening = partial(schema.open_beside, path, schema.MIGRATIONS, write=write)
+    return kind(opening(), path, reopen=opening)

@@ -137,4 +137,7 @@ def test_what_is_over_is_known_to_whoever_asks_for_it_and_kept_for_nobody_else(j
     assert journal.records().keys() == {IRIS}
     assert journal.records({OLD, IRIS}).keys() == {IRIS, OLD}
     assert journal.records().keys() == {IRIS}
-    assert journal._past == {}
+    asked = []
+    journal._connection.set_trace_callback(asked.append)
+    assert journal.records({OLD}).keys() == {IRIS, OLD}
+    assert any("FROM releases" in statement for statement in asked)
