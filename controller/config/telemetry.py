@@ -1,7 +1,7 @@
 """What the configuration says of the daemon's log and of its notifications.
 
-A new kind of notification is a section here, a member of `AnyNotification`, and a module in
-`controller.telemetry.notifiers`. Files that a section names are not opened here.
+A new kind of notification is a section here, a member of `AnyNotification`, and a form in
+`controller.telemetry.notifiers.forms`. Files that a section names are not opened here.
 """
 
 from __future__ import annotations

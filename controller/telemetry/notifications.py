@@ -21,7 +21,8 @@ from controller import retry
 from controller.errors import Transient, Waiting, WheelwayError
 from controller.logs import about
 from controller.model import Phase, named
-from controller.telemetry.notifiers import Notice, open_notifier
+from controller.telemetry.notifiers import Notice
+from controller.telemetry.notifiers.notifier import Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from controller.journal import Reader
     from controller.model import JSON, Condition, Event
     from controller.reconcile.report import Report
-    from controller.telemetry.notifiers import Notifier
 
 log = logging.getLogger("wheelway")
 
@@ -79,7 +79,8 @@ class Notifications:
         self._monotonic = monotonic
         self._jitter = jitter
         self._host = host or socket.gethostname()
-        self._counts = _Counts()
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[str, str]] = Counter()
         self._channels: list[_Channel] = []
         self._sources: frozenset[str] = frozenset()
         self.renew(options, sources)
@@ -94,16 +95,14 @@ class Notifications:
         before = self._channels
         going_on = {channel.options: channel for channel in before}
         new = [section for section in options if section not in going_on]
-        opened = {section: open_notifier(section, host=self._host) for section in new}
+        opened = [(section, Notifier(section, host=self._host)) for section in new]
         present = self._journal.conditions()
         self._sources = frozenset(sources)
-        self._channels = [
-            going_on.get(section) or _Channel(section, opened[section], self._counts, self._jitter)
-            for section in options
-        ]
-        for channel in self._channels:
-            if channel not in before:
-                channel.lasting.begin(present, self._clock(), self._monotonic())
+        for section, notifier in opened:
+            channel = _Channel(section, notifier, self._count, self._jitter)
+            channel.lasting.begin(present, self._clock(), self._monotonic())
+            going_on[section] = channel
+        self._channels = [going_on[section] for section in options]
         for channel in before:
             if channel not in self._channels:
                 channel.end()
@@ -125,7 +124,12 @@ class Notifications:
 
     def counts(self) -> dict[tuple[str, str], int]:
         """How many were `sent` and `dropped` so far, by the receiver's name and that word."""
-        return self._counts.so_far()
+        with self._lock:
+            return dict(self._counts)
+
+    def _count(self, name: str, result: str, number: int) -> None:
+        with self._lock:
+            self._counts[name, result] += number
 
     def close(self, timeout: float = 3.0) -> None:
         """Hand over what is queued, without retries, for at most `timeout` seconds; the rest is
@@ -226,22 +230,6 @@ class _Lasting:
                 yield Notice("condition", text, *key, now, fields | _release(key[0]))
 
 
-class _Counts:
-    """How many notices were sent and dropped, by receiver; it outlives them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._found: Counter[tuple[str, str]] = Counter()
-
-    def add(self, name: str, result: str, number: int = 1) -> None:
-        with self._lock:
-            self._found[name, result] += number
-
-    def so_far(self) -> dict[tuple[str, str], int]:
-        with self._lock:
-            return dict(self._found)
-
-
 class _Channel:
     """One receiver with its queue and its thread."""
 
@@ -249,13 +237,13 @@ class _Channel:
         self,
         options: AnyNotification,
         notifier: Notifier,
-        counts: _Counts,
+        count: Callable[[str, str, int], None],
         jitter: Callable[[], float],
     ) -> None:
         self.options = options
         self.lasting = _Lasting(options.hold)
         self._notifier = notifier
-        self._counts = counts
+        self._count = count
         self._jitter = jitter
         self._queue: deque[Notice] = deque()
         self._changed = threading.Condition()
@@ -274,7 +262,7 @@ class _Channel:
             full = len(self._queue) > QUEUED
             if full:
                 self._queue.popleft()
-                self._counts.add(self.options.name, "dropped")
+                self._count(self.options.name, "dropped", 1)
             first = full and not self._overflowing
             self._overflowing |= full
             self._changed.notify_all()
@@ -294,7 +282,7 @@ class _Channel:
             left = len(self._queue)
             self._queue.clear()
         if left:
-            self._counts.add(self.options.name, "dropped", left)
+            self._count(self.options.name, "dropped", left)
             self._tell_of_loss(f"{left} were dropped, for the daemon ends")
 
     # -- the thread ------------------------------------------------------------------------------
@@ -307,28 +295,20 @@ class _Channel:
                     break
                 notice = self._queue.popleft()
                 self._overflowing &= bool(self._queue)
-            result = "sent" if self._deliver(notice) else "dropped"
-            self._counts.add(self.options.name, result)
+            self._count(self.options.name, "sent" if self._deliver(notice) else "dropped", 1)
         self._notifier.close()
 
     def _deliver(self, notice: Notice) -> bool:
+        """Try until it is taken; whether it was."""
         began, failures = time.monotonic(), 0
         while True:
             try:
                 self._notifier.send(notice)
-            except (Transient, Waiting) as error:
+            except WheelwayError as error:
                 failures += 1
-                asked = error.retry_after if isinstance(error, Transient) else None
-                wait = retry.delay(
-                    failures, jitter=self._jitter(), retry_after=asked, cap=RETRY_CAP
-                )
-                late = time.monotonic() - began + wait > self.options.give_up
-                if late or self._ends_within(wait, error):
+                if not self._waits(error, failures, began):
                     self._tell_of_loss(f"{notice.text!r} was dropped: {error.message}")
                     return False
-            except WheelwayError as error:
-                self._tell_of_loss(f"{notice.text!r} was dropped: {error.message}")
-                return False
             except Exception:
                 # A bug in one notifier must not end the others, nor take its thread away.
                 log.exception("notification %s failed unexpectedly", self.options.name)
@@ -337,13 +317,21 @@ class _Channel:
                 self._failing = False
                 return True
 
-    def _ends_within(self, wait: float, error: WheelwayError) -> bool:
-        """Wait for the next try; whether there is none, for the daemon ends."""
+    def _waits(self, error: WheelwayError, failures: int, began: float) -> bool:
+        """Wait for the next try; False when there is none: it was refused, it took too long, or the
+        daemon ends.
+        """
+        if not isinstance(error, Transient | Waiting):
+            return False
+        asked = error.retry_after if isinstance(error, Transient) else None
+        wait = retry.delay(failures, jitter=self._jitter(), retry_after=asked, cap=RETRY_CAP)
+        if time.monotonic() - began + wait > self.options.give_up:
+            return False
         if not self._failing:
             self._failing = True
             log.warning("%s; it is tried again", error.message)
         with self._changed:
-            return self._changed.wait_for(lambda: self._ending, wait)
+            return not self._changed.wait_for(lambda: self._ending, wait)
 
     def _tell_of_loss(self, what: str) -> None:
         name = self.options.name

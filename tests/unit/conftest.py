@@ -11,10 +11,12 @@ from controller.cache.environments.base import detect
 from controller.config.sources import CodeArtifactSource as Options
 from controller.sources.codeartifact import CodeArtifactSource
 from tests.support.acme import ONCE
+from tests.support.canned import canned
 from tests.support.codeartifact import StandIn
 from tests.support.golden import Golden
 from tests.support.paper_head import PaperHead
 from tests.support.passes import Clock, Passes
+from tests.support.receivers import Office
 from tests.support.scene import play
 from tests.support.wheels import make_wheel
 
@@ -109,6 +111,16 @@ def at_work(paper_head, interpreter, tmp_path):
 @pytest.fixture
 def work(at_work):
     return at_work()
+
+
+@pytest.fixture
+def office(tmp_path):
+    """Where notifications are made, beside a receiver that takes them."""
+    with canned() as server:
+        made = Office(tmp_path, server)
+        yield made
+        server.release.set()
+        made.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,21 @@
-"""Where notifications go, one module a kind of receiver behind one small Protocol.
+"""Where notifications go: each receiver is handed one notice, once, in the form of its kind.
 
-A notifier forms and hands over one notice, once: what is worth telling, retries and deadlines are
-`controller.telemetry.notifications`. A new kind is a module here, a section in
-`controller.config.telemetry` and a line in `open_notifier`.
+What is worth telling, retries and deadlines are `controller.telemetry.notifications`. A new kind is
+a function in `forms` and a section in `controller.config.telemetry`.
+
+    forms     a notice as each kind of receiver wants it
+    notifier  one receiver: a POST, and what its answer means
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from controller.config.telemetry import AnyNotification, Occasion
+    from controller.config.telemetry import Occasion
     from controller.model import JSON
 
 
@@ -32,41 +34,3 @@ class Notice:
     fields: Mapping[str, JSON] = field(default_factory=dict)
     """`message` (the details), and where they apply pipeline, version, digest, route, stage,
     seconds."""
-
-
-class Notifier(Protocol):
-    """A receiver. Used by one thread alone."""
-
-    @property
-    def name(self) -> str:
-        """Unique in the configuration."""
-
-    def send(self, notice: Notice) -> None:
-        """Hand it over, once.
-
-        Raises:
-            Transient, Waiting: it may be taken later.
-            Stalled: it will never be taken like this.
-        """
-
-    def close(self) -> None:
-        """End the connections; a second call does nothing."""
-
-
-def open_notifier(options: AnyNotification, *, host: str) -> Notifier:
-    """The receiver that a `[[notifications]]` section describes; nothing is sent yet.
-
-    Args:
-        options: the section.
-        host: of this daemon, for receivers that hear of several.
-    """
-    # Each kind is imported by those alone who use it.
-    match options.type:
-        case "webhook":
-            from controller.telemetry.notifiers.webhook import Webhook  # noqa: PLC0415
-
-            return Webhook(options, host=host)
-        case "slack":
-            from controller.telemetry.notifiers.slack import Slack  # noqa: PLC0415
-
-            return Slack(options, host=host)

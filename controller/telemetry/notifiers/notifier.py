@@ -1,23 +1,24 @@
-"""A POST of a JSON document, and what its answers mean; httpx stays in here."""
+"""One receiver: a POST of a document of JSON, and what its answers mean; httpx stays in here."""
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import httpx
 
 from controller import retry
+from controller.config.telemetry import WebhookNotification
 from controller.errors import Stalled, Transient, Waiting
 from controller.exchange import NO_REUSE, Deadline, outward_client
+from controller.telemetry.notifiers.forms import FORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from controller.config.telemetry import Notification
-    from controller.model import JSON
+    from controller.config.telemetry import AnyNotification
+    from controller.telemetry.notifiers import Notice
 
 _LATER = {408, 425, 429}
 """Statuses below 500 that say nothing against the request itself (RFC 9110, 8470, 6585)."""
@@ -25,11 +26,16 @@ SAID = 1024
 """Bytes of an answer's body that are read at most: only a refusal's first words are of use."""
 
 
-class Posting:
-    """POSTs to the address of one section. Messages never hold the URL: it may be a secret."""
+class Notifier:
+    """The receiver of one `[[notifications]]` section, for one thread alone.
 
-    def __init__(self, options: Notification) -> None:
+    Messages never hold its URL: it may be a secret.
+    """
+
+    def __init__(self, options: AnyNotification, *, host: str) -> None:
+        """Nothing is sent yet. `host` is this daemon's, for receivers that hear of several."""
         self._options = options
+        self._host = host
         # Receivers are out in the world: proxies of the environment apply.
         self._client = outward_client(
             timeout=options.timeout,
@@ -38,11 +44,11 @@ class Posting:
         )
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; a second call does nothing."""
         self._client.close()
 
-    def post(self, document: JSON, headers: Mapping[str, str]) -> None:
-        """Send a document.
+    def send(self, notice: Notice) -> None:
+        """Hand it over, once.
 
         Raises:
             Transient: nothing answers, or it asks to come later.
@@ -50,10 +56,8 @@ class Posting:
             Stalled: it answers that it will not take it.
         """
         name = self._options.name
-        url = self._options.url or secret(self._options.url_file, name)
         try:
-            with self._answer(url, document, headers) as response:
-                said = "" if response.is_success else _beginning(response)
+            response, said = self._post(notice)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise Waiting(
                 "NotificationUnreadable", f"what {self._options.where} holds for {name} is no URL"
@@ -63,15 +67,16 @@ class Posting:
                 "NotificationUndelivered",
                 f"the receiver of notification {name} does not answer ({type(error).__name__})",
             ) from error
+        status = response.status_code
         if response.is_success:
             return
-        status = response.status_code
         if status >= 500 or status in _LATER:
-            asked = retry.asked_for(response.headers.get("retry-after", ""), now=time.time())
             raise Transient(
                 "NotificationUndelivered",
                 f"the receiver of notification {name} answered {status}",
-                retry_after=asked,
+                retry_after=retry.asked_for(
+                    response.headers.get("retry-after", ""), now=time.time()
+                ),
             )
         raise Stalled(
             "NotificationRefused",
@@ -79,17 +84,24 @@ class Posting:
             "look at its address, its token and its `type`",
         )
 
-    @contextmanager
-    def _answer(
-        self, url: str, document: JSON, headers: Mapping[str, str]
-    ) -> Iterator[httpx.Response]:
-        """What is answered, its body unread; all of it has `timeout` seconds."""
-        with Deadline(self._options.timeout) as deadline:
-            extensions = {"trace": deadline.watch}
-            with self._client.stream(
-                "POST", url, json=document, headers=dict(headers), extensions=extensions
-            ) as response:
-                yield response
+    def _post(self, notice: Notice) -> tuple[httpx.Response, str]:
+        """What is answered, and the first words of a refusal; all of it has `timeout` seconds."""
+        options = self._options
+        headers = {}
+        if isinstance(options, WebhookNotification) and options.token_file is not None:
+            headers["Authorization"] = f"Bearer {_secret(options.token_file, options.name)}"
+        url = options.url or _secret(options.url_file, options.name)
+        document = FORMS[options.type](notice, self._host)
+        with (
+            Deadline(options.timeout) as deadline,
+            self._client.stream(
+                *("POST", url),
+                json=document,
+                headers=headers,
+                extensions={"trace": deadline.watch},
+            ) as response,
+        ):
+            return response, "" if response.is_success else _beginning(response)
 
 
 def _beginning(response: httpx.Response) -> str:
@@ -103,7 +115,7 @@ def _beginning(response: httpx.Response) -> str:
     return said[:SAID].decode("utf-8", "replace")
 
 
-def secret(path: Path | None, name: str) -> str:
+def _secret(path: Path | None, name: str) -> str:
     """The content of a file with an address or a token.
 
     Raises:
