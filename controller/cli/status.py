@@ -8,36 +8,35 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from controller.cli.gathering import drawn_conditions, enumerated, gathered
 from controller.cli.invocation import Invocation, invocation
 from controller.cli.link import note, told
 from controller.cli.output import (
     PHASE_STYLES,
     Cell,
-    drawn_conditions,
+    console,
     drawn_orders,
-    enumerated,
     first_line,
-    gathered,
     paragraph,
-    show,
+    print_json,
+    stack,
     table,
 )
-from controller.cli.parameters import AsJson
 from controller.model import Phase
 from controller.ops.status import Overview, StatusDocument, as_document, from_document, overview
 from controller.ops.times import ago
 from controller.reconcile.refusals import NOT_A_PIPELINE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from controller.journal import Reader, ReleaseRecord
 
 HEADS: Final = ("pipeline", "version", "phase", "reason", "since", "route", "placement")
 WIDE: Final = 120
-"""Columns of a terminal from which on there is room for the placements."""
+"""Columns of a terminal from which on there is room for all heads."""
 
 
 def status(
@@ -46,7 +45,7 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Stay, and show each change as it comes.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
     everything: Annotated[
         bool, typer.Option("--all", help="Also what is over: retired, superseded, not kept.")
     ] = False,
@@ -69,7 +68,11 @@ def status(
         watching.watch(asked, config, everything=everything, as_json=as_json)
         return
     seen = read_status(asked, everything=everything)
-    show(seen, lambda document: drawn(from_document(document)), as_json=as_json)
+    if as_json:
+        print_json(seen)
+        return
+    out = console()
+    out.print(drawn(from_document(seen), out))
 
 
 def read_status(
@@ -82,7 +85,13 @@ def read_status(
         seen = overview(reader, lambda: config, time.time(), everything=everything)
         return as_document(seen)
 
-    return told(asked, "status", otherwise=otherwise, say=say, all=everything)
+    seen: StatusDocument = told(
+        asked,
+        lambda daemon: daemon.get("v1", "status", all=everything),
+        otherwise,
+        say=say,
+    )
+    return seen
 
 
 # -- for people ----------------------------------------------------------------------------------
@@ -90,47 +99,62 @@ def read_status(
 
 def drawn(
     seen: Overview,
+    out: "Console",
     *,
-    releases: "RenderableType | None" = None,
+    rows: "tuple[Sequence[str], Sequence[Sequence[Cell]]] | None" = None,
     note: str = "",
-) -> "Iterable[RenderableType]":
-    """The overview for a person, perhaps with another table of the releases and a note below it."""
+) -> "RenderableType":
+    """The overview for a person; a narrow terminal has no room for the placements.
+
+    Args:
+        seen: the overview.
+        out: where it will be printed.
+        rows: heads and rows of another table of the releases.
+        note: said below that table.
+    """
     style = {"running": "green", "late": "yellow", "down": "red"}.get(seen.pulse.state, "yellow")
-    yield paragraph(seen.pulse.sentence, style=style)
-    yield ""
+    parts: list[RenderableType | None] = [paragraph(seen.pulse.sentence, style=style)]
     if seen.releases:
-        rows = [_row(record, seen.at) for record in seen.releases]
-        yield releases or table(HEADS, rows, wide=WIDE)
+        heads, cells = rows or _table(seen, wide=out.width >= WIDE)
+        parts += ["", table(heads, cells, plain=not out.is_terminal)]
     else:
-        yield "No releases yet."
+        parts += ["", paragraph("No releases yet.")]
     if note:
-        yield paragraph(note, style="dim")
+        parts.append(paragraph(note, style="dim"))
     if seen.hidden:
-        yield paragraph(f"{seen.hidden} older not shown (--all)", style="dim")
+        parts.append(paragraph(f"{seen.hidden} older not shown (--all)", style="dim"))
     if seen.quarantines:
-        yield from ("", paragraph("Quarantined", style="bold"))
-    for alike in gathered(seen.quarantines, lambda q: (q.reason, q.stage, q.message)):
-        names = [f"{q.release.pipeline} {q.release.version}" for q in alike]
-        why = f"{alike[0].reason} ({alike[0].stage}): {first_line(alike[0].message)}"
-        yield paragraph(f"{enumerated(names)}: {why}", indent=2, style="red")
-        yield paragraph(f"wheelway explain {names[0]}", indent=4)
-    yield from drawn_orders(seen.overrides, seen.at)
-    if wrong := [pair for pair in seen.conditions if not pair[0].ok]:
-        yield from ("", paragraph("Conditions", style="bold"))
-        yield from drawn_conditions(wrong, seen.at)
+        parts += ["", paragraph("Quarantined", style="bold")]
+        for alike in gathered(seen.quarantines, lambda q: (q.reason, q.stage, q.message)):
+            names = [f"{q.release.pipeline} {q.release.version}" for q in alike]
+            why = f"{alike[0].reason} ({alike[0].stage}): {first_line(alike[0].message)}"
+            parts += [
+                paragraph(f"{enumerated(names)}: {why}", indent=2, style="red"),
+                paragraph(f"wheelway explain {names[0]}", indent=4),
+            ]
+    parts += drawn_orders(seen.overrides, seen.at)
+    if troubles := [pair for pair in seen.conditions if not pair[0].ok]:
+        parts += ["", paragraph("Conditions", style="bold")]
+        parts += drawn_conditions(troubles, seen.at)
     if alone := [c.message for c, _ in seen.conditions if c.reason == NOT_A_PIPELINE]:
         more = f" ({len(alone) - 1} more like it)" if len(alone) > 1 else ""
-        yield from ("", paragraph(f"{first_line(alone[0])}{more}", style="dim"))
+        parts += ["", paragraph(f"{first_line(alone[0])}{more}", style="dim")]
+    return stack(*parts)
+
+
+def _table(seen: Overview, *, wide: bool) -> "tuple[Sequence[str], Sequence[Sequence[Cell]]]":
+    columns = len(HEADS) if wide else len(HEADS) - 1
+    return HEADS[:columns], [_row(record, seen.at)[:columns] for record in seen.releases]
 
 
 def _row(record: "ReleaseRecord", now: float) -> "Sequence[Cell]":
-    release, phase = record.release, record.phase
+    release = record.release
     return (
         release.pipeline,
         str(release.version),
-        (phase.value, PHASE_STYLES.get(phase.value, "")),
+        (record.phase.value, PHASE_STYLES.get(record.phase.value, "")),
         record.reason,
         ago(now - record.since),
-        release.route if phase is Phase.LIVE else "-",
+        release.route if record.phase is Phase.LIVE else "-",
         (record.placement or "-", "dim"),
     )

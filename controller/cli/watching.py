@@ -14,16 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
-from controller.cli.output import (
-    PHASE_STYLES,
-    Cell,
-    clean,
-    console,
-    day_and_time,
-    paragraph,
-    stack,
-    table,
-)
+from controller.cli.output import PHASE_STYLES, Cell, clean, console, day_and_time, paragraph
 from controller.cli.status import drawn, read_status
 from controller.errors import JournalError, Waiting, WheelwayError
 from controller.ops.status import Overview, as_document, from_document
@@ -150,7 +141,7 @@ def _on_terminal(now: Callable[[], Seen], out: Console) -> None:
     with Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             try:
-                screen = shown(now())
+                screen = shown(now(), out)
             except (JournalError, Waiting) as error:  # it may be there in a second
                 screen = paragraph(error.message, style="red")
             live.update(screen, refresh=True)
@@ -178,7 +169,7 @@ def _print(seen: Seen, out: Console, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps(document(seen), ensure_ascii=False) + "\n")
     else:
         out.print(day_and_time(seen.overview.at))
-        out.print(shown(seen), end="\n\n")
+        out.print(shown(seen, out), end="\n\n")
     sys.stdout.flush()
 
 
@@ -196,7 +187,7 @@ def _news(seen: Seen) -> JSON:
 # -- for people ----------------------------------------------------------------------------------
 
 
-def shown(seen: Seen) -> RenderableType:
+def shown(seen: Seen, out: Console) -> RenderableType:
     """The overview with what Ray said."""
     overview, beside = seen.overview, seen.beside
     rows = [_row(record, overview.at, beside) for record in overview.releases]
@@ -204,7 +195,7 @@ def shown(seen: Seen) -> RenderableType:
     if not missing and overview.releases and not beside.flows:
         missing = "requests/s and p50: nothing from Ray so far (its metrics come every ten seconds)"
     notes = "\n".join(note for note in (seen.aside, missing) if note)
-    return stack(*drawn(overview, releases=table(HEADS, rows), note=notes))
+    return drawn(overview, out, rows=(HEADS, rows), note=notes)
 
 
 def _row(record: ReleaseRecord, now: float, beside: Beside) -> Sequence[Cell]:

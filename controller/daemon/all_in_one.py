@@ -37,17 +37,16 @@ WHEELS: Final = Path("wheels")
 _MARK: Final = "# wheelway up "
 """Before the digest of the rest of the file: as long as it is right, nobody edited it."""
 _MARK_BEFORE: Final = "# Written by `wheelway up` at every start"
-"""As the file began that was overwritten each time."""
+"""How the file began in versions that wrote it anew each time."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalRun:
-    """Where a run on one machine keeps and serves things; None where nobody said it."""
+    """What a run on one machine was asked for; None for what was left open."""
 
     state: Path
     """Holds the journal and the configuration."""
     cache: Path
-    """Where nobody says otherwise."""
     wheels: Path | None = None
     """The folder to watch; made when it is missing."""
     port: int | None = None
@@ -56,13 +55,13 @@ class LocalRun:
 
 
 def prepare(run: LocalRun) -> tuple[Path, str]:
-    """Have folders and a configuration; what a person made of the latter is kept.
+    """Make folders and a configuration; one that a person edited is kept.
 
     Returns its path, and what the person should know of it; may be empty.
 
     Raises:
-        ConfigError: what is kept cannot be used.
-        Stalled: it says otherwise than the place ("ConfigKept").
+        ConfigError: the one that is kept cannot be used.
+        Stalled: it says otherwise than was asked for ("ConfigKept").
     """
     run.state.mkdir(parents=True, exist_ok=True)
     path = run.state / "controller.toml"
@@ -76,11 +75,9 @@ def prepare(run: LocalRun) -> tuple[Path, str]:
 
 
 def _is_as_written(text: str) -> bool:
-    """Whether nobody edited what `configuration` once said."""
-    if text.startswith(_MARK_BEFORE):  # it said of itself that edits do not hold
-        return True
+    """Whether nobody edited the file since `prepare` wrote it."""
     mark, _, rest = text.partition("\n")
-    return mark == f"{_MARK}{_digest(rest)}"
+    return mark == f"{_MARK}{_digest(rest)}" or text.startswith(_MARK_BEFORE)
 
 
 def _digest(text: str) -> str:
@@ -88,24 +85,20 @@ def _digest(text: str) -> str:
 
 
 def _refuse_otherwise(path: Path, config: Config, run: LocalRun) -> None:
-    """Nobody gets other ports or another folder than was asked for."""
+    """Raise when the configuration has other ports or another folder than were asked for."""
     watched = {source.path for source in config.sources if source.type == "directory"}
-    said = {
-        f"--port {run.port}": run.port in {None, _port(config.ray.ingress_url)},
+    asked = {
+        f"--port {run.port}": run.port in {None, urlsplit(config.ray.ingress_url).port},
         f"--dashboard-port {run.dashboard_port}": run.dashboard_port
-        in {None, _port(config.ray.dashboard_url)},
+        in {None, urlsplit(config.ray.dashboard_url).port},
         f"the folder {run.wheels}": run.wheels is None or run.wheels.resolve() in watched,
     }
-    if otherwise := [what for what, same in said.items() if not same]:
+    if otherwise := [what for what, same in asked.items() if not same]:
         raise Stalled(
             "ConfigKept",
             f"{path} was edited, so it is kept, and it says otherwise than {', '.join(otherwise)}: "
             "change that there, leave it out here, or remove the file to have it written anew",
         )
-
-
-def _port(url: str) -> int | None:
-    return urlsplit(url).port
 
 
 def serve(
@@ -121,10 +114,10 @@ def serve(
 
     Args:
         path: the configuration.
-        invitation: what is said once the head answers.
+        invitation: said once the head answers.
         say: takes sentences for the person at the terminal.
-        watcher: is shown the report of every pass.
-        failed: is told, in another thread, of each request that a pipeline failed.
+        watcher: takes the report of every pass.
+        failed: takes each request that a pipeline failed, in another thread.
         num_cpus: logical CPUs of a head that is started here; None for `head.logical_cpus`.
 
     Raises:
@@ -162,7 +155,7 @@ def serve(
 
 
 def _begin_anew(state: Path) -> None:
-    """Nothing runs on a head that was just started, so nobody need doubt it when it says so."""
+    """Forget what ran before: nothing runs on a head that was just started."""
     with suppress(WheelwayError), Journal.open(state) as journal:  # the daemon tells what is wrong
         journal.date({})
 
@@ -170,8 +163,7 @@ def _begin_anew(state: Path) -> None:
 def _telling(failed: Callable[[FailedRequest], None]) -> Callable[[LogFile, list[Record]], None]:
     """Picks the failed requests out of what replicas log."""
 
-    def take(file: LogFile, records: list[Record]) -> None:
-        del file  # the record names the release
+    def take(_: LogFile, records: list[Record]) -> None:  # a record names its release
         for record in records:
             if (found := record.failed()) is not None:
                 failed(found)
@@ -180,7 +172,7 @@ def _telling(failed: Callable[[FailedRequest], None]) -> Callable[[LogFile, list
 
 
 def configuration(run: LocalRun) -> str:
-    """The configuration of such a run, as TOML."""
+    """The configuration of a run, as TOML."""
     return f"""\
 # Written by `wheelway up`, which keeps it once somebody edited it. Edits are picked up at once;
 # `wheelway config check --schema` lists what can be said.

@@ -38,13 +38,13 @@ class ConfigurationFile:
 
     @property
     def settling(self) -> bool:
-        """Whether it was just edited: it counts when it looks the same once more."""
+        """Whether it was just edited, and is not in force before it reads the same once more."""
         return self._seen != self._taken
 
     def edited(self, *, whole: bool = False) -> bool:
-        """Look at the file; whether there is another good configuration than before.
+        """Read the file; whether another configuration than before is in force.
 
-        An edit counts at the second look that sees it; at once when somebody says it is `whole`.
+        An edit counts when it is read a second time; at once when somebody says it is `whole`.
         """
         try:
             text = loading.read(self._path)
@@ -75,11 +75,11 @@ class ConfigurationFile:
         if config.paths.state != self.config.paths.state:
             why = "paths.state is read at start only: restart the daemon for it"
             self._verdict = Condition("config", "RestartNeeded", why)
-        changed = not same(config.model_dump(), self.config.model_dump())
-        self.config = config
-        if changed:
-            log.info("%s was edited: the new configuration is in force", self._path)
-        return changed
+        before, self.config = self.config, config
+        if same(config.model_dump(), before.model_dump()):
+            return False
+        log.info("%s was edited: the new configuration is in force", self._path)
+        return True
 
     def _refuse(self, reason: str, why: str) -> bool:
         message = f"{why}; the last good configuration is in force"

@@ -19,7 +19,6 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from enum import Enum, auto
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -66,13 +65,6 @@ STEP = 180.0
 (60 at most), a pass that starts Serve (as much again). They are granted a step at a time."""
 ENDING = 90.0
 """Seconds for the pass and the jobs that are under way when the end is asked for."""
-
-
-class Head(Enum):
-    """What answers at the dashboard's address, compared with the look before."""
-
-    SAME = auto()
-    ANOTHER = auto()
 
 
 @dataclass(slots=True)
@@ -294,11 +286,10 @@ class Daemon:
         edited = self._file.edited(whole=asked)
         self._pending |= edited
         self._unopened = run.api.apply(self.config.api)
-        found = self._inspect_cluster(run.assembly)
-        another = found is Head.ANOTHER
-        self._pending |= another
-        self._another_head |= another
-        again = failed_before and (asked or found is Head.SAME)
+        another = self._inspect_cluster(run.assembly)
+        self._pending |= bool(another)
+        self._another_head |= bool(another)
+        again = failed_before and (asked or another is False)
         if edited or another or again:
             run.telemetry.renew(self.config)
             if self._renewed is not None:
@@ -317,8 +308,10 @@ class Daemon:
         close = partial(before.close, keep=run.assembly)
         threading.Thread(target=close, name="wheelway-closing").start()
 
-    def _inspect_cluster(self, assembly: Assembly) -> Head | None:
-        """Look at Ray's side now and then; None when it was not looked at."""
+    def _inspect_cluster(self, assembly: Assembly) -> bool | None:
+        """Look at Ray's side now and then; whether another head answers than the time before, None
+        when it was not looked at.
+        """
         now = time.monotonic()
         if now - self._inspected_at < INSPECT_EVERY or assembly.reconciler.backing_off():
             return None
@@ -334,7 +327,7 @@ class Daemon:
         longest = assembly.reconciler.config.serve.longest_request
         self._misfits = tuple(misfits(found, assembly.base, self._version, longest_request=longest))
         before, self._session = self._session, found.session
-        return Head.SAME if before in {"", found.session} else Head.ANOTHER
+        return before not in {"", found.session}
 
     # -- one pass --------------------------------------------------------------------------------
 

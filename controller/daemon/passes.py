@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from controller.api import Liveness
     from controller.model import Condition
+    from controller.planning.plan import Plan
     from controller.reconcile.report import Report
 
 
@@ -27,10 +28,13 @@ WAITING = 8
 each holds a thread, of which the API has 40."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Pass:
-    number: int
-    report: Report
+@dataclass(slots=True)
+class _Requests:
+    """How often something was asked for and done; how many wait for it."""
+
+    asked: int = 0
+    done: int = 0
+    waiting: int = 0
 
 
 class Passes:
@@ -49,44 +53,41 @@ class Passes:
         self._wake = wake
         self._late_after = late_after
         self._reload = reload
-        self._reloads_asked = self._reloads_done = self._reloads_waiting = 0
-        self._refusal: Condition | None = None
         self._clock = clock
-        self._well_at = clock()
-        self._well = 0
         self._turn = threading.Condition()
-        self._last: _Pass | None = None
-        self._asked = self._taken = self._answered = 0
-        self._waiting = 0
+        self._polls, self._reloads = _Requests(), _Requests()
+        self._taken = 0
+        """Requests for a poll that the pass under way answers."""
+        self._refusal: Condition | None = None
+        self._last: tuple[int, Report] | None = None
+        self._well, self._well_at = 0, clock()
         self._unrecorded: Condition | None = None
         self._over = False
 
     # -- for the daemon --------------------------------------------------------------------------
 
     def wanted(self) -> bool:
-        """Whether somebody asked for a look at all sources since this was last called."""
+        """Whether somebody asked for a poll of all sources since this was last called."""
         with self._turn:
-            new, self._taken = self._asked > self._taken, self._asked
+            new, self._taken = self._polls.asked > self._taken, self._polls.asked
             return new
 
     def reloads(self) -> int:
         """How often the configuration was to be taken up; for `reloaded`, after it was."""
         with self._turn:
-            return self._reloads_asked
+            return self._reloads.asked
 
     def reloaded(self, asked: int, refusal: Condition | None) -> None:
-        """The configuration was looked at, for as many as had `asked` before; why it is not in
-        force.
-        """
+        """The configuration was read, for as many as had `asked` before; why it is not in force."""
         with self._turn:
-            self._reloads_done, self._refusal = asked, refusal
+            self._reloads.done, self._refusal = asked, refusal
             self._turn.notify_all()
 
     @property
     def has_waiters(self) -> bool:
         """Whether somebody still waits for a pass that has seen all that was asked for."""
         with self._turn:
-            return self._answered < self._asked
+            return self._polls.done < self._polls.asked
 
     def ended(
         self, number: int, report: Report, *, complete: bool, unrecorded: Condition | None = None
@@ -96,11 +97,11 @@ class Passes:
         """
         with self._turn:
             self._unrecorded = unrecorded
-            self._last = _Pass(number, report)
+            self._last = number, report
             if not report.failed:
                 self._well, self._well_at = number, self._clock()
             if complete:
-                self._answered = self._taken
+                self._polls.done = self._taken
             self._turn.notify_all()
 
     def over(self) -> None:
@@ -123,27 +124,24 @@ class Passes:
             Transient: there was none in that time ("NoPassYet"), the daemon ends
                 ("DaemonEnding"), or too many wait already ("TooManyWait").
         """
-        with self._turn:
-            if self._waiting >= WAITING:
-                raise Transient(
-                    "TooManyWait",
-                    f"{WAITING} others wait for a pass already, which sees what this would; "
-                    "ask again, or look at `wheelway status`",
-                    retry_after=5,
-                )
-            self._waiting += 1
-            self._asked += 1
-            mine = self._asked
-        self._wake()
-        with self._turn:
-            self._turn.wait_for(lambda: self._over or self._answered >= mine, timeout)
-            self._waiting -= 1
-            complete, last = self._answered >= mine, self._last
-            if self._over and not complete:
-                raise Transient("DaemonEnding", "the daemon ends; ask again when it is back")
-        if last is None:
-            raise _no_pass_yet()
-        return _as_document(last, complete=complete)
+        busy = Transient(
+            "TooManyWait",
+            f"{WAITING} others wait for a pass already, which sees what this would; ask again, or "
+            "look at `wheelway status`",
+            retry_after=5,
+        )
+        complete = self._await(self._polls, self._wake, timeout, busy)
+        if self._over and not complete:
+            raise Transient("DaemonEnding", "the daemon ends; ask again when it is back")
+        number, report = self._last_pass()
+        return {
+            "number": number,
+            "complete": complete,
+            "sentence": report.sentence,
+            "sent": report.sent,
+            "plan": None if report.plan is None else planned(report),
+            "conditions": notices(report.conditions),
+        }
 
     def reload(self, timeout: float) -> ReloadDocument:
         """Have the configuration taken up as it is now, and tell whether it is in force.
@@ -152,62 +150,59 @@ class Passes:
             Waiting: that was not known within `timeout` seconds ("NotTakenUp").
             Transient: too many wait for it already ("TooManyWait").
         """
-        with self._turn:
-            if self._reloads_waiting >= WAITING:
-                raise Transient(
-                    "TooManyWait",
-                    f"{WAITING} others wait for the configuration to be taken up already: the "
-                    "daemon hangs, or a pass takes long; its log says more. Ask again",
-                    retry_after=5,
-                )
-            self._reloads_waiting += 1
-            self._reloads_asked += 1
-            mine = self._reloads_asked
-        self._reload()
-        with self._turn:
-            self._turn.wait_for(lambda: self._over or self._reloads_done >= mine, timeout)
-            self._reloads_waiting -= 1
-            done, refusal = self._reloads_done >= mine, self._refusal
-        if not done:
+        busy = Transient(
+            "TooManyWait",
+            f"{WAITING} others wait for the configuration to be taken up already: the daemon "
+            "hangs, or a pass takes long; its log says more. Ask again",
+            retry_after=5,
+        )
+        if not self._await(self._reloads, self._reload, timeout, busy):
             why = f"the daemon has not taken up its configuration within {timeout:g} s"
             raise Waiting("NotTakenUp", f"{why}: it hangs, or a pass takes long; its log says more")
+        refusal = self._refusal
         return {
             "in_force": refusal is None,
             "reason": refusal.reason if refusal else "",
             "message": refusal.message if refusal else "",
         }
 
-    def plan(self) -> PlanDocument:
-        """What the last pass planned.
-
-        Raises:
-            Transient: there was none yet ("NoPassYet").
-            Waiting: it failed ("PassFailed"), or could not observe Ray ("RayUnavailable").
+    def _await(
+        self, requests: _Requests, begin: Callable[[], None], timeout: float, busy: Transient
+    ) -> bool:
+        """Ask, and wait until it is done, `timeout` seconds are over or the daemon ends; whether it
+        was done. Raises `busy` when too many wait already.
         """
-        return planned(self._last_report())
+        with self._turn:
+            if requests.waiting >= WAITING:
+                raise busy
+            requests.waiting += 1
+            requests.asked += 1
+            mine = requests.asked
+        begin()
+        with self._turn:
+            self._turn.wait_for(lambda: self._over or requests.done >= mine, timeout)
+            requests.waiting -= 1
+            return requests.done >= mine
+
+    def plan(self) -> PlanDocument:
+        """What the last pass planned; raises as `planned`, and Transient ("NoPassYet")."""
+        return planned(self._last_pass()[1])
 
     def planned_config(self) -> str:
-        """The Serve config of that plan, as YAML.
+        """The Serve config of that plan, as YAML; raises as `rendered`, and Transient."""
+        return rendered(self._last_pass()[1])
 
-        Raises:
-            Transient, Waiting: as `plan`.
-            Stalled: it cannot be rendered.
-        """
-        return rendered(self._last_report())
-
-    def _last_report(self) -> Report:
-        with self._turn:
-            last = self._last
-        if last is None:
-            raise _no_pass_yet()
-        return last.report
+    def _last_pass(self) -> tuple[int, Report]:
+        if (last := self._last) is None:
+            raise Transient("NoPassYet", "the daemon has not finished a pass yet", retry_after=2)
+        return last
 
     def liveness(self) -> Liveness:
         """Whether passes go on, and see Ray."""
         from controller.api import Liveness  # noqa: PLC0415 - slow; previews have no use for it
 
         with self._turn:
-            report = self._last.report if self._last is not None else None
+            report = self._last[1] if self._last is not None else None
             number, age = self._well, self._clock() - self._well_at
             unrecorded = self._unrecorded
         return Liveness(
@@ -221,21 +216,15 @@ class Passes:
         )
 
 
-def _no_pass_yet() -> Transient:
-    return Transient("NoPassYet", "the daemon has not finished a pass yet", retry_after=2)
-
-
 def planned(report: Report) -> PlanDocument:
     """What a pass planned.
 
     Raises:
         Waiting: it failed ("PassFailed"), or could not observe Ray ("RayUnavailable").
     """
-    if report.plan is None:
-        raise Waiting("PassFailed" if report.failed else "RayUnavailable", report.sentence)
     return plan_document(
         report.sentence,
-        report.plan,
+        _plan(report),
         waiting=report.waiting,
         quarantines=report.quarantines,
         failures=report.failures,
@@ -251,8 +240,7 @@ def rendered(report: Report) -> str:
         TemplateError: a template cannot be used.
         Stalled: it cannot be rendered for another reason ("ConfigNotRendered").
     """
-    if report.plan is None:
-        raise Waiting("PassFailed" if report.failed else "RayUnavailable", report.sentence)
+    _plan(report)
     if report.config:
         return report.config
     if broken := [c.message for c in report.conditions if c.reason == "TemplateInvalid"]:
@@ -264,17 +252,7 @@ def rendered(report: Report) -> str:
     )
 
 
-def _plan_of(report: Report) -> PlanDocument | None:
-    return None if report.plan is None else planned(report)
-
-
-def _as_document(one: _Pass, *, complete: bool) -> PassDocument:
-    report = one.report
-    return {
-        "number": one.number,
-        "complete": complete,
-        "sentence": report.sentence,
-        "sent": report.sent,
-        "plan": _plan_of(report),
-        "conditions": notices(report.conditions),
-    }
+def _plan(report: Report) -> Plan:
+    if report.plan is None:
+        raise Waiting("PassFailed" if report.failed else "RayUnavailable", report.sentence)
+    return report.plan

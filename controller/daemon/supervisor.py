@@ -1,10 +1,8 @@
 """What the daemon tells the service manager: sd_notify(3), by hand.
 
-One datagram of `NAME=value` lines to the socket that systemd names in NOTIFY_SOCKET; without the
-variable every call does nothing, so that callers need not know whether anybody listens. What may
-change here: which lines are sent. When they are sent is the daemon's business.
-
-The protocol: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
+One datagram of `NAME=value` lines goes to the socket that systemd names in NOTIFY_SOCKET. Without
+the variable every call does nothing, so callers need not know whether anybody listens:
+https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 """
 
 from __future__ import annotations
@@ -27,24 +25,24 @@ STATUS_LENGTH = 500
 
 @dataclass(frozen=True, slots=True)
 class Supervisor:
-    """Whoever started the daemon and watches over it; nobody, by default."""
+    """The service manager that started the daemon; none, by default."""
 
     address: str = ""
-    """Of the datagram socket; a leading NUL for the abstract name space; empty for nobody."""
+    """Of its datagram socket, with a leading NUL in the abstract name space; empty for none."""
     watchdog: float | None = None
-    """Seconds after which a silent daemon is killed; None when nobody minds."""
+    """Seconds after which a silent daemon is killed; None when no watchdog is set."""
     clock: Callable[[], float] = time.monotonic
     """CLOCK_MONOTONIC, in seconds."""
 
     @property
     def ping_interval(self) -> float | None:
         """Seconds between two signs of life at most: half the watchdog's time, as sd_notify(3)
-        asks; None when nobody watches.
+        asks; None when no watchdog is set.
         """
         return None if self.watchdog is None else self.watchdog / 2
 
     def starting(self, what: str, seconds: float) -> None:
-        """The start goes on with something that may take this long, whatever TimeoutStartSec is."""
+        """The start goes on with something that may take `seconds`, whatever TimeoutStartSec is."""
         self._tell(STATUS=what, EXTEND_TIMEOUT_USEC=_microseconds(seconds))
 
     def ready(self, status: str = "") -> None:
@@ -56,7 +54,7 @@ class Supervisor:
         self._tell(RELOADING="1", MONOTONIC_USEC=_microseconds(self.clock()))
 
     def stopping(self, seconds: float) -> None:
-        """The end begins, and may take this long, whatever TimeoutStopSec is."""
+        """The end begins, and may take `seconds`, whatever TimeoutStopSec is."""
         self._tell(
             STOPPING="1",
             STATUS="ending; what is served stays",
@@ -64,12 +62,12 @@ class Supervisor:
         )
 
     def progressed(self) -> None:
-        """A part of a pass came to its end: what follows has the watchdog's whole time."""
+        """A part of a pass ended: the watchdog's time begins anew."""
         if self.watchdog:
             self._tell(WATCHDOG="1")
 
     def passed(self, status: str, *, well: bool = True) -> None:
-        """A pass is over. One that failed is no sign of life (`well`): a daemon whose every pass
+        """A pass is over. Only one that went `well` is a sign of life: a daemon whose every pass
         fails is worth a restart.
         """
         self._tell(STATUS=status, **({"WATCHDOG": "1"} if well and self.watchdog else {}))

@@ -6,18 +6,18 @@ the ingress routes to it.
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 import httpx
 
-from controller.exchange import answer, document, exchange, is_untrusted, own_client
+from controller.exchange import NO_REUSE, document, exchange
 from controller.model import Answer
-from controller.serve.dashboard import authorities
+from controller.serve.dashboard import is_untrusted, unreadable
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Collection, Iterable, Mapping
 
     from controller.config.settings import RayOptions
@@ -58,8 +58,12 @@ class Ingress:
         self._url = url.rstrip("/")
         self._timeout = timeout
         # One client, as its TLS context costs more than a probe; no connection is kept.
-        headers = {"Accept": "application/json", "Connection": "close"}
-        self._client = own_client(verify=verify, headers=headers)
+        self._client = httpx.Client(
+            verify=verify,
+            trust_env=False,
+            limits=NO_REUSE,
+            headers={"Accept": "application/json", "Connection": "close"},
+        )
 
     @classmethod
     def connect(cls, options: RayOptions) -> Self:
@@ -70,8 +74,12 @@ class Ingress:
             Stalled: the CA file cannot be used.
         """
         ca_file = options.ingress_ca_file
-        verify = True if ca_file is None else authorities(ca_file, and_public=True)
-        return cls(options.ingress_url, verify=verify)
+        if ca_file is None:
+            return cls(options.ingress_url)
+        context = ssl.create_default_context()
+        with unreadable(ca_file):
+            context.load_verify_locations(ca_file)
+        return cls(options.ingress_url, verify=context)
 
     def close(self) -> None:
         """End what is still open."""
@@ -91,9 +99,17 @@ class Ingress:
 
         Both of Serve's proxies answer so (`/-/routes`); 503 as long as they know of none.
         """
-        url = f"{self._url}{_SERVES_OWN}"
-        response = answer(self._client, url, seconds=self._timeout, limit=_LIMIT)
-        if response is None or response.is_server_error:
+        try:
+            response = exchange(
+                self._client,
+                "GET",
+                f"{self._url}{_SERVES_OWN}",
+                seconds=self._timeout,
+                limit=_LIMIT,
+            )
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return {}
+        if response.is_server_error:
             return {}
         if not response.is_success:
             return None

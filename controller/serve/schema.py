@@ -9,38 +9,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import BaseModel, ValidationError
 
 from controller.serve.canonical import plain
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from controller.model import JSON
 
 _importing = threading.Lock()
 
 
-class _Ray(NamedTuple):
-    """Modules of Ray's."""
+def preload() -> None:
+    """Import Ray's schema now rather than at the first use.
 
-    schema: ModuleType
-    config: ModuleType
-    private: ModuleType
-
-
-def preload() -> _Ray:
-    """Import Ray's schema: now, rather than at the first use.
-
-    Ray's modules import each other in circles, and two threads that enter these at different places
-    end in an import deadlock: hence one place, and a lock.
+    Everything here that needs it calls this first: Ray's modules import each other in circles, and
+    two threads that enter these at different places end in an import deadlock.
     """
     with _importing:
-        from ray.serve import config, schema  # noqa: PLC0415 - a second, at a quiet moment
-        from ray.serve._private import config as private  # noqa: PLC0415 - as above
-    return _Ray(schema, config, private)
+        import ray.serve.schema  # noqa: F401, PLC0415 - a second, wanted at a quiet moment
 
 
 class SchemaError(ValueError):
@@ -58,23 +46,36 @@ def dotted(path: Sequence[str | int]) -> str:
     return text.removeprefix(".")
 
 
-class Asker:
-    """Has `QUESTIONS` answered: here in this process, which has Ray's modules from then on."""
+class Asker(Protocol):
+    """Has `QUESTIONS` answered, here or elsewhere."""
 
     def ask(self, question: str, document: Mapping[str, JSON]) -> JSON:
         """The answer of the question of that name.
 
         Raises:
             SchemaError: Ray would refuse the document.
-            Waiting: nobody answers now (`SchemaUnavailable`); never here.
+            Waiting: nobody answers now (`SchemaUnavailable`).
         """
-        return QUESTIONS[question](document)
 
     def expect(self) -> None:
         """Something will be asked soon: be ready for it. Waits for nothing."""
 
     def close(self) -> None:
         """Nothing will be asked any more."""
+
+
+class InProcess:
+    """Asks in this process, which has Ray's modules from then on."""
+
+    def ask(self, question: str, document: Mapping[str, JSON]) -> JSON:
+        """As `Asker` has it; never Waiting."""
+        return QUESTIONS[question](document)
+
+    def expect(self) -> None:
+        """There is nothing to do meanwhile."""
+
+    def close(self) -> None:
+        """What was imported stays."""
 
 
 # -- the questions -------------------------------------------------------------------------------
@@ -88,19 +89,19 @@ def application(document: Mapping[str, JSON]) -> dict[str, JSON]:
     Raises:
         SchemaError: Ray would refuse it, or drop a part of it.
     """
-    ray, checked = preload(), _without_policies(document)
-    dumped = _dump(ray.schema.ServeApplicationSchema, checked, ())
+    preload()
+    from ray.serve.config import AutoscalingConfig  # noqa: PLC0415 - slow, see preload
+    from ray.serve.schema import ServeApplicationSchema  # noqa: PLC0415 - slow, see preload
+
+    checked = _without_policies(document)
+    dumped = _dump(ServeApplicationSchema, checked, ())
     for number, (ours, kept) in enumerate(
         zip(document.get("deployments", ()), dumped.get("deployments", ()), strict=True)
     ):
         if autoscaling := ours.get("autoscaling_config"):
             # Ray keeps this as a plain dict here and checks it only while it deploys.
             where = ("deployments", number, "autoscaling_config")
-            _dump(
-                ray.config.AutoscalingConfig,
-                checked["deployments"][number]["autoscaling_config"],
-                where,
-            )
+            _dump(AutoscalingConfig, checked["deployments"][number]["autoscaling_config"], where)
             kept["autoscaling_config"] = plain(autoscaling)
     _convert(checked)
     return dumped
@@ -112,7 +113,10 @@ def envelope(config: Mapping[str, JSON]) -> None:
     Raises:
         SchemaError: Ray would refuse it, or ignore a part of it.
     """
-    _dump(preload().schema.ServeDeploySchema, {**config, "applications": []}, ())
+    preload()
+    from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415 - slow, see preload
+
+    _dump(ServeDeploySchema, {**config, "applications": []}, ())
 
 
 def taken(document: Mapping[str, JSON]) -> None:
@@ -121,8 +125,11 @@ def taken(document: Mapping[str, JSON]) -> None:
     Raises:
         SchemaError: Ray would refuse it, with all that it has to say.
     """
+    preload()
+    from ray.serve.schema import ServeApplicationSchema  # noqa: PLC0415 - slow, see preload
+
     checked = _without_policies(document)
-    _check(preload().schema.ServeApplicationSchema, checked)
+    _check(ServeApplicationSchema, checked)
     if str(checked.get("import_path")).startswith(_OURS):
         _convert(checked)
 
@@ -133,7 +140,10 @@ def taken_together(config: Mapping[str, JSON]) -> None:
     Raises:
         SchemaError: Ray would refuse it, with all that it has to say.
     """
-    _check(preload().schema.ServeDeploySchema, config)
+    preload()
+    from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415 - slow, see preload
+
+    _check(ServeDeploySchema, config)
 
 
 QUESTIONS = {check.__name__: check for check in (application, envelope, taken, taken_together)}
@@ -219,20 +229,29 @@ def _convert(document: Mapping[str, JSON]) -> None:
 
 def _refused_by_conversion(options: dict[str, JSON]) -> str:
     """What Ray says to a deployment; empty when it takes it."""
-    ray = preload()
+    from ray.serve._private.config import (  # noqa: PLC0415 - slow, see preload
+        DeploymentConfig,
+        ReplicaConfig,
+    )
+    from ray.serve.config import AutoscalingConfig  # noqa: PLC0415 - slow, see preload
+
     if options.get("num_replicas") == "auto":
-        scaling = ray.config.AutoscalingConfig.default().model_dump(exclude={"policy"})
+        scaling = AutoscalingConfig.default().model_dump(exclude={"policy"})
         options["autoscaling_config"] = scaling | (options.get("autoscaling_config") or {})
         options["num_replicas"] = None
-    known = ray.private.DeploymentConfig.model_fields.keys() & options.keys()
+    known = DeploymentConfig.model_fields.keys() & options.keys()
     scheduling = {key for key in options if key.startswith("placement_group_")}
     scheduling |= {"max_replicas_per_node"} & options.keys()
     try:
-        config = ray.private.DeploymentConfig(**{key: options[key] for key in known})
-        ray.private.DeploymentConfig.from_proto_bytes(config.to_proto_bytes())
-        numbers = {key: options[key] for key in scheduling}
-        ray.private.ReplicaConfig(
-            "", b"", b"", b"", options["ray_actor_options"], **numbers
+        config = DeploymentConfig(**{key: options[key] for key in known})
+        DeploymentConfig.from_proto_bytes(config.to_proto_bytes())
+        ReplicaConfig(
+            "",
+            b"",
+            b"",
+            b"",
+            options["ray_actor_options"],
+            **{key: options[key] for key in scheduling},
         ).to_proto_bytes()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

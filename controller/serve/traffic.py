@@ -13,10 +13,11 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.errors import WheelwayError
-from controller.exchange import answer, own_client
+from controller.exchange import NO_REUSE, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -68,7 +69,7 @@ class Traffic:
     ) -> None:
         self._dashboard = dashboard
         self._clock = clock
-        self._client = own_client()
+        self._client = httpx.Client(trust_env=False, limits=NO_REUSE)
         self._targets: tuple[str, ...] = ()
         self._targets_at = float("-inf")
         self._samples: deque[_Sample] = deque()
@@ -106,9 +107,13 @@ class Traffic:
         return self._targets
 
     def _fetched(self, target: str) -> str:
-        url = f"http://{target}/metrics"
-        page = answer(self._client, url, seconds=TIMEOUT, limit=_LIMIT)
-        return page.text if page is not None and page.is_success else ""
+        try:
+            response = exchange(
+                self._client, "GET", f"http://{target}/metrics", seconds=TIMEOUT, limit=_LIMIT
+            )
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return ""
+        return response.text if response.is_success else ""
 
 
 def _counts(texts: Iterable[str]) -> dict[str, dict[float, float]]:

@@ -589,12 +589,13 @@ def test_connections_that_are_at_work_stay_when_silent_ones_go(service):
 
 
 def test_no_more_may_wait_for_a_pass_than_leave_threads_for_others(service):
-    service.passes._wake = lambda: None
+    woken = []
+    service.passes._wake = lambda: woken.append(True)
     with service.serving() as client, ThreadPoolExecutor(WAITING) as pool:
         waiting = [
             pool.submit(client.post, "/v1/reconcile", json={"timeout": 300}) for _ in range(WAITING)
         ]
-        eventually(lambda: service.passes._asked == WAITING)
+        eventually(lambda: len(woken) == WAITING)
         refused = client.post("/v1/reconcile")
         assert problem(refused) == (503, "TooManyWait")
         assert refused.headers["retry-after"] == "5"

@@ -60,7 +60,7 @@ ODD = [
 ]
 
 
-class Counted(schema.Asker):
+class Counted(schema.InProcess):
     """Counts what it is asked."""
 
     def __init__(self):
