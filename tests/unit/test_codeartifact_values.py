@@ -14,10 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 from controller.config.sources import CodeArtifactSource as Options
 from controller.errors import Stalled, Transient
 from controller.model import Availability, Condition, Refusal
+from controller.retry import ASKED_CAP
 from controller.sources.codeartifact import rate_limiter
 from controller.sources.codeartifact.address import RepositoryAddress
 from controller.sources.codeartifact.connection import STALE
-from controller.sources.codeartifact.failures import LONGEST_WAIT, meaning, wait_asked_for
+from controller.sources.codeartifact.failures import meaning, wait_asked_for
 from controller.sources.codeartifact.rate_limiter import RateLimiter
 from controller.sources.codeartifact.source import prefixes
 from controller.sources.codeartifact.versions import (
@@ -117,27 +118,23 @@ def test_a_wait_that_is_not_granted_takes_no_place():
         ({"x-amz-retry-after": "1500"}, 1.5),
         ({"X-Amz-Retry-After": "1500", "Retry-After": "7"}, 1.5),
         ({"x-amz-retry-after": "-1", "Retry-After": "7"}, 7.0),
-        ({"Retry-After": "7200"}, LONGEST_WAIT),
-        ({"Retry-After": "9" * 400}, LONGEST_WAIT),
-        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, LONGEST_WAIT),
-        ({"x-amz-retry-after": "86400000"}, LONGEST_WAIT),
-        ({"x-amz-retry-after": "9" * 400}, LONGEST_WAIT),
+        ({"Retry-After": "7200"}, ASKED_CAP),
+        ({"Retry-After": "9" * 400}, ASKED_CAP),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, ASKED_CAP),
+        ({"x-amz-retry-after": "86400000"}, ASKED_CAP),
+        ({"x-amz-retry-after": "9" * 400}, ASKED_CAP),
     ],
 )
 def test_waits_that_an_answer_asks_for(headers, seconds):
     assert wait_asked_for(headers, now=30.0) == seconds
 
 
+QUEUE = "https://sqs.eu-west-1.amazonaws.com/111122223333/events"
+ROLE = "arn:aws-cn:iam::111122223333:role/poller"
 ADDRESS = RepositoryAddress(
-    source="wheels",
-    domain="acme",
-    owner=None,
-    repository="pipelines",
+    Options(**HERE, role_arn=ROLE, events_queue_url=QUEUE),
     region="eu-weast-1",
     partition="aws-cn",
-    profile=None,
-    role_arn="arn:aws-cn:iam::111122223333:role/poller",
-    queue_url="https://sqs.eu-west-1.amazonaws.com/111122223333/events",
     looked_in="somewhere",
     regions=("eu-west-1", "eu-west-2"),
 )
@@ -232,7 +229,7 @@ def test_a_queue_that_is_not_there_is_told_with_its_own_region():
     answer = {"Error": {"Code": "AWS.SimpleQueueService.NonExistentQueue", "Message": "no"}}
     found = meaning(boto.ClientError(answer, "ReceiveMessage"), ADDRESS)
     assert found.reason == "QueueUnknown"
-    assert f"{ADDRESS.queue_url} in eu-west-1;" in found.message
+    assert f"{QUEUE} in eu-west-1;" in found.message
 
 
 @pytest.mark.parametrize(

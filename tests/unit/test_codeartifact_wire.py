@@ -109,7 +109,6 @@ def test_a_wheel_whose_bytes_never_come_to_one_is_given_up_at_its_deadline(serve
     source = opened(
         packages=["demo"], endpoint_url=server.url, read_timeout=SOON, download_timeout=SOON
     )
-    source._downloads._clock = time.monotonic
     server.drips(CHUNKED, drop=b"0")  # the size of a chunk: not one byte of the body
     with pytest.raises(Transient) as caught:
         list(wheel(source))

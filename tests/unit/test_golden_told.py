@@ -29,6 +29,8 @@ pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[2]
 REASON = re.compile(r"[A-Z]+[a-z][A-Za-z]*")
+FIELD = re.compile(r"\{[a-z_.]+(![rs])?\}")
+"""Of a message that `str.format` fills in."""
 OF_THE_PLACE = {"CODE_FILE", "CODE_FUNC", "CODE_LINE", "LOGGER", "THREAD_NAME"}
 """Fields whose values are those of the code that logs."""
 OCCASIONS = {"live", "quarantined", "retired", "stalled", "condition", "resolved"}
@@ -55,7 +57,7 @@ def constants(trees: list[ast.Module]) -> dict[str, str]:
 def template(node: ast.expr) -> str | None:
     """A message as it is written, `{}` where something is put in; None for one made elsewhere."""
     if isinstance(node, ast.Constant):
-        return node.value if isinstance(node.value, str) else None
+        return FIELD.sub("{}", node.value) if isinstance(node.value, str) else None
     if isinstance(node, ast.JoinedStr):
         return "".join(
             part.value if isinstance(part, ast.Constant) else "{}" for part in node.values
@@ -63,26 +65,33 @@ def template(node: ast.expr) -> str | None:
     return None
 
 
+def together(node: ast.AST) -> list[list[ast.expr]]:
+    """What belongs together: the arguments of a call, the parts of a tuple, a row of a table."""
+    if isinstance(node, ast.Call):
+        return [[*node.args, *(keyword.value for keyword in node.keywords)]]
+    if isinstance(node, ast.Tuple):
+        return [node.elts]
+    if isinstance(node, ast.Dict):
+        return [[key, value] for key, value in zip(node.keys, node.values, strict=True) if key]
+    return []
+
+
 def spoken() -> dict[str, set[str]]:
-    """By reason: the messages that are given with it, in calls and in pairs."""
+    """By reason: the messages that are given with it, in calls, pairs and tables."""
     files = [*(ROOT / "controller").rglob("*.py"), *(ROOT / "wheelway").rglob("*.py")]
     trees = [ast.parse(file.read_text()) for file in sorted(files)]
     known = constants(trees)
     found: dict[str, set[str]] = {}
     for node in (node for tree in trees for node in ast.walk(tree)):
-        if isinstance(node, ast.Call):
-            given = [*node.args, *(keyword.value for keyword in node.keywords)]
-        elif isinstance(node, ast.Tuple):
-            given = node.elts
-        else:
-            continue
-        texts = [
-            known.get(part.id) if isinstance(part, ast.Name) else template(part) for part in given
-        ]
-        reasons = [text for text in texts if text and REASON.fullmatch(text)]
-        messages = [text for text in texts if text and " " in text]
-        if len(reasons) == 1 and len(messages) == 1:
-            found.setdefault(reasons[0], set()).add(messages[0])
+        for given in together(node):
+            texts = [
+                known.get(part.id) if isinstance(part, ast.Name) else template(part)
+                for part in given
+            ]
+            reasons = [text for text in texts if text and REASON.fullmatch(text)]
+            messages = [text for text in texts if text and " " in text]
+            if len(reasons) == 1 and len(messages) == 1:
+                found.setdefault(reasons[0], set()).add(messages[0])
     return found
 
 

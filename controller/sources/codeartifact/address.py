@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-_ON_THE_DOMAIN = frozenset({"GetAuthorizationToken"})
+if TYPE_CHECKING:
+    from controller.config.sources import CodeArtifactSource
+
 _ON_A_PACKAGE = frozenset(
     {
-        "DescribePackage",
-        "GetPackageVersionAsset",
-        "ListPackageVersionAssets",
-        "ListPackageVersions",
+        *("DescribePackage", "GetPackageVersionAsset"),
+        *("ListPackageVersionAssets", "ListPackageVersions"),
     }
 )
 _ACTIONS = {"DeleteMessageBatch": "DeleteMessage"}
@@ -35,15 +36,9 @@ def queue_region(url: str) -> str | None:
 class RepositoryAddress:
     """Where the requests of one source go."""
 
-    source: str
-    domain: str
-    owner: str | None
-    repository: str
+    options: CodeArtifactSource
     region: str | None
     partition: str
-    profile: str | None
-    role_arn: str | None
-    queue_url: str | None
     looked_in: str
     """Where boto3 looks for credentials, in words."""
     regions: tuple[str, ...] = ()
@@ -56,22 +51,23 @@ class RepositoryAddress:
 
     def arn(self, operation: str, package: str = "") -> str:
         """The resource that an operation is allowed or denied on; `*` for what is not known."""
+        its = self.options
         if operation == "AssumeRole":
-            return self.role_arn or "the role"
+            return its.role_arn or "the role"
         if _SERVICES.get(operation) == "sqs":
-            *_, account, name = f"//{self.queue_url or ''}".rsplit("/", 2)
+            *_, account, name = f"//{its.events_queue_url or ''}".rsplit("/", 2)
             return f"arn:{self.partition}:sqs:{self.queue_region or '*'}:{account}:{name}"
-        start = f"arn:{self.partition}:codeartifact:{self.region or '*'}:{self.owner or '*'}"
-        if operation in _ON_THE_DOMAIN:
-            return f"{start}:domain/{self.domain}"
+        start = f"arn:{self.partition}:codeartifact:{self.region or '*'}:{its.domain_owner or '*'}"
+        if operation == "GetAuthorizationToken":
+            return f"{start}:domain/{its.domain}"
         if operation in _ON_A_PACKAGE:
-            return f"{start}:package/{self.domain}/{self.repository}/pypi//{package or '*'}"
-        return f"{start}:repository/{self.domain}/{self.repository}"
+            return f"{start}:package/{its.domain}/{its.repository}/pypi//{package or '*'}"
+        return f"{start}:repository/{its.domain}/{its.repository}"
 
     @property
     def queue_region(self) -> str | None:
         """Where the events' queue is, which need not be where the repository is."""
-        return queue_region(self.queue_url or "") or self.region
+        return queue_region(self.options.events_queue_url or "") or self.region
 
     @property
     def lost(self) -> bool:
@@ -79,5 +75,12 @@ class RepositoryAddress:
         return bool(self.regions) and self.region not in self.regions
 
     def __str__(self) -> str:
-        owned = f" of account {self.owner}" if self.owner else ""
-        return f"{self.domain}/{self.repository}{owned} in {self.region or 'no region'}"
+        its = self.options
+        owned = f" of account {its.domain_owner}" if its.domain_owner else ""
+        return f"{its.domain}/{its.repository}{owned} in {self.region or 'no region'}"
+
+
+def named(options: CodeArtifactSource) -> dict[str, Any]:
+    """The domain, as every operation takes it."""
+    owner = {"domainOwner": options.domain_owner} if options.domain_owner else {}
+    return {"domain": options.domain, **owner}

@@ -143,12 +143,20 @@ class Connection:
         with self._building:
             self._session = self._where = None
             clients, self._clients = self._clients, {}
-            wire, self._wire = self._wire, None
-        _close(clients)
-        if wire is not None:
-            wire.close()
+        for client in clients.values():
+            client.close()
 
-    close = renew
+    def close(self) -> None:
+        """Let go of clients and connections."""
+        self.renew()
+        if self._wire is not None:
+            self._wire.close()
+
+    def end_downloads(self) -> None:
+        """End those that are under way, at once; those that begin now as well."""
+        with self._building:
+            if self._wire is not None:
+                self._wire.end_downloads()
 
     # -- session ---------------------------------------------------------------------------------
 
@@ -191,7 +199,7 @@ class Connection:
         """The session; `_building` is held."""
         if self._session is None:
             core = botocore.session.Session(profile=self._options.profile)
-            self._wire = Wire(
+            self._wire = self._wire or Wire(
                 self._options,
                 core.get_config_variable("ca_bundle"),
                 self._options.concurrency + 8,  # downloads and events beside
@@ -236,19 +244,7 @@ class Connection:
                 regions = tuple(known)
         except BotoCoreError:
             pass  # the error that is being told is the same one, or matters more
-        return RepositoryAddress(
-            source=options.name,
-            domain=options.domain,
-            owner=options.domain_owner,
-            repository=options.repository,
-            region=region,
-            partition=partition,
-            profile=options.profile,
-            role_arn=options.role_arn,
-            queue_url=options.events_queue_url,
-            looked_in=looked_in,
-            regions=regions,
-        )
+        return RepositoryAddress(options, region, partition, looked_in, regions)
 
     # -- every request ---------------------------------------------------------------------------
 
@@ -336,8 +332,3 @@ def _looked_in(core: botocore.session.Session) -> str:
     providers = core.get_component("credential_provider").providers
     ways = [_WAYS[one.METHOD].format(**files) for one in providers if one.METHOD in _WAYS]
     return ", ".join(ways)
-
-
-def _close(clients: Mapping[str, Any]) -> None:
-    for client in clients.values():
-        client.close()

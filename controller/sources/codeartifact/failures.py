@@ -23,74 +23,107 @@ if TYPE_CHECKING:
     from controller.errors import WheelwayError
     from controller.sources.codeartifact.address import RepositoryAddress
 
+_MESSAGES = {
+    "AccessDenied": "source {its.name} may not {action} on {resource}; allow it in the role's "
+    "policy and in the resource's own, if it has one. AWS says: {said}",
+    "AwsConfigInvalid": "source {its.name}: the AWS configuration cannot be used: {said}; "
+    "correct it, or `region` in [[sources]]",
+    "AwsFailed": "{operation} of {at} failed with {status} {code}: {said}; tried again",
+    "AwsUnexpected": "source {its.name} ({at}) got what no CodeArtifact answers: {said}; is "
+    "`endpoint_url` right?",
+    "ClockSkewed": "AWS takes no requests of source {its.name}, for this machine's clock is "
+    "wrong: {said}; set it, best by NTP",
+    "CredentialsExpired": "the AWS credentials of source {its.name} have expired: {said}. Renew "
+    "them where boto3 found them; it looks, in this order, in: {at.looked_in}",
+    "CredentialsInvalid": "AWS does not take the credentials of source {its.name} ({code}): "
+    "{said}. Correct them, or `region`; boto3 looks, in this order, in: {at.looked_in}",
+    "CredentialsMissing": "source {its.name} has no AWS credentials ({said}). boto3 looked, in "
+    "this order, in: {at.looked_in}. Give the daemon's user one of these, or set `profile`",
+    "DomainUnknown": "there is no domain {its.domain} {owned} in {at.region}: correct `domain`, "
+    "`domain_owner` or `region` of source {its.name}. AWS says: {said}",
+    "EndpointUnreachable": "AWS cannot be reached for source {its.name} ({at}): {said}; it is "
+    "tried again. If this lasts look at the network, `region` and `endpoint_url`",
+    "EndpointUntrusted": "the certificate of CodeArtifact's endpoint in {at.region} is not "
+    "trusted: {said}; name the authority in AWS_CA_BUNDLE, or correct `endpoint_url`",
+    "ProfileUnknown": "source {its.name}: the AWS configuration files have no profile "
+    "{its.profile!r}; correct `profile`, or add it for the daemon's user",
+    "QueueUnknown": "source {its.name}: there is no queue {its.events_queue_url} in "
+    "{at.queue_region}; correct `events_queue_url`, or make the queue (docs/codeartifact.md)",
+    "QuotaExceeded": "a quota of CodeArtifact is used up for source {its.name} ({operation}): "
+    "{said}; ask AWS to raise it",
+    "RegionMissing": "source {its.name} has no AWS region; set `region` in [[sources]], or "
+    "AWS_REGION",
+    "RegionUnknown": "source {its.name}: nothing answers for region {at.region}, and "
+    "CodeArtifact is not known to be there; correct `region`. It is in {regions}",
+    "RepositoryUnknown": "domain {its.domain} in {at.region} has no repository {its.repository}: "
+    "correct `repository` or `region` of source {its.name}. AWS says: {said}",
+    "RequestRefused": "{operation} of {at} was refused with {status} {code}: {said}; correct "
+    "source {its.name} in [[sources]]",
+    "Throttled": "AWS asks source {its.name} to send fewer requests ({operation}); it goes "
+    "slower for a while. If this lasts raise `poll_interval` or the account's quota",
+}
+"""By reason; `meaning` fills them in."""
+_PASSING = frozenset({"AwsFailed", "AwsUnexpected", "EndpointUnreachable", "Throttled"})
+"""Reasons that are tried again. Of all others but a quota a person must know."""
+
+_RAISED: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    ((boto.LoginRefreshRequired, boto.UnauthorizedSSOTokenError), "CredentialsExpired"),
+    (
+        (
+            *(boto.NoCredentialsError, boto.PartialCredentialsError, boto.NoAuthTokenError),
+            *(boto.CredentialRetrievalError, boto.TokenRetrievalError, boto.SSOError),
+            *(boto.LoginError, boto.MissingDependencyException, boto.InfiniteLoopConfigError),
+            *(boto.InvalidConfigError, boto.RefreshWithMFAUnsupportedError),
+            *(boto.UnknownCredentialError, boto.UnknownTokenProviderError),
+        ),
+        "CredentialsMissing",
+    ),
+    ((boto.ProfileNotFound,), "ProfileUnknown"),
+    ((boto.NoRegionError,), "RegionMissing"),
+    ((boto.ConfigParseError, boto.ConfigNotFound, boto.InvalidRegionError), "AwsConfigInvalid"),
+    ((boto.SSLError,), "EndpointUntrusted"),
+    ((boto.ConnectionError, boto.HTTPClientError), "EndpointUnreachable"),
+    ((boto.IncompleteReadError, boto.MetadataRetrievalError), "EndpointUnreachable"),
+)
+"""What botocore raises by itself; the first that fits counts."""
+
 THROTTLING = frozenset(
     {
-        "BandwidthLimitExceeded",
-        "LimitExceededException",
-        "PriorRequestNotComplete",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "RequestThrottledException",
-        "SlowDown",
-        "Throttling",
-        "ThrottledException",
-        "ThrottlingException",
-        "TooManyRequestsException",
+        *("BandwidthLimitExceeded", "LimitExceededException", "PriorRequestNotComplete"),
+        *("ProvisionedThroughputExceededException", "RequestLimitExceeded", "RequestThrottled"),
+        *("RequestThrottledException", "SlowDown", "Throttling", "ThrottledException"),
+        *("ThrottlingException", "TooManyRequestsException"),
     }
 )
-_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
-_UNKNOWN_KEY = frozenset(
-    {
-        "IncompleteSignature",
-        "IncompleteSignatureException",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "InvalidToken",
-        "MissingAuthenticationToken",
-        "MissingAuthenticationTokenException",
-        "OptInRequired",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    }
-)
-_SKEWED = frozenset({"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"})
-_KEY_DENIED = frozenset({"KMS.AccessDeniedException", "KmsAccessDenied"})
+_KEY_DENIED = ("KMS.AccessDeniedException", "KmsAccessDenied")
 """Of the key that a queue is encrypted with."""
-_DENIED = _KEY_DENIED | {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+_CODES = {
+    "Throttled": THROTTLING,
+    "AccessDenied": (
+        *("AccessDenied", "AccessDeniedException", "UnauthorizedOperation"),
+        *_KEY_DENIED,
+    ),
+    "CredentialsExpired": ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"),
+    "ClockSkewed": ("RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"),
+    "CredentialsInvalid": (
+        *("IncompleteSignature", "IncompleteSignatureException", "InvalidAccessKeyId"),
+        *("InvalidClientTokenId", "InvalidSignatureException", "InvalidToken"),
+        *("MissingAuthenticationToken", "MissingAuthenticationTokenException"),
+        *("OptInRequired", "SignatureDoesNotMatch", "UnrecognizedClientException"),
+    ),
+    "QueueUnknown": ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"),
+    "QuotaExceeded": ("ServiceQuotaExceededException",),
+    "AwsFailed": ("ConflictException",),
+}
+_REASON_OF = {code: reason for reason, codes in _CODES.items() for code in codes}
+_NOT_THERE = {"domain": "DomainUnknown", "repository": "RepositoryUnknown"}
+"""By what a ResourceNotFoundException is about, if it is about the whole source."""
+
+UNLIKE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What reading an answer of another shape raises; botocore's parser looks at neither."""
 _LACKING = re.compile(
     r"not authorized to perform: (?P<action>[\w-]+:\w+)(?: on resource: (?P<resource>\S+))?"
 )
-_NO_QUEUE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
-_ENDED = (boto.LoginRefreshRequired, boto.UnauthorizedSSOTokenError)
-"""A session that somebody has to begin anew."""
-_NO_CREDENTIALS = (
-    boto.NoCredentialsError,
-    boto.PartialCredentialsError,
-    boto.CredentialRetrievalError,
-    boto.TokenRetrievalError,
-    boto.SSOError,
-    boto.LoginError,
-    boto.MissingDependencyException,
-    boto.NoAuthTokenError,
-    boto.InfiniteLoopConfigError,
-    boto.InvalidConfigError,
-    boto.RefreshWithMFAUnsupportedError,
-    boto.UnknownCredentialError,
-    boto.UnknownTokenProviderError,
-)
-_UNREACHABLE = (
-    boto.ConnectionError,
-    boto.HTTPClientError,
-    boto.IncompleteReadError,
-    boto.MetadataRetrievalError,
-)
-_CONFIGURATION = (boto.ConfigParseError, boto.ConfigNotFound, boto.InvalidRegionError)
-UNLIKE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What reading an answer of another shape raises; botocore's parser looks at neither."""
-LONGEST_WAIT = 3600.0
-"""Seconds that an answer may make a source wait: what asks for more is a mistake."""
 
 
 class MissingThere(Exception):  # noqa: N818 - an answer, translated by who asked
@@ -98,161 +131,76 @@ class MissingThere(Exception):  # noqa: N818 - an answer, translated by who aske
 
 
 def meaning(
-    error: Exception, where: RepositoryAddress, package: str = ""
+    error: Exception, at: RepositoryAddress, package: str = ""
 ) -> WheelwayError | MissingThere:
     """What an exception of botocore means for its source.
 
     Args:
         error: as botocore raised it, or one of `UNLIKE`.
-        where: what was talked to.
+        at: what was talked to.
         package: which one it was about, if about one.
     """
     if isinstance(error, boto.ClientError):
-        return _refusal(error, where, package)
-    return _unready(error, where) or _broken(error, where)
-
-
-def _unready(error: Exception, where: RepositoryAddress) -> Stalled | None:
-    """What on this side must be there before a request can be made; None when that is not it."""
-    found = None
-    if _has_ended(error):
-        found = _expired(where, _text(error))
-    elif isinstance(error, _NO_CREDENTIALS):
-        found = Stalled(
-            "CredentialsMissing",
-            f"source {where.source} has no AWS credentials ({_text(error)}). boto3 looked, in this "
-            f"order, in: {where.looked_in}. Give the daemon's user one of these, or set `profile`",
-        )
-    elif isinstance(error, boto.ProfileNotFound):
-        found = Stalled(
-            "ProfileUnknown",
-            f"source {where.source}: the AWS configuration files have no profile "
-            f"{where.profile!r}; correct `profile`, or add it for the daemon's user",
-        )
-    elif isinstance(error, boto.NoRegionError):
-        found = Stalled(
-            "RegionMissing",
-            f"source {where.source} has no AWS region; set `region` in [[sources]], or AWS_REGION",
-        )
-    elif isinstance(error, _CONFIGURATION):
-        found = Stalled(
-            "AwsConfigInvalid",
-            f"source {where.source}: the AWS configuration cannot be used: {_text(error)}; correct "
-            "it, or `region` in [[sources]]",
-        )
-    elif isinstance(error, boto.ParamValidationError):
-        found = Stalled("RequestRefused", f"source {where.source}: {_text(error)}; correct it")
-    return found
-
-
-def _has_ended(error: Exception) -> bool:
-    """Whether there were credentials, and a person has to renew them."""
-    if isinstance(error, boto.TokenRetrievalError):  # of which there is only the text
-        return "expired" in str(error)
-    return isinstance(error, _ENDED)
-
-
-def _expired(where: RepositoryAddress, said: str) -> Stalled:
-    return Stalled(
-        "CredentialsExpired",
-        f"the AWS credentials of source {where.source} have expired: {said}. Renew them where "
-        f"boto3 found them; it looks, in this order, in: {where.looked_in}",
-    )
-
-
-def _broken(error: Exception, where: RepositoryAddress) -> WheelwayError:
-    """What a failure of the connection means, or one that nobody foresaw."""
-    if isinstance(error, boto.SSLError):
-        return Stalled(
-            "EndpointUntrusted",
-            f"the certificate of CodeArtifact's endpoint in {where.region} is not trusted: "
-            f"{_text(error)}; name the authority in AWS_CA_BUNDLE, or correct `endpoint_url`",
-        )
-    if isinstance(error, boto.EndpointConnectionError) and where.lost:
-        return Stalled(
-            "RegionUnknown",
-            f"source {where.source}: nothing answers for region {where.region}, and CodeArtifact is"
-            f" not known to be there; correct `region`. It is in {', '.join(where.regions)}",
-        )
-    if isinstance(error, _UNREACHABLE):
-        return Transient(
-            "EndpointUnreachable",
-            f"AWS cannot be reached for source {where.source} ({where}): {_text(error)}; it is "
-            "tried again. If this lasts look at the network, `region` and `endpoint_url`",
-        )
-    return Transient(
-        "AwsUnexpected",
-        f"source {where.source} ({where}) got what no CodeArtifact answers: {_text(error)}; is "
-        "`endpoint_url` right?",
-    )
+        return _refusal(error, at, package)
+    said = _text(error)
+    if isinstance(error, boto.ParamValidationError):
+        return Stalled("RequestRefused", f"source {at.options.name}: {said}; correct it")
+    if isinstance(error, boto.TokenRetrievalError) and "expired" in said:  # the only sign of it
+        reason = "CredentialsExpired"
+    elif isinstance(error, boto.EndpointConnectionError) and at.lost:
+        reason = "RegionUnknown"
+    else:
+        those = (reason for kinds, reason in _RAISED if isinstance(error, kinds))
+        reason = next(those, "AwsUnexpected")
+    return _error(reason, at=at, its=at.options, said=said, regions=", ".join(at.regions))
 
 
 def _refusal(
-    error: boto.ClientError, where: RepositoryAddress, package: str
+    error: boto.ClientError, at: RepositoryAddress, package: str
 ) -> WheelwayError | MissingThere:
     answer: Mapping[str, Any] = error.response
     code = str(answer.get("Error", {}).get("Code", ""))
     said = str(answer.get("Error", {}).get("Message", "")).strip().rstrip(".") or code
     status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    operation = error.operation_name
-    if code in THROTTLING or status == 429:
-        return Transient(
-            "Throttled",
-            f"AWS asks source {where.source} to send fewer requests ({operation}); it goes slower "
-            "for a while. If this lasts raise `poll_interval` or the account's quota",
-            retry_after=wait_asked_for(headers, now=time.time()),
-        )
-    if (stalled := _not_admitted(code, said, operation, where, package)) is not None:
-        return stalled
-    if code == "ResourceNotFoundException" or code in _NO_QUEUE:
-        return _missing(answer, said, where)
-    if code == "ServiceQuotaExceededException":
-        return Waiting(
-            "QuotaExceeded",
-            f"a quota of CodeArtifact is used up for source {where.source} ({operation}): {said}; "
-            "ask AWS to raise it",
-        )
-    if status >= 500 or code == "ConflictException":
-        return Transient(
-            "AwsFailed", f"{operation} of {where} failed with {status} {code}: {said}; tried again"
-        )
-    return Stalled(
-        "RequestRefused",
-        f"{operation} of {where} was refused with {status} {code}: {said}; correct source "
-        f"{where.source} in [[sources]]",
+    if code == "ResourceNotFoundException":
+        # Only CodeArtifact tells of which kind it is, and that not always.
+        kind = str(answer.get("resourceType") or said.partition(" ")[0]).lower()
+        if kind not in _NOT_THERE:
+            return MissingThere(said)
+        reason = _NOT_THERE[kind]
+    elif status == 429:
+        reason = "Throttled"
+    elif "Signature expired" in said or "Signature not yet current" in said:
+        reason = "ClockSkewed"
+    else:
+        reason = _REASON_OF.get(code, "AwsFailed" if status >= 500 else "RequestRefused")
+    owner = at.options.domain_owner
+    action, resource = at.action(error.operation_name), at.arn(error.operation_name, package)
+    if code in _KEY_DENIED:
+        action, resource = "kms:Decrypt", "the key of the queue"
+    action, resource = _lacking(said, action, resource)
+    return _error(
+        reason,
+        wait_asked_for(headers, now=time.time()),
+        at=at,
+        its=at.options,
+        said=said,
+        code=code,
+        status=status,
+        operation=error.operation_name,
+        action=action,
+        resource=resource,
+        owned=f"of account {owner}" if owner else "in the credentials' own account",
     )
 
 
-def _not_admitted(
-    code: str, said: str, operation: str, where: RepositoryAddress, package: str
-) -> Stalled | None:
-    """Why whoever asks may not; None when that was not the trouble."""
-    if code in _DENIED:
-        action, resource = where.action(operation), where.arn(operation, package)
-        if code in _KEY_DENIED:
-            action, resource = "kms:Decrypt", "the key of the queue"
-        action, resource = _lacking(said, action, resource)
-        return Stalled(
-            "AccessDenied",
-            f"source {where.source} may not {action} on {resource}; allow it in the role's policy "
-            f"and in the resource's own, if it has one. AWS says: {said}",
-        )
-    if code in _EXPIRED:
-        return _expired(where, said)
-    if code in _SKEWED or "Signature expired" in said or "Signature not yet current" in said:
-        return Stalled(
-            "ClockSkewed",
-            f"AWS takes no requests of source {where.source}, for this machine's clock is wrong: "
-            f"{said}; set it, best by NTP",
-        )
-    if code in _UNKNOWN_KEY:
-        return Stalled(
-            "CredentialsInvalid",
-            f"AWS does not take the credentials of source {where.source} ({code}): {said}. Correct "
-            f"them, or `region`; boto3 looks, in this order, in: {where.looked_in}",
-        )
-    return None
+def _error(reason: str, retry_after: float | None = None, **facts: object) -> WheelwayError:
+    message = _MESSAGES[reason].format(**facts)
+    if reason in _PASSING:
+        wait = retry_after if reason == "Throttled" else None
+        return Transient(reason, message, retry_after=wait)
+    return (Waiting if reason == "QuotaExceeded" else Stalled)(reason, message)
 
 
 def _lacking(said: str, action: str, resource: str) -> tuple[str, str]:
@@ -268,51 +216,18 @@ def _lacking(said: str, action: str, resource: str) -> tuple[str, str]:
     return action if same else found["action"], named or (resource if same else "*")
 
 
-def _missing(
-    answer: Mapping[str, Any], said: str, where: RepositoryAddress
-) -> Stalled | MissingThere:
-    """What does not exist. Only CodeArtifact tells of which kind it is, and that not always."""
-    code = answer.get("Error", {}).get("Code")
-    if code in _NO_QUEUE:
-        return Stalled(
-            "QueueUnknown",
-            f"source {where.source}: there is no queue {where.queue_url} in "
-            f"{where.queue_region}; correct `events_queue_url`, or make the queue "
-            "(docs/codeartifact.md)",
-        )
-    kind = str(answer.get("resourceType") or said.partition(" ")[0]).lower()
-    if kind == "domain":
-        return Stalled(
-            "DomainUnknown",
-            f"there is no domain {where.domain}"
-            + (f" of account {where.owner}" if where.owner else " in the credentials' own account")
-            + f" in {where.region}: correct `domain`, `domain_owner` or `region` of source "
-            f"{where.source}. AWS says: {said}",
-        )
-    if kind == "repository":
-        return Stalled(
-            "RepositoryUnknown",
-            f"domain {where.domain} in {where.region} has no repository {where.repository}: "
-            f"correct `repository` or `region` of source {where.source}. AWS says: {said}",
-        )
-    return MissingThere(said)
-
-
 def wait_asked_for(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds that an answer asks to wait; None when it does not say.
+    """Seconds that an answer asks to wait, at most `retry.ASKED_CAP`; None when it does not say.
 
     `x-amz-retry-after` is in milliseconds, as the SDKs read it, `Retry-After` as RFC 9110 has it.
-    At most `LONGEST_WAIT`.
     """
     lower = {key.lower(): str(value).strip() for key, value in headers.items()}
     exact = lower.get("x-amz-retry-after", "")
     if exact.isascii() and exact.isdigit():
-        return min(float(exact) / 1000, LONGEST_WAIT)
-    asked = retry.asked_for(lower.get("retry-after", ""), now=now)
-    return None if asked is None else min(asked, LONGEST_WAIT)
+        return min(float(exact) / 1000, retry.ASKED_CAP)
+    return retry.asked_for(lower.get("retry-after", ""), now=now)
 
 
 def _text(error: Exception) -> str:
-    if not isinstance(error, boto.BotoCoreError | boto.ClientError):
-        return f"{type(error).__name__}: {error}"[:500]
-    return " ".join(str(error).split())[:500]
+    own = isinstance(error, boto.BotoCoreError)
+    return " ".join((str(error) if own else f"{type(error).__name__}: {error}").split())[:500]

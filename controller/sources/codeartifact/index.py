@@ -13,9 +13,10 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from controller.errors import Stalled
+from controller.sources.codeartifact.address import named
 from controller.sources.codeartifact.connection import Connection
 from controller.sources.codeartifact.failures import MissingThere
 
@@ -108,15 +109,12 @@ class CodeArtifactIndex:
         self._connection.close()
 
     def _renewed(self, now: float) -> _Token:
-        options = self._options
-        domain: dict[str, Any] = {"domain": options.domain}
-        if options.domain_owner:
-            domain["domainOwner"] = options.domain_owner
+        domain = named(self._options)
         with self._connection.translated():
             client = self._connection.codeartifact()
             if not self._url:
                 found = client.get_repository_endpoint(
-                    **domain, repository=options.repository, format="pypi"
+                    **domain, repository=self._options.repository, format="pypi"
                 )
                 self._url = f"{found['repositoryEndpoint'].rstrip('/')}/simple/"
             wanted = int(min(max(2 * (self._use + SPARE), SHORTEST), LONGEST))

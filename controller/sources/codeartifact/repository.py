@@ -6,14 +6,20 @@ are no snapshot: while a listing changes, one may hold what the one before held 
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import BotoCoreError
+from urllib3.exceptions import HTTPError
+
 from controller.errors import Stalled, Transient
+from controller.sources.codeartifact.address import named
 from controller.sources.codeartifact.failures import MissingThere
 from controller.sources.codeartifact.versions import PUBLISHED, Asset, Files, Listed
 
 if TYPE_CHECKING:
-    from mypy_boto3_codeartifact.type_defs import GetPackageVersionAssetResultTypeDef
+    import threading
+    from collections.abc import Iterator
 
     from controller.config.sources import CodeArtifactSource
     from controller.sources.codeartifact.connection import Connection
@@ -21,21 +27,23 @@ if TYPE_CHECKING:
 
 PAGES: Any = {"PageSize": 1000}
 """Items of a page, the most there is."""
+CHUNK = 1024 * 1024
+"""Bytes of a download at a time."""
 
 
 class Repository:
-    """One repository; every method raises what `Connection.translated` does, but MissingThere."""
+    """One repository; every method raises what `Connection.translated` does, but MissingThere.
 
-    def __init__(self, options: CodeArtifactSource, connection: Connection) -> None:
+    `ending` is set when the source ends, and its downloads with it.
+    """
+
+    def __init__(
+        self, options: CodeArtifactSource, connection: Connection, ending: threading.Event
+    ) -> None:
         self._source = options.name
         self._connection = connection
-        self._address: dict[str, Any] = {
-            "domain": options.domain,
-            "repository": options.repository,
-            "format": "pypi",
-        }
-        if options.domain_owner:
-            self._address["domainOwner"] = options.domain_owner
+        self._ending = ending
+        self._address = {**named(options), "repository": options.repository, "format": "pypi"}
 
     def packages(self, prefix: str) -> dict[str, str]:
         """The packages whose names begin so, each with its restriction of upstreams: ALLOW, BLOCK
@@ -109,15 +117,18 @@ class Repository:
         except MissingThere:
             return ""
 
-    def asset(self, where: Locator) -> GetPackageVersionAssetResultTypeDef:
-        """A file, its body not read yet, of the package version revision that was listed.
+    def read(self, where: Locator, size: int | None) -> Iterator[bytes]:
+        """A file of the package version revision that was listed, in chunks; there are no ranges
+        in this API, so nothing is resumed. `wire` sees to the time that it may take.
+
+        Where the answer does not say how many bytes there will be, there must be `size`.
 
         Raises:
-            Transient: `AssetMissing`; and as the class says.
+            Transient: `AssetMissing`, `DownloadBroken`, `SourceClosed`; and as the class says.
         """
         try:
             with self._connection.translated(where.package):
-                return self._connection.codeartifact().get_package_version_asset(
+                answer = self._connection.codeartifact().get_package_version_asset(
                     **self._address,
                     package=where.package,
                     packageVersion=where.version,
@@ -130,6 +141,34 @@ class Repository:
                 f"{where.asset} is listed by {self._source} and cannot be downloaded ({error}): it "
                 "was listed a moment ago, or has changed since; it is tried again",
             ) from error
+        announced = "content-length" in answer["ResponseMetadata"]["HTTPHeaders"]
+        got = 0
+        with closing(answer["asset"]) as body:
+            try:
+                for chunk in body.iter_chunks(CHUNK):
+                    got += len(chunk)
+                    yield chunk
+            except (BotoCoreError, HTTPError) as error:
+                raise self._broken(where, _why(error)) from error
+        if self._ending.is_set() or (size is not None and got < size and not announced):
+            raise self._broken(where, f"it ended after {got} of {size} bytes")
+
+    def _broken(self, where: Locator, why: str) -> Transient:
+        if self._ending.is_set():
+            what = f"the download of {where.asset} was ended with its source"
+            return Transient("SourceClosed", what)
+        return Transient(
+            "DownloadBroken",
+            f"{where.asset} did not come whole from CodeArtifact: {why}; it is fetched again from "
+            "its start",
+        )
+
+
+def _why(error: BaseException) -> str:
+    """What was behind it, which botocore and urllib3 wrap into other errors."""
+    while inner := error.__cause__ or (not error.__suppress_context__ and error.__context__):
+        error = inner
+    return " ".join(str(error).split())
 
 
 def _upstream(package: Any) -> str:

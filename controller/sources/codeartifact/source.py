@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING
 
 from controller.errors import Transient, WheelwayError
 from controller.model import Availability
-from controller.sources.codeartifact.circuit_breaker import CircuitBreaker
 from controller.sources.codeartifact.connection import Connection
-from controller.sources.codeartifact.downloads import Downloads
 from controller.sources.codeartifact.events import QueueWatch
+from controller.sources.codeartifact.package_failures import PackageFailures
 from controller.sources.codeartifact.packages import (
     Known,
     Package,
@@ -86,12 +85,11 @@ class CodeArtifactSource:
         self._globs = tuple(one for one in options.packages if one not in self._names)
         self._closing = threading.Event()
         self._connection = Connection(options, self._closing)
-        self._repository = Repository(options, self._connection)
-        self._downloads = Downloads(clock=clock)
+        self._repository = Repository(options, self._connection, self._closing)
         self._askers = ThreadPoolExecutor(options.concurrency, f"wheelway-{options.name}")
         self._listing_lock = threading.Lock()  # held by a listing; it guards what is remembered
         self._packages: dict[str, Package] = {}
-        self._troubles = CircuitBreaker()
+        self._failures = PackageFailures()
         self._upstreams = Upstreams(
             self._repository.upstream, options.poll_interval, clock=clock, jitter=jitter
         )
@@ -131,7 +129,7 @@ class CodeArtifactSource:
     def close(self) -> None:
         """End downloads, requests that wait for their turn, the events' thread, connections."""
         self._closing.set()
-        self._downloads.close()
+        self._connection.end_downloads()
         self._askers.shutdown(wait=True)
         if self._events is not None:
             self._events.join()
@@ -149,15 +147,15 @@ class CodeArtifactSource:
                 `SourceClosed`. What was not looked at then is what the next call begins with.
             Waiting: `QuotaExceeded`.
             Stalled: credentials, permissions, region, domain or repository; see `failures`. All of
-                these only when they are of the whole source, see `troubles`.
+                these only when they are of the whole source, see `package_failures`.
         """
         with self._listing_lock:
             self._begin()
             self._poll_packages()
             self._due.clear()
             blind = self._upstreams.note(self.name)
-            notes = [*self._troubles.notes(), *([blind] if blind else ())]
-            listing = listing_of(self.name, self._packages, notes, self._troubles.packages)
+            notes = [*self._failures.notes(), *([blind] if blind else ())]
+            listing = listing_of(self.name, self._packages, notes, self._failures.packages)
             if listing != self._listing:
                 self._listing = listing
             return self._listing or listing
@@ -170,15 +168,7 @@ class CodeArtifactSource:
                 `list` raises.
             Waiting, Stalled: as `list`.
         """
-        answer = self._repository.asset(Locator.of(revision.locator))
-        length = answer["ResponseMetadata"]["HTTPHeaders"].get("content-length", "")
-        yield from self._downloads.read(
-            answer["asset"],
-            what=revision.filename,
-            size=revision.size,
-            announced=int(length) if length.isdecimal() else None,
-            timeout=self._options.download_timeout,
-        )
+        return self._repository.read(Locator.of(revision.locator), revision.size)
 
     # -- what to look at -------------------------------------------------------------------------
 
@@ -202,7 +192,7 @@ class CodeArtifactSource:
         if expired or not (hinted or self._due):
             began = self._clock()
             self._due = self._discovered()
-            self._troubles.begin_round(self._due)
+            self._failures.begin_round(self._due)
             self._round_at = began
         self._due |= hinted
 
@@ -222,7 +212,7 @@ class CodeArtifactSource:
             for name, package in self._packages.items()
             if name in held or name in self._names
         }
-        return {*self._names, *found, *held, *self._troubles.packages}
+        return {*self._names, *found, *held, *self._failures.packages}
 
     def _poll_packages(self) -> None:
         """Look at all that is due, several at a time, until there is trouble that is not of single
@@ -233,16 +223,16 @@ class CodeArtifactSource:
         """
 
         def ask(name: str) -> None:
-            if self._troubles.ended or self._closing.is_set():
+            if self._failures.ended or self._closing.is_set():
                 return
             try:
                 found = self._asked(name)
             except WheelwayError as error:
-                self._troubles.failed(name, error)
+                self._failures.failed(name, error)
             else:
                 self._remember(name, found)
 
-        due = self._troubles.begin_look(self._due)
+        due = self._failures.begin_poll(self._due)
         try:
             # One is asked in this thread: others would only be slower.
             list(self._askers.map(ask, due) if len(due) > 1 else map(ask, due))
@@ -251,7 +241,7 @@ class CodeArtifactSource:
                 raise
         if self._closing.is_set():
             raise Transient("SourceClosed", f"source {self.name} was closed")
-        if (error := self._troubles.verdict(self._packages)) is not None:
+        if (error := self._failures.verdict(self._packages)) is not None:
             raise error
 
     def _remember(self, name: str, package: Package | None) -> None:
@@ -261,7 +251,7 @@ class CodeArtifactSource:
             self._packages.pop(name, None)
         else:
             self._packages[name] = package
-        self._troubles.well(name)
+        self._failures.well(name)
 
     # -- one package -----------------------------------------------------------------------------
 

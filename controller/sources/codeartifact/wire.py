@@ -16,6 +16,8 @@ import os
 import socket
 import threading
 import time
+import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -62,6 +64,8 @@ class Wire:
         self._options = options
         self._made: dict[str, URLLib3Session] = {}
         self._making = threading.Lock()
+        self._bodies: weakref.WeakSet[_Bounded] = weakref.WeakSet()
+        self._ended = False
         self._common: Mapping[str, Any] = {
             "timeout": (options.connect_timeout, options.read_timeout),
             "verify": authorities or os.environ.get("REQUESTS_CA_BUNDLE") or True,
@@ -88,6 +92,13 @@ class Wire:
             self._opened(answer)
         return answer
 
+    def end_downloads(self) -> None:
+        """Nothing more comes of any wheel."""
+        with self._making:
+            self._ended = True
+            for body in self._bodies:
+                body.shut()
+
     def close(self) -> None:
         """Close the connections that are kept alive."""
         with self._making:
@@ -100,6 +111,10 @@ class Wire:
         if answer.status_code < 300:
             under: Any = answer.raw._original_response  # noqa: SLF001 - no other way to it
             under.bounded.lasts(self._options.download_timeout)
+            with self._making:
+                self._bodies.add(under.bounded)
+                if self._ended:
+                    under.bounded.shut()
             return
         try:
             answer.content  # noqa: B018 - read here, where its failures are told by its kind
@@ -163,8 +178,14 @@ class _Bounded(io.RawIOBase):
 
     def lasts(self, seconds: float) -> None:
         """From now on it has as many seconds, and any number of bytes."""
-        self._seconds, self._until = seconds, time.monotonic() + seconds + self._wait
+        self._seconds, self._until = seconds, time.monotonic() + seconds
         self._left = float("inf")
+
+    def shut(self) -> None:
+        """Nothing more comes; may be called from any thread."""
+        with suppress(OSError):  # it is closed already
+            # Of the plain class: an encrypted one would say goodbye, and wait for it.
+            socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
 
     def readable(self) -> bool:
         return True
@@ -175,7 +196,11 @@ class _Bounded(io.RawIOBase):
         if remaining <= 0:
             raise TimeoutError(f"not complete within {self._seconds:g} s")
         self._connection.settimeout(min(self._wait, remaining))
-        got = self._raw.readinto(buffer)
+        try:
+            got = self._raw.readinto(buffer)
+        except TimeoutError:
+            waited = min(self._wait, self._seconds)
+            raise TimeoutError(f"nothing more came within {waited:g} s") from None
         self._left -= got or 0
         if self._left < 0:
             raise AnswerTooLarge(limit=LIMIT)

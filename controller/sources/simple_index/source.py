@@ -24,8 +24,8 @@ from packaging.utils import is_normalized_name
 
 from controller.errors import Stalled, Transient, WheelwayError, without_frames
 from controller.model import Condition, Listing
+from controller.sources.circuit_breaker import CircuitBreaker
 from controller.sources.simple_index import pages as simple
-from controller.sources.simple_index.circuit_breaker import CircuitBreaker
 from controller.sources.simple_index.hashes import Hashes
 from controller.sources.simple_index.selection import Fit, Selection, select
 from controller.sources.simple_index.web import Web, validators
@@ -41,6 +41,16 @@ if TYPE_CHECKING:
 
 AT_ONCE = 4
 """Pages asked for at the same time."""
+_FINAL = frozenset(
+    {
+        *("IndexUnauthorized", "IndexThrottled", "IndexUntrusted", "SourceClosed"),
+        *("CredentialsUnreadable", "CertificateUnreadable", "ConfigInvalid"),
+    }
+)
+"""Reasons that every other page would meet."""
+_SHARED = frozenset({"IndexUnreachable", "IndexFailed", "IndexSlow"})
+"""Reasons that others are likely to meet. "Forbidden" as well, before any page came: some indexes
+say it to a wrong password; to others it is a matter of each package."""
 FEW = 3
 """Packages with the same trouble that are told one by one."""
 
@@ -223,7 +233,7 @@ class IndexSource:
 
     def _poll_packages(self, names: Sequence[str]) -> dict[str, Outcome]:
         """What became of each package. Pages are read here, one after another, as they come."""
-        breaker = CircuitBreaker()
+        breaker = CircuitBreaker(_FINAL)
 
         def ask(name: str) -> Reply | WheelwayError:
             if breaker.error is not None:
@@ -232,9 +242,10 @@ class IndexSource:
             try:
                 reply = self._ask(f"{self._options.url}/{name}/", page.copy if page else None)
             except WheelwayError as error:
-                breaker.note(error)
+                forbidden = error.reason == "IndexForbidden" and not breaker.answered
+                breaker.failed(error, counts=forbidden or error.reason in _SHARED)
                 return error
-            breaker.note(None)
+            breaker.well()
             return reply
 
         outcomes: dict[str, Outcome] = {}

@@ -23,7 +23,13 @@ import httpx
 
 from controller import retry
 from controller.errors import Stalled, Transient, WheelwayError
-from controller.exchange import Deadline, outward_authorities, outward_client
+from controller.exchange import (
+    BodyTooLarge,
+    Deadline,
+    at_most,
+    outward_authorities,
+    outward_client,
+)
 from controller.sources.simple_index.credentials import Credentials
 
 if TYPE_CHECKING:
@@ -105,18 +111,16 @@ class Web:
             final = str(response.url)
             if status != 200:
                 return Reply(status, final, response.headers)
-            body, size = [], 0
-            for chunk in self.body(response):
-                body.append(chunk)
-                size += len(chunk)
-                if size > limit:
-                    raise Stalled(
-                        "PageTooLarge",
-                        f"{shown(response.url)} is larger than {limit} bytes; if that is right, "
-                        f"raise `max_response_bytes` of source {self._options.name}",
-                    )
+            try:
+                body = b"".join(at_most(self.body(response), limit))
+            except BodyTooLarge as error:
+                raise Stalled(
+                    "PageTooLarge",
+                    f"{shown(response.url)} is larger than {limit} bytes; if that is right, "
+                    f"raise `max_response_bytes` of source {self._options.name}",
+                ) from error
             framed = not {"content-length", "transfer-encoding"}.isdisjoint(response.headers)
-            return Reply(200, final, response.headers, b"".join(body), framed)
+            return Reply(200, final, response.headers, body, framed)
 
     @contextmanager
     def opened(self, url: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:

@@ -1,6 +1,6 @@
-"""Packages that cannot be looked at, and when that is the trouble of the whole source.
+"""Packages that cannot be asked about, and when that is the trouble of the whole source.
 
-What every package would meet ends a look at once. What may be one package's own trouble is told of
+What every package would meet ends a poll at once. What may be one package's own trouble is told of
 that package, and leaves the others alone; only when it is met by several in a row, of which nothing
 was known before, is it taken for everybody's. Packages in trouble are asked last, so that the same
 few that always fail never stand before those that are well.
@@ -12,14 +12,13 @@ import threading
 from typing import TYPE_CHECKING
 
 from controller.model import Condition
+from controller.sources.circuit_breaker import CircuitBreaker
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from controller.errors import WheelwayError
 
-IN_A_ROW = 3
-"""Failures that may be those of single packages."""
 OF_ALL = frozenset(
     {
         *("AwsConfigInvalid", "ClockSkewed", "DomainUnknown", "EndpointInvalid"),
@@ -29,72 +28,67 @@ OF_ALL = frozenset(
     }
 )
 """Reasons that no other package would be spared."""
-_OWN = frozenset({"AccessDenied"})
-"""Reasons that say nothing of the next package, however often they are met."""
+_OWN = "AccessDenied"
+"""The reason that says nothing of the next package, however often it is met."""
 
 
-class CircuitBreaker:
-    """What keeps packages from being looked at. Any method may be called from any thread."""
+class PackageFailures:
+    """What keeps packages from being asked about. Any method may be called from any thread."""
 
     def __init__(self) -> None:
-        self.ended: WheelwayError | None = None
-        """Why nobody should be asked any more in this look."""
         self._met: dict[str, tuple[int, WheelwayError]] = {}  # with the failures in a row
-        self._row = 0
-        self._well_in_look = self._well_in_round = False
+        self._well_in_round = False
+        self._breaker = CircuitBreaker(OF_ALL)
         self._mutex = threading.Lock()
 
     @property
+    def ended(self) -> WheelwayError | None:
+        """Why nobody should be asked any more in this poll."""
+        return self._breaker.error
+
+    @property
     def packages(self) -> Collection[str]:
-        """Those that could not be looked at when they were asked about last."""
+        """Those that failed when they were asked about last."""
         return self._met.keys()
 
     def begin_round(self, names: Collection[str]) -> None:
-        """All of these are about to be looked at; others are not wanted any more."""
+        """All of these are about to be asked about; others are not wanted any more."""
         self._met = {name: found for name, found in self._met.items() if name in names}
         self._well_in_round = False
 
-    def begin_look(self, due: Collection[str]) -> Sequence[str]:
-        """In which order these are looked at now, which may be a part of the round."""
-        self.ended, self._row, self._well_in_look = None, 0, False
-
-        def rank(name: str) -> tuple[int, str]:
-            return self._met[name][0] if name in self._met else 0, name
-
-        return sorted(due, key=rank)
+    def begin_poll(self, due: Collection[str]) -> Sequence[str]:
+        """In which order these are asked about now, which may be a part of the round."""
+        self._breaker = CircuitBreaker(OF_ALL)
+        return sorted(due, key=lambda name: (self._times(name), name))
 
     def well(self, name: str) -> None:
-        """A package was looked at."""
+        """A package could be asked about."""
         with self._mutex:
             self._met.pop(name, None)
-            self._row = 0
-            self._well_in_look = self._well_in_round = True
+            self._well_in_round = True
+        self._breaker.well()
 
     def failed(self, name: str, error: WheelwayError) -> None:
-        """A package was not."""
+        """A package could not."""
         with self._mutex:
-            if error.reason in OF_ALL:
-                self.ended = self.ended or error
-                return
-            times = self._met[name][0] if name in self._met else 0
-            self._met[name] = times + 1, error
+            times = self._times(name)
+            if error.reason not in OF_ALL:
+                self._met[name] = times + 1, error
             # One that failed before tells nothing new while others are well.
-            self._row += error.reason not in _OWN and not (times and self._well_in_round)
-            if self._row >= IN_A_ROW:
-                self.ended = self.ended or error
+            counts = error.reason != _OWN and not (times and self._well_in_round)
+        self._breaker.failed(error, counts=counts)
 
     def verdict(self, known: Collection[str]) -> WheelwayError | None:
         """Why the whole source cannot be listed; None when something of it can.
 
-        Args:
-            known: packages that were looked at, now or earlier.
+        `known` are packages that were asked about, now or earlier.
         """
         if self.ended is not None:
             return self.ended
-        if not self._met or self._well_in_look or set(known) - self._met.keys():
+        if not self._met or self._breaker.answered or set(known) - self._met.keys():
             return None
         errors = [self._met[name][1] for name in sorted(self._met)]
-        return next((error for error in errors if error.reason not in _OWN), errors[0])
+        return next((error for error in errors if error.reason != _OWN), errors[0])
 
     def notes(self) -> Sequence[Condition]:
         """What is told of each of these packages."""
@@ -106,3 +100,6 @@ class CircuitBreaker:
             )
             for name, (_, error) in sorted(self._met.items())
         ]
+
+    def _times(self, name: str) -> int:
+        return self._met[name][0] if name in self._met else 0
