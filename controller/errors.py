@@ -25,6 +25,9 @@ _E = TypeVar("_E", bound=BaseException)
 class WheelwayError(Exception):
     """The root: `reason` is the PascalCase word, `message` the sentence for a person."""
 
+    retry_after: float | None = None
+    """Seconds that the other side asked to be left alone for; None to use backoff."""
+
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason

@@ -5,7 +5,14 @@ The shape is "full jitter" of https://aws.amazon.com/builders-library/timeouts-r
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from controller.errors import without_frames
+
+if TYPE_CHECKING:
+    from controller.errors import WheelwayError
 
 BASE = 1.0
 CAP = 300.0
@@ -31,6 +38,26 @@ def delay(
         raise ValueError(f"attempts count from 1, not {attempt}")
     ceiling = min(cap, base * 2.0 ** min(attempt - 1, 32))
     return min(retry_after or 0.0, ASKED_CAP) + ceiling * (0.5 + jitter / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What failed last, and when it may be tried again."""
+
+    error: WheelwayError
+    count: int
+    """Failures in a row."""
+    retry_at: float
+    """By the clock of whoever tries."""
+
+
+def failed(
+    error: WheelwayError, before: Failure | None, *, now: float, jitter: float, cap: float = CAP
+) -> Failure:
+    """One more failure in a row, to be remembered: its wait is that of `delay`."""
+    count = before.count + 1 if before else 1
+    wait = delay(count, jitter=jitter, retry_after=error.retry_after, cap=cap)
+    return Failure(without_frames(error), count, now + wait)
 
 
 def asked_for(retry_after: str, *, now: float, most: float = ASKED_CAP) -> float | None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_version
 
 from controller.model import Condition, Event, named
+from controller.planning.causes import EVERYTHING, SUSPENDED
 from controller.planning.overrides import Pin
-from controller.planning.subjects import EVERYTHING, PIN_UNMET, SUSPENDED, version_named
+from controller.planning.policy import PIN_UNMET
+from controller.planning.wheel_names import version_named
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name, canonicalize_version
 
 from controller.errors import WheelwayError
 from controller.model import named
-from controller.planning.subjects import version_named
+from controller.planning.wheel_names import version_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,23 +1,28 @@
-"""What the sources list, in order of preference and by project: made once a listing, not a pass."""
+"""What the sources list, and what is inside, by project and in order of preference: made once a
+listing, not a pass.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from packaging.utils import InvalidWheelFilename
 
-from controller.model import Availability
+from controller.model import Availability, Release
 from controller.planning import wheel_names
-from controller.planning.subjects import version_named
+from controller.planning.documents import same_objects
+from controller.planning.policy import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from packaging.tags import Tag
     from packaging.version import Version
 
-    from controller.model import Listing, Revision
+    from controller.model import Artifact, Listing, PipelineEntry, Revision
+
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,7 @@ class Catalogue:
     revisions: tuple[Revision, ...] = ()
     """Best first: by source, then by how well the wheel's tags fit."""
     ranks: Mapping[Revision, int] = field(default_factory=dict)
-    """Where each of them stands in that order."""
+    """Each one's index in that order."""
     projects: Mapping[str, tuple[Revision, ...]] = field(default_factory=dict)
     """By project, each best first; the same tuple as before where nothing changed."""
     digests: Mapping[str, tuple[Revision, ...]] = field(default_factory=dict)
@@ -48,32 +53,30 @@ class Catalogues:
         these are the same listings.
         """
         listings = tuple(listings)
-        if len(listings) != len(self._listings) or any(map(_differ, listings, self._listings)):
+        if not same_objects(listings, self._listings):
             self._latest = self._made(listings)
             self._listings = listings
         return self._latest
 
     def _made(self, listings: Sequence[Listing]) -> Catalogue:
         listed = [r for listing in listings for r in listing.revisions]
-        fits = self._fits
+        fits, before = self._fits, self._latest
         self._fits = {r.filename: fits.get(r.filename) or self._fit(r.filename) for r in listed}
-        revisions = tuple(
-            self._as_before(revision)
-            for listing in listings
-            for revision in sorted(listing.revisions, key=self._preference)
-            if revision.availability is not Availability.GONE
-        )
+        revisions = []
+        for listing in listings:
+            for revision in sorted(listing.revisions, key=self._preference):
+                if revision.availability is not Availability.GONE:
+                    # What is the same stays the same object, so that comparing it costs nothing.
+                    rank = before.ranks.get(revision)
+                    revisions.append(revision if rank is None else before.revisions[rank])
+        projects = _grouped((revision.project, revision) for revision in revisions)
+        digests = _grouped((revision.sha256, revision) for revision in revisions)
         return Catalogue(
-            revisions,
+            tuple(revisions),
             {revision: rank for rank, revision in enumerate(revisions)},
-            _grouped(revisions, lambda revision: revision.project, self._latest.projects),
-            _grouped(revisions, lambda revision: revision.sha256, self._latest.digests),
+            _as_before(projects, before.projects),
+            _as_before(digests, before.digests),
         )
-
-    def _as_before(self, revision: Revision) -> Revision:
-        """What is the same stays the same object, so that comparing it costs nothing."""
-        rank = self._latest.ranks.get(revision)
-        return revision if rank is None else self._latest.revisions[rank]
 
     def _preference(self, revision: Revision) -> tuple[int, int, str]:
         return *self._fits[revision.filename], revision.filename
@@ -103,33 +106,32 @@ class Listed:
     def of(self, listings: Iterable[Listing]) -> Listed:
         """What these have; this one as long as they are the same."""
         now = tuple(listings)
-        if len(now) == len(self.listings) and not any(map(_differ, now, self.listings)):
+        if same_objects(now, self.listings):
             return self
-        projects: dict[str, list[Revision]] = {}
-        for revision in (revision for listing in now for revision in listing.revisions):
-            projects.setdefault(revision.project, []).append(revision)
-        digests = frozenset(r.sha256 for listing in now for r in listing.revisions)
-        unobserved = frozenset(project for listing in now for project in listing.unobserved)
-        return Listed(now, projects, digests, frozenset(_unread_in(now)), unobserved)
+        revisions = [revision for listing in now for revision in listing.revisions]
+        items = (item for one in now for item in (*one.pending, *one.refused))
+        versions = (wheel_names.version_named(item.subject) for item in items)
+        return Listed(
+            now,
+            _grouped((revision.project, revision) for revision in revisions),
+            digests=frozenset(revision.sha256 for revision in revisions),
+            unread=frozenset(version for version in versions if version is not None),
+            unobserved=frozenset(project for one in now for project in one.unobserved),
+        )
 
 
-def _differ(listing: Listing, other: Listing) -> bool:
-    return listing is not other
+def _grouped(keyed: Iterable[tuple[_Key, Revision]]) -> dict[_Key, list[Revision]]:
+    groups: dict[_Key, list[Revision]] = {}
+    for key, revision in keyed:
+        groups.setdefault(key, []).append(revision)
+    return groups
 
 
-def _grouped(
-    revisions: Iterable[Revision],
-    key: Callable[[Revision], str],
-    before: Mapping[str, tuple[Revision, ...]],
+def _as_before(
+    groups: Mapping[str, Iterable[Revision]], before: Mapping[str, tuple[Revision, ...]]
 ) -> dict[str, tuple[Revision, ...]]:
-    groups: dict[str, list[Revision]] = {}
-    for revision in revisions:
-        groups.setdefault(key(revision), []).append(revision)
-    found = {}
-    for name, group in groups.items():
-        now, known = tuple(group), before.get(name)
-        found[name] = known if known == now else now
-    return found
+    now = {name: tuple(group) for name, group in groups.items()}
+    return {name: before[name] if before.get(name) == one else one for name, one in now.items()}
 
 
 def completed(listing: Listing, before: Listing | None) -> Listing:
@@ -145,8 +147,58 @@ def completed(listing: Listing, before: Listing | None) -> Listing:
     return replace(listing, revisions=(*listing.revisions, *kept))
 
 
-def _unread_in(listings: Iterable[Listing]) -> Iterator[tuple[str, Version]]:
-    for listing in listings:
-        for item in (*listing.pending, *listing.refused):
-            if (named := version_named(item.subject)) is not None:
-                yield named
+# -- what is inside ------------------------------------------------------------------------------
+
+
+class Wheels(NamedTuple):
+    """A project's wheels, best first."""
+
+    revisions: tuple[Revision, ...]
+    artifacts: tuple[Artifact | None, ...]
+    """What is inside each; None: nobody knows yet, or it failed inspection."""
+
+
+class Claim(NamedTuple):
+    """A wheel's offer of one pipeline."""
+
+    revision: Revision
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """What one project offers, as far as anybody has looked into its wheels."""
+
+    claims: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
+    """By pipeline, best first."""
+    candidates: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict)
+    """The same without the wheels."""
+    entries: Mapping[Release, tuple[Artifact, PipelineEntry]] = field(default_factory=dict)
+    sources: Mapping[Release, str] = field(default_factory=dict)
+
+
+def is_of(artifact: Artifact, revision: Revision) -> bool:
+    """Whether the wheel is what this file name says: the same bytes may have a wrong one too."""
+    return artifact.project == revision.project and artifact.version == revision.version
+
+
+def shelve(wheels: Wheels) -> Shelf:
+    """What some wheels of one project offer."""
+    claims: dict[str, list[Claim]] = {}
+    entries: dict[Release, tuple[Artifact, PipelineEntry]] = {}
+    sources: dict[Release, str] = {}
+    for revision, artifact in zip(*wheels, strict=True):
+        if artifact is None or not is_of(artifact, revision):
+            continue
+        for entry in artifact.pipelines:
+            release = Release(entry.name, artifact.version, revision.sha256)
+            offer = Candidate(release, revision.project, revision.source, revision.availability)
+            claims.setdefault(entry.name, []).append(Claim(revision, offer))
+            entries.setdefault(release, (artifact, entry))
+            sources.setdefault(release, revision.source)
+    return Shelf(
+        {name: tuple(made) for name, made in claims.items()},
+        {name: tuple(claim.candidate for claim in made) for name, made in claims.items()},
+        entries,
+        sources,
+    )

@@ -9,6 +9,15 @@ from __future__ import annotations
 from controller.planning.plan import Cause
 from controller.planning.policy import MISSING, STANDS_IN
 
+EVERYTHING = "serve config"
+"""The subject of what concerns all that is applied."""
+SUSPENDED = "Suspended"
+"""The reason of everything that would go on if no operator had suspended it."""
+NOT_ANSWERING = "RouteNotAnswering"
+"""A release that was live does not answer at its route."""
+RETIRE_LIMIT = "RetireLimit"
+"""So much vanished from its source at once that a person is asked before it is retired."""
+
 STAGED = Cause("BecomingReady", "staged without a route until its examples have passed")
 CHECKING_FILES = Cause("CheckingFiles", "its files are looked at once more before it is staged")
 PROMOTED = Cause("ExamplesPassed", "promoted: it is ready")

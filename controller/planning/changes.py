@@ -1,4 +1,4 @@
-"""From decisions to one config: who may start now, what differs, and whether to send it yet."""
+"""From decisions to one config: what goes into it, what differs, and whether to send it yet."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from controller.planning.documents import same_document
 from controller.planning.health import Health, diagnose
 from controller.planning.plan import Cause, Change, PlannedApplication
 from controller.planning.promotion import failed_promotion
-from controller.planning.situation import is_working, needs_encoding, routed, since
-from controller.planning.turns import in_turn
+from controller.planning.situation import is_working, needs_encoding, since
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from controller.model import JSON, Application, Placement, Quarantine, Transition
+    from controller.model import Application, Quarantine, Transition
     from controller.planning.situation import Situation
 
 BUILD_RUNNING = "BuildRunning"
@@ -24,38 +23,6 @@ BUILD_RUNNING = "BuildRunning"
 PROMOTION_WAIT = 10.0
 """Seconds for which a release that is ready waits for somebody else's build at most: several times
 what a build takes on a node that is not busy."""
-
-
-def admit(
-    asking: Iterable[Placement], situation: Situation
-) -> tuple[list[PlannedApplication], list[Condition]]:
-    """Let as many releases start as `max_staging` allows, each in its turn; the others queue. One
-    that is not checked lets others go first, and keeps its turn.
-    """
-    starting = sum(
-        1
-        for app in situation.applications
-        if app.release is not None
-        and app.route is None
-        and app.status is ApplicationStatus.DEPLOYING
-        and diagnose(app).health is Health.STARTING
-    )
-    free = max(0, situation.limits.max_staging - starting)
-    queue = in_turn(asking, situation.waiting_since, situation.now)
-    starts = [p for p in queue if p.release not in situation.unchecked][:free]
-    staged = [PlannedApplication(routed(placement, None), causes.STAGED) for placement in starts]
-    due = {placement.release for placement in (queue if len(starts) < free else queue[:free])}
-    why = f"{situation.limits.max_staging} releases are starting (rollout.max_staging)"
-    if situation.limits.max_staging == 0:
-        why = "nothing is started until Ray's side is known to fit: see the conditions of `ray`"
-    busy, starting_now = Cause("Queued", why), {placement.release for placement in starts}
-    queued = []
-    for release in [p.release for p in queue if p.release not in starting_now]:
-        cause = situation.unchecked.get(release, busy)
-        if cause == causes.CHECKING_FILES and release not in due:
-            cause = busy
-        queued.append(Condition(str(release), cause.reason, cause.message))
-    return staged, queued
 
 
 def assemble(
@@ -67,36 +34,28 @@ def assemble(
     planned = list(ours)
     extra = situation.encoded_routes
     own_name = extra["name"] if extra else None
+    others = [app for app in situation.applications if app.name != own_name]
     planned.extend(
         PlannedApplication(app.document, causes.FOREIGN)
-        for app in situation.applications
-        if app.release is None and app.document is not None and app.name != own_name
+        for app in others
+        if app.release is None and app.document is not None
     )
     routes = {item.document.get("route_prefix") for item in planned}
-    taken = {app.route for app in situation.applications if app.name != own_name}
-    if (
-        extra
-        and extra["route_prefix"] not in routes | taken
-        and any(map(needs_encoding, filter(None, routes)))
-    ):
+    free = extra and extra["route_prefix"] not in routes.union(app.route for app in others)
+    if extra and free and any(map(needs_encoding, filter(None, routes))):
         planned.append(PlannedApplication(extra, causes.ENCODED_ROUTES))
     there = {app.name: app.document for app in situation.applications}
-    as_observed = (_as_observed(item, there.get(str(item.document["name"]))) for item in planned)
-    return tuple(sorted(as_observed, key=lambda item: str(item.document["name"])))
-
-
-def _as_observed(
-    planned: PlannedApplication, document: Mapping[str, JSON] | None
-) -> PlannedApplication:
-    if document is None or not same_document(document, planned.document):
-        return planned
-    return PlannedApplication(document, planned.cause)
+    found = []
+    for item in sorted(planned, key=lambda item: str(item.document["name"])):
+        document = there.get(str(item.document["name"]))
+        same = document is not None and same_document(document, item.document)
+        found.append(PlannedApplication(document, item.cause) if document and same else item)
+    return tuple(found)
 
 
 def ailments_beside(situation: Situation) -> Iterator[Condition]:
-    """What is amiss with what goes into the config beside our releases: why percent-encoded
-    spellings of routes are not answered, though they should be; and which applications of others
-    hold what only some readers of JSON take.
+    """What is amiss beside our releases: why percent-encoded spellings of routes are not answered,
+    and which applications of others hold what only some readers of JSON take.
     """
     name = situation.encoded_routes["name"] if situation.encoded_routes else None
     for app in situation.applications:
@@ -176,10 +135,9 @@ def hold_back(situation: Situation, *, promoting: bool) -> tuple[Cause | None, f
     if promoting:
         longest = min(longest, PROMOTION_WAIT)
     for app in situation.applications:
-        if app.release is None or not app.building:
-            continue
-        until = since(situation, app, "building_since") + longest
-        if situation.now < until:
-            what = f"{app.name} is being built; a config sent now would restart that"
-            return Cause(BUILD_RUNNING, what), until
+        if app.release is not None and app.building:
+            until = since(situation, app, "building_since") + longest
+            if situation.now < until:
+                what = f"{app.name} is being built; a config sent now would restart that"
+                return Cause(BUILD_RUNNING, what), until
     return None, None

@@ -1,28 +1,37 @@
-"""Whether somebody else changes what we sent: memory between passes, told the time.
+"""Nobody fights: why a planned config is not sent for now, though nothing is wrong with it.
 
-What differs is corrected; but whoever is contradicted three times backs off, and says what differs.
+Somebody else may change what was sent: what differs is corrected, but whoever is contradicted three
+times backs off, and says what differs.
+
+Another daemon may have the cluster. Who finds another's mark (`daemons`) puts its own in its place,
+and nothing else, and waits: one that lives does the same in return, one that is gone does not, be
+it that its state was lost with its machine. Of two that live the younger stands down.
+
+All of it is memory between passes, told the time.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from operator import is_
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from controller.config.values import same
-from controller.model import ApplicationStatus
+from controller.model import ApplicationStatus, Condition, Phase
 from controller.planning import causes
-from controller.planning.daemons import others, standing_down, taking_over
-from controller.planning.documents import same_document
-from controller.planning.plan import Cause
-from controller.planning.restraint import Restraint
+from controller.planning.changes import differences, hold_back
+from controller.planning.daemons import mark_of, marked
+from controller.planning.documents import same_document, same_objects
+from controller.planning.plan import Cause, PlannedApplication
+from controller.planning.situation import as_it_is
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from controller.model import JSON, Application, DaemonMark
     from controller.planning.overrides import Overrides, Suspension
-    from controller.planning.plan import PlannedApplication
+    from controller.planning.plan import Plan
+    from controller.planning.situation import Situation
 
 CORRECTIONS = 3
 WINDOW = 600.0
@@ -34,6 +43,23 @@ PAUSE = 3600.0
 """Seconds after which a daemon that stood down looks whether the older one is gone."""
 _NAMED = 3
 """Differences that are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restraint:
+    """Nothing is sent before `until`, but a config that says by a mark whose the applications are,
+    and one that gives a route back from what failed there.
+
+    `until` is by the clock of the passes. One that is over is still told of.
+    """
+
+    cause: Cause
+    until: float
+    mark: DaemonMark | None = None
+    """What all of ours are to bear; then this, and nothing else, is sent."""
+    contested: frozenset[str] | None = None
+    """Names of those whose route somebody else changed: whatever else gets its route back does not
+    wait. None: everything does, for the applications may be another's."""
 
 
 class Contest:
@@ -63,7 +89,7 @@ class Contest:
         return self._compared(applications, now) if claimed is None else claimed
 
     def _compared(self, applications: Sequence[Application], now: float) -> Restraint | None:
-        if self._observed is None or not _same(self._observed, applications):
+        if self._observed is None or not same_objects(self._observed, applications):
             self._observed = applications
             self._differs = [] if self._sent is None else _differences(self._sent, applications)
         if self._differs:
@@ -82,8 +108,7 @@ class Contest:
         wait = min(FIRST_WAIT * 2.0 ** (self._level - 1), WINDOW)
         # What agrees is gone on with: the rest of what was taken away is not waited for again.
         until = self._corrected[-1] + wait if self._differs else now
-        cause = Cause(self._reason, self._message(wait))
-        return Restraint(cause, until, contested=self._rerouted(applications))
+        return Restraint(self._cause(wait), until, contested=self._rerouted(applications))
 
     def _rerouted(self, applications: Sequence[Application]) -> frozenset[str]:
         """Names of those that do not have the route that they were sent with."""
@@ -108,29 +133,33 @@ class Contest:
             full = len(self._corrected) == CORRECTIONS
             if self._level or (full and now - self._corrected[0] <= WINDOW):
                 self._level += 1
+        self._agreed = False
+        self.unknown()
         self._sent = {
             str(planned.document["name"]): planned.document
             for planned in applications
             if planned.cause is not causes.FOREIGN
         }
-        self._agreed, self._differs, self._observed = False, [], None
 
     def unknown(self) -> None:
         """A config may have been taken or not."""
         self._sent, self._differs, self._observed = None, [], None
 
-    def _message(self, wait: float) -> str:
+    def _cause(self, wait: float) -> Cause:
         if self._reason == "NotConverging":
-            return (
+            message = (
                 f"Ray reports the config otherwise than it was sent: {self._told}. It is sent "
                 f"again every {wait:g} s; a template of `paths.templates`, or an option, has a "
                 "form that this Ray changes"
             )
-        return (
-            f"somebody else changes the Serve config each time that it was corrected: {self._told}."
-            f" It is corrected again every {wait:g} s; find who else sends configs to this "
-            "cluster (`serve deploy`, a CI job, another daemon), and have it leave these alone"
-        )
+        else:
+            message = (
+                "somebody else changes the Serve config each time that it was corrected: "
+                f"{self._told}. It is corrected again every {wait:g} s; find who else sends "
+                "configs to this cluster (`serve deploy`, a CI job, another daemon), and have it "
+                "leave these alone"
+            )
+        return Cause(self._reason, message)
 
 
 class _Claim:
@@ -143,42 +172,51 @@ class _Claim:
         self.wait = wait
         self._rival: DaemonMark | None = None
         self._claimed_at: float | None = None
-        self._checked: (
-            tuple[Sequence[Application], Mapping[str, Suspension], set[DaemonMark]] | None
-        ) = None
+        self._checked: tuple[Sequence[Application], Mapping[str, Suspension]] = (), {}
+        self._rivals: set[DaemonMark] = set()
         self._down_until: float | None = None
 
     def judge(
         self, applications: Sequence[Application], overrides: Overrides, now: float
     ) -> Restraint | None:
         """What another daemon's marks forbid now, if there is one."""
-        rivals = self._rivals(applications, overrides)
-        self._rival = min(rivals, key=lambda mark: mark.age, default=self._rival)
+        self._check(applications, overrides)
+        self._rival = rival = min(self._rivals, key=lambda mark: mark.age, default=self._rival)
         if self._down_until is not None and now >= self._down_until:
             self._down_until = self._claimed_at = None
-        if self._rival is None:
+        if rival is None:
             return None
-        claimed_back = bool(rivals) and self._claimed_at is not None
-        if self._down_until is None and claimed_back and self._rival.age < self._own.age:
+        claimed_back = bool(self._rivals) and self._claimed_at is not None
+        if self._down_until is None and claimed_back and rival.age < self._own.age:
             self._down_until = now + PAUSE
         if self._down_until is not None:
-            return Restraint(standing_down(self._rival, PAUSE), self._down_until)
-        return self._asking(self._rival, now, answered=bool(rivals))
+            why = (
+                f"another daemon, on {rival.host}, has this cluster and is older: this one sends "
+                "nothing. Stop one of the two, or give each a cluster of its own "
+                "(ray.dashboard_url); this one looks whether the other is gone each "
+                f"{PAUSE / 60:g} minutes, or when it is restarted"
+            )
+            return Restraint(Cause("AnotherDaemon", why), self._down_until)
+        return self._claiming(rival, now)
 
-    def _rivals(self, applications: Sequence[Application], overrides: Overrides) -> set[DaemonMark]:
-        if self._checked is not None:
-            before, suspended, rivals = self._checked
-            if suspended == overrides.suspensions and _same(before, applications):
-                return rivals
-        rivals = others(applications, self._own, overrides)
-        self._checked = (applications, overrides.suspensions, rivals)
-        return rivals
+    def _check(self, applications: Sequence[Application], overrides: Overrides) -> None:
+        before, suspended = self._checked
+        if suspended == overrides.suspensions and same_objects(before, applications):
+            return
+        self._checked = applications, overrides.suspensions
+        marks = {mark_of(app.document) for app in applications if _is_ours(app, overrides)}
+        self._rivals = {mark for mark in marks if mark is not None and mark.id != self._own.id}
 
-    def _asking(self, rival: DaemonMark, now: float, *, answered: bool) -> Restraint | None:
-        cause = taking_over(rival, self.wait)
-        if self._claimed_at is None and answered:
+    def _claiming(self, rival: DaemonMark, now: float) -> Restraint | None:
+        """As long as it is not known whether the other one is still there."""
+        cause = Cause(
+            "TakingOver",
+            f"the applications are another daemon's, on {rival.host}; it is gone if it does not "
+            f"claim them back within {self.wait:g} s, and nothing else is sent before",
+        )
+        if self._claimed_at is None and self._rivals:
             return Restraint(cause, now, mark=self._own)
-        if answered:  # by a younger one: what we send next tells it to stand down
+        if self._rivals:  # by a younger one: what we send next tells it to stand down
             return None
         if self._claimed_at is not None and now < self._claimed_at + self.wait:
             return Restraint(cause, self._claimed_at + self.wait)
@@ -191,9 +229,18 @@ class _Claim:
             self._claimed_at = now
 
 
-def _same(before: Sequence[Application], now: Sequence[Application]) -> bool:
-    """Whether these are the same objects, as they are while the dashboard says the same."""
-    return len(before) == len(now) and all(map(is_, before, now))
+def to_claim_back(interval: float) -> float:
+    """Seconds in which another daemon shows that it is there, if it makes passes as often as we."""
+    return max(15.0, 3 * interval)
+
+
+def _is_ours(app: Application, overrides: Overrides) -> bool:
+    """Whether an application is one of wheelway's that may be changed."""
+    return (
+        app.release is not None
+        and app.status is not ApplicationStatus.DELETING
+        and overrides.suspension_of(app.release.pipeline) is None
+    )
 
 
 def _differences(
@@ -225,3 +272,41 @@ def _difference(sent: Any, seen: Any, path: str = "") -> str:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def restrained(decided: Plan, situation: Situation, restraint: Restraint | None) -> Plan:
+    """The plan, held back or reduced to marks; and the condition that says why."""
+    if restraint is None:
+        return decided
+    cause, mark = restraint.cause, restraint.mark
+    told = Condition(causes.EVERYTHING, cause.reason, cause.message)
+    holds = mark is not None or situation.now < restraint.until
+    others = holds and restraint.contested is None  # then what may be retired is not ours to say
+    found = (c for c in decided.conditions if not (others and c.reason == causes.RETIRE_LIMIT))
+    decided = replace(decided, conditions=(*found, told))
+    # A route that is to go back, and that nobody else changed, does not wait: who changes other
+    # things cannot have it sent again and again.
+    urgent = restraint.contested is not None and decided.urgent - restraint.contested
+    if not holds or not (decided.changes or mark) or urgent:
+        return decided
+    staying = tuple(t for t in decided.transitions if t.phase is not Phase.RETIRING)
+    if mark is None:
+        wakes = [at for at in (decided.wake_at, restraint.until) if at is not None]
+        return replace(decided, hold=cause, transitions=staying, wake_at=min(wakes))
+    # What is in force, with this mark on what is ours and not suspended.
+    bearing = tuple(
+        PlannedApplication(marked(app.document, mark), cause)
+        if _is_ours(app, situation.overrides)
+        else as_it_is(app, cause if app.release is not None else causes.FOREIGN)
+        for app in sorted(situation.applications, key=lambda app: app.name)
+        if app.document is not None and app.status is not ApplicationStatus.DELETING
+    )
+    hold, until = hold_back(situation, promoting=False)
+    return replace(
+        decided,
+        applications=bearing,
+        changes=differences(bearing, situation.applications, {}),
+        transitions=staying,
+        hold=hold,
+        wake_at=until,
+    )

@@ -92,11 +92,8 @@ def unwatched(
     """The records after a time in which the cluster could not be looked at: what was not seen to
     start then may have been built, or have had no room, and nobody asked for what had its route.
 
-    Args:
-        records: of what was on the cluster.
-        since: when it was looked at last, or tried to; None where that is not known, in a process
-            that began meanwhile: then every deadline begins anew.
-        now: when this is.
+    `since` is when it was looked at last, or tried to; None where that is not known, in a process
+    that began meanwhile: then every deadline begins anew.
     """
 
     def later(at: float | None) -> float | None:
@@ -123,18 +120,18 @@ def excused(
     probe_deadline: float,
 ) -> dict[str, PlacementRecord]:
     """The records, without the time in which the ingress could not be asked: what lies between two
-    looks counts only if it answered at both.
+    polls counts only if it answered at both.
 
     Args:
         records: of what is on the cluster, dated.
-        answers: by route, of this look.
-        before: by route, of the look before; none in a process that just began, nor when the
+        answers: by route, of this poll.
+        before: by route, of the poll before; none in a process that just began, nor when the
             cluster could not be looked at since.
         routes: by name, of those that hold one.
-        since: when the look before was; None when there was none, nor when the records are without
+        since: when the poll before was; None when there was none, nor when the records are without
             the time since then already (`unwatched`).
         now: when this one is.
-        probe_deadline: seconds (`rollout.probe_deadline`).
+        probe_deadline: seconds.
     """
     latest = now - max(0.0, probe_deadline - RETURN_GRACE)
     found = dict(records)
@@ -143,11 +140,8 @@ def excused(
         if record.live_at is not None or record.routed_at is None:
             continue
         away = now - since if since is not None else 0.0
-        if not (_reached(before.get(route)) and _reached(answers.get(route))):
+        both = before.get(route), answers.get(route)
+        if not all(answer is not None and answer.reached for answer in both):
             routed_at = min(now, max(record.routed_at + away, latest))
             found[name] = replace(record, routed_at=routed_at)
     return found
-
-
-def _reached(answer: Answer | None) -> bool:
-    return answer is not None and answer.reached

@@ -36,9 +36,8 @@ def beyond_retire_limit(
     """By route: why what vanished from its source stays. By source: the worst loss beyond the
     limit since the first of it went.
 
-    That is remembered until nothing of the source is missing any more, or a person allows as much:
-    wheels that come back one by one, or new ones that arrive meanwhile, give no leave to retire
-    the rest.
+    It is remembered until nothing of the source is missing any more, or a person allows as much:
+    wheels that come back one by one, or new ones, give no leave to retire the rest.
     """
     limit = situation.limits.retire_limit
     held: dict[str, str] = {}

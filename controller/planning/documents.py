@@ -5,12 +5,13 @@ Python takes `1`, `1.0` and `true` for equal; a pipeline that reads its settings
 
 from __future__ import annotations
 
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from controller.config.values import same
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 
 def same_document(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
@@ -30,3 +31,10 @@ def same_document(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None
 
 def _settings(document: Mapping[str, Any]) -> list[object]:
     return [one.get("user_config") for one in document.get("deployments") or ()]
+
+
+def same_objects(some: Collection[object], others: Collection[object]) -> bool:
+    """Whether both hold the same objects in the same order: what the dashboard or a source says
+    stays the same object while it says the same.
+    """
+    return len(some) == len(others) and all(map(is_, some, others))

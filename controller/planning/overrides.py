@@ -19,7 +19,6 @@ class Pin:
     versions: tuple[Version, ...]
     """The newest first."""
     by: str
-    """Who said so."""
     note: str
     """Why, in their words; may be empty."""
     at: float

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from controller.model import Phase, Transition, named
-from controller.planning.causes import NO_LONGER_WANTED
+from controller.planning.causes import EVERYTHING, NO_LONGER_WANTED, SUSPENDED
 from controller.planning.plan import Cause, Underway
 from controller.planning.policy import UNDECIDED
-from controller.planning.subjects import EVERYTHING, SUSPENDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -43,15 +42,9 @@ def phases_of(
 ) -> tuple[Transition, ...]:
     """One transition for each release whose phase can be told; most of them are no news.
 
-    Args:
-        plan: what was decided in this pass.
-        verdicts: what policy said in this pass.
-        placements: the prepared releases.
-        quarantines: those that hold with the releases' present inputs.
-        present: releases that have an application on the cluster, deleting ones included.
-        kept: those of them that stay in the next config.
-        before: the phases recorded so far.
-        is_offered: whether some source lists a release, or may do so for all that is known.
+    `present` are the releases that have an application on the cluster, deleting ones included, and
+    `kept` those of them that stay in the next config; `before` has the phases recorded so far;
+    `is_offered` says whether some source lists a release, or may do so for all that is known.
     """
     told: dict[Release, Transition] = {}
     hindrances = _hindrances(plan)
@@ -65,7 +58,7 @@ def phases_of(
         if release in told or (unknown and release in kept):  # it goes on as it was
             continue
         if verdict.elected:
-            told[release] = _prepared(verdict, placements.get(release), hindrances)
+            told[release] = _prepared(release, placements.get(release), hindrances)
         elif (failed := quarantines.get(release)) is not None:
             told[release] = Transition(release, Phase.QUARANTINED, failed.reason, failed.message)
         else:
@@ -92,13 +85,8 @@ def underway(
     """What is wanted and not live yet, with what it waits for, as far as that is known; what waits
     for its name included.
 
-    Args:
-        plan: what was decided in this pass.
-        verdicts: what policy said in this pass.
-        placements: the prepared releases.
-        serving: releases that have served and are on the cluster.
-        unread: file names of the wheels that are being fetched and looked into.
-        conditions: what stands in the way; those that pass by themselves included.
+    `serving` are the releases that have served and are on the cluster, `unread` the file names of
+    the wheels that are being fetched; `conditions` may include those that pass by themselves.
     """
     why = {condition.subject: condition for condition in conditions if not condition.ok}
     told = {transition.release: transition for transition in plan.transitions}
@@ -111,8 +99,7 @@ def underway(
             found.append(Underway(str(release), Phase.FETCHED, UNDECIDED, verdict.message))
         if not verdict.elected or release in serving or release in failed:
             continue
-        placed = placements.get(release)
-        step = told.get(release) or _prepared(verdict, placed, hindrances)
+        step = told.get(release) or _prepared(release, placements.get(release), hindrances)
         if step.phase in {Phase.LIVE, Phase.RETIRING}:
             continue
         because = why.get(str(release), step)
@@ -121,14 +108,14 @@ def underway(
 
 
 def _prepared(
-    verdict: Verdict, placement: Placement | None, hindrances: Mapping[str, Condition]
+    release: Release, placement: Placement | None, hindrances: Mapping[str, Condition]
 ) -> Transition:
-    release = verdict.release
     if placement is None:
         return Transition(release, Phase.FETCHED, "Preparing", "its environment is made ready")
-    subjects = (EVERYTHING, release.pipeline, str(release))
-    found = next((hindrances[about] for about in subjects if about in hindrances), None)
-    why = ("WaitingToStage", "it can be staged") if found is None else (found.reason, found.message)
+    why = "WaitingToStage", "it can be staged"
+    for subject in (str(release), release.pipeline, EVERYTHING):
+        if (found := hindrances.get(subject)) is not None:
+            why = found.reason, found.message
     return Transition(release, Phase.PREPARED, *why, placement.name)
 
 

@@ -1,6 +1,7 @@
-"""Plans from pass to pass, and goes on with the last plan for as long as nothing calls for another.
+"""Plans from pass to pass, and how soon the next pass is due: memory between passes, told the time.
 
-A plan is a pure function of its situation, and says itself when time alone would change it.
+A plan is a pure function of its situation, and says itself when time alone would change it: until
+then the last one is gone on with, as long as nothing calls for another.
 """
 
 from __future__ import annotations
@@ -8,12 +9,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from controller.model import Phase
+from controller.planning.causes import SUSPENDED
+from controller.planning.changes import BUILD_RUNNING
 from controller.planning.documents import same_document
 from controller.planning.rollout import plan
 
 if TYPE_CHECKING:
     from controller.planning.plan import Plan
     from controller.planning.situation import Situation
+
+
+MOVING = 0.12
+"""Seconds until the next pass while something is on its way."""
+MOVING_SLOWLY = 0.5
+"""The same, when it has been on its way for a while, or has a second of work ahead of it: Serve
+builds in a process of its own, and each look takes from the time of the cores it builds on."""
+_FOR_A_WHILE = 20.0
+"""Seconds."""
 
 
 class Planner:
@@ -47,3 +60,33 @@ def _same(before: Situation, situation: Situation) -> bool:
         same_document(placement.document, situation.placements[release].document)
         for release, placement in before.placements.items()
     )
+
+
+class Pace:
+    """Of one daemon's passes; between two lie `interval` seconds at most."""
+
+    def __init__(self, interval: float) -> None:
+        self.interval = interval
+        self._moving_since: float | None = None
+
+    def next_in(self, decided: Plan, now: float, *, sent: bool, next_poll: float) -> float:
+        """Seconds until the next pass. `sent`: a config was; `next_poll`: seconds until a source is
+        to be listed.
+        """
+        on_the_way = {
+            (transition.phase, transition.reason)
+            for transition in decided.transitions
+            if transition.phase in {Phase.READY, Phase.STAGED, Phase.RETIRING}
+            and transition.reason not in {"InsufficientResources", SUSPENDED}
+        }
+        building_holds = decided.hold is not None and decided.hold.reason == BUILD_RUNNING
+        if sent or building_holds or on_the_way:
+            self._moving_since = self._moving_since or now
+            building = on_the_way <= {(Phase.STAGED, "Building")}
+            slowly = building or now - self._moving_since >= _FOR_A_WHILE
+            return MOVING_SLOWLY if slowly else MOVING
+        self._moving_since = None
+        waits = [self.interval, max(0.05, next_poll)]
+        if decided.wake_at is not None:
+            waits.append(max(MOVING, decided.wake_at - now))
+        return min(waits)

@@ -7,6 +7,7 @@ quarantined version takes no place among those kept.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import groupby
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING
 from controller.config.settings import PipelinePolicy
 from controller.model import Availability, Condition, Release
 from controller.planning.ownership import LONGEST_WAIT, of_others
-from controller.planning.subjects import PIN_UNMET
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -98,6 +98,9 @@ UNDECIDED = "NameUndecided"
 
 MOVED = "ProjectMoved"
 """The operator's rule gives the name to another project: it is retired once that one is live."""
+
+PIN_UNMET = "PinUnmet"
+"""An operator's pin names versions none of which is fit to serve: what serves stays."""
 
 PUSHED_OUT = frozenset({MAKING_ROOM, OTHER_PINNED, MOVED})
 """Reasons by which a version leaves once those that take its place are live."""
@@ -189,9 +192,9 @@ def undecided(case: Case, unknown: str) -> tuple[Verdict, ...]:
     """Verdicts on what is offered of a pipeline whose name nobody has yet: what would be served of
     each project, had it the name, waits. `unknown` says what for.
     """
-    offers: dict[str, list[Candidate]] = {}
+    offers: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in case.candidates:
-        offers.setdefault(candidate.project, []).append(candidate)
+        offers[candidate.project].append(candidate)
     verdicts: dict[Release, Verdict] = {}
     for project, own in offers.items():
         why = (
@@ -215,36 +218,29 @@ def _refused(
     """Verdicts on what projects offer that do not own the name. `moved`: the operator took it from
     them, and the owner has something to serve instead.
     """
-    seen = set(judged)
-    for candidate in others:
-        if candidate.release in seen:
-            continue
-        seen.add(candidate.release)
-        if moved:
-            why = f"the operator gave the name to {owner} (`project` in [[pipelines]])"
-            yield Verdict(candidate.release, False, MOVED, why)
-            continue
-        why = (
-            f"the name {candidate.release.pipeline} belongs to {owner}: rename the pipeline of "
-            f'{candidate.project}, or give it the name by `project = "{candidate.project}"` in '
-            "[[pipelines]]"
-        )
-        yield Verdict(candidate.release, False, CONFLICT, why)
+    projects = {c.release: c.project for c in reversed(list(others)) if c.release not in judged}
+    for release, project in projects.items():
+        reason = MOVED if moved else CONFLICT
+        why = f"the operator gave the name to {owner} (`project` in [[pipelines]])"
+        if not moved:
+            why = (
+                f"the name {release.pipeline} belongs to {owner}: rename the pipeline of "
+                f'{project}, or give it the name by `project = "{project}"` in [[pipelines]]'
+            )
+        yield Verdict(release, False, reason, why)
 
 
 def _under_pin(verdict: Verdict, pin: Pin, *, met: bool) -> Verdict:
     """The verdict in the words of an operator's pin. Unlike the rule's own pins it takes nothing
     away before what it names is live: whoever rolls back must not be left with nothing.
     """
-    match verdict.reason:
-        case "Elected":
-            return replace(verdict, reason="Pinned", message=str(pin))
-        case "NotPinned" if met:
-            return replace(verdict, reason=OTHER_PINNED, message=str(pin))
-        case "NotPinned":
-            why = f"{pin}, of which none is fit to serve"
-            return replace(verdict, reason=PIN_UNMET, message=why)
-    return verdict
+    if verdict.reason == "Elected":
+        return replace(verdict, reason="Pinned", message=str(pin))
+    if verdict.reason != "NotPinned":
+        return verdict
+    if met:
+        return replace(verdict, reason=OTHER_PINNED, message=str(pin))
+    return replace(verdict, reason=PIN_UNMET, message=f"{pin}, of which none is fit to serve")
 
 
 def _claims(
@@ -321,20 +317,19 @@ def unfetched(
             continue
         finals = [r for r in selectable if not r.version.is_prerelease] or selectable
         wanted.add(max(finals, key=lambda r: r.version).sha256)
-        carriers: dict[str, set[str]] = {}
+        carriers: dict[str, set[str]] = defaultdict(set)
         for revision in selectable:
             if (artifact := artifacts.get(revision.sha256)) is not None:
                 for entry in artifact.pipelines:
-                    carriers.setdefault(entry.name, set()).add(revision.sha256)
+                    carriers[entry.name].add(revision.sha256)
         for name in sorted(carriers):
-            rule = rule_for(name, config)
             candidates = [
                 Candidate(Release(name, r.version, r.sha256), r.project, r.source)
                 for r in selectable
                 if r.sha256 not in artifacts or r.sha256 in carriers[name]
             ]
-            case = Case(candidates, rule, pin=pins.get(name), quarantined=quarantined)
-            verdicts = elect(case)
+            rule, pin = rule_for(name, config), pins.get(name)
+            verdicts = elect(Case(candidates, rule, pin=pin, quarantined=quarantined))
             wanted.update(verdict.release.digest for verdict in verdicts if verdict.elected)
     return tuple(r for r in revisions if r.sha256 in wanted and r.sha256 not in artifacts)
 

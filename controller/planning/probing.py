@@ -1,20 +1,51 @@
-"""Which routes the ingress is asked at, and in which order.
+"""Where the ingress is asked, in which order, and what releases say of themselves in its answers.
 
-Those whose answer a plan needs are asked in every pass; those that are settled in turns, so that
-hundreds of them are no burst of requests, and each is heard of once in a while all the same.
+Routes whose answer a plan needs are asked at in every pass; settled ones in turns, so that hundreds
+of them are no burst of requests, and each is heard of once in a while all the same.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from heapq import nsmallest
 from typing import TYPE_CHECKING
 
+from controller.model import ApplicationStatus, Condition
+from controller.planning.situation import was_live
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
+
+    from controller.model import Answer, Application, PlacementRecord
 
 ROUND = 30.0
 """Seconds in which each settled route is asked once: how late it is noticed that a release, which
 Serve takes for well, does not answer or complains."""
+CLEAN = 3
+"""Answers without a complaint, one after the other, that end it; so many for each replica, since
+each may be another's: one of n goes unheard in 3n of them one time in twenty."""
+
+
+def routes_to_probe(
+    applications: Iterable[Application], records: Mapping[str, PlacementRecord]
+) -> tuple[str, ...]:
+    """The routes whose answer a plan needs: held by one of ours that was not yet seen there, or
+    that has a predecessor or a successor beside it.
+    """
+    ours = [
+        (app, app.release.route)
+        for app in applications
+        if app.release is not None and app.status is not ApplicationStatus.DELETING
+    ]
+    sharing = Counter(route for _, route in ours)
+    return tuple(
+        sorted(
+            app.route
+            for app, wanted in ours
+            if app.route is not None and (sharing[wanted] > 1 or not was_live(app, records))
+        )
+    )
 
 
 def due(
@@ -25,15 +56,15 @@ def due(
     since: float | None,
     now: float,
 ) -> list[str]:
-    """The routes to ask now. Those that are needed come first, and of both kinds first those that
-    waited longest: not all may have their turn where answers are slow.
+    """The routes to ask now: the `needed` ones, then those `settled` ones whose turn it is, of both
+    first those that waited longest. Where answers are slow, not all may be reached.
 
     Args:
         needed: routes whose answer the plan needs.
         settled: all others that have one to give.
         asked: by route, when it was asked last.
-        since: when the look before was; None when there was none, and all are asked.
-        now: when this one is.
+        since: when the ingress was asked before; None when it was not, and all are asked.
+        now: when this is.
     """
 
     def waited_longest(route: str) -> tuple[float, str]:
@@ -43,3 +74,60 @@ def due(
     if since is not None:  # one turn falls due every `ROUND / turns` seconds
         turns = int(turns * now // ROUND) - int(turns * since // ROUND)
     return [*sorted(needed, key=waited_longest), *nsmallest(turns, settled, key=waited_longest)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failing:
+    condition: Condition
+    answer: Answer
+    """The last one."""
+    clean: int = 0
+
+
+class Complaints:
+    """Whose requests fail: memory between passes, as an answer tells of one replica only."""
+
+    def __init__(self) -> None:
+        self._failing: dict[str, _Failing] = {}  # by route
+
+    def conditions(
+        self, answers: Mapping[str, Answer], applications: Collection[Application]
+    ) -> list[Condition]:
+        """Those that hold, by the last answer of each route; one that was given before says
+        nothing new.
+        """
+        found = []
+        replicas = {app.route: len(app.replicas) for app in applications}
+        for route, answer in sorted(answers.items()):
+            if answer.settings_error:
+                subject = answer.header or route
+                found.append(Condition(subject, "SettingsRefused", answer.settings_error))
+            if answer.failing or route in self._failing:
+                needed = CLEAN * max(replicas.get(route, 1), 1)
+                found.extend(self._judged(route, answer, needed))
+        for route in self._failing.keys() - answers.keys():
+            del self._failing[route]
+        return found
+
+    def _judged(self, route: str, answer: Answer, needed: int) -> list[Condition]:
+        before = self._failing.get(route)
+        if before is not None and answer.header not in {None, before.condition.subject}:
+            before = None  # another release answers there now
+        if before is not None and answer is before.answer:
+            return [before.condition]
+        if answer.failing:
+            text = (
+                f"a replica says: {answer.failing}. Its log has the cause of each; this ends with "
+                "new requests that succeed, and stands for as long as none come"
+            )
+            condition = Condition(answer.header or route, "RequestsFailing", text)
+            told = condition if before is None else before.condition
+            self._failing[route] = _Failing(told, answer)
+            return [told]
+        # Who says nothing at all is not clean: `RouteNotAnswering` tells of that.
+        clean = 0 if before is None else before.clean + (answer.header is not None)
+        if before is None or clean >= needed:
+            self._failing.pop(route, None)
+            return []
+        self._failing[route] = _Failing(before.condition, answer, clean)
+        return [before.condition]

@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from controller.model import Condition, Phase
+from controller.planning.causes import NOT_ANSWERING
 from controller.planning.health import Diagnosis, Health, diagnose
 from controller.planning.situation import answers, fallback, is_working, phases, since, was_live
-from controller.planning.starting import start_of
-from controller.planning.subjects import NOT_ANSWERING
+from controller.planning.staging import start_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,9 +54,7 @@ def _what_was_seen(answer: Answer | None) -> str:
 
 
 def is_out_of_reach(app: Application, situation: Situation) -> bool:
-    """Whether the ingress could not be asked at the application's route, which is nobody's fault
-    but the ingress's.
-    """
+    """Whether the ingress could not be asked at the application's route: no fault of a release."""
     answer = situation.answers.get(app.route or "")
     return answer is not None and not answer.reached
 
@@ -65,12 +63,12 @@ def ailments_of_ingress(situation: Situation) -> tuple[Condition, ...]:
     """That it cannot be asked: one condition, however many routes it has. That it has just begun
     is none.
     """
-    answers = situation.answers
-    away = min((r for r in answers if not (answers[r].reached or answers[r].routeless)), default="")
-    if not away:
+    said = situation.answers.items()
+    away = min((item for item in said if not (item[1].reached or item[1].routeless)), default=None)
+    if away is None:
         return ()
     message = (
-        f"{answers[away].detail}. What serves stays as it is, and no time counts against "
+        f"{away[1].detail}. What serves stays as it is, and no time counts against "
         "what was promoted, until it answers; look whether it is at `ray.ingress_url`"
     )
     return (Condition("ray", "IngressUnreachable", message),)

@@ -33,7 +33,6 @@ from typing import TYPE_CHECKING
 from controller.model import Condition, Phase, Quarantine, Transition
 from controller.planning import causes, suspension
 from controller.planning.changes import (
-    admit,
     ailments_beside,
     assemble,
     differences,
@@ -65,8 +64,7 @@ from controller.planning.situation import (
     routes_of,
     was_live,
 )
-from controller.planning.starting import start_due, start_of
-from controller.planning.subjects import RETIRE_LIMIT
+from controller.planning.staging import admit, start_due, start_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -156,9 +154,8 @@ def _steps(
     held: Mapping[str, str],
     situation: Situation,
 ) -> list[_Step]:
-    """What each route contributes, in order of their paths: those that are `moving` as policy
-    wants, and those that stand `still`, suspended by an operator. `held` says by path why what is
-    not elected any more may not be retired.
+    """What each route contributes, in order of their paths. Those that stand `still` are suspended
+    by an operator; `held` says by path why what is not elected any more may not be retired.
     """
     steps = {r.path: _decide(r, r.elected, situation) for r in moving if r.elected}
     unsettled = {
@@ -169,18 +166,13 @@ def _steps(
     for route in moving:
         if route.elected is None:
             steps[route.path] = _unelected(route, unsettled, held, situation)
-    steps |= {route.path: _standing_still(route, situation) for route in still}
+    for route in still:
+        kept, seen = suspension.kept(route, situation), suspension.seen_at(route, situation)
+        steps[route.path] = _Step(keep=kept, transitions=seen)
     return [steps[path] for path in sorted(steps)]
 
 
 # -- one route -----------------------------------------------------------------------------------
-
-
-def _standing_still(route: Route, situation: Situation) -> _Step:
-    """The step of a route that an operator suspended."""
-    return _Step(
-        keep=suspension.kept(route, situation), transitions=suspension.seen_at(route, situation)
-    )
 
 
 def _decide(route: Route, elected: Verdict, situation: Situation) -> _Step:
@@ -221,18 +213,18 @@ def _without_wanted(route: Route, elected: Verdict, situation: Situation) -> _St
 
 def _stage(route: Route, wanted: Placement, situation: Situation) -> _Step:
     """Ask for a place on the cluster; nothing else on the route changes."""
-    if route.namesake is not None:
-        why = f"an application {wanted.name!r} is still being deleted; waiting until it is gone"
-        condition = Condition(str(wanted.release), "WaitingForDeletion", why)
-        return _Step(keep=_predecessors(route, situation), conditions=(condition,))
-    return _Step(keep=_predecessors(route, situation), stage=wanted)
+    before = _predecessors(route, situation)
+    if route.namesake is None:
+        return _Step(keep=before, stage=wanted)
+    why = f"an application {wanted.name!r} is still being deleted; waiting until it is gone"
+    condition = Condition(str(wanted.release), "WaitingForDeletion", why)
+    return _Step(keep=before, conditions=(condition,))
 
 
 def _staged(route: Route, wanted: Placement, target: Application, situation: Situation) -> _Step:
     """The wanted application runs without a route: is it ready for it?"""
     release = wanted.release
     before = _predecessors(route, situation, without=target)
-    waiting = PlannedApplication(routed(wanted, None), causes.STAGED)
     diagnosis = start_of(target, situation)
     if diagnosis.health is Health.READY:
         promoted = PlannedApplication(routed(wanted, route.path), causes.PROMOTED)
@@ -249,7 +241,7 @@ def _staged(route: Route, wanted: Placement, target: Application, situation: Sit
     why = Condition(str(release), diagnosis.reason, diagnosis.message)
     starting, due = diagnosis.health is Health.STARTING, start_due(target, situation)
     return _Step(
-        keep=(*before, waiting),
+        keep=(*before, PlannedApplication(routed(wanted, None), causes.STAGED)),
         transitions=phases(target, Phase.STAGED, diagnosis.reason, diagnosis.message),
         conditions=() if starting else (why,),
         wake_at=due if starting and due > situation.now else None,
@@ -261,41 +253,24 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
     at_route = PlannedApplication(routed(wanted, route.path), causes.HOLDS_ROUTE)
     live = phases(target, Phase.LIVE, "AnswersAtRoute", route.path)
     if answers(target, situation):
-        return _Step(
-            keep=(at_route,),
-            transitions=live,
-            conditions=ailments_of(target, situation),
-            settled=True,
-        )
-    others = _as_they_are(route, causes.AWAITS_ANSWER, without=target)
+        ailments = ailments_of(target, situation)
+        return _Step(keep=(at_route,), transitions=live, conditions=ailments, settled=True)
+    keep = (at_route, *_as_they_are(route, causes.AWAITS_ANSWER, without=target))
+    unreachable = is_out_of_reach(target, situation)
     if was_live(target, situation.records):
         ailments = ailments_of(target, situation)
         for ailment in ailments:
             live = phases(target, Phase.LIVE, ailment.reason, ailment.message)
-        return _Step(
-            keep=(at_route, *others),
-            transitions=live,
-            conditions=ailments,
-            settled=not ailments and not is_out_of_reach(target, situation),
-        )
-    return _unseen(route, target, (at_route, *others), situation)
-
-
-def _unseen(
-    route: Route,
-    target: Application,
-    keep: tuple[PlannedApplication, ...],
-    situation: Situation,
-) -> _Step:
-    """Promoted, but the ingress does not lead there yet: wait, or route back."""
+        settled = not ailments and not unreachable
+        return _Step(keep=keep, transitions=live, conditions=ailments, settled=settled)
+    # Promoted, but the ingress does not lead there yet: wait, or route back.
     failure = failed_promotion(target, situation)
     if failure is None:
-        waiting = phases(
-            target, Phase.READY, "Promoted", "it has its route; the ingress does not lead there yet"
-        )
-        wake_at = None if is_out_of_reach(target, situation) else answer_due(target, situation)
+        why = "it has its route; the ingress does not lead there yet"
+        waiting = phases(target, Phase.READY, "Promoted", why)
+        wake_at = None if unreachable else answer_due(target, situation)
         return _Step(keep=keep, transitions=waiting, wake_at=wake_at)
-    failed = (quarantine(target.release, "promote", failure, situation),) if target.release else ()
+    failed = (quarantine(wanted.release, "promote", failure, situation),)
     before = fallback(route, situation)
     back = (_given(before, route.path, causes.HAS_ROUTE_BACK),) if before else ()
     return _Step(keep=back, quarantines=failed, urgent=True)
@@ -322,7 +297,7 @@ def _unelected(
     elif cause.reason in PUSHED_OUT and holder.release.pipeline in unsettled:
         kept_because = causes.AWAITS_REPLACEMENT
     elif route.path in held:
-        kept_because = Cause(RETIRE_LIMIT, held[route.path])
+        kept_because = Cause(causes.RETIRE_LIMIT, held[route.path])
         conditions = (Condition(str(holder.release), kept_because.reason, held[route.path]),)
     if kept_because is None:
         return _Step(transitions=phases(holder, Phase.RETIRING, cause.reason, cause.message))
@@ -345,12 +320,11 @@ def _predecessors(
     What never served and is no longer wanted is dropped here: it was superseded.
     """
     kept = []
-    superseding = _holder_works(route, situation)
-    for app in route.others:
-        known = app.name in situation.records
-        superseded = known and not was_live(app, situation.records)
-        if app is not without and not superseding and not superseded:
-            kept.append(as_it_is(app, causes.AWAITS_PROOF))
+    if not _holder_works(route, situation):
+        for app in route.others:
+            superseded = app.name in situation.records and not was_live(app, situation.records)
+            if app is not without and not superseded:
+                kept.append(as_it_is(app, causes.AWAITS_PROOF))
     if route.holder is not None and route.holder is not without:
         kept.append(as_it_is(route.holder, cause))
     return tuple(kept)
@@ -360,13 +334,12 @@ def _succeeded(route: Route, stay: Collection[str], situation: Situation) -> tup
     """Who served before the holder, which works now: nobody will fall back on it any more."""
     if route.holder is None or not _holder_works(route, situation):
         return ()
+    why = f"{route.holder.name} serves in its place"
     return tuple(
         transition
         for app in route.others
         if app.name not in stay and was_live(app, situation.records)
-        for transition in phases(
-            app, Phase.RETIRING, "SuccessorLive", f"{route.holder.name} serves in its place"
-        )
+        for transition in phases(app, Phase.RETIRING, "SuccessorLive", why)
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from controller.planning.plan import PlannedApplication
 from controller.planning.policy import STANDS_IN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from controller.model import (
         JSON,
@@ -58,7 +57,7 @@ class Situation:
     applications: Sequence[Application]
     """Every Serve application, ours or not."""
     answers: Mapping[str, Answer]
-    """By route: what the ingress answered there, for those of `routes_to_probe`."""
+    """By route: what the ingress answered there, for those of `probing.routes_to_probe`."""
     records: Mapping[str, PlacementRecord]
     """By application name."""
     limits: Limits
@@ -91,8 +90,8 @@ class Route:
     others: tuple[Application, ...]
     foreign: Application | None = None
     """The application that is not ours and holds the route. One that is being deleted holds
-    nothing: Serve gives its route to whoever asks. It may well have been ours, which cannot be seen
-    any more, as Serve has forgotten its document."""
+    nothing: Serve gives its route to whoever asks. It may have been ours, which shows no longer, as
+    Serve has forgotten its document."""
     namesake: Application | None = None
     """The application that has the wanted placement's name, whatever it is."""
     target: Application | None = field(init=False)
@@ -148,27 +147,6 @@ def routes_of(situation: Situation) -> list[Route]:
     return routes
 
 
-def routes_to_probe(
-    applications: Iterable[Application], records: Mapping[str, PlacementRecord]
-) -> tuple[str, ...]:
-    """The routes whose answer a plan needs: held by one of ours that was not yet seen there, or
-    that has a predecessor or a successor beside it.
-    """
-    ours = [
-        app
-        for app in applications
-        if app.release is not None and app.status is not ApplicationStatus.DELETING
-    ]
-    sharing = Counter(app.release.route for app in ours if app.release)
-    return tuple(
-        sorted(
-            app.route
-            for app in ours
-            if app.route is not None and (not was_live(app, records) or sharing[app.route] > 1)
-        )
-    )
-
-
 def was_live(app: Application, records: Mapping[str, PlacementRecord]) -> bool:
     """Whether the application was ever seen at its route."""
     record = records.get(app.name)
@@ -222,9 +200,8 @@ def is_working(app: Application, situation: Situation) -> bool:
 
 def since(situation: Situation, app: Application, what: str) -> float:
     """When something of an application was first recorded; now, when it is not yet."""
-    record = situation.records.get(app.name)
-    at = getattr(record, what) if record is not None else None
-    return situation.now if at is None else float(at)
+    at: float | None = getattr(situation.records.get(app.name), what, None)
+    return situation.now if at is None else at
 
 
 def as_it_is(app: Application, cause: Cause) -> PlannedApplication:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from controller.model import ApplicationStatus, Condition, Phase
+from controller.planning.causes import EVERYTHING, SUSPENDED
 from controller.planning.health import Health, diagnose
 from controller.planning.plan import Cause
 from controller.planning.situation import answers, as_it_is, phases, was_live
-from controller.planning.subjects import EVERYTHING, SUSPENDED
 
 if TYPE_CHECKING:
-    from controller.model import Application, Transition
+    from controller.model import Transition
     from controller.planning.overrides import Suspension
     from controller.planning.plan import PlannedApplication
     from controller.planning.situation import Route, Situation
@@ -57,12 +57,9 @@ def seen_at(route: Route, situation: Situation) -> tuple[Transition, ...]:
     for app in route.others:
         waits = app.release == elected or not was_live(app, situation.records)
         if waits and app.release != (holder.release if holder else None):
-            told += phases(app, _started(app), SUSPENDED, why)
+            phase = Phase.READY if diagnose(app).health is Health.READY else Phase.STAGED
+            told += phases(app, phase, SUSPENDED, why)
     return tuple(told)
-
-
-def _started(app: Application) -> Phase:
-    return Phase.READY if diagnose(app).health is Health.READY else Phase.STAGED
 
 
 def conditions(situation: Situation) -> tuple[Condition, ...]:

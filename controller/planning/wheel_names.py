@@ -12,13 +12,13 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.tags import Tag, parse_tag
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from packaging.utils import BuildTag
-    from packaging.version import Version
 
 _PLAIN = re.compile(r"[^\W_][\w.+!-]*")
 
@@ -67,6 +67,21 @@ def parse(filename: str) -> WheelName:
             f"{filename!r}"
         )
     return WheelName(*parse_wheel_filename(filename))
+
+
+def version_named(subject: str) -> tuple[str, Version] | None:
+    """The normalised project and the version that the subject of a refusal or a condition names;
+    None when it names none. Sources call what has a file by the file's name, and what has none
+    (yet) `project==version`.
+    """
+    project, pinned, version = subject.partition("==")
+    try:
+        if pinned:
+            return canonicalize_name(project), Version(version)
+        name = parse(subject)
+    except ValueError:  # InvalidVersion, InvalidWheelFilename, and numbers of thousands of digits
+        return None
+    return name.project, name.version
 
 
 def expand(compressed: Iterable[str]) -> frozenset[Tag]:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from controller import retry
-from controller.errors import Rejected, Transient, WheelwayError, without_frames
+from controller.errors import Rejected, WheelwayError
 from controller.planning.documents import same_document
+from controller.planning.remembered import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,10 +27,9 @@ if TYPE_CHECKING:
 Record: TypeAlias = "Callable[[str, str, str], Callable[[str], None]]"
 """Writes down a config before it is sent: text, digest, cause. Returns what to call with the
 outcome."""
-
 _Inputs: TypeAlias = "tuple[list[Mapping[str, JSON]], tuple[str, ...]]"
 """What a config is rendered from: its applications, and all else: the templates, `[serve]` and
-where the ingress is."""
+the ingress's URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +62,26 @@ class Applier:
         self._dashboard = dashboard
         self._renderer = renderer
         self._jitter = jitter
-        self._refused: tuple[str, WheelwayError, int, float] | None = None
-        self._rendered: tuple[_Inputs, tuple[dict[str, JSON], str]] | None = None
+        self._refused: tuple[str, retry.Failure] | None = None  # and the digest of what was
+        # Most passes plan what the one before planned, and rendering costs more than all the rest.
+        self._rendered = Remembered(self._render, same=_same)
 
     def send(self, decided: Plan, record: Record | None, now: float) -> Sent:
         """Send the planned config, if it is time to; without `record` it is only rendered."""
-        config, text, refusal = self._render(decided)
-        if record is None or refusal is not None or decided.hold or not decided.changes:
-            return Sent(text, refusal=refusal)
+        serve, ingress_url = self.config.serve.model_dump_json(), self.config.ray.ingress_url
+        documents = [planned.document for planned in decided.applications]
+        try:
+            shared = self._renderer.fingerprint(), serve, ingress_url
+            config, text = self._rendered.of("config", (documents, shared))
+        except WheelwayError as error:
+            return Sent("", refusal=error)
+        if record is None or decided.hold or not decided.changes:
+            return Sent(text)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        failures = 0
-        if self._refused is not None and self._refused[0] == digest:
-            _, refusal, failures, retry_at = self._refused
-            if now < retry_at:
-                return Sent(text, refusal=refusal)
+        refused, before = self._refused or ("", None)
+        before = before if refused == digest else None
+        if before is not None and now < before.retry_at:
+            return Sent(text, refusal=before.error)
         bad: WheelwayError | None = None
         try:
             self._renderer.validate(config)
@@ -90,34 +96,16 @@ class Applier:
             self._dashboard.put(config)
         except WheelwayError as error:
             outcome(error.reason)
-            without_frames(error)  # it is remembered
-            asked = error.retry_after if isinstance(error, Transient) else None
-            wait = retry.delay(failures + 1, jitter=self._jitter(), retry_after=asked)
-            self._refused = (digest, error, failures + 1, now + wait)
-            return Sent(text, refusal=error, tried=True, retried=failures > 0)
+            self._refused = digest, retry.failed(error, before, now=now, jitter=self._jitter())
+            return Sent(text, refusal=error, tried=True, retried=before is not None)
         outcome("Applied")
         self._refused = None
-        return Sent(text, sent=True, tried=True, retried=failures > 0)
+        return Sent(text, sent=True, tried=True, retried=before is not None)
 
-    def _render(self, decided: Plan) -> tuple[dict[str, JSON], str, WheelwayError | None]:
-        """The planned config, as it is and as YAML. Most passes plan what the one before planned,
-        and rendering costs more than all the rest of them.
-        """
-        documents = [planned.document for planned in decided.applications]
-        ingress_url = self.config.ray.ingress_url
-        try:
-            shared = (
-                self._renderer.fingerprint(),
-                self.config.serve.model_dump_json(),
-                ingress_url,
-            )
-            if self._rendered is None or not _same(self._rendered[0], (documents, shared)):
-                config = self._renderer.config(documents, self.config.serve, ingress_url)
-                made = config, self._renderer.to_yaml(config)
-                self._rendered = (documents, shared), made
-        except WheelwayError as error:
-            return {}, "", error
-        return *self._rendered[1], None
+    def _render(self, inputs: _Inputs) -> tuple[dict[str, JSON], str]:
+        documents, (_, _, ingress_url) = inputs
+        config = self._renderer.config(documents, self.config.serve, ingress_url)
+        return config, self._renderer.to_yaml(config)
 
 
 def _same(one: _Inputs, other: _Inputs) -> bool:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 from controller.errors import NoRelease, Rejected, WheelwayError
 from controller.model import Artifact, Condition, Quarantine, Release
-from controller.planning.catalogue import Catalogue, Catalogues
+from controller.planning.catalogue import Catalogue, Catalogues, Shelf, Wheels, is_of, shelve
 from controller.planning.policy import rule_for, unfetched
 from controller.planning.remembered import Remembered
-from controller.planning.shelf import Shelf, Wheels, is_of, shelve
 from controller.reconcile.mismatches import WRONG_BYTES
 
 if TYPE_CHECKING:

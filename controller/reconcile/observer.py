@@ -13,10 +13,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from controller import retry
-from controller.errors import Transient, WheelwayError, without_frames
+from controller.errors import Transient, WheelwayError
 from controller.planning.dates import dated, excused, restarted, unwatched
-from controller.planning.probing import due
-from controller.planning.situation import routes_to_probe
+from controller.planning.probing import due, routes_to_probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -53,50 +52,46 @@ class Observer:
         self._journal = journal
         self.cap = cap
         self._jitter = jitter
-        self._trouble: WheelwayError | None = None
-        self._until = 0.0
+        self._trouble: retry.Failure | None = None
         self._empty_since: float | None = None
         self._emptied = False  # by our own last config
-        self.failures = 0
-        """Looks in a row that failed."""
+
+    @property
+    def failures(self) -> int:
+        """Polls in a row that failed."""
+        return self._trouble.count if self._trouble else 0
 
     def backing_off(self, now: float) -> bool:
         """Whether Ray could not be observed and is to be left alone for now."""
-        return self._trouble is not None and now < self._until
+        return self.wait(now) > 0
 
     def wait(self, now: float) -> float:
-        """Seconds until it is looked at again."""
-        return max(0.0, self._until - now)
+        """Seconds until Ray is asked again."""
+        return max(0.0, self._trouble.retry_at - now) if self._trouble else 0.0
 
     def applications(self, now: float) -> tuple[Application, ...]:
-        """Every application, ours or not. While it rests nothing is asked, however many events
+        """Every application, ours or not. While `backing_off` nothing is asked, however many events
         come: what stood in the way last is raised again.
 
         Raises:
             WheelwayError: it cannot be known.
         """
-        if self._trouble is not None and now < self._until:
-            raise self._trouble
+        if self._trouble is not None and now < self._trouble.retry_at:
+            raise self._trouble.error
         try:
             found = self._dashboard.applications()
             self._doubt_emptiness(found, now)
         except WheelwayError as error:
-            self._rest(error, now)
+            self._trouble = retry.failed(
+                error, self._trouble, now=now, jitter=self._jitter(), cap=self.cap
+            )
             raise
-        self._trouble, self.failures = None, 0
+        self._trouble = None
         return found
 
     def applied(self, applications: Collection[PlannedApplication]) -> None:
         """A config was taken: an empty one explains that nothing runs."""
         self._emptied = not applications
-
-    def _rest(self, error: WheelwayError, now: float) -> None:
-        self._trouble = without_frames(error)
-        self.failures += 1
-        asked = error.retry_after if isinstance(error, Transient) else None
-        self._until = now + retry.delay(
-            self.failures, jitter=self._jitter(), retry_after=asked, cap=self.cap
-        )
 
     def _doubt_emptiness(self, applications: Collection[Application], now: float) -> None:
         """Serve says the same, that nothing runs, while its controller cannot be asked (its actor

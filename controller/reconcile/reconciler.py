@@ -17,17 +17,15 @@ from controller.errors import Rejected, WheelwayError, without_frames
 from controller.journal import Journal
 from controller.model import Condition
 from controller.planning.causes import CHECKING_FILES
-from controller.planning.complaints import Complaints
-from controller.planning.contest import Contest
-from controller.planning.daemons import keeping_marks, to_claim_back
+from controller.planning.contest import Contest, restrained, to_claim_back
+from controller.planning.daemons import keeping_marks
 from controller.planning.disappearance import Absences
 from controller.planning.health import doubts_its_files
-from controller.planning.pace import MOVING, Pace
 from controller.planning.plan import Cause
-from controller.planning.planner import Planner
-from controller.planning.restraint import restrained
+from controller.planning.planner import MOVING, Pace, Planner
+from controller.planning.probing import Complaints
 from controller.planning.situation import Limits, Situation
-from controller.planning.turns import Turns, in_turn
+from controller.planning.staging import Turns, in_turn
 from controller.reconcile.applier import Applier
 from controller.reconcile.desired import Desired, Gatherer
 from controller.reconcile.holdover import Holdover

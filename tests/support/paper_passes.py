@@ -5,15 +5,15 @@ for them as values, and what the journal and the process remember between two pa
 from dataclasses import dataclass, replace
 
 from controller.model import Phase
-from controller.planning.contest import Contest
+from controller.planning.contest import Contest, restrained
 from controller.planning.dates import dated, excused, restarted, unwatched
 from controller.planning.disappearance import Absences
 from controller.planning.election import Election, Offered, Present
 from controller.planning.overrides import Overrides
 from controller.planning.policy import STANDS_IN
-from controller.planning.restraint import restrained
-from controller.planning.situation import Limits, Situation, routes_to_probe
-from controller.planning.turns import Turns
+from controller.planning.probing import routes_to_probe
+from controller.planning.situation import Limits, Situation
+from controller.planning.staging import Turns
 from tests.support.cluster import place
 
 GRACE = 30.0

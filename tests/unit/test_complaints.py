@@ -3,7 +3,7 @@
 import pytest
 
 from controller.model import Answer, Application, ApplicationStatus, Replica
-from controller.planning.complaints import CLEAN, Complaints
+from controller.planning.probing import CLEAN, Complaints
 
 pytestmark = pytest.mark.unit
 

@@ -3,10 +3,10 @@
 import pytest
 
 from controller.model import Condition, Phase, Quarantine, Transition
+from controller.planning.causes import SUSPENDED
 from controller.planning.phases import phases_of, underway
 from controller.planning.plan import Plan
 from controller.planning.policy import Verdict
-from controller.planning.subjects import SUSPENDED
 from tests.support.world import elected, placement, release
 
 pytestmark = pytest.mark.unit

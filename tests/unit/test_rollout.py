@@ -11,9 +11,10 @@ from controller.model import Answer, ApplicationStatus, Phase, Replica
 from controller.planning import causes
 from controller.planning.plan import Cause, Change
 from controller.planning.policy import Verdict
+from controller.planning.probing import routes_to_probe
 from controller.planning.rollout import plan
-from controller.planning.situation import Limits, needs_encoding, routes_to_probe
-from controller.planning.turns import Turns
+from controller.planning.situation import Limits, needs_encoding
+from controller.planning.staging import Turns
 from tests.support.world import (
     NOW,
     answer,

@@ -20,7 +20,7 @@ from controller.journal.records import listing_of, listing_text
 from controller.model import Availability, Condition, Listing, Refusal, Revision
 from controller.ops.explain import as_document, tell
 from controller.planning.catalogue import Catalogues
-from controller.planning.subjects import version_named
+from controller.planning.wheel_names import version_named
 from controller.reconcile.artifacts import Artifacts, Means
 from controller.reconcile.jobs import Jobs
 from controller.sources import index_access, open_index, open_source

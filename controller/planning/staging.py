@@ -1,0 +1,121 @@
+"""Which releases may start now, whose turn it is, and how a start goes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from controller.model import ApplicationStatus, Condition
+from controller.planning import causes
+from controller.planning.health import Diagnosis, Health, diagnose
+from controller.planning.plan import Cause, PlannedApplication
+from controller.planning.situation import routed, since, was_live
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from controller.model import Application, Placement, Release
+    from controller.planning.situation import Situation
+
+_STOPPING = "STOPPING"
+"""What Serve calls a replica that is about to end (ray.serve._private.common.ReplicaState)."""
+
+
+class Turns:
+    """Since when each release waits for a place on the cluster: memory between passes."""
+
+    def __init__(self) -> None:
+        self._since: dict[Release, float] = {}
+
+    def waiting(
+        self,
+        elected: Iterable[Release],
+        placements: Mapping[Release, Placement],
+        applications: Iterable[Application],
+        now: float,
+    ) -> Mapping[Release, float]:
+        """Of those that are placed and not there. One that is elected and for a while has no
+        placement, because its environment is made again, keeps its turn. Call it every pass.
+        """
+        there = {app.name for app in applications}
+        absent = self._since.keys() - placements.keys()
+        kept = absent.intersection(elected) if absent else ()
+        missing = [release for release, placed in placements.items() if placed.name not in there]
+        self._since = {release: self._since.get(release, now) for release in (*kept, *missing)}
+        return self._since
+
+
+def in_turn(
+    asking: Iterable[Placement], since: Mapping[Release, float], now: float
+) -> list[Placement]:
+    """Who waits longest first; of those that came together each pipeline's newest version first,
+    then each one's next: no pipeline has to wait for all of another's.
+    """
+    versions: dict[str, list[Placement]] = defaultdict(list)
+    for placement in asking:
+        versions[placement.release.pipeline].append(placement)
+    ranked = []
+    for of_one in versions.values():
+        of_one.sort(key=lambda p: (p.release.version, p.name), reverse=True)
+        ranked += [(since.get(p.release, now), rank, p.name, p) for rank, p in enumerate(of_one)]
+    return [placement for *_, placement in sorted(ranked, key=lambda one: one[:3])]
+
+
+def admit(
+    asking: Iterable[Placement], situation: Situation
+) -> tuple[list[PlannedApplication], list[Condition]]:
+    """Let as many releases start as `max_staging` allows, each in its turn; the others queue. One
+    that is not checked lets others go first, and keeps its turn.
+    """
+    starting = sum(
+        app.release is not None
+        and app.route is None
+        and app.status is ApplicationStatus.DEPLOYING
+        and diagnose(app).health is Health.STARTING
+        for app in situation.applications
+    )
+    free = max(0, situation.limits.max_staging - starting)
+    queue = in_turn(asking, situation.waiting_since, situation.now)
+    starts = [p for p in queue if p.release not in situation.unchecked][:free]
+    due = {placement.release for placement in (queue if len(starts) < free else queue[:free])}
+    why = f"{situation.limits.max_staging} releases are starting (rollout.max_staging)"
+    if situation.limits.max_staging == 0:
+        why = "nothing is started until Ray's side is known to fit: see the conditions of `ray`"
+    queued, admitted = [], {placement.release for placement in starts}
+    for release in (p.release for p in queue if p.release not in admitted):
+        cause = situation.unchecked.get(release)
+        if cause is None or (cause == causes.CHECKING_FILES and release not in due):
+            cause = Cause("Queued", why)
+        queued.append(Condition(str(release), cause.reason, cause.message))
+    return [PlannedApplication(routed(p, None), causes.STAGED) for p in starts], queued
+
+
+def start_of(app: Application, situation: Situation) -> Diagnosis:
+    """How a start goes. One that takes too long has failed, and one of which no replica ever ran
+    its examples is not ready, whatever Serve says; unless it was live before: then it is known to
+    start.
+    """
+    diagnosis = diagnose(app)
+    if was_live(app, situation.records) or app.building:
+        return diagnosis
+    if diagnosis.health is Health.READY and all(r.state == _STOPPING for r in app.replicas):
+        return Diagnosis(
+            Health.SHORT,
+            "NeverStarted",
+            "Serve calls it running, yet scaled it to no replica before one had passed its "
+            "examples: give `autoscaling_config` a longer `downscale_delay_s`, or min_replicas = 1",
+        )
+    if diagnosis.health is not Health.STARTING or situation.now < start_due(app, situation):
+        return diagnosis
+    return Diagnosis(
+        Health.FAILED,
+        "StartTimeout",
+        f"not ready {situation.limits.ready_deadline:g} s after Serve had built it "
+        f"({diagnosis.message}): load hangs or takes longer than rollout.ready_deadline",
+        app.message,
+    )
+
+
+def start_due(app: Application, situation: Situation) -> float:
+    """When its time to start is over."""
+    return since(situation, app, "staged_at") + situation.limits.ready_deadline
