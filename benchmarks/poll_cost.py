@@ -154,21 +154,21 @@ def _median(found: list[Cost]) -> Cost:
 
 @contextmanager
 def watching(source: CodeArtifactSource) -> Iterator[Artifacts]:
-    """The daemon's supply over a source, looked at when the daemon would."""
+    """The daemon's artifacts over a source, looked at when the daemon would."""
     woken, ending = threading.Event(), threading.Event()
     jobs = Jobs(1, woken.set)
 
     def hint() -> None:
-        supply.request_poll(source.name)
+        artifacts.request_poll(source.name)
         woken.set()
 
     def passes() -> None:
         while not ending.is_set():
             woken.clear()
-            supply.poll()
-            woken.wait(max(0.05, supply.next_poll()))
+            artifacts.poll()
+            woken.wait(max(0.05, artifacts.next_poll()))
 
-    supply = Artifacts(
+    artifacts = Artifacts(
         [source],
         jobs,
         Means(
@@ -183,9 +183,9 @@ def watching(source: CodeArtifactSource) -> Iterator[Artifacts]:
     thread = threading.Thread(target=passes, name="passes")
     thread.start()
     try:
-        until(supply.complete)
+        until(artifacts.complete)
         source.watch(hint)
-        yield supply
+        yield artifacts
     finally:
         ending.set()
         woken.set()
@@ -205,20 +205,20 @@ def noticing(repository: Repository, *, push: bool) -> list[float]:
         how = {"poll_interval": 3600, "events_queue_url": repository.queue_url}
     found = []
     before = known(repository, WATCHED)
-    with watching(opened(repository, names(WATCHED), before, **how)) as supply:
+    with watching(opened(repository, names(WATCHED), before, **how)) as artifacts:
         for trial in range(TRIALS):
             time.sleep(random.uniform(0, INTERVAL))  # at no certain time of a poll
-            found.append(noticed(repository, supply, names(WATCHED)[trial], f"{2 + push}.0"))
+            found.append(noticed(repository, artifacts, names(WATCHED)[trial], f"{2 + push}.0"))
     return found
 
 
-def noticed(repository: Repository, supply: Artifacts, name: str, version: str) -> float:
-    """Publish a version; seconds until the supply knew of it."""
-    seen = set(supply.first_listed_at)
+def noticed(repository: Repository, artifacts: Artifacts, name: str, version: str) -> float:
+    """Publish a version; seconds until the artifacts knew of it."""
+    seen = set(artifacts.first_listed_at)
     at = repository.publish(name, version)
-    until(lambda: len(supply.first_listed_at) > len(seen))
-    [digest] = supply.first_listed_at.keys() - seen
-    return supply.first_listed_at[digest] - at
+    until(lambda: len(artifacts.first_listed_at) > len(seen))
+    [digest] = artifacts.first_listed_at.keys() - seen
+    return artifacts.first_listed_at[digest] - at
 
 
 # -- the run -------------------------------------------------------------------------------------

@@ -189,10 +189,10 @@ class Daemon:
             if reload:
                 refusals = (self._file.trouble, self._untaken)
                 self.passes.reloaded(asked, next(filter(None, refusals), None))
-            supply = run.assembly.supply
+            artifacts = run.assembly.artifacts
             if self.passes.wanted() or reload:
-                supply.poll_now()
-            listed = not supply.polling()
+                artifacts.poll_now()
+            listed = not artifacts.polling()
             self._progressed()
             report = self._pass(run)
             self._well = not report.failed
@@ -204,7 +204,7 @@ class Daemon:
             if (reload or not announced) and (announced or not report.failed):
                 announced = True
                 self._supervisor.ready()
-            if self.passes.has_waiters and not (supply.polling() or report.failed):
+            if self.passes.has_waiters and not (artifacts.polling() or report.failed):
                 self._wake.set()
             self._rest(report, began)
 

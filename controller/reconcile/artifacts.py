@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TIDY_EVERY = 3600.0
-"""Seconds between two looks at what the cache can do without."""
+"""Seconds between two times that the cache is pruned."""
 TIDY: Final = "tidy"
 """The kind of the job that prunes the cache."""
 _TIDY = (TIDY,)
@@ -56,16 +56,8 @@ class Means:
 
 
 class Artifacts(Listings):
-    """What the sources list, and the jobs on it.
-
-    Args:
-        sources: those preferred first.
-        jobs: does all that takes long.
-        means: how it is done.
-        remembered: what sources listed last, in an earlier run.
-        refusals: the wheels that no release comes of.
-        clock: monotonic seconds.
-        wall_clock: seconds since the epoch.
+    """What the sources list, those preferred first, and the jobs on it; `remembered` is what they
+    listed last in an earlier run. `clock` is monotonic, `wall_clock` since the epoch, in seconds.
     """
 
     def __init__(
@@ -112,9 +104,6 @@ class Artifacts(Listings):
         self._jobs.clear_failures(wheels.__contains__)
         for revision in gone:
             self._mismatches.over(revision)
-        self._make_by(means)
-
-    def _make_by(self, means: Means) -> None:
         with self._lock:
             before, self._means = self._means, means
             others = {
@@ -142,15 +131,12 @@ class Artifacts(Listings):
     def known(self, revision: Revision) -> Artifact | None:
         """The inspected wheel, if it was fetched in this run, from whichever source."""
         outcome = self._jobs.outcome(_fetching(revision))
-        if outcome is None or outcome.error is not None:
-            return self._brought(revision)
-        artifact: Artifact = outcome.value
-        return artifact
+        artifact: Artifact | None = outcome.value if outcome else None
+        return artifact or self._brought(revision)
 
     def artifact(self, revision: Revision) -> Artifact | WheelwayError | None:
         """The inspected wheel; an error that stands in its way; None while it is being fetched.
-
-        What a source fails at is its own trouble: the next one that lists the same file is asked.
+        Where one source fails, the next one that lists the same file is asked.
         """
         if (refused := self.refusals.error(revision, self._revisions_of)) is not None:
             return refused
@@ -187,9 +173,7 @@ class Artifacts(Listings):
         return self._brought(revision) if outcome is None else outcome.error or outcome.value
 
     def _brought(self, revision: Revision) -> Artifact | None:
-        """The inspected wheel that the job for some source's revision brought, or has brought and
-        makes the environment of.
-        """
+        """The inspected wheel, if a job brought it, or has and makes its environment."""
         brought, artifact = self._received_as.get(revision.sha256, (None, None))
         if brought is None or brought.filename != revision.filename:
             return None
@@ -198,7 +182,7 @@ class Artifacts(Listings):
         return artifact if there else None
 
     def _offers(self, revision: Revision) -> list[Revision]:
-        """The same file, as the sources list it now: the preferred one's first; as it was listed if
+        """The same file, as the sources list it now, the preferred one's first; as it was listed if
         none does.
         """
         same = [
@@ -227,9 +211,8 @@ class Artifacts(Listings):
         return None if outcome is None else outcome.error or outcome.value
 
     def unchecked(self, digests: Iterable[str]) -> dict[str, WheelwayError | None]:
-        """Of what is about to be put on the cluster, the next one first: that of which nobody knows
-        that its files are still sound, with what stands in the way of mending them. It is looked
-        at, and mended, next.
+        """Those of which nobody knows that their files are still sound, with what stands in the way
+        of mending them. They are checked, and mended, next.
         """
         found = [d for d in dict.fromkeys(digests) if not self._upkeep.vouches_for(d)]
         faults = self._upkeep.faults() if found else {}
@@ -246,7 +229,7 @@ class Artifacts(Listings):
     def keep_sound(
         self, running: Sequence[Application], placed: Iterable[str], doubted: Iterable[str]
     ) -> None:
-        """Have the files of artifacts looked at in turns, and made again where they are damaged.
+        """Have the files of artifacts checked in turns, and made again where they are damaged.
 
         Args:
             running: what is on the cluster, whoever offers it.
@@ -304,21 +287,21 @@ class Artifacts(Listings):
 
     def _received_again(self, means: Means, revision: Revision) -> bool:
         """Whether there is a source that has the wheel, which is in the cache again then."""
-        sources = self.sources  # an edit may set others meanwhile
-        offers = [offer for offer in self._offers(revision) if offer.source in sources]
-        for offer in offers:
+        sources, failed = self.sources, None  # an edit may set others meanwhile
+        for offer in self._offers(revision):
             try:
-                self._received(means, sources[offer.source], offer)
-            except WheelwayError:
-                if offer is offers[-1]:
-                    raise
-            else:
-                return True
+                if offer.source in sources:
+                    self._received(means, sources[offer.source], offer)
+                    return True
+            except WheelwayError as error:
+                failed = error
+        if failed is not None:
+            raise failed
         return False
 
     def clear_failures(self, digest: str) -> None:
         """Fetch and prepare a wheel anew if that failed: a person lifted its quarantine."""
-        self._mismatches.clear_failures(digest)
+        self._mismatches.drop(digest.__eq__)
         self._upkeep.distrust(digest)
         self._jobs.clear_failures(lambda key: key[:2] in {("fetch", digest), ("prepare", digest)})
 
@@ -327,14 +310,12 @@ class Artifacts(Listings):
         return self.complete() and self._clock() - self._tidied_at >= TIDY_EVERY
 
     def tidy(self, wheels: Iterable[str], environments: Iterable[str]) -> None:
-        """Now and then, free the cache of what is neither listed nor named here.
+        """Free the cache of what is neither listed nor named here.
 
         Args:
             wheels: digests of what is on the cluster.
             environments: lock digests of what is on the cluster or about to be.
         """
-        if not self.is_untidy():
-            return
         self._tidied_at = self._clock()
         listed = (
             revision.sha256
@@ -349,29 +330,27 @@ class Artifacts(Listings):
         known = kept | self.listed().digests
         times = (self.first_listed_at, self.published_at, self.fetched_at, self.prepared_at)
         keep_only(known, *times)
-        self._mismatches.keep_only(known)
+        self._mismatches.drop(lambda digest: digest not in known)
         self.refusals.keep_carriers(known)
         self._jobs.rerun(_TIDY, partial(self._means.prune, kept, set(environments)))
 
     def conditions(self) -> list[Condition]:
         """What keeps sources from being read, and files from being taken."""
         found = []
-        tidied = self._jobs.outcome(_TIDY)
-        if tidied is not None and tidied.error is not None:
-            found.append(Condition("cache", tidied.error.reason, tidied.error.message))
+        for subject, key in [("cache", _TIDY), *((name, ("list", name)) for name in self.sources)]:
+            outcome = self._jobs.outcome(key)
+            if outcome is not None and outcome.error is not None:
+                found.append(Condition(subject, outcome.error.reason, outcome.error.message))
         for digest, fault in self._upkeep.faults().items():
             received = self._received_as.get(digest)
             subject = received[0].filename if received else self._means.survivors.release(digest)
             if subject:
                 found.append(Condition(subject, fault.reason, fault.message))
+        listings = self.listings()
         for name in self.sources:
-            outcome = self._jobs.outcome(("list", name))
-            if outcome is not None and outcome.error is not None:
-                found.append(Condition(name, outcome.error.reason, outcome.error.message))
             if note := self.sources[name].watch_note:
                 found.append(Condition(name, "PollingOnly", note, ok=True))
-            listing = self.listings().get(name)
-            if listing is not None:
+            if (listing := listings.get(name)) is not None:
                 found.extend(
                     Condition(item.subject, item.reason, item.message, ok=item in listing.pending)
                     for item in (*listing.refused, *listing.pending)

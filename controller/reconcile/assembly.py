@@ -58,7 +58,7 @@ class Assembly:
     """The parts of one configuration, running."""
 
     reconciler: Reconciler
-    supply: Artifacts
+    artifacts: Artifacts
     jobs: Jobs
     dashboard: Dashboard
     base: Base
@@ -109,7 +109,7 @@ def assemble(
         remembered = cache(lambda: journal.listings_of(origins(config)))
         sources = _sources(parts, config, base, remembered)
         refusals = parts.made("refusals", refusals_in, journal, base)
-        supply = parts.made(
+        artifacts = parts.made(
             "supply",
             lambda jobs: Artifacts(
                 sources, jobs, means, remembered=remembered(), refusals=refusals
@@ -117,16 +117,16 @@ def assemble(
             jobs,
         )
         reconciler, dashboard = _reconciler(
-            parts, config, journal, base, supply, clock, schema, anew=another_head
+            parts, config, journal, base, artifacts, clock, schema, anew=another_head
         )
     # Nothing can fail any more: those that go on are told what is another now.
     if before is not None:
         others = set(sources).difference(before.sources)
         listed = remembered() if others else {}
-        supply.renew(sources, means, remembered=listed, refusals=refusals)
+        artifacts.renew(sources, means, remembered=listed, refusals=refusals)
         jobs.share(threads)
         reconciler.renew(config)
-    return Assembly(reconciler, supply, jobs, dashboard, base, sources, parts)
+    return Assembly(reconciler, artifacts, jobs, dashboard, base, sources, parts)
 
 
 def _means(parts: Parts, config: Config, base: Base, clock: Callable[[], float]) -> Means:
@@ -184,7 +184,7 @@ def _reconciler(
     config: Config,
     journal: Reader,
     base: Base,
-    supply: Artifacts,
+    artifacts: Artifacts,
     clock: Callable[[], float],
     schema: Schema | None,
     *,
@@ -199,7 +199,7 @@ def _reconciler(
     def made(*_: object) -> Reconciler:
         return Reconciler(
             config,
-            supply=supply,
+            artifacts=artifacts,
             dashboard=dashboard,
             ingress=ingress,
             renderer=renderer,
@@ -210,7 +210,7 @@ def _reconciler(
             mark=mark,
         )
 
-    of = supply, dashboard, ingress, renderer, base, clock
+    of = artifacts, dashboard, ingress, renderer, base, clock
     return parts.made("reconciler", made, *of, anew=anew), dashboard
 
 
@@ -231,7 +231,7 @@ def watch(assembly: Assembly, wake: Callable[[], None], *, before: Assembly | No
     """Have the sources wake the daemon when something may have changed; those before do."""
 
     def request_poll(name: str) -> None:
-        assembly.supply.request_poll(name)
+        assembly.artifacts.request_poll(name)
         wake()
 
     for source in set(assembly.sources).difference(before.sources if before else ()):
@@ -316,7 +316,7 @@ def _is_sound(store: Store, environments: Environments, artifact: Artifact) -> b
     return store.is_untouched(artifact) and environments.is_sound(artifact)
 
 
-def _mend(store: Store, environments: Environments, artifact: Artifact, doubted: bool) -> bool:  # noqa: FBT001 - see Supply
+def _mend(store: Store, environments: Environments, artifact: Artifact, doubted: bool) -> bool:  # noqa: FBT001 - see Upkeep
     """Make again what is damaged of a tree and its environment; whether anything was."""
     whole = store.is_whole(artifact, afresh=doubted)
     if not whole:

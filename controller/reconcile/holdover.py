@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from controller.journal import Reader
     from controller.model import Condition
@@ -39,11 +39,13 @@ class Holdover:
 
     def besides(self, found: Iterable[Condition]) -> list[Condition]:
         """What holds as far as anybody knows, besides what was found in this pass."""
-        if self._over:
-            return []
+        return [] if self._over else self.held(found, _KNOWN_AT_ONCE)
+
+    def held(self, found: Iterable[Condition], observed: Collection[str]) -> list[Condition]:
+        """What is recorded besides what was found, but for the subjects that were observed."""
         told = {(condition.subject, condition.reason) for condition in found}
         return [
             held
             for held, _ in self._journal.conditions()
-            if held.subject not in _KNOWN_AT_ONCE and (held.subject, held.reason) not in told
+            if held.subject not in observed and (held.subject, held.reason) not in told
         ]

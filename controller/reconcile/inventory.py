@@ -79,8 +79,8 @@ class Inventory:
 class Stocktaking:
     """Takes stock of one configuration's sources, pass by pass."""
 
-    def __init__(self, config: Config, supply: Artifacts, *, tags: Sequence[Tag]) -> None:
-        self._artifacts = supply
+    def __init__(self, config: Config, artifacts: Artifacts, *, tags: Sequence[Tag]) -> None:
+        self._artifacts = artifacts
         self._catalogues = Catalogues(tags)
         self._shelves = Remembered(shelve)
         self.renew(config)
@@ -215,7 +215,7 @@ class Stocktaking:
         """Ask for a wheel; its digest, if it was brought at once."""
         result = self._artifacts.artifact(revision)
         if isinstance(result, NoRelease):
-            return  # the supply tells of it
+            return  # `Artifacts.conditions` tells of it
         found.is_complete = False
         if isinstance(result, Artifact):
             found.artifacts[revision.sha256] = result

@@ -1,8 +1,8 @@
 """Work that takes long, beside the passes: listing, fetching, building environments.
 
 A job is named by its key and done at most once at a time. What failed for a passing reason is tried
-again with backoff when it is next asked for; what failed for good stays failed until forgiven. What
-is disowned goes on to its end, and how it ends counts for nothing.
+again with backoff when it is next asked for; what failed for good stays failed until that is
+cleared. What is disowned goes on to its end, and how it ends counts for nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
 log = logging.getLogger(__name__)
-
 
 Key = tuple[str, ...]
 """What kind of work, and on what."""
@@ -149,9 +148,8 @@ class Jobs:
         """Let a job that failed be done again at once, unless what it asked said when."""
         with self._lock:
             outcome = self._outcomes.get(key)
-            if outcome is None or getattr(outcome.error, "retry_after", None) is not None:
-                return
-            self._outcomes[key] = replace(outcome, retry_at=self._clock())
+            if outcome and outcome.error and outcome.error.retry_after is None:
+                self._outcomes[key] = replace(outcome, retry_at=self._clock())
 
     def run_inline(self, key: Key, work: Callable[[], Any]) -> None:
         """From within a job: do the next one in the same thread, before the wake-up."""
@@ -220,7 +218,7 @@ class Jobs:
 
     def _submit(self, job: _Job) -> None:
         """Have a thread do it, at once or when one is free. The lock is held, here and below: the
-        thread waits for it before it looks what there is to do.
+        thread waits for it before it takes what there is to do.
         """
         if job.key[0] in self._apart:
             self._begin(self._single, f"wheelway-{job.key[0]}", lambda: self._run(job))
@@ -275,16 +273,14 @@ class Jobs:
         with self._lock:
             if not self._is_wanted(job):
                 return
-            before = self._outcomes.get(key)
-            failures = (before.failures if before else 0) + 1 if error else 0
-            retry_at = 0.0
+            before = self._outcomes.get(key) or Outcome()
+            outcome = Outcome(value)
             if error is not None:
                 self._errors[key[0], class_of(error)] += 1
-                asked = error.retry_after if isinstance(error, Transient) else None
-                wait = retry.delay(failures, jitter=self._jitter(), retry_after=asked)
-                retry_at = self._clock() + wait
-            kept = without_frames(error) if error is not None else None
-            self._outcomes[key] = Outcome(value, kept, failures, retry_at)
+                number = before.failures + 1
+                wait = retry.delay(number, jitter=self._jitter(), retry_after=error.retry_after)
+                outcome = Outcome(None, without_frames(error), number, self._clock() + wait)
+            self._outcomes[key] = outcome
             self._changes[key[0]] += 1
             del self._running[key]
         if wake:

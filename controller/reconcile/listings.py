@@ -21,12 +21,8 @@ if TYPE_CHECKING:
 
 
 class Listings:
-    """The sources, by name, those preferred first.
-
-    Args:
-        jobs: lists them.
-        clock: monotonic seconds.
-        wall_clock: seconds since the epoch.
+    """The sources, by name, those preferred first; `jobs` list them. `clock` is monotonic,
+    `wall_clock` since the epoch, in seconds.
     """
 
     def __init__(
@@ -53,14 +49,8 @@ class Listings:
     def list_from(
         self, sources: Sequence[Source], remembered: Mapping[str, Listing]
     ) -> list[Revision]:
-        """List these from now on; what was listed by those that are other ones now counts no more.
-
-        Args:
-            sources: those preferred first.
-            remembered: what is known of those that are new.
-
-        Returns:
-            what those had listed that are not among them.
+        """List these from now on, those preferred first; what others listed counts no more, and is
+        returned. `remembered` is what is known of those that are new.
         """
         now = {source.name: source for source in sources}
         names = now.keys() | self.sources.keys()
@@ -78,7 +68,7 @@ class Listings:
         return [revision for listing in gone for revision in listing.revisions]
 
     def request_poll(self, *sources: str) -> None:
-        """Have sources listed at the next look, whatever their intervals say."""
+        """Have sources listed at the next `poll`, whatever their intervals say."""
         with self._lock:
             self._due.update(self.sources.keys() & set(sources))
 
@@ -132,8 +122,8 @@ class Listings:
                     return listing  # nobody wants to know
                 before = self._listings.get(source.name)
                 listing = completed(listing, before)
-                if listing == before:  # the same object: then nobody looks through it again
-                    listing = before
+                if before is not None and listing == before:
+                    return before  # the same object: then nobody goes through it again
                 self._listings[source.name] = listing
             return listing
 

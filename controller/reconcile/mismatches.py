@@ -13,7 +13,6 @@ from controller.model import Condition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from collections.abc import Set as AbstractSet
 
     from controller.errors import Transient
     from controller.model import Revision
@@ -50,17 +49,10 @@ class Mismatches:
         """The source sent what it lists."""
         self._found.pop((revision.source, revision.sha256), None)
 
-    def clear_failures(self, digest: str) -> None:
-        """Whatever was sent for this one counts no more."""
-        self._keep(lambda revision: revision.sha256 != digest)
-
-    def keep_only(self, digests: AbstractSet[str]) -> None:
-        """Whatever was sent for others counts no more."""
-        self._keep(lambda revision: revision.sha256 in digests)
-
-    def _keep(self, which: Callable[[Revision], bool]) -> None:
+    def drop(self, which: Callable[[str], bool]) -> None:
+        """What was sent for wheels with these digests counts no more."""
         for _, revision, _ in tuple(self._found.values()):
-            if not which(revision):
+            if which(revision.sha256):
                 self.over(revision)
 
     def conditions(self, brought_by: Callable[[Revision], str | None]) -> Iterator[Condition]:
@@ -70,12 +62,11 @@ class Mismatches:
         """
         for _, revision, how in tuple(self._found.values()):
             if other := brought_by(revision):
-                yield Condition(
-                    revision.source,
-                    WRONG_BYTES,
+                why = (
                     f"{how}. It came from {other} instead, which lists the same: find out who "
-                    f"changes files on their way from {revision.source}",
+                    f"changes files on their way from {revision.source}"
                 )
+                yield Condition(revision.source, WRONG_BYTES, why)
 
 
 def is_of_the_bytes(error: WheelwayError) -> bool:

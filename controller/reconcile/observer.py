@@ -119,7 +119,7 @@ class Observer:
 
 
 class Probes:
-    """Asks one cluster's ingress. `probe_deadline` is in seconds, `budget` those of a look in which
+    """Asks one cluster's ingress. `probe_deadline` is in seconds, `budget` those of a poll in which
     questions begin. `close` it.
     """
 
@@ -156,9 +156,9 @@ class Probes:
     def interrupted(
         self, records: Mapping[str, PlacementRecord], now: float
     ) -> dict[str, PlacementRecord]:
-        """The cluster could not be looked at, and nothing was asked: the records without the time
-        since the last look, or since the last try. To be kept, for a process that comes after this
-        one knows nothing of it.
+        """The cluster could not be observed, and nothing was asked: the records without the time
+        since it was last, or was last tried. To be kept, for a process that comes after this one
+        knows nothing of it.
         """
         found = self._without_blindness(records, now)
         self._blind_at = now
@@ -180,23 +180,26 @@ class Probes:
         count; and what the ingress says at the routes in question, in turns at all of ours.
         `progressed` is called with each answer.
         """
-        dates = self._dated(applications, records, now)
+        dates = dated(applications, records, now)
+        if self._restarted_at is not None:
+            dates, self._restarted_at = restarted(dates, self._restarted_at), None
+        blind = self._blind_at is not None
+        if blind:
+            dates = self._without_blindness(dates, now)
         held = {app.name: app.route for app in applications if app.release and app.route}
         needed = set(routes_to_probe(applications, dates))
         # What was scaled to no replica would be woken by the question.
         awake = {held[app.name] for app in applications if app.name in held and app.replicas}
         before, since = self._said, self._observed_at
-        blind = self._blind_at is not None
         routes = due(needed, awake - needed, self._asked, since=since, now=now)
         said = self._ingress.vouched(self._ask_at(routes, progressed), applications)
         said = self._with_grace(said, now)
         self._asked |= dict.fromkeys(said, now)
         self._said, self._observed_at, self._blind_at = said, now, None
+        if blind:
+            before, since = {}, None
         dates = excused(
-            *(dates, said, {} if blind else before, held),
-            since=None if blind else since,
-            now=now,
-            probe_deadline=self.deadline,
+            dates, said, before, held, since=since, now=now, probe_deadline=self.deadline
         )
         return dates, self._known(said, needed, routed=set(held.values()), awake=awake)
 
@@ -219,9 +222,10 @@ class Probes:
             self._routeless_since = None
         elif self._routeless_since is None and any(answer.routeless for answer in said.values()):
             self._routeless_since = now
-        since = now if self._routeless_since is None else self._routeless_since
-        lasts = now - since >= ROUTELESS_FOR
-        return {r: replace(a, routeless=False) if lasts else a for r, a in said.items()}
+        since = self._routeless_since
+        if since is None or now - since < ROUTELESS_FOR:
+            return dict(said)
+        return {route: replace(answer, routeless=False) for route, answer in said.items()}
 
     def _known(
         self,
@@ -241,17 +245,6 @@ class Probes:
         self._asked = {r: at for r, at in self._asked.items() if r in routed}
         settled = {r: answer for r, answer in self._answers.items() if r not in needed}
         return settled | away | dict(said)
-
-    def _dated(
-        self,
-        applications: Collection[Application],
-        records: Mapping[str, PlacementRecord],
-        now: float,
-    ) -> dict[str, PlacementRecord]:
-        found = dated(applications, records, now)
-        if self._restarted_at is not None:
-            found, self._restarted_at = restarted(found, self._restarted_at), None
-        return found if self._blind_at is None else self._without_blindness(found, now)
 
     def _without_blindness(
         self, records: Mapping[str, PlacementRecord], now: float

@@ -8,7 +8,6 @@ nothing else is. Closing goes the same way, backwards.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple
 
 if TYPE_CHECKING:
@@ -17,14 +16,6 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 Of = TypeVarTuple("Of")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """One of them, and what it was made of."""
-
-    made: Any
-    of: tuple[object, ...]
 
 
 class Parts:
@@ -36,7 +27,8 @@ class Parts:
 
     def __init__(self, before: Parts | None = None) -> None:
         self._before = before
-        self.by_name: dict[str, Part] = {}
+        self.by_name: dict[str, tuple[Any, tuple[object, ...]]] = {}
+        """Each part, and what it was made of."""
 
     def __enter__(self) -> Self:
         return self
@@ -52,19 +44,14 @@ class Parts:
             self.close(keep=before)
 
     def made(self, name: str, make: Callable[[*Of], Made], *of: *Of, anew: bool = False) -> Made:
-        """`make(*of)`, unless a part of that name was made of the same before.
-
-        Args:
-            name: for a person, too; unique.
-            make: makes it.
-            of: all that may make it another, compared by `==`.
-            anew: there is another reason.
+        """`make(*of)`, unless a part of that name was made of the same before. `of` is all that may
+        make it another, compared by `==`; `anew`: there is another reason.
         """
         part = None if self._before is None or anew else self._before.by_name.get(name)
-        if part is None or part.of != of:
-            part = Part(make(*of), of)
+        if part is None or part[1] != of:
+            part = make(*of), of
         self.by_name[name] = part
-        made: Made = part.made
+        made: Made = part[0]
         return made
 
     def besides(self, others: Parts | None) -> list[str]:
@@ -76,5 +63,5 @@ class Parts:
         """Close those that can be closed, but for those to keep; the last one made is the first."""
         with ExitStack() as closing:
             for name in self.besides(keep):
-                if (close := getattr(self.by_name[name].made, "close", None)) is not None:
+                if (close := getattr(self.by_name[name][0], "close", None)) is not None:
                     closing.callback(close)

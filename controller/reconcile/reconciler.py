@@ -1,8 +1,8 @@
 """One pass: observe, plan, act, record.
 
-A pass looks at the sources and at Ray, asks `planning` what to do, does at most one PUT, and writes
-down what was seen and decided. It never waits for slow work; that is done by the supply's jobs. It
-can be cut off anywhere: the next pass, of this process or another, observes again.
+A pass polls the sources and Ray, asks `planning` what to do, does at most one PUT, and writes down
+what was seen and decided. It never waits for slow work, which jobs do. It can be cut off anywhere:
+the next pass, of this process or another, observes again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
         DaemonMark,
         Event,
         PlacementRecord,
-        Quarantine,
         Release,
     )
     from controller.planning.overrides import Overrides
@@ -61,7 +60,7 @@ if TYPE_CHECKING:
 
 
 FORGET_EVERY = 3600.0
-"""Seconds between two looks at what the journal can forget."""
+"""Seconds between two times that the journal is pruned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ class Reconciler:
         self,
         config: Config,
         *,
-        supply: Artifacts,
+        artifacts: Artifacts,
         dashboard: Dashboard,
         ingress: Ingress,
         renderer: Renderer,
@@ -99,14 +98,14 @@ class Reconciler:
         jitter: Callable[[], float] = random,
     ) -> None:
         self.config = config
-        self._artifacts = supply
+        self._artifacts = artifacts
         self._observer = Observer(dashboard, journal, cap=config.rollout.interval, jitter=jitter)
         self._applier = Applier(config, dashboard=dashboard, renderer=renderer, jitter=jitter)
         self._renderer = renderer
         self._journal = journal
         self._recorder: Recorder | None = None
         if isinstance(journal, Journal):
-            self._recorder = Recorder(journal, supply, wall_clock=wall_clock)
+            self._recorder = Recorder(journal, artifacts, wall_clock=wall_clock)
         self._holdover = Holdover(journal)
         self._fingerprint = fingerprint
         self._clock = clock
@@ -120,7 +119,7 @@ class Reconciler:
         self._templates = ""
         self._turns = Turns()
         self._held: set[Release] = set()
-        self._gatherer = Gatherer(config, supply, renderer, tags=tags, absences=Absences())
+        self._gatherer = Gatherer(config, artifacts, renderer, tags=tags, absences=Absences())
         self.notes: tuple[Condition, ...] = ()
         """Conditions that others found: about Ray, the configuration."""
         self.inspected = True
@@ -156,7 +155,8 @@ class Reconciler:
         """
         now = self._clock()
         recorder = self._recorder if act else None
-        self._poll_sources()
+        self._holdover.begin(busy=self._artifacts.busy())
+        self._artifacts.poll()
         rested = self._observer.backing_off(now)
         try:
             applications = self._observer.applications(now)
@@ -190,10 +190,6 @@ class Reconciler:
 
     # -- observe ---------------------------------------------------------------------------------
 
-    def _poll_sources(self) -> None:
-        self._holdover.begin(busy=self._artifacts.busy())
-        self._artifacts.poll()
-
     def _observe(
         self, applications: tuple[Application, ...], now: float, recorder: Recorder | None
     ) -> _Observed:
@@ -215,7 +211,9 @@ class Reconciler:
             recorder.date(dates)
         trouble = Condition("ray", error.reason, error.message)
         found = (trouble, *self.notes, *self._artifacts.conditions())
-        found = (*found, *self._not_observed(found))
+        # What held of releases, pins and files: before Ray is seen again, nobody knows it is over.
+        observed = {"api", "cache", "config", "ray", *self._artifacts.sources}
+        found = (*found, *self._holdover.held(found, observed))
         conditions = (*found, *self._holdover.besides(found))
         events = recorder.conditions(conditions) if recorder is not None else ()
         return Report(
@@ -227,25 +225,17 @@ class Reconciler:
             error=error if asked else None,
         )
 
-    def _not_observed(self, found: Sequence[Condition]) -> list[Condition]:
-        """What held of releases, pins and files when Ray was last seen: before it is seen again,
-        nobody knows that it is over.
-        """
-        observed = {"api", "cache", "config", "ray", *self._artifacts.sources}
-        told = {(condition.subject, condition.reason) for condition in found}
-        return [
-            held
-            for held, _ in self._journal.conditions()
-            if held.subject not in observed and (held.subject, held.reason) not in told
-        ]
-
     # -- elect -----------------------------------------------------------------------------------
 
     def _elect(self, observed: _Observed, *, grace: float) -> Desired:
         """What should run; `grace` is in seconds (see `Gatherer.desired`)."""
         present = {app.release.digest for app in observed.applications if app.release is not None}
         quarantines = self._journal.quarantines_of(self._artifacts.listed().digests, present)
-        self._retry_what_was_cleared(quarantines)
+        held = {quarantine.release for quarantine in quarantines}
+        for release in self._held - held:
+            # A person lifted it: what failed then is done anew, not remembered as failed.
+            self._artifacts.clear_failures(release.digest)
+        self._held = held
         desired = self._gatherer.desired(
             *(observed.applications, observed.records, quarantines, observed.at),
             fingerprint=self._fingerprint_now(),
@@ -255,13 +245,6 @@ class Reconciler:
         )
         self.progressed()
         return desired
-
-    def _retry_what_was_cleared(self, quarantines: Sequence[Quarantine]) -> None:
-        """A person lifted a quarantine: what failed then is done anew, not remembered as failed."""
-        held = {quarantine.release for quarantine in quarantines}
-        for release in self._held - held:
-            self._artifacts.clear_failures(release.digest)
-        self._held = held
 
     def _fingerprint_now(self) -> str:
         """Of the interpreter and of the templates as they are, or last could be read."""
@@ -273,9 +256,8 @@ class Reconciler:
         applications = observed.applications
         told = [app for app in applications if app.message and doubts_its_files(app)]
         doubted = [app.release.digest for app in told if app.release]
-        if (
-            doubted or self._artifacts.is_check_due()
-        ):  # else a pass need not even count what there is
+        # Else a pass need not even count what there is.
+        if doubted or self._artifacts.is_check_due():
             placed = {release.digest for release in desired.placements}
             self._artifacts.keep_sound(applications, placed, doubted)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from controller.model import Phase, Transition
@@ -46,15 +46,15 @@ class _Step:
 
 
 class Recorder:
-    """Writes passes into the daemon's journal; the supply says when its jobs were done. What
+    """Writes passes into the daemon's journal; `artifacts` says when its jobs were done. What
     happened is dated by the wall clock; what deadlines count from, by the clock of the passes.
     """
 
     def __init__(
-        self, journal: Journal, supply: Artifacts, *, wall_clock: Callable[[], float]
+        self, journal: Journal, artifacts: Artifacts, *, wall_clock: Callable[[], float]
     ) -> None:
         self._journal = journal
-        self._artifacts = supply
+        self._artifacts = artifacts
         self._wall_clock = wall_clock
         self._told: object = None
         """From what there was nothing left to write down."""
@@ -115,38 +115,67 @@ class Recorder:
         the events that it is worth telling of, for the log.
         """
         journal, now = self._journal, self._wall_clock()
+        listings = self._artifacts.listings()
         failures = [replace(q, at=now) for q in (*desired.failed, *decided.quarantines)]
-        inputs = (applications, desired, decided, known, self._artifacts.listings())
+        inputs = (applications, desired, decided, known, listings)
         transitions: tuple[Transition, ...] = ()
         if inputs != self._told:
-            offered = _Offered(desired, self._artifacts)
-            transitions = _transitions(applications, desired, decided, known, offered)
+            transitions = self._transitions(applications, desired, decided, known)
         failed = {quarantine.release for quarantine in failures}
         held = failed | desired.quarantines.keys()
-        live = {step.release.digest for step in transitions if step.phase is Phase.LIVE}
-        ended = {quarantine.release for quarantine in journal.quarantines_of(live)} - held
+        live = [step for step in transitions if step.phase is Phase.LIVE]
+        digests = {step.release.digest for step in live}
+        ended = {quarantine.release for quarantine in journal.quarantines_of(digests)} - held
         placements = journal.placements()
         steps = self._steps(transitions, failures, desired, known, now)
         with journal.transaction():
-            for listing in self._artifacts.listings().values():
+            for listing in listings.values():
                 journal.save_listing(listing, now)
-            journal.keep_refused(
-                self._artifacts.refusals.listed(self._artifacts.listings().values())
-            )
+            journal.keep_refused(self._artifacts.refusals.listed(listings.values()))
             journal.keep_losses(decided.losses)
             journal.keep_owners(desired.owners)
             for quarantine in failures:
                 journal.add_quarantine(quarantine)
-            for transition in transitions:
-                if transition.phase is not Phase.LIVE:
-                    continue
-                if not _is_dated(placements.get(transition.placement)):
-                    journal.placement_live(transition.placement, counted)
-                if transition.release in ended:
-                    journal.end_quarantine(transition.release)
+            for step in live:
+                if not _is_dated(placements.get(step.placement)):
+                    journal.placement_live(step.placement, counted)
+                if step.release in ended:
+                    journal.end_quarantine(step.release)
             story = [journal.record(step.transition, step.at, source=step.source) for step in steps]
         self._told = None if steps else inputs
         return tuple(event for event in story if event is not None)
+
+    def _transitions(
+        self,
+        applications: Sequence[Application],
+        desired: Desired,
+        decided: Plan,
+        known: Mapping[Release, ReleaseRecord],
+    ) -> tuple[Transition, ...]:
+        present = {app.release for app in applications if app.release is not None}
+        # What is being deleted has lost its document: it is known by its name alone.
+        names = {app.name for app in applications}
+        present |= {record.release for record in known.values() if record.placement in names}
+        stay = names if decided.hold else {app.document["name"] for app in decided.applications}
+        listed, inputs = self._artifacts.listed().digests, desired.inputs
+        inspected = cache(lambda: {release.digest for release in inputs})  # few ask
+
+        def is_offered(release: Release) -> bool:
+            """Of a wheel that nobody has looked into, any release may be."""
+            if release in inputs or not self._artifacts.complete():
+                return True
+            return release.digest in listed and release.digest not in inspected()
+
+        return phases_of(
+            decided,
+            desired.verdicts,
+            placements=desired.placements,
+            quarantines={**desired.quarantines, **{q.release: q for q in decided.quarantines}},
+            present=present,
+            kept={app.release for app in applications if app.release and app.name in stay},
+            before={release: record.phase for release, record in known.items()},
+            is_offered=is_offered,
+        )
 
     def _steps(
         self,
@@ -214,46 +243,3 @@ def _is_dated(record: PlacementRecord | None) -> bool:
     if record is None or record.live_at is None:
         return False
     return record.routed_at is None or record.live_at >= record.routed_at
-
-
-def _transitions(
-    applications: Sequence[Application],
-    desired: Desired,
-    decided: Plan,
-    known: Mapping[Release, ReleaseRecord],
-    offered: _Offered,
-) -> tuple[Transition, ...]:
-    present = {app.release for app in applications if app.release is not None}
-    # What is being deleted has lost its document: it is known by its name alone.
-    names = {app.name for app in applications}
-    present |= {record.release for record in known.values() if record.placement in names}
-    stay = names if decided.hold else {app.document["name"] for app in decided.applications}
-    return phases_of(
-        decided,
-        desired.verdicts,
-        placements=desired.placements,
-        quarantines={**desired.quarantines, **{q.release: q for q in decided.quarantines}},
-        present=present,
-        kept={app.release for app in applications if app.release and app.name in stay},
-        before={release: record.phase for release, record in known.items()},
-        is_offered=offered.has,
-    )
-
-
-class _Offered:
-    """Which releases some source may still list. Only of few does anybody ask."""
-
-    def __init__(self, desired: Desired, supply: Artifacts) -> None:
-        self._desired = desired
-        self._artifacts = supply
-
-    def has(self, release: Release) -> bool:
-        """Of a wheel that nobody has looked into, any release may be."""
-        if release in self._desired.inputs or not self._artifacts.complete():
-            return True
-        return release.digest in self._unopened
-
-    @cached_property
-    def _unopened(self) -> AbstractSet[str]:
-        listed = self._artifacts.listed().digests
-        return listed - {release.digest for release in self._desired.inputs}

@@ -6,12 +6,12 @@ Neither is anybody's failure: they are told of, and the journal keeps them acros
 
 from __future__ import annotations
 
-import operator
 import threading
 from typing import TYPE_CHECKING
 
 from controller.errors import NoRelease
 from controller.model import Availability, Condition, RefusedWheel
+from controller.planning.documents import same_objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -125,9 +125,8 @@ class Refusals:
     def listed(self, listings: Collection[Listing]) -> list[RefusedWheel]:
         """Those that some source still lists; the others are forgotten."""
         with self._lock:
-            before, kept = self._kept
-            if len(before) == len(listings) and all(map(operator.is_, before, listings)):
-                return kept
+            if same_objects(self._kept[0], listings):
+                return self._kept[1]
             revisions = [r for listing in listings for r in listing.revisions]
             found = {(w.digest, w.filename): w for w in map(self.of, revisions) if w is not None}
             projects = {revision.project for revision in revisions}
@@ -169,8 +168,5 @@ def _at_once(project: str, version: Version, conditions: Sequence[Condition]) ->
     first, *others = conditions
     if not others:
         return first
-    return Condition(
-        f"{project}=={version}",
-        first.reason,
-        f"{len(conditions)} wheels of it are for other machines: {first.message}",
-    )
+    why = f"{len(conditions)} wheels of it are for other machines: {first.message}"
+    return Condition(f"{project}=={version}", first.reason, why)

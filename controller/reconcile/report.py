@@ -63,17 +63,8 @@ def report_on(
     events: tuple[Event, ...],
     next_in: float,
 ) -> Report:
-    """The report on a pass that came to its end.
-
-    Args:
-        desired: what should run.
-        decided: the plan.
-        done: what became of the planned config.
-        applications: what was on the cluster.
-        records: what was known of it, by name.
-        conditions: everything that stands in the way of something.
-        events: what is worth telling of.
-        next_in: seconds until the next pass.
+    """The report on a pass that came to its end; `records` are those of what was on the cluster, by
+    name.
     """
     waiting = underway(
         decided,
@@ -110,14 +101,8 @@ def _sentence(
     quarantined: int,
     sent: bool,
 ) -> str:
-    """What a pass found and did.
-
-    Args:
-        decided: its plan.
-        live: names of the applications that were live before.
-        waiting: what is wanted and not live yet.
-        quarantined: how many releases are.
-        sent: whether a config was sent.
+    """What a pass found and did, for a person; `live` has the names of the applications that were
+    live before, `waiting` what is wanted and not live yet.
     """
     live = live | {t.placement for t in decided.transitions if t.phase is Phase.LIVE}
     silent = sum(condition.reason == NOT_ANSWERING for condition in decided.conditions)

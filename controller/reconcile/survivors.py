@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from controller.errors import Transient, Waiting
 from controller.model import Artifact
+from controller.reconcile.upkeep import keep_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,12 +27,9 @@ log = logging.getLogger(__name__)
 
 
 class Survivors:
-    """Known by their digests.
-
-    Args:
-        renew: makes again what is damaged of an application's tree and environment; returns its
-            artifact, None when its files are not in this cache, and whether anything was damaged.
-            Told whether there is a reason for doubt. Raises WheelwayError.
+    """Known by their digests. `renew` makes again what is damaged of an application's tree and
+    environment (told whether there is a reason for doubt); returns its artifact, None when its
+    files are not in this cache, and whether anything was damaged. It raises WheelwayError.
     """
 
     def __init__(self, renew: Callable[[Application, bool], tuple[Artifact | None, bool]]) -> None:
@@ -43,8 +41,7 @@ class Survivors:
         """These run now; returns the digests of those that were not received."""
         running = {app.release.digest: app for app in applications if app.release is not None}
         self._running = {digest: running[digest] for digest in running.keys() - received}
-        kept = {d: self._artifacts[d] for d in self._running.keys() & self._artifacts.keys()}
-        self._artifacts = kept
+        keep_only(self._running.keys(), self._artifacts)
         return set(self._running)
 
     def artifact(self, digest: str) -> Artifact | None:

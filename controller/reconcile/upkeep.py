@@ -1,8 +1,8 @@
 """Whether what replicas are given is still what was verified; what is not is made again.
 
 A tree or an environment can be altered, damaged or deleted at any time by whoever may write there.
-What is in use is looked at in turns, a little each time, so that the cost stays the same however
-much there is; what somebody has reason to doubt is looked at next, and from the bytes up.
+What is in use is checked in turns, a little each time, so that the cost stays the same however much
+there is; what somebody has reason to doubt is checked next, and from the bytes up.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
 from random import random
 from typing import TYPE_CHECKING, Any
 
 from controller import retry
-from controller.errors import Transient, WheelwayError, without_frames
+from controller.errors import Transient, WheelwayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -26,32 +25,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EVERY = 30.0
-"""Seconds between two rounds, and between two looks at the same artifact."""
+"""Seconds between two rounds, and between two checks of the same artifact."""
 BUDGET = 0.25
 """Seconds that a round may take for what nobody doubts; the next one goes on from there."""
 STALE = 90.0
-"""Seconds after which a look no longer vouches for what is about to be put on the cluster."""
+"""Seconds after which a check no longer vouches for what is about to be put on the cluster."""
 ROUND, MENDING = "check", "mend"
 """The kinds of work that a round and making again are: they must not wait for builds."""
 _ROUND = (ROUND,)
 _MENDERS = tuple((MENDING, str(number)) for number in range(4))
 """Jobs that make again what is damaged, beside the rounds: one that takes minutes (an environment,
-a wheel of a slow source) holds up neither looks nor all others."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    """Why something damaged is not made again yet."""
-
-    error: WheelwayError
-    failures: int
-    """In a row."""
-    retry_at: float
-    """On the monotonic clock."""
+a wheel of a slow source) holds up neither checks nor all others."""
+_NEVER = float("-inf")
 
 
 class Upkeep:
-    """Looks at artifacts, known by their digests.
+    """Checks artifacts, known by their digests.
 
     Args:
         jobs: does the rounds, one at a time, and beside them makes again what is damaged.
@@ -83,25 +72,25 @@ class Upkeep:
         self._urgent: dict[str, bool] = {}  # and whether there is a reason for doubt
         self._damaged: dict[str, bool] = {}  # likewise; not begun yet
         self._mended: set[str] = set()  # it is begun
-        self._faults: dict[str, _Fault] = {}
+        self._faults: dict[str, retry.Failure] = {}
         self._restored: set[str] = set()
-        self._checked_at = float("-inf")
+        self._checked_at = _NEVER
         self._spent = 0.0  # seconds of quick looks, in the second that began at `_spending`
-        self._spending = float("-inf")
+        self._spending = _NEVER
 
     def vouch(self, digest: str) -> None:
-        """It was just made, or looked at."""
+        """It was just made, or checked."""
         with self._lock:
             self._vouched[digest] = self._clock()
 
     def vouches_for(self, digest: str) -> bool:
-        """Whether it may be put on the cluster: somebody looked not long ago, or just now. If not,
-        it is looked at, and mended, next.
+        """Whether it may be put on the cluster: it was checked not long ago, or just now. If not,
+        it is checked, and mended, next.
         """
         with self._lock:
-            if self._clock() - self._vouched.get(digest, float("-inf")) < STALE:
+            if self._clock() - self._vouched.get(digest, _NEVER) < STALE:
                 return True
-            if self._rests(digest):
+            if self._is_backing_off(digest):
                 return False
         if self._clock() - self._spending >= 1.0:
             self._spending, self._spent = self._clock(), 0.0
@@ -126,7 +115,7 @@ class Upkeep:
         with self._lock:
             for known in (self._vouched, self._doubted_at, self._faults):
                 known.clear()
-            self._checked_at = float("-inf")
+            self._checked_at = _NEVER
 
     def is_due(self) -> bool:
         """Whether the next round is, or something is urgent."""
@@ -146,17 +135,17 @@ class Upkeep:
         now = self._clock()
         with self._lock:
             for digest in doubted:
-                if now - self._doubted_at.get(digest, float("-inf")) >= EVERY:
+                if now - self._doubted_at.get(digest, _NEVER) >= EVERY:
                     self._doubted_at[digest] = now
                     self._urgent[digest] = True
-            urgent, due = self._urgent, now - self._checked_at >= EVERY
-            if not urgent and not due:
+            urgent = self._urgent
+            if not urgent and now - self._checked_at < EVERY:
                 return
             self._urgent, self._checked_at = {}, now
             recent = {d for d, fault in self._faults.items() if now < fault.retry_at + EVERY}
             keep_only({*in_use, *urgent}, self._vouched, self._doubted_at)
             keep_only({*in_use, *urgent, *recent}, self._faults)  # who is not placed is asked for
-            age = {digest: now - self._vouched.get(digest, float("-inf")) for digest in in_use}
+            age = {digest: now - self._vouched.get(digest, _NEVER) for digest in in_use}
         late = [digest for digest in age if age[digest] >= EVERY and digest not in urgent]
         late.sort(key=age.__getitem__, reverse=True)
         self._jobs.rerun(_ROUND, lambda: self._round(urgent, late))
@@ -172,6 +161,8 @@ class Upkeep:
             restored, self._restored = self._restored, set()
         return restored
 
+    # -- in jobs ---------------------------------------------------------------------------------
+
     def _round(self, urgent: Mapping[str, bool], late: Iterable[str]) -> None:
         for digest, doubted in urgent.items():
             self._check(digest, doubted=doubted)
@@ -183,7 +174,7 @@ class Upkeep:
 
     def _check(self, digest: str, *, doubted: bool) -> None:
         with self._lock:
-            if self._rests(digest) or digest in self._mended:
+            if self._is_backing_off(digest) or digest in self._mended:
                 return
         if not doubted and self._seems_sound(digest):
             self._is_well(digest)
@@ -201,12 +192,11 @@ class Upkeep:
 
     def _mend_what_waits(self) -> None:
         while (found := self._next()) is not None:
-            digest, doubted = found
             try:
-                self._mend_one(digest, doubted=doubted)
+                self._mend_one(*found)
             finally:
                 with self._lock:
-                    self._mended.discard(digest)
+                    self._mended.discard(found[0])
 
     def _next(self) -> tuple[str, bool] | None:
         with self._lock:
@@ -216,19 +206,22 @@ class Upkeep:
             self._mended.add(digest)
             return digest, self._damaged.pop(digest)
 
-    def _mend_one(self, digest: str, *, doubted: bool) -> None:
+    def _mend_one(self, digest: str, doubted: bool) -> None:  # noqa: FBT001 - as `mend` is told
+        fault: WheelwayError
         try:
-            mended = self._mend(digest, doubted)
+            self._is_well(digest, mended=self._mend(digest, doubted))
         except WheelwayError as error:
-            self._failed(digest, error)
+            fault = error
         except Exception as error:
             # One whose files confuse us must not stand in the way of all others.
             log.exception("looking after the files of %s failed unexpectedly", digest)
-            told = Transient("InternalError", f"{error!r}; the log has the traceback")
-            told.__cause__ = error
-            self._failed(digest, told)
+            fault = Transient("InternalError", f"{error!r}; the log has the traceback")
+            fault.__cause__ = error
         else:
-            self._is_well(digest, mended=mended)
+            return
+        with self._lock:
+            before, now = self._faults.get(digest), self._clock()
+            self._faults[digest] = retry.failed(fault, before, now=now, jitter=self._jitter())
 
     def _is_well(self, digest: str, *, mended: bool = False) -> None:
         with self._lock:
@@ -246,18 +239,10 @@ class Upkeep:
             log.exception("looking at the files of %s failed unexpectedly", digest)
             return False
 
-    def _rests(self, digest: str) -> bool:
+    def _is_backing_off(self, digest: str) -> bool:
         """Whether it could not be made again and is not yet tried again; the lock is held."""
         fault = self._faults.get(digest)
         return fault is not None and self._clock() < fault.retry_at
-
-    def _failed(self, digest: str, error: WheelwayError) -> None:
-        asked = error.retry_after if isinstance(error, Transient) else None
-        with self._lock:
-            before = self._faults.get(digest)
-            failures = before.failures + 1 if before else 1
-            wait = retry.delay(failures, jitter=self._jitter(), retry_after=asked)
-            self._faults[digest] = _Fault(without_frames(error), failures, self._clock() + wait)
 
 
 def keep_only(digests: AbstractSet[str], *known: dict[str, Any]) -> None:

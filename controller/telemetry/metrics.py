@@ -161,7 +161,7 @@ class Metrics:
 
     def _follow(self, assembly: Assembly, notifications: Mapping[tuple[str, str], int]) -> None:
         """Add what others counted since the pass before: each of them begins at zero."""
-        jobs, sources, counted = assembly.jobs, assembly.supply.sources, self._counted
+        jobs, sources, counted = assembly.jobs, assembly.artifacts.sources, self._counted
         present = {"notifications", jobs, *sources.values()}
         self._seen = Tally({key: count for key, count in self._seen.items() if key[0] in present})
         counts = jobs.counts()
@@ -205,7 +205,7 @@ class Metrics:
         record = next((found for found in records if str(found.release) == event.subject), None)
         if record is None or not self._came_straight(record, event):
             return
-        published = assembly.supply.published_at.get(record.release.digest)
+        published = assembly.artifacts.published_at.get(record.release.digest)
         if published is not None and published < self._began:  # nobody was there to notice it
             published = None
         for step, seconds in steps(record.times, published):

@@ -186,7 +186,7 @@ class Daemon:
         self._connect()
         self.journal = self._parts.enter_context(Journal.open(config.paths.state))
         self.jobs = Jobs(0, lambda: None, clock=self.clock)
-        self.supply = Artifacts(
+        self.artifacts = Artifacts(
             [self.source],
             self.jobs,
             Means(
@@ -236,7 +236,7 @@ class Daemon:
     def _reconciler(self) -> Reconciler:
         return Reconciler(
             self.config,
-            supply=self.supply,
+            artifacts=self.artifacts,
             dashboard=self.dashboard,
             ingress=self.ingress,  # type: ignore[arg-type]  # as much of it as is asked
             renderer=Renderer(None, schema=self.schema, mark=MARK),
@@ -267,7 +267,7 @@ class Daemon:
         report = self.reconciler.run_pass()
         assembly = Assembly(
             self.reconciler,
-            self.supply,
+            self.artifacts,
             self.jobs,
             self.dashboard,
             self.base,
@@ -285,7 +285,7 @@ class Daemon:
 
     def settle(self) -> float:
         """Passes until nothing is on its way; their CPU seconds."""
-        self.supply.request_poll(self.source.name)
+        self.artifacts.request_poll(self.source.name)
         total = self.dearest = 0.0
         for _ in range(WAY):
             took, report = self.pass_()

@@ -107,12 +107,12 @@ class Passes:
         with ExitStack() as parts:
             self.journal = parts.enter_context(Journal.open(self.state, clock=self.clock))
             self.mark = identity(self.state, make=True, wall_clock=self.clock)
-            self.supply = self._artifacts(parts)
+            self.artifacts = self._artifacts(parts)
             dashboard = Dashboard.connect(self.config.ray)
             ingress = Ingress(self.head.ingress_url, PATIENCE)
             self.reconciler = Reconciler(
                 self.config,
-                supply=self.supply,
+                artifacts=self.artifacts,
                 dashboard=dashboard,
                 ingress=ingress,
                 renderer=Renderer(self.config.paths.templates, mark=self.mark, schema=self._schema),
@@ -182,13 +182,13 @@ class Passes:
         made = make_wheel(self.folder / "made", name, version, **how)
         target = self.wheels / made.name
         os.replace(made, target)  # noqa: PTH105 - the same call publishers make
-        self.supply.request_poll("wheels")
+        self.artifacts.request_poll("wheels")
         return target
 
     def remove(self, wheel: Path) -> None:
         """Take a wheel out of the folder."""
         wheel.unlink()
-        self.supply.request_poll("wheels")
+        self.artifacts.request_poll("wheels")
 
     # -- passes ----------------------------------------------------------------------------------
 

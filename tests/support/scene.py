@@ -152,7 +152,7 @@ def play(folder: Path, head: PaperHead, base: Base) -> Scene:
         drop("oak", wrong_hash=["oak/pipeline.py"])
         drop("elm", pipelines={})
         (passes.wheels / "Bad Name.whl").write_text("not a wheel")
-        passes.supply.request_poll("wheels")
+        passes.artifacts.request_poll("wheels")
         goes_on(12)
         head.starting = 1000
         for name in ("aster", "balsam", "cedar"):

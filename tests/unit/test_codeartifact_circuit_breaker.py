@@ -98,15 +98,15 @@ def test_a_package_in_trouble_keeps_what_it_had_across_a_restart(
     before = {name: again(listing) for name, listing in at_first.listings().items()}
     at_standin.inject(POLL, OWN[kind], package="acme-a", times=None)
     publish("acme-b", "2.0")
-    supply = supplied(opened(packages=["acme-*"], before=before["codeartifact"]), before)
+    artifacts = supplied(opened(packages=["acme-*"], before=before["codeartifact"]), before)
     for _ in range(2):
-        supply.poll()
-        [listing] = supply.listings().values()
+        artifacts.poll()
+        [listing] = artifacts.listings().values()
         found = [(one.project, str(one.version)) for one in listing.revisions]
         assert sorted(found) == [("acme-a", "1.0"), ("acme-b", "1.0"), ("acme-b", "2.0")]
         assert listing.unobserved == ("acme-a",)
         later(clock)
-    assert [one.reason for one in supply.conditions()] == [REASONS[kind]]
+    assert [one.reason for one in artifacts.conditions()] == [REASONS[kind]]
 
 
 @pytest.mark.parametrize("kind", OWN)

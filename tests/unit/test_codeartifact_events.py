@@ -93,21 +93,21 @@ def test_the_supply_lists_the_source_again_because_of_an_event(
     at_standin, pushed, sqs, queue, publish
 ):
     def wake():
-        supply.request_poll(pushed.name)
-        supply.poll()
+        artifacts.request_poll(pushed.name)
+        artifacts.poll()
 
-    supply = Artifacts(
+    artifacts = Artifacts(
         [pushed],
         Jobs(1, lambda: None),
         Means(receive=None, prepare=None, is_sound=None, mend=None, prune=None),
         remembered={},
     )
-    supply.poll()
-    eventually(supply.complete)
+    artifacts.poll()
+    eventually(artifacts.complete)
     at_standin.subscribe(to_queue(sqs, queue))
     pushed.watch(wake)
     publish("acme-a")
-    eventually(lambda: supply.listings()[pushed.name].revisions)
+    eventually(lambda: artifacts.listings()[pushed.name].revisions)
 
 
 def test_the_same_event_twice_is_one_hint(at_standin, pushed, sqs, queue, publish):

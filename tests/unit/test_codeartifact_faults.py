@@ -42,7 +42,7 @@ def published(at_standin, wheel):
 
 
 @pytest.fixture
-def supply(source, clock, tmp_path):
+def artifacts(source, clock, tmp_path):
     """Over the real store; every job runs in the asking thread."""
     store, base = Store(tmp_path / "cache"), detect()
     return Artifacts(
@@ -66,9 +66,9 @@ def refused(source, kind=Stalled):
     return caught.value
 
 
-def listed(supply):
-    supply.poll()
-    [revision] = supply.listings()["codeartifact"].revisions
+def listed(artifacts):
+    artifacts.poll()
+    [revision] = artifacts.listings()["codeartifact"].revisions
     return revision
 
 
@@ -93,19 +93,19 @@ def test_throttling_that_lasts_is_transient_and_says_when_to_come_again(
 
 
 def test_what_was_throttled_is_asked_again_when_its_time_has_come(
-    supply, source, at_standin, published, clock
+    artifacts, source, at_standin, published, clock
 ):
     at_standin.inject(POLL, throttled(retry_after=600), times=1)
-    supply.poll()
-    [condition] = supply.conditions()
+    artifacts.poll()
+    [condition] = artifacts.conditions()
     assert (condition.subject, condition.reason) == ("codeartifact", "Throttled")
     clock.now += 300
-    supply.poll()
+    artifacts.poll()
     assert source.calls[POLL] == 1
     clock.now += 302
     source._connection._rate_limiter._next = float("-inf")  # which runs by the real clock
-    supply.poll()
-    assert supply.conditions() == []
+    artifacts.poll()
+    assert artifacts.conditions() == []
     assert source.calls[POLL] == 2
 
 
@@ -160,13 +160,13 @@ def test_denied_access_names_the_action_and_the_resource(
     assert f"may not codeartifact:{operation} on {resource};" in error.message
 
 
-def test_a_denied_download_is_of_its_own_wheel(supply, at_standin, published):
-    revision = listed(supply)
+def test_a_denied_download_is_of_its_own_wheel(artifacts, at_standin, published):
+    revision = listed(artifacts)
     at_standin.inject(GET, access_denied())
-    error = supply.artifact(revision)
+    error = artifacts.artifact(revision)
     assert isinstance(error, Stalled)
     assert "may not codeartifact:GetPackageVersionAsset on" in error.message
-    assert supply.conditions() == []
+    assert artifacts.conditions() == []
 
 
 @pytest.mark.parametrize(
@@ -338,16 +338,18 @@ def test_an_endpoint_that_says_nothing_is_transient(at_standin, opened):
 
 def test_sources_fail_each_for_itself(at_standin, opened, published, clock):
     good, bad = opened(packages=["demo"]), opened(name="bad", packages=["demo"], profile="nobody")
-    supply = Artifacts(
+    artifacts = Artifacts(
         [bad, good],
         Jobs(0, lambda: None, clock=clock),
         Means(receive=None, prepare=None, is_sound=None, mend=None, prune=None),
         remembered={},
         clock=clock,
     )
-    supply.poll()
-    assert [len(listing.revisions) for listing in supply.listings().values()] == [1]
-    assert [(one.subject, one.reason) for one in supply.conditions()] == [("bad", "ProfileUnknown")]
+    artifacts.poll()
+    assert [len(listing.revisions) for listing in artifacts.listings().values()] == [1]
+    assert [(one.subject, one.reason) for one in artifacts.conditions()] == [
+        ("bad", "ProfileUnknown")
+    ]
 
 
 # -- downloads -----------------------------------------------------------------------------------
@@ -365,59 +367,59 @@ def test_sources_fail_each_for_itself(at_standin, opened, published, clock):
     ],
 )
 def test_a_download_that_fails_is_tried_again_after_its_backoff(
-    supply, source, at_standin, published, clock, fault, reason
+    artifacts, source, at_standin, published, clock, fault, reason
 ):
-    revision = listed(supply)
+    revision = listed(artifacts)
     at_standin.inject(GET, fault)
-    error = supply.artifact(revision)
+    error = artifacts.artifact(revision)
     assert isinstance(error, Transient)
     assert error.reason == reason
-    assert supply.artifact(revision) is error
+    assert artifacts.artifact(revision) is error
     clock.now += 700
     source._connection._rate_limiter._next = float("-inf")  # which runs by the real clock
-    artifact = supply.artifact(revision)
+    artifact = artifacts.artifact(revision)
     assert isinstance(artifact, Artifact)
     assert artifact.wheel.read_bytes() == published.read_bytes()
 
 
-def test_an_answer_without_a_length_is_whole_when_its_bytes_are(supply, at_standin, published):
-    revision = listed(supply)
+def test_an_answer_without_a_length_is_whole_when_its_bytes_are(artifacts, at_standin, published):
+    revision = listed(artifacts)
     at_standin.inject(GET, Fault(announced=False))
-    assert isinstance(supply.artifact(revision), Artifact)
+    assert isinstance(artifacts.artifact(revision), Artifact)
 
 
 def test_bytes_that_stay_wrong_quarantine_the_release_and_not_the_source(
-    supply, source, at_standin, published, clock, tmp_path
+    artifacts, source, at_standin, published, clock, tmp_path
 ):
-    revision = listed(supply)
+    revision = listed(artifacts)
     at_standin.inject(GET, Fault(wrong=True), times=MISMATCHES)
     for _ in range(MISMATCHES - 1):
-        error = supply.artifact(revision)
+        error = artifacts.artifact(revision)
         assert isinstance(error, Transient)
         clock.now += 3600
-    rejected = supply.artifact(revision)
+    rejected = artifacts.artifact(revision)
     assert isinstance(rejected, Rejected)
     assert rejected.reason == "WrongBytes"
     clock.now += 3600
-    assert supply.artifact(revision) is rejected, "it is not fetched any more"
+    assert artifacts.artifact(revision) is rejected, "it is not fetched any more"
     assert source.calls[GET] == MISMATCHES
-    assert supply.conditions() == []
+    assert artifacts.conditions() == []
     at_standin.shelf.publish(make_wheel(tmp_path / "next", version="2.0"))
-    supply.poll()
-    found = supply.listings()["codeartifact"].revisions
+    artifacts.poll()
+    found = artifacts.listings()["codeartifact"].revisions
     assert [str(one.version) for one in found] == ["1.0", "2.0"]
-    assert isinstance(supply.artifact(found[1]), Artifact)
-    supply.clear_failures(revision.sha256)
-    assert isinstance(supply.artifact(revision), Artifact), "a person lifted the quarantine"
+    assert isinstance(artifacts.artifact(found[1]), Artifact)
+    artifacts.clear_failures(revision.sha256)
+    assert isinstance(artifacts.artifact(revision), Artifact), "a person lifted the quarantine"
 
 
-def test_wrong_bytes_in_between_are_forgiven(supply, at_standin, published, clock):
-    revision = listed(supply)
+def test_wrong_bytes_in_between_are_forgiven(artifacts, at_standin, published, clock):
+    revision = listed(artifacts)
     at_standin.inject(GET, Fault(wrong=True), times=MISMATCHES - 1)
     for _ in range(MISMATCHES - 1):
-        supply.artifact(revision)
+        artifacts.artifact(revision)
         clock.now += 3600
-    assert isinstance(supply.artifact(revision), Artifact)
+    assert isinstance(artifacts.artifact(revision), Artifact)
 
 
 def test_a_drip_ends_at_its_deadline(at_standin, opened, published):

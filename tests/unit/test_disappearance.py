@@ -46,7 +46,7 @@ class Source:
 
 def reasons_for(listing):
     """What policy says of the one release that is live, when its source lists this."""
-    supply = Artifacts(
+    artifacts = Artifacts(
         [Source(listing)],
         Jobs(0, lambda: None),
         Means(
@@ -58,9 +58,9 @@ def reasons_for(listing):
         ),
         remembered={},
     )
-    supply.poll()
+    artifacts.poll()
     election = Gatherer(
-        *(Config(), supply),
+        *(Config(), artifacts),
         renderer=None,
         tags=(),
         absences=Absences(),

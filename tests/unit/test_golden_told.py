@@ -198,7 +198,7 @@ def assembly_of(scene):
     measured = Outcome(value={"wheels": 5, "trees": 7})
     return SimpleNamespace(
         jobs=Part(counts=lambda: counts, again=lambda *_: None, outcome=lambda _: measured),
-        supply=SimpleNamespace(sources={"wheels": Part(calls={"ok": 1})}, published_at={}),
+        artifacts=SimpleNamespace(sources={"wheels": Part(calls={"ok": 1})}, published_at={}),
         reconciler=SimpleNamespace(config=scene.config),
     )
 

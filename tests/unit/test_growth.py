@@ -159,7 +159,7 @@ def test_a_pass_with_nothing_to_do_places_plans_and_writes_nothing(daemon):
 def test_what_stays_as_it_is_has_the_same_document_from_the_cluster_to_the_config(daemon):
     one = daemon(SIZES[0])
     one.publish(0)
-    one.supply.request_poll(one.source.name)
+    one.artifacts.request_poll(one.source.name)
     moving = 0
     for _ in range(6):
         _, report = one.pass_()
@@ -208,7 +208,7 @@ def test_a_release_that_goes_live_is_told_of_no_dearer_for_all_others(daemon):
         """Steps of SQLite's machine in the pass in which it goes live."""
         counted = Counter()
         made.publish(0)
-        made.supply.request_poll(made.source.name)
+        made.artifacts.request_poll(made.source.name)
         while True:
             counted.clear()
             made.journal._connection.set_progress_handler(lambda: counted.update("n") or 0, 1)

@@ -70,8 +70,8 @@ def index(request):
 
 
 @pytest.fixture
-def supply(base, tmp_path):
-    """Opens a supply over an index and a real store; jobs run when they are asked for."""
+def artifacts(base, tmp_path):
+    """Opens a artifacts over an index and a real store; jobs run when they are asked for."""
     opened = []
 
     def over(index, *packages, **options):
@@ -97,24 +97,24 @@ def supply(base, tmp_path):
         source.close()
 
 
-def listed(supply):
-    supply.request_poll("index")
-    supply.poll()
-    return supply.listings()["index"]
+def listed(artifacts):
+    artifacts.request_poll("index")
+    artifacts.poll()
+    return artifacts.listings()["index"]
 
 
-def received(supply, revision):
+def received(artifacts, revision):
     """The artifact, without its environment."""
-    [source] = supply.sources.values()
-    return supply._means.receive(source, revision)
+    [source] = artifacts.sources.values()
+    return artifacts._means.receive(source, revision)
 
 
-def test_an_uploaded_wheel_is_listed_fetched_and_inspected(index, supply, stock):
+def test_an_uploaded_wheel_is_listed_fetched_and_inspected(index, artifacts, stock):
     wheel = stock[0]
-    supply = supply(index, "served")
-    [revision] = listed(supply).revisions
+    artifacts = artifacts(index, "served")
+    [revision] = listed(artifacts).revisions
     assert (revision.filename, revision.sha256) == (wheel.name, sha256(wheel))
-    artifact = received(supply, revision)
+    artifact = received(artifacts, revision)
     assert isinstance(artifact, Artifact)
     assert artifact.wheel.read_bytes() == wheel.read_bytes()
     assert artifact.size == wheel.stat().st_size
@@ -122,44 +122,44 @@ def test_an_uploaded_wheel_is_listed_fetched_and_inspected(index, supply, stock)
 
 
 def test_an_upload_is_seen_at_the_next_look_and_a_quiet_one_changes_nothing(
-    index, supply, tmp_path
+    index, artifacts, tmp_path
 ):
-    supply = supply(index, "grows", "not-there")
-    first = listed(supply)
+    artifacts = artifacts(index, "grows", "not-there")
+    first = listed(artifacts)
     assert [str(revision.version) for revision in first.revisions] == ["1.0"]
     assert [(item.subject, item.reason) for item in first.notes] == [
         ("not-there", "PackageMissing")
     ]
     assert first.unobserved == ()
-    assert listed(supply) is first
+    assert listed(artifacts) is first
     index.upload(make_wheel(tmp_path, "grows", "2.0"))
-    assert [str(revision.version) for revision in listed(supply).revisions] == ["1.0", "2.0"]
+    assert [str(revision.version) for revision in listed(artifacts).revisions] == ["1.0", "2.0"]
 
 
-def test_a_glob_reads_the_servers_list(index, supply):
-    supply = supply(index, "globbed-*")
-    assert [revision.project for revision in listed(supply).revisions] == ["globbed-one"]
+def test_a_glob_reads_the_servers_list(index, artifacts):
+    artifacts = artifacts(index, "globbed-*")
+    assert [revision.project for revision in listed(artifacts).revisions] == ["globbed-one"]
 
 
-def test_requires_python_comes_through_where_the_server_tells_it(stage, supply):
-    listing = listed(supply(stage, "pythons"))
+def test_requires_python_comes_through_where_the_server_tells_it(stage, artifacts):
+    listing = listed(artifacts(stage, "pythons"))
     assert [str(revision.version) for revision in listing.revisions] == ["1.0"]
     assert [item.reason for item in listing.pending] == ["RequiresPython"]
 
 
-def test_a_server_without_sha_256_serves_only_when_that_is_allowed(tmp_path, supply):
+def test_a_server_without_sha_256_serves_only_when_that_is_allowed(tmp_path, artifacts):
     wheel = make_wheel(tmp_path / "packages", "bare")
     with pypiserver(tmp_path, "--hash-algo", "md5") as index:
-        strict = listed(supply(index, "bare"))
+        strict = listed(artifacts(index, "bare"))
         assert [item.reason for item in strict.refused] == ["HashMissing"]
         assert "only md5" in strict.refused[0].message
-        lenient = supply(index, "bare", require_hashes=False)
+        lenient = artifacts(index, "bare", require_hashes=False)
         [revision] = listed(lenient).revisions
         assert revision.sha256 == sha256(wheel)
         assert received(lenient, revision).wheel.read_bytes() == wheel.read_bytes()
 
 
-def test_a_server_with_passwords_is_read_with_the_right_one(tmp_path, supply):
+def test_a_server_with_passwords_is_read_with_the_right_one(tmp_path, artifacts):
     hashed = base64.b64encode(hashlib.sha1(PASSWORD.encode()).digest()).decode()
     (tmp_path / "accounts").write_text(f"{USER}:{{SHA}}{hashed}\n")
     options = ("-a", "list,download,update", "-P", str(tmp_path / "accounts"))
@@ -167,12 +167,12 @@ def test_a_server_with_passwords_is_read_with_the_right_one(tmp_path, supply):
     secret.write_text("not it")
     make_wheel(tmp_path / "packages", "closed")
     with pypiserver(tmp_path, *options) as index:
-        asks = supply(index, "closed", username=USER, password_file=secret)
+        asks = artifacts(index, "closed", username=USER, password_file=secret)
         asks.poll()
         [condition] = asks.conditions()
         assert condition.reason == "IndexForbidden"  # so pypiserver answers; 401 elsewhere
         assert "not it" not in condition.message
         secret.write_text(f"{PASSWORD}\n")
-        knows = supply(index, "closed", username=USER, password_file=secret)
+        knows = artifacts(index, "closed", username=USER, password_file=secret)
         [revision] = listed(knows).revisions
         assert received(knows, revision).pipelines[0].name == "closed"

@@ -108,7 +108,7 @@ def parts(tmp_path_factory):
 @pytest.fixture
 def site(parts, tmp_path):
     """The same parts with an empty journal, new metrics, and jobs that counted nothing yet."""
-    parts.assembly.supply.published_at.clear()
+    parts.assembly.artifacts.published_at.clear()
     parts.assembly.jobs = Jobs(1, threading.Event().set)
     parts.begin(tmp_path / "state")
     yield parts
@@ -167,7 +167,7 @@ def test_what_jobs_and_sources_count_is_added_once(site, monkeypatch):
     def fail():
         raise Stalled("Broken", "it is")
 
-    source = site.assembly.supply.sources["directory"]
+    source = site.assembly.artifacts.sources["directory"]
     monkeypatch.setattr(type(source), "calls", {"ok": 3}, raising=False)
     jobs = site.assembly.jobs
     jobs.ensure(("fetch", "a" * 64), fail)
@@ -192,12 +192,12 @@ def test_a_source_that_was_made_anew_counts_from_zero_and_the_jobs_go_on(site, m
     def fail():
         raise Stalled("Broken", "it is")
 
-    jobs, supply = site.assembly.jobs, site.assembly.supply
+    jobs, artifacts = site.assembly.jobs, site.assembly.artifacts
     jobs.ensure(("fetch", "a" * 64), fail)
     eventually(lambda: jobs.counts().errors)
     beside = Source(2)
     for calls in (7, 3):
-        monkeypatch.setattr(supply, "sources", {"edited": Source(calls), "beside": beside})
+        monkeypatch.setattr(artifacts, "sources", {"edited": Source(calls), "beside": beside})
         for _ in range(2):
             site.observe(Report("", 1.0, plan=PLAN))
     assert site.samples("wheelway_source_calls_total") == {
@@ -239,7 +239,7 @@ def test_a_journal_that_cannot_be_read_fails_no_scrape(site):
 
 
 def test_a_release_that_went_live_is_observed_once_and_split_into_its_steps(site):
-    site.assembly.supply.published_at[IRIS.digest] = NOW + 0.25
+    site.assembly.artifacts.published_at[IRIS.digest] = NOW + 0.25
     events = site.release(LIVE, reasons=STRAIGHT)
     for passed in (events, events[-1:], ()):
         site.observe(Report("", 1.0, passed, PLAN))
@@ -259,7 +259,7 @@ def test_a_release_that_went_live_is_observed_once_and_split_into_its_steps(site
 
 
 def test_what_was_published_before_the_daemon_began_counts_from_when_it_was_noticed(site):
-    site.assembly.supply.published_at[IRIS.digest] = NOW - 86_400
+    site.assembly.artifacts.published_at[IRIS.digest] = NOW - 86_400
     site.observe(Report("", 1.0, site.release(LIVE, reasons=STRAIGHT), PLAN))
     assert site.value("wheelway_publish_to_live_seconds_sum", pipeline="iris") == pytest.approx(4.2)
     assert ("noticed",) not in site.samples("wheelway_publish_to_live_step_seconds_sum")

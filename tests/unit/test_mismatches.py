@@ -48,10 +48,10 @@ def list_from(work):
                 if name not in mirrors:
                     mirrors[name] = Mirror(work, name)
                     opened.callback(mirrors[name].close)
-            supply = work.supply
+            artifacts = work.artifacts
             sources = [mirrors[name] for name in names]
-            supply.renew(sources, supply._means, remembered={}, refusals=supply.refusals)
-            supply.request_poll(*names)
+            artifacts.renew(sources, artifacts._means, remembered={}, refusals=artifacts.refusals)
+            artifacts.request_poll(*names)
             return sources
 
         yield renew
@@ -101,7 +101,7 @@ def test_what_no_source_sends_is_quarantined_until_another_one_lists_it(work, li
     assert work.journal.quarantines() == []
     assert [liar.asked for liar in liars] == [MOST, MOST]
     work.remove(wheel)
-    work.supply.request_poll("one", "two", "honest")
+    work.artifacts.request_poll("one", "two", "honest")
     assert "WrongBytes" not in reasons(work.settle()).values()
 
 
@@ -110,8 +110,8 @@ def test_what_is_gone_from_the_cache_is_had_again_from_whom_it_can_be_had(work, 
     work.drop()
     work.settle()
     preferred.send = lie
-    [revision] = [r for r in work.supply.listed().projects["demo"] if r.source == "preferred"]
-    artifact = work.supply.known(revision)
+    [revision] = [r for r in work.artifacts.listed().projects["demo"] if r.source == "preferred"]
+    artifact = work.artifacts.known(revision)
     artifact.wheel.unlink()
     (artifact.tree / "demo" / "__init__.py").unlink()
     work.settle()

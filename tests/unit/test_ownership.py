@@ -208,14 +208,14 @@ def test_what_policy_would_not_serve_of_a_name_that_waits_has_policys_reason():
 @pytest.fixture
 def slow(work, monkeypatch):
     """Has the wheels of a project be away until some time."""
-    means, until = work.supply._means, {}
+    means, until = work.artifacts._means, {}
 
     def received(source, revision):
         if work.clock.now < until.get(revision.project, 0.0):
             raise Transient("SourceSlow", "it is slow")
         return means.receive(source, revision)
 
-    monkeypatch.setattr(work.supply, "_means", replace(means, receive=received))
+    monkeypatch.setattr(work.artifacts, "_means", replace(means, receive=received))
     return until
 
 
@@ -268,7 +268,7 @@ def test_an_owner_whose_files_cannot_be_listed_for_now_keeps_its_name(at_work, m
     carry(work, "alpha", "1.0")
     work.settle()
     carry(work, "beta", "9.0")
-    source = work.supply.sources["wheels"]
+    source = work.artifacts.sources["wheels"]
     all_of_it = source.list
 
     def without_alpha():
@@ -277,8 +277,8 @@ def test_an_owner_whose_files_cannot_be_listed_for_now_keeps_its_name(at_work, m
         return replace(listing, revisions=others, unobserved=("alpha",))
 
     monkeypatch.setattr(source, "list", without_alpha)
-    work.supply._listings.clear()  # as those of a source that has another name now
+    work.artifacts._listings.clear()  # as those of a source that has another name now
     for _ in range(8):
         work.pass_(after=5.0)
-    assert [r.project for r in work.supply.listed().listings[0].revisions] == ["beta"]
+    assert [r.project for r in work.artifacts.listed().listings[0].revisions] == ["beta"]
     assert work.journal.owners() == {"iris": "alpha"}

@@ -404,7 +404,7 @@ def test_a_failed_wheel_that_is_removed_leaves_metrics_and_lists_but_is_remember
     work.settle()
     assert told() == (False, [], ["LoadFailed"])
     wheel.write_bytes(content)
-    work.supply.request_poll("wheels")
+    work.artifacts.request_poll("wheels")
     report = work.settle()
     assert report.conditions == ()
     assert told() == (True, ["LoadFailed"], ["LoadFailed"])
@@ -547,14 +547,14 @@ def test_a_blind_pass_ends_only_what_it_looked_at(work, paper_head):
     paper_head.fails(500)
     work.reconciler.notes = ()
     away = work.wheels.rename(work.folder / "away")
-    work.supply.request_poll("wheels")
+    work.artifacts.request_poll("wheels")
     for _ in range(2):
         report = work.pass_(after=30.0)
         blind = {"demo": "PinUnmet", "ray": "DashboardFailed", "wheels": "DirectoryMissing"}
         assert reasons(report) == blind
         assert {c.subject for c, _ in work.journal.conditions()} == set(blind)
     away.rename(work.wheels)
-    work.supply.request_poll("wheels")
+    work.artifacts.request_poll("wheels")
     work.pass_(after=1.0)
     paper_head.recovers()
     assert reasons(work.pass_(after=60.0)) == {"demo": "PinUnmet"}
@@ -761,12 +761,12 @@ def test_a_wish_beyond_the_caps_is_refused_while_its_environment_is_built_and_en
     at_work, monkeypatch
 ):
     work = at_work(serve={"caps": {"num_replicas": 1}})
-    known = work.supply.environment
+    known = work.artifacts.environment
 
     def built(artifact, **facts):
         return None if artifact.project == "greedy" else known(artifact, **facts)
 
-    monkeypatch.setattr(work.supply, "environment", built)
+    monkeypatch.setattr(work.artifacts, "environment", built)
     work.drop("greedy", wheelway_toml="[options]\nnum_replicas = 2\n")
     work.drop()
     report = work.settle()

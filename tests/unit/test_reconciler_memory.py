@@ -315,8 +315,8 @@ def test_the_cache_keeps_what_is_on_the_cluster_and_frees_the_rest_after_a_while
 
 
 def artifacts(work):
-    [listing] = work.supply.listings().values()
-    return [work.supply.known(revision) for revision in listing.revisions]
+    [listing] = work.artifacts.listings().values()
+    return [work.artifacts.known(revision) for revision in listing.revisions]
 
 
 def test_a_version_that_comes_back_while_it_is_being_deleted_waits_for_that(work, paper_head):

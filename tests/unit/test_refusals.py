@@ -28,7 +28,7 @@ COPIES = {
 
 def copy(work, wheel, name):
     """Publish the same bytes under another name: at once, as a slow copy is waited for."""
-    work.supply.request_poll("wheels")
+    work.artifacts.request_poll("wheels")
     made = Path(shutil.copy(wheel, work.folder / "copy.part"))
     return made.rename(wheel.with_name(name))
 

@@ -82,7 +82,7 @@ def test_all_parts_wait_by_a_clock_that_nobody_can_turn(config, journal, monkeyp
 
 def test_another_dashboard_leaves_the_sources_and_their_jobs(parts, config, journal):
     after = renewed(parts, edited(config, "ray", timeout=3.0), journal)
-    assert (after.supply, after.jobs) == (parts.supply, parts.jobs)
+    assert (after.artifacts, after.jobs) == (parts.artifacts, parts.jobs)
     assert after.reconciler is not parts.reconciler
     assert after.dashboard is not parts.dashboard
     parts.close(keep=after)

@@ -59,8 +59,8 @@ class Running:
         return self.assembly.parts.besides(before.parts)
 
     @property
-    def supply(self):
-        return self.assembly.supply
+    def artifacts(self):
+        return self.assembly.artifacts
 
     @property
     def jobs(self):
@@ -71,9 +71,9 @@ class Running:
 
     def poll(self):
         """List what is due; the revisions by project."""
-        self.supply.poll()
-        eventually(lambda: not self.supply.busy())
-        listings = self.supply.listings().values()
+        self.artifacts.poll()
+        eventually(lambda: not self.artifacts.busy())
+        listings = self.artifacts.listings().values()
         with self.journal.transaction():
             for listing in listings:
                 self.journal.save_listing(listing, 0.0)
@@ -81,9 +81,9 @@ class Running:
 
     def fetch(self, revision):
         """What becomes of a wheel and, when it is good, of its environment."""
-        found = eventually(lambda: self.supply.artifact(revision), 60)
+        found = eventually(lambda: self.artifacts.artifact(revision), 60)
         if not isinstance(found, Rejected):
-            eventually(lambda: self.supply.environment(found), 60)
+            eventually(lambda: self.artifacts.environment(found), 60)
         return found
 
 
@@ -137,7 +137,7 @@ def stocked(running, done):
     running.wheel("a", "alpha")
     running.wheel("b", "beta")
     running.revisions = running.poll()
-    running.artifacts = {name: running.fetch(one) for name, one in running.revisions.items()}
+    running.fetched = {name: running.fetch(one) for name, one in running.revisions.items()}
     forget(done)
     return running
 
@@ -146,7 +146,7 @@ NOTHING = {"hashed": [], "inspected": [], "prepared": [], "listed": []}
 
 
 def known(running):
-    return {name: running.supply.known(one) for name, one in running.revisions.items()}
+    return {name: running.artifacts.known(one) for name, one in running.revisions.items()}
 
 
 # -- sources -------------------------------------------------------------------------------------
@@ -165,43 +165,43 @@ def test_what_only_decides_otherwise_does_nothing_again(stocked, done, section, 
     assert stocked.edit(**{section: keys}) == []
     stocked.poll()
     assert done == NOTHING
-    assert known(stocked) == stocked.artifacts
+    assert known(stocked) == stocked.fetched
 
 
 def test_an_edited_source_alone_is_listed_anew(stocked, done, tmp_path):
-    beside = stocked.supply.sources["b"]
+    beside = stocked.artifacts.sources["b"]
     edited = stocked.source("a", poll_interval=1800)
     assert stocked.edit(sources=[edited, stocked.source("b")]) == ["source a"]
-    assert stocked.supply.sources["b"] is beside
-    assert stocked.supply.complete()  # what it listed last holds, as after a restart
+    assert stocked.artifacts.sources["b"] is beside
+    assert stocked.artifacts.complete()  # what it listed last holds, as after a restart
     assert list(stocked.poll()) == ["alpha", "beta"]
     assert done.pop("hashed") == [tmp_path / "a" / "alpha-1.0-py3-none-any.whl"]  # to list it
     assert done == {"inspected": [], "prepared": [], "listed": ["a"]}
-    assert known(stocked) == stocked.artifacts
+    assert known(stocked) == stocked.fetched
 
 
 def test_a_source_that_is_elsewhere_now_is_believed_only_when_it_was_listed(stocked, done):
     stocked.edit(sources=[stocked.source("a", folder="elsewhere"), stocked.source("b")])
-    assert list(stocked.supply.listings()) == ["b"]
-    assert not stocked.supply.complete()
+    assert list(stocked.artifacts.listings()) == ["b"]
+    assert not stocked.artifacts.complete()
     assert list(stocked.poll()) == ["beta"]
     assert done["listed"] == ["a"]
 
 
 def test_a_source_that_comes_or_goes_leaves_the_others(stocked, done):
-    a, b = stocked.supply.sources.values()
+    a, b = stocked.artifacts.sources.values()
     more = [stocked.source("c"), stocked.source("b"), stocked.source("a")]
     stocked.wheel("c", "gamma")
     assert stocked.edit(sources=more) == ["source c"]
-    assert list(stocked.supply.sources.values())[1:] == [b, a]
+    assert list(stocked.artifacts.sources.values())[1:] == [b, a]
     assert list(stocked.poll()) == ["gamma", "beta", "alpha"]
     assert done["listed"] == ["c"]
     assert stocked.edit(sources=[stocked.source("a")]) == []
     assert list(stocked.poll()) == ["alpha"]
     assert done["listed"] == ["c"]
-    stocked.supply.request_poll("c")  # its watch may say so a last time
-    assert not stocked.supply.polling()
-    assert {condition.subject for condition in stocked.supply.conditions()} <= {"a"}
+    stocked.artifacts.request_poll("c")  # its watch may say so a last time
+    assert not stocked.artifacts.polling()
+    assert {condition.subject for condition in stocked.artifacts.conditions()} <= {"a"}
 
 
 def test_the_backoff_of_another_source_goes_on(running, done):
@@ -209,14 +209,14 @@ def test_the_backoff_of_another_source_goes_on(running, done):
     running.poll()
     failed = running.jobs.outcome(("list", "b"))
     assert (failed.error.reason, failed.failures) == ("DirectoryMissing", 1)
-    wait = failed.retry_at - running.supply._clock()
+    wait = failed.retry_at - running.artifacts._clock()
     running.sections["sources"][0]["poll_interval"] = 7
     assert running.edit() == ["source a"]
     forget(done)
     running.poll()
     assert running.jobs.outcome(("list", "b")) is failed
     assert done["listed"] == ["a"]
-    assert running.supply.next_poll() <= wait
+    assert running.artifacts.next_poll() <= wait
 
 
 def test_an_edited_source_does_not_wait_for_the_backoff_of_the_one_before(running):
@@ -225,7 +225,7 @@ def test_an_edited_source_does_not_wait_for_the_backoff_of_the_one_before(runnin
     running.edit(sources=[running.source("a"), running.source("b", folder="there")])
     running.poll()
     assert running.jobs.outcome(("list", "b")).error is None
-    assert running.supply.conditions() == []
+    assert running.artifacts.conditions() == []
 
 
 def test_a_listing_of_the_source_before_says_nothing_of_the_one_now(running, monkeypatch):
@@ -240,7 +240,7 @@ def test_a_listing_of_the_source_before_says_nothing_of_the_one_now(running, mon
 
     monkeypatch.setattr(DirectorySource, "list", slow)
     running.wheel("a", "alpha")
-    running.supply.poll()
+    running.artifacts.poll()
     assert begun.wait(60)
     running.edit(sources=[running.source("a", folder="there"), running.source("b")])
     running.wheel("there", "other")
@@ -259,7 +259,7 @@ def test_a_wheel_that_the_source_before_could_not_bring_is_fetched_from_the_one_
     revision = running.poll()["alpha"]
     content = wheel.read_bytes()
     wheel.unlink()
-    failed = eventually(lambda: running.supply.artifact(revision))
+    failed = eventually(lambda: running.artifacts.artifact(revision))
     assert isinstance(failed, Transient)
     wheel.write_bytes(content)
     running.edit(sources=[running.source("a", poll_interval=60), running.source("b")])
@@ -280,25 +280,25 @@ def test_a_fetch_from_the_source_before_is_not_waited_for(running, monkeypatch):
     monkeypatch.setattr(DirectorySource, "fetch", slow)
     running.wheel("a", "alpha")
     revision = running.poll()["alpha"]
-    assert running.supply.artifact(revision) is None
+    assert running.artifacts.artifact(revision) is None
     assert begun.wait(60)
     running.edit(sources=[running.source("a", poll_interval=60), running.source("b")])
     artifact = running.fetch(running.poll()["alpha"])
     release.set()
     eventually(lambda: not any(t.name == "wheelway-job" for t in threading.enumerate()))
-    assert running.supply.known(revision) is artifact
+    assert running.artifacts.known(revision) is artifact
     assert running.jobs.counts().errors == {}
 
 
 def test_a_damaged_wheel_is_fetched_again_from_whoever_offers_it_now(stocked):
-    artifact = stocked.artifacts["alpha"]
+    artifact = stocked.fetched["alpha"]
     (stocked.folder / "a" / artifact.filename).rename(stocked.folder / "b" / artifact.filename)
     stocked.edit(sources=[stocked.source("b", poll_interval=60)])
     stocked.poll()
     for place in (artifact.wheel, artifact.tree / "alpha" / "__init__.py"):
         place.chmod(0o644)
         place.unlink()
-    assert stocked.supply._mend(artifact.digest, True)
+    assert stocked.artifacts._mend(artifact.digest, True)
     assert artifact.wheel.is_file()
 
 
@@ -324,7 +324,7 @@ def test_what_was_refused_under_other_limits_is_accepted_and_the_other_way_round
     stocked.edit(inspection={"max_files": 1})
     assert stocked.fetch(revision).reason == "TooManyFiles"
     stocked.edit(inspection={})
-    assert stocked.fetch(revision) == stocked.artifacts["alpha"]
+    assert stocked.fetch(revision) == stocked.fetched["alpha"]
 
 
 def test_an_inspection_under_the_limits_before_is_no_verdict(running, monkeypatch):
@@ -340,30 +340,30 @@ def test_an_inspection_under_the_limits_before_is_no_verdict(running, monkeypatc
     monkeypatch.setattr(module.inspection, "inspect", slow)
     running.wheel("a", "alpha")
     revision = running.poll()["alpha"]
-    running.supply.artifact(revision)
+    running.artifacts.artifact(revision)
     assert begun.wait(60)
     running.edit(inspection={"max_files": 1})
     assert running.fetch(revision).reason == "TooManyFiles"
     release.set()
     eventually(lambda: not any(t.name == "wheelway-job" for t in threading.enumerate()))
-    assert running.supply.artifact(revision).reason == "TooManyFiles"
-    assert running.supply.known(revision) is None
-    assert running.supply._received_as == {}
+    assert running.artifacts.artifact(revision).reason == "TooManyFiles"
+    assert running.artifacts.known(revision) is None
+    assert running.artifacts._received_as == {}
 
 
 # -- environments --------------------------------------------------------------------------------
 
 
 def test_other_environments_are_prepared_anew_and_nothing_is_listed_or_judged(stocked, done):
-    sources = dict(stocked.supply.sources)
+    sources = dict(stocked.artifacts.sources)
     names = stocked.edit(environments={"offline": True, "timeout": 60.0})
     assert names == ["environments", "upkeep", "pruning"]
-    assert stocked.supply.sources == sources
+    assert stocked.artifacts.sources == sources
     stocked.poll()
-    assert known(stocked) == stocked.artifacts
-    for artifact in stocked.artifacts.values():
-        assert eventually(partial(stocked.supply.environment, artifact)) == Environment("", None)
-    assert sorted(done.pop("prepared")) == sorted(a.filename for a in stocked.artifacts.values())
+    assert known(stocked) == stocked.fetched
+    for artifact in stocked.fetched.values():
+        assert eventually(partial(stocked.artifacts.environment, artifact)) == Environment("", None)
+    assert sorted(done.pop("prepared")) == sorted(a.filename for a in stocked.fetched.values())
     assert done == {"hashed": [], "inspected": [], "listed": []}
 
 
@@ -384,9 +384,9 @@ def test_what_the_environments_before_prepare_is_no_outcome(running, monkeypatch
         running.fetch(revision)
     running.edit(environments={"offline": True, "timeout": 61.0})
     if with_its_wheel:
-        assert running.supply.artifact(revision) is None
+        assert running.artifacts.artifact(revision) is None
     else:
-        assert running.supply.environment(running.supply.artifact(revision)) is None
+        assert running.artifacts.environment(running.artifacts.artifact(revision)) is None
     assert begun.wait(60)
     running.edit(environments={"offline": True, "timeout": 62.0})
     if not with_its_wheel:  # it does not wait for the one before
@@ -394,11 +394,11 @@ def test_what_the_environments_before_prepare_is_no_outcome(running, monkeypatch
     release.set()
     eventually(lambda: not any(t.name == "wheelway-job" for t in threading.enumerate()))
     artifact = running.fetch(revision)
-    assert running.supply.environment(artifact).lock_digest == "within 62 s"
+    assert running.artifacts.environment(artifact).lock_digest == "within 62 s"
 
 
 def test_uv_is_ended_where_its_settings_are_no_longer_in_force(running):
-    before = running.assembly.parts.by_name["environments"].made
+    before = running.assembly.parts.by_name["environments"][0]
     running.edit(environments={"offline": True, "timeout": 60.0})
     with pytest.raises(Transient) as caught:
         before._uv.run("--version", until=before._uv.clock() + 60)
@@ -430,33 +430,33 @@ def test_a_source_that_is_the_package_index_too_is_one_only_for_how_it_is_reache
 
 
 def test_another_retention_is_gone_by_at_once_and_nothing_else_changes(stocked, done):
-    artifact = stocked.artifacts["alpha"]
+    artifact = stocked.fetched["alpha"]
     (stocked.folder / "a" / artifact.filename).unlink()
     for place in (artifact.wheel.parent, artifact.tree):
         os.utime(place, (artifact.tree.stat().st_mtime - 3600,) * 2)
-    stocked.supply.request_poll("a")
+    stocked.artifacts.request_poll("a")
     stocked.poll()
-    stocked.supply.tidy([], [])
-    eventually(lambda: not stocked.supply.busy())
+    stocked.artifacts.tidy([], [])
+    eventually(lambda: not stocked.artifacts.busy())
     assert artifact.tree.is_dir()
-    assert not stocked.supply.is_untidy()
+    assert not stocked.artifacts.is_untidy()
     forget(done)
     assert stocked.edit(paths={**stocked.sections["paths"], "retention": 60.0}) == ["pruning"]
-    stocked.supply.tidy([], [])
+    stocked.artifacts.tidy([], [])
     eventually(lambda: not artifact.tree.exists())
     assert done == NOTHING
 
 
 def test_another_cache_is_filled_anew_while_the_sources_go_on(stocked, done):
-    sources = dict(stocked.supply.sources)
+    sources = dict(stocked.artifacts.sources)
     stocked.edit(paths={**stocked.sections["paths"], "cache": stocked.folder / "larger"})
     stocked.poll()
-    assert stocked.supply.sources == sources
+    assert stocked.artifacts.sources == sources
     assert known(stocked) == {"alpha": None, "beta": None}
     for name, revision in stocked.revisions.items():
         made = stocked.fetch(revision)
         assert made.tree.is_relative_to(stocked.folder / "larger")
-        assert made.digest == stocked.artifacts[name].digest
+        assert made.digest == stocked.fetched[name].digest
     assert done["listed"] == []
 
 
@@ -505,11 +505,11 @@ INDEX = {"type": "index", "url": "http://127.0.0.1:9/simple", "packages": ["demo
 def test_another_interpreter_makes_anew_what_is_made_for_it_and_lists_no_folder(
     stocked, done, another_interpreter
 ):
-    sources = dict(stocked.supply.sources)
+    sources = dict(stocked.artifacts.sources)
     names = another_interpreter()
     assert {"interpreter", "environments", "inspection", "reconciler"} <= set(names)
     assert not {"cache", "jobs", "supply", "source a", "source b"} & set(names)
-    assert stocked.supply.sources == sources
+    assert stocked.artifacts.sources == sources
     stocked.poll()
     assert known(stocked) == {"alpha": None, "beta": None}
     for revision in stocked.revisions.values():
@@ -545,7 +545,7 @@ def test_what_cannot_be_made_leaves_those_before_as_they_were(stocked, done, sec
         "paths": {**stocked.sections["paths"], "cache": blocked / "cache"},
         "ray": {"ca_file": blocked / "none.pem"},
     }
-    sources, threads = dict(stocked.supply.sources), threading.active_count()
+    sources, threads = dict(stocked.artifacts.sources), threading.active_count()
     good = dict(stocked.sections)
     with pytest.raises(Stalled):
         stocked.edit(
@@ -554,8 +554,8 @@ def test_what_cannot_be_made_leaves_those_before_as_they_were(stocked, done, sec
             environments={"offline": True, "timeout": 60.0},
             rollout={"workers": 1},
         )
-    assert stocked.supply.sources == sources
-    assert known(stocked) == stocked.artifacts
+    assert stocked.artifacts.sources == sources
+    assert known(stocked) == stocked.fetched
     assert stocked.poll().keys() == stocked.revisions.keys()
     assert done == NOTHING
     assert threading.active_count() <= threads

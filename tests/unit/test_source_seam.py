@@ -56,7 +56,7 @@ class Told:
         return self.listings[min(self.listed, len(self.listings)) - 1]
 
 
-def supply_of(source, jobs=None, **more):
+def artifacts_of(source, jobs=None, **more):
     jobs = jobs or Jobs(0, lambda: None)
     return Artifacts(
         [source],
@@ -67,7 +67,7 @@ def supply_of(source, jobs=None, **more):
     )
 
 
-# -- supply --------------------------------------------------------------------------------------
+# -- artifacts -----------------------------------------------------------------------------------
 
 
 def test_notes_are_conditions_as_they_are():
@@ -75,26 +75,26 @@ def test_notes_are_conditions_as_they_are():
         Condition("acme-iris", "UpstreamAllowed", "block it"),
         Condition("acme-iris==1.0", "Disposed", "gone", ok=True),
     )
-    supply = supply_of(Told(Listing("wheels", (), notes=notes)))
-    supply.poll()
-    assert supply.conditions() == list(notes)
+    artifacts = artifacts_of(Told(Listing("wheels", (), notes=notes)))
+    artifacts.poll()
+    assert artifacts.conditions() == list(notes)
 
 
 def test_a_look_that_is_asked_for_while_one_is_under_way_is_made_after_it():
     source = Told(Listing("wheels", ()), Listing("wheels", (revision(),)))
     source.may.clear()
     jobs = Jobs(1, lambda: None)
-    supply = supply_of(source, jobs)
-    supply.poll()
+    artifacts = artifacts_of(source, jobs)
+    artifacts.poll()
     eventually(lambda: source.listed == 1)
-    supply.request_poll("wheels")
-    supply.poll()
-    supply.poll()
+    artifacts.request_poll("wheels")
+    artifacts.poll()
+    artifacts.poll()
     source.may.set()
     eventually(lambda: not jobs.running(("list", "wheels")))
     assert source.listed == 1
-    supply.poll()
-    eventually(lambda: len(supply.listings()["wheels"].revisions) == 1)
+    artifacts.poll()
+    eventually(lambda: len(artifacts.listings()["wheels"].revisions) == 1)
     jobs.close()
 
 
@@ -102,25 +102,25 @@ def test_a_long_listing_does_not_make_the_passes_spin(clock):
     source = Told(Listing("wheels", ()))
     source.may.clear()
     jobs = Jobs(1, lambda: None)
-    supply = supply_of(source, jobs, clock=clock)
-    supply.poll()
+    artifacts = artifacts_of(source, jobs, clock=clock)
+    artifacts.poll()
     clock.now += 31
-    supply.poll()
-    assert supply.next_poll() > 1
+    artifacts.poll()
+    assert artifacts.next_poll() > 1
     source.may.set()
     jobs.close()
 
 
 def test_a_look_in_between_does_not_put_off_the_regular_one(clock):
     source = Told(Listing("wheels", ()))
-    supply = supply_of(source, clock=clock)
-    supply.poll()
+    artifacts = artifacts_of(source, clock=clock)
+    artifacts.poll()
     clock.now += 29
-    supply.request_poll("wheels")
-    supply.poll()
-    assert (source.listed, supply.next_poll()) == (2, 1.0)
+    artifacts.request_poll("wheels")
+    artifacts.poll()
+    assert (source.listed, artifacts.next_poll()) == (2, 1.0)
     clock.now += 1
-    supply.poll()
+    artifacts.poll()
     assert source.listed == 3
 
 
@@ -151,9 +151,9 @@ def test_a_version_whose_wheel_has_not_arrived_is_not_absent():
         ),
     )
     wanted = {("acme-iris", Version(version)) for version in ("1.0", "2.0", "3.0")}
-    supply = supply_of(Told(listing))
-    supply.poll()
-    assert supply.listed().unread == wanted
+    artifacts = artifacts_of(Told(listing))
+    artifacts.poll()
+    assert artifacts.listed().unread == wanted
 
 
 @pytest.mark.parametrize(

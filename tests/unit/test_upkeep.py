@@ -26,9 +26,9 @@ MISMATCH = "wheelway-failure[DigestMismatch] demo/pipeline.py has other bytes th
 
 
 def artifact(work):
-    [listing] = work.supply.listings().values()
+    [listing] = work.artifacts.listings().values()
     [revision] = listing.revisions
-    return work.supply.known(revision)
+    return work.artifacts.known(revision)
 
 
 def altered(known):
@@ -113,7 +113,7 @@ def test_a_sound_tree_that_a_replica_doubts_is_not_hashed_in_every_pass(work, pa
     paper_head.failing["demo"] = MISMATCH
     work.pass_(after=0.1)
     rounds = []
-    work.supply._upkeep._mend = lambda digest, _doubted: rounds.append(digest) or False
+    work.artifacts._upkeep._mend = lambda digest, _doubted: rounds.append(digest) or False
     for _ in range(20):
         work.pass_(after=0.1)
     assert not rounds
@@ -476,13 +476,13 @@ def test_what_cannot_be_mended_says_why_and_lets_others_start_first(
     for name in ("slow", "earlier", "later"):
         work.drop(name)
         work.pass_(after=5.0)
-    [revision] = work.supply.listed().projects["earlier"]
-    removed_with_its_wheel(work.supply.known(revision))
+    [revision] = work.artifacts.listed().projects["earlier"]
+    removed_with_its_wheel(work.artifacts.known(revision))
 
     def fetch(_):
         raise Transient("FileChanged", "it is gone for now")
 
-    monkeypatch.setattr(work.supply.sources["wheels"], "fetch", fetch)
+    monkeypatch.setattr(work.artifacts.sources["wheels"], "fetch", fetch)
     while "later-1.0" not in routes(paper_head)[-1]:
         report = work.pass_(after=10.0)
     [item] = [item for item in report.waiting if item.subject.startswith("earlier@")]

@@ -23,9 +23,9 @@ pytestmark = pytest.mark.unit
 @pytest.fixture
 def unread(work, monkeypatch):
     """The projects whose wheels are being fetched or queue, however long that takes."""
-    artifact, projects = work.supply.artifact, set()
+    artifact, projects = work.artifacts.artifact, set()
     monkeypatch.setattr(
-        work.supply, "artifact", lambda r: None if r.project in projects else artifact(r)
+        work.artifacts, "artifact", lambda r: None if r.project in projects else artifact(r)
     )
     return projects
 
@@ -152,8 +152,8 @@ def late(work, monkeypatch):
         return listing()
 
     monkeypatch.setattr(source, "list", list_late)
-    monkeypatch.setitem(work.supply.sources, "late", source)
-    work.supply.request_poll("late")
+    monkeypatch.setitem(work.artifacts.sources, "late", source)
+    work.artifacts.request_poll("late")
     yield SimpleNamespace(folder=folder, answers=answered.set)
     source.close()
 
