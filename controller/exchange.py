@@ -11,12 +11,10 @@ import asyncio
 import heapq
 import ipaddress
 import itertools
-import json
 import logging
-import math
 import os
-import re
 import socket
+import ssl
 import threading
 import time
 from concurrent.futures import Future, wait
@@ -25,21 +23,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
+from pydantic_core import from_json
 
 from controller.errors import ConfigError
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Iterator, Mapping
 
 log = logging.getLogger("wheelway")
 
 _FRAMING: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 NO_REUSE: Final = httpx.Limits(max_keepalive_connections=0)
 """For clients that use `exchange`: a deadline can end only a connection that it saw begin."""
-
-
 ASKING: Final = "exchange"
 """The name of threads that wait for a name to be resolved."""
 _PROXIES: Final = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
@@ -53,6 +48,16 @@ class BodyTooLarge(httpx.HTTPError):
 
 class ExchangeTimeout(httpx.TimeoutException):
     """The answer was not complete when its time was up."""
+
+
+# -- clients -------------------------------------------------------------------------------------
+
+
+def own_client(**settings: Any) -> httpx.Client:
+    """A client for `exchange` with the cluster, for which neither proxies nor credentials of the
+    environment are meant.
+    """
+    return httpx.Client(trust_env=False, limits=NO_REUSE, **settings)
 
 
 def outward_client(**settings: Any) -> httpx.Client:
@@ -86,6 +91,9 @@ def _environment() -> Iterator[None]:
         raise ConfigError(f"environment variable {given}: cannot be used: {error}") from error
 
 
+# -- exchanges -----------------------------------------------------------------------------------
+
+
 def exchange(
     client: httpx.Client, method: str, url: str, *, seconds: float, limit: int, **content: Any
 ) -> httpx.Response:
@@ -109,6 +117,14 @@ def exchange(
     return ask() if _is_address(host) else _beside(ask, deadline)
 
 
+def answer(client: httpx.Client, url: str, *, seconds: float, limit: int) -> httpx.Response | None:
+    """What a GET brings, as `exchange` does it; None when nothing answers."""
+    try:
+        return exchange(client, "GET", url, seconds=seconds, limit=limit)
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return None
+
+
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
@@ -118,22 +134,22 @@ def _is_address(host: str) -> bool:
 
 
 def _beside(ask: Callable[[], httpx.Response], deadline: Deadline) -> httpx.Response:
-    """The answer of who is asked by name: the system resolves it, which nobody can end, so that
-    another thread waits for that. What comes of it too late sends nothing any more.
+    """The answer of a host with a name: nothing ends the system's resolving, so that another thread
+    waits for it. What it finds too late sends nothing any more.
     """
-    answer: Future[httpx.Response] = Future()
+    found: Future[httpx.Response] = Future()
 
     def run() -> None:
         try:
-            answer.set_result(ask())
+            found.set_result(ask())
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            answer.set_exception(error)
+            found.set_exception(error)
 
     threading.Thread(target=run, name=ASKING, daemon=True).start()
-    if not wait([answer], deadline.seconds).done:
+    if not wait([found], deadline.seconds).done:
         deadline.expire()
         raise deadline.missed()
-    return answer.result()
+    return found.result()
 
 
 def _exchange(
@@ -150,7 +166,7 @@ def _exchange(
             with client.stream(
                 method, url, timeout=deadline.seconds, extensions=extensions, **content
             ) as response:
-                body = b"".join(at_most(response.iter_bytes(), limit))
+                body = list(at_most(response.iter_bytes(), limit))
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise
         except httpx.TransportError as error:
@@ -178,89 +194,53 @@ async def exchange_async(
             client.stream(method, url, timeout=seconds, **content) as response,
         ):
             async for chunk in response.aiter_bytes():
+                size = _within(limit, size + len(chunk))
                 body.append(chunk)
-                size += len(chunk)
-                if size > limit:
-                    raise BodyTooLarge(f"more than {limit} bytes")
     except TimeoutError as error:
         raise ExchangeTimeout(f"not complete within {seconds:g} s") from error
-    return _whole(response, b"".join(body))
-
-
-def _whole(response: httpx.Response, body: bytes) -> httpx.Response:
-    headers = [(k, v) for k, v in response.headers.multi_items() if k not in _FRAMING]
-    return httpx.Response(
-        response.status_code, headers=headers, content=body, request=response.request
-    )
+    return _whole(response, body)
 
 
 def at_most(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
-    """The chunks as they come.
-
-    Raises:
-        BodyTooLarge: together they have more than `limit` bytes.
-    """
+    """The chunks as they come; raises BodyTooLarge when they have more bytes than `limit`."""
     size = 0
     for chunk in chunks:
-        size += len(chunk)
-        if size > limit:
-            raise BodyTooLarge(f"more than {limit} bytes")
+        size = _within(limit, size + len(chunk))
         yield chunk
 
 
+def _within(limit: int, size: int) -> int:
+    if size > limit:
+        raise BodyTooLarge(f"more than {limit} bytes")
+    return size
+
+
+def _whole(response: httpx.Response, body: list[bytes]) -> httpx.Response:
+    headers = [(k, v) for k, v in response.headers.multi_items() if k not in _FRAMING]
+    return httpx.Response(
+        response.status_code, headers=headers, content=b"".join(body), request=response.request
+    )
+
+
 def document(response: httpx.Response) -> Any:
-    """What a body of JSON says, in strict JSON and UTF-8 (RFC 8259), so that it can be said again.
+    """What a body of JSON says: strict JSON in UTF-8 (RFC 8259), so that it can be said again.
 
     Raises:
-        ValueError: it is something else, or nested deeper than Python can read.
+        ValueError: it is something else, or nested too deep.
     """
-    text = response.content.decode("utf-8").strip(" \t\n\r")
-    value, end = value_at(text, 0)
-    if end != len(text):
-        raise ValueError(f"at character {end}: more than one value")
-    return value
+    return from_json(response.content, allow_inf_nan=False)
 
 
-def value_at(text: str, begin: int) -> tuple[Any, int]:
-    """The value that begins there in a text of strict JSON, and where it ends.
-
-    Raises:
-        ValueError: there is none, or it is nested deeper than Python can read.
-    """
-    value, end = _decoded(_STRICT, text, begin)
-    if _SURROGATE.search(text, begin, end):  # half a character cannot be written in UTF-8
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    return value, end
+def is_untrusted(error: BaseException | None) -> bool:
+    """Whether the cause was a certificate that nobody here trusts."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
-def any_value_at(text: str, begin: int) -> tuple[Any, int]:
-    """The same in what Python writes as JSON: with NaN, infinities, and halves of characters. A
-    NaN is one object, so that what holds it is equal to itself.
-
-    Raises:
-        ValueError: as `value_at`.
-    """
-    try:
-        return value_at(text, begin)
-    except ValueError:
-        return _decoded(_PYTHONS, text, begin)
-
-
-def _decoded(decoder: json.JSONDecoder, text: str, begin: int) -> tuple[Any, int]:
-    try:
-        return decoder.raw_decode(text, begin)
-    except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
-
-
-def _refused(constant: str) -> object:
-    raise ValueError(f"{constant} is not a number of JSON")
-
-
-_STRICT: Final = json.JSONDecoder(parse_constant=_refused)
-_PYTHONS: Final = json.JSONDecoder(
-    parse_constant={"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.__getitem__
-)
+# -- deadlines -----------------------------------------------------------------------------------
 
 
 class Deadline:

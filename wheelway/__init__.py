@@ -4,7 +4,6 @@
     stages.py        what its methods take and return, read from their signatures
     schema.py        the types of a request and a result, as validation and JSON Schema
     json_schema.py   schemas that are JSON
-    nulls.py         where a schema has room for null
     results.py       results that are what their schema says
     loading.py       a verified tree on `sys.path`, and the class that an entry point names
     execution.py     one loaded pipeline: load, examples, requests, settings, unload
@@ -12,13 +11,11 @@
     problem.py       errors as clients see them
     openapi.py       what a release says of itself to programs
     page.py          and to people (with fields.py)
-    content.py       bodies that a client compressed
-    receiving.py     what a client sends after its headers
-    limits.py        what a release takes upon itself
-    vigil.py         ends requests that take too long or whose client has gone
+    content.py       bodies of requests, compressed or not
+    limits.py        what a release takes upon itself, and whether most of it fails
+    deadlines.py     ends requests that take too long or whose client has gone
     watchdog.py      notices code that holds the event loop
     rescue.py        answers the requests that wait for a held loop
-    outcomes.py      whether most requests fail
     memory.py        how much a replica may allocate, and how much it did
     readonly.py      keeps a pipeline from writing into its own tree
     logs.py          a replica's log, whatever the pipeline does to `logging`
@@ -26,9 +23,8 @@
     encoded.py       routes that a client percent-encoded
     replica.py       what one replica does from start to end
     host.py          the same inside a Ray Serve replica; the only module that imports Ray
-    fallback.py      answers for a release that has no replica (with outlooks.py)
+    fallback.py      answers for a release that has no replica
     local.py         the same on an author's machine, and `wheelway check`'s gates
-    serve_context.py what Serve tells code in a replica, where there is none
 
 Installing `wheelway` without extras brings pydantic alone, and this package needs no more.
 """

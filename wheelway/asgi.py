@@ -23,23 +23,22 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from wheelway import content, openapi, page, problem, receiving, rescue
-from wheelway.limits import Limits
+from wheelway import content, openapi, page, problem, rescue
+from wheelway.deadlines import Cause, RequestDeadlines, progress_of
+from wheelway.limits import Limits, Outcomes
 from wheelway.logs import REQUEST
-from wheelway.outcomes import Outcomes
-from wheelway.problem import SANE_ID
+from wheelway.problem import SANE_ID, sane_id
 from wheelway.results import ResultInvalid
 from wheelway.schema import JSON_TYPE
-from wheelway.vigil import Cause, RequestDeadlines, place_of
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from wheelway.contract import Release
+    from wheelway.deadlines import Watched
     from wheelway.execution import Runtime
     from wheelway.problem import Problem
-    from wheelway.vigil import Watched
 
     Message = MutableMapping[str, Any]
     Scope = MutableMapping[str, Any]
@@ -86,7 +85,7 @@ class Application:
         self._in_flight = 0
         self._running = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._vigil = RequestDeadlines()
+        self._deadlines = RequestDeadlines()
         self._outcomes = Outcomes()
         self._mark = (b"x-wheelway-release", str(release).encode())
         self._result_headers: Headers = []
@@ -114,7 +113,7 @@ class Application:
             if scope["method"] == "POST" and (path == root or _below(path, root) in {"", "/"}):
                 await self._infer(scope, receive, send)
             else:
-                await self._look(scope, send, _below(path, root), root)
+                await self._describe(scope, send, _below(path, root), root)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
@@ -147,7 +146,7 @@ class Application:
         if answer is None and runtime is not None:
             self._in_flight += 1
             try:
-                watched = self._vigil.begin(scope, receive, limits.request_timeout)
+                watched = self._deadlines.begin(scope, receive, limits.request_timeout)
                 answer = await self._attempt(runtime, limits, watched, request_id, coding)
             finally:
                 self._in_flight -= 1
@@ -155,8 +154,8 @@ class Application:
                 self._outcomes.failed("TimedOut")
                 rescue.close(receive)
                 return
-            if watched.place:
-                self._tell_late(request_id, watched.place)
+            if watched.stopped_in:
+                self._tell_late(request_id, watched.stopped_in)
         if isinstance(answer, bytes):
             if self._outcomes.recent:
                 self._outcomes.succeeded()
@@ -168,7 +167,7 @@ class Application:
         elif answer is not None:
             if answer.status in _FAILURES:
                 self._outcomes.failed(answer.reason)
-            await self._complain(send, answer, request_id)
+            await self._complain(scope, send, answer, request_id)
 
     def _refusal(
         self,
@@ -214,7 +213,7 @@ class Application:
             message = await receive()
             body = message.get("body", b"")
             if message["type"] != "http.request" or message.get("more_body") or coding is not None:
-                body = await receiving.rest(message, receive, limits.max_request_bytes, coding)
+                body = await content.received(message, receive, limits.max_request_bytes, coding)
                 if not isinstance(body, bytes):
                     return body
             if len(body) > limits.max_request_bytes:
@@ -240,38 +239,36 @@ class Application:
             if watched.cause is None or watched.task.cancelling() > 1:  # somebody else's doing
                 raise
             late = watched.cause is Cause.LATE
-            watched.place = place_of(error, watched) if late else ""
+            watched.stopped_in = progress_of(error, watched) if late else ""
             return problem.timed_out(limits.request_timeout) if late else None
         # Stages are the author's and may raise anything: none of it may leave as a traceback.
         except BaseException as error:  # noqa: BLE001 - logged, with its traceback
             return self._explain(error, request_id)
         finally:
-            self._vigil.end(watched)
+            self._deadlines.end(watched)
 
     def answer_late(self) -> None:
         """For another thread, while the loop is held: 504 to whom the loop owes that by now."""
-        for watched in self._vigil.overdue():
+        for watched in self._deadlines.overdue():
             connection = rescue.connection_of(watched.receive, watched.task.get_loop())
             if connection is None:
                 continue
-            if not self._vigil.claim(watched):
+            if not self._deadlines.claim(watched):
                 connection.socket.close()
                 continue
-            request_id = dict(watched.scope["headers"]).get(b"x-request-id", b"")
-            if not SANE_ID.fullmatch(request_id):
-                request_id = self._new_id()
+            request_id = sane_id(watched.scope) or self._new_id()
             what = problem.timed_out(self._limits.request_timeout)
             body = what.body(request_id.decode("latin-1"))
-            headers = [*self._about(what, body), (b"x-request-id", request_id)]
+            headers = [*what.about(body), self._mark, (b"x-request-id", request_id)]
             lines = b"".join(b"%s: %s\r\n" % header for header in headers)
             connection.answer(what.status, lines, body)
             self._tell_late(request_id, "the pipeline held the event loop")
 
-    def _tell_late(self, request_id: bytes, place: str) -> None:
+    def _tell_late(self, request_id: bytes, stopped_in: str) -> None:
         name = request_id.decode("latin-1")
         self._logger.error(
             "request %s of %s at %s was not answered within %g s: %s",
-            *(name, self._release, self._route, self._limits.request_timeout, place),
+            *(name, self._release, self._route, self._limits.request_timeout, stopped_in),
             extra={"wheelway_request_id": name, "request_id": name},
         )
 
@@ -310,11 +307,9 @@ class Application:
 
     # -- everything else -------------------------------------------------------------------------
 
-    async def _look(self, scope: Scope, send: Send, path: str, route: str) -> None:
-        """The paths that are only looked at, and those that do not exist."""
-        request_id = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
-        if not SANE_ID.fullmatch(request_id):
-            request_id = self._new_id()
+    async def _describe(self, scope: Scope, send: Send, path: str, route: str) -> None:
+        """Answer at the paths that are only read, and at those that do not exist."""
+        request_id = sane_id(scope) or self._new_id()
         method, runtime = scope["method"], self._runtime
         found: Problem | tuple[str, bytes, Headers]
         if path not in {"", "/", "/docs", "/openapi.json", "/healthz"}:
@@ -326,13 +321,14 @@ class Application:
             found = problem.not_loaded()
         else:
             found = self._page(path, route.rstrip("/"), runtime)
-        if isinstance(found, tuple):
-            content_type, body, more = found
-            headers = [(b"content-type", content_type.encode()), self._mark, *more]
-            headers.append((b"content-length", b"%d" % len(body)))
-            await self._send(send, 200, headers, b"" if method == "HEAD" else body, request_id)
-        else:
-            await self._complain(send, found, request_id, empty=method == "HEAD")
+        if not isinstance(found, tuple):
+            await self._complain(scope, send, found, request_id)
+            return
+        content_type, body, headers = found
+        headers += [(b"content-type", content_type.encode()), *self._marks(request_id)]
+        headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
     def _page(self, path: str, route: str, runtime: Runtime) -> tuple[str, bytes, Headers]:
         interface, examples = runtime.interface, runtime.examples
@@ -353,25 +349,12 @@ class Application:
                 document["failing"] = self._outcomes.failing
         return JSON_TYPE, json.dumps(document).encode(), []
 
-    async def _complain(
-        self, send: Send, what: Problem, request_id: bytes, *, empty: bool = False
-    ) -> None:
-        body = what.body(request_id.decode("latin-1"))
-        headers = self._about(what, body)
-        await self._send(send, what.status, headers, b"" if empty else body, request_id)
+    async def _complain(self, scope: Scope, send: Send, what: Problem, request_id: bytes) -> None:
+        await what.send(scope, send, request_id, *self._marks(request_id))
 
-    def _about(self, what: Problem, body: bytes) -> Headers:
-        length = (b"content-length", b"%d" % len(body))
-        content_type = (b"content-type", problem.PROBLEM_TYPE.encode())
-        return [content_type, self._mark, *what.headers, length]
-
-    async def _send(
-        self, send: Send, status: int, headers: Headers, body: bytes, request_id: bytes
-    ) -> None:
-        if self._echo:
-            headers.append((b"x-request-id", request_id))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+    def _marks(self, request_id: bytes) -> Headers:
+        """Who answers, and the request's id unless the server says it."""
+        return [self._mark, (b"x-request-id", request_id)] if self._echo else [self._mark]
 
     def _new_id(self) -> bytes:
         return b"%s-%x" % (self._id_prefix, next(self._ids))

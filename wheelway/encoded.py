@@ -4,22 +4,25 @@ The ingress compares raw paths. A local version's route, `/predict/x/1.0+cu1`, i
 typed but not as `/predict/x/1.0%2Bcu1`, which many clients send and which means the same (RFC 3986,
 6.2.2.2). Whatever no longer route matched ends up here: a path that has a plainer spelling is
 forwarded to the ingress under that, anything else does not exist. The plainer spelling of a plain
-path is itself, so nothing is forwarded twice.
+path is itself, so nothing is forwarded twice. aiohttp, which forwards, comes with Ray.
 """
 
 from __future__ import annotations
 
 import re
 import ssl
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
-from wheelway.problem import PROBLEM_TYPE, Problem
+import aiohttp
+from yarl import URL
+
+from wheelway.problem import Problem, sane_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator
 
-    from wheelway.asgi import Receive, Scope, Send
+    from wheelway.asgi import Headers, Receive, Scope, Send
 
 _ENCODED = re.compile(rb"%([0-9A-Fa-f]{2})")
 _PLAIN = frozenset(
@@ -45,36 +48,9 @@ _OF_THIS_SERVER = (b"date", b"server", b"x-request-id", b"x-wheelway-encoded")
 """Response headers that are added here, or by the server in front, anyway."""
 
 
-class Response(Protocol):
-    """What came back: status, headers as received, body in pieces."""
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        ...
-
-    @property
-    def headers(self) -> Sequence[tuple[bytes, bytes]]:
-        """All of them, in order."""
-        ...
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The body; raises ConnectionError when it ends early."""
-        ...
-
-
-class Client(Protocol):
-    """An HTTP client that neither follows redirects nor touches paths, bodies or headers."""
-
-    def request(
-        self,
-        method: str,
-        target: bytes,
-        headers: Sequence[tuple[bytes, bytes]],
-        body: AsyncIterator[bytes] | None,
-    ) -> AbstractAsyncContextManager[Response]:
-        """Send one request; `target` is path and query. Raises ConnectionError, TimeoutError."""
-        ...
+_CONNECT_TIMEOUT = 5.0
+_READ_TIMEOUT = 3600.0
+"""Seconds between two pieces of a forwarded answer; the release's own timeout is what ends it."""
 
 
 def plain(raw: bytes) -> bytes:
@@ -87,7 +63,7 @@ def plain(raw: bytes) -> bytes:
     return _ENCODED.sub(decode, raw)
 
 
-def trusting(ca_file: str | None) -> ssl.SSLContext:
+def _trusting(ca_file: str | None) -> ssl.SSLContext:
     """What trusts the public authorities, and those of a PEM bundle if there is one.
 
     Raises:
@@ -106,16 +82,27 @@ def trusting(ca_file: str | None) -> ssl.SSLContext:
 class EncodedRoutes:
     """The ASGI application. Its own answers and those it passes on carry `x-wheelway-encoded` with
     wheelway's version, so that a reader of headers sees the detour.
+
+    Args:
+        url: of the ingress.
+        version: wheelway's.
+        ca_file: a PEM bundle to trust besides the public authorities.
     """
 
-    def __init__(self, client: Client, version: str) -> None:
-        self._client = client
+    def __init__(self, url: str, version: str, ca_file: str | None = None) -> None:
+        self._url = url.rstrip("/")
+        self._ca_file = ca_file
+        self._session: aiohttp.ClientSession | None = None
         self._mark = (b"x-wheelway-encoded", version.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward or refuse one request (ASGI 3)."""
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            while (message := await receive())["type"] != "lifespan.shutdown":
+                await send({"type": f"{message['type']}.complete"})
+            if self._session is not None:
+                await self._session.close()
+            await send({"type": "lifespan.shutdown.complete"})
             return
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1003})
@@ -126,7 +113,7 @@ class EncodedRoutes:
             detail = (
                 f"No release is served at {scope['path']!r}; `wheelway status` lists the routes."
             )
-            await self._complain(scope, send, Problem(404, "NotFound", detail))
+            await self._refuse(scope, send, Problem(404, "NotFound", detail))
             return
         query = scope.get("query_string", b"")
         await self._forward(scope, receive, send, path + b"?" * bool(query) + query)
@@ -137,15 +124,15 @@ class EncodedRoutes:
         has_body = bool(names & {b"content-length", b"transfer-encoding"})
         started = False
         try:
-            async with self._client.request(
+            async with self._asked(
                 scope["method"], target, headers, _body(receive) if has_body else None
             ) as response:
-                headers = [*_end_to_end(response.headers, without=_OF_THIS_SERVER), self._mark]
+                headers = [*_end_to_end(response.raw_headers, without=_OF_THIS_SERVER), self._mark]
                 await send(
                     {"type": "http.response.start", "status": response.status, "headers": headers}
                 )
                 started = True
-                async for chunk in response.chunks():
+                async for chunk in response.content.iter_any():
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 await send({"type": "http.response.body", "body": b""})
         except _GoneError:
@@ -154,20 +141,43 @@ class EncodedRoutes:
             if started:  # too late for another status: the server must cut the connection
                 raise
             detail = f"The ingress could not be asked under {target.decode('latin-1')!r} ({error})."
-            await self._complain(scope, send, Problem(502, "IngressUnreachable", detail))
+            await self._refuse(scope, send, Problem(502, "IngressUnreachable", detail))
 
-    async def _complain(self, scope: Scope, send: Send, what: Problem) -> None:
-        request_id = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
-        body = what.body(request_id.decode("latin-1"))
-        headers = [
-            (b"content-type", PROBLEM_TYPE.encode()),
-            (b"content-length", b"%d" % len(body)),
-            self._mark,
-        ]
-        await send({"type": "http.response.start", "status": what.status, "headers": headers})
-        await send(
-            {"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body}
-        )
+    async def _refuse(self, scope: Scope, send: Send, what: Problem) -> None:
+        await what.send(scope, send, sane_id(scope), self._mark)
+
+    @asynccontextmanager
+    async def _asked(
+        self, method: str, target: bytes, headers: Headers, body: AsyncIterator[bytes] | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The ingress's answer to a request for `target`, a path and query. Neither are redirects
+        followed, nor paths, bodies or headers touched.
+
+        Raises:
+            ConnectionError: there is none, or it ends early.
+            TimeoutError: it does not come.
+        """
+        if self._session is None:  # needs a running loop
+            self._session = aiohttp.ClientSession(
+                auto_decompress=False,
+                connector=aiohttp.TCPConnector(limit=0, ssl=_trusting(self._ca_file)),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=_READ_TIMEOUT
+                ),
+            )
+        try:
+            async with self._session.request(
+                method,
+                URL(self._url + target.decode("latin-1"), encoded=True),
+                headers=[(name.decode("latin-1"), v.decode("latin-1")) for name, v in headers],
+                data=body,
+                allow_redirects=False,
+            ) as response:
+                yield response
+        except aiohttp.ClientError as error:
+            raise ConnectionError(str(error) or type(error).__name__) from error
 
 
 class _GoneError(Exception):
@@ -185,7 +195,7 @@ async def _body(receive: Receive) -> AsyncIterator[bytes]:
             return
 
 
-def _end_to_end(headers: Any, without: tuple[bytes, ...] = ()) -> list[tuple[bytes, bytes]]:
+def _end_to_end(headers: Any, without: tuple[bytes, ...] = ()) -> Headers:
     """Headers that may be passed on: not those of the connection, nor what `connection` names."""
     pairs = [(name.lower(), value) for name, value in headers]
     named = {
@@ -199,9 +209,3 @@ def _end_to_end(headers: Any, without: tuple[bytes, ...] = ()) -> list[tuple[byt
         for name, value in pairs
         if name not in _HOP_BY_HOP and name not in named and name not in without
     ]
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    while (message := await receive())["type"] != "lifespan.shutdown":
-        await send({"type": f"{message['type']}.complete"})
-    await send({"type": "lifespan.shutdown.complete"})

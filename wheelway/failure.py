@@ -11,6 +11,8 @@ import os
 import traceback
 from typing import TYPE_CHECKING, Final
 
+from pydantic import ValidationError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -28,6 +30,8 @@ EXAMPLE_RESULT_INVALID: Final = "ExampleResultInvalid"
 
 _NO_MEMORY = (os.strerror(errno.ENOMEM), "std::bad_alloc")
 """How native libraries put it, in the text of a RuntimeError."""
+MISTAKES = 5
+"""Mistakes of one value that are told."""
 TAIL_FRAMES = 12
 """Frames of a traceback that are handed on: the innermost ones, where it went wrong."""
 MESSAGE_LENGTH = 600
@@ -35,7 +39,7 @@ MESSAGE_LENGTH = 600
 
 
 class StartFailure(Exception):  # noqa: N818 - a verdict on a release, named as in the docs
-    """A release cannot start; its text is what the controller looks for."""
+    """A release cannot start; the controller searches for its text."""
 
     def __init__(self, reason: str, message: str, tail: str = "") -> None:
         super().__init__(reason, message, tail)
@@ -63,8 +67,21 @@ def blame(reason: str, what: str, error: BaseException, tree: Path | None) -> St
 
 
 def describe(error: BaseException) -> str:
-    """An exception as one line: its type and what it says."""
+    """An exception as one line: its type and what it says, or the mistakes that pydantic found."""
+    if isinstance(error, ValidationError):
+        return _one_line(mistakes(error, "the value"))
     return _one_line("".join(traceback.format_exception_only(error)).strip())
+
+
+def mistakes(error: ValidationError, whole: str) -> str:
+    """What is wrong with a value and where, without the value: it may be large or private.
+
+    `whole` stands for the path of what is wrong as a whole.
+    """
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(
+        f"{'.'.join(map(str, one['loc'])) or whole}: {one['msg']}" for one in found[:MISTAKES]
+    )
 
 
 def tail_of(error: BaseException, tree: Path | None) -> str:

@@ -30,28 +30,24 @@ import builtins
 import io
 import logging
 import sys
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import ray
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve._private import constants, http_util, logging_utils
 from ray.serve.exceptions import RayServeException
 from starlette.middleware import Middleware
-from yarl import URL
 
-from wheelway.encoded import EncodedRoutes, trusting
+from wheelway.encoded import EncodedRoutes
 from wheelway.failure import StartFailure
-from wheelway.fallback import Fallback
+from wheelway.fallback import DEPLOYMENT, Fallback, Outlooks
 from wheelway.logs import flush as write_out
 from wheelway.logs import logger_on
-from wheelway.outlooks import DEPLOYMENT, Outlooks
 from wheelway.replica import Arguments, Replica
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping
 
     from _typeshed import SupportsWrite
 
@@ -60,9 +56,6 @@ if TYPE_CHECKING:
 _BEHIND_HAPROXY = constants.RAY_SERVE_ENABLE_HA_PROXY
 """Whether Serve's own proxy gets only what no replica can take; else it gets everything."""
 _IN_PROXY = "wheelway.host.proxy_middlewares"
-_CONNECT_TIMEOUT = 5.0
-_READ_TIMEOUT = 3600.0
-"""Seconds between two pieces of a forwarded answer; the release's own timeout is what ends it."""
 
 
 def build(args: dict[str, Any]) -> serve.Application:
@@ -175,9 +168,9 @@ def _answer_for_the_absent() -> None:
 def _watch_clients_ourselves() -> None:
     """Keep Serve from starting two tasks a request just to notice that a client leaves.
 
-    vigil.py notices it too, for requests that last; without those tasks a small request cost the
-    replica about an eighth less CPU time (median of eight pairs on a busy machine, one of them the
-    other way round). Serve leaves them out when a request carries the header
+    deadlines.py notices it too, for requests that last; without those tasks a small request cost
+    the replica about an eighth less CPU time (median of eight pairs on a busy machine, one of them
+    the other way round). Serve leaves them out when a request carries the header
     `x-request-disconnect-disabled: ?1` (ray/serve/_private/replica.py, `_direct_ingress_asgi`), and
     asks a callback for middlewares when it starts a replica's server, after this. The variable that
     names the callback is read when Serve is imported, long before anything here could set it, hence
@@ -224,62 +217,13 @@ class EncodedRoutesHost:
 
     def __init__(self, args: dict[str, Any]) -> None:
         _mend_print()
-        client = _Ingress(args["ingress_url"], args.get("ca_file"))
-        self._application = EncodedRoutes(client, args.get("wheelway", ""))
+        self._application = EncodedRoutes(
+            args["ingress_url"], args.get("wheelway", ""), args.get("ca_file")
+        )
 
     def __serve_build_asgi_app__(self) -> EncodedRoutes:
         """See `Host`."""
         return self._application
-
-
-class _Ingress:
-    """`encoded.Client` over aiohttp, which comes with Ray."""
-
-    def __init__(self, url: str, ca_file: str | None) -> None:
-        self._url = url.rstrip("/")
-        self._ca_file = ca_file
-        self._session: aiohttp.ClientSession | None = None
-
-    @asynccontextmanager
-    async def request(
-        self,
-        method: str,
-        target: bytes,
-        headers: Sequence[tuple[bytes, bytes]],
-        body: AsyncIterator[bytes] | None,
-    ) -> AsyncIterator[_Answer]:
-        if self._session is None:  # needs a running loop
-            self._session = aiohttp.ClientSession(
-                auto_decompress=False,
-                connector=aiohttp.TCPConnector(limit=0, ssl=trusting(self._ca_file)),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=_READ_TIMEOUT
-                ),
-            )
-        try:
-            async with self._session.request(
-                method,
-                URL(self._url + target.decode("latin-1"), encoded=True),
-                headers=[(name.decode("latin-1"), v.decode("latin-1")) for name, v in headers],
-                data=body,
-                allow_redirects=False,
-            ) as response:
-                yield _Answer(response)
-        except aiohttp.ClientError as error:
-            raise ConnectionError(str(error) or type(error).__name__) from error
-
-
-class _Answer:
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self.status = response.status
-        self.headers = response.raw_headers
-        self._content = response.content
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        async for chunk in self._content.iter_any():
-            yield chunk
 
 
 _answer_for_the_absent()

@@ -1,4 +1,4 @@
-"""What a release takes upon itself; may change while it serves."""
+"""What a release takes upon itself, and whether most of what it takes fails."""
 
 from __future__ import annotations
 
@@ -34,3 +34,36 @@ def limits_of(user_config: Mapping[str, Any]) -> Limits:
     return Limits(
         **{f.name: given[f.name] for f in fields(Limits) if given.get(f.name) is not None}
     )
+
+
+_LAST = 10
+"""Requests that are remembered: no clock, so that a release that is rarely asked is judged too."""
+_BEGINS, _ENDS = 5, 2
+"""Failures among them from which on it fails, and down to which it does not any more."""
+_ALL = (1 << _LAST) - 1
+
+
+class Outcomes:
+    """Whether most requests of a replica fail, at next to no cost for those that do not.
+
+    Only requests that reached the pipeline count, not those that it was right to refuse.
+    """
+
+    def __init__(self) -> None:
+        self.failing = ""
+        """For a person: that most of the latest failed, and how they began to; empty when not.
+        Stays the same for as long as it lasts."""
+        self.recent = 0
+        """A bit for each, the latest lowest, set where it failed."""
+
+    def succeeded(self) -> None:
+        """Need not be called while `recent` is 0."""
+        self.recent = self.recent << 1 & _ALL
+        if self.failing and self.recent.bit_count() <= _ENDS:
+            self.failing = ""
+
+    def failed(self, reason: str) -> None:
+        """`reason` is that of the answer."""
+        self.recent = (self.recent << 1 | 1) & _ALL
+        if not self.failing and self.recent.bit_count() >= _BEGINS:
+            self.failing = f"half of its last {_LAST} requests failed, or more; last as {reason}"

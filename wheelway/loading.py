@@ -211,11 +211,11 @@ def _import(module_name: str, tree: Path | None) -> ModuleType:
 def _ensure_inside(module: ModuleType, tree: Path) -> None:
     """What was imported must be what was verified, not a namesake found earlier."""
     origin = getattr(module, "__file__", None)
-    places = [origin] if origin else list(getattr(module, "__path__", []))
-    if not any(Path(place).is_relative_to(tree) for place in places):
+    paths = [origin] if origin else list(getattr(module, "__path__", []))
+    if not any(Path(path).is_relative_to(tree) for path in paths):
         raise StartFailure(
             IMPORT_FAILED,
-            f"module {module.__name__!r} came from {places[0] if places else 'the interpreter'} "
+            f"module {module.__name__!r} came from {paths[0] if paths else 'the interpreter'} "
             f"instead of the wheel: something already imported has the same name; rename the "
             "wheel's top-level package",
         )

@@ -32,7 +32,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wheelway import __version__, memory, openapi, serve_context
+from wheelway import __version__, memory, openapi
 from wheelway.asgi import Application
 from wheelway.contract import Release
 from wheelway.execution import THREADS, Runtime, context_of
@@ -42,8 +42,7 @@ from wheelway.loading import load_class, verify
 from wheelway.schema import body_of, value_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from wheelway.contract import Pipeline
 
@@ -111,8 +110,36 @@ def _named_as(name: str) -> str:
     return re.sub(r"[-_.]+", "-", words).lower()
 
 
-def _in_replica(release: Release) -> AbstractContextManager[None]:
-    return serve_context.provided(release, Limits().max_ongoing_requests)
+@contextmanager
+def _in_replica(release: Release) -> Iterator[None]:
+    """What Ray Serve tells code in a replica, as if in the only one of a release.
+
+    `@serve.batch` and `serve.get_replica_context()` ask Serve which replica they are in, and raise
+    outside one. Serve's own record of it is filled in here, if the pipeline has imported Serve at
+    all and Serve does not know of a replica. What lives in a cluster (handles, other deployments)
+    is not there.
+    """
+    # Of Ray 2.60: ray/serve/context.py.
+    context: Any = sys.modules.get("ray.serve.context")
+    if context is None or context._INTERNAL_REPLICA_CONTEXT is not None:  # noqa: SLF001 - no API
+        yield
+        return
+    deployment = context.DeploymentID(
+        name="Host", app_name=release.application or f"{release.pipeline}-{release.version}"
+    )
+    context._set_internal_replica_context(  # noqa: SLF001 - as above
+        replica_id=context.ReplicaID(unique_id="local", deployment_id=deployment),
+        servable_object=None,
+        _deployment_config=context.DeploymentConfig(
+            max_ongoing_requests=Limits().max_ongoing_requests
+        ),
+        rank=context.ReplicaRank(rank=0, node_rank=0, local_rank=0),
+        world_size=1,
+    )
+    try:
+        yield
+    finally:
+        context._INTERNAL_REPLICA_CONTEXT = None  # noqa: SLF001 - as above
 
 
 async def _started(
@@ -162,70 +189,44 @@ class Subject:
     """A replica would have a GPU."""
 
 
-class _Trial:
-    """One way through the gates; each method is one and returns its detail."""
-
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
-        self._class: type[Pipeline]
-        self._runtime: Runtime
-
-    async def verify(self) -> dict[str, Any]:
-        subject = self._subject
-        if subject.tree is None or not subject.record_digest:
-            return {"skipped": "no tree with a published RECORD was given"}
-        verify(subject.tree, subject.record_digest)
-        return {"tree": str(subject.tree)}
-
-    async def import_(self) -> dict[str, Any]:
-        subject = self._subject
-        memory.limit(subject.max_memory, accelerated=subject.accelerated)
-        self._class = await asyncio.to_thread(load_class, subject.target, subject.tree)
-        return {"class": f"{self._class.__module__}:{self._class.__qualname__}"}
-
-    async def schemas(self) -> dict[str, Any]:
-        subject = self._subject
-        context = context_of(self._class, subject.release, subject.settings, _LOGGER)
-        self._runtime = Runtime(self._class, context, tree=subject.tree, threads=subject.threads)
-        openapi.document(subject.release, self._runtime.interface, (), "/predict")
-        request, result = self._runtime.interface.schemas
-        return {"input": request, "output": result}
-
-    async def load(self) -> dict[str, Any]:
-        await self._runtime.load()
-        return {}
-
-    async def examples(self) -> dict[str, Any]:
-        await self._runtime.warm_up()
-        count = len(self._runtime.examples)
-        return {"count": count} if count else {"count": 0, "hint": "examples warm up and document"}
-
-
 async def check(subject: Subject, report: Callable[[Gate], None]) -> bool:
     """Run the gates, reporting each as it ends; whether all of them passed."""
-    trial = _Trial(subject)
-    gates: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
-        "verify": trial.verify,
-        "import": trial.import_,
-        "schemas": trial.schemas,
-        "load": trial.load,
-        "examples": trial.examples,
-    }
-    passed = True
-    for name, gate in gates.items():
+    passed, gates = True, _gates(subject)
+    for name in ("verify", "import", "schemas", "load", "examples"):
         begin = time.perf_counter()
         try:
             with _in_replica(subject.release):
-                detail = await gate()
+                detail = await anext(gates)
         except StartFailure as failure:
             seconds = time.perf_counter() - begin
-            why = (failure.reason, failure.message, failure.tail)
-            report(Gate(name, False, seconds, *why))
+            report(Gate(name, False, seconds, failure.reason, failure.message, failure.tail))
             passed = False
             break
         report(Gate(name, True, time.perf_counter() - begin, detail=detail))
     report(Gate("memory", True, detail={"peak_bytes": memory.peak()}))
     return passed
+
+
+async def _gates(subject: Subject) -> AsyncIterator[dict[str, Any]]:
+    """The detail of each gate in turn; raises StartFailure where one is not passed."""
+    if subject.tree is None or not subject.record_digest:
+        yield {"skipped": "no tree with a published RECORD was given"}
+    else:
+        verify(subject.tree, subject.record_digest)
+        yield {"tree": str(subject.tree)}
+    memory.limit(subject.max_memory, accelerated=subject.accelerated)
+    found = await asyncio.to_thread(load_class, subject.target, subject.tree)
+    yield {"class": f"{found.__module__}:{found.__qualname__}"}
+    context = context_of(found, subject.release, subject.settings, _LOGGER)
+    runtime = Runtime(found, context, tree=subject.tree, threads=subject.threads)
+    openapi.document(subject.release, runtime.interface, (), "/predict")
+    request, result = runtime.interface.schemas
+    yield {"input": request, "output": result}
+    await runtime.load()
+    yield {}
+    await runtime.warm_up()
+    count = len(runtime.examples)
+    yield {"count": count} if count else {"count": 0, "hint": "examples warm up and document"}
 
 
 # -- serving on a laptop -------------------------------------------------------------------------

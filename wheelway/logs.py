@@ -32,11 +32,11 @@ def logger_on(served: logging.Logger, name: str) -> logging.Logger:
     their request from now on.
     """
     served.addFilter(_with_request)  # of the logger: its handlers come and go
-    places = _Places(served)
+    outputs = _Outputs(served)
     # A tree of loggers of its own: `logging` configures that of `logging.root` alone.
     root = logging.RootLogger(served.getEffectiveLevel())
-    root.addHandler(_Everywhere(places))
-    threading.Thread(target=_keep, args=(served, places), name="log", daemon=True).start()
+    root.addHandler(_Everywhere(outputs))
+    threading.Thread(target=_keep, args=(served, outputs), name="log", daemon=True).start()
     return logging.Manager(root).getLogger(name)
 
 
@@ -53,7 +53,7 @@ def _with_request(record: logging.LogRecord) -> bool:
     return True
 
 
-class _Place:
+class _Output:
     """One handler with what it writes to; closing it would make it forget that."""
 
     def __init__(self, handler: logging.Handler, target: logging.Handler | None = None) -> None:
@@ -75,46 +75,48 @@ class _Place:
         self.handler.flush()
 
 
-class _Places:
+class _Outputs:
     """Where Serve's logger writes, looked up each time; where it last did, if others took that."""
 
     def __init__(self, served: logging.Logger) -> None:
         self._served = served
         self._lock = threading.Lock()
-        self._latest = [_Place(handler) for handler in served.handlers]
+        self._latest = [_Output(handler) for handler in served.handlers]
 
-    def now(self) -> list[_Place]:
+    def now(self) -> list[_Output]:
         """What is given up for new ones is written before anything else is."""
         with self._lock:
             handlers = list(self._served.handlers)
             former = self._latest
             # Serve's own write by way of memory; others are the pipeline's, and none of ours.
-            if handlers != [place.handler for place in former] and any(
+            if handlers != [output.handler for output in former] and any(
                 isinstance(handler, MemoryHandler) for handler in handlers
             ):
-                for place in former:
-                    place.flush()
-                target = next((place.target for place in former if place.target is not None), None)
-                self._latest = [_Place(handler, target) for handler in handlers]
+                for output in former:
+                    output.flush()
+                target = next(
+                    (output.target for output in former if output.target is not None), None
+                )
+                self._latest = [_Output(handler, target) for handler in handlers]
             return self._latest
 
 
 class _Everywhere(logging.Handler):
-    def __init__(self, places: _Places) -> None:
+    def __init__(self, outputs: _Outputs) -> None:
         super().__init__()
         self.addFilter(_with_request)
-        self._places = places
+        self._outputs = outputs
 
     def emit(self, record: logging.LogRecord) -> None:
-        for place in self._places.now():
-            place.write(record)
+        for output in self._outputs.now():
+            output.write(record)
 
 
-def _keep(served: logging.Logger, places: _Places) -> None:
+def _keep(served: logging.Logger, outputs: _Outputs) -> None:
     """Flush what is buffered, and undo what a configuration did, for as long as the process is."""
     pause = threading.Event()
     while not pause.wait(FLUSH_EVERY):
         served.disabled = False
-        for place in places.now():
-            if place.handler in served.handlers:  # else somebody put another in its place
-                place.flush()
+        for output in outputs.now():
+            if output.handler in served.handlers:  # else somebody put another in its stead
+                output.flush()

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json
 
-from wheelway import content
-
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+    from wheelway.asgi import Scope, Send
+
 PROBLEM_TYPE = "application/problem+json"
 
+CODINGS: Final = "gzip, deflate"
+"""Of bodies that are decoded, as `accept-encoding` says them."""
 SANE_ID: Final = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
 """A request id that is taken over: it ends up in logs and JSON."""
 MISTAKES = 100
@@ -62,6 +64,27 @@ class Problem:
                 **self.extra,
             }
         ).encode()
+
+    def about(self, body: bytes) -> list[tuple[bytes, bytes]]:
+        """The headers of an answer with this body."""
+        length = (b"content-length", b"%d" % len(body))
+        return [(b"content-type", PROBLEM_TYPE.encode()), *self.headers, length]
+
+    async def send(
+        self, scope: Scope, send: Send, request_id: bytes, *headers: tuple[bytes, bytes]
+    ) -> None:
+        """Answer one request (ASGI 3) with it and with more headers; HEAD gets no body."""
+        body = self.body(request_id.decode("latin-1"))
+        start = {"status": self.status, "headers": [*self.about(body), *headers]}
+        await send({"type": "http.response.start", **start})
+        body = b"" if scope["method"] == "HEAD" else body
+        await send({"type": "http.response.body", "body": body})
+
+
+def sane_id(scope: Scope) -> bytes:
+    """The id that came with a request, if it may be taken over; else empty."""
+    given: bytes = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
+    return given if SANE_ID.fullmatch(given) else b""
 
 
 SCHEMA: dict[str, Any] = {
@@ -119,8 +142,8 @@ def unsupported_coding(coding: str) -> Problem:
     return Problem(
         415,
         "UnsupportedMediaType",
-        f"The body is encoded as {coding!r}; send it as it is, or by {content.ACCEPTED.decode()}.",
-        headers=((b"accept-encoding", content.ACCEPTED),),
+        f"The body is encoded as {coding!r}; send it as it is, or by {CODINGS}.",
+        headers=((b"accept-encoding", CODINGS.encode()),),
     )
 
 

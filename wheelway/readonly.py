@@ -56,14 +56,14 @@ def _refuse(event: str, args: tuple[Any, ...]) -> None:
         path = _absolute(args[at], None if folder_at is None else args[folder_at])
         is_link = event in _OF_LINKS
         # What was remembered may be outdated, and nobody is refused for that.
-        if _is_inside(_place(path, _remembered, is_link=is_link)) and _is_inside(
-            place := _place(path, os.path.realpath, is_link=is_link)
+        if _is_inside(_resolved(path, _remembered, is_link=is_link)) and _is_inside(
+            target := _resolved(path, os.path.realpath, is_link=is_link)
         ):
             raise OSError(
                 errno.EROFS,
                 "the files of a wheel are shared by all its replicas and read-only; write to "
                 "tempfile.gettempdir(), or to a folder that the settings name",
-                place,
+                target,
             )
 
 
@@ -81,13 +81,13 @@ def _absolute(path: Any, folder: Any) -> str:
         return ""
 
 
-def _place(path: str, real: Callable[[str], str], *, is_link: bool) -> str:
+def _resolved(path: str, real: Callable[[str], str], *, is_link: bool) -> str:
     """The path without symbolic links, but for its own last part if that `is_link`."""
     folder, name = os.path.split(path)
-    place = f"{real(folder)}/{name}"
-    if name != ".." and (is_link or not os.path.islink(place)):  # noqa: PTH114 - Path is slow
-        return place
-    return os.path.realpath(place)
+    found = f"{real(folder)}/{name}"
+    if name != ".." and (is_link or not os.path.islink(found)):  # noqa: PTH114 - Path is slow
+        return found
+    return os.path.realpath(found)
 
 
 _remembered = functools.lru_cache(1024)(os.path.realpath)
@@ -95,5 +95,5 @@ _remembered = functools.lru_cache(1024)(os.path.realpath)
 open them."""
 
 
-def _is_inside(place: str) -> bool:
-    return f"{place}/".startswith(_trees)
+def _is_inside(path: str) -> bool:
+    return f"{path}/".startswith(_trees)

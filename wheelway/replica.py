@@ -18,7 +18,7 @@ from wheelway.execution import THREADS, Runtime, context_of
 from wheelway.failure import StartFailure
 from wheelway.limits import Limits, limits_of
 from wheelway.loading import files_of, load_class, verify
-from wheelway.watchdog import PATIENCE, Hold, Watchdog
+from wheelway.watchdog import HELD_AFTER, Hold, Watchdog
 
 if TYPE_CHECKING:
     import logging
@@ -192,7 +192,7 @@ class Replica:
     async def _holds_the_loop(self, runtime: Runtime) -> bool:
         """Whether the examples do, once warm; better found out now than under load."""
         assert self._class is not None  # noqa: S101 - see _started
-        if runtime.warm_up_seconds < PATIENCE:
+        if runtime.warm_up_seconds < HELD_AFTER:
             return False
         held: list[Hold] = []
         watchdog = Watchdog(files_of(self._class), held.append)

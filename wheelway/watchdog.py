@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-PATIENCE = 1.0
+HELD_AFTER = 1.0
 """Seconds without a heartbeat after which the loop counts as held."""
 _COROUTINE = CO_COROUTINE | CO_ASYNC_GENERATOR | CO_ITERABLE_COROUTINE
 
@@ -58,14 +58,14 @@ class Watchdog:
         on_held: Callable[[Hold], None],
         while_held: Callable[[], None] = lambda: None,
         *,
-        patience: float = PATIENCE,
+        held_after: float = HELD_AFTER,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._prefix = f"{files}/"
         self._on_held = on_held
         self._while_held = while_held
-        self._patience = patience
+        self._held_after = held_after
         self._stopped = threading.Event()
         self._beat()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
@@ -77,13 +77,13 @@ class Watchdog:
 
     def _beat(self) -> None:
         self._last = time.monotonic()
-        self._timer = self._loop.call_later(self._patience / 2, self._beat)
+        self._timer = self._loop.call_later(self._held_after / 2, self._beat)
 
     def _watch(self) -> None:
         told = 0.0
-        while not self._stopped.wait(self._patience / 4):
+        while not self._stopped.wait(self._held_after / 4):
             last = self._last
-            if time.monotonic() - last <= self._patience or (hold := self._hold()) is None:
+            if time.monotonic() - last <= self._held_after or (hold := self._hold()) is None:
                 continue
             if told != last:
                 told = last

@@ -2,10 +2,11 @@
 
     program         errors become sentences and exit codes
     invocation      what the global options say: configuration, journal
+    parameters      arguments and options that several commands take
     output          tables, times, JSON; plain where nobody watches
     link            the daemon's control socket, or its journal when nobody answers
-    status, explain, history, logs, quarantine      what is known
-    orders          `reconcile`, `pin`, `unpin`, `rollback`, `suspend`, `resume`
+    status, explain, history, logs      what is known
+    orders          `reconcile`, `pin`, `unpin`, `rollback`, `suspend`, `resume`, `quarantine`
     configuration   `config check`, with `reference` for the list of keys
     authoring       `new` and `check`
     plans           `plan`, `render`
@@ -20,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from controller.cli import authoring, configuration, orders, plans, quarantine, service, serving
+from controller.cli import authoring, configuration, orders, plans, service, serving
 from controller.cli.explain import explain
 from controller.cli.history import history
 from controller.cli.invocation import VARIABLE, Invocation
@@ -111,7 +112,7 @@ for command in (
     orders.rollback,
 ):
     app.command()(command)
-app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(orders.quarantine, name="quarantine")
 app.add_typer(configuration.app, name="config")
 app.command()(authoring.new)
 app.command()(authoring.check)

@@ -8,11 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from controller.cli.invocation import Invocation, invocation
-from controller.cli.output import Cell, clean, console, first_line, paragraph, print_json, table
+from controller.cli.output import (
+    Cell,
+    clean,
+    console,
+    first_line,
+    paragraph,
+    print_json,
+    say,
+    table,
+)
+from controller.cli.parameters import AsJson
 from controller.cli.program import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from rich.console import RenderableType
 
     from controller.authoring.gates import Gate
     from controller.config.settings import Config
@@ -36,17 +48,11 @@ def new(
 
     files = create(name, into)
     folder = Path(os.path.commonpath(files))
-    out = console()
-    out.print(paragraph(f"Made {folder}:"))
-    for file in files:
-        out.print(paragraph(str(file.relative_to(folder)), indent=2))
-    out.print(paragraph("Next:"))
-    for command in (
-        f"cd {shlex.quote(str(folder))}",
-        "uv build --wheel",
-        "wheelway check dist/*.whl",
-    ):
-        out.print(paragraph(command, indent=2))
+    say(
+        f"Made {folder}:",
+        *(paragraph(str(file.relative_to(folder)), indent=2) for file in files),
+        f"Next:\n  cd {shlex.quote(str(folder))}\n  uv build --wheel\n  wheelway check dist/*.whl",
+    )
 
 
 def check(
@@ -55,7 +61,7 @@ def check(
         list[Path], typer.Argument(metavar="WHEEL...", help="Wheels, under their published names.")
     ],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    as_json: AsJson = False,
     timeout: Annotated[
         float | None, typer.Option(metavar="S", help="Seconds a pipeline may take to be ready.")
     ] = None,
@@ -83,8 +89,9 @@ def check(
         else:
             found = _shown(gates(wheel, config))
             for gate in found:
-                _complain(gate)
-            console().print(paragraph(f"\n{_verdict(wheel, found)}", style="bold"))
+                if gate.ok is False:
+                    say(*_failure(gate))
+            say(paragraph(f"\n{_verdict(wheel, found)}", style="bold"))
         good = good and passed(found)
     if as_json:
         print_json(documents[0] if len(documents) == 1 else documents)
@@ -135,11 +142,8 @@ def _shown(gates: "Iterator[Gate]") -> "list[Gate]":
     if not out.is_terminal:
         for gate in gates:
             found.append(gate)
-            pipeline, name, result, seconds, message = _row(gate)
-            out.print(
-                f"{_plain(pipeline):20}  {_plain(name):12}  {_plain(result):8}  "
-                f"{_plain(seconds):>7}  {_plain(message)}".rstrip()
-            )
+            cells = [cell if isinstance(cell, str) else cell[0] for cell in _row(gate)]
+            out.print("{:20}  {:12}  {:8}  {:>7}  {}".format(*cells).rstrip())
         return found
     from rich.console import Group  # noqa: PLC0415 - for a terminal alone
     from rich.live import Live  # noqa: PLC0415 - as above
@@ -149,13 +153,9 @@ def _shown(gates: "Iterator[Gate]") -> "list[Gate]":
     with Live(working, console=out, refresh_per_second=8) as live:
         for gate in gates:
             found.append(gate)
-            live.update(Group(table(HEADS, [_row(g) for g in found], plain=False), working))
-        live.update(table(HEADS, [_row(g) for g in found], plain=False))
+            live.update(Group(table(HEADS, [_row(g) for g in found]), working))
+        live.update(table(HEADS, [_row(g) for g in found]))
     return found
-
-
-def _plain(cell: Cell) -> str:
-    return cell if isinstance(cell, str) else cell[0]
 
 
 def _row(gate: "Gate") -> "Sequence[Cell]":
@@ -164,16 +164,13 @@ def _row(gate: "Gate") -> "Sequence[Cell]":
     return gate.pipeline or "(wheel)", gate.name, _RESULT[gate.ok], seconds, clean(said)
 
 
-def _complain(gate: "Gate") -> None:
+def _failure(gate: "Gate") -> "Iterator[RenderableType]":
     """The whole of a failure: its message and the last that was said."""
-    if gate.ok is not False:
-        return
-    out = console()
     about = f"{gate.pipeline} {gate.name}".strip()
-    out.print(paragraph(f"\n{about}: {gate.reason}", style="red"))
-    out.print(paragraph(gate.message, indent=2))
+    yield paragraph(f"\n{about}: {gate.reason}", style="red")
+    yield paragraph(gate.message, indent=2)
     for line in gate.log_tail.rstrip().splitlines():
-        out.print(paragraph(f"| {line}", indent=2, style="dim"))
+        yield paragraph(f"| {line}", indent=2, style="dim")
 
 
 def as_document(wheel: Path, gates: "Sequence[Gate]") -> "JSON":

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controller.cli.invocation import invocation
-from controller.cli.output import console, paragraph, print_json
+from controller.cli.link import link
+from controller.cli.output import print_json, say
+from controller.cli.parameters import AsJson
 from controller.cli.program import ExitCode
 from controller.errors import ConfigError, TemplateError
 
@@ -33,7 +35,7 @@ def check(
     ] = None,
     *,
     schema: Annotated[bool, typer.Option("--schema", help="List every key instead.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check the configuration and the operator's templates; say what was understood.
 
@@ -44,18 +46,15 @@ def check(
         return
     file = path or invocation(ctx).config_path()
     mistakes, loaded = _examined(file)
+    understood = list(sentences(loaded)) if loaded else []
     if as_json:
-        understood = list(sentences(loaded)) if loaded else []
         print_json(
             {"path": str(file), "ok": not mistakes, "understood": understood, "mistakes": mistakes}
         )
     elif mistakes:
         print("\n".join(mistakes), file=sys.stderr)
-    elif loaded is not None:
-        out = console()
-        out.print(paragraph(f"{file} is right."))
-        for sentence in sentences(loaded):
-            out.print(paragraph(sentence))
+    else:
+        say(f"{file} is right.", *understood)
     if mistakes:
         raise typer.Exit(ExitCode.CONFIG)
 
@@ -67,21 +66,19 @@ def reload(
     timeout: Annotated[
         float, typer.Option(metavar="S", min=0, max=300, help="Seconds to wait for it.")
     ] = 60.0,
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Have the daemon take up its configuration as it is now, and say whether it is in force.
 
     It looks at its sources as well. `systemctl reload wheelway` runs this after `check`.
     """
-    from controller.cli.link import link  # noqa: PLC0415 - for this command alone
-
-    done: ReloadDocument = link(invocation(ctx)).post("v1", "reload", more=timeout, timeout=timeout)
+    done: ReloadDocument = link(invocation(ctx)).post("reload", more=timeout, timeout=timeout)
     if as_json:
         print_json(done)
-    elif not done["in_force"]:
-        raise ConfigError(done["message"])
+    elif done["in_force"]:
+        say("The configuration is in force.")
     else:
-        console().print(paragraph("The configuration is in force."))
+        raise ConfigError(done["message"])
     if not done["in_force"]:
         raise typer.Exit(ExitCode.CONFIG)
 
@@ -103,54 +100,18 @@ def _examined(file: Path) -> "tuple[list[str], Config | None]":
         loaded = load(file)
     except ConfigError as error:
         return error.message.splitlines(), None
-    mistakes = [
-        f"{file}: paths.{name}: {folder} is not a folder"
-        for name, folder in (("templates", loaded.paths.templates),)
-        if folder is not None and not folder.is_dir()
-    ]
-    if not mistakes and loaded.paths.templates is not None:
-        try:
-            _try_templates(loaded)
-        except TemplateError as error:
-            mistakes = error.message.splitlines()
-    return mistakes, loaded
-
-
-def _try_templates(config: "Config") -> None:
-    """Render one ordinary release and the whole config around it.
-
-    Raises:
-        TemplateError: one of the operator's templates cannot be used.
-    """
-    from packaging.version import Version  # noqa: PLC0415 - as below
-
-    from controller.config.settings import Options  # noqa: PLC0415 - as below
-    from controller.model import (  # noqa: PLC0415 - as below
-        Artifact,
-        Environment,
-        PipelineEntry,
-        Release,
-    )
+    templates = loaded.paths.templates
+    if templates is None:
+        return [], loaded
+    if not templates.is_dir():
+        return [f"{file}: paths.templates: {templates} is not a folder"], loaded
     from controller.serve.rendering import Renderer  # noqa: PLC0415 - imports jinja2 and Ray
 
-    release = Release("example", Version("1.0"), "0" * 64)
-    entry = PipelineEntry("example", "example:Example", {}, {})
-    artifact = Artifact(
-        digest=release.digest,
-        project="example",
-        version=release.version,
-        filename="example-1.0-py3-none-any.whl",
-        size=1,
-        wheel=config.paths.cache / "example.whl",
-        tree=config.paths.cache / "example",
-        record_digest=release.digest,
-        requires=(),
-        pipelines=(entry,),
-    )
-    renderer = Renderer(config.paths.templates)
-    placement = renderer.place(release, entry, artifact, Environment("", None), Options(), {})
-    extra = renderer.encoded_routes(config.ray)
-    renderer.config([placement.document, extra], config.serve, config.ray.ingress_url)
+    try:
+        Renderer(templates).check(loaded.serve, loaded.ray)
+    except TemplateError as error:
+        return error.message.splitlines(), loaded
+    return [], loaded
 
 
 def sentences(config: "Config") -> "Iterator[str]":

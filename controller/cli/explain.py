@@ -5,33 +5,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.cli.completion import pipelines, versions
-from controller.cli.gathering import drawn_conditions
-from controller.cli.invocation import invocation
+from controller.cli.invocation import Invocation, invocation
 from controller.cli.link import told
 from controller.cli.output import (
     PHASE_STYLES,
-    clean,
-    console,
     day_and_time,
+    drawn_conditions,
     drawn_orders,
     first_line,
     paragraph,
-    print_json,
-    stack,
+    show,
 )
+from controller.cli.parameters import AsJson, parsed_version, pipelines, versions
 from controller.model import Phase
 from controller.ops import summaries
 from controller.ops.advice import remedies
-from controller.ops.explain import WHEN, Chapter, Story, as_document, from_document, summary, tell
+from controller.ops.explain import (
+    WHEN,
+    Chapter,
+    Story,
+    StoryDocument,
+    as_document,
+    from_document,
+    summary,
+    tell,
+)
 from controller.ops.times import ago
 
 if TYPE_CHECKING:
-    from packaging.version import Version
+    from collections.abc import Iterable
+
     from rich.console import RenderableType
 
-    from controller.cli.invocation import Invocation
-    from controller.model import Event
+    from controller.journal import ReleaseRecord
+    from controller.model import Event, Quarantine
     from controller.ops.summaries import SummaryDocument
 
 
@@ -49,7 +56,7 @@ def explain(
         typer.Argument(help="One version; default: all.", autocompletion=versions),
     ] = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say why each version is live, or exactly why it is not.
 
@@ -58,159 +65,127 @@ def explain(
     known of yet is found by its name. Without a name, each pipeline is told of in a sentence.
     """
     if name is None:
-        _explain_all(invocation(ctx), as_json=as_json)
-        return
-    asked, wanted = invocation(ctx), None if version is None else parsed_version(version)
-    document = told(
-        asked,
-        lambda daemon: daemon.get(
-            *("v1", "explain", name), version=None if wanted is None else str(wanted)
-        ),
-        lambda reader: as_document(tell(reader, name, wanted)),
-    )
-    if as_json:
-        print_json(document)
+        everything = told(invocation(ctx), "explain", otherwise=summaries.tell)
+        show(everything, _drawn_all, as_json=as_json)
     else:
-        console().print(drawn(from_document(document), time.time()))
+        show(story_of(invocation(ctx), name, version), _drawn_story, as_json=as_json)
 
 
-def _explain_all(asked: "Invocation", *, as_json: bool) -> None:
-    found: list[SummaryDocument] = told(
-        asked,
-        lambda daemon: daemon.get("v1", "explain"),
-        summaries.tell,
+def story_of(asked: Invocation, name: str, version: str | None) -> StoryDocument:
+    """What is known of a pipeline, or of one version of it, as a document."""
+    wanted = None if version is None else parsed_version(version)
+    return told(
+        *(asked, "explain", name),
+        otherwise=lambda reader: as_document(tell(reader, name, wanted)),
+        version=None if wanted is None else str(wanted),
     )
-    if as_json:
-        print_json(found)
-        return
-    out = console()
-    if not found:
-        out.print(paragraph("No source has listed any wheel yet; see `wheelway status`."))
-        return
-    for document in found:
-        out.print(paragraph(document["summary"], style="" if document["live"] else "yellow"))
-        if document["why"]:
-            out.print(paragraph(first_line(document["why"]), indent=2, style="dim"))
-    out.print(paragraph("\n`wheelway explain NAME` tells the rest."))
-
-
-def parsed_version(text: str) -> "Version":
-    """A version from the command line; a usage error when it is none (PEP 440)."""
-    from packaging.version import Version  # noqa: PLC0415 - not always needed
-
-    try:
-        return Version(text)
-    except ValueError as error:  # InvalidVersion, and numbers of thousands of digits
-        raise typer.BadParameter(
-            f"{text[:40]!r} is not a version (PEP 440), such as 1.2.0"
-        ) from error
 
 
 # -- for people ----------------------------------------------------------------------------------
 
 
-def drawn(story: Story, now: float) -> "RenderableType":
+def _drawn_all(found: "list[SummaryDocument]") -> "Iterable[RenderableType]":
+    if not found:
+        yield "No source has listed any wheel yet; see `wheelway status`."
+        return
+    for document in found:
+        yield paragraph(document["summary"], style="" if document["live"] else "yellow")
+        if document["why"]:
+            yield paragraph(first_line(document["why"]), indent=2, style="dim")
+    yield "\n`wheelway explain NAME` tells the rest."
+
+
+def _drawn_story(document: StoryDocument) -> "Iterable[RenderableType]":
+    return drawn(from_document(document), time.time())
+
+
+def drawn(story: Story, now: float) -> "Iterable[RenderableType]":
     """The story for a person: the answer in a sentence, then each release."""
-    parts: list[RenderableType | None] = [paragraph(summary(story), style="bold")]
-    parts += drawn_orders(story.overrides, now)
+    yield paragraph(summary(story), style="bold")
+    yield from drawn_orders(story.overrides, now)
     for chapter in story.chapters:
-        parts += ["", *_chapter(chapter, now)]
+        yield from ("", *_chapter(chapter, now))
     for revision in story.unread:
         why = revision.note or "policy asks for other versions, or it has just been noticed"
         said = f"{revision.filename}: listed by {revision.source}, not fetched: {why}"
-        parts += ["", paragraph(said)]
+        yield from ("", said)
     if story.conditions:
-        parts += ["", paragraph("Conditions", style="bold")]
-        parts += drawn_conditions(story.conditions, now)
-    return stack(*parts)
+        yield from ("", paragraph("Conditions", style="bold"))
+        yield from drawn_conditions(story.conditions, now)
 
 
-def _chapter(chapter: Chapter, now: float) -> "list[RenderableType]":
-    release, record, quarantine = chapter.release, chapter.record, chapter.quarantine
-    phase = record.phase.value
+def _chapter(chapter: Chapter, now: float) -> "Iterable[RenderableType]":
     from rich.text import Text  # noqa: PLC0415 - not for `--help`
 
+    release, record, quarantine = chapter.release, chapter.record, chapter.quarantine
+    phase = record.phase.value
     span, whole = ago(now - chapter.reason_since), ago(now - record.since)
-    head = Text.assemble(
+    yield Text.assemble(
         (f"{release.pipeline} {release.version}", "bold"),
         (f" ({release.digest[:8]})  ", "dim"),
         (phase, PHASE_STYLES.get(phase, "")),
         f"  {record.reason}, for {span}",
         f" ({phase} for {whole})" if span != whole else "",
     )
-    parts: list[RenderableType] = [head]
     if chapter.live:
-        parts.append(paragraph(f"live at {release.route}", indent=2))
+        yield paragraph(f"live at {release.route}", indent=2)
     elif quarantine is None and record.phase is Phase.QUARANTINED:
         lifted = "not live: its quarantine was lifted; the daemon tries it at its next pass"
-        parts.append(paragraph(lifted, indent=2))
+        yield paragraph(lifted, indent=2)
     elif quarantine is None:
-        parts.append(paragraph(f"not live: {record.message or record.reason}", indent=2))
+        yield paragraph(f"not live: {record.message or record.reason}", indent=2)
     if quarantine is not None:
-        when = WHEN.get(quarantine.stage, f"at stage {quarantine.stage!r}")
-        said = f"it failed {when}: {quarantine.reason}"
-        said = f"as it is configured now, {said}" if chapter.live else f"not live: {said}"
-        parts += [
-            paragraph(said, indent=2, style="red"),
-            paragraph(quarantine.message, indent=4),
-        ]
-        if quarantine.log_tail.strip():
-            parts.append(paragraph("what it said last:", indent=2))
-            parts += [
-                paragraph(f"| {line}", indent=4, style="dim")
-                for line in quarantine.log_tail.rstrip().splitlines()
-            ]
-        parts.append(paragraph("what to do:", indent=2))
-        parts += [paragraph(sentence, indent=4) for sentence in remedies(quarantine)]
+        yield from _failure(quarantine, live=chapter.live)
     if chapter.note:
-        parts.append(paragraph(chapter.note, indent=2))
-    return [*parts, *_known(chapter), *_timeline(chapter), *_events(chapter)]
-
-
-def _known(chapter: Chapter) -> "list[RenderableType]":
-    """Where its bytes, its application and its log are."""
-    release, record = chapter.release, chapter.record
+        yield paragraph(chapter.note, indent=2)
     known = {"file": chapter.filename, "source": record.source, "placement": record.placement}
-    said = [", ".join(f"{what} {value}" for what, value in known.items() if value)]
+    if said := ", ".join(f"{what} {value}" for what, value in known.items() if value):
+        yield paragraph(said, indent=2, style="dim")
     if chapter.log:
         command = f"wheelway logs {release.pipeline} {release.version}"
-        said.append(f"log {chapter.log} in Ray's session folder: `{command}`")
-    return [paragraph(line, indent=2, style="dim") for line in said if line]
+        said = f"log {chapter.log} in Ray's session folder: `{command}`"
+        yield paragraph(said, indent=2, style="dim")
+    yield from _timeline(record)
+    if chapter.events:
+        yield paragraph("events:", indent=2)
+    for event in chapter.events:
+        said = f"{day_and_time(event.at)}  {happened(event)}: {first_line(event.message)}"
+        yield paragraph(said, indent=4)
 
 
-def _timeline(chapter: Chapter) -> "list[RenderableType]":
+def _failure(quarantine: "Quarantine", *, live: bool) -> "Iterable[RenderableType]":
+    """Why a release is quarantined, what it said last and what to do."""
+    when = WHEN.get(quarantine.stage, f"at stage {quarantine.stage!r}")
+    said = f"it failed {when}: {quarantine.reason}"
+    said = f"as it is configured now, {said}" if live else f"not live: {said}"
+    yield paragraph(said, indent=2, style="red")
+    yield paragraph(quarantine.message, indent=4)
+    if quarantine.log_tail.strip():
+        yield paragraph("what it said last:", indent=2)
+    for line in quarantine.log_tail.rstrip().splitlines():
+        yield paragraph(f"| {line}", indent=4, style="dim")
+    yield paragraph("what to do:", indent=2)
+    yield from (paragraph(sentence, indent=4) for sentence in remedies(quarantine))
+
+
+def _timeline(record: "ReleaseRecord") -> "Iterable[RenderableType]":
     """When each phase was first reached, how long that took, and where it is now if that is not the
     last of them: it may have come back, or gone a second time.
     """
-    record = chapter.record
     if not record.times:
-        return []
-    head = "timeline, each phase when it was first reached:"
-    parts: list[RenderableType] = [paragraph(head, indent=2)]
+        return
+    yield paragraph("timeline, each phase when it was first reached:", indent=2)
     before: float | None = None
     for phase, at in sorted(record.times.items(), key=lambda item: item[1]):
         took = "" if before is None else f"+{at - before:.1f} s"
-        parts.append(paragraph(f"{day_and_time(at)}  {took:>10}  {phase.value}", indent=4))
+        yield paragraph(f"{day_and_time(at)}  {took:>10}  {phase.value}", indent=4)
         before = at
     if before != record.since or record.times.get(record.phase) != before:
         again = f"{day_and_time(record.since)}  {'now':>10}  {record.phase.value}"
-        parts.append(paragraph(again, indent=4))
-    return parts
+        yield paragraph(again, indent=4)
 
 
-def _events(chapter: Chapter) -> "list[RenderableType]":
-    if not chapter.events:
-        return []
-    lines = [
-        paragraph(
-            f"{day_and_time(e.at)}  {_happened(e)}: {first_line(e.message)}",
-            indent=4,
-        )
-        for e in chapter.events
-    ]
-    return [paragraph("events:", indent=2), *lines]
-
-
-def _happened(event: "Event") -> str:
+def happened(event: "Event") -> str:
+    """What an event is of: the phase that was reached, or else the reason."""
     phase = event.fields.get("phase")
-    return clean(f"{phase} ({event.reason})" if phase else event.reason)
+    return f"{phase} ({event.reason})" if phase else event.reason

@@ -6,22 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.cli.completion import pipelines
+from controller.cli.explain import happened
 from controller.cli.invocation import Invocation, invocation
 from controller.cli.link import told
-from controller.cli.output import (
-    Cell,
-    console,
-    day_and_time,
-    first_line,
-    paragraph,
-    print_json,
-    table,
-)
-from controller.ops.history import History, as_document, from_document, tell
+from controller.cli.output import Cell, day_and_time, first_line, show, table
+from controller.cli.parameters import AsJson, pipelines
+from controller.ops.history import History, HistoryDocument, as_document, from_document, tell
 
 if TYPE_CHECKING:
-    from controller.model import Event
+    from collections.abc import Iterable
+
+    from rich.console import RenderableType
 
 
 def history(
@@ -36,7 +31,7 @@ def history(
         str | None,
         typer.Option(metavar="DIGEST", help="Print this applied config (a digest's start)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Tell what happened, which configs were applied, and why.
 
@@ -48,24 +43,25 @@ def history(
     if applied is not None:
         sys.stdout.write(_text(asked, applied))
         return
+
+    def drawn(document: HistoryDocument) -> "Iterable[RenderableType]":
+        found = from_document(document)
+        rows = _rows(found)[-limit:]
+        if rows:
+            yield table(("time", "subject", "what", "message"), rows)
+        else:
+            yield "Nothing happened yet." if name is None else f"Nothing of {name}."
+        if found.since is not None and len(rows) < limit:
+            since = day_and_time(found.since)
+            yield f"What was before {since} is no longer known ([journal] keep_for)."
+
     document = told(
-        asked,
-        lambda daemon: daemon.get("v1", "history", pipeline=name, limit=limit),
-        lambda reader: as_document(tell(reader, name, limit)),
+        *(asked, "history"),
+        otherwise=lambda reader: as_document(tell(reader, name, limit)),
+        pipeline=name,
+        limit=limit,
     )
-    if as_json:
-        print_json(document)
-        return
-    out = console()
-    happened = from_document(document)
-    rows = _rows(happened)[-limit:]
-    if rows:
-        out.print(table(("time", "subject", "what", "message"), rows, plain=not out.is_terminal))
-    else:
-        out.print(paragraph("Nothing happened yet." if name is None else f"Nothing of {name}."))
-    if happened.since is not None and len(rows) < limit:
-        since = day_and_time(happened.since)
-        out.print(paragraph(f"What was before {since} is no longer known ([journal] keep_for)."))
+    show(document, drawn, as_json=as_json)
 
 
 def _text(asked: Invocation, digest: str) -> str:
@@ -77,26 +73,19 @@ def _text(asked: Invocation, digest: str) -> str:
             "ab12ab12; `wheelway history` lists them",
             param_hint="'--applied'",
         )
-    text: str = told(
-        asked,
-        lambda daemon: daemon.get("v1", "configs", digest),
-        lambda reader: reader.config(digest),
-    )
-    return text
+    return told(asked, "configs", digest, otherwise=lambda reader: reader.config(digest))
 
 
-def _rows(happened: History) -> list[tuple[Cell, ...]]:
+def _rows(found: History) -> list[tuple[Cell, ...]]:
     lines: list[tuple[float, tuple[Cell, ...]]] = [
-        (event.at, (day_and_time(event.at), event.subject, _what(event), first_line(event.message)))
-        for event in happened.events
+        (
+            event.at,
+            (day_and_time(event.at), event.subject, happened(event), first_line(event.message)),
+        )
+        for event in found.events
     ]
     lines += [
         (sent.at, (day_and_time(sent.at), f"config {sent.digest[:8]}", sent.outcome, sent.cause))
-        for sent in happened.configs
+        for sent in found.configs
     ]
     return [row for _, row in sorted(lines, key=lambda pair: pair[0])]
-
-
-def _what(event: "Event") -> str:
-    phase = event.fields.get("phase")
-    return f"{phase} ({event.reason})" if phase else event.reason

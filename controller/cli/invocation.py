@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from controller.cli.output import console, paragraph
-from controller.cli.ownership import require_own
-from controller.cli.whereabouts import Whereabouts, whereabouts
 from controller.errors import ConfigError, JournalError, NotPermitted
-from controller.journal.permissions import not_permitted
+from controller.journal.permissions import not_permitted, owner_name
 
 if TYPE_CHECKING:
     import typer
@@ -23,14 +22,29 @@ if TYPE_CHECKING:
 
 SYSTEM: Final = Path("/etc/wheelway/controller.toml")
 """The configuration of the daemon that runs as a service."""
-
-VARIABLE: Final = "WHEELWAY_CONFIG"
-"""Names the configuration where `--config` does not."""
-
-_STATE: Final = re.compile(r"""\s*state\s*=\s*["'](?P<path>[^"']+)["']""")
-
 BESIDE: Final = Path(".wheelway/controller.toml")
 """The configuration that `wheelway up` leaves in the folder it is run in; found from below too."""
+VARIABLE: Final = "WHEELWAY_CONFIG"
+"""Names the configuration where `--config` does not."""
+STATE: Final = Path("/var/lib/wheelway")
+"""As `config.settings.PathOptions` has it."""
+SOCKET: Final = "control.sock"
+"""In the journal's folder, as `config.api.ApiOptions` has it."""
+
+_SET_ELSEWHERE: Final = ("WHEELWAY_PATHS", "WHEELWAY_API")
+_STATE: Final = re.compile(
+    r"""^\s*\[paths\]\s*$(?:(?!^\s*\[).)*?^\s*state\s*=\s*["'](?P<path>[^"']+)["']""",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where one daemon is to be found."""
+
+    state: Path
+    """The folder of its journal."""
+    socket: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +137,11 @@ class Invocation:
         return Journal.amend(self.whereabouts().state)
 
 
+def invocation(ctx: typer.Context) -> Invocation:
+    """The global options, from within a command."""
+    return ctx.find_object(Invocation) or Invocation()
+
+
 def is_found_by_itself(config: Path) -> bool:
     """Whether a command that names no configuration, typed here, would use this one."""
     said = os.environ.get(VARIABLE)
@@ -131,6 +150,56 @@ def is_found_by_itself(config: Path) -> bool:
         return found.samefile(config)
     except (ConfigError, NotPermitted, OSError):  # it would find none, or none that it may read
         return False
+
+
+def require_own(path: Path) -> None:
+    """Have a configuration that nobody named, and its folder, belong to who runs this, or to root.
+
+    A configuration says which interpreter is run. In a folder that others may write to, as /tmp,
+    anybody could leave one for whoever comes by. git asks the same of a repository
+    (`safe.directory`).
+
+    Raises:
+        ConfigError: it is another user's.
+    """
+    trusted = {os.geteuid(), 0}
+    behind = os.environ.get("SUDO_UID", "")
+    if os.geteuid() == 0 and behind.isdecimal():
+        trusted.add(int(behind))
+    for part in (path.parent, path):
+        # Links too: whoever made one says where it leads.
+        owners = {part.stat().st_uid, part.lstat().st_uid} if part.exists() else set()
+        if strangers := owners - trusted:
+            who = owner_name(strangers.pop())
+            raise ConfigError(
+                f"{part.absolute()} belongs to {who}, not to you, so it is not used: it says which "
+                f"interpreter is run. If you trust {who}, name it: --config {path.absolute()}"
+            )
+
+
+def whereabouts(file: Path) -> Whereabouts | None:
+    """What a configuration file says of the daemon's journal and control socket, and no more: to
+    read a whole configuration takes longer than to ask a daemon, which knows its own.
+
+    None when that needs the whole of it to be read: it cannot be parsed, says something else than a
+    path, or the environment says it instead.
+    """
+    if any(name.upper().startswith(_SET_ELSEWHERE) for name in os.environ):
+        return None
+    try:
+        said = tomllib.loads(file.read_text(encoding="utf-8"))
+        paths, api = said.get("paths", {}), said.get("api", {})
+        state, socket = paths.get("state", str(STATE)), api.get("socket")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    if not all(_is_plain(value) for value in (state, socket or SOCKET)):
+        return None
+    folder = file.resolve().parent
+    return Whereabouts(folder / state, folder / (socket or Path(state, SOCKET)))
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str) and not value.startswith("~") and "\0" not in value
 
 
 def _is_file(path: Path) -> bool:
@@ -145,25 +214,12 @@ def _state_of(path: Path) -> Path:
     """Where a configuration that has mistakes says that the journal is, or else where it is by
     default; the folder may not exist.
     """
-    from controller.config.loading import usable_path  # noqa: PLC0415 - as above
-    from controller.config.settings import PathOptions  # noqa: PLC0415 - pydantic is slow to import
+    from controller.config.loading import usable_path  # noqa: PLC0415 - pydantic is slow to import
 
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    table = ""
-    state = str(PathOptions().state)
-    for line in lines:
-        if line.lstrip().startswith("["):
-            table = line.strip()
-        elif table == "[paths]" and (found := _STATE.match(line)):
-            state = found["path"]
+    found = None
+    with suppress(OSError):
+        found = _STATE.search(path.read_text(encoding="utf-8", errors="replace"))
+    state = Path(found["path"]) if found else STATE
     with suppress(ValueError):  # nobody's home: told among the mistakes
-        return path.resolve().parent / usable_path(Path(state))
+        state = usable_path(state)
     return path.resolve().parent / state
-
-
-def invocation(ctx: typer.Context) -> Invocation:
-    """The global options, from within a command."""
-    return ctx.find_object(Invocation) or Invocation()

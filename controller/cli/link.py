@@ -74,19 +74,20 @@ class Link:
         self._path = path
 
     def get(self, *path: str, **query: str | int | bool | None) -> Any:
-        """Read something: its JSON document, or its text."""
+        """Read what is at a path below `/v1`: its JSON document, or its text."""
         given = {
             key: str(value).lower() if isinstance(value, bool) else value
             for key, value in query.items()
             if value is not None
         }
         address = "/".join(quote(part, safe="") for part in path)
-        return self._ask("GET", f"/{address}?{urlencode(given)}".rstrip("?"), READING)
+        return self._ask("GET", f"/v1/{address}?{urlencode(given)}".rstrip("?"), READING)
 
     def post(self, *path: str, more: float = 0.0, **body: JSON) -> Any:
-        """Order something, which may take `more` seconds than usual. Nothing is ordered of a daemon
-        that does not answer an easier question first: it would be waited for in vain, and it would
-        not be known what it did.
+        """Order something, which may take `more` seconds than usual.
+
+        Nothing is ordered of a daemon that does not answer an easier question first: it would be
+        waited for in vain, and nobody would know what it did.
         """
         try:
             self._ask("GET", "/livez", READING)
@@ -99,7 +100,7 @@ class Link:
             ) from error
         except Waiting as error:  # it answers, though its passes do not go on
             note(error.message)
-        return self._ask("POST", "/" + "/".join(path), ORDERING + more, body)
+        return self._ask("POST", "/v1/" + "/".join(path), ORDERING + more, body)
 
     def _ask(self, method: str, address: str, timeout: float, body: JSON = None) -> Any:
         connection = _UnixConnection(self._path, timeout)
@@ -186,37 +187,38 @@ def link(asked: Invocation) -> Link:
 
 def told(
     asked: Invocation,
-    question: Callable[[Link], _T],
+    *path: str,
     otherwise: Callable[[Reader], _T],
-    *,
     say: Callable[[str], None] = note,
+    **query: str | int | bool | None,
 ) -> _T:
     """What the daemon tells; what its journal tells when it does not answer, which it says."""
     try:
-        return question(link(asked))
+        document: _T = link(asked).get(*path, **query)
     except (Unanswered, Silent, NotPermitted) as error:
         with _instead(error), asked.reader() as reader:
-            found = otherwise(reader)
+            document = otherwise(reader)
         say(f"{error.message}; this is from its journal")
-        return found
+    return document
 
 
 def ordered(
     asked: Invocation,
-    order: Callable[[Link], _T],
+    *path: str,
     otherwise: Callable[[Journal], _T],
+    **body: JSON,
 ) -> _T:
     """Have the daemon do something; write it into its journal when it does not answer."""
     try:
-        return order(link(asked))
+        done: _T = link(asked).post(*path, **body)
     except (Unanswered, NotPermitted) as error:
         with _instead(error), asked.journal() as journal:
             done = otherwise(journal)
         note(f"{error.message}; it is in its journal now, for its next pass")
-        return done
     except Silent as error:
         message = f"{error.message}; `wheelway status` and `history` show whether it did it"
         raise Silent(error.reason, message) from error
+    return done
 
 
 def whoami() -> str:

@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.cli.completion import pipelines, versions
-from controller.cli.explain import parsed_version
+from controller.cli.explain import story_of
 from controller.cli.invocation import invocation
-from controller.cli.link import note, told
+from controller.cli.link import note
 from controller.cli.output import clean
+from controller.cli.parameters import pipelines, versions
 from controller.errors import WheelwayError
-from controller.ops.explain import Chapter, as_document, from_document, tell
+from controller.ops.explain import Chapter, from_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from packaging.version import Version
 
     from controller.config.settings import RayOptions
     from controller.serve.log_records import Record
@@ -52,17 +50,11 @@ def logs(
     Ray dashboard, from whichever node they are on. The id of a request is in its answer: `instance`
     of an error's document, `x-request-id` of any. On --follow, Ctrl-C ends it.
     """
-    asked, wanted = invocation(ctx), None if version is None else parsed_version(version)
-    document = told(
-        asked,
-        lambda daemon: daemon.get(
-            *("v1", "explain", name), version=None if wanted is None else str(wanted)
-        ),
-        lambda reader: as_document(tell(reader, name, wanted)),
-    )
-    story = from_document(document)
-    chapter = _meant(story.name, wanted, story.chapters)
-    if others := [str(v) for v in story.live if wanted is None and v != chapter.release.version]:
+    asked = invocation(ctx)
+    story = from_document(story_of(asked, name, version))
+    chapter = _meant(story.name if version is None else f"{story.name} {version}", story.chapters)
+    others = [str(v) for v in story.live if version is None and v != chapter.release.version]
+    if others:
         note(f"this is {_label(chapter)}; live are {', '.join(others)} as well")
     import asyncio  # noqa: PLC0415 - for this command alone
 
@@ -71,15 +63,14 @@ def logs(
     asyncio.run(reading.follow(options) if follow else reading.show(options))
 
 
-def _meant(name: str, wanted: "Version | None", chapters: "Sequence[Chapter]") -> Chapter:
+def _meant(what: str, chapters: "Sequence[Chapter]") -> Chapter:
     """The release whose log is wanted: the newest that is live, else that was started."""
     started = [chapter for chapter in chapters if _applications(chapter)]
     if found := next((c for c in started if c.live), None) or next(iter(started), None):
         return found
-    what = name if wanted is None else f"{name} {wanted}"
-    command = f"wheelway explain {what}"
     raise WheelwayError(
-        "LogMissing", f"no replica of {what} was started yet, so there is no log; see `{command}`"
+        "LogMissing",
+        f"no replica of {what} was started yet, so there is no log; see `wheelway explain {what}`",
     )
 
 

@@ -1,29 +1,31 @@
-"""What a person may order: look now, pin, roll back, suspend; and all of it taken back.
+"""What a person may order: poll now, pin, roll back, suspend; and all of it taken back.
 
 With the daemon down all but `reconcile` is written into its journal, and holds from its next pass.
 """
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from controller.cli.explain import parsed_version
 from controller.cli.invocation import invocation
-from controller.cli.link import link, ordered, whoami
-from controller.cli.output import console, paragraph, print_json
-from controller.cli.plans import print_notices
+from controller.cli.link import link, ordered, told, whoami
+from controller.cli.output import first_line, paragraph, show, table
+from controller.cli.parameters import AsJson, Name, NameOrAll, Note, parsed_version
+from controller.cli.plans import drawn_found
 from controller.cli.program import ExitCode
 from controller.ops import documents, orders
+from controller.ops.documents import QuarantinedDocument, quarantined_document, quarantined_of
+from controller.ops.status import quarantines
+from controller.ops.times import ago
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from controller.ops.plans import PassDocument
 
-_Name = Annotated[str, typer.Argument(help="The pipeline.")]
-_NameOrAll = Annotated[str | None, typer.Argument(help="A pipeline; default: everything.")]
-_Note = Annotated[str, typer.Option("--note", "-m", metavar="TEXT", help="Why, for others.")]
 _OTHERS_LEAVE = "others leave: now if that is live already, else once it is."
-_Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
 
 
 def reconcile(
@@ -32,164 +34,249 @@ def reconcile(
     timeout: Annotated[
         float, typer.Option(metavar="S", min=0, max=300, help="Seconds to wait for the sources.")
     ] = 30.0,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Have the daemon look at all sources now, and say what it found and did.
 
     Exits with 69 when that did not come about: in time, or for lack of Ray.
     """
-    done: PassDocument = link(invocation(ctx)).post(
-        "v1", "reconcile", more=timeout, timeout=timeout
-    )
-    if as_json:
-        print_json(done)
-    else:
-        _print_pass(done, timeout)
+
+    def drawn(done: "PassDocument") -> "Iterable[RenderableType]":
+        yield done["sentence"]
+        if not done["complete"]:
+            late = (
+                f"Within {timeout:g} s no pass came to its end that knew what every source lists; "
+                "`wheelway status` has the rest."
+            )
+            yield paragraph(late, style="yellow")
+        yield from (
+            change["sentence"] for change in (done["plan"]["changes"] if done["plan"] else ())
+        )
+        yield from drawn_found(done["conditions"])
+
+    done: PassDocument = link(invocation(ctx)).post("reconcile", more=timeout, timeout=timeout)
+    show(done, drawn, as_json=as_json)
     if not done["complete"] or done["plan"] is None:
         raise typer.Exit(ExitCode.UNAVAILABLE)
 
 
-def _print_pass(done: "PassDocument", timeout: float) -> None:
-    out = console()
-    out.print(paragraph(done["sentence"]))
-    if not done["complete"]:
-        late = (
-            f"Within {timeout:g} s no pass came to its end that knew what every source lists; "
-            "`wheelway status` has the rest."
-        )
-        out.print(paragraph(late, style="yellow"))
-    for change in done["plan"]["changes"] if done["plan"] else []:
-        out.print(paragraph(change["sentence"]))
-    print_notices(out, done["conditions"])
+def _order(
+    ctx: typer.Context,
+    path: str,
+    body: dict[str, Any],
+    otherwise: Callable[..., Any],
+    said: Callable[[Any], str],
+    *,
+    as_json: bool,
+) -> None:
+    """Order something and tell what was done.
+
+    Args:
+        ctx: of the command.
+        path: of the order in the API, below `/v1/`.
+        body: what the API is told beside who orders it.
+        otherwise: does it in a journal, and returns the API's document.
+        said: tells a person of that.
+        as_json: whether the document is printed instead.
+    """
+    how = {"by": whoami(), "note": body["note"]}
+    done: Any = ordered(
+        invocation(ctx),
+        *path.split("/"),
+        otherwise=lambda journal: otherwise(journal, at=time.time(), **how),
+        **body | how,
+    )
+    show(done, lambda done: (said(done),), as_json=as_json)
 
 
 def pin(
     ctx: typer.Context,
-    name: _Name,
+    name: Name,
     versions: Annotated[list[str], typer.Argument(help="Exactly these are served.")],
     *,
-    note: _Note = "",
-    as_json: _Json = False,
+    note: Note = "",
+    as_json: AsJson = False,
 ) -> None:
     """Serve exactly these versions of a pipeline, whatever the configuration says.
 
     What is served now leaves once they are live. It holds until `wheelway unpin`.
     """
     wanted = [parsed_version(text) for text in versions]
-    asked, by = invocation(ctx), whoami()
-    done = ordered(
-        asked,
-        lambda daemon: daemon.post(
-            "v1", "pin", pipeline=name, versions=[str(v) for v in wanted], by=by, note=note
+    _order(
+        ctx,
+        "pin",
+        {"pipeline": name, "versions": [str(version) for version in wanted], "note": note},
+        lambda journal, **how: documents.pin_document(orders.pin(journal, name, wanted, **how)),
+        lambda done: (
+            f"{done['pipeline']} is pinned to {', '.join(done['versions'])}; {_OTHERS_LEAVE}\n"
+            f"`wheelway status` shows how far it is, `wheelway unpin {done['pipeline']}` ends it."
         ),
-        lambda journal: documents.pin_document(
-            orders.pin(journal, name, wanted, by=by, at=time.time(), note=note)
-        ),
-    )
-    if as_json:
-        print_json(done)
-        return
-    pinned = ", ".join(done["versions"])
-    said = f"{done['pipeline']} is pinned to {pinned}; {_OTHERS_LEAVE}"
-    _say(
-        said, f"`wheelway status` shows how far it is, `wheelway unpin {done['pipeline']}` ends it."
+        as_json=as_json,
     )
 
 
-def unpin(ctx: typer.Context, name: _Name, *, note: _Note = "", as_json: _Json = False) -> None:
+def unpin(ctx: typer.Context, name: Name, *, note: Note = "", as_json: AsJson = False) -> None:
     """Let the configuration decide again which versions of a pipeline are served.
 
     The newest that it allows come back, and what was pinned leaves unless it is among them.
     """
-    asked, by = invocation(ctx), whoami()
-    done = ordered(
-        asked,
-        lambda daemon: daemon.post("v1", "unpin", pipeline=name, by=by, note=note),
-        lambda journal: documents.pin_document(
-            orders.unpin(journal, name, by=by, at=time.time(), note=note)
+    _order(
+        ctx,
+        "unpin",
+        {"pipeline": name, "note": note},
+        lambda journal, **how: documents.pin_document(orders.unpin(journal, name, **how)),
+        lambda done: (
+            f"{done['pipeline']} is no longer pinned to {', '.join(done['versions'])}: the "
+            "configuration decides again, and the newest versions that it allows come back.\n"
+            "`wheelway status` shows how far that is, `wheelway explain "
+            f"{done['pipeline']}` why each is live or not."
         ),
-    )
-    if as_json:
-        print_json(done)
-        return
-    pipeline = done["pipeline"]
-    _say(
-        f"{pipeline} is no longer pinned to {', '.join(done['versions'])}: the configuration "
-        "decides again, and the newest versions that it allows come back.",
-        f"`wheelway status` shows how far that is, `wheelway explain {pipeline}` why each is live "
-        "or not.",
+        as_json=as_json,
     )
 
 
-def rollback(ctx: typer.Context, name: _Name, *, note: _Note = "", as_json: _Json = False) -> None:
+def rollback(ctx: typer.Context, name: Name, *, note: Note = "", as_json: AsJson = False) -> None:
     """Go back to the version that was live before the newest that is.
 
     It is pinned; what is served now leaves once it is live. Its wheel has to be in a source.
     """
-    asked, by = invocation(ctx), whoami()
-    done = ordered(
-        asked,
-        lambda daemon: daemon.post("v1", "rollback", pipeline=name, by=by, note=note),
-        lambda journal: orders.rollback_document(
-            orders.roll_back(journal, name, by=by, at=time.time(), note=note)
-        ),
-    )
-    if as_json:
-        print_json(done)
-        return
-    pipeline, before = done["pin"]["pipeline"], done["before"]
-    back = f"from {before} to {done['after']}" if before else f"to {done['after']}"
-    _say(
-        f"{pipeline} goes back {back}: it is pinned; {_OTHERS_LEAVE}",
-        f"`wheelway status` shows how far it is, `wheelway unpin {pipeline}` ends it.",
+
+    def said(done: orders.RollbackDocument) -> str:
+        pipeline, before = done["pin"]["pipeline"], done["before"]
+        back = f"from {before} to {done['after']}" if before else f"to {done['after']}"
+        return (
+            f"{pipeline} goes back {back}: it is pinned; {_OTHERS_LEAVE}\n"
+            f"`wheelway status` shows how far it is, `wheelway unpin {pipeline}` ends it."
+        )
+
+    _order(
+        ctx,
+        "rollback",
+        {"pipeline": name, "note": note},
+        lambda journal, **how: orders.rollback_document(orders.roll_back(journal, name, **how)),
+        said,
+        as_json=as_json,
     )
 
 
 def suspend(
-    ctx: typer.Context, name: _NameOrAll = None, *, note: _Note = "", as_json: _Json = False
+    ctx: typer.Context, name: NameOrAll = None, *, note: Note = "", as_json: AsJson = False
 ) -> None:
     """Change nothing on the cluster, or nothing of one pipeline; what serves goes on.
 
     It holds from the daemon's next pass until `wheelway resume`.
     """
-    asked, by = invocation(ctx), whoami()
-    done = ordered(
-        asked,
-        lambda daemon: daemon.post("v1", "suspend", pipeline=name, by=by, note=note),
-        lambda journal: documents.suspension_document(
-            orders.suspend(journal, name or "", by=by, at=time.time(), note=note)
+    _order(
+        ctx,
+        "suspend",
+        {"pipeline": name, "note": note},
+        lambda journal, **how: documents.suspension_document(
+            orders.suspend(journal, name or "", **how)
         ),
-    )
-    if as_json:
-        print_json(done)
-        return
-    _say(
-        f"{done['pipeline'] or 'Everything'} is suspended from the daemon's next pass on: then it "
-        "stays as it is, what serves goes on.",
-        "What a pass under way sends may still come; `wheelway status` shows `Suspended` once it "
-        "holds.",
+        lambda done: (
+            f"{done['pipeline'] or 'Everything'} is suspended from the daemon's next pass on: then "
+            "it stays as it is, what serves goes on.\n"
+            "What a pass under way sends may still come; `wheelway status` shows `Suspended` once "
+            "it holds."
+        ),
+        as_json=as_json,
     )
 
 
 def resume(
-    ctx: typer.Context, name: _NameOrAll = None, *, note: _Note = "", as_json: _Json = False
+    ctx: typer.Context, name: NameOrAll = None, *, note: Note = "", as_json: AsJson = False
 ) -> None:
     """End a suspension."""
-    asked, by = invocation(ctx), whoami()
-    done = ordered(
-        asked,
-        lambda daemon: daemon.post("v1", "resume", pipeline=name, by=by, note=note),
-        lambda journal: documents.suspension_document(
-            orders.resume(journal, name or "", by=by, at=time.time(), note=note)
+    _order(
+        ctx,
+        "resume",
+        {"pipeline": name, "note": note},
+        lambda journal, **how: documents.suspension_document(
+            orders.resume(journal, name or "", **how)
         ),
+        lambda done: f"{done['pipeline'] or 'Everything'} is no longer suspended.",
+        as_json=as_json,
     )
-    if as_json:
-        print_json(done)
+
+
+# -- quarantine ----------------------------------------------------------------------------------
+
+quarantine = typer.Typer(rich_markup_mode=None)
+
+
+@quarantine.callback()
+def _quarantine() -> None:
+    """List what failed and is left alone, or have it tried again."""
+
+
+@quarantine.command("list")
+def list_(
+    ctx: typer.Context,
+    *,
+    as_json: AsJson = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also those whose wheel is listed no more.")
+    ] = False,
+) -> None:
+    """List the releases that failed and are left alone.
+
+    What failed and is gone is remembered, in case the same bytes come back; --all shows it too.
+    """
+    show(
+        told(
+            *(invocation(ctx), "quarantine"),
+            otherwise=lambda reader: [
+                quarantined_document(failed)
+                for failed in quarantines(reader, everything=everything)
+            ],
+            all=everything,
+        ),
+        _drawn_quarantines,
+        as_json=as_json,
+    )
+
+
+def _drawn_quarantines(found: "list[QuarantinedDocument]") -> "Iterable[RenderableType]":
+    if not found:
+        yield "Nothing is quarantined."
         return
-    _say(f"{done['pipeline'] or 'Everything'} is no longer suspended.")
+    now = time.time()
+    rows = [
+        (
+            q.release.pipeline,
+            str(q.release.version),
+            q.stage,
+            (q.reason, "red"),
+            ago(now - q.at),
+            first_line(q.message),
+        )
+        for q in map(quarantined_of, found)
+    ]
+    yield table(("pipeline", "version", "stage", "reason", "since", "message"), rows)
 
 
-def _say(*sentences: str) -> None:
-    out = console()
-    for sentence in sentences:
-        out.print(paragraph(sentence))
+@quarantine.command()
+def clear(
+    ctx: typer.Context,
+    name: Name,
+    version: Annotated[str | None, typer.Argument(help="One version; default: all.")] = None,
+    *,
+    note: Note = "",
+    as_json: AsJson = False,
+) -> None:
+    """Lift a quarantine: the daemon tries the release again at its next pass."""
+    wanted = None if version is None else parsed_version(version)
+    _order(
+        ctx,
+        "quarantine/clear",
+        {"pipeline": name, "version": None if wanted is None else str(wanted), "note": note},
+        lambda journal, **how: [
+            quarantined_document(one)
+            for one in orders.clear_quarantine(journal, name, wanted, **how)
+        ],
+        lambda lifted: "\n".join(
+            [f"lifted: {one['pipeline']} {one['version']} ({one['reason']})" for one in lifted]
+            + ["The daemon tries again at its next pass; see `wheelway status`."]
+        ),
+        as_json=as_json,
+    )

@@ -12,17 +12,20 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from textwrap import indent as indented
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from controller.ops.times import ago
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from rich.console import Console, ConsoleOptions, Group, RenderableType
     from rich.text import Text
 
+    from controller.model import Condition
     from controller.planning.overrides import Overrides
+
+_T = TypeVar("_T")
 
 PHASE_STYLES: Final = {
     "Live": "green",
@@ -36,6 +39,8 @@ PHASE_STYLES: Final = {
 
 LONGEST_LINE: Final = 240
 """Characters of what is told in passing."""
+_NAMED: Final = 20
+"""As many subjects of one reason are named."""
 _SHOWN: Final = {"\n", "\t"}
 _PLAIN_WIDTH: Final = 100_000
 """Columns of a console that is no terminal: nothing is ever wrapped there."""
@@ -95,18 +100,34 @@ Cell = str | tuple[str, str]
 """A text, or a text and its style."""
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]], *, plain: bool) -> RenderableType:
-    """Rows under their heads; the last column takes what room is left."""
-    if plain:
-        return _aligned([heads, *[[_text(cell) for cell in row] for row in rows]])
-    from rich.table import Table  # noqa: PLC0415 - not needed for plain output
+def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]], *, wide: int = 0) -> RenderableType:
+    """Rows under their heads; the last column takes what room is left, and is left out where there
+    are not `wide` columns of characters.
+    """
+    return _Table(heads, rows, wide)
 
-    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for head in heads:
-        drawn.add_column(head, overflow="fold", no_wrap=head in _WHOLE)
-    for row in rows:
-        drawn.add_row(*[_styled(cell) for cell in row])
-    return drawn
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    heads: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    wide: int
+
+    def __rich_console__(self, out: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        del options  # rich's protocol
+        shown = len(self.heads) - (out.width < self.wide)
+        rows = [row[:shown] for row in (self.heads, *self.rows)]
+        if not out.is_terminal:
+            yield _aligned([[_text(cell) for cell in row] for row in rows])
+            return
+        from rich.table import Table  # noqa: PLC0415 - not needed for plain output
+
+        drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for head in self.heads[:shown]:
+            drawn.add_column(head, overflow="fold", no_wrap=head in _WHOLE)
+        for row in rows[1:]:
+            drawn.add_row(*[_styled(cell) for cell in row])
+        yield drawn
 
 
 _WHOLE: Final = {
@@ -160,15 +181,17 @@ def paragraph(text: str, *, indent: int = 0, style: str = "") -> RenderableType:
     return _Paragraph(clean(text), indent, style)
 
 
-def stack(*parts: RenderableType | None) -> Group:
-    """The parts beneath each other, those that are None left out."""
+def stack(*parts: RenderableType) -> Group:
+    """The parts beneath each other; texts are paragraphs."""
     from rich.console import Group  # noqa: PLC0415 - as for consoles
 
-    return Group(*[part for part in parts if part is not None])
+    return Group(*[paragraph(part) if isinstance(part, str) else part for part in parts])
 
 
-def drawn_orders(overrides: Overrides, now: float) -> list[RenderableType | None]:
+def drawn_orders(overrides: Overrides, now: float) -> Iterable[RenderableType]:
     """What operators ordered and nobody lifted, under its head; nothing when there is nothing."""
+    if overrides.pins or overrides.suspensions:
+        yield from ("", paragraph("Ordered", style="bold"))
     lines = [
         *((f"{name}: {pin}", pin.at, f"unpin {name}") for name, pin in overrides.pins.items()),
         *(
@@ -176,15 +199,86 @@ def drawn_orders(overrides: Overrides, now: float) -> list[RenderableType | None
             for name, order in overrides.suspensions.items()
         ),
     ]
-    if not lines:
-        return []
-    parts: list[RenderableType | None] = ["", paragraph("Ordered", style="bold")]
     for said, at, end in lines:
-        parts += [
-            paragraph(f"{said}, {ago(now - at)} ago", indent=2, style="yellow"),
-            paragraph(f"wheelway {end}", indent=4),
-        ]
+        yield paragraph(f"{said}, {ago(now - at)} ago", indent=2, style="yellow")
+        yield paragraph(f"wheelway {end}", indent=4)
+
+
+# -- what holds of many at once, told once -------------------------------------------------------
+#
+# A full cluster makes one condition of each release that waits for it. A person reads the reason
+# once, and under it whom it is about.
+
+
+def gathered(items: Iterable[_T], key: Callable[[_T], Hashable]) -> list[list[_T]]:
+    """The items of each key together, in the order of the first of each."""
+    groups: dict[Hashable, list[_T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
+
+
+def enumerated(subjects: Sequence[str]) -> str:
+    """`a, b, c`; of very many, the first and how many more."""
+    more = len(subjects) - _NAMED
+    return ", ".join(subjects[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def drawn_conditions(
+    conditions: Iterable[tuple[Condition, float]], now: float
+) -> list[RenderableType]:
+    """Each reason with its message once, of whom, and since when it holds: each condition comes
+    with that time, in seconds since the epoch as `now`.
+    """
+    parts: list[RenderableType] = []
+    for group in gathered(conditions, lambda pair: (pair[0].reason, pair[0].message, pair[0].ok)):
+        first, times = group[0][0], [since for _, since in group]
+        span = " to ".join(dict.fromkeys(ago(now - since) for since in (max(times), min(times))))
+        head = f"{first.subject}: {first.reason}, for {span}"
+        if len(group) > 1:
+            head = f"{first.reason}, {len(group)} times, for {span}"
+        parts.append(paragraph(head, indent=2, style="" if first.ok else "yellow"))
+        parts.append(paragraph(first.message, indent=4))
+        if len(group) > 1:
+            about = enumerated([condition.subject for condition, _ in group])
+            parts.append(paragraph(about, indent=4, style="dim"))
     return parts
+
+
+def drawn_notices(
+    notices: Iterable[tuple[str, str, str]], *, style: str = "", indent: int = 0
+) -> list[RenderableType]:
+    """A line for each subject, reason and message; one for all subjects that share the latter."""
+    parts: list[RenderableType] = []
+    for group in gathered(notices, lambda notice: notice[1:]):
+        subject, reason, message = group[0]
+        many = len(group) > 1
+        said = (
+            f"{reason}, {len(group)} times: {message}"
+            if many
+            else f"{subject}: {reason}: {message}"
+        )
+        parts.append(paragraph(said, indent=indent, style=style))
+        if many:
+            about = enumerated([subject for subject, _, _ in group])
+            parts.append(paragraph(about, indent=indent + 2, style="dim"))
+    return parts
+
+
+# -- for people or for scripts -------------------------------------------------------------------
+
+
+def show(document: _T, draw: Callable[[_T], Iterable[RenderableType]], *, as_json: bool) -> None:
+    """Print a document as JSON, or what `draw` makes of it for a person."""
+    if as_json:
+        print_json(document)
+    else:
+        say(*draw(document))
+
+
+def say(*parts: RenderableType) -> None:
+    """Print the parts beneath each other; texts are paragraphs."""
+    console().print(stack(*parts))
 
 
 def print_json(value: object) -> None:

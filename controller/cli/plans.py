@@ -1,32 +1,28 @@
 """`wheelway plan` and `wheelway render`: what would change now and why, and the config itself."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.cli.gathering import drawn_notices
 from controller.cli.invocation import invocation
 from controller.cli.link import Unanswered, link, note
-from controller.cli.output import console, paragraph, print_json
+from controller.cli.output import drawn_notices, paragraph, show
+from controller.cli.parameters import AsJson
 from controller.cli.program import ExitCode
 from controller.errors import Stalled
-from controller.ops.plans import NoticeDocument, PlanDocument, WaitingDocument
+from controller.ops.plans import NoticeDocument, PlanDocument
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import RenderableType
 
     from controller.config.settings import Config
     from controller.reconcile.report import Report
 
 
-def plan(
-    ctx: typer.Context,
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
-) -> None:
+def plan(ctx: typer.Context, *, as_json: AsJson = False) -> None:
     """Say what would change now, and why; exit code 2 on changes.
 
     A running daemon tells what its last pass left undone. Without one the pass is made here:
@@ -35,14 +31,11 @@ def plan(
     """
     asked = invocation(ctx)
     try:
-        planned: PlanDocument = link(asked).get("v1", "plan")
+        planned: PlanDocument = link(asked).get("plan")
     except Unanswered as error:
         note(f"{error.message}; this is what it would do")
         planned = _planned_here(asked.config())
-    if as_json:
-        print_json(planned)
-    else:
-        _print_plan(planned)
+    show(planned, _drawn, as_json=as_json)
     if planned["changes"]:
         raise typer.Exit(ExitCode.CHANGES)
 
@@ -61,7 +54,7 @@ def render(
     """
     asked = invocation(ctx)
     try:
-        text: str = link(asked).get("v1", "plan", "config")
+        text: str = link(asked).get("plan", "config")
     except Unanswered as error:
         note(f"{error.message}; this is what it would send")
         text = _rendered_here(asked.config())
@@ -100,51 +93,37 @@ def _preview() -> "Callable[[Config], Report]":
     return preview
 
 
-def _print_plan(planned: PlanDocument) -> None:
-    out = console()
-    changed = {change["name"] for change in planned["changes"]}
-    waiting = planned["waiting"]
-    if not changed:
+def _drawn(planned: PlanDocument) -> "Iterable[RenderableType]":
+    changes, waiting = planned["changes"], planned["waiting"]
+    if not changes:
         there = f"Nothing to send now; {_counted(len(waiting))} not live yet:"
-        out.print(paragraph(there if waiting else "Nothing to change."))
-    for change in planned["changes"]:
-        out.print(paragraph(change["sentence"]))
+        yield there if waiting else "Nothing to change."
+    yield from (change["sentence"] for change in changes)
     if planned["hold"]:
-        out.print(paragraph(f"Held back for now: {planned['hold']['message']}", style="yellow"))
-    if changed and waiting:
-        out.print(paragraph(f"{_counted(len(waiting)).capitalize()} not live yet:"))
-    told = {(item["subject"], item["reason"]) for item in waiting}
-    steps = [(item["subject"], _step(item), item["message"]) for item in waiting]
-    for line in drawn_notices(steps, indent=2):
-        out.print(line)
-    old = 0
-    for failed in planned["quarantines"]:
-        if failed["new"]:
-            why = f"{failed['reason']} ({failed['stage']}): {failed['message']}"
-            out.print(paragraph(f"Quarantined: {failed['release']}: {why}", style="red"))
-        else:
-            old += 1
-    if old:
-        out.print(
-            paragraph(f"Quarantined before: {old} (`wheelway quarantine list`).", style="dim")
-        )
-    print_notices(
-        out, [c for c in planned["conditions"] if (c["subject"], c["reason"]) not in told]
+        yield paragraph(f"Held back for now: {planned['hold']['message']}", style="yellow")
+    if changes and waiting:
+        yield f"{_counted(len(waiting)).capitalize()} not live yet:"
+    yield from drawn_notices(
+        [(w["subject"], f"{w['reason']} ({w['phase']})", w["message"]) for w in waiting], indent=2
     )
-    out.print(paragraph(f"Now: {planned['sentence']}", style="dim"))
+    for failed in (one for one in planned["quarantines"] if one["new"]):
+        why = f"{failed['reason']} ({failed['stage']}): {failed['message']}"
+        yield paragraph(f"Quarantined: {failed['release']}: {why}", style="red")
+    if old := sum(not failed["new"] for failed in planned["quarantines"]):
+        yield paragraph(f"Quarantined before: {old} (`wheelway quarantine list`).", style="dim")
+    told = {(item["subject"], item["reason"]) for item in waiting}
+    yield from drawn_found(
+        [c for c in planned["conditions"] if (c["subject"], c["reason"]) not in told]
+    )
+    yield paragraph(f"Now: {planned['sentence']}", style="dim")
 
 
 def _counted(number: int) -> str:
     return "1 is" if number == 1 else f"{number} are"
 
 
-def _step(item: WaitingDocument) -> str:
-    return f"{item['reason']} ({item['phase']})"
-
-
-def print_notices(out: "Console", conditions: Sequence[NoticeDocument]) -> None:
-    """What a pass found, each reason once."""
+def drawn_found(conditions: Sequence[NoticeDocument]) -> "Iterable[RenderableType]":
+    """What a pass found, each reason once; first what is not right."""
     for ok, style in ((False, "yellow"), (True, "")):
         found = [(c["subject"], c["reason"], c["message"]) for c in conditions if c["ok"] is ok]
-        for line in drawn_notices(found, style=style):
-            out.print(line)
+        yield from drawn_notices(found, style=style)

@@ -346,13 +346,11 @@ def _later(seconds: float, function: Callable[[], None]) -> None:
 
 
 def _fetched(url: str) -> JSON:
-    import httpx  # noqa: PLC0415 - only where something became live
+    from controller.exchange import answer, document, own_client  # noqa: PLC0415 - seldom wanted
 
-    from controller.exchange import NO_REUSE, document, exchange  # noqa: PLC0415 - as above
-
+    with own_client() as client:
+        found = answer(client, url, seconds=TIMEOUT, limit=16 << 20)
     try:
-        with httpx.Client(trust_env=False, limits=NO_REUSE) as client:
-            answer = exchange(client, "GET", url, seconds=TIMEOUT, limit=16 << 20)
-        return document(answer) if answer.is_success else None
-    except (httpx.HTTPError, ValueError):  # a nicety: without it the line is a plain GET
+        return document(found) if found is not None and found.is_success else None
+    except ValueError:  # a nicety: without it the line is a plain GET
         return None

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.cli.output import console, paragraph
+from controller.cli.output import say
+from controller.cli.parameters import NumCpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from controller.installation.units import FileChange, Target
+    from controller.installation.units import FileChange
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -58,10 +59,17 @@ def install(
     version = units.systemd_version() if systemd_version is None else systemd_version
     target = units.Target(root.resolve(), prefix or Path(sys.prefix), version)
     before = target.at(units.RECORD).is_file()
-    changes = units.install(target, dry_run=dry_run)
-    _tell(changes, dry_run=dry_run)
-    if not dry_run:
-        _say_next(_after_upgrade(target) if before else _after_install(target))
+    _tell(units.install(target, dry_run=dry_run), dry_run=dry_run)
+    if dry_run:
+        return
+    if target.root != Path("/"):
+        say(f"Next: systemctl --root={target.root} enable wheelway-ray-head wheelway")
+        return
+    start = "try-restart wheelway" if before else "enable --now wheelway-ray-head wheelway"
+    say(
+        "Next: systemd-sysusers wheelway.conf && systemd-tmpfiles --create wheelway.conf && "
+        f"systemctl daemon-reload && systemctl {start}"
+    )
 
 
 @app.command()
@@ -74,57 +82,28 @@ def uninstall(*, root: Root = Path("/"), dry_run: DryRun = False) -> None:
     if dry_run:
         return
     if target.root == Path("/"):
-        _say_next("systemctl daemon-reload")
+        say("Next: systemctl daemon-reload")
     if left := units.drop_ins(target):
         said = ", ".join(str(path) for path in left)
-        console().print(paragraph(f"Drop-ins that were added to the units stay: {said}"))
-    console().print(
-        paragraph(
-            "What was cached and recorded stays, and so do the users wheelway and wheelway-ray, "
-            "their groups and wheelway-admin, and the folders of wheels. "
-            f"To remove the former too: rm -r {' '.join(str(target.at(path)) for path in _STATE)}"
-        )
-    )
-
-
-def _after_install(target: "Target") -> str:
-    if target.root != Path("/"):
-        return f"systemctl --root={target.root} enable wheelway-ray-head wheelway"
-    return (
-        "systemd-sysusers wheelway.conf && systemd-tmpfiles --create wheelway.conf && "
-        "systemctl daemon-reload && systemctl enable --now wheelway-ray-head wheelway"
-    )
-
-
-def _after_upgrade(target: "Target") -> str:
-    if target.root != Path("/"):
-        return _after_install(target)
-    return (
-        "systemd-sysusers wheelway.conf && systemd-tmpfiles --create wheelway.conf && "
-        "systemctl daemon-reload && systemctl try-restart wheelway"
+        say(f"Drop-ins that were added to the units stay: {said}")
+    say(
+        "What was cached and recorded stays, and so do the users wheelway and wheelway-ray, "
+        "their groups and wheelway-admin, and the folders of wheels. "
+        f"To remove the former too: rm -r {' '.join(str(target.at(path)) for path in _STATE)}"
     )
 
 
 def _tell(changes: "Sequence[FileChange]", *, dry_run: bool) -> None:
-    out = console()
     if dry_run:
-        out.print(paragraph("Nothing is done; this would be:"))
+        say("Nothing is done; this would be:")
     for change in changes:
-        why = f"  ({change.why})" if change.why else ""
-        out.print(paragraph(f"{change.verb:<10} {change.path}{why}"))
-
-
-def _say_next(command: str) -> None:
-    console().print(paragraph(f"Next: {command}"))
+        say(f"{change.verb:<10} {change.path}" + (f"  ({change.why})" if change.why else ""))
 
 
 def ray_head(
     *,
     dashboard_port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8265,
-    num_cpus: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPUs to hand out; default: 4 a core up to 64, at least 16."),
-    ] = None,
+    num_cpus: NumCpus = None,
     temp_dir: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="For Ray's sessions and logs; short; default: Ray's."),

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from controller.cli.invocation import BESIDE, invocation, is_found_by_itself
-from controller.cli.ownership import require_own
+from controller.cli.invocation import BESIDE, invocation, is_found_by_itself, require_own
+from controller.cli.parameters import NumCpus
 
 if TYPE_CHECKING:
     from controller.config.settings import Config
@@ -39,10 +39,7 @@ def up(
     state: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For the journal; default: .wheelway.")
     ] = None,
-    num_cpus: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPUs to hand out; default: 4 a core up to 64, at least 16."),
-    ] = None,
+    num_cpus: NumCpus = None,
 ) -> None:
     """Serve the wheels in a folder: for a laptop, or a first try.
 

@@ -8,35 +8,36 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from controller.cli.gathering import drawn_conditions, enumerated, gathered
 from controller.cli.invocation import Invocation, invocation
 from controller.cli.link import note, told
 from controller.cli.output import (
     PHASE_STYLES,
     Cell,
-    console,
+    drawn_conditions,
     drawn_orders,
+    enumerated,
     first_line,
+    gathered,
     paragraph,
-    print_json,
-    stack,
+    show,
     table,
 )
+from controller.cli.parameters import AsJson
 from controller.model import Phase
 from controller.ops.status import Overview, StatusDocument, as_document, from_document, overview
 from controller.ops.times import ago
 from controller.reconcile.refusals import NOT_A_PIPELINE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from controller.journal import Reader, ReleaseRecord
 
 HEADS: Final = ("pipeline", "version", "phase", "reason", "since", "route", "placement")
 WIDE: Final = 120
-"""Columns of a terminal from which on there is room for all heads."""
+"""Columns of a terminal from which on there is room for the placements."""
 
 
 def status(
@@ -45,7 +46,7 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Stay, and show each change as it comes.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    as_json: AsJson = False,
     everything: Annotated[
         bool, typer.Option("--all", help="Also what is over: retired, superseded, not kept.")
     ] = False,
@@ -68,11 +69,7 @@ def status(
         watching.watch(asked, config, everything=everything, as_json=as_json)
         return
     seen = read_status(asked, everything=everything)
-    if as_json:
-        print_json(seen)
-        return
-    out = console()
-    out.print(drawn(from_document(seen), out))
+    show(seen, lambda document: drawn(from_document(document)), as_json=as_json)
 
 
 def read_status(
@@ -85,13 +82,7 @@ def read_status(
         seen = overview(reader, lambda: config, time.time(), everything=everything)
         return as_document(seen)
 
-    seen: StatusDocument = told(
-        asked,
-        lambda daemon: daemon.get("v1", "status", all=everything),
-        otherwise,
-        say=say,
-    )
-    return seen
+    return told(asked, "status", otherwise=otherwise, say=say, all=everything)
 
 
 # -- for people ----------------------------------------------------------------------------------
@@ -99,62 +90,47 @@ def read_status(
 
 def drawn(
     seen: Overview,
-    out: "Console",
     *,
-    rows: "tuple[Sequence[str], Sequence[Sequence[Cell]]] | None" = None,
+    releases: "RenderableType | None" = None,
     note: str = "",
-) -> "RenderableType":
-    """The overview for a person; a narrow terminal has no room for the placements.
-
-    Args:
-        seen: the overview.
-        out: where it will be printed.
-        rows: heads and rows of another table of the releases.
-        note: said below that table.
-    """
+) -> "Iterable[RenderableType]":
+    """The overview for a person, perhaps with another table of the releases and a note below it."""
     style = {"running": "green", "late": "yellow", "down": "red"}.get(seen.pulse.state, "yellow")
-    parts: list[RenderableType | None] = [paragraph(seen.pulse.sentence, style=style)]
+    yield paragraph(seen.pulse.sentence, style=style)
+    yield ""
     if seen.releases:
-        heads, cells = rows or _table(seen, wide=out.width >= WIDE)
-        parts += ["", table(heads, cells, plain=not out.is_terminal)]
+        rows = [_row(record, seen.at) for record in seen.releases]
+        yield releases or table(HEADS, rows, wide=WIDE)
     else:
-        parts += ["", paragraph("No releases yet.")]
+        yield "No releases yet."
     if note:
-        parts.append(paragraph(note, style="dim"))
+        yield paragraph(note, style="dim")
     if seen.hidden:
-        parts.append(paragraph(f"{seen.hidden} older not shown (--all)", style="dim"))
+        yield paragraph(f"{seen.hidden} older not shown (--all)", style="dim")
     if seen.quarantines:
-        parts += ["", paragraph("Quarantined", style="bold")]
-        for alike in gathered(seen.quarantines, lambda q: (q.reason, q.stage, q.message)):
-            names = [f"{q.release.pipeline} {q.release.version}" for q in alike]
-            why = f"{alike[0].reason} ({alike[0].stage}): {first_line(alike[0].message)}"
-            parts += [
-                paragraph(f"{enumerated(names)}: {why}", indent=2, style="red"),
-                paragraph(f"wheelway explain {names[0]}", indent=4),
-            ]
-    parts += drawn_orders(seen.overrides, seen.at)
-    if troubles := [pair for pair in seen.conditions if not pair[0].ok]:
-        parts += ["", paragraph("Conditions", style="bold")]
-        parts += drawn_conditions(troubles, seen.at)
+        yield from ("", paragraph("Quarantined", style="bold"))
+    for alike in gathered(seen.quarantines, lambda q: (q.reason, q.stage, q.message)):
+        names = [f"{q.release.pipeline} {q.release.version}" for q in alike]
+        why = f"{alike[0].reason} ({alike[0].stage}): {first_line(alike[0].message)}"
+        yield paragraph(f"{enumerated(names)}: {why}", indent=2, style="red")
+        yield paragraph(f"wheelway explain {names[0]}", indent=4)
+    yield from drawn_orders(seen.overrides, seen.at)
+    if wrong := [pair for pair in seen.conditions if not pair[0].ok]:
+        yield from ("", paragraph("Conditions", style="bold"))
+        yield from drawn_conditions(wrong, seen.at)
     if alone := [c.message for c, _ in seen.conditions if c.reason == NOT_A_PIPELINE]:
         more = f" ({len(alone) - 1} more like it)" if len(alone) > 1 else ""
-        parts += ["", paragraph(f"{first_line(alone[0])}{more}", style="dim")]
-    return stack(*parts)
-
-
-def _table(seen: Overview, *, wide: bool) -> "tuple[Sequence[str], Sequence[Sequence[Cell]]]":
-    columns = len(HEADS) if wide else len(HEADS) - 1
-    return HEADS[:columns], [_row(record, seen.at)[:columns] for record in seen.releases]
+        yield from ("", paragraph(f"{first_line(alone[0])}{more}", style="dim"))
 
 
 def _row(record: "ReleaseRecord", now: float) -> "Sequence[Cell]":
-    release = record.release
+    release, phase = record.release, record.phase
     return (
         release.pipeline,
         str(release.version),
-        (record.phase.value, PHASE_STYLES.get(record.phase.value, "")),
+        (phase.value, PHASE_STYLES.get(phase.value, "")),
         record.reason,
         ago(now - record.since),
-        release.route if record.phase is Phase.LIVE else "-",
+        release.route if phase is Phase.LIVE else "-",
         (record.placement or "-", "dim"),
     )

@@ -14,7 +14,16 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
-from controller.cli.output import PHASE_STYLES, Cell, clean, console, day_and_time, paragraph
+from controller.cli.output import (
+    PHASE_STYLES,
+    Cell,
+    clean,
+    console,
+    day_and_time,
+    paragraph,
+    stack,
+    table,
+)
 from controller.cli.status import drawn, read_status
 from controller.errors import JournalError, Waiting, WheelwayError
 from controller.ops.status import Overview, as_document, from_document
@@ -141,7 +150,7 @@ def _on_terminal(now: Callable[[], Seen], out: Console) -> None:
     with Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             try:
-                screen = shown(now(), out)
+                screen = shown(now())
             except (JournalError, Waiting) as error:  # it may be there in a second
                 screen = paragraph(error.message, style="red")
             live.update(screen, refresh=True)
@@ -169,7 +178,7 @@ def _print(seen: Seen, out: Console, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps(document(seen), ensure_ascii=False) + "\n")
     else:
         out.print(day_and_time(seen.overview.at))
-        out.print(shown(seen, out), end="\n\n")
+        out.print(shown(seen), end="\n\n")
     sys.stdout.flush()
 
 
@@ -187,7 +196,7 @@ def _news(seen: Seen) -> JSON:
 # -- for people ----------------------------------------------------------------------------------
 
 
-def shown(seen: Seen, out: Console) -> RenderableType:
+def shown(seen: Seen) -> RenderableType:
     """The overview with what Ray said."""
     overview, beside = seen.overview, seen.beside
     rows = [_row(record, overview.at, beside) for record in overview.releases]
@@ -195,7 +204,7 @@ def shown(seen: Seen, out: Console) -> RenderableType:
     if not missing and overview.releases and not beside.flows:
         missing = "requests/s and p50: nothing from Ray so far (its metrics come every ten seconds)"
     notes = "\n".join(note for note in (seen.aside, missing) if note)
-    return drawn(overview, out, rows=(HEADS, rows), note=notes)
+    return stack(*drawn(overview, releases=table(HEADS, rows), note=notes))
 
 
 def _row(record: ReleaseRecord, now: float, beside: Beside) -> Sequence[Cell]:

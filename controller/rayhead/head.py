@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Self
 import httpx
 
 from controller.errors import Stalled, Waiting
-from controller.exchange import NO_REUSE, exchange
+from controller.exchange import answer, own_client
 from controller.rayhead import haproxy, subreaper
 from controller.rayhead.ports import Ports, claim_block, free, is_free
 
@@ -335,20 +335,18 @@ def logical_cpus(cores: int) -> int:
 
 def answers(dashboard_url: str, timeout: float = 2.0) -> bool:
     """Whether a Ray dashboard is there, whether or not it wants a token."""
-    url = f"{dashboard_url}/api/version"
-    try:
-        with httpx.Client(trust_env=False, limits=NO_REUSE) as client:
-            response = exchange(client, "GET", url, seconds=timeout, limit=_LIMIT)
-    except httpx.HTTPError:
-        return False
-    return response.status_code in {401, 403} or "ray_version" in response.text
+    with own_client() as client:
+        said = answer(client, f"{dashboard_url}/api/version", seconds=timeout, limit=_LIMIT)
+    return said is not None and (said.status_code in {401, 403} or "ray_version" in said.text)
 
 
 def _await_ready(head: Head, deadline: float) -> None:
     """Until the dashboard answers for Serve too: its modules come up one after the other."""
     url = f"{head.dashboard_url}/api/serve/applications/"
-    with httpx.Client(trust_env=False, limits=NO_REUSE) as client:
-        while not _serves(client, url):
+    with own_client() as client:
+        while (said := answer(client, url, seconds=10, limit=_LIMIT)) is None or (
+            said.status_code >= 500
+        ):
             if not head.running():
                 raise Stalled("HeadNotStarted", _why_ended(head.last_words(), head.dashboard_url))
             if time.monotonic() > deadline:
@@ -366,10 +364,3 @@ def _why_ended(said: str, dashboard_url: str) -> str:
             "it (`ray stop`)"
         )
     return f"`ray start` ended before it was ready:\n{said}"
-
-
-def _serves(client: httpx.Client, url: str) -> bool:
-    try:
-        return exchange(client, "GET", url, seconds=10, limit=_LIMIT).status_code < 500
-    except httpx.HTTPError:
-        return False

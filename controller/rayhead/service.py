@@ -28,7 +28,7 @@ SESSIONS_KEPT = 3
 
 @dataclass(frozen=True, slots=True)
 class HeadFolders:
-    """Where a head keeps its files; both folders are made when they are missing."""
+    """Where a head keeps its files; both are made when they are missing."""
 
     run: Path
     """HAProxy's configuration and sockets: one folder for each head on a machine."""
@@ -51,22 +51,21 @@ def invocation(
     tuning: Tuning, folders: HeadFolders, *, dashboard_port: int, inherited: Mapping[str, str]
 ) -> Invocation:
     """The head's command and environment. `RAY_*` of the inherited environment win."""
-    chosen = {
-        name: value
-        for name, value in inherited.items()
-        if name.startswith("RAY_") and name != "RAY_ADDRESS"
-    }
-    # Chosen or not, the binary is started by the script that keeps it on loopback.
+    asked: dict[str, str] = {}
+    if token := credential(RAY_TOKEN, inherited):  # handed over by systemd, systemd.exec(5)
+        asked |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    if folders.storage is not None:
+        asked |= {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(folders.storage)}
+    chosen = {name: value for name, value in inherited.items() if name.startswith("RAY_")}
+    # An address is another head's. And chosen or not, the binary is started by the script that
+    # keeps it on loopback.
+    chosen.pop("RAY_ADDRESS", None)
     chosen.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)
-    asked = {**_token(inherited), **_persistence(folders.storage)}
     tuning = replace(tuning, environment={**asked, **tuning.environment, **chosen})
     ports = Ports()
-    result = environment(tuning, ports, folders.run, inherited)
-    return Invocation(
-        command(tuning, ports, dashboard_port),
-        result,
-        {name: value for name, value in result.items() if inherited.get(name) != value},
-    )
+    made = environment(tuning, ports, folders.run, inherited)
+    changed = {name: value for name, value in made.items() if inherited.get(name) != value}
+    return Invocation(command(tuning, ports, dashboard_port), made, changed)
 
 
 def become(made: Invocation, tuning: Tuning, folders: HeadFolders) -> None:
@@ -98,15 +97,3 @@ def forget_sessions(temp_dir: Path, keep: int = SESSIONS_KEPT) -> None:
     for old in sorted(sessions, key=lambda path: path.name)[:-keep]:
         with contextlib.suppress(OSError):  # of another user, who then keeps it
             shutil.rmtree(old)
-
-
-def _token(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Ray's token authentication, when systemd handed a token over (systemd.exec(5))."""
-    path = credential(RAY_TOKEN, inherited)
-    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)} if path else {}
-
-
-def _persistence(storage: Path | None) -> dict[str, str]:
-    if storage is None:
-        return {}
-    return {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(storage)}

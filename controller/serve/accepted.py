@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.serve.canonical import quoted
-from controller.serve.schema import InProcess
+from controller.serve.schema import Asker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ _IMPORTED: Final = ("request_router_config", "deployment_actors", "gang_scheduli
 """Options that may name code, which Ray imports to judge them: the answer is that code's."""
 
 
-class Accepted(InProcess):
+class Accepted(Asker):
     """An `Asker` that remembers; `save` keeps what was asked for since the start.
 
     Args:

@@ -7,6 +7,7 @@ values so that PyYAML reads back exactly what was written.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from controller.model import JSON
 
 _LONG_KEY = 500
@@ -31,7 +34,25 @@ class Given(dict[str, Any]):
     def __init__(self, document: Mapping[str, JSON], number: int) -> None:
         super().__init__(document)
         self.reference = f"\0{number}"
-        """No document that Serve takes is a string."""
+
+
+class AllGiven(list[Mapping[str, Any]]):
+    """Documents that a template hands on, most likely all at once: one reference is enough then."""
+
+    reference = "\0"
+    """No document that Serve takes is a string."""
+
+    def __iter__(self) -> Iterator[Given]:
+        return map(Given, super().__iter__(), itertools.count())
+
+    def dereferenced(self, written: JSON) -> JSON:
+        """What a template wrote, with the documents that its references stand for."""
+        if written == self.reference:
+            return self[:]
+        if not isinstance(written, list):
+            return written
+        named = {f"\0{number}": one for number, one in enumerate(self[:])}
+        return [named.get(one, one) if isinstance(one, str) else one for one in written]
 
 
 def quoted(value: JSON) -> str:
@@ -47,7 +68,7 @@ def quoted(value: JSON) -> str:
         return _number(value)
     if isinstance(value, str):
         return f'"{_UNSAFE.sub(_escape, value)}"'
-    if isinstance(value, Given):
+    if isinstance(value, Given | AllGiven):
         return quoted(value.reference)
     if isinstance(value, Mapping):
         return f"{{{', '.join(_pair(key, item) for key, item in value.items())}}}"

@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from controller.errors import Stalled, Transient, Waiting
 from controller.rayhead.haproxy import LABEL, RAYS_HARD_STOP
+from controller.serve.dashboard import rows, table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from controller.model import JSON
     from controller.serve.dashboard import Dashboard
+
+    _Optional = Callable[..., dict[str, Any]]
 
 VERSION: Final = "/api/version"
 OPTIONAL_DEADLINE: Final = 3.0
@@ -58,9 +63,22 @@ def inspect(dashboard: Dashboard) -> Cluster:
             "DashboardUnexpected",
             "what answers at ray.dashboard_url does not say a Ray version; set ray.dashboard_url",
         )
-    optional = _Optional(dashboard)
-    total, free = _cpus(optional.data("/api/cluster_status"))
-    python = optional.data("/api/v0/cluster_metadata").get("pythonVersion")
+    until = time.monotonic() + OPTIONAL_DEADLINE
+
+    def optional(path: str, **params: str) -> dict[str, Any]:
+        """The `data` of a part of the dashboard that is a module of its own, on which nothing
+        depends: one that fails, or answers late or oddly, has nothing to say.
+        """
+        remaining = until - time.monotonic()
+        if remaining <= 0:
+            return {}
+        try:
+            return table(dashboard.get(path, params or None, timeout=remaining).get("data"))
+        except (Transient, Waiting, Stalled):
+            return {}
+
+    total, free = _cpus(optional("/api/cluster_status"))
+    python = optional("/api/v0/cluster_metadata").get("pythonVersion")
     return Cluster(
         session=str(version.get("session_name") or ""),
         ray=version["ray_version"],
@@ -72,31 +90,9 @@ def inspect(dashboard: Dashboard) -> Cluster:
     )
 
 
-class _Optional:
-    """Those parts of the dashboard that are modules of their own, and on which nothing depends:
-    one that fails, or answers late or oddly, has nothing to say.
-    """
-
-    def __init__(self, dashboard: Dashboard) -> None:
-        self._dashboard = dashboard
-        self._until = time.monotonic() + OPTIONAL_DEADLINE
-
-    def data(self, path: str, **params: str) -> dict[str, Any]:
-        """The answer's `data`; empty when there is none in time."""
-        remaining = self._until - time.monotonic()
-        if remaining <= 0:
-            return {}
-        try:
-            data = self._dashboard.get(path, params or None, timeout=remaining).get("data")
-        except (Transient, Waiting, Stalled):
-            return {}
-        return data if isinstance(data, dict) else {}
-
-
 def _cpus(data: dict[str, JSON]) -> tuple[float | None, float | None]:
     try:
-        used, total = data["clusterStatus"]["loadMetricsReport"]["usage"]["CPU"]
-        used, total = float(used), float(total)
+        used, total = map(float, data["clusterStatus"]["loadMetricsReport"]["usage"]["CPU"])
     except (KeyError, TypeError, ValueError, OverflowError):
         return None, None
     if not math.isfinite(used) or not math.isfinite(total):
@@ -104,18 +100,11 @@ def _cpus(data: dict[str, JSON]) -> tuple[float | None, float | None]:
     return total, max(0.0, total - used)
 
 
-def _rows(listing: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the State API lists."""
-    found = listing.get("result")
-    rows = found.get("result") if isinstance(found, dict) else None
-    return [row for row in (rows if isinstance(rows, list) else ()) if isinstance(row, dict)]
-
-
 def _hard_stop(optional: _Optional) -> float | None:
     """By the label of the head's node, where HAProxy is; a head that was started by others has none
     and Ray's default.
     """
-    for row in _rows(optional.data("/api/v0/nodes")):
+    for row in _listed(optional("/api/v0/nodes")):
         labels = row.get("labels")
         if row.get("is_head_node") is True and isinstance(labels, dict):
             said = str(labels.get(LABEL, RAYS_HARD_STOP))
@@ -130,20 +119,20 @@ def _haproxy(optional: _Optional) -> bool | None:
     does: it says nothing, least of all while HAProxy's own actor is started again (ray.serve's
     proxy_state.py, `_start_fallback_proxy_if_needed`).
     """
-
-    def alive(class_name: str) -> bool:
+    for class_name, with_haproxy in (("HAProxyManager", True), ("ProxyActor", False)):
         # The State API takes filters as three parallel lists (ray.util.state, ListApiOptions).
-        listing = optional.data(
+        found = optional(
             "/api/v0/actors",
             filter_keys="class_name",
             filter_predicates="=",
             filter_values=class_name,
         )
-        return any(
-            row.get("state") == "ALIVE" and _FALLBACK not in str(row.get("name"))
-            for row in _rows(listing)
-        )
+        for row in _listed(found):
+            if row.get("state") == "ALIVE" and _FALLBACK not in str(row.get("name")):
+                return with_haproxy
+    return None
 
-    if alive("HAProxyManager"):
-        return True
-    return False if alive("ProxyActor") else None
+
+def _listed(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the State API lists."""
+    return rows(table(data.get("result")).get("result"))

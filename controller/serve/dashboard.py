@@ -11,7 +11,6 @@ import json
 import re
 import ssl
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -19,14 +18,14 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from controller import retry
 from controller.errors import Rejected, Stalled, Transient, Waiting
-from controller.exchange import NO_REUSE, BodyTooLarge, document, exchange
+from controller.exchange import NO_REUSE, BodyTooLarge, document, exchange, is_untrusted
 from controller.planning.documents import same_document
 from controller.planning.remembered import Remembered
 from controller.serve.application import parse
 from controller.serve.details import Details, read
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Mapping
     from pathlib import Path
 
     from controller.config.settings import RayOptions
@@ -83,7 +82,7 @@ class Dashboard:
         """Every application on the cluster, ours or not, by name; the same objects as in the call
         before as far as they are the same.
         """
-        response = self._get(APPLICATIONS, limit=_DETAILS_LIMIT)
+        response = self._send("GET", APPLICATIONS, limit=_DETAILS_LIMIT)
         before, known = self._reported or (Details(), ())
         try:
             text = response.content.decode("utf-8")
@@ -103,15 +102,17 @@ class Dashboard:
             Rejected: Ray refused it (`ConfigRefused`), with what it said.
         """
         self._sent = {one["name"]: one for one in config["applications"]}
-        body, headers = self._body(config), {"Content-Type": "application/json"}
         response = self._send(
-            "PUT", APPLICATIONS, self._timeout * _PUT_FACTOR, content=body, headers=headers
+            "PUT",
+            APPLICATIONS,
+            seconds=self._timeout * _PUT_FACTOR,
+            refusal=400,
+            content=self._body(config),
+            headers={"Content-Type": "application/json"},
         )
-        if response.status_code == 400:
-            raise Rejected(
-                "ConfigRefused", f"Ray refused the Serve config: {_refusal(response.text, config)}"
-            )
-        self._check(response)
+        if not response.is_success:
+            why = _refusal(response.text, config)
+            raise Rejected("ConfigRefused", f"Ray refused the Serve config: {why}")
 
     def _body(self, config: Mapping[str, JSON]) -> bytes:
         """A config as JSON, of which only those applications are written anew that are not as in
@@ -124,66 +125,50 @@ class Dashboard:
         return f"{begin}{','.join(applications)}]{end}".encode("ascii")
 
     def get(
-        self,
-        path: str,
-        params: Mapping[str, str] | None = None,
-        *,
-        timeout: float | None = None,
-        limit: int = _LIMIT,
+        self, path: str, params: Mapping[str, str] | None = None, *, timeout: float | None = None
     ) -> dict[str, JSON]:
-        """The JSON object at any path of the dashboard's API; `timeout` in seconds, `limit` in
-        bytes.
-        """
-        return self._object(self._get(path, params=params, timeout=timeout, limit=limit), path)
+        """The JSON object at any path of the dashboard's API; `timeout` in seconds."""
+        value = self._document(path, seconds=timeout, params=params)
+        if not isinstance(value, dict):
+            raise self._stranger(f"{path} is no JSON object")
+        return value
 
     def metrics_targets(self) -> tuple[str, ...]:
         """`host:port` of everything in the cluster that has metrics for Prometheus (its HTTP
         service discovery).
         """
         try:
-            groups = _Groups.validate_python(
-                self._document(self._get(METRICS_TARGETS), METRICS_TARGETS), strict=True
-            )
+            groups = _Groups.validate_python(self._document(METRICS_TARGETS), strict=True)
         except ValidationError as error:
             raise self._stranger(f"{METRICS_TARGETS} lists no targets") from error
         return tuple(target for group in groups for target in group.targets)
 
-    def _get(
-        self,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        limit: int = _LIMIT,
-    ) -> httpx.Response:
-        response = self._send("GET", path, timeout or self._timeout, limit=limit, params=params)
-        self._check(response)
-        return response
-
-    def _object(self, response: httpx.Response, path: str) -> dict[str, JSON]:
-        value = self._document(response, path)
-        if not isinstance(value, dict):
-            raise self._stranger(f"{path} is no JSON object")
-        return value
-
-    def _document(self, response: httpx.Response, path: str) -> JSON:
+    def _document(self, path: str, **how: Any) -> JSON:
         try:
-            return document(response)
+            return document(self._send("GET", path, **how))
         except ValueError as error:
             raise self._stranger(f"{path} is no JSON: {error}") from error
 
     def _send(
-        self, method: str, path: str, timeout: float, *, limit: int = _LIMIT, **content: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        seconds: float | None = None,
+        limit: int = _LIMIT,
+        refusal: int | None = None,
+        **content: Any,
     ) -> httpx.Response:
-        url = self._client.base_url
+        """The answer, which is a success or has the status of a `refusal`."""
+        url, seconds = self._client.base_url, seconds or self._timeout
         try:
-            return exchange(self._client, method, path, seconds=timeout, limit=limit, **content)
+            response = exchange(self._client, method, path, seconds=seconds, limit=limit, **content)
         except (BodyTooLarge, httpx.DecodingError) as error:
             raise self._stranger(f"{path}: {error}") from error
         except httpx.TimeoutException as error:
             raise Waiting(
                 "DashboardUnreachable",
-                f"the Ray dashboard at {url} did not answer {method} {path} within {timeout:g} s; "
+                f"the Ray dashboard at {url} did not answer {method} {path} within {seconds:g} s; "
                 "the head is overloaded or hangs: look at `ray status` and the head's log",
             ) from error
         except httpx.TransportError as error:
@@ -198,10 +183,9 @@ class Dashboard:
                 f"no Ray dashboard answers at {url} ({error}); is the head running? Start it "
                 "(`systemctl start wheelway-ray-head`, or `wheelway up`), or set ray.dashboard_url",
             ) from error
-
-    def _check(self, response: httpx.Response) -> None:
-        if not response.is_success:
-            raise self._failure(response)
+        if response.is_success or response.status_code == refusal:
+            return response
+        raise self._failure(response)
 
     def _failure(self, response: httpx.Response) -> WheelwayError:
         url, status, text = self._client.base_url, response.status_code, response.text
@@ -249,14 +233,10 @@ def client_settings(options: RayOptions) -> dict[str, Any]:
     Raises:
         Stalled: the CA file cannot be used.
     """
-    verify: ssl.SSLContext | bool = True
-    if options.ca_file:
-        with unreadable(options.ca_file):
-            verify = ssl.create_default_context(cafile=str(options.ca_file))
     return {
         "base_url": options.dashboard_url,
         "auth": BearerFile(options.token_file) if options.token_file else None,
-        "verify": verify,
+        "verify": True if options.ca_file is None else authorities(options.ca_file),
         # Neither proxies nor credentials of the environment are meant for the cluster. And the
         # dashboard hides env_vars from what looks like a browser.
         "trust_env": False,
@@ -265,27 +245,26 @@ def client_settings(options: RayOptions) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def unreadable(ca_file: Path) -> Iterator[None]:
-    """Say so, when a CA file cannot be used.
+def authorities(ca_file: Path, *, and_public: bool = False) -> ssl.SSLContext:
+    """Those of a file, alone or besides the public ones.
 
     Raises:
         Stalled: `CertificateUnreadable`.
     """
     try:
-        yield
+        context = ssl.create_default_context(cafile=None if and_public else str(ca_file))
+        context.load_verify_locations(ca_file)
     except (OSError, ssl.SSLError) as error:
         raise Stalled("CertificateUnreadable", f"ray.ca_file {ca_file}: {error}") from error
+    return context
 
 
 class BearerFile(httpx.Auth):
-    """`Authorization: Bearer` (RFC 6750) with the content of a file, read again when it changes."""
+    """`Authorization: Bearer` (RFC 6750) with the content of a file, read for each request."""
 
     def __init__(self, path: Path) -> None:
         """`path` need not exist yet."""
         self._path = path
-        self._stamp: tuple[int, int] | None = None
-        self._token = ""
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Add the header.
@@ -293,23 +272,16 @@ class BearerFile(httpx.Auth):
         Raises:
             Stalled: the file cannot be read or holds nothing.
         """
-        request.headers["Authorization"] = f"Bearer {self._current()}"
-        yield request
-
-    def _current(self) -> str:
         try:
-            status = self._path.stat()
-            stamp = (status.st_mtime_ns, status.st_ino)
-            if stamp != self._stamp:
-                self._token = self._path.read_text(encoding="ascii").strip()
-                self._stamp = stamp
+            token = self._path.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise Stalled(
                 "TokenUnreadable", f"ray.token_file {self._path} cannot be read: {error}"
             ) from error
-        if not self._token or not self._token.isprintable():
+        if not token or not token.isprintable():
             raise Stalled("TokenUnreadable", f"ray.token_file {self._path} holds no token")
-        return self._token
+        request.headers["Authorization"] = f"Bearer {token}"
+        yield request
 
 
 def _json(value: Mapping[str, JSON]) -> str:
@@ -318,6 +290,16 @@ def _json(value: Mapping[str, JSON]) -> str:
 
 
 # -- what answers say ----------------------------------------------------------------------------
+
+
+def table(value: JSON) -> dict[str, Any]:
+    """A table of an answer; empty where something else stands."""
+    return value if isinstance(value, dict) else {}
+
+
+def rows(value: JSON) -> list[dict[str, Any]]:
+    """The tables in a list of an answer; none where something else stands."""
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
 def _refusal(text: str, config: Mapping[str, JSON]) -> str:
@@ -347,12 +329,3 @@ def _refusal(text: str, config: Mapping[str, JSON]) -> str:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:500] if lines else "it said nothing"
-
-
-def is_untrusted(error: BaseException | None) -> bool:
-    """Whether it was a certificate that nobody here trusts."""
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

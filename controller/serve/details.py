@@ -6,11 +6,11 @@ before has the same object there.
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-from controller.exchange import any_value_at, value_at
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 _OPEN = re.compile(r"[ \t\n\r]*\{[ \t\n\r]*")
 _COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
 _NEXT = re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*")
+_PYTHONS: Final = json.JSONDecoder(
+    parse_constant={"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.__getitem__
+)
+"""Of what Python writes as JSON: what is in a stranger's application is theirs, and must hide none
+of ours. A NaN is one object, so that what holds it is equal to itself.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ def read(text: str, before: Details) -> tuple[dict[str, JSON], dict[str, slice],
     where in it each application stands; and the names of those that it leaves out.
 
     Raises:
-        ValueError: it is no object of JSON, but for what Python takes for such in applications.
+        ValueError: it is no object of JSON as Python writes it.
     """
     said: dict[str, JSON] = {}
     others: dict[str, JSON] = {}
@@ -50,8 +56,7 @@ def read(text: str, before: Details) -> tuple[dict[str, JSON], dict[str, slice],
             end = at + len(as_before)
         else:
             same.discard(name)
-            # What is in a stranger's is theirs, and must hide none of ours.
-            others[name], end = any_value_at(text, at)
+            others[name], end = _value(text, at)
         spans[name] = slice(at, end)
         return end
 
@@ -59,12 +64,20 @@ def read(text: str, before: Details) -> tuple[dict[str, JSON], dict[str, slice],
         if name == "applications" and text.startswith("{", at):
             said[name] = others
             return _through(text, at, application)
-        said[name], end = value_at(text, at)
+        said[name], end = _value(text, at)
         return end
 
     if _through(text, 0, member) != len(text):
         raise ValueError("it does not end where its object does")
     return said, spans, same
+
+
+def _value(text: str, at: int) -> tuple[Any, int]:
+    """The value that begins there, and where it ends."""
+    try:
+        return _PYTHONS.raw_decode(text, at)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def _through(text: str, at: int, member: Callable[[str, int], int]) -> int:
@@ -78,7 +91,7 @@ def _through(text: str, at: int, member: Callable[[str, int], int]) -> int:
     while more == ",":
         if not text.startswith('"', at):
             raise ValueError(f"at character {at}: a name is missing")
-        name, at = value_at(text, at)
+        name, at = _value(text, at)
         at = member(name, _after(_COLON, text, at).end())
         found = _after(_NEXT, text, at)
         more, at = found[1], found.end()

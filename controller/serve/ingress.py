@@ -6,18 +6,18 @@ the ingress routes to it.
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 import httpx
 
-from controller.exchange import NO_REUSE, document, exchange
+from controller.exchange import answer, document, exchange, is_untrusted, own_client
 from controller.model import Answer
-from controller.serve.dashboard import is_untrusted, unreadable
+from controller.serve.dashboard import authorities
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Collection, Iterable, Mapping
 
     from controller.config.settings import RayOptions
@@ -58,12 +58,8 @@ class Ingress:
         self._url = url.rstrip("/")
         self._timeout = timeout
         # One client, as its TLS context costs more than a probe; no connection is kept.
-        self._client = httpx.Client(
-            verify=verify,
-            trust_env=False,
-            limits=NO_REUSE,
-            headers={"Accept": "application/json", "Connection": "close"},
-        )
+        headers = {"Accept": "application/json", "Connection": "close"}
+        self._client = own_client(verify=verify, headers=headers)
 
     @classmethod
     def connect(cls, options: RayOptions) -> Self:
@@ -74,12 +70,8 @@ class Ingress:
             Stalled: the CA file cannot be used.
         """
         ca_file = options.ingress_ca_file
-        if ca_file is None:
-            return cls(options.ingress_url)
-        context = ssl.create_default_context()
-        with unreadable(ca_file):
-            context.load_verify_locations(ca_file)
-        return cls(options.ingress_url, verify=context)
+        verify = True if ca_file is None else authorities(ca_file, and_public=True)
+        return cls(options.ingress_url, verify=verify)
 
     def close(self) -> None:
         """End what is still open."""
@@ -99,17 +91,9 @@ class Ingress:
 
         Both of Serve's proxies answer so (`/-/routes`); 503 as long as they know of none.
         """
-        try:
-            response = exchange(
-                self._client,
-                "GET",
-                f"{self._url}{_SERVES_OWN}",
-                seconds=self._timeout,
-                limit=_LIMIT,
-            )
-        except (httpx.HTTPError, httpx.InvalidURL):
-            return {}
-        if response.is_server_error:
+        url = f"{self._url}{_SERVES_OWN}"
+        response = answer(self._client, url, seconds=self._timeout, limit=_LIMIT)
+        if response is None or response.is_server_error:
             return {}
         if not response.is_success:
             return None

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
 from controller.config.values import not_json
 from controller.errors import Rejected
 from controller.serve.application import release_of
 from controller.serve.canonical import quoted
-from controller.serve.schema import InProcess, SchemaError
+from controller.serve.schema import Asker, SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from controller.model import JSON
-    from controller.serve.schema import Asker
 
 _MOST = 4096
 """Outlines whose answers are kept."""
@@ -34,9 +33,9 @@ class Schema:
 
     def __init__(self, asker: Asker | None = None) -> None:
         """`asker`: by default in this process."""
-        self._asker = asker or InProcess()
-        self._answers: dict[str, str | SchemaError] = {}
-        """The answers, as JSON, by question and outline."""
+        self._asker = asker or Asker()
+        self._answers: dict[str, str | tuple[tuple[str | int, ...], str]] = {}
+        """By question and outline: what came back, as JSON, or path and message of a refusal."""
 
     def expect(self) -> None:
         """Documents unlike those before are on their way."""
@@ -48,8 +47,8 @@ class Schema:
         Raises:
             SchemaError: Ray would refuse it, or drop a part of it.
         """
-        outline, apart = _split(document)
-        return apart.put_back(self._answer("application", outline))
+        outline, taken = _split(document)
+        return _whole(self._answer("application", outline), taken)
 
     def envelope(self, config: Mapping[str, JSON]) -> None:
         """Check all of a config but its applications.
@@ -105,82 +104,68 @@ class Schema:
         if key not in self._answers:
             if len(self._answers) >= _MOST:
                 self._answers.clear()
-            self._answers[key] = self._asked(question, outline)
+            try:
+                self._answers[key] = json.dumps(self._asker.ask(question, outline))
+            except SchemaError as error:
+                self._answers[key] = error.path, error.message
         answer = self._answers[key]
-        if isinstance(answer, SchemaError):
-            raise SchemaError(answer.path, answer.message)
+        if isinstance(answer, tuple):
+            raise SchemaError(*answer)
         return json.loads(answer)
-
-    def _asked(self, question: str, outline: Mapping[str, JSON]) -> str | SchemaError:
-        try:
-            return json.dumps(self._asker.ask(question, outline))
-        except SchemaError as error:
-            return SchemaError(error.path, error.message)  # without what led to it
 
 
 _TOGETHER = ("name", "route_prefix", "import_path", "host", "port")
 """What Serve compares between applications, or with the rest, and what none may lack."""
-
-
-_NOTHING: Final = object()
-
-
-class _Apart(list[tuple[tuple[str | int, ...], "JSON"]]):
-    """What was taken out of a document, by its path."""
-
-    def take(
-        self, holder: dict[str, JSON], key: str, path: tuple[str | int, ...], instead: JSON
-    ) -> None:
-        """Have `instead` in its place, or where nothing is; `path` leads to `holder`."""
-        self.append(((*path, key), holder.get(key, _NOTHING)))
-        holder[key] = instead
-
-    def put_back(self, document: dict[str, JSON]) -> dict[str, JSON]:
-        """The document, whole again."""
-        for (*way, last), value in self:
-            spot: Any = document
-            for key in way:
-                spot = spot[key]
-            if value is _NOTHING:
-                del spot[last]
-            else:
-                spot[last] = value
-        return document
-
-
 _HANDED_ON = {"py_executable", "env_vars"}
 """What of a runtime environment Ray's schema does not look at."""
+_NOTHING: Final = object()
+
+_Taken: TypeAlias = "list[tuple[tuple[str | int, ...], JSON]]"
+"""What was taken out of a document, by its path."""
 
 
-def _split(document: Mapping[str, JSON]) -> tuple[dict[str, JSON], _Apart]:
-    """An application's outline, and what was replaced in it, by path."""
-    outline, apart = dict(document), _Apart()
+def _split(document: Mapping[str, JSON]) -> tuple[dict[str, JSON], _Taken]:
+    """An application's outline, and what was replaced in it."""
+    outline, taken = dict(document), []
+
+    def take(holder: dict[Any, JSON], *path: str | int, instead: JSON) -> None:
+        taken.append((path, holder.get(path[-1], _NOTHING)))
+        holder[path[-1]] = instead
+
     for key, instead in (("name", "application"), ("route_prefix", "/")):
         if isinstance(outline.get(key), str):
-            apart.take(outline, key, (), instead)
+            take(outline, key, instead=instead)
     if _is_free(outline.get("args")):
-        apart.take(outline, "args", (), {})
+        take(outline, "args", instead={})
     deployments = outline.get("deployments")
-    if isinstance(deployments, list):
-        outline["deployments"] = [
-            _split_deployment(one, ("deployments", number), apart)
-            for number, one in enumerate(deployments)
-        ]
-    return outline, apart
+    if not isinstance(deployments, list):
+        return outline, taken
+    outline["deployments"] = [dict(one) if isinstance(one, dict) else one for one in deployments]
+    for number, one in enumerate(outline["deployments"]):
+        if not isinstance(one, dict):
+            continue
+        if _is_free(one.get("user_config")):
+            take(one, "deployments", number, "user_config", instead={})
+        actor = one.get("ray_actor_options")
+        # An environment of its own makes no other outline: the first one needs no new answer.
+        runtime = actor.get("runtime_env", {}) if isinstance(actor, dict) else None
+        if _is_free(runtime) and runtime.keys() <= _HANDED_ON:
+            one["ray_actor_options"] = actor = dict(one["ray_actor_options"])
+            path = ("deployments", number, "ray_actor_options", "runtime_env")
+            take(actor, *path, instead={})
+    return outline, taken
 
 
-def _split_deployment(deployment: JSON, path: tuple[str | int, ...], apart: _Apart) -> JSON:
-    if not isinstance(deployment, dict):
-        return deployment
-    outline = dict(deployment)
-    if _is_free(outline.get("user_config")):
-        apart.take(outline, "user_config", path, {})
-    actor = outline.get("ray_actor_options")
-    # An environment of its own makes no other outline: whoever brings the first one waits for none.
-    runtime = actor.get("runtime_env", {}) if isinstance(actor, dict) else None
-    if _is_free(runtime) and runtime.keys() <= _HANDED_ON:
-        outline["ray_actor_options"] = changed = dict(outline["ray_actor_options"])
-        apart.take(changed, "runtime_env", (*path, "ray_actor_options"), {})
+def _whole(outline: dict[str, JSON], taken: _Taken) -> dict[str, JSON]:
+    """The document, with what was taken out of it."""
+    for (*way, last), value in taken:
+        spot: Any = outline
+        for key in way:
+            spot = spot[key]
+        if value is _NOTHING:
+            del spot[last]
+        else:
+            spot[last] = value
     return outline
 
 

@@ -24,7 +24,7 @@ from controller.planning.daemons import marked
 from controller.planning.documents import same_document
 from controller.planning.remembered import Remembered
 from controller.serve.application import release_of
-from controller.serve.canonical import Given, to_yaml
+from controller.serve.canonical import AllGiven, to_yaml
 from controller.serve.outline import Schema
 from controller.serve.schema import SchemaError
 from controller.serve.templates import Templates
@@ -165,9 +165,8 @@ class Renderer:
         return {**document, "name": "", "route_prefix": None}
 
     def _normalised(self, name: str, variables: Mapping[str, object]) -> dict[str, JSON]:
-        text = self._templates.render(name, variables)
         try:
-            return self._schema.application(self._templates.document(name, text))
+            return self._schema.application(self._templates.document(name, variables))
         except SchemaError as error:
             self._templates.blame(name, error.path, f"Ray Serve would not take it: {error}")
 
@@ -201,14 +200,14 @@ class Renderer:
         """
         url = httpx.URL(ingress_url)
         port = url.port or (443 if url.scheme == "https" else 80)
+        given = AllGiven(applications)
         variables = {
             "proxy_location": serve.proxy_location,
             "http_options": {"host": url.host, "port": port, **serve.http_options},
-            "applications": [Given(one, number) for number, one in enumerate(applications)],
+            "applications": given,
         }
-        text = self._templates.render(CONFIG, variables)
-        config = self._templates.document(CONFIG, text)
-        config["applications"] = _dereferenced(config.get("applications"), applications)
+        config = self._templates.document(CONFIG, variables)
+        config["applications"] = given.dereferenced(config.get("applications"))
         if config["applications"] != list(applications):
             # Otherwise observed and desired would differ for ever, and each pass would PUT.
             self._templates.blame(
@@ -221,6 +220,16 @@ class Renderer:
                 raise Stalled("ServeOptionsRefused", f"[serve] {error}") from error
             self._templates.blame(CONFIG, error.path, f"Ray Serve would not take it: {error}")
         return config
+
+    def check(self, serve: ServeOptions, ray: RayOptions) -> None:
+        """Render an ordinary release, and the whole config around it.
+
+        Raises:
+            TemplateError: a template cannot be used.
+            Stalled: as `config`.
+        """
+        ordinary = self._application(_ORDINARY, _ORDINARY_RELEASE) | {"name": "ordinary"}
+        self.config([ordinary, self.encoded_routes(ray)], serve, ray.ingress_url)
 
     def to_yaml(self, config: Mapping[str, JSON]) -> str:
         """Canonical YAML that `serve deploy` takes: equal configs give equal bytes. Of the
@@ -251,14 +260,6 @@ class Renderer:
 
 def _as_item(document: Mapping[str, JSON]) -> str:
     return to_yaml([document])
-
-
-def _dereferenced(emitted: JSON, applications: Sequence[Mapping[str, JSON]]) -> JSON:
-    """What a template emitted as applications, with those that it handed on."""
-    if not isinstance(emitted, list):
-        return emitted
-    given = {f"\0{number}": application for number, application in enumerate(applications)}
-    return [given.get(one, one) if isinstance(one, str) else one for one in emitted]
 
 
 # -- variables -----------------------------------------------------------------------------------

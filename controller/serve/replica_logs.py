@@ -10,7 +10,6 @@ follows waits at many files at once, and wants to leave each of them at any time
 from __future__ import annotations
 
 import asyncio
-import codecs
 import threading
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
@@ -22,7 +21,7 @@ import httpx
 
 from controller.errors import Transient, Waiting
 from controller.exchange import ExchangeTimeout, document, exchange_async
-from controller.serve.dashboard import APPLICATIONS, client_settings
+from controller.serve.dashboard import APPLICATIONS, client_settings, rows, table
 from controller.serve.followed import WHOLE, followed
 from controller.serve.log_records import Record, Splitter
 
@@ -41,8 +40,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LOOK_EVERY: Final = 2.0
-"""Seconds between two looks at which logs there are, while they are followed."""
+POLL_EVERY: Final = 2.0
+"""Seconds between two questions which logs there are, while they are followed."""
 STAYS: Final = 5.0
 """Seconds for which the log of a replica that is gone is still followed: for its last words."""
 QUIET: Final = 1.5
@@ -56,7 +55,7 @@ _LIMIT: Final = 128 * 2**20
 _REFUSAL: Final = 64 * 1024
 """Characters of a refusal; the end of a traceback is of use."""
 LONGEST_LINE: Final = 1 << 20
-"""Characters of one line; where more come without an end, the line is told in parts."""
+"""Bytes of one line; where more come without an end, the line is told in parts."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -104,7 +103,7 @@ class ReplicaLogs:
                 except (Transient, Waiting) as error:
                     silent.append(f"node {address} does not tell its logs: {error.message}")
                     break
-                groups = [group for group in _table(listed).values() if isinstance(group, list)]
+                groups = [group for group in table(listed).values() if isinstance(group, list)]
                 found |= {LogFile(str(name), node, address) for group in groups for name in group}
         return sorted(found, key=_age), silent
 
@@ -113,9 +112,9 @@ class ReplicaLogs:
         answer = await self._json(APPLICATIONS, {})
         return [
             LogFile(path.lstrip("/"), str(replica.get("node_id")), str(replica.get("node_ip")))
-            for application in _table(answer.get("applications")).values()
-            for deployment in _table(_table(application).get("deployments")).values()
-            for replica in _rows(_table(deployment).get("replicas"))
+            for application in table(answer.get("applications")).values()
+            for deployment in table(table(application).get("deployments")).values()
+            for replica in rows(table(deployment).get("replicas"))
             if isinstance(path := replica.get("log_file_path"), str) and path
         ]
 
@@ -130,7 +129,7 @@ class ReplicaLogs:
                 if not answer.is_success:
                     said = await _refusal(answer)
                     raise Transient("LogUnreadable", f"{file.name}: {said}")
-                pieces = _lines(answer.aiter_text())
+                pieces = _lines(answer.aiter_bytes())
                 while (whole := await _until(end, anext(pieces, None))) is not None:
                     for line in whole:
                         yield line
@@ -167,14 +166,14 @@ class ReplicaLogs:
                 for file in [file for file, at in seen_at.items() if now - at > STAYS]:
                     del seen_at[file]
                     tasks.pop(file).cancel()
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(POLL_EVERY)
 
     async def _follow(
         self, file: LogFile, take: Callable[[LogFile, list[Record]], None], lines: int
     ) -> None:
         """One log, until cancelled."""
-        contents = followed(partial(self._pieces, file.node), file.name, lines, LOOK_EVERY)
-        async for found in _records(_texts(contents)):
+        contents = followed(partial(self._pieces, file.node), file.name, lines, POLL_EVERY)
+        async for found in _records(contents):
             take(file, found)
 
     async def _pieces(
@@ -197,13 +196,13 @@ class ReplicaLogs:
         # The State API takes filters as three parallel lists (ray.util.state, ListApiOptions).
         alive = {"filter_keys": "state", "filter_predicates": "=", "filter_values": "ALIVE"}
         found = await self._get("/api/v0/nodes", {**alive, "limit": "1000"})
-        rows = _rows(_table(found).get("result"))
-        return [(str(row.get("node_id")), str(row.get("node_ip"))) for row in rows]
+        nodes = rows(table(found).get("result"))
+        return [(str(node.get("node_id")), str(node.get("node_ip"))) for node in nodes]
 
     async def _get(self, path: str, asked: dict[str, str]) -> JSON:
         """What an endpoint of the State API has to say."""
         answer = await self._json(path, asked)
-        return _table(answer.get("data")).get("result")
+        return table(answer.get("data")).get("result")
 
     async def _json(self, path: str, asked: dict[str, str]) -> dict[str, Any]:
         seconds = self._client.timeout.read or TIMEOUT
@@ -216,8 +215,8 @@ class ReplicaLogs:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            why = f"{self._client.base_url} answered {path} so: {_said(answer)}"
-            raise Transient("LogUnreadable", why)
+            said = _shortened(answer.status_code, answer.text)
+            raise Transient("LogUnreadable", f"{self._client.base_url} answered {path} so: {said}")
         return found
 
 
@@ -234,18 +233,12 @@ async def _until(end: float, coming: Awaitable[T]) -> T:
         raise ExchangeTimeout(f"not complete within {READING:g} s") from error
 
 
-async def _texts(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    async for piece in pieces:
-        yield decoder.decode(piece)
-
-
-async def _records(texts: AsyncIterator[str]) -> AsyncIterator[list[Record]]:
+async def _records(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[Record]]:
     """The records of a log that goes on, each once another begins or nothing more comes of it."""
-    splitter, pieces = Splitter(), _lines(texts)
+    splitter, lines = Splitter(), _lines(pieces)
     whole: list[str] | None = []
     while whole is not None:
-        coming = asyncio.ensure_future(anext(pieces, None))
+        coming = asyncio.ensure_future(anext(lines, None))
         try:
             done, _ = await asyncio.wait({coming}, timeout=QUIET)
             if not done and (last := splitter.end()) is not None:
@@ -259,27 +252,17 @@ async def _records(texts: AsyncIterator[str]) -> AsyncIterator[list[Record]]:
         yield [last]
 
 
-async def _lines(texts: AsyncIterator[str]) -> AsyncIterator[list[str]]:
-    """Their lines as they come; the last one too if nothing ends it but the last text."""
-    begun = ""  # of a line whose end has not come yet
-    async for text in texts:
-        *whole, begun = f"{begun}{text}".split("\n")
+async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[str]]:
+    """The lines of a log as they come; the last one too if nothing ends it but the log."""
+    begun = b""  # of a line whose end has not come yet
+    async for piece in pieces:
+        *whole, begun = (begun + piece).split(b"\n")
         if len(begun) > LONGEST_LINE:
-            whole, begun = [*whole, begun], ""
+            whole, begun = [*whole, begun], b""
         if whole:
-            yield whole
+            yield [line.decode("utf-8", "replace") for line in whole]
     if begun:
-        yield [begun]
-
-
-def _table(value: JSON) -> dict[str, Any]:
-    """A table of an answer; empty where something else stands."""
-    return value if isinstance(value, dict) else {}
-
-
-def _rows(value: JSON) -> list[dict[str, Any]]:
-    """The tables in a list of an answer."""
-    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+        yield [begun.decode("utf-8", "replace")]
 
 
 @contextmanager
@@ -292,10 +275,6 @@ def _translated(client: httpx.AsyncClient) -> Iterator[None]:
             f"replicas' logs are read through the Ray dashboard, and none answers at "
             f"{client.base_url} ({error or type(error).__name__}); is the head running?",
         ) from error
-
-
-def _said(answer: httpx.Response) -> str:
-    return _shortened(answer.status_code, answer.text)
 
 
 async def _refusal(answer: httpx.Response) -> str:

@@ -9,26 +9,38 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
 from controller.serve.canonical import plain
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from controller.model import JSON
 
 _importing = threading.Lock()
 
 
-def preload() -> None:
-    """Import Ray's schema now rather than at the first use.
+class _Ray(NamedTuple):
+    """Modules of Ray's."""
 
-    Everything here that needs it calls this first: Ray's modules import each other in circles, and
-    two threads that enter these at different places end in an import deadlock.
+    schema: ModuleType
+    config: ModuleType
+    private: ModuleType
+
+
+def preload() -> _Ray:
+    """Import Ray's schema: now, rather than at the first use.
+
+    Ray's modules import each other in circles, and two threads that enter these at different places
+    end in an import deadlock: hence one place, and a lock.
     """
     with _importing:
-        import ray.serve.schema  # noqa: F401, PLC0415 - a second, wanted at a quiet moment
+        from ray.serve import config, schema  # noqa: PLC0415 - a second, at a quiet moment
+        from ray.serve._private import config as private  # noqa: PLC0415 - as above
+    return _Ray(schema, config, private)
 
 
 class SchemaError(ValueError):
@@ -46,36 +58,23 @@ def dotted(path: Sequence[str | int]) -> str:
     return text.removeprefix(".")
 
 
-class Asker(Protocol):
-    """Has `QUESTIONS` answered, here or elsewhere."""
+class Asker:
+    """Has `QUESTIONS` answered: here in this process, which has Ray's modules from then on."""
 
     def ask(self, question: str, document: Mapping[str, JSON]) -> JSON:
         """The answer of the question of that name.
 
         Raises:
             SchemaError: Ray would refuse the document.
-            Waiting: nobody answers now (`SchemaUnavailable`).
+            Waiting: nobody answers now (`SchemaUnavailable`); never here.
         """
+        return QUESTIONS[question](document)
 
     def expect(self) -> None:
         """Something will be asked soon: be ready for it. Waits for nothing."""
 
     def close(self) -> None:
         """Nothing will be asked any more."""
-
-
-class InProcess:
-    """Asks in this process, which has Ray's modules from then on."""
-
-    def ask(self, question: str, document: Mapping[str, JSON]) -> JSON:
-        """As `Asker` has it; never Waiting."""
-        return QUESTIONS[question](document)
-
-    def expect(self) -> None:
-        """There is nothing to do meanwhile."""
-
-    def close(self) -> None:
-        """What was imported stays."""
 
 
 # -- the questions -------------------------------------------------------------------------------
@@ -89,19 +88,19 @@ def application(document: Mapping[str, JSON]) -> dict[str, JSON]:
     Raises:
         SchemaError: Ray would refuse it, or drop a part of it.
     """
-    preload()
-    from ray.serve.config import AutoscalingConfig  # noqa: PLC0415 - slow, see preload
-    from ray.serve.schema import ServeApplicationSchema  # noqa: PLC0415 - slow, see preload
-
-    checked = _without_policies(document)
-    dumped = _dump(ServeApplicationSchema, checked, ())
+    ray, checked = preload(), _without_policies(document)
+    dumped = _dump(ray.schema.ServeApplicationSchema, checked, ())
     for number, (ours, kept) in enumerate(
         zip(document.get("deployments", ()), dumped.get("deployments", ()), strict=True)
     ):
         if autoscaling := ours.get("autoscaling_config"):
             # Ray keeps this as a plain dict here and checks it only while it deploys.
             where = ("deployments", number, "autoscaling_config")
-            _dump(AutoscalingConfig, checked["deployments"][number]["autoscaling_config"], where)
+            _dump(
+                ray.config.AutoscalingConfig,
+                checked["deployments"][number]["autoscaling_config"],
+                where,
+            )
             kept["autoscaling_config"] = plain(autoscaling)
     _convert(checked)
     return dumped
@@ -113,10 +112,7 @@ def envelope(config: Mapping[str, JSON]) -> None:
     Raises:
         SchemaError: Ray would refuse it, or ignore a part of it.
     """
-    preload()
-    from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415 - slow, see preload
-
-    _dump(ServeDeploySchema, {**config, "applications": []}, ())
+    _dump(preload().schema.ServeDeploySchema, {**config, "applications": []}, ())
 
 
 def taken(document: Mapping[str, JSON]) -> None:
@@ -125,11 +121,8 @@ def taken(document: Mapping[str, JSON]) -> None:
     Raises:
         SchemaError: Ray would refuse it, with all that it has to say.
     """
-    preload()
-    from ray.serve.schema import ServeApplicationSchema  # noqa: PLC0415 - slow, see preload
-
     checked = _without_policies(document)
-    _check(ServeApplicationSchema, checked)
+    _check(preload().schema.ServeApplicationSchema, checked)
     if str(checked.get("import_path")).startswith(_OURS):
         _convert(checked)
 
@@ -140,10 +133,7 @@ def taken_together(config: Mapping[str, JSON]) -> None:
     Raises:
         SchemaError: Ray would refuse it, with all that it has to say.
     """
-    preload()
-    from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415 - slow, see preload
-
-    _check(ServeDeploySchema, config)
+    _check(preload().schema.ServeDeploySchema, config)
 
 
 QUESTIONS = {check.__name__: check for check in (application, envelope, taken, taken_together)}
@@ -229,29 +219,20 @@ def _convert(document: Mapping[str, JSON]) -> None:
 
 def _refused_by_conversion(options: dict[str, JSON]) -> str:
     """What Ray says to a deployment; empty when it takes it."""
-    from ray.serve._private.config import (  # noqa: PLC0415 - slow, see preload
-        DeploymentConfig,
-        ReplicaConfig,
-    )
-    from ray.serve.config import AutoscalingConfig  # noqa: PLC0415 - slow, see preload
-
+    ray = preload()
     if options.get("num_replicas") == "auto":
-        scaling = AutoscalingConfig.default().model_dump(exclude={"policy"})
+        scaling = ray.config.AutoscalingConfig.default().model_dump(exclude={"policy"})
         options["autoscaling_config"] = scaling | (options.get("autoscaling_config") or {})
         options["num_replicas"] = None
-    known = DeploymentConfig.model_fields.keys() & options.keys()
+    known = ray.private.DeploymentConfig.model_fields.keys() & options.keys()
     scheduling = {key for key in options if key.startswith("placement_group_")}
     scheduling |= {"max_replicas_per_node"} & options.keys()
     try:
-        config = DeploymentConfig(**{key: options[key] for key in known})
-        DeploymentConfig.from_proto_bytes(config.to_proto_bytes())
-        ReplicaConfig(
-            "",
-            b"",
-            b"",
-            b"",
-            options["ray_actor_options"],
-            **{key: options[key] for key in scheduling},
+        config = ray.private.DeploymentConfig(**{key: options[key] for key in known})
+        ray.private.DeploymentConfig.from_proto_bytes(config.to_proto_bytes())
+        numbers = {key: options[key] for key in scheduling}
+        ray.private.ReplicaConfig(
+            "", b"", b"", b"", options["ray_actor_options"], **numbers
         ).to_proto_bytes()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import pickle
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -29,7 +29,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from controller import retry
 from controller.errors import Waiting
 from controller.serve import schema
-from controller.serve.schema import SchemaError
+from controller.serve.schema import Asker, SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,24 +39,22 @@ if TYPE_CHECKING:
 START = 60.0
 """Seconds for importing Ray; two where nothing else wants the processor."""
 START_WAIT = 5.0
-"""Seconds of that in which who asks waits for it; after them it begins beside the passes."""
+"""Seconds of that in which a question waits for it; after them it begins beside the passes."""
 ANSWER = 10.0
 """Seconds for an answer; milliseconds as a rule."""
 IDLE = 60.0
 """Seconds without a question after which it ends."""
-_MARGIN = 10.0
-"""Seconds before that in which it is asked nothing any more, as it may be about to end."""
+_MOMENT = 10.0
+"""Seconds for what takes none: the end of what was killed, the rest of a line."""
 _LIMIT = 16 * 2**20
 """Bytes of an answer."""
 _REMEMBERED = 64
 """Questions that broke it, of which is known how often."""
-_FORGOTTEN = 3600.0
-"""Seconds after which one that would be asked again, and was not, is none any more."""
 COMMAND = (sys.executable, "-P", "-m", __name__, str(IDLE))
 
 
-class SchemaProcess:
-    """An `Asker` whose answers are another process's. Threads may share it.
+class SchemaProcess(Asker):
+    """Has another process answer. Threads may share it.
 
     `command` is what is started; `start`, `start_wait` and `answer` are seconds; `jitter` is in
     [0, 1).
@@ -92,7 +90,7 @@ class SchemaProcess:
             self._present()
 
     def ask(self, question: str, document: Mapping[str, JSON]) -> JSON:
-        """The answer of `schema.QUESTIONS`.
+        """As `Asker` has it.
 
         Raises:
             SchemaError: Ray would refuse the document.
@@ -103,17 +101,15 @@ class SchemaProcess:
         with self._lock:
             for what in ("", key):
                 self._leave_alone(what)
-            what = ""
             try:
-                child = self._present()
-                if not child.begins_within(self._start_wait):
-                    raise _starting(self._start)
-                self._broken.pop(what, None)
-                what = key
-                said = child.answer(asked, self._answer)
+                # One that ended by itself in this moment is no failure: another one is asked.
+                said = self._said(asked) or self._said(asked)
+                if said is None:
+                    raise _Broken("ended instead of answering")  # noqa: TRY301 - as it is told
             except _Broken as error:
-                raise self._failed(what, str(error)) from error
-            self._broken.pop(what, None)
+                is_ready = self._child is not None and self._child.is_ready
+                raise self._failed(key if is_ready else "", str(error)) from error
+            self._broken.pop(key, None)
         if "refusal" in said:
             raise SchemaError(said["path"], said["refusal"])
         return said["answer"]
@@ -123,9 +119,17 @@ class SchemaProcess:
         with self._lock:
             self._end()
 
+    def _said(self, asked: bytes) -> dict[str, Any] | None:
+        """Its answer; None when it ended by itself."""
+        child = self._present()
+        if not child.begins_within(self._start_wait):
+            raise _unavailable(f"still starts; it has {self._start:g} s for that")
+        self._broken.pop("", None)
+        return child.answer(asked, self._answer)
+
     def _present(self) -> _Child:
         """The process, another one if it is gone."""
-        if self._child is None or self._child.is_ending():
+        if self._child is None or self._child.is_over():
             self._end()
             self._child = _Child(self._command, self._start)
         return self._child
@@ -142,12 +146,12 @@ class SchemaProcess:
 
     def _failed(self, what: str, how: str) -> Waiting:
         self._end()
-        now = self._clock()
+        how = f"{how}; it is tried again, ever more seldom"
         failures = self._broken.pop(what, (0,))[0] + 1
-        wait = retry.delay(failures, jitter=self._jitter())
-        late = sorted(self._broken.items(), key=lambda item: item[1][1])[1 - _REMEMBERED :]
-        self._broken = {key: known for key, known in late if now < known[1] + _FORGOTTEN}
-        self._broken[what] = failures, now + wait, how
+        until = self._clock() + retry.delay(failures, jitter=self._jitter())
+        self._broken[what] = failures, until, how
+        if len(self._broken) > _REMEMBERED:
+            del self._broken[next(iter(self._broken))]
         return _unavailable(how)
 
 
@@ -155,15 +159,7 @@ def _unavailable(how: str) -> Waiting:
     return Waiting(
         "SchemaUnavailable",
         "what is new waits until it can be checked against Ray's schema, and what serves goes on: "
-        f"the process for that {how}; it is tried again, ever more seldom",
-    )
-
-
-def _starting(seconds: float) -> Waiting:
-    return Waiting(
-        "SchemaUnavailable",
-        "what is new waits until it can be checked against Ray's schema, and what serves goes on: "
-        f"the process for that still starts; it has {seconds:g} s for that",
+        f"the process for that {how}",
     )
 
 
@@ -188,16 +184,12 @@ class _Child:
         # They are there, as they were asked for.
         self._input = cast("IO[bytes]", self._process.stdin)
         self._output = cast("IO[bytes]", self._process.stdout)
-        self._begun = threading.Event()
-        self._failure: _Broken | None = None
-        self._began_at = self._used_at = time.monotonic()
+        self._began_at, self._start = time.monotonic(), start
+        self.is_ready = False
+        """Whether it is known to have Ray's modules."""
         self._last_words = b""
         self._reaper = threading.Thread(target=self._reap, name="wheelway-schema", daemon=True)
         self._reaper.start()
-        self._starter = threading.Thread(
-            target=self._begin, args=(start,), name="wheelway-schema-start", daemon=True
-        )
-        self._starter.start()
 
     def _reap(self) -> None:
         """Read what it complains of, and take note of its end, whenever that is."""
@@ -211,21 +203,12 @@ class _Child:
         """The process."""
         return self._process.pid
 
-    def is_ending(self) -> bool:
-        """Whether it ended, or may at any moment; before it began, `begins_within` tells."""
-        if not self._begun.is_set() or self._failure is not None:
-            return False
-        idle = time.monotonic() - self._used_at
-        return self._process.poll() is not None or idle > IDLE - _MARGIN
-
-    def _begin(self, seconds: float) -> None:
-        """Wait until it has Ray's modules, beside all others."""
-        try:
-            self._line(b"", seconds)
-        except _Broken as error:
-            self._failure = error
-        self._used_at = time.monotonic()
-        self._begun.set()
+    def is_over(self) -> bool:
+        """Whether it has ended, but for one that could not start, of which `begins_within` tells:
+        by itself, or because somebody killed it.
+        """
+        status = self._process.poll()
+        return status == 0 or (status is not None and self.is_ready)
 
     def begins_within(self, seconds: float) -> bool:
         """Whether it has Ray's modules; waits for them until so many seconds after its start.
@@ -233,26 +216,30 @@ class _Child:
         Raises:
             _Broken: it ended, or has not in time.
         """
-        begun = self._begun.wait(max(0.0, self._began_at + seconds - time.monotonic()))
-        if self._failure is not None:
-            raise self._failure
-        return begun
+        if not self.is_ready:
+            until = self._began_at + min(seconds, self._start)
+            if _comes(self._output, until - time.monotonic()):
+                self._line(b"", _MOMENT)
+                self.is_ready = True
+            elif time.monotonic() >= self._began_at + self._start:
+                raise _Broken(f"said nothing for {self._start:g} s")
+        return self.is_ready
 
-    def answer(self, asked: bytes, seconds: float) -> dict[str, Any]:
-        """What it says to a question.
+    def answer(self, asked: bytes, seconds: float) -> dict[str, Any] | None:
+        """What it says to a question; None when it ended by itself.
 
         Raises:
             _Broken: nothing in time, or nothing that makes sense.
         """
         line = self._line(asked, seconds)
-        self._used_at = time.monotonic()
         try:
-            said: dict[str, Any] = json.loads(line)
+            said: dict[str, Any] | None = json.loads(line) if line else None
         except ValueError as error:
             raise _Broken(f"answered {line[:100]!r}") from error
         return said
 
     def _line(self, asked: bytes, seconds: float) -> bytes:
+        """The next line; none when it ended by itself."""
         timer = threading.Timer(seconds, self._process.kill)  # which ends any write or read
         timer.start()
         try:
@@ -269,18 +256,26 @@ class _Child:
             raise _Broken(f"answered more than {_LIMIT} bytes")
         if not on_time:
             raise _Broken(f"said nothing for {seconds:g} s")
-        self._reaper.join(_MARGIN)
+        self._reaper.join(_MOMENT)
+        if self._process.poll() == 0 and not line and self.is_ready:
+            return line
         said = self._last_words.decode(errors="replace") or "it did not say why"
         raise _Broken(f"ended with status {self._process.poll()}: {said}")
 
     def close(self) -> None:
         """End it: it has nothing to lose."""
         self._process.kill()
-        self._starter.join(_MARGIN)
-        self._reaper.join(_MARGIN)
+        self._reaper.join(_MOMENT)
         for pipe in (self._input, self._output):
             with contextlib.suppress(BrokenPipeError):  # what it did not take any more
                 pipe.close()
+
+
+def _comes(pipe: IO[bytes], seconds: float) -> bool:
+    """Whether something comes, or the end, in so many seconds."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        return bool(selector.select(max(0.0, seconds)))
 
 
 # -- the process itself --------------------------------------------------------------------------
@@ -297,7 +292,7 @@ def main(idle: float) -> None:
     answers.write(b"ready\n")
     answers.flush()
     signal.alarm(0)
-    while select.select([sys.stdin.buffer], [], [], idle)[0]:
+    while _comes(sys.stdin.buffer, idle):
         try:
             question, document = pickle.load(sys.stdin.buffer)  # noqa: S301 - the daemon's own
         except EOFError:

@@ -62,33 +62,14 @@ class Templates:
             digest.update(f"{name}\0{len(source.text)}\0{source.text}".encode())
         return digest.hexdigest()
 
-    def render(self, name: str, variables: Mapping[str, object]) -> str:
-        """The text that a template makes of the variables.
+    def document(self, name: str, variables: Mapping[str, object]) -> dict[str, JSON]:
+        """The mapping in what a template makes of the variables.
 
         Raises:
-            TemplateError: syntax, an undefined variable, a value that `json` refuses...
+            TemplateError: syntax, an undefined variable, a value that `json` refuses, a result that
+                is not YAML or not a mapping...
         """
-        environment = self._refresh()
-        try:
-            return environment.get_template(name).render(**variables)
-        except jinja2.TemplateSyntaxError as error:
-            raise TemplateError(
-                f"{error.filename or name}:{error.lineno}: {error.message}"
-            ) from error
-        except jinja2.TemplateNotFound as error:
-            folders = " or ".join(str(folder) for folder in self._folders())
-            raise TemplateError(f"{error.name}: there is no such template in {folders}") from error
-        except Exception as error:
-            # An expression in a template may raise anything; it is the template's, and translated.
-            where, line = self._spot(error, name)
-            raise TemplateError(f"{where}:{line}: {_what(error)}") from error
-
-    def document(self, name: str, text: str) -> dict[str, JSON]:
-        """The mapping in what a template rendered.
-
-        Raises:
-            TemplateError: it is not YAML, or not a mapping.
-        """
+        text = self._rendered(name, variables)
         try:
             value = canonical.from_yaml(text)
         except yaml.YAMLError as error:
@@ -104,6 +85,22 @@ class Templates:
         if not isinstance(value, dict):
             self.blame(name, 1, f"must render a mapping, not {type(value).__name__}")
         return value
+
+    def _rendered(self, name: str, variables: Mapping[str, object]) -> str:
+        environment = self._refresh()
+        try:
+            return environment.get_template(name).render(**variables)
+        except jinja2.TemplateSyntaxError as error:
+            raise TemplateError(
+                f"{error.filename or name}:{error.lineno}: {error.message}"
+            ) from error
+        except jinja2.TemplateNotFound as error:
+            folders = " or ".join(str(folder) for folder in self._folders())
+            raise TemplateError(f"{error.name}: there is no such template in {folders}") from error
+        except Exception as error:
+            # An expression in a template may raise anything; it is the template's, and translated.
+            where, line = self._spot(error, name)
+            raise TemplateError(f"{where}:{line}: {_what(error)}") from error
 
     def blame(self, name: str, where: int | Sequence[str | int], what: str) -> NoReturn:
         """Raise a TemplateError for a line, or for the line that writes a path of keys."""

@@ -13,11 +13,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.errors import WheelwayError
-from controller.exchange import NO_REUSE, exchange
+from controller.exchange import answer, own_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -69,7 +68,7 @@ class Traffic:
     ) -> None:
         self._dashboard = dashboard
         self._clock = clock
-        self._client = httpx.Client(trust_env=False, limits=NO_REUSE)
+        self._client = own_client()
         self._targets: tuple[str, ...] = ()
         self._targets_at = float("-inf")
         self._samples: deque[_Sample] = deque()
@@ -107,13 +106,9 @@ class Traffic:
         return self._targets
 
     def _fetched(self, target: str) -> str:
-        try:
-            response = exchange(
-                self._client, "GET", f"http://{target}/metrics", seconds=TIMEOUT, limit=_LIMIT
-            )
-        except (httpx.HTTPError, httpx.InvalidURL):
-            return ""
-        return response.text if response.is_success else ""
+        url = f"http://{target}/metrics"
+        page = answer(self._client, url, seconds=TIMEOUT, limit=_LIMIT)
+        return page.text if page is not None and page.is_success else ""
 
 
 def _counts(texts: Iterable[str]) -> dict[str, dict[float, float]]:

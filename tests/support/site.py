@@ -14,7 +14,7 @@ from controller.daemon.loop import Daemon
 from controller.errors import JournalError
 from controller.journal import Journal
 from controller.serve.dashboard import Dashboard
-from controller.serve.schema import InProcess
+from controller.serve.schema import Asker
 from tests.support.head import eventually
 from tests.support.wheels import make_wheel
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from controller.model import Condition, Phase, Quarantine
     from controller.rayhead.head import Head
     from controller.reconcile.report import Report
-    from controller.serve.schema import Asker
 
 BASICS = """
 [[sources]]
@@ -61,7 +60,7 @@ class Site:
         self.ingress = f"http://127.0.0.1:{head.ports.ingress}"
         self.dashboard = Dashboard.connect(RayOptions(dashboard_url=head.dashboard_url))
         self.reports: list[Report] = []
-        self.asker: Asker | None = InProcess()
+        self.asker: Asker | None = Asker()
         """Here, where Ray's modules are imported once for all tests."""
         self.configure("")
 

@@ -23,10 +23,10 @@ from typer.testing import CliRunner
 from controller.authoring.gates import Gate
 from controller.cli import app
 from controller.cli.authoring import as_document
+from controller.cli.invocation import Whereabouts, whereabouts
 from controller.cli.program import MEANINGS, ExitCode, exit_code_of, global_first
 from controller.cli.progress import LASTS, Progress, Warnings, arguments_of
 from controller.cli.serving import _command
-from controller.cli.whereabouts import Whereabouts, whereabouts
 from controller.config.loading import load
 from controller.errors import ConfigError, JournalError, Rejected, TemplateError, Transient, Waiting
 from controller.journal import DaemonStatus, Journal

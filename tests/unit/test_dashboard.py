@@ -1,41 +1,27 @@
-"""The dashboard client, the cluster's facts and the probe, against a real server on loopback.
-
-The bodies are those that Ray 2.60 sent, shortened.
-"""
+"""The dashboard client against a real server on loopback."""
 
 from __future__ import annotations
 
 import json
 import math
 import socket
-import ssl
-import threading
-import time
 from contextlib import closing
 
-import httpx
 import pytest
-import trustme
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from controller.config.settings import RayOptions
 from controller.errors import Rejected, Stalled, Transient, Waiting
-from controller.model import Answer, ApplicationStatus, Release, Replica
-from controller.rayhead.haproxy import LABEL
-from controller.serve.application import cause, parse
-from controller.serve.cluster import Cluster, inspect
+from controller.model import ApplicationStatus, Release, Replica
+from controller.serve.application import parse
 from controller.serve.dashboard import (
     APPLICATIONS,
     LONGEST_BLINDNESS,
     METRICS_TARGETS,
-    Dashboard,
 )
-from controller.serve.ingress import Ingress
-from controller.serve.rendering import Renderer
 from tests.support.canned import canned
-from wheelway.host import EncodedRoutesHost
+from tests.support.reports import anything, dashboard_at, document, failure, reported
 
 pytestmark = pytest.mark.unit
 
@@ -46,52 +32,10 @@ def server():
         yield running
 
 
-def dashboard_at(url, **options):
-    return closing(Dashboard.connect(RayOptions(dashboard_url=url, **options)))
-
-
 @pytest.fixture
 def dashboard(server):
     with dashboard_at(server.url) as connected:
         yield connected
-
-
-def document(**more):
-    return {
-        "name": "iris-1.0-0a1b2c3d",
-        "route_prefix": None,
-        "import_path": "wheelway.host:build",
-        "args": {"release": {"pipeline": "iris", "version": "1.0", "digest": "a" * 64}},
-        **more,
-    }
-
-
-def reported(status="RUNNING", **more):
-    return {
-        "name": "x",
-        "route_prefix": None,
-        "docs_path": None,
-        "status": status,
-        "message": "",
-        "last_deployed_time_s": 12.5,
-        "deployed_app_config": document(),
-        "source": "declarative",
-        "deployments": {},
-        **more,
-    }
-
-
-def parsed(name):
-    [application] = parse({"applications": {name: reported()}})
-    return application
-
-
-def only(**more):
-    [application] = parse({"applications": {"x": reported(**more)}})
-    return application
-
-
-# -- what is reported ----------------------------------------------------------------------------
 
 
 def test_a_running_release_is_read_with_its_document_verbatim(server, dashboard):
@@ -138,108 +82,7 @@ def test_no_serve_instance_is_no_application(server, dashboard):
     assert dashboard.applications() == ()
 
 
-def test_only_a_deployment_without_deployments_is_building():
-    assert only(status="DEPLOYING").building
-    assert not only(status="DEPLOYING", deployments={"Host": {"replicas": []}}).building
-    assert not only(status="DEPLOY_FAILED").building
-
-
-def test_a_status_that_only_a_later_serve_knows_is_neither_ready_nor_failed():
-    assert only(status="MIGRATING").status is ApplicationStatus.NOT_STARTED
-
-
-def test_an_imperative_application_is_not_ours_and_holds_the_route_it_has():
-    found = only(deployed_app_config=None, source="imperative", route_prefix="/theirs")
-    assert (found.document, found.release, found.route) == (None, None, "/theirs")
-
-
-def test_a_declarative_application_that_says_no_route_has_serves_default():
-    found = only(deployed_app_config={"import_path": "a:b"}, route_prefix=None)
-    assert (found.route, found.release) == ("/", None)
-    assert found.document == {"name": "x", "import_path": "a:b"}
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"import_path": "wheelway.host:build_encoded_routes"},
-        {"args": {}},
-        {"args": {"release": "iris"}},
-        {"args": {"release": {"pipeline": "Iris", "version": "1.0", "digest": "a" * 64}}},
-        {"args": {"release": {"pipeline": "", "version": "1.0", "digest": "a" * 64}}},
-        {"args": {"release": {"pipeline": "../x", "version": "1.0", "digest": "a" * 64}}},
-        {"args": {"release": {"pipeline": "iris", "version": "one", "digest": "a" * 64}}},
-        {"args": {"release": {"pipeline": "iris", "version": "9" * 5000, "digest": "a" * 64}}},
-        {"args": {"release": {"pipeline": "iris", "version": "1.0", "digest": "a"}}},
-        {"args": {"release": {"version": "1.0", "digest": "a" * 64}}},
-    ],
-)
-def test_what_does_not_name_a_well_formed_release_is_not_ours(changed):
-    assert only(deployed_app_config=document(**changed)).release is None
-
-
-REPLICA_FAILED = """\
-The deployment failed to start 3 times in a row. This may be due to a problem with its constructor \
-or initial health check failing. See controller logs for details. Error:
-\x1b[36mray::ServeReplica:x:Host.initialize_and_get_metadata()\x1b[39m (pid=1, ip=127.0.0.1, )
-  File "/v/lib/python3.11/concurrent/futures/_base.py", line 449, in result
-    return self.__get_result()
-           ^^^^^^^^^^^^^^^^^^^
-  File "/v/lib/python3.11/site-packages/ray/serve/_private/replica.py", line 1928, in initialize
-    raise RuntimeError(traceback.format_exc()) from None
-RuntimeError: Traceback (most recent call last):
-  File "/v/lib/python3.11/site-packages/ray/serve/_private/replica.py", line 4008, in _call
-    result = callable(*args, **kwargs)
-  File "/v/x.py", line 9, in __init__
-    raise RuntimeError("wheelway-failure[Quoted] in a source line")
-"""
-
-
-def test_the_hosts_own_words_are_dug_out_of_a_failed_replica():
-    said = (
-        "wheelway-failure[LoadFailed] load raised ValueError: no model\n"
-        "Traceback (most recent call last):\n"
-        '  File "iris.py", line 3, in load\nValueError: no model'
-    )
-    ray = said.replace(
-        "Traceback (most recent call last):",
-        "\x1b[36mray::ServeReplica:x:Host.initialize_and_get_metadata()\x1b[39m (pid=1, ip=::1)",
-    )
-    host = {"status": "DEPLOY_FAILED", "message": f"{REPLICA_FAILED}wheelway.X: {ray}"}
-    own = "Failed to update the deployments ['Host']."
-    found = only(status="DEPLOY_FAILED", message=own, deployments={"Host": host})
-    assert found.message == said
-
-
-def test_a_cause_without_a_marker_keeps_the_frames_that_are_not_rays():
-    assert cause(REPLICA_FAILED.replace("wheelway-failure[Quoted] ", "") + "KeyError: 'boom'") == (
-        "The deployment failed to start 3 times in a row.\n"
-        '  File "/v/x.py", line 9, in __init__\n'
-        '    raise RuntimeError("in a source line")\n'
-        "KeyError: 'boom'"
-    )
-
-
-def test_a_replica_that_died_is_said_in_words():
-    text = REPLICA_FAILED.splitlines()[0] + "\nActorDiedError()"
-    assert "the replica's process died" in cause(text)
-
-
-def test_a_failed_build_is_said_by_the_application_itself():
-    found = only(
-        status="DEPLOY_FAILED",
-        message="Deploying app 'x' failed with exception:\nModuleNotFoundError: No module 'y'",
-    )
-    assert found.message.endswith("ModuleNotFoundError: No module 'y'")
-
-
 # -- errors --------------------------------------------------------------------------------------
-
-
-def failure(call):
-    with pytest.raises((Waiting, Stalled, Transient, Rejected)) as caught:
-        call()
-    return caught.value
 
 
 def test_nobody_there_is_waiting_with_the_cure():
@@ -384,13 +227,6 @@ def test_what_cannot_be_said_again_is_no_answer(server, dashboard, body):
     assert failure(dashboard.applications).reason == "DashboardUnexpected"
 
 
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-
-
 @st.composite
 def answers(draw):
     """What Ray says, with one part of it, anywhere, replaced by something else or left out."""
@@ -527,273 +363,3 @@ def test_a_token_that_cannot_be_used_is_said_before_anything_is_sent(server, tmp
         error = failure(dashboard.applications)
     assert (error.reason, str(file) in error.message) == ("TokenUnreadable", True)
     assert server.asked == []
-
-
-# -- the cluster ---------------------------------------------------------------------------------
-
-
-def test_the_clusters_facts_are_gathered(server, dashboard):
-    server.says("/api/version", {"ray_version": "2.60.0", "session_name": "session_1"})
-    server.says("/api/v0/cluster_metadata", {"data": {"pythonVersion": "3.11.7"}})
-    usage = {"CPU": [0.5, 2.0], "memory": [0.0, 1.0]}
-    status = {"clusterStatus": {"loadMetricsReport": {"usage": usage}}}
-    server.says("/api/cluster_status", {"data": status})
-    actors = "/api/v0/actors?filter_keys=class_name&filter_predicates=%3D&filter_values="
-    alive = {"data": {"result": {"result": [{"state": "ALIVE"}]}}}
-    none = {"data": {"result": {"result": []}}}
-    server.says(f"{actors}HAProxyManager", alive)
-    assert inspect(dashboard) == Cluster("session_1", "2.60.0", "3.11.7", 2.0, 1.5, haproxy=True)
-    server.says(f"{actors}HAProxyManager", none)
-    server.says(f"{actors}ProxyActor", alive)
-    assert inspect(dashboard).haproxy is False
-    server.says(f"{actors}ProxyActor", none)
-    assert inspect(dashboard).haproxy is None
-
-
-@pytest.mark.parametrize(
-    ("labels", "stop"),
-    [({LABEL: "930"}, 930.0), ({}, 120.0), ({LABEL: "soon"}, None), (None, None)],
-)
-def test_how_long_the_ingress_waits_is_read_from_the_heads_label(server, dashboard, labels, stop):
-    server.says("/api/version", {"ray_version": "2.60.0"})
-    worker = {"is_head_node": False, "labels": {LABEL: "7"}}
-    rows = [worker, {"is_head_node": True, "labels": labels}]
-    server.says("/api/v0/nodes", {"data": {"result": {"result": rows}}})
-    assert inspect(dashboard).hard_stop == stop
-
-
-def test_haproxys_restart_is_not_taken_for_a_slow_ingress(server, dashboard):
-    server.says("/api/version", {"ray_version": "2.60.0"})
-    actors = "/api/v0/actors?filter_keys=class_name&filter_predicates=%3D&filter_values="
-    restarting = {"state": "RESTARTING", "name": "SERVE_PROXY_ACTOR-node1"}
-    fallback = {"state": "ALIVE", "name": "SERVE_PROXY_ACTOR-fallback-node1"}
-    server.says(f"{actors}HAProxyManager", {"data": {"result": {"result": [restarting]}}})
-    server.says(f"{actors}ProxyActor", {"data": {"result": {"result": [fallback]}}})
-    assert inspect(dashboard).haproxy is None
-
-
-def test_what_a_cluster_does_not_say_is_unknown(server, dashboard):
-    server.says("/api/version", {"ray_version": "2.60.0"})
-    assert inspect(dashboard) == Cluster("", "2.60.0", None, None, None, haproxy=None)
-
-
-OPTIONAL = (
-    "/api/cluster_status",
-    "/api/v0/cluster_metadata",
-    "/api/v0/actors",
-    "/api/v0/nodes",
-)
-
-
-@pytest.mark.parametrize("how", ["hang", "drip", "trickle"])
-def test_an_optional_part_that_is_slow_hides_nothing_but_itself(server, monkeypatch, how):
-    monkeypatch.setattr("controller.serve.cluster.OPTIONAL_DEADLINE", 0.3)
-    server.says("/api/version", {"ray_version": "2.60.0", "session_name": "session_1"})
-    for path in OPTIONAL:
-        server.answers[path] = how
-    unknown = Cluster("session_1", "2.60.0", None, None, None, haproxy=None)
-    began = time.monotonic()
-    with dashboard_at(server.url, timeout=90.0) as dashboard:
-        assert inspect(dashboard) == unknown
-    assert time.monotonic() - began < 60  # what else is asked may take 90 s
-
-
-def wrapped(odd):
-    """An optional part's answer that is odd at one of the depths at which something is read."""
-    return st.sampled_from(
-        [
-            odd,
-            {"data": odd},
-            {"data": {"pythonVersion": odd, "result": odd}},
-            {"data": {"result": {"result": odd}}},
-            {"data": {"result": {"result": [{"is_head_node": True, "labels": odd}]}}},
-            {"data": {"clusterStatus": {"loadMetricsReport": {"usage": {"CPU": odd}}}}},
-        ]
-    )
-
-
-@given(said=st.lists(anything.flatmap(wrapped), min_size=4, max_size=4))
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_an_optional_part_that_is_odd_is_unknown(server, dashboard, said):
-    server.says("/api/version", {"ray_version": "2.60.0"})
-    for path, answer in zip(OPTIONAL, said, strict=True):
-        server.says(path, json.dumps(answer))
-    found = inspect(dashboard)
-    assert (found.ray, found.haproxy) == ("2.60.0", None)
-    assert found.cpus is None or math.isfinite(found.cpus)
-    assert found.python is None or isinstance(found.python, str)
-
-
-def test_something_else_at_the_address_is_not_taken_for_ray(server, dashboard):
-    server.says("/api/version", {"version": 1})
-    assert failure(lambda: inspect(dashboard)).reason == "DashboardUnexpected"
-
-
-# -- the ingress ---------------------------------------------------------------------------------
-
-
-def test_a_probe_sends_the_route_as_typed_and_reads_the_release(server):
-    route = "/predict/iris/1!1.0+cu12"
-    metadata = {"application": "iris-1-0a1b2c3d", "settings_error": "threshold: too high"}
-    server.says(route, metadata, x_wheelway_release="iris@1!1.0+cu12+aaaaaaaa")
-    answer = Ingress(server.url).probe(route)
-    assert (answer.header, answer.status) == ("iris@1!1.0+cu12+aaaaaaaa", 200)
-    assert answer.application == "iris-1-0a1b2c3d"
-    assert answer.settings_error == "threshold: too high"
-
-
-def test_every_probe_is_a_connection_of_its_own(server):
-    server.says("/r", {})
-    ingress = Ingress(server.url)
-    ingress.probe("/r")
-    ingress.probe("/r")
-    assert [headers["connection"] for _, _, headers, _ in server.asked] == ["close", "close"]
-
-
-def test_a_route_that_nobody_holds_has_a_status_and_no_header(server):
-    answer = Ingress(server.url).probe("/nothing")
-    assert (answer.header, answer.status, answer.detail) == (None, 404, "not here")
-
-
-@pytest.mark.parametrize(
-    ("table", "known"),
-    [
-        ((200, b'{"/r": "ours-1"}', {}), True),
-        ((200, b'{"/r": "another-head"}', {}), False),
-        ((200, b"{}", {}), False),
-        ((503, b"Route table is not populated yet.", {}), False),
-        ((502, b"bad gateway", {}), False),
-        ((404, b"the balancer shows no such page", {}), None),
-    ],
-)
-def test_an_answer_counts_if_it_is_the_ingress_of_this_head_that_gives_it(server, table, known):
-    server.answers["/-/routes"] = table
-    ingress = Ingress(server.url)
-    own, other = Answer(None, 404, detail="Ping http://.../-/routes"), Answer(None, 404)
-    ours = Answer("iris@1.0+aaaaaaaa", 200, "ours-1")
-    away = Answer(None, None, detail="refused", reached=False)
-    answers = {"/own": own, "/other": other, "/ours": ours, "/away": away}
-    found = ingress.vouched(answers, [parsed("ours-1")])
-    assert found["/ours"] == ours
-    assert found["/away"] == away
-    assert found["/own"].reached is (True if known is None else known)
-    assert found["/other"].reached is bool(known)
-
-
-@pytest.mark.parametrize(
-    ("table", "routeless"),
-    [
-        ((503, b"Route table is not populated yet.", {}), True),
-        ((200, b"{}", {}), True),
-        ((200, b'{"/r": "another-head"}', {}), False),
-        ((200, b'{"/r": "ours-1"}', {}), False),
-    ],
-)
-def test_serves_own_ingress_without_any_route_is_told_from_a_strangers(server, table, routeless):
-    server.answers["/-/routes"] = table
-    serves = "Path '/own' not found. Ping http://.../-/routes for available routes."
-    answers = {"/own": Answer(None, 404, detail=serves), "/other": Answer(None, 404)}
-    found = Ingress(server.url).vouched(answers, [parsed("ours-1")])
-    assert found["/own"].routeless is routeless
-    assert found["/other"].routeless is False
-
-
-def test_nothing_more_is_asked_of_an_ingress_that_answers_as_ours(server):
-    ours = {"/r": Answer("iris@1.0+aaaaaaaa", 200, "ours-1")}
-    assert Ingress(server.url).vouched(ours, [parsed("ours-1")]) == ours
-    assert server.asked == []
-
-
-def test_an_ingress_that_is_not_there_or_hangs_is_an_answer_without_a_status(server):
-    server.answers["/r"] = "hang"
-    hanging = Ingress(server.url, timeout=0.2).probe("/r")
-    with closing(socket.socket()) as unused:
-        unused.bind(("127.0.0.1", 0))
-        refused = Ingress(f"http://127.0.0.1:{unused.getsockname()[1]}").probe("/r")
-    assert (hanging.status, refused.status) == (None, None)
-    assert (hanging.reached, refused.reached) == (True, False)
-    assert "Timeout" in hanging.detail
-    assert "refused" in refused.detail
-
-
-@pytest.mark.parametrize("how", ["hang", "drip", "trickle", "flood"])
-def test_an_answer_at_a_route_that_does_not_end_is_none(server, monkeypatch, how):
-    monkeypatch.setattr("controller.serve.ingress._LIMIT", 1 << 20)
-    server.answers["/r"] = how
-    answer = Ingress(server.url, timeout=60 if how == "flood" else 0.3).probe("/r")
-    assert (answer.header, answer.status, answer.reached) == (None, None, True)
-    assert ("Timeout" if how != "flood" else "BodyTooLarge") in answer.detail
-
-
-@pytest.mark.parametrize("how", ["hang", "drip", "trickle", "flood"])
-def test_a_table_of_routes_that_does_not_end_knows_nobody(server, monkeypatch, how):
-    monkeypatch.setattr("controller.serve.ingress._LIMIT", 1 << 20)
-    server.answers["/-/routes"] = how
-    ingress = Ingress(server.url, timeout=60 if how == "flood" else 0.3)
-    found: list[dict[str, Answer]] = []
-    answers = {"/r": Answer(None, 404)}
-    asking = threading.Thread(
-        target=lambda: found.append(ingress.vouched(answers, [parsed("ours-1")])), daemon=True
-    )
-    asking.start()
-    asking.join(60)
-    assert [answer.reached for answer in found[0].values()] == [False]
-
-
-@pytest.fixture
-def secure():
-    """A server by https, and the authority that signed for it."""
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    with canned() as running:
-        running.socket = context.wrap_socket(running.socket, server_side=True)
-        yield running.url.replace("http:", "https:"), authority, running
-
-
-def test_an_ingress_by_https_is_trusted_by_the_same_authority_as_the_dashboard(secure, tmp_path):
-    url, authority, running = secure
-    running.says("/r", {}, x_wheelway_release="iris@1.0+aaaaaaaa")
-    stranger = Ingress.connect(RayOptions(ingress_url=url)).probe("/r")
-    assert (stranger.header, stranger.status) == (None, None)
-    assert "set ray.ca_file" in stranger.detail
-    ca_file = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(ca_file)
-    trusted = Ingress.connect(RayOptions(ingress_url=url, ca_file=ca_file)).probe("/r")
-    assert (trusted.header, trusted.status) == ("iris@1.0+aaaaaaaa", 200)
-    ca_file.write_text("nothing")
-    error = failure(lambda: Ingress.connect(RayOptions(ingress_url=url, ca_file=ca_file)))
-    assert (type(error), error.reason) == (Stalled, "CertificateUnreadable")
-
-
-@pytest.mark.anyio
-async def test_what_answers_encoded_routes_trusts_the_ingress_as_the_daemon_does(secure, tmp_path):
-    url, authority, running = secure
-    running.says("/predict/iris/1.0+cu1", {}, x_wheelway_release="iris@1.0+cu1+aaaaaaaa")
-    ca_file = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(ca_file)
-    renderer = Renderer(wheelway="0.1.0")
-
-    async def ask(**trust):
-        document = renderer.encoded_routes(RayOptions(ingress_url=url, **trust))
-        app = EncodedRoutesHost(document["args"]).__serve_build_asgi_app__()
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.get("/predict/iris/1.0%2Bcu1")
-
-    stranger = await ask()
-    assert (stranger.status_code, stranger.json()["reason"]) == (502, "IngressUnreachable")
-    trusted = await ask(ca_file=ca_file)
-    assert trusted.headers["x-wheelway-release"] == "iris@1.0+cu1+aaaaaaaa"
-    ca_file.write_text("nothing")
-    unusable = await ask(ca_file=ca_file)
-    assert unusable.status_code == 502
-    assert f"ray.ca_file {ca_file}: " in unusable.json()["detail"]
-
-
-def test_a_ca_is_handed_to_replicas_for_an_ingress_by_https_alone(tmp_path):
-    ca_file, renderer = tmp_path / "ca.pem", Renderer(wheelway="0.1.0")
-    plain = RayOptions(ingress_url="http://127.0.0.1:8000", ca_file=ca_file)
-    assert "ca_file" not in renderer.encoded_routes(plain)["args"]
-    secured = RayOptions(ingress_url="https://127.0.0.1:8000", ca_file=ca_file)
-    assert renderer.encoded_routes(secured)["args"]["ca_file"] == str(ca_file)

@@ -20,8 +20,8 @@ def anyio_backend():
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
-    monkeypatch.setattr(fallback, "LOOK_AFTER", 0.02)
-    monkeypatch.setattr(fallback, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(fallback, "ASK_AFTER", 0.02)
+    monkeypatch.setattr(fallback, "ASK_EVERY", 0.02)
 
 
 class Proxy:
@@ -62,7 +62,7 @@ async def asked(proxy, outlooks, method="POST", request_id="abc"):
 
 
 async def test_a_request_that_no_replica_takes_in_time_is_503(monkeypatch):
-    monkeypatch.setattr(fallback, "PATIENCE", 0.1)
+    monkeypatch.setattr(fallback, "MAX_WAIT", 0.1)
     proxy = Proxy()
     answer, seen = await asked(proxy, [Outlook(runs=False, request_timeout=60)])
     assert answer.status_code == 503
@@ -76,7 +76,7 @@ async def test_a_request_that_no_replica_takes_in_time_is_503(monkeypatch):
 
 @pytest.mark.parametrize("sent", ["", "no id", "x" * 200])
 async def test_a_request_without_a_usable_id_is_given_one(monkeypatch, sent):
-    monkeypatch.setattr(fallback, "PATIENCE", 0.0)
+    monkeypatch.setattr(fallback, "MAX_WAIT", 0.0)
     answer, _ = await asked(Proxy(), [Outlook(runs=False)], request_id=sent)
     assert answer.headers["x-request-id"] == answer.json()["instance"]
     assert answer.json()["instance"] not in {"", sent}
@@ -85,7 +85,7 @@ async def test_a_request_without_a_usable_id_is_given_one(monkeypatch, sent):
 async def test_a_controller_that_does_not_answer_is_waited_for_no_longer_than_a_replica(
     monkeypatch,
 ):
-    monkeypatch.setattr(fallback, "PATIENCE", 0.1)
+    monkeypatch.setattr(fallback, "MAX_WAIT", 0.1)
     proxy, under_way = Proxy(), []
 
     async def outlook(path):
@@ -100,7 +100,7 @@ async def test_a_controller_that_does_not_answer_is_waited_for_no_longer_than_a_
 
 
 async def test_a_head_without_a_controller_is_waited_for_no_longer_than_a_replica(monkeypatch):
-    monkeypatch.setattr(fallback, "PATIENCE", 0.1)
+    monkeypatch.setattr(fallback, "MAX_WAIT", 0.1)
     answer, _ = await asyncio.wait_for(asked(Proxy(), [Outlook(runs=None)]), 60)
     assert answer.status_code == 503
 
@@ -115,20 +115,20 @@ async def test_a_replica_that_only_says_it_runs_is_given_up_after_its_deadline(m
 
 
 async def test_a_shorter_request_timeout_counts(monkeypatch):
-    monkeypatch.setattr(fallback, "PATIENCE", 3600.0)
+    monkeypatch.setattr(fallback, "MAX_WAIT", 3600.0)
     soon = Outlook(runs=False, request_timeout=0.1)
     answer, _ = await asyncio.wait_for(asked(Proxy(), [soon]), 60)
     assert answer.status_code == 503
 
 
 async def test_head_is_answered_without_a_body(monkeypatch):
-    monkeypatch.setattr(fallback, "PATIENCE", 0.1)
+    monkeypatch.setattr(fallback, "MAX_WAIT", 0.1)
     answer, _ = await asked(Proxy(), [Outlook(runs=False)], "HEAD")
     assert (answer.status_code, answer.content) == (503, b"")
 
 
 async def test_what_a_replica_works_on_is_left_to_it(monkeypatch):
-    monkeypatch.setattr(fallback, "PATIENCE", 0.0)
+    monkeypatch.setattr(fallback, "MAX_WAIT", 0.0)
     runs = Outlook(runs=True, request_timeout=60)
     answer, seen = await asked(Proxy(), [*[runs] * 5, "go"])
     assert (answer.status_code, answer.text) == (200, "here I am")
@@ -136,14 +136,14 @@ async def test_what_a_replica_works_on_is_left_to_it(monkeypatch):
 
 
 async def test_a_replica_that_comes_in_time_answers(monkeypatch):
-    monkeypatch.setattr(fallback, "LOOK_AFTER", 0.0)
+    monkeypatch.setattr(fallback, "ASK_AFTER", 0.0)
     answer, _ = await asked(Proxy(), [Outlook(runs=None), "go"])
     assert (answer.status_code, answer.text) == (200, "here I am")
 
 
 async def test_what_is_not_ours_waits_as_it_always_did(monkeypatch):
     proxy, patience = Proxy(), 0.05
-    monkeypatch.setattr(fallback, "PATIENCE", patience)
+    monkeypatch.setattr(fallback, "MAX_WAIT", patience)
     asyncio.get_running_loop().call_later(10 * patience, proxy.go.set)
     answer, seen = await asked(proxy, [None])
     assert (answer.text, len(seen)) == ("here I am", 1)

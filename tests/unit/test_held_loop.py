@@ -335,7 +335,7 @@ async def test_every_hold_is_noticed_while_it_lasts_and_told_of_once(tmp_path):
     space = {}
     exec(compile(code, tmp_path / "pipeline.py", "exec"), space)
     holds = []
-    watchdog = Watchdog(tmp_path, holds.append, released.set, patience=0.1)
+    watchdog = Watchdog(tmp_path, holds.append, released.set, held_after=0.1)
     for number, what in enumerate(["stage", "block", "stage"], start=1):
         released.clear()
         done = space[what](released)
@@ -361,7 +361,7 @@ async def test_a_stack_that_goes_on_while_it_is_read_ends_no_watch(tmp_path, mon
     space = {}
     exec(compile("def block(until): until.wait(60)", tmp_path / "pipeline.py", "exec"), space)
     monkeypatch.setattr("wheelway.watchdog.sys._current_frames", current_frames)
-    watchdog = Watchdog(tmp_path, holds.append, patience=0.1)
+    watchdog = Watchdog(tmp_path, holds.append, held_after=0.1)
     space["block"](released)
     watchdog.stop()
     assert len(read) == 3

@@ -756,7 +756,7 @@ async def test_an_asynchronous_stage_that_blocks_gets_a_loop_of_its_own(
             while_held()
             first.touch()
 
-        return Watchdog(files, on_held, release, patience=0.05)
+        return Watchdog(files, on_held, release, held_after=0.05)
 
     monkeypatch.setattr("wheelway.replica.Watchdog", watchdog)
     replica, _ = replica_of(tmp_path, "blocking", BLOCKING)
@@ -776,8 +776,8 @@ async def test_an_asynchronous_stage_that_blocks_gets_a_loop_of_its_own(
 async def test_examples_that_hold_the_loop_decide_it_before_the_first_request(
     tmp_path, unlimited, monkeypatch, seconds, isolated
 ):
-    monkeypatch.setattr("wheelway.replica.PATIENCE", 0.1)
-    monkeypatch.setattr("wheelway.replica.Watchdog", lambda *a: Watchdog(*a, patience=0.1))
+    monkeypatch.setattr("wheelway.replica.HELD_AFTER", 0.1)
+    monkeypatch.setattr("wheelway.replica.Watchdog", lambda *a: Watchdog(*a, held_after=0.1))
     name = f"example_{isolated}".lower()
     code = BLOCKING.replace("    def load", f"    examples = ({seconds},)\n\n    def load")
     replica, _ = replica_of(tmp_path, name, code)
@@ -787,28 +787,6 @@ async def test_examples_that_hold_the_loop_decide_it_before_the_first_request(
 
 
 # -- percent-encoded routes ----------------------------------------------------------------------
-
-
-class _Client:
-    """The ingress, as far as the forwarding application sees it: an httpx client on a port."""
-
-    def __init__(self, port):
-        self._client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}")
-
-    @asynccontextmanager
-    async def request(self, method, target, headers, body):
-        url = self._client.base_url.copy_with(raw_path=target)
-        try:
-            async with self._client.stream(method, url, headers=headers, content=body) as response:
-                yield _Response(response)
-        except httpx.TransportError as error:
-            raise ConnectionError(str(error)) from error
-
-
-class _Response:
-    def __init__(self, response):
-        self.status, self.headers = response.status_code, response.headers.raw
-        self.chunks = response.aiter_raw
 
 
 @pytest.mark.parametrize(
@@ -849,7 +827,7 @@ async def test_an_encoded_route_is_forwarded_as_it_would_be_typed():
 
     async with (
         serving(ingress) as port,
-        serving(EncodedRoutes(_Client(port), "0.1.0")) as front,
+        serving(EncodedRoutes(f"http://127.0.0.1:{port}", "0.1.0")) as front,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{front}") as client,
     ):
         answer = await client.post("/predict/x/1.0%2Bcu1/?a=%2B", content=b"body")
@@ -864,7 +842,7 @@ async def test_an_encoded_route_is_forwarded_as_it_would_be_typed():
 async def test_an_ingress_that_does_not_answer_is_502():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
-        app = EncodedRoutes(_Client(taken.getsockname()[1]), "0.1.0")
+        app = EncodedRoutes(f"http://127.0.0.1:{taken.getsockname()[1]}", "0.1.0")
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://test"
         ) as client:

@@ -60,7 +60,7 @@ ODD = [
 ]
 
 
-class Counted(schema.InProcess):
+class Counted(schema.Asker):
     """Counts what it is asked."""
 
     def __init__(self):

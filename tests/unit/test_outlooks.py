@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
-from wheelway import outlooks
-from wheelway.fallback import Outlook
-from wheelway.outlooks import Outlooks
+from wheelway import fallback
+from wheelway.fallback import Outlook, Outlooks
 
 pytestmark = [pytest.mark.unit, pytest.mark.anyio]
 
@@ -109,7 +108,7 @@ async def test_without_a_controller_nobody_knows():
 
 
 async def test_of_a_controller_that_hangs_one_call_is_under_way_however_many_ask(monkeypatch):
-    monkeypatch.setattr(outlooks, "_FRESH", 0.0)
+    monkeypatch.setattr(fallback, "_FRESH", 0.0)
     controller = Controller()
     controller.hangs = True
     subject = Outlooks(lambda: controller)

@@ -1,56 +1,33 @@
-"""Replicas' logs: as records, read and followed through a dashboard, and by `wheelway logs`."""
+"""Replicas' logs: as records, read and followed through a dashboard."""
 
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import sys
 import threading
-import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from packaging.version import Version
-from rich.console import Console
-from typer.testing import CliRunner
 
-from controller.cli import app
-from controller.cli.program import ExitCode
-from controller.cli.progress import BETWEEN_FAILURES, Progress
 from controller.config.settings import RayOptions
 from controller.daemon.all_in_one import _telling
 from controller.errors import Transient, Waiting
-from controller.journal import Journal
-from controller.model import Phase, Quarantine, Release, Transition
-from controller.ops.advice import BY_REASON, BY_STAGE, remedies
 from controller.serve.followed import WHOLE
 from controller.serve.log_records import FailedRequest, merged, records
 from controller.serve.replica_logs import LogFile, ReplicaLogs, following
 from tests.support.canned import canned
 from tests.support.head import eventually
+from tests.support.replica_logs import (
+    BUILT,
+    FAILED,
+    FIRST,
+    IRIS,
+    OTHER,
+    PLACEMENT,
+    SECOND,
+    serving_logs,
+)
 
 pytestmark = pytest.mark.unit
-
-IRIS = Release("iris", Version("1.0"), "a" * 64)
-PLACEMENT = "iris-1.0-0123abcd"
-BUILT = f"serve/replica_{PLACEMENT}_Host_r1.log"
-SECOND = f"serve/replica_{PLACEMENT}_Host_r2.log"
-HEAD = f"{PLACEMENT}_Host"
-FAILED = f"""\
-ERROR 2026-11-28 12:00:02,500 {HEAD} r1 4711-ff -- request 4711-ff of {IRIS} failed
-Traceback (most recent call last):
-  File "pipeline.py", line 9, in infer
-    return request["sepal"]
-KeyError: 'sepal'
-"""
-FIRST = f"""\
-INFO 2026-11-28 12:00:01,000 {HEAD} r1 -- loaded 3 models
-{FAILED}INFO 2026-11-28 12:00:04,000 {HEAD} r1 4712-aa -- POST /predict/iris/1.0 200 3.1ms
-"""
-OTHER = f"INFO 2026-11-28 12:00:03,000 {HEAD} r2 4711-ffe -- this is another request\n"
 
 
 # -- records -------------------------------------------------------------------------------------
@@ -88,115 +65,9 @@ def test_several_logs_are_told_in_the_order_of_time():
 # -- a dashboard that has logs -------------------------------------------------------------------
 
 
-class Logs(ThreadingHTTPServer):
-    """Two nodes with logs, as the dashboard of Ray 2.60 tells them."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Answers)
-        self.files = {"n1": {BUILT: FIRST}, "n2": {SECOND: OTHER}}
-        self.running = {BUILT: "n1"}
-        self.silent: set[str] = set()
-        self.ending = threading.Event()
-        self.cut = threading.Event()
-        self.followed: list[str] = []
-        self.sent: dict[str, str] = {}
-
-    def end_streams(self):
-        """As Ray does after some minutes."""
-        self.followed.clear()
-        self.cut.set()
-        self.cut = threading.Event()
-
-    @property
-    def options(self):
-        return RayOptions(dashboard_url=f"http://127.0.0.1:{self.server_address[1]}", timeout=5)
-
-    def add(self, name, text):
-        self.files["n1"][name] = self.files["n1"].get(name, "") + text
-
-
-class _Answers(BaseHTTPRequestHandler):
-    def do_GET(self):
-        asked = urlsplit(self.path)
-        query = {key: values[0] for key, values in parse_qs(asked.query).items()}
-        files = self.server.files.get(query.get("node_id"), {})
-        if asked.path == "/api/v0/nodes":
-            rows = [{"node_id": node, "node_ip": f"ip-{node}"} for node in self.server.files]
-            self._say({"result": True, "data": {"result": {"result": rows}}})
-        elif asked.path == "/api/v0/logs":
-            if query["node_id"] in self.server.silent:
-                self._say({"msg": "no agent"}, 500)
-                return
-            start = query["glob"].removesuffix("*")
-            found = [name for name in files if name.startswith(start)]
-            self._say({"result": True, "data": {"result": {"internal": found}}})
-        elif asked.path == "/api/serve/applications/":
-            replicas = [
-                {"log_file_path": f"/{name}", "node_id": node, "node_ip": "x"}
-                for name, node in self.server.running.items()
-            ]
-            replicas.append({"log_file_path": None, "node_id": "n1"})  # it was never ready
-            application = {"deployments": {"Host": {"replicas": replicas}}}
-            self._say({"applications": {PLACEMENT: application}})
-        elif query["filename"] not in files:
-            self._say("A file is not found", 500)
-        else:
-            self._log(asked.path, query["filename"], files, int(query["lines"]))
-
-    def _log(self, path, name, files, lines):
-        text = files[name].splitlines(keepends=True)
-        text = text if lines < 0 else text[-(lines or 1000) :]  # Ray takes 0 for its default
-        if not path.endswith("stream"):
-            self._say("".join(text))
-            return
-        sent, told = len(files[name]), bool(text)  # like Ray: nothing before something is logged
-        self.server.followed.append(name)
-        if told:
-            self._begin("".join(text))
-        whole, cut = files[name], self.server.cut
-        while not (self.server.ending.wait(0.02) or cut.is_set()):
-            if files[name].startswith(whole):  # else another has its name: Ray has this one open
-                whole = files[name]
-            more = whole[sent:]
-            if more and not told:
-                told = True
-                self._begin("")
-            self.wfile.write(more.encode())
-            sent += len(more)
-            self.server.sent[name] = whole[:sent]
-
-    def _begin(self, text):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def _say(self, value, status=200):
-        content = (value if isinstance(value, str) else json.dumps(value)).encode()
-        self.send_response(status)
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
-
-
-@contextmanager
-def _serving():
-    with Logs() as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        try:
-            yield server
-        finally:
-            server.ending.set()
-            server.shutdown()
-
-
 @pytest.fixture
 def ray():
-    with _serving() as server:
+    with serving_logs() as server:
         yield server
 
 
@@ -222,7 +93,7 @@ def test_the_logs_of_ended_replicas_and_of_every_node_are_found(ray):
 
 
 def test_what_is_logged_is_followed_also_of_a_replica_that_comes_later(ray, monkeypatch):
-    monkeypatch.setattr("controller.serve.replica_logs.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("controller.serve.replica_logs.POLL_EVERY", 0.05)
     taken: list[tuple[str, str]] = []
 
     def take(file, found):
@@ -247,7 +118,7 @@ def test_what_is_logged_is_followed_also_of_a_replica_that_comes_later(ray, monk
 def test_a_stream_that_ends_goes_on_where_it_was_with_nothing_lost_or_twice(
     ray, monkeypatch, lines
 ):
-    monkeypatch.setattr("controller.serve.replica_logs.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("controller.serve.replica_logs.POLL_EVERY", 0.05)
     ray.files["n1"][BUILT] = "".join(f"old {n}\n" for n in range(3000))
     told = []
 
@@ -288,7 +159,7 @@ async def _beside(work, log):
 def test_a_log_that_is_put_away_for_a_new_one_is_told_to_its_end_and_the_new_one_wholly(
     ray, monkeypatch
 ):
-    monkeypatch.setattr("controller.serve.replica_logs.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("controller.serve.replica_logs.POLL_EVERY", 0.05)
     monkeypatch.setattr("controller.serve.replica_logs.QUIET", 0.1)
     told = []
 
@@ -352,150 +223,6 @@ def test_a_record_without_end_is_told_in_parts(monkeypatch):
     found = list(records([*FAILED.splitlines(), *["x" * 30] * 20]))
     assert len(found) > 3
     assert [record.failed() is not None for record in found] == [True] + [False] * (len(found) - 1)
-
-
-# -- the command ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def wheelway(tmp_path, ray):
-    config = tmp_path / "controller.toml"
-    config.write_text(
-        f'[ray]\ndashboard_url = "{ray.options.dashboard_url}"\n[paths]\nstate = "{tmp_path}"\n'
-    )
-    with Journal.open(tmp_path) as journal:
-        moved = Transition(IRIS, Phase.LIVE, "AnswersAtRoute", "as said", PLACEMENT)
-        journal.record(moved, time.time(), source="shelf")
-
-    def command(*args):
-        return CliRunner().invoke(app, ["--config", str(config), *args])
-
-    command.state = tmp_path
-    return command
-
-
-def test_logs_prints_all_replicas_of_a_release_in_order_of_time(wheelway):
-    result = wheelway("logs", "iris")
-    assert result.exit_code == 0, result.stderr
-    assert result.stdout.splitlines()[:2] == FIRST.splitlines()[:2]
-    assert result.stdout.splitlines()[-2:] == [OTHER.strip(), FIRST.splitlines()[-1]]
-    last = wheelway("logs", "Iris", "1.0.0", "-n", "1").stdout
-    assert last == FIRST.splitlines(keepends=True)[-1]
-
-
-def test_logs_prints_what_is_about_one_request_with_its_traceback(wheelway):
-    assert wheelway("logs", "iris", "--request", "4711-ff").stdout == FAILED
-    unknown = wheelway("logs", "iris", "--request", "none-such")
-    assert unknown.exit_code == ExitCode.FAILED
-    assert "logged anything of a request none-such" in unknown.stderr
-
-
-def test_followed_logs_print_a_requests_traceback_that_comes_in_pieces(wheelway, ray, monkeypatch):
-    monkeypatch.setattr("controller.serve.replica_logs.QUIET", 600.0)
-    monkeypatch.setattr("controller.serve.replica_logs.LOOK_EVERY", 0.05)
-    begin, rest = FAILED.split("\n", 1)
-    printed: list[str] = []
-
-    def log():
-        eventually(lambda: BUILT in ray.followed)
-        ray.add(BUILT, f"{begin}\n")
-        eventually(lambda: ray.sent.get(BUILT, "").endswith(f"{begin}\n"))
-        ray.add(BUILT, f"{rest}{OTHER}")
-
-    def until_enough(lines):
-        printed.extend(lines)
-        if printed:
-            raise RuntimeError("enough")
-
-    monkeypatch.setattr(sys.modules["controller.cli.logs"], "_print", until_enough)
-    logging = threading.Thread(target=log)
-    logging.start()
-    wheelway("logs", "iris", "--follow", "--request", "4711-ff", "-n", "0")
-    logging.join(60)
-    assert printed == FAILED.splitlines()
-
-
-def test_a_wheels_log_does_not_steer_the_terminal(wheelway, ray):
-    ray.add(BUILT, "\x1b[2Jgone\n")
-    assert r"\x1b[2Jgone" in wheelway("logs", "iris").stdout
-
-
-def test_a_node_that_does_not_answer_is_told_beside_what_others_have(wheelway, ray):
-    ray.silent.add("n2")
-    result = wheelway("logs", "iris")
-    assert "note: node ip-n2 does not tell its logs" in result.stderr
-    assert "loaded 3 models" in result.stdout
-
-
-def test_without_a_log_what_was_kept_of_the_failure_is_printed_else_why_there_is_none(
-    wheelway, ray
-):
-    ray.files = {"n1": {BUILT: ""}}
-    gone = wheelway("logs", "iris")
-    assert gone.exit_code == ExitCode.FAILED
-    assert "Ray has nothing in its logs of iris 1.0" in gone.stderr
-    with Journal.open(wheelway.state) as journal:
-        kept = Quarantine(IRIS, "stage", "LoadFailed", "no model", "i", "its last words\n", 1.0)
-        journal.add_quarantine(kept)
-    ray.files = {"n1": {}}
-    told = wheelway("logs", "iris")
-    assert (told.exit_code, told.stdout) == (0, "its last words\n")
-    assert "what was kept of its failure: no model" in told.stderr
-
-
-def test_a_release_that_was_never_started_has_no_log(wheelway):
-    waiting = Release("rose", Version("1.0"), "b" * 64)
-    with Journal.open(wheelway.state) as journal:
-        journal.record(Transition(waiting, Phase.FETCHED, "NotKept", "as said"), time.time())
-    result = wheelway("logs", "rose", "1.0")
-    assert result.exit_code == ExitCode.FAILED
-    assert "no replica of rose 1.0 was started yet" in result.stderr
-    assert "`wheelway explain rose 1.0`" in result.stderr
-
-
-def test_without_ray_that_is_said(wheelway, ray):
-    ray.shutdown()
-    ray.server_close()
-    result = wheelway("logs", "iris")
-    assert result.exit_code == ExitCode.UNAVAILABLE
-    assert "is the head running?" in result.stderr
-
-
-def test_explain_says_where_the_log_is(wheelway):
-    shown = wheelway("explain", "iris").stdout
-    assert f"logs/serve/replica_{PLACEMENT}_*.log" in shown
-    assert "`wheelway logs iris 1.0`" in shown
-
-
-@pytest.mark.parametrize("reason", [*BY_REASON, "of no reason"])
-@pytest.mark.parametrize("stage", BY_STAGE)
-def test_what_helps_names_the_release_in_its_commands(reason, stage):
-    told = " ".join(remedies(Quarantine(IRIS, stage, reason, "", "i", "", 1.0)))
-    assert "NAME VERSION" not in told
-
-
-# -- on the terminal of `wheelway up` ------------------------------------------------------------
-
-
-def test_a_failed_request_is_told_with_its_cause_and_of_many_the_first_and_then_the_latest():
-    text, due = io.StringIO(), []
-    out = Console(file=text, width=500, highlight=False)
-    progress = Progress("http://x", out=out, later=lambda *what: due.append(what))
-    for request in ("4711-ff; rm", "2", "3", "4", "5"):
-        progress.failed(FailedRequest(str(IRIS), request, "KeyError: 'sepal'"))
-    line, more = text.getvalue().splitlines()
-    assert line.split(maxsplit=1)[1] == "iris 1.0              request failed     KeyError: 'sepal'"
-    assert more.strip() == "wheelway logs iris 1.0 --request '4711-ff; rm'"
-    [(seconds, tell)] = due
-    assert seconds == BETWEEN_FAILURES
-    tell()  # though nothing fails any more
-    line, more = text.getvalue().splitlines()[2:]
-    assert line.endswith("KeyError: 'sepal' (and 3 more before it)")
-    assert more.endswith("--request 5")
-    due[1][1]()
-    assert len(text.getvalue().splitlines()) == 4
-    progress.failed(FailedRequest(str(IRIS), "6", ""))
-    assert text.getvalue().splitlines()[4].endswith("see its log")
 
 
 ODD = [None, 7, "text", [1], {"result": 7}, {"result": {"result": [7, None, {"node_id": 3}]}}]

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from controller.errors import Waiting
 from controller.model import Phase
 from controller.serve import schema_process
 from controller.serve.outline import Schema
-from controller.serve.schema import InProcess, SchemaError
+from controller.serve.schema import Asker, SchemaError
 from controller.serve.schema_process import COMMAND, SchemaProcess
 from tests.support.head import eventually
 from tests.support.passes import reasons, routes
@@ -24,10 +24,6 @@ pytestmark = pytest.mark.unit
 
 GOOD = {"name": "a", "import_path": "a:b", "args": {"half": "\ud800", "n": 1.0}}
 BAD = {**GOOD, "deployments": [{"name": "x", "num_replicas": 0}]}
-
-
-def pid(asker):
-    return asker.pid
 
 
 def is_there(process):
@@ -49,7 +45,7 @@ def test_it_answers_as_this_process_would(real):
     asked.append(("taken_together", {"applications": [GOOD, GOOD]}))
     for question, document in asked:
         answers = []
-        for asker in (real, InProcess()):
+        for asker in (real, Asker()):
             try:
                 answers.append(asker.ask(question, document))
             except SchemaError as error:
@@ -59,48 +55,46 @@ def test_it_answers_as_this_process_would(real):
 
 def test_signals_for_the_daemons_whole_group_do_not_end_it(real):
     real.ask("application", GOOD)
-    before = pid(real)
+    before = real.pid
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         os.kill(before, number)
     assert real.ask("application", GOOD)
-    assert pid(real) == before
+    assert real.pid == before
 
 
 def test_when_it_was_killed_the_next_question_goes_to_another(real):
     real.ask("application", GOOD)
-    os.kill(pid(real), signal.SIGKILL)
-    real._child._reaper.join(60)
+    killed = real.pid
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: not is_there(killed))
     assert real.ask("application", GOOD)
 
 
 def test_it_ends_by_itself_and_nothing_is_left_of_it():
     with closing(SchemaProcess((*COMMAND[:-1], "0.01"))) as asker:
         asker.expect()
-        child, process = asker._child, pid(asker)
-        child.begins_within(60)
-        child._reaper.join(60)
-        assert child.is_ending()
-        assert not is_there(process)
+        process = asker.pid
+        eventually(lambda: not is_there(process))
 
 
-def test_it_is_asked_nothing_when_it_may_be_about_to_end(monkeypatch):
-    with closing(fake(READY)) as asker:
-        asker.ask("application", GOOD)
-        before = pid(asker)
-        asker.ask("application", GOOD)
-        assert pid(asker) == before
-        monkeypatch.setattr(schema_process, "IDLE", 0.0)
-        asker.ask("application", GOOD)
-        assert pid(asker) != before
+def test_a_question_that_crosses_its_end_goes_to_another():
+    program = READY.replace("while True:", "for _ in range(2):").replace(
+        "    print", "    _ or print"
+    )
+    with closing(fake(program)) as asker:
+        seen = set()
+        for _ in range(3):
+            assert asker.ask("application", GOOD)["name"] == "a"
+            seen.add(asker.pid)
+        assert len(seen) == 3
 
 
 def test_it_ends_with_a_daemon_that_is_killed():
     program = (
         "import os, signal\n"
         "from controller.serve.schema_process import SchemaProcess\n"
-        "asker = SchemaProcess()\n"
-        "asker.expect()\n"
-        "asker._child.begins_within(60)\n"
+        "asker = SchemaProcess(start_wait=60.0)\n"
+        "asker.ask('envelope', {})\n"
         "print(asker.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -147,7 +141,7 @@ def test_whatever_it_does_is_waiting_and_ends_it(case):
         with pytest.raises(Waiting, match=said) as caught:
             asker.ask("application", {"long": "\n" * 2**20})
         assert caught.value.reason == "SchemaUnavailable"
-        assert asker._child is None
+        assert asker.pid is None
 
 
 def test_what_cannot_start_is_left_alone_for_a_while(clock, tmp_path):
@@ -175,10 +169,16 @@ def test_a_question_that_breaks_it_keeps_no_other_from_being_answered(clock):
             with pytest.raises(Waiting, match="bad"):
                 asker.ask("application", {"poison": 1})
             assert asker.ask("application", GOOD)["name"] == "a"
-            survivor = pid(asker)
+            survivor = asker.pid
         with pytest.raises(Waiting):
             asker.ask("application", {"poison": 1})
-        assert pid(asker) == survivor
+        assert asker.pid == survivor
+
+
+def answered(asker):
+    """The answer, once there is one."""
+    with suppress(Waiting):
+        return asker.ask("application", GOOD)
 
 
 def test_one_that_starts_slowly_is_waited_for_by_nobody_and_answers_once_it_is_there(tmp_path):
@@ -190,11 +190,10 @@ def test_one_that_starts_slowly_is_waited_for_by_nobody_and_answers_once_it_is_t
             with pytest.raises(Waiting, match="still starts; it has 30 s") as caught:
                 asker.ask("application", GOOD)
             assert caught.value.reason == "SchemaUnavailable"
-        first = pid(asker)
+        first = asker.pid
         gate.write_text("")
-        assert asker._child._begun.wait(60)
-        assert asker.ask("application", GOOD)["name"] == "a"
-        assert pid(asker) == first
+        assert eventually(lambda: answered(asker))["name"] == "a"
+        assert asker.pid == first
 
 
 def test_one_that_does_not_start_beside_the_passes_is_left_alone_for_a_while(clock, tmp_path):
@@ -203,7 +202,8 @@ def test_one_that_does_not_start_beside_the_passes_is_left_alone_for_a_while(clo
     with closing(fake(program, start_wait=0.0, clock=clock)) as asker:
         for tries in (1, 2, 3):
             asker.expect()
-            assert asker._child._begun.wait(60)
+            process = asker.pid
+            eventually(lambda: not is_there(process))  # noqa: B023 - called here
             for _ in range(3):
                 with pytest.raises(Waiting, match="no room"):
                     asker.ask("application", GOOD)
@@ -212,29 +212,22 @@ def test_one_that_does_not_start_beside_the_passes_is_left_alone_for_a_while(clo
             clock.now += 60.0
 
 
-def test_of_questions_that_broke_it_few_are_remembered_and_none_for_ever(clock, monkeypatch):
+def test_of_questions_that_broke_it_few_are_remembered(clock, monkeypatch, tmp_path):
     monkeypatch.setattr(schema_process, "_REMEMBERED", 4)
-    program = READY.replace(
-        "    print", "    document.get('poison') and sys.exit('bad')\n    print"
-    )
+    count = tmp_path / "count"
+    died = f"document.get('poison') and (open({str(count)!r}, 'a').write('x'), sys.exit('bad'))"
+    program = READY.replace("    print", f"    {died}\n    print")
     with closing(fake(program, clock=clock)) as asker:
-
-        def poisoned(number):
+        for poison, asked in ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (5, 5), (1, 6)):
             with pytest.raises(Waiting, match="bad"):
-                asker.ask("application", {"poison": number})
-
-        for number in range(1, 8):
-            poisoned(number)
-        assert len(asker._broken) == 4
-        clock.now += 10_000.0
-        poisoned(1)
-        assert len(asker._broken) == 1
+                asker.ask("application", {"poison": poison})
+            assert count.read_text() == "x" * asked
 
 
 # -- what a pass makes of it ---------------------------------------------------------------------
 
 
-class Moody(InProcess):
+class Moody(Asker):
     """Does not answer while it is told not to."""
 
     well = True

@@ -10,7 +10,7 @@ from packaging.tags import sys_tags
 from packaging.version import Version
 
 from controller.cli.explain import drawn
-from controller.cli.output import console
+from controller.cli.output import console, stack
 from controller.config.loading import parse
 from controller.config.sources import CodeArtifactSource as Options
 from controller.config.sources import DirectorySource
@@ -204,11 +204,9 @@ def journal(tmp_path):
 
 
 def shown(story):
-    with console().capture() as _:
-        pass
     out = console()
     with out.capture() as said:
-        out.print(drawn(story, 0.0))
+        out.print(stack(*drawn(story, 0.0)))
     return " ".join(said.get().split())
 
 

@@ -1,8 +1,8 @@
 """Ends requests whose time is over or whose client has gone, at next to no cost for all others.
 
 A timer and a task each (`asyncio.timeout`, a task that waits for `http.disconnect`) would cost more
-than the whole rest of a small request. Here one timer looks after all requests: most have ended
-before it looks for the first time.
+than the whole rest of a small request. Here one timer serves all requests: most have ended before
+it fires for the first time.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 INTERVAL = 0.5
-"""Seconds between two looks at most; a request that is still there at the second one is watched for
-its client's leaving."""
+"""Seconds between two checks at most; whether its client left is asked of a request that is still
+there at the second one."""
 
 
 class Cause(Enum):
@@ -48,14 +48,14 @@ class Watched:
     body_read: bool = False
     """Only then may somebody else listen for the client's leaving."""
     listener: asyncio.Task[None] | None = None
-    place: str = ""
-    """Where it was when its time was over."""
+    stopped_in: str = ""
+    """Where it was when its time was over, for a person."""
     rescued: bool = False
     """It has ended, after another thread answered it while the loop was held."""
 
 
-def place_of(error: asyncio.CancelledError, watched: Watched) -> str:
-    """Where a request was that has been ended, for a person; `error` is what ended it."""
+def progress_of(error: asyncio.CancelledError, watched: Watched) -> str:
+    """How far a request had come that was ended, for a person; `error` is what ended it."""
     if not watched.body_read:
         return "its body was still coming"
     for note in getattr(error, "__notes__", ()):  # of a stage in a thread
@@ -70,7 +70,7 @@ def place_of(error: asyncio.CancelledError, watched: Watched) -> str:
 
 
 class RequestDeadlines:
-    """Looks after the requests of one application, on its loop."""
+    """Ends the requests of one application in time, on its loop."""
 
     def __init__(self) -> None:
         self._watched: set[Watched] = set()
@@ -79,7 +79,7 @@ class RequestDeadlines:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, scope: MutableMapping[str, Any], receive: Receive, seconds: float) -> Watched:
-        """From now on the task that calls this has `seconds` to end."""
+        """Give the calling task `seconds` from now to end."""
         # To be told the loop saves asyncio most of what it takes to find the task.
         task = current_task(self._loop) or current_task()
         assert task is not None  # noqa: S101 - coroutines run in tasks
@@ -91,7 +91,7 @@ class RequestDeadlines:
         return watched
 
     def end(self, watched: Watched) -> None:
-        """It has ended, by itself or not."""
+        """Forget a request, which has ended by itself or not."""
         try:
             self._watched.remove(watched)
         except KeyError:  # `claim` came first
@@ -131,9 +131,9 @@ class RequestDeadlines:
             self._timer.cancel()
         self._next = now + delay
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(delay, self._look)
+        self._timer = self._loop.call_later(delay, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now, self._timer = monotonic(), None
         for watched in self._watched:
             if watched.cause is not None:
