@@ -87,13 +87,11 @@ def _judge() -> str | None:
         return None
     if files is None:
         return None
-    room = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
-    told = sorted(key for key in os.environ if key.startswith(("RAY_", "SERVE_")))
-    environ = [f"{key}={os.environ[key]}" for key in told]
-    said = [sys.version, *libraries, *environ, files]
-    digest = hashlib.sha256("\0".join(said).encode(errors="surrogateescape"))
-    for source in room:
-        digest.update(source)
+    heeded = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(("RAY_", "SERVE_"))]
+    said = "\0".join([sys.version, *libraries, *heeded, files])
+    digest = hashlib.sha256(said.encode(errors="surrogateescape"))
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
     return digest.hexdigest()
 
 

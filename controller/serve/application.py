@@ -102,11 +102,10 @@ def _application(
     before: Application | None,
     sent: Mapping[str, JSON] | None,
 ) -> Application:
-    document: Mapping[str, JSON] | None = reported.deployed_app_config or None
-    if reported.source == "imperative":
-        document = None
-    if document is not None:  # Ray leaves out what was not said, its own default name included
-        document = {"name": name, **document}
+    document: Mapping[str, JSON] | None = None
+    if reported.deployed_app_config and reported.source != "imperative":
+        # Ray leaves out what was not said, its own default name included.
+        document = {"name": name, **reported.deployed_app_config}
     if before is not None and same_document(document, before.document):
         document, release = before.document, before.release
     else:
@@ -131,8 +130,9 @@ def _application(
             for replica in deployment.replicas or ()
         ),
     )
-    unchanged = before is not None and before.document is document and before == now
-    return before if before is not None and unchanged else now
+    if before is not None and before.document is document and before == now:
+        return before
+    return now
 
 
 def _oddity(document: Mapping[str, JSON]) -> str:
@@ -174,6 +174,10 @@ _FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line \d+')
 _RAYS_OWN = re.compile(r"/(site-packages/ray|concurrent/futures)/")
 _TRACEBACK = "Traceback (most recent call last):"
 _DIED = "ActorDiedError()"
+_DIED_IN_WORDS = (
+    "the replica's process died while it started: it exited, crashed, or was killed for the memory "
+    "it used"
+)
 
 
 def _message(own: str, deployments: Iterable[_Deployment]) -> str:
@@ -197,7 +201,10 @@ def cause(text: str) -> str:
         if marker := _MARKER.search(lines[number]):
             first, rest = lines[number][marker.start() :], lines[number + 1 :]
             return "\n".join([first, *rest[-_TAIL:]]).strip()
-    kept = [_plainly(line) for line in _without_rays_frames(lines)]
+    kept = [
+        _DIED_IN_WORDS if line == _DIED else _BOILERPLATE.sub("", line)
+        for line in _without_rays_frames(lines)
+    ]
     return "\n".join([line for line in kept if line][-_TAIL:])
 
 
@@ -210,12 +217,3 @@ def _without_rays_frames(lines: Iterable[str]) -> Iterable[str]:
             inside = False
         if not inside and not line.endswith(_TRACEBACK):
             yield line
-
-
-def _plainly(line: str) -> str:
-    if line == _DIED:
-        return (
-            "the replica's process died while it started: it exited, crashed, or was killed for "
-            "the memory it used"
-        )
-    return _BOILERPLATE.sub("", line)

@@ -67,11 +67,7 @@ class Dashboard:
 
     @classmethod
     def connect(cls, options: RayOptions) -> Self:
-        """A client for the configured dashboard; nothing is sent yet.
-
-        Raises:
-            Stalled: the CA file cannot be used.
-        """
+        """The configured one; raises Stalled where its CA file cannot be used."""
         return cls(httpx.Client(**client_settings(options)), options.timeout)
 
     def close(self) -> None:
@@ -96,10 +92,8 @@ class Dashboard:
         return known
 
     def put(self, config: Mapping[str, JSON]) -> None:
-        """Replace the cluster's declarative applications by those of the config.
-
-        Raises:
-            Rejected: Ray refused it (`ConfigRefused`), with what it said.
+        """Replace the cluster's declarative applications by those of the config; raises Rejected
+        where Ray refuses it (`ConfigRefused`), with what it said.
         """
         self._sent = {one["name"]: one for one in config["applications"]}
         response = self._send(
@@ -228,10 +222,8 @@ class Dashboard:
 
 
 def client_settings(options: RayOptions) -> dict[str, Any]:
-    """How any client of httpx talks to the configured dashboard.
-
-    Raises:
-        Stalled: the CA file cannot be used.
+    """How any client of httpx talks to the configured dashboard; raises Stalled where its CA file
+    cannot be used.
     """
     return {
         "base_url": options.dashboard_url,
@@ -246,11 +238,7 @@ def client_settings(options: RayOptions) -> dict[str, Any]:
 
 
 def authorities(ca_file: Path, *, and_public: bool = False) -> ssl.SSLContext:
-    """Those of a file, alone or besides the public ones.
-
-    Raises:
-        Stalled: `CertificateUnreadable`.
-    """
+    """Those of a file, alone or besides the public ones; raises Stalled."""
     try:
         context = ssl.create_default_context(cafile=None if and_public else str(ca_file))
         context.load_verify_locations(ca_file)
@@ -267,11 +255,7 @@ class BearerFile(httpx.Auth):
         self._path = path
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Add the header.
-
-        Raises:
-            Stalled: the file cannot be read or holds nothing.
-        """
+        """Add the header; raises Stalled where the file cannot be read or holds nothing."""
         try:
             token = self._path.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from controller.config.settings import RayOptions
-    from controller.model import JSON, Application
+    from controller.model import Application
 
 HEADER = "x-wheelway-release"
 _UNREACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL)
@@ -64,10 +64,7 @@ class Ingress:
     @classmethod
     def connect(cls, options: RayOptions) -> Self:
         """The configured one, which may have its certificate from the authority in `ca_file`, as
-        the dashboard has, or from a public one.
-
-        Raises:
-            Stalled: the CA file cannot be used.
+        the dashboard has, or from a public one; raises Stalled where the file cannot be used.
         """
         ca_file = options.ingress_ca_file
         verify = True if ca_file is None else authorities(ca_file, and_public=True)
@@ -97,8 +94,7 @@ class Ingress:
             return {}
         if not response.is_success:
             return None
-        said = _metadata(response)
-        return {route: name for route, name in said.items() if isinstance(name, str)}
+        return _texts(response)
 
     def probe(self, route: str) -> Answer:
         """`GET` the metadata at a route. Never raises: no answer is an answer without a status."""
@@ -111,14 +107,14 @@ class Ingress:
                 detail += "; set ray.ca_file to the CA that signed it"
             reached = not isinstance(error, _UNREACHED)
             return Answer(header=None, status=None, reached=reached, detail=detail)
-        metadata = _metadata(response)
+        metadata = _texts(response)
         return Answer(
             header=response.headers.get(HEADER),
             status=response.status_code,
             detail="" if response.is_success else _shortened(response.text),
-            application=_said(metadata, "application"),
-            settings_error=_said(metadata, "settings_error"),
-            failing=_said(metadata, "failing"),
+            application=metadata.get("application", ""),
+            settings_error=metadata.get("settings_error", ""),
+            failing=metadata.get("failing", ""),
         )
 
 
@@ -133,41 +129,29 @@ def vouched(
         names: of the head's applications, as its dashboard reports them.
         table: the ingress's own, application by route; None where it is not shown.
     """
-    return {
-        route: answer
-        if not answer.reached or answer.application in names or _is_known(answer, names, table)
-        else _unreached(answer, table)
-        for route, answer in answers.items()
-    }
+    shows_ours = table is not None and not set(names).isdisjoint(table.values())
+
+    def judged(answer: Answer) -> Answer:
+        serves = answer.status == httpx.codes.NOT_FOUND and _SERVES_OWN in answer.detail
+        is_known = shows_ours if table is not None else answer.header is not None or serves
+        if not answer.reached or answer.application in names or is_known:
+            return answer
+        routeless = table == {} and serves
+        why = _SILENT if answer.status is None else _ROUTELESS if routeless else _STRANGE
+        detail = why.format(answer=answer)
+        return replace(answer, reached=False, routeless=routeless, detail=detail)
+
+    return {route: judged(answer) for route, answer in answers.items()}
 
 
-def _unreached(answer: Answer, table: Mapping[str, str] | None) -> Answer:
-    routeless = table == {} and _is_serves_own(answer)
-    why = _SILENT if answer.status is None else _ROUTELESS if routeless else _STRANGE
-    return replace(answer, reached=False, routeless=routeless, detail=why.format(answer=answer))
-
-
-def _is_known(answer: Answer, names: Collection[str], table: Mapping[str, str] | None) -> bool:
-    if table is None:
-        return answer.header is not None or _is_serves_own(answer)
-    return not set(names).isdisjoint(table.values())
-
-
-def _is_serves_own(answer: Answer) -> bool:
-    return answer.status == httpx.codes.NOT_FOUND and _SERVES_OWN in answer.detail
-
-
-def _metadata(response: httpx.Response) -> dict[str, JSON]:
+def _texts(response: httpx.Response) -> dict[str, str]:
+    """What an object of JSON says in text; nothing of anything else."""
     try:
-        metadata = document(response)
+        said = document(response)
     except ValueError:
         return {}
-    return metadata if isinstance(metadata, dict) else {}
-
-
-def _said(metadata: dict[str, JSON], key: str) -> str:
-    said = metadata.get(key)
-    return said if isinstance(said, str) else ""
+    items = said.items() if isinstance(said, dict) else ()
+    return {key: value for key, value in items if isinstance(value, str)}
 
 
 def _shortened(text: str) -> str:

@@ -94,16 +94,14 @@ class Renderer:
         """Options that were rendered before, which nobody need be asked about again."""
         self._templates = Templates(override)
         self._wheelway = wheelway or version("wheelway")
-        self._encoded = Remembered(self._encoded_routes)
-        self._texts = Remembered(_as_item, same=same_document)
+        self._encoded: Remembered[tuple[Mapping[str, JSON], str], dict[str, JSON]] = Remembered(
+            lambda of: self._normalised(ENCODED_ROUTES, of[0])
+        )
+        self._texts = Remembered(lambda document: to_yaml([document]), same=same_document)
         self._valid = Remembered(self._schema.validate)
 
     def fingerprint(self) -> str:
-        """Another value means that renders may come out differently.
-
-        Raises:
-            TemplateError: a template cannot be read.
-        """
+        """Another value means that renders may come out differently; raises TemplateError."""
         return self._templates.fingerprint()
 
     def expect(self, options: Options) -> None:
@@ -126,9 +124,9 @@ class Renderer:
             TemplateError: the template cannot render any release.
             Rejected: it can, but not this one: an option or setting that Ray refuses.
         """
-        said = _said(release, entry, artifact, environment, options, settings)
+        variables = _variables(release, entry, artifact, environment, options, settings)
         try:
-            document = self._application(said, release)
+            document = self._application(variables, release)
         except TemplateError as error:
             self._application(_ORDINARY, _ORDINARY_RELEASE)  # raises if the template is to blame
             raise Rejected(
@@ -144,9 +142,9 @@ class Renderer:
             document = marked(document, self._mark)
         return Placement(name, release, {**document, "name": name})
 
-    def _application(self, said: Mapping[str, JSON], release: Release) -> dict[str, JSON]:
-        variables = {**said, "name": "", "wheelway": self._wheelway}
-        document = self._normalised(APPLICATION, variables)
+    def _application(self, variables: Mapping[str, JSON], release: Release) -> dict[str, JSON]:
+        more = {"name": "", "wheelway": self._wheelway}
+        document = self._normalised(APPLICATION, {**variables, **more})
         if release_of(document) != release:
             self._templates.blame(
                 APPLICATION,
@@ -155,7 +153,7 @@ class Renderer:
                 "running release is recognised by them",
             )
         for key in ("target", "tree", "record_digest"):
-            if document.get("args", {}).get(key) != said[key]:
+            if document.get("args", {}).get(key) != variables[key]:
                 self._templates.blame(
                     APPLICATION,
                     ("args",),
@@ -172,22 +170,15 @@ class Renderer:
 
     def encoded_routes(self, options: RayOptions) -> dict[str, JSON]:
         """The application that answers percent-encoded routes of releases with local versions, and
-        asks the ingress under their plain spelling.
-
-        Raises:
-            TemplateError: its template is broken.
+        asks the ingress under their plain spelling; raises TemplateError.
         """
-        inputs = options.ingress_url, options.ingress_ca_file, self.fingerprint()
-        return self._encoded.of(ENCODED_ROUTES, inputs)
-
-    def _encoded_routes(self, inputs: tuple[str, Path | None, str]) -> dict[str, JSON]:
-        ingress_url, ca_file, _ = inputs
+        ca_file = options.ingress_ca_file
         variables = {
-            "ingress_url": ingress_url,
+            "ingress_url": options.ingress_url,
             "ca_file": None if ca_file is None else str(ca_file),
             "wheelway": self._wheelway,
         }
-        return self._normalised(ENCODED_ROUTES, variables)
+        return self._encoded.of(ENCODED_ROUTES, (variables, self.fingerprint()))
 
     def config(
         self, applications: Sequence[Mapping[str, JSON]], serve: ServeOptions, ingress_url: str
@@ -222,11 +213,8 @@ class Renderer:
         return config
 
     def check(self, serve: ServeOptions, ray: RayOptions) -> None:
-        """Render an ordinary release, and the whole config around it.
-
-        Raises:
-            TemplateError: a template cannot be used.
-            Stalled: as `config`.
+        """Render an ordinary release, and the whole config around it; raises TemplateError where a
+        template cannot be used, and Stalled as `config`.
         """
         ordinary = self._application(_ORDINARY, _ORDINARY_RELEASE) | {"name": "ordinary"}
         self.config([ordinary, self.encoded_routes(ray)], serve, ray.ingress_url)
@@ -258,14 +246,10 @@ class Renderer:
         self._schema.validate_together(config)
 
 
-def _as_item(document: Mapping[str, JSON]) -> str:
-    return to_yaml([document])
-
-
 # -- variables -----------------------------------------------------------------------------------
 
 
-def _said(
+def _variables(
     release: Release,
     entry: PipelineEntry,
     artifact: Artifact,
@@ -306,14 +290,13 @@ def _filled(options: Options) -> dict[str, JSON]:
     if filled["graceful_shutdown_timeout"] is None:  # what was admitted may finish
         filled["graceful_shutdown_timeout"] = filled["request_timeout"] + MARGIN
     actor = filled["ray_actor_options"] or {}
-    filled["ray_actor_options"] = {**actor, "num_cpus": 1.0}
-    if actor.get("num_cpus") is not None:
-        filled["ray_actor_options"]["num_cpus"] = actor["num_cpus"]
+    cpus = actor.get("num_cpus")
+    filled["ray_actor_options"] = {**actor, "num_cpus": 1.0 if cpus is None else cpus}
     return filled
 
 
 _ORDINARY_RELEASE = Release("ordinary", Version("1.0"), "0" * 64)
-_ORDINARY: Mapping[str, Any] = _said(
+_ORDINARY: Mapping[str, Any] = _variables(
     _ORDINARY_RELEASE,
     PipelineEntry("ordinary", "ordinary:Ordinary", {}, {}),
     Artifact(
@@ -345,20 +328,17 @@ def restart_digest(document: Mapping[str, JSON]) -> str:
     its bounds are not (ray/serve/_private/deploy_utils.py, `get_app_code_version`).
     """
     heavy = {key: value for key, value in document.items() if key not in _OUTSIDE}
-    heavy["deployments"] = [
-        {key: value for key, value in deployment.items() if key not in _LIGHTWEIGHT}
-        | {"scaling": _scaling(deployment.get("autoscaling_config"))}
-        for deployment in document.get("deployments", ())
-    ]
+    heavy["deployments"] = []
+    for deployment in document.get("deployments", ()):
+        autoscaling = deployment.get("autoscaling_config")
+        scaling = [] if autoscaling is None else [autoscaling.get("policy")]
+        kept = {key: value for key, value in deployment.items() if key not in _LIGHTWEIGHT}
+        heavy["deployments"].append({**kept, "scaling": scaling})
     text = json.dumps(heavy, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 _OUTSIDE = {"name", "route_prefix", "deployments", "logging_config"}
-
-
-def _scaling(autoscaling: Mapping[str, JSON] | None) -> JSON:
-    return [] if autoscaling is None else [autoscaling.get("policy")]
 
 
 def _name(release: Release, digest: str) -> str:

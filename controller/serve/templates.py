@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import jinja2
 import yaml
@@ -32,9 +32,8 @@ def shipped() -> Path:
     return folder("templates")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One template's file and text."""
+class Source(NamedTuple):
+    """One template."""
 
     path: Path
     text: str
@@ -51,11 +50,7 @@ class Templates:
     _environment: jinja2.Environment | None = None
 
     def fingerprint(self) -> str:
-        """SHA-256 over names and texts: another one means that renders may come out differently.
-
-        Raises:
-            TemplateError: a file cannot be read.
-        """
+        """SHA-256 over names and texts; raises TemplateError where a file cannot be read."""
         self._refresh()
         digest = hashlib.sha256()
         for name, source in sorted(self._sources.items()):
@@ -100,7 +95,10 @@ class Templates:
         except Exception as error:
             # An expression in a template may raise anything; it is the template's, and translated.
             where, line = self._spot(error, name)
-            raise TemplateError(f"{where}:{line}: {_what(error)}") from error
+            what = str(error) or type(error).__name__
+            if not isinstance(error, jinja2.TemplateError | ValueError):
+                what = f"{type(error).__name__}: {what}"
+            raise TemplateError(f"{where}:{line}: {what}") from error
 
     def blame(self, name: str, where: int | Sequence[str | int], what: str) -> NoReturn:
         """Raise a TemplateError for a line, or for the line that writes a path of keys."""
@@ -162,12 +160,6 @@ def _json(value: object) -> str:
     if isinstance(value, jinja2.Undefined):
         str(value)  # a StrictUndefined raises, and names the variable
     return canonical.quoted(value)
-
-
-def _what(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    kept = isinstance(error, jinja2.TemplateError | ValueError)
-    return text if kept else f"{type(error).__name__}: {text}"
 
 
 def _origin(source: str, rendered: str) -> int:

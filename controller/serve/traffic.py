@@ -1,17 +1,17 @@
 """How much each application is asked and how quickly it answers, as Ray exports it for Prometheus.
 
-Read is one histogram that the replicas keep, `ray_serve_deployment_processing_latency_ms`
-(docs.ray.io, "Serve metrics"), at the addresses that the dashboard names. Rates come of two looks:
-Ray itself counts up every ten seconds, so a window is longer than that.
+Of one histogram that the replicas keep, `ray_serve_deployment_processing_latency_ms` (docs.ray.io,
+"Serve metrics"), at the addresses that the dashboard names. Rates come of two samples: Ray itself
+counts up every ten seconds, so a window is longer than that.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HISTOGRAM: Final = "ray_serve_deployment_processing_latency_ms"
 WINDOW: Final = 30.0
-"""Seconds over which is counted; shorter while there were no two looks that far apart."""
+"""Seconds over which is counted; shorter while there are no two samples that far apart."""
 SHORTEST: Final = 10.0
 """Seconds between Ray's own counts, by its default (RAY_metrics_report_interval_ms)."""
 TIMEOUT: Final = 3.0
@@ -34,7 +34,7 @@ _LIMIT: Final = 64 * 2**20
 FRESH: Final = 60.0
 """Seconds for which the addresses are taken to be the same."""
 
-_LINE = re.compile(rf"^{HISTOGRAM}_(?:bucket|count)\{{.*$", re.MULTILINE)
+_LINE = re.compile(rf"^{HISTOGRAM}_bucket\{{.*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,7 @@ class Flow:
     """Seconds; None when there was no request."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
+class _Sample(NamedTuple):
     at: float
     """On the monotonic clock."""
     applications: Mapping[str, Mapping[float, float]]
@@ -56,15 +55,10 @@ class _Sample:
 
 
 class Traffic:
-    """One cluster's. Looks are taken by one thread; nothing here raises: what cannot be had is
-    absent.
-    """
+    """One cluster's; for one thread. Nothing here raises: what cannot be had is absent."""
 
     def __init__(
-        self,
-        dashboard: Dashboard,
-        *,
-        clock: Callable[[], float] = time.monotonic,
+        self, dashboard: Dashboard, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._dashboard = dashboard
         self._clock = clock
@@ -78,9 +72,11 @@ class Traffic:
         self._client.close()
 
     def poll(self) -> Mapping[str, Flow]:
-        """Look now; by application, what happened since an earlier look. Empty after the first."""
+        """What happened since an earlier call, by application. Nothing at the first."""
         at = self._clock()
-        texts = [text for target in self._discovered(at) if (text := self._fetched(target))]
+        urls = [f"http://{target}/metrics" for target in self._discovered(at)]
+        pages = [answer(self._client, url, seconds=TIMEOUT, limit=_LIMIT) for url in urls]
+        texts = [page.text for page in pages if page is not None and page.is_success]
         if not any(HISTOGRAM in text for text in texts):
             self._samples.clear()
             self._targets_at = float("-inf")
@@ -105,25 +101,16 @@ class Traffic:
             self._targets_at = at
         return self._targets
 
-    def _fetched(self, target: str) -> str:
-        url = f"http://{target}/metrics"
-        page = answer(self._client, url, seconds=TIMEOUT, limit=_LIMIT)
-        return page.text if page is not None and page.is_success else ""
-
 
 def _counts(texts: Iterable[str]) -> dict[str, dict[float, float]]:
     """The histogram's buckets, summed over the replicas. A page has thousands of other lines."""
-    found: dict[str, dict[float, float]] = {}
+    found: dict[str, dict[float, float]] = defaultdict(lambda: defaultdict(float))
     for text in texts:
-        lines = "\n".join(_LINE.findall(text))
-        page = f"# TYPE {HISTOGRAM} histogram\n{lines}\n"
+        page = "\n".join([f"# TYPE {HISTOGRAM} histogram", *_LINE.findall(text), ""])
         for family in text_string_to_metric_families(page):
             for sample in family.samples:
-                if not sample.name.endswith("_bucket"):
-                    continue
-                buckets = found.setdefault(sample.labels.get("application", ""), {})
                 bound = float(sample.labels["le"])
-                buckets[bound] = buckets.get(bound, 0.0) + sample.value
+                found[sample.labels.get("application", "")][bound] += sample.value
     return found
 
 
