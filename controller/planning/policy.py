@@ -14,7 +14,6 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from controller.config.settings import PipelinePolicy
 from controller.model import Availability, Condition, Release
 from controller.planning.ownership import LONGEST_WAIT, of_others
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
-    from controller.config.settings import Config
+    from controller.config.settings import Config, PipelinePolicy
     from controller.model import Artifact, Revision
     from controller.planning.overrides import Pin
 
@@ -114,6 +113,8 @@ def rule_for(pipeline: str, config: Config) -> PipelinePolicy:
     for rule in config.pipelines:
         if fnmatchcase(pipeline, rule.name):
             return rule
+    from controller.config.settings import PipelinePolicy  # noqa: PLC0415 - slow; others need words
+
     return PipelinePolicy(name=pipeline, active=config.policy.unlisted == "active")
 
 
