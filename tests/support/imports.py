@@ -23,14 +23,20 @@ SLOW = {
 }
 
 
-def imported_by(config: Path, *args: str) -> set[str]:
-    """The modules that a command has imported at its end."""
+def imported_by(config: Path, *lines: str) -> list[set[str]]:
+    """The modules that one process has imported after each of these commands in turn."""
     script = (
         "import sys\n"
         "from controller.__main__ import main\n"
-        "try: main()\n"
-        "finally: print(*sys.modules, file=sys.stderr)"
+        "config, *lines = sys.argv[1:]\n"
+        "for line in lines:\n"
+        "    sys.argv[1:] = ['--config', config, *line.split()]\n"
+        "    try: main()\n"
+        "    except SystemExit as end: assert end.code in (0, None), line\n"
+        "    print(*sys.modules, file=sys.stderr)\n"
     )
-    command = [sys.executable, "-c", script, "--config", str(config), *args]
-    done = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
-    return set(done.stderr.splitlines()[-1].split())
+    command = [sys.executable, "-c", script, str(config), *lines]
+    done = subprocess.run(command, capture_output=True, check=True, text=True, timeout=120)
+    said = [line for line in done.stderr.splitlines() if line.startswith("sys ")]
+    assert len(said) == len(lines), done.stderr
+    return [set(line.split()) for line in said]

@@ -212,14 +212,13 @@ def test_render_prints_the_config_of_the_daemons_last_pass(with_daemon):
     assert with_daemon("render").exit_code == ExitCode.UNAVAILABLE
 
 
-@pytest.mark.parametrize(
-    "args", [["status"], ["explain", "iris"], ["render"], ["plan"]], ids=" ".join
-)
-def test_what_a_daemon_answers_is_printed_without_importing_what_it_needs_itself(with_daemon, args):
-    report = Report("2 live", 5.0, plan=Plan((), ()), config="applications: []\n")
+def test_what_a_daemon_answers_is_printed_without_importing_what_it_needs_itself(with_daemon):
+    plan = Plan((), ())
+    report = Report("2 live", 5.0, plan=plan, config="applications: []\n")
     with_daemon.service.passes.ended(1, report, complete=True)
+    asked = ("status", "explain iris", "render", "plan")
     with with_daemon.service.serving():
-        assert not imported_by(with_daemon.config, *args) & SLOW
+        assert not imported_by(with_daemon.config, *asked)[-1] & SLOW
 
 
 def test_a_plan_with_nothing_on_its_way_says_that_nothing_is_to_change(with_daemon):
