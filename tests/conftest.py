@@ -4,18 +4,23 @@ head for those of `ray`.
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import sys
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import settings
+from httpx import create_ssl_context
 from xdist.scheduler import LoadScopeScheduling
 
 from controller.rayhead.head import Tuning, start
 from controller.rayhead.subreaper import descendants
+from tests.support.head import CPUS
 
 # Modules that tests share are imported by their bare name; tests themselves are not a package.
 sys.path.insert(0, str(Path(__file__).parent / "support"))
@@ -28,8 +33,34 @@ settings.register_profile("repeatable", max_examples=120, derandomize=True, dead
 settings.register_profile("explore", max_examples=3000, deadline=None, print_blob=True)
 settings.load_profile("repeatable")
 
-IMPATIENT = {"RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1"}
-"""Serve starts a replica that fails three times before it says so; here once is enough."""
+IMPATIENT = {
+    # Serve starts a replica that fails three times before it says so; here once is enough.
+    "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1",
+    # So long a retired replica is kept for proxies to forget it; 30 s where it serves.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
+}
+
+
+LONG = ("test_rollout_histories",)
+"""Files of unit tests that take a quarter of a minute and more."""
+
+
+@cache
+def authorities(environment, **how):
+    """Those that a client of HTTP trusts, as the environment has it."""
+    return create_ssl_context(**how)
+
+
+def authorities_once(**how):
+    """In place of httpx's: to read them takes longer than most exchanges, and a run makes thousands
+    of clients.
+    """
+    if how.get("verify", True) is not True:
+        return create_ssl_context(**how)
+    return authorities((os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")), **how)
+
+
+httpx.create_ssl_context = httpx._transports.default.create_ssl_context = authorities_once
 
 
 class ByHead(LoadScopeScheduling):
@@ -54,20 +85,20 @@ def pytest_report_header(config):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Files of unit tests in another order, and in each its tests; the others build on each other,
-    and stay as they are, at the end.
+    """First what shares a head or a machine, whose tests build on each other and take longest; then
+    the files of unit tests, the long ones first, so that no worker is left with one at the end.
+    With a seed, these files are in an order of its own, and in each its tests.
     """
-    seed = config.getoption("shuffle")
-    if not seed:
-        return
-    order = random.Random(seed)
     files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
     units = [tests for tests in files if tests[0].get_closest_marker("unit")]
-    order.shuffle(units)
-    for tests in units:
-        order.shuffle(tests)
     others = [tests for tests in files if not tests[0].get_closest_marker("unit")]
-    items[:] = [test for tests in (*units, *others) for test in tests]
+    if seed := config.getoption("shuffle"):
+        order = random.Random(seed)
+        order.shuffle(units)
+        for tests in units:
+            order.shuffle(tests)
+    units.sort(key=lambda tests: tests[0].path.stem not in LONG)
+    items[:] = [test for tests in (*others, *units) for test in tests]
 
 
 def pytest_xdist_make_scheduler(config, log):
@@ -98,11 +129,8 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session")
 def head():
-    """A head of this run's own, HAProxy ingress and all; other heads may run beside it.
-
-    It has 16 logical CPUs whatever the machine has, so that no test waits for another's replicas.
-    """
-    running = start(Tuning(num_cpus=16, environment=IMPATIENT), isolated=True, deadline=240)
+    """A head of this run's own, HAProxy ingress and all; other heads may run beside it."""
+    running = start(Tuning(num_cpus=CPUS, environment=IMPATIENT), isolated=True, deadline=240)
     processes = descendants(running.pid)
     assert processes
     yield running

@@ -1,4 +1,6 @@
-"""A site of its own for each test, beside the run's one Ray head."""
+"""Folders with a configuration and a daemon, beside the run's one Ray head."""
+
+from contextlib import contextmanager
 
 import pytest
 
@@ -6,14 +8,35 @@ from tests.support.head import eventually
 from tests.support.site import Site
 
 
-@pytest.fixture
-def site(head, tmp_path):
-    """A folder with a configuration; the cluster has no declarative application at its start."""
-    site = Site(tmp_path, head)
+@contextmanager
+def opened(head, folder):
+    """The cluster has no declarative application at its start, nor at its end."""
+    site = Site(folder, head)
     clear(site)
     yield site
     clear(site)
-    site.dashboard.close()
+    site.close()
+
+
+@pytest.fixture
+def site(head, tmp_path):
+    """A folder of this test's own; no daemon runs yet."""
+    with opened(head, tmp_path) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def folder(head, tmp_path_factory):
+    """One folder for all tests of a file; no daemon runs yet."""
+    with opened(head, tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def at_work(folder):
+    """One daemon for all tests of a file, each of which has pipelines of its own."""
+    with folder.daemon():
+        yield folder
 
 
 def clear(site):

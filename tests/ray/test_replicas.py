@@ -84,9 +84,30 @@ class Demo(Pipeline):
 """
 
 
+@pytest.fixture(scope="module")
+def site(folder):
+    """One daemon for all tests here, with wheels of requirements beside it."""
+    make_wheel(
+        folder.folder / "links",
+        "zz-needed",
+        pipelines={},
+        files={"zz_needed/__init__.py": "ONE = 1\n"},
+    )
+    folder.configure('[environments]\noffline = true\nfind_links = ["links"]\n')
+    with folder.daemon():
+        yield folder
+
+
+def live(site, pipeline):
+    """The release at the pipeline's route, once it is live."""
+    release = site.wait_for(f"/predict/{pipeline}/1.0")
+    site.wait_for_phase(release, Phase.LIVE)
+    return release
+
+
 def replicas(site, pipeline):
     """Those that run, as the dashboard tells of them."""
-    told = httpx.get(f"{site.dashboard_url}/api/serve/applications/", timeout=20).json()
+    told = site.client.get(f"{site.dashboard_url}/api/serve/applications/").json()
     return [
         replica
         for name, app in told["applications"].items()
@@ -96,113 +117,99 @@ def replicas(site, pipeline):
     ]
 
 
-def test_clients_of_a_release_that_cannot_start_again_are_told_so(site, head, tmp_path):
-    site.dashboard_url = head.dashboard_url
+def test_clients_of_a_release_that_cannot_start_again_are_told_so(site, tmp_path):
     flag, route = tmp_path / "away", "/predict/going/1.0"
     toml = "[options]\nrequest_timeout = 4\n"
-    with site.daemon():
-        site.drop("going", code=GOING.format(flag=str(flag)), wheelway_toml=toml)
-        eventually(lambda: Phase.LIVE in site.phases().values())
-        flag.touch()
-        with suppress(httpx.TransportError):  # nobody is left to answer
-            site.ask(route, "die")
-        eventually(lambda: not replicas(site, "going"))
-        begin = time.monotonic()
-        answer = httpx.get(f"{site.ingress}{route}/healthz", timeout=60)
-        seconds = time.monotonic() - begin
-        assert (answer.status_code, answer.json()["reason"]) == (503, "NotLoaded")
-        assert answer.headers["retry-after"] == "1"
-        assert seconds < 27  # not the 30 s of a release that names no shorter time
-        answer = httpx.post(f"{site.ingress}{route}", json="go", timeout=60)
-        assert (answer.status_code, answer.json()["reason"]) == (503, "NotLoaded")
-        flag.unlink()
-        eventually(lambda: site.ask(route, "go").status_code == 200, 180)
+    site.drop("going", code=GOING.format(flag=str(flag)), wheelway_toml=toml)
+    live(site, "going")
+    flag.touch()
+    with suppress(httpx.TransportError):  # nobody is left to answer
+        site.ask(route, "die")
+    eventually(lambda: not replicas(site, "going"))
+    begin = time.monotonic()
+    answer = site.client.get(f"{site.ingress}{route}/healthz")
+    seconds = time.monotonic() - begin
+    assert (answer.status_code, answer.json()["reason"]) == (503, "NotLoaded")
+    assert answer.headers["retry-after"] == "1"
+    assert seconds < 27  # not the 30 s of a release that names no shorter time
+    answer = site.ask(route, "go")
+    assert (answer.status_code, answer.json()["reason"]) == (503, "NotLoaded")
+    flag.unlink()
+    eventually(lambda: site.ask(route, "go").status_code == 200, 180)
 
 
 def test_a_stage_that_blocks_keeps_nobody_beyond_the_request_timeout(site, tmp_path):
     route = "/predict/blocking/1.0"
-    with site.daemon():
-        site.drop("blocking", code=BLOCKING, wheelway_toml="[options]\nrequest_timeout = 3\n")
-        eventually(lambda: Phase.LIVE in site.phases().values())
-        release = site.wait_for(route)
-        for name in ("first", "second"):
-            path = tmp_path / name  # until it exists the stage blocks
-            headers = {"x-forwarded-for": "203.0.113.9, 127.0.0.1:6379"}  # of whomever
-            late = httpx.post(f"{site.ingress}{route}", json=str(path), headers=headers, timeout=60)
-            assert (late.status_code, late.json()["reason"]) == (504, "TimedOut")
-            assert late.headers["x-wheelway-release"] == release
-            path.touch()
+    site.drop("blocking", code=BLOCKING, wheelway_toml="[options]\nrequest_timeout = 3\n")
+    release = live(site, "blocking")
+    for name in ("first", "second"):
+        path = tmp_path / name  # until it exists the stage blocks
+        headers = {"x-forwarded-for": "203.0.113.9, 127.0.0.1:6379"}  # of whomever
+        late = site.client.post(f"{site.ingress}{route}", json=str(path), headers=headers)
+        assert (late.status_code, late.json()["reason"]) == (504, "TimedOut")
+        assert late.headers["x-wheelway-release"] == release
+        path.touch()
 
 
-def test_a_tree_that_was_altered_is_made_again_and_its_replica_comes_back(site, head):
-    site.dashboard_url = head.dashboard_url
+def test_a_tree_that_was_altered_is_made_again_and_its_replica_comes_back(site):
     route = "/predict/steady/1.0"
-    with site.daemon():
-        site.drop("steady", code=STEADY)
-        eventually(lambda: Phase.LIVE in site.phases().values())
-        [code] = site.folder.glob("cache/trees/*/*/steady/pipeline.py")
-        tree = code.parent.parent
-        content = code.read_bytes()
-        code.chmod(0o644)
-        code.write_bytes(content.replace(b"+ 1", b"+ 2"))
-        [replica] = replicas(site, "steady")
-        os.kill(replica["pid"], signal.SIGKILL)
-        eventually(lambda: replicas(site, "steady") not in ([], [replica]), 180)
-        assert code.read_bytes() == content
-        assert site.ask(route, 1).json() == 2
-        [replica] = replicas(site, "steady")
-        shutil.rmtree(tree)
-        shutil.rmtree(next(site.folder.glob(f"cache/wheels/*/{tree.name}")))
-        os.kill(replica["pid"], signal.SIGKILL)
-        eventually(lambda: replicas(site, "steady") not in ([], [replica]), 180)
-        assert site.ask(route, 1).json() == 2
+    site.drop("steady", code=STEADY)
+    live(site, "steady")
+    [code] = site.folder.glob("cache/trees/*/*/steady/pipeline.py")
+    tree = code.parent.parent
+    content = code.read_bytes()
+    code.chmod(0o644)
+    code.write_bytes(content.replace(b"+ 1", b"+ 2"))
+    [replica] = replicas(site, "steady")
+    os.kill(replica["pid"], signal.SIGKILL)
+    eventually(lambda: replicas(site, "steady") not in ([], [replica]), 180)
+    assert code.read_bytes() == content
+    assert site.ask(route, 1).json() == 2
+    [replica] = replicas(site, "steady")
+    shutil.rmtree(tree)
+    shutil.rmtree(next(site.folder.glob(f"cache/wheels/*/{tree.name}")))
+    os.kill(replica["pid"], signal.SIGKILL)
+    eventually(lambda: replicas(site, "steady") not in ([], [replica]), 180)
+    assert site.ask(route, 1).json() == 2
 
 
-def test_an_environment_that_was_deleted_is_made_again_and_its_replica_comes_back(site, head):
-    site.dashboard_url = head.dashboard_url
-    links, route = site.folder / "links", "/predict/needy/1.0"
-    make_wheel(links, "zz-needed", pipelines={}, files={"zz_needed/__init__.py": "ONE = 1\n"})
-    site.configure('[environments]\noffline = true\nfind_links = ["links"]\n')
-    with site.daemon():
-        site.drop("needy", code=NEEDY, requires=["zz-needed"])
-        eventually(lambda: Phase.LIVE in site.phases().values())
-        [replica] = replicas(site, "needy")
-        [place] = [p for p in site.folder.glob("cache/environments/*") if p.name[0] != "."]
-        shutil.rmtree(place)
-        os.kill(replica["pid"], signal.SIGKILL)
-        eventually(lambda: replicas(site, "needy") not in ([], [replica]), 240)
-        assert site.ask(route, 1).json() == 2
+def test_an_environment_that_was_deleted_is_made_again_and_its_replica_comes_back(site):
+    route = "/predict/needy/1.0"
+    site.drop("needy", code=NEEDY, requires=["zz-needed"])
+    live(site, "needy")
+    [replica] = replicas(site, "needy")
+    [place] = [p for p in site.folder.glob("cache/environments/*") if p.name[0] != "."]
+    shutil.rmtree(place)
+    os.kill(replica["pid"], signal.SIGKILL)
+    eventually(lambda: replicas(site, "needy") not in ([], [replica]), 240)
+    assert site.ask(route, 1).json() == 2
 
 
-def test_the_log_has_what_a_request_failed_of_whatever_the_pipeline_did_to_logging(site, head):
-    site.dashboard_url = head.dashboard_url
+def test_the_log_has_what_a_request_failed_of_whatever_the_pipeline_did_to_logging(site):
     route = "/predict/talking/1.0"
-    with site.daemon():
-        site.drop("talking", code=TALKING)
-        eventually(lambda: Phase.LIVE in site.phases().values())
-        assert site.ask(route, 0).json() == "a b\n"
-        [replica] = replicas(site, "talking")
+    site.drop("talking", code=TALKING)
+    live(site, "talking")
+    assert site.ask(route, 0).json() == "a b\n"
+    [replica] = replicas(site, "talking")
 
-        def log():
-            query = {
-                "node_id": replica["node_id"],
-                "filename": replica["log_file_path"].lstrip("/"),
-                "lines": -1,
-            }
-            return httpx.get(
-                f"{head.dashboard_url}/api/v0/logs/file", params=query, timeout=20
-            ).text
+    def log():
+        query = {
+            "node_id": replica["node_id"],
+            "filename": replica["log_file_path"].lstrip("/"),
+            "lines": -1,
+        }
+        return site.client.get(f"{site.dashboard_url}/api/v0/logs/file", params=query).text
 
-        eventually(lambda: "hello from the pipeline" in log())
-        answer = site.ask(route, 1)
-        assert answer.status_code == 500
-        text = eventually(lambda: (found := log()) and "needle" in found and found)
-        assert f"request {answer.json()['instance']} of talking@1.0" in text
-        assert "Traceback (most recent call last):" in text
-        assert "ValueError: needle" in text
-        request = f" {answer.json()['instance']} -- "
-        for line in ("hello from the pipeline", "printed for 1"):
-            eventually(lambda line=line: f"{request}{line}" in log(), 30)
-        with suppress(httpx.TransportError):  # nobody is left to answer
-            site.ask(route, 2)
-        eventually(lambda: " -- last words" in log(), 30)
+    eventually(lambda: "hello from the pipeline" in log())
+    answer = site.ask(route, 1)
+    assert answer.status_code == 500
+    text = eventually(lambda: (found := log()) and "needle" in found and found)
+    assert f"request {answer.json()['instance']} of talking@1.0" in text
+    assert "Traceback (most recent call last):" in text
+    assert "ValueError: needle" in text
+    request = f" {answer.json()['instance']} -- "
+    for line in ("hello from the pipeline", "printed for 1"):
+        eventually(lambda line=line: f"{request}{line}" in log(), 30)
+    with suppress(httpx.TransportError):  # nobody is left to answer
+        site.ask(route, 2)
+    eventually(lambda: " -- last words" in log(), 30)

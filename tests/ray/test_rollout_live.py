@@ -1,13 +1,13 @@
 """What the rollout takes from Ray and its ingress, on real ones."""
 
-import shutil
-from contextlib import closing
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
 
 import pytest
 
-from controller.model import Answer, Phase
-from controller.planning.daemons import mark_of
-from controller.serve.ingress import Ingress
+from controller.model import Phase
 from tests.support.head import eventually
 
 pytestmark = pytest.mark.ray
@@ -34,36 +34,66 @@ def test_what_may_scale_to_nothing_is_live_only_once_a_replica_passed_its_exampl
         assert site.quarantine("broken").reason == "LoadFailed"
 
 
-def test_whoever_lost_its_state_takes_over_without_a_new_process_or_a_lost_answer(site):
-    with site.daemon():
-        site.drop("kept")
-        live = site.wait_for("/predict/kept/1.0")
-        site.wait_for_phase(live, Phase.LIVE)
-    pids, [before] = site.pids("kept"), marks(site)
-    shutil.rmtree(site.folder / "state")
-    with site.daemon():
-        eventually(lambda: site.conditions("TakingOver"))
-        eventually(lambda: not site.conditions("TakingOver"))
-        site.drop("next")
-        site.wait_for("/predict/next/1.0")
-        assert site.release_at("/predict/kept/1.0") == live
-    assert site.pids("kept") == pids
-    [after] = marks(site)
-    assert before != after
+IMPERATIVE = """
+import ray
+from ray import serve
+
+@serve.deployment(ray_actor_options={"num_cpus": 0})
+class Imperative:
+    async def __call__(self, request):
+        return "imperative"
+
+ray.init(log_to_driver=False, namespace="theirs")
+serve.run(Imperative.bind(), name="their-imperative", route_prefix="/imperative")
+print("running", flush=True)
+input()
+serve.delete("their-imperative")
+"""
 
 
-def marks(site):
-    return {mark_of(app.document) for app in site.dashboard.applications() if app.release}
+@contextmanager
+def imperative_application(head):
+    """Somebody's own program with `serve.run`, beside ours."""
+    with subprocess.Popen(
+        [sys.executable, "-c", IMPERATIVE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **head.driver_environment},
+    ) as program:
+        assert any(line == "running\n" for line in program.stdout)
+        yield
+        program.stdin.write("\n")
+        program.stdin.close()
+        assert program.wait(60) == 0
 
 
-def test_a_404_counts_when_it_is_this_heads_ingress_that_says_it(site, head):
-    with site.daemon():
-        site.drop("there")
-        site.wait_for("/predict/there/1.0")
-        with closing(Ingress(head.ingress_url)) as ingress:
-            nowhere = {"/predict/nowhere/1.0": ingress.probe("/predict/nowhere/1.0")}
-            assert nowhere["/predict/nowhere/1.0"].status == 404
-            there = site.dashboard.applications()
-            assert ingress.vouched(nowhere, there) == nowhere
-            strange = ingress.vouched({"/x": Answer(None, 404, "not-here")}, [])
-            assert not strange["/x"].reached
+def test_applications_that_are_not_ours_stay_untouched(site, head):
+    theirs = {
+        "name": "their-declarative",
+        "route_prefix": "/theirs",
+        "import_path": "wheelway.host:build_encoded_routes",
+        "args": {"ingress_url": site.ingress, "wheelway": "test"},
+        "deployments": [{"name": "EncodedRoutes", "ray_actor_options": {"num_cpus": 0}}],
+    }
+    http = {"host": "127.0.0.1", "port": head.ports.ingress}
+    site.dashboard.put({"http_options": http, "applications": [theirs]})
+
+    def theirs_now():
+        return {
+            app.name: (app.document, [replica.pid for replica in app.replicas])
+            for app in site.dashboard.applications()
+            if app.name.startswith("their-") and app.status == "RUNNING"
+        }
+
+    def both():
+        now = theirs_now()
+        return now if len(now) == 2 else None
+
+    with imperative_application(head):
+        before = eventually(both)
+        assert before["their-imperative"][0] is None  # Serve has no document of it
+        with site.daemon():
+            site.drop("ours")
+            site.wait_for("/predict/ours/1.0")
+        assert eventually(both) == before

@@ -7,28 +7,25 @@ import math
 import os
 import re
 import resource
-import shutil
-import signal
 import socket
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from head import application, eventually
 from packaging.version import Version
 
 from controller.config.settings import Options, RayOptions, ServeOptions
 from controller.errors import Rejected, Stalled
 from controller.model import ApplicationStatus, Artifact, Environment, PipelineEntry, Release
-from controller.rayhead import haproxy, subreaper
+from controller.rayhead import haproxy
 from controller.rayhead.head import adopt_or_start, answers
 from controller.rayhead.subreaper import descendants
 from controller.serve.cluster import inspect
 from controller.serve.dashboard import Dashboard
 from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer
+from tests.support.head import CPUS, application, eventually
 
 pytestmark = pytest.mark.ray
 
@@ -59,17 +56,20 @@ def unbuildable(args):
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def dashboard(head):
     options = RayOptions(dashboard_url=head.dashboard_url, timeout=60)
     with closing(Dashboard.connect(options)) as connected:
         yield connected
 
 
-@pytest.fixture
-def put(head, dashboard, tmp_path):
-    """PUTs applications of the module above, given as `name="function"` or as documents."""
-    (tmp_path / "applications_of_the_test.py").write_text(APPLICATIONS)
+@pytest.fixture(scope="module")
+def put(head, dashboard, tmp_path_factory):
+    """PUTs applications of the module above, given as `name="function"` or as documents; those of
+    the PUT before that are not among them go.
+    """
+    folder = tmp_path_factory.mktemp("applications")
+    (folder / "applications_of_the_test.py").write_text(APPLICATIONS)
     renderer = Renderer(wheelway="0.1.0")
 
     def send(*documents, **functions):
@@ -78,7 +78,7 @@ def put(head, dashboard, tmp_path):
                 "name": name,
                 "route_prefix": f"/{name}",
                 "import_path": f"applications_of_the_test:{function}",
-                "runtime_env": {"env_vars": {"PYTHONPATH": str(tmp_path)}},
+                "runtime_env": {"env_vars": {"PYTHONPATH": str(folder)}},
                 "args": {},
                 "deployments": [{"name": "Host", "ray_actor_options": {"num_cpus": 0.1}}]
                 if function != "unbuildable"
@@ -142,7 +142,7 @@ def test_a_release_is_reported_with_exactly_the_document_that_was_rendered(dashb
         Options(autoscaling_config={"max_replicas": 2}, env_vars={"A": "größe"}),
         {"text": "\u2028 😀 {{ x }}", "number": 1e-7},
     )
-    put(placement.document)
+    put(placement.document, sound="sound")
     found = application(dashboard, placement.name)
     assert found.document == placement.document
     assert found.release == release
@@ -164,7 +164,7 @@ def test_ray_takes_and_reports_what_no_json_has_and_answers_go_on(dashboard, put
 
 
 def test_the_cause_of_a_failure_is_dug_out(dashboard, put):
-    put(broken="broken", unbuildable="unbuildable")
+    put(sound="sound", broken="broken", unbuildable="unbuildable")
 
     def failed(name):
         found = application(dashboard, name)
@@ -190,8 +190,8 @@ def test_the_head_says_what_it_is(dashboard, put):
     assert found.ray.startswith("2.")
     assert found.session.startswith("session_")
     assert found.python == ".".join(map(str, sys.version_info[:3]))
-    assert found.cpus == 16
-    assert found.free_cpus <= 16
+    assert found.cpus == CPUS
+    assert found.free_cpus <= CPUS
 
 
 def test_the_ingress_is_as_it_was_asked_for(head, dashboard, put):
@@ -241,79 +241,3 @@ def test_a_running_head_is_adopted_and_left_alone(head):
 def test_a_port_that_something_else_holds_is_said(head):
     with pytest.raises(Stalled, match="another process holds the port"):
         adopt_or_start(f"http://127.0.0.1:{head.ports.gcs}")
-
-
-OWNER = """
-import sys
-from contextlib import closing
-from controller.config.settings import RayOptions
-from controller.serve.dashboard import Dashboard
-from controller.rayhead.head import Tuning, start
-
-head = start(Tuning(num_cpus=2), isolated=True, deadline=240)
-with closing(Dashboard.connect(RayOptions(dashboard_url=head.dashboard_url))) as dashboard:
-    port = head.ports.ingress
-    dashboard.put({"http_options": {"host": "127.0.0.1", "port": port}, "applications": []})
-print(head.pid, port, head.log.parent, flush=True)
-sys.stdin.read()
-"""
-
-
-def commands(pids):
-    found = (Path(f"/proc/{pid}/cmdline") for pid in pids)
-    return [path.read_text().replace("\0", " ") for path in found if path.exists()]
-
-
-def test_when_the_owner_is_killed_its_head_ends_with_haproxy_and_no_other_head_does(head):
-    with subprocess.Popen(
-        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as owner:
-        try:
-            *numbers, scratch = owner.stdout.readline().split()
-            pid, port = map(int, numbers)
-            eventually(lambda: any("haproxy -db" in line for line in commands(descendants(pid))))
-            processes = {pid, *descendants(pid)}
-            assert Ingress(f"http://127.0.0.1:{port}").probe("/").status == 404
-        finally:
-            owner.kill()
-    eventually(lambda: not commands(processes))
-    shutil.rmtree(scratch)
-    assert Ingress(f"http://127.0.0.1:{port}").probe("/").status is None
-    assert answers(head.dashboard_url)
-    assert head.running()
-
-
-DAEMON = """
-import os, sys, time
-if os.fork() == 0:
-    os.setsid()
-    if os.fork() == 0:
-        print(os.getpid(), flush=True)
-        time.sleep(300)
-    os._exit(0)
-os.wait()
-time.sleep(300)
-"""
-
-
-@pytest.mark.parametrize("end", ["close", "terminate"])
-def test_a_process_that_left_its_session_and_parent_is_still_found_and_ended(end):
-    command = [sys.executable, "-I", subreaper.__file__, "5", sys.executable, "-c", DAEMON]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reaper:
-        daemon = int(reaper.stdout.readline())
-        assert os.getsid(daemon) != os.getsid(reaper.pid)
-        if end == "close":
-            reaper.stdin.close()
-        else:
-            reaper.send_signal(signal.SIGTERM)
-        assert reaper.wait(60) == 0
-        assert not Path(f"/proc/{daemon}").exists()
-
-
-def test_a_command_that_ends_by_itself_takes_what_it_started_with_it():
-    program = DAEMON.replace("os.wait()\ntime.sleep(300)", "os.wait()")
-    command = [sys.executable, "-I", subreaper.__file__, "5", sys.executable, "-c", program]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reaper:
-        daemon = int(reaper.stdout.readline())
-        assert reaper.wait(60) == 1
-        assert not Path(f"/proc/{daemon}").exists()

@@ -30,13 +30,13 @@ EXAMPLE += '        return {"n": 1 // request["n"]}\n'
 
 
 @contextmanager
-def up(folder, port, dashboard_port):
+def up(folder, port, dashboard_port, *more):
     """The command on a folder; it and what it has printed so far. Ray keeps the address of the head
     that was started last in a folder, and starts none while that one runs: it gets a folder of its
     own, of a short name for the sockets in it.
     """
     printed = folder / "printed"
-    command = [WHEELWAY, "up", "wheels", "--state", "state"]
+    command = [WHEELWAY, "up", "wheels", "--state", "state", *more]
     command += ["--port", str(port), "--dashboard-port", str(dashboard_port)]
     with (
         tempfile.TemporaryDirectory(prefix="ww-", dir="/tmp", ignore_cleanup_errors=True) as own,
@@ -63,9 +63,9 @@ def unreached(state):
 
 def test_a_dropped_wheel_answers_as_printed_and_ctrl_c_ends_all_and_nothing_else(head, tmp_path):
     claim, first = claim_block()
-    with claim, up(tmp_path, first + 1, first + 2) as (process, said):
+    with claim, up(tmp_path, first + 1, first + 2, "--num-cpus", "2") as (process, said):
         eventually(lambda: "drop wheels into" in said(), deadline=240)
-        assert re.search(r"it hands out \d+ CPUs \(--num-cpus\)", said())
+        assert "it hands out 2 CPUs (--num-cpus)" in said()
         made = make_wheel(tmp_path / "made", "demo", code=EXAMPLE)
         made.replace(tmp_path / "wheels" / made.name)
         [line] = eventually(lambda: re.findall(r"^ *(curl .*)$", said(), re.MULTILINE))

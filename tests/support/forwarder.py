@@ -16,15 +16,13 @@ CHUNK = 1 << 16
 class Forwarder:
     """Forwards 127.0.0.1:`port` to another port there, byte for byte.
 
-    `puts` counts the HTTP requests with method PUT that came. `before_put` and `after_put` are
-    called with that count: before its first byte goes on, and when its answer has arrived but
-    nothing of it was given back. Both run in the connection's thread, which waits for them; an
-    OSError of theirs cuts the connection.
+    `puts` counts the HTTP requests with method PUT that came. `after_put` is called with that count
+    when the answer has arrived but nothing of it was given back, in the connection's thread, which
+    waits for it; an OSError of its own cuts the connection.
     """
 
     def __init__(self, target: int) -> None:
         self.puts = 0
-        self.before_put: Callable[[int], None] = lambda _: None
         self.after_put: Callable[[int], None] = lambda _: None
         self._target = target
         self._open: set[socket.socket] = set()
@@ -115,7 +113,6 @@ class Forwarder:
             with self._lock:
                 self.puts += 1
                 exchange.put = self.puts
-            self.before_put(exchange.put)
 
     def _answered(self, data: bytes, exchange: _Exchange) -> None:
         del data

@@ -13,9 +13,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CPUS = 4
+"""Logical ones of the run's head, whatever the machine has: replicas of tests take a twentieth, and
+Ray starts a process for each CPU beforehand."""
+
 
 def eventually(look: Callable[[], T], deadline: float = 90.0) -> T:
-    """What `poll` returns, once that is true; AssertionError after `deadline` seconds."""
+    """What `look` returns, once that is true; AssertionError after `deadline` seconds."""
     end = time.monotonic() + deadline
     while not (seen := look()):
         assert time.monotonic() < end, f"not within {deadline:g} s; last seen: {seen!r}"

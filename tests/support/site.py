@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -12,6 +15,7 @@ import httpx
 from controller.config.settings import RayOptions
 from controller.daemon.loop import Daemon
 from controller.errors import JournalError
+from controller.exchange import NO_REUSE
 from controller.journal import Journal
 from controller.serve.dashboard import Dashboard
 from controller.serve.schema import Asker
@@ -20,11 +24,12 @@ from tests.support.wheels import make_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from controller.model import Condition, Phase, Quarantine
     from controller.rayhead.head import Head
     from controller.reconcile.report import Report
+
+WHEELWAY = Path(sys.executable).with_name("wheelway")
 
 BASICS = """
 [[sources]]
@@ -43,6 +48,7 @@ state = "state"
 
 [serve.defaults]
 graceful_shutdown_timeout = 1
+health_check_period = 1
 ray_actor_options = {{ num_cpus = 0.05 }}
 
 """
@@ -56,13 +62,21 @@ class Site:
         self.wheels = folder / "wheels"
         self.wheels.mkdir(parents=True, exist_ok=True)
         self.config = folder / "controller.toml"
+        self.dashboard_url = head.dashboard_url
         self.basics = BASICS.format(dashboard=head.dashboard_url, port=head.ports.ingress)
         self.ingress = f"http://127.0.0.1:{head.ports.ingress}"
         self.dashboard = Dashboard.connect(RayOptions(dashboard_url=head.dashboard_url))
+        # No connection is kept: while HAProxy hands over, the old process would go on answering.
+        self.client = httpx.Client(trust_env=False, limits=NO_REUSE, timeout=60)
         self.reports: list[Report] = []
         self.asker: Asker | None = Asker()
         """Here, where Ray's modules are imported once for all tests."""
         self.configure("")
+
+    def close(self) -> None:
+        """End what is still open."""
+        self.dashboard.close()
+        self.client.close()
 
     def configure(self, more: str) -> None:
         """Write the configuration, at once and whole."""
@@ -102,14 +116,42 @@ class Site:
             assert not thread.is_alive(), "the daemon did not end"
             assert not failures, failures
 
+    @contextmanager
+    def process(self) -> Iterator[subprocess.Popen[bytes]]:
+        """The installed command as a process of its own, killed at the end; its first pass is
+        behind it. What it says is in `daemon.log`.
+        """
+        said = self.folder / "daemon.log"
+        command = [WHEELWAY, "--config", self.config, "run"]
+        with (
+            said.open("ab") as log,
+            subprocess.Popen(command, stdout=log, stderr=log, cwd="/") as process,
+        ):
+            try:
+                ended = process.poll
+                eventually(lambda: self._pid() == process.pid or ended() is not None)
+                assert ended() is None, said.read_text()[-2000:]
+                yield process
+            finally:
+                process.kill()
+
+    def _pid(self) -> int | None:
+        """Whose the last pass was."""
+        try:
+            with Journal.read(self.folder / "state") as journal:
+                status = journal.status()
+        except JournalError:  # not begun yet
+            return None
+        return status and status.pid
+
     def ask(self, route: str, body: object = None) -> httpx.Response:
         """POST a body to a release, through the ingress."""
-        return httpx.post(f"{self.ingress}{route}", json=body, timeout=60)
+        return self.client.post(f"{self.ingress}{route}", json=body)
 
     def release_at(self, route: str) -> str:
         """Which release answers there; empty when none does."""
         try:
-            answer = httpx.get(f"{self.ingress}{route}", timeout=5)
+            answer = self.client.get(f"{self.ingress}{route}", timeout=5)
         except httpx.TransportError:
             return ""
         return answer.headers.get("x-wheelway-release", "") if answer.is_success else ""

@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 PREFIX = "/opt/wheelway"
 WHEELWAY = f"{PREFIX}/bin/wheelway"
 CONFIG = "/etc/wheelway/controller.toml"
+VARIABLES = "/etc/wheelway/ray-head.env"
 INGRESS = "http://127.0.0.1:8000"
 ROUTE = f"{INGRESS}/predict/demo/1.0"
 SECOND = f"{INGRESS}/predict/demo/2.0"
@@ -29,6 +30,13 @@ SOCKET = "/var/lib/wheelway/control.sock"
 CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
 STATE = {"/var/lib/wheelway", "/var/lib/wheelway-ray", "/var/cache/wheelway", "/var/log/wheelway"}
 IMPATIENT = "[Service]\nWatchdogSec=20\nTimeoutAbortSec=2\n"
+QUICK = """\
+# So long a retired replica is kept for proxies to forget it; 30 s otherwise.
+RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=3
+# Otherwise Ray starts a process for each logical CPU beforehand.
+RAY_prestart_worker_first_driver=0
+"""
+"""An operator's variables for the Ray head."""
 LITTLE = "[options.ray_actor_options]\nnum_cpus = 0.1\n"
 """Several versions fit on a small machine."""
 
@@ -54,6 +62,7 @@ def installed(machine, there_before):
 @pytest.fixture(scope="module")
 def daemon(installed):
     """The daemon runs; Ray does not yet."""
+    installed.write(VARIABLES, QUICK)
     installed.run("systemctl", "enable", "--now", "wheelway")
     return installed
 
@@ -143,6 +152,13 @@ def test_serve_status_and_wheelway_status_agree(serving):
     theirs = yaml.safe_load(serving.run(f"{PREFIX}/bin/serve", "status").stdout)["applications"]
     assert {name for name, app in theirs.items() if app["status"] == "RUNNING"} >= ours
     assert len(ours) == 1
+
+
+def test_what_an_operator_sets_for_ray_is_set_there(serving):
+    environment = serving.run(
+        "cat", f"/proc/{main_pid(serving, 'wheelway-ray-head')}/environ"
+    ).stdout
+    assert set(QUICK.splitlines()[1::2]) <= set(environment.split("\0"))
 
 
 def test_only_the_routes_listen_where_others_may_reach_them(serving):
@@ -358,6 +374,7 @@ def test_uninstalling_leaves_nothing_but_state(daemon, there_before):
     command = re.search(r"first: (systemctl disable .+)", refused.stderr)
     assert command, refused.stderr
     daemon.run(*command[1].split())
+    daemon.run("rm", VARIABLES)
     daemon.run(WHEELWAY, "systemd", "uninstall")
     daemon.run("systemctl", "daemon-reload")
     left = called_wheelway(daemon) - there_before

@@ -56,7 +56,7 @@ def cluster(paper_head):
 def site(cluster, tmp_path):
     site = Site(tmp_path, cluster)
     yield site
-    site.dashboard.close()
+    site.close()
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def site(tmp_path, paper_head):
     opened = Site(tmp_path, paper_head)
     opened.configure(BUSY)
     yield opened
-    opened.dashboard.close()
+    opened.close()
 
 
 @pytest.fixture

@@ -85,4 +85,4 @@ def test_a_restart_tells_of_nothing_that_stayed_as_it_was(tmp_path, paper_head, 
     with Journal.read(tmp_path / "state") as journal:
         story = [e.fields["condition"] for e in journal.events() if e.reason == "DirectoryMissing"]
     assert story == ["appeared", "gone"]
-    site.dashboard.close()
+    site.close()

@@ -12,15 +12,24 @@ from controller.cache.environments.base import detect
 from controller.cache.wheels.store import Store
 from controller.config.settings import InspectionLimits
 from controller.config.sources import IndexSource as Options
-from controller.model import Artifact
+from controller.model import Artifact, Phase
 from controller.reconcile.artifacts import Artifacts, Means
 from controller.reconcile.assembly import _receive
 from controller.reconcile.jobs import Jobs
 from controller.sources import open_source
 from tests.support.indexes import PASSWORD, USER, devpi, pypiserver
+from tests.support.site import Site
 from tests.support.wheels import make_wheel, sha256
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(300)]
+
+SOURCE = """
+[[sources]]
+type = "index"
+url = "{url}"
+packages = ["lives"]
+poll_interval = 1
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -176,3 +185,14 @@ def test_a_server_with_passwords_is_read_with_the_right_one(tmp_path, artifacts)
         knows = artifacts(index, "closed", username=USER, password_file=secret)
         [revision] = listed(knows).revisions
         assert received(knows, revision).pipelines[0].name == "closed"
+
+
+def test_an_upload_becomes_a_live_route(index, paper_head, tmp_path):
+    site = Site(tmp_path, paper_head)
+    site.configure(SOURCE.format(url=index.url))
+    with site.daemon():
+        assert site.release_at("/predict/lives/1.0") == ""
+        index.upload(make_wheel(tmp_path / "made", "lives", marker=index.url))
+        site.wait_for_phase(site.wait_for("/predict/lives/1.0"), Phase.LIVE)
+    assert site.conditions("PackageMissing") == []
+    site.close()

@@ -192,4 +192,4 @@ def test_a_daemon_whose_journal_is_deleted_keeps_pins_and_history_over_a_restart
         assert journal.overrides().pins["demo"].by == "ada"
         reasons = [event.reason for event in journal.events(limit=1000)]
         assert {"AnswersAtRoute", "JournalRestored", "PinSet"} <= set(reasons)
-    site.dashboard.close()
+    site.close()

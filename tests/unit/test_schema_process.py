@@ -119,7 +119,11 @@ BROKEN = {
     "hangs when asked": ("import time; print('ready', flush=True); time.sleep(600)", "nothing for"),
     "is not there": (None, "could not be started"),
     "says nonsense": ("print('ready', flush=True); print('nonsense', flush=True); input()", "nons"),
-    "says too much": ("print('ready', flush=True)\nwhile True: print('x' * 65536, end='')", "more"),
+    "says too much": (
+        "import pickle, sys; print('ready', flush=True); pickle.load(sys.stdin.buffer)\n"
+        "while True: print('x' * 65536, end='')",
+        "answered more than",
+    ),
     "fails when asked": ("print('ready', flush=True); input(); 1 / 0", "ZeroDivisionError"),
 }
 
