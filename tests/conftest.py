@@ -14,8 +14,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hypothesis import settings
 from httpx import create_ssl_context
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from controller.rayhead.head import Tuning, start

@@ -112,6 +112,13 @@ while True:
     question, document = pickle.load(sys.stdin.buffer)
     print(json.dumps({"answer": document}), flush=True)
 """
+FLOOD = """
+import pickle, sys
+print("ready", flush=True)
+pickle.load(sys.stdin.buffer)
+while True:
+    print("x" * 65536, end="")
+"""
 BROKEN = {
     "cannot import": ("raise SystemExit('no module ray')", "ended with status 1: no module ray"),
     "is killed": ("import os; os.kill(os.getpid(), 9)", "ended with status -9"),
@@ -119,11 +126,7 @@ BROKEN = {
     "hangs when asked": ("import time; print('ready', flush=True); time.sleep(600)", "nothing for"),
     "is not there": (None, "could not be started"),
     "says nonsense": ("print('ready', flush=True); print('nonsense', flush=True); input()", "nons"),
-    "says too much": (
-        "import pickle, sys; print('ready', flush=True); pickle.load(sys.stdin.buffer)\n"
-        "while True: print('x' * 65536, end='')",
-        "answered more than",
-    ),
+    "says too much": (FLOOD, "answered more than"),
     "fails when asked": ("print('ready', flush=True); input(); 1 / 0", "ZeroDivisionError"),
 }
 
