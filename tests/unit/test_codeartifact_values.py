@@ -1,4 +1,4 @@
-"""The pure parts of the `codeartifact` source: pace, waits, prefixes, choices, places."""
+"""The pure parts of the `codeartifact` source: waits, prefixes, choices, places."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from controller.config.sources import CodeArtifactSource as Options
 from controller.errors import Stalled, Transient
 from controller.model import Availability, Condition, Refusal
 from controller.retry import ASKED_CAP
-from controller.sources.codeartifact import rate_limiter
 from controller.sources.codeartifact.address import RepositoryAddress
 from controller.sources.codeartifact.connection import STALE
 from controller.sources.codeartifact.failures import meaning, wait_asked_for
-from controller.sources.codeartifact.rate_limiter import RateLimiter
 from controller.sources.codeartifact.source import prefixes
 from controller.sources.codeartifact.versions import (
     Asset,
@@ -36,72 +34,6 @@ pytestmark = pytest.mark.unit
 
 ANY = Tag("py3", "none", "any")
 HERE = {"type": "codeartifact", "domain": "acme", "repository": "pipelines"}
-
-
-# -- pace ----------------------------------------------------------------------------------------
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-def test_nothing_waits_until_something_was_refused():
-    pace = RateLimiter(clock=Clock())
-    assert [pace.take(1.0) for _ in range(3)] == [(0.0, True)] * 3
-
-
-def test_each_refusal_doubles_the_gap_and_successes_close_it():
-    clock = Clock()
-    pace = RateLimiter(clock=clock)
-    gaps = []
-    for _ in range(10):
-        pace.refused()
-        gaps.append(pace.gap)
-        clock.now += 60
-    assert gaps[:4] == [0.05, 0.1, 0.2, 0.4]
-    assert gaps[-1] == rate_limiter.LONGEST
-    for _ in range(14):
-        pace.served()
-    assert pace.gap < rate_limiter.LONGEST / 2
-    for _ in range(200):
-        pace.served()
-    assert pace.gap == 0.0
-
-
-def test_requests_that_were_refused_together_are_one_refusal():
-    pace = RateLimiter(clock=Clock())
-    for _ in range(8):
-        pace.refused()
-    assert pace.gap == rate_limiter.FIRST
-
-
-def test_requests_queue_up_behind_each_other():
-    pace = RateLimiter(clock=Clock())
-    pace.refused()
-    waits = [pace.take(10.0)[0] for _ in range(3)]
-    assert waits == pytest.approx([0.05, 0.10, 0.15])
-
-
-def test_nothing_is_sent_before_the_time_that_was_asked_for():
-    clock = Clock()
-    pace = RateLimiter(clock=clock)
-    pace.refused(30.0)
-    assert pace.take(10.0) == (30.0, False)
-    clock.now += 25
-    assert pace.take(10.0) == (5.0, True)
-
-
-def test_a_wait_that_is_not_granted_takes_no_place():
-    clock = Clock()
-    pace = RateLimiter(clock=clock)
-    pace.refused(30.0)
-    for _ in range(100):
-        assert not pace.take(10.0)[1]
-    clock.now += 30
-    assert pace.take(10.0) == (0.0, True)
 
 
 # -- what AWS asks for ---------------------------------------------------------------------------

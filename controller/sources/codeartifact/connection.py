@@ -42,7 +42,7 @@ from controller.sources.codeartifact.rate_limiter import RateLimiter
 from controller.sources.codeartifact.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from mypy_boto3_codeartifact import CodeArtifactClient
     from mypy_boto3_sqs import SQSClient
@@ -76,7 +76,7 @@ class Connection:
     Args:
         options: the source.
         closing: set when the source ends; requests that wait for their turn are given up then.
-        spacing: the pace of all requests.
+        clock: monotonic seconds, for the waits that AWS asks for.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class Connection:
         options: CodeArtifactSource,
         closing: threading.Event,
         *,
-        spacing: RateLimiter | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._options = options
         self._closing = closing
-        self._rate_limiter = spacing or RateLimiter()
+        self._rate_limiter = RateLimiter(clock=clock)
         self._building = threading.Lock()
         self._counting = threading.Lock()
         self._session: botocore.session.Session | None = None
@@ -152,8 +152,9 @@ class Connection:
         if self._wire is not None:
             self._wire.close()
 
-    def end_downloads(self) -> None:
-        """End those that are under way, at once; those that begin now as well."""
+    def interrupt(self) -> None:
+        """After `closing` was set: end downloads, and what waits for its turn, at once."""
+        self._rate_limiter.close()
         with self._building:
             if self._wire is not None:
                 self._wire.end_downloads()
@@ -183,7 +184,7 @@ class Connection:
                 name = client.meta.service_model.service_id.hyphenize()
                 client.meta.events.register(f"before-send.{name}", self._on_send)
                 if service == "codeartifact":
-                    client.meta.events.register(f"response-received.{name}", self._on_answer)
+                    client.meta.events.register(f"needs-retry.{name}", self._on_answer)
                 self._clients[service] = client
             return self._clients[service]
 
@@ -253,8 +254,7 @@ class Connection:
         del request
         operation = event_name.rpartition(".")[2]
         if event_name.startswith("before-send.codeartifact"):
-            wait, granted = self._rate_limiter.take(LONGEST_WAIT)
-            if not granted:
+            if (wait := self._rate_limiter.wait) > LONGEST_WAIT:
                 raise Transient(
                     "Throttled",
                     f"AWS asks source {self._options.name} to send fewer requests ({operation}); "
@@ -262,22 +262,20 @@ class Connection:
                     "the account's quota",
                     retry_after=wait,
                 )
-            if self._closing.wait(wait) if wait else self._closing.is_set():
+            if not self._closing.wait(wait):
+                self._rate_limiter.acquire()
+            if self._closing.is_set():
                 raise Transient("SourceClosed", f"source {self._options.name} was closed")
         with self._counting:
             self._calls[operation] += 1
 
-    def _on_answer(self, parsed_response: Any = None, **_: object) -> None:
+    def _on_answer(self, **answer: Any) -> None:
         """After each attempt: learn the pace from it. Botocore may still try again by itself."""
-        if parsed_response is None:
-            return  # nothing came back
-        about = parsed_response.get("ResponseMetadata", {})
-        code = parsed_response.get("Error", {}).get("Code")
-        if code in THROTTLING or about.get("HTTPStatusCode") == 429:
-            headers = about.get("HTTPHeaders", {})
-            self._rate_limiter.refused(wait_asked_for(headers, now=time.time()))
-        else:
-            self._rate_limiter.served()
+        parsed: Mapping[str, Any] = (answer.get("response") or (None, {}))[1]  # none: nothing came
+        about, code = parsed.get("ResponseMetadata", {}), parsed.get("Error", {}).get("Code")
+        refused = code in THROTTLING or about.get("HTTPStatusCode") == 429
+        wait = wait_asked_for(about.get("HTTPHeaders", {}), now=time.time()) if refused else None
+        self._rate_limiter.learn(answer, refused=refused, retry_after=wait)
 
 
 class _Role(CredentialProvider):

@@ -1,67 +1,82 @@
-"""How far apart requests are: not at all until the service says that there are too many.
+"""How fast requests are sent: at once until the service says that there are too many.
 
-Each refusal doubles the gap between two requests, each success takes a twentieth off it. No request
-is sent earlier than a refused one was told to come again. Pure but for the clock; who asks sleeps.
+Then by the rate that botocore's adaptive retries find (a token bucket, CUBIC), but by a clock that
+nobody can turn, and to be ended: botocore's own handler waits for as long as the wall
+clock was set back, and so does who closes the source (docs/adr/0013-the-pace-of-requests.md). No
+request is sent earlier than a refused one was told to come again.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from botocore.retries.adaptive import ClientRateLimiter, RateClocker
+from botocore.retries.bucket import Clock, TokenBucket
+from botocore.retries.standard import RetryEventAdapter, ThrottlingErrorDetector
+from botocore.retries.throttling import CubicCalculator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FIRST = 0.05
-"""Seconds of the first gap; one that shrank below half of it is none."""
-LONGEST = 5.0
-"""Seconds of the longest gap."""
-RELIEF = 0.95
-"""What a success leaves of the gap: after 14 of them half."""
-ONE_EVENT = 1.0
-"""Seconds within which further refusals are of requests sent before the first one came back."""
+FORGIVEN = 60.0
+"""Seconds after the last refusal from which on requests go at once again."""
+_UNBOUNDED = 1e6
+"""Requests a second."""
+
+
+class _Monotonic(Clock):
+    def current_time(self) -> float:
+        return time.monotonic()
 
 
 class RateLimiter:
-    """The pace of all requests of one source. Any method may be called from any thread."""
+    """The pace of all requests of one source. Any method may be called from any thread.
+
+    `clock` is in seconds, monotonic; it counts the waits that an answer asks for.
+    """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._mutex = threading.Lock()
-        self._gap = 0.0
-        self._next = float("-inf")
-        self._widened = float("-inf")
+        self._refused_at = self._not_before = float("-inf")
+        self._begin()
 
     @property
-    def gap(self) -> float:
-        """Seconds between two requests now."""
-        return self._gap
+    def wait(self) -> float:
+        """Seconds for which the service asked to be left alone."""
+        return max(0.0, self._not_before - self._clock())
 
-    def take(self, longest: float) -> tuple[float, bool]:
-        """Ask to send a request: seconds to wait before it, and whether that is granted.
+    def acquire(self) -> None:
+        """Wait until a request may be sent."""
+        with self._mutex:
+            if self._refused_at > float("-inf") and self._clock() - self._refused_at > FORGIVEN:
+                self._refused_at = float("-inf")
+                self._begin()
+        self._limiter.on_sending_request(None)
 
-        A wait beyond `longest` is not granted and takes no place in the row.
+    def learn(self, answer: Any, *, refused: bool, retry_after: float | None = None) -> None:
+        """What botocore's `needs-retry` event tells of an answer; whether it was `refused` as one
+        request too many, and the seconds that it asked to wait.
         """
         with self._mutex:
-            now = self._clock()
-            at = max(now, self._next)
-            if at - now > longest:
-                return at - now, False
-            if self._gap:
-                self._next = at + self._gap
-            return at - now, True
+            if refused:
+                self._refused_at = self._clock()
+                self._not_before = max(self._not_before, self._refused_at + (retry_after or 0.0))
+        self._limiter.on_receiving_response(**answer)
 
-    def refused(self, retry_after: float | None = None) -> None:
-        """The service refused a request as one too many; `retry_after` is in seconds."""
-        with self._mutex:
-            now = self._clock()
-            if now - self._widened >= max(ONE_EVENT, self._gap):
-                self._gap = min(LONGEST, max(FIRST, self._gap * 2))
-                self._widened = now
-            self._next = max(self._next, now + max(self._gap, retry_after or 0.0))
+    def close(self) -> None:
+        """Let all go that wait."""
+        self._bucket.max_rate = _UNBOUNDED
 
-    def served(self) -> None:
-        """The service took a request."""
-        with self._mutex:
-            self._gap = self._gap * RELIEF if self._gap > FIRST / 2 else 0.0
+    def _begin(self) -> None:
+        clock = _Monotonic()
+        self._bucket = TokenBucket(max_rate=1, clock=clock)
+        self._limiter = ClientRateLimiter(
+            rate_adjustor=CubicCalculator(starting_max_rate=0, start_time=clock.current_time()),
+            rate_clocker=RateClocker(clock),
+            token_bucket=self._bucket,
+            throttling_detector=ThrottlingErrorDetector(retry_event_adapter=RetryEventAdapter()),
+            clock=clock,
+        )

@@ -84,7 +84,7 @@ class CodeArtifactSource:
         self._names = frozenset(one for one in options.packages if not set(one) & set(_SIGNS))
         self._globs = tuple(one for one in options.packages if one not in self._names)
         self._closing = threading.Event()
-        self._connection = Connection(options, self._closing)
+        self._connection = Connection(options, self._closing, clock=clock)
         self._repository = Repository(options, self._connection, self._closing)
         self._askers = ThreadPoolExecutor(options.concurrency, f"wheelway-{options.name}")
         self._listing_lock = threading.Lock()  # held by a listing; it guards what is remembered
@@ -129,7 +129,7 @@ class CodeArtifactSource:
     def close(self) -> None:
         """End downloads, requests that wait for their turn, the events' thread, connections."""
         self._closing.set()
-        self._connection.end_downloads()
+        self._connection.interrupt()
         self._askers.shutdown(wait=True)
         if self._events is not None:
             self._events.join()
