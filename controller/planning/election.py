@@ -90,6 +90,8 @@ class Elected:
     conditions: list[Condition] = field(default_factory=list)
     recheck_in: float = float("inf")
     """Seconds within which to look again."""
+    is_timeless: bool = True
+    """Whether the same comes of the same facts, however much later they are judged again."""
 
 
 class Election:
@@ -136,6 +138,7 @@ class Election:
         }
         unknown = _unknown(unlisted, offered, present)
         lately = self._absences.lately(unlisted - unknown, now, grace)
+        found.is_timeless = not unlisted and not self._names.are_waited_for
         quarantined = _by_pipeline({**found.quarantines, **present.quarantines})
         missing = _by_pipeline(unknown | lately)
         waited_for = str(self._names.unknown)  # once a pass: it may be thousands of wheels

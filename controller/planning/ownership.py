@@ -131,6 +131,11 @@ class Names:
         self.unknown = NOTHING_UNKNOWN
         """What is waited for."""
 
+    @property
+    def are_waited_for(self) -> bool:
+        """Whether time decides on any, or decided just now."""
+        return bool(self._things or self._names)
+
     def owners_of(self, facts: Facts, unknown: Unknown, now: float) -> dict[str, str]:
         """As `owners_of`, where no name, and for nothing, waits longer than `LONGEST_WAIT`: a wheel
         may meanwhile be queued, or fail, or be tried again. Call it every pass.

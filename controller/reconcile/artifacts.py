@@ -128,6 +128,11 @@ class Artifacts(Listings):
         """As long as this stays the same, so does what is `known` of each wheel."""
         return self._jobs.changes("fetch")
 
+    @property
+    def preparations(self) -> int:
+        """As long as this stays the same, so does what is known of each `environment`."""
+        return self._jobs.changes("prepare")
+
     def known(self, revision: Revision) -> Artifact | None:
         """The inspected wheel, if it was fetched in this run, from whichever source."""
         outcome = self._jobs.outcome(_fetching(revision))

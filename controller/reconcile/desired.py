@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from controller.serve.rendering import Renderer
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Desired:
-    """What should run, and what stands in the way; gathered anew in every pass."""
+    """What should run, and what stands in the way. Whoever has it may not change it."""
 
     verdicts: list[Verdict] = field(default_factory=list)
     placements: dict[Release, Placement] = field(default_factory=dict)
@@ -50,6 +50,8 @@ class Desired:
     """By pipeline: the project that owns its name."""
     unread: list[str] = field(default_factory=list)
     """File names of the wheels that are being fetched and looked into."""
+    concerned: set[Release] = field(default_factory=set)
+    """The releases of which there may be something to tell: judged, or on the cluster."""
     recheck_in: float = float("inf")
     """Seconds within which to look again."""
 
@@ -68,7 +70,8 @@ class Gatherer:
     """Gathers the desired state of one configuration, pass by pass.
 
     What follows from inputs that stayed the same is remembered, by project, pipeline and release:
-    a pass costs what is listed a few comparisons each, and what changed the work on it.
+    a pass costs what is listed a few comparisons each, and what changed the work on it. Once time
+    alone changes nothing any more, all of it is remembered, until one of the inputs is another.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Gatherer:
         self._election = Election(absences)
         self._stocktaking = Stocktaking(config, supply, tags=tags)
         self._placed = Remembered(self._rendered)
+        self._latest: tuple[tuple[object, ...], Desired] | None = None
         self.renew(config)
 
     def renew(self, config: Config) -> None:
@@ -100,6 +104,7 @@ class Gatherer:
         self._manners: Remembered[str, PipelinePolicy] = Remembered(
             lambda name: _manner(rule_for(name, config))
         )
+        self._latest = None
 
     def desired(
         self,
@@ -113,7 +118,8 @@ class Gatherer:
         grace: float = 0.0,
         owners: Mapping[str, str] = MappingProxyType({}),
     ) -> Desired:
-        """What should run, as far as it is known now. Starts the work that is missing.
+        """What should run, as far as it is known now; the same object as before while nothing is
+        another. Starts the work that is missing.
 
         Args:
             applications: what is on the cluster.
@@ -129,12 +135,21 @@ class Gatherer:
         common = "\n".join([fingerprint, *self._sections])
         recorded = {quarantine.release: quarantine for quarantine in quarantines}
         inventory = self._stocktaking.take(Recorded(recorded, overrides.pins, common), now)
+        artifacts = self._artifacts
+        hindrances = artifacts.conditions()
+        # What else it depends on changes with the inventory, or is asked about each time.
+        inputs = (
+            *(inventory, artifacts.listed(), artifacts.preparations, hindrances, common),
+            *(tuple(applications), records, recorded, overrides, owners),
+        )
+        if self._latest is not None and self._latest[0] == inputs:
+            return self._latest[1]
         found = Desired(
             inputs=inventory.inputs,
             sources=inventory.sources,
             quarantines={failure.release: failure for failure in inventory.unsound.values()},
             failed=list(inventory.failed),
-            conditions=[*self._artifacts.conditions(), *inventory.conditions],
+            conditions=[*hindrances, *inventory.conditions],
             unread=inventory.unread,
         )
         for release, failure in recorded.items():  # with still the inputs that it failed with
@@ -149,12 +164,16 @@ class Gatherer:
         found.quarantines = {**elected.quarantines, **found.quarantines}
         found.conditions += elected.conditions
         found.recheck_in = elected.recheck_in
+        found.concerned = {verdict.release for verdict in found.verdicts}.union(present.releases)
         known = _Pass(inventory, common, now)
         for verdict in found.verdicts:
             if verdict.elected and verdict.reason != STANDS_IN:
                 self._place(verdict.release, known, found)
         for remembered in (self._rules, self._manners, self._placed):
             remembered.forget_unused()
+        running = sum(v.elected and v.reason != STANDS_IN for v in found.verdicts)
+        at_rest = elected.is_timeless and not found.failed and len(found.placements) == running
+        self._latest = (inputs, found) if at_rest else None
         return found
 
     def _offered(self, inventory: Inventory) -> Offered:

@@ -41,7 +41,7 @@ class Recorded:
     """What every release's chance depends on."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Inventory:
     """What the listed wheels offer. Whoever has it may not change it."""
 

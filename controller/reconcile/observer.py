@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from controller import retry
 from controller.errors import Transient, WheelwayError
 from controller.planning.dates import dated, excused, restarted, unwatched
 from controller.planning.probing import due, routes_to_probe
+from controller.planning.remembered import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -118,6 +119,35 @@ class Observer:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class _Routes:
+    """Those of ours, in one poll."""
+
+    held: frozenset[str]
+    unproven: Mapping[str, str]
+    """By application name: those held by what was never seen there."""
+    needed: frozenset[str]
+    """Those whose answer a plan needs."""
+    awake: frozenset[str]
+    """Those that may be asked: what was scaled to no replica would be woken by the question."""
+    settled: frozenset[str]
+    """The rest of these, which are asked in turns."""
+
+
+def _routes(seen: tuple[Collection[Application], Mapping[str, PlacementRecord]]) -> _Routes:
+    applications, records = seen
+    ours = [(app, app.route) for app in applications if app.release and app.route]
+    needed = frozenset(routes_to_probe(applications, records))
+    awake = frozenset(route for app, route in ours if app.replicas)
+    return _Routes(
+        held=frozenset(route for _, route in ours),
+        unproven={app.name: route for app, route in ours if records[app.name].live_at is None},
+        needed=needed,
+        awake=awake,
+        settled=awake - needed,
+    )
+
+
 class Probes:
     """Asks one cluster's ingress. `probe_deadline` is in seconds, `budget` those of a poll in which
     questions begin. `close` it.
@@ -136,6 +166,7 @@ class Probes:
         self._budget = budget
         self._monotonic = monotonic
         self._threads = ThreadPoolExecutor(8, "wheelway-probe")
+        self._routes = Remembered(_routes)
         self._answers: dict[str, Answer] = {}
         """The last one of the ingress at each route."""
         self._unreached: dict[str, Answer] = {}
@@ -186,22 +217,33 @@ class Probes:
         blind = self._blind_at is not None
         if blind:
             dates = self._without_blindness(dates, now)
-        held = {app.name: app.route for app in applications if app.release and app.route}
-        needed = set(routes_to_probe(applications, dates))
-        # What was scaled to no replica would be woken by the question.
-        awake = {held[app.name] for app in applications if app.name in held and app.replicas}
+        routes = self._routes_now(applications, dates)
         before, since = self._said, self._observed_at
-        routes = due(needed, awake - needed, self._asked, since=since, now=now)
-        said = self._ingress.vouched(self._ask_at(routes, progressed), applications)
+        asked = due(routes.needed, routes.settled, self._asked, since=since, now=now)
+        said = self._ingress.vouched(self._ask_at(asked, progressed), applications)
         said = self._with_grace(said, now)
         self._asked |= dict.fromkeys(said, now)
         self._said, self._observed_at, self._blind_at = said, now, None
         if blind:
             before, since = {}, None
         dates = excused(
-            dates, said, before, held, since=since, now=now, probe_deadline=self.deadline
+            *(dates, said, before, routes.unproven),
+            since=since,
+            now=now,
+            probe_deadline=self.deadline,
         )
-        return dates, self._known(said, needed, routed=set(held.values()), awake=awake)
+        return dates, self._known(said, routes)
+
+    def _routes_now(
+        self, applications: Collection[Application], dates: Mapping[str, PlacementRecord]
+    ) -> _Routes:
+        """The routes of this poll; what is known of others is forgotten."""
+        made = self._routes.made
+        routes = self._routes.of(None, (applications, dates))
+        if self._routes.made != made:
+            self._answers = {r: a for r, a in self._answers.items() if r in routes.held}
+            self._asked = {r: at for r, at in self._asked.items() if r in routes.held}
+        return routes
 
     def _ask_at(self, routes: Iterable[str], progressed: Callable[[], None]) -> dict[str, Answer]:
         until = self._monotonic() + self._budget
@@ -227,24 +269,16 @@ class Probes:
             return dict(said)
         return {route: replace(answer, routeless=False) for route, answer in said.items()}
 
-    def _known(
-        self,
-        said: Mapping[str, Answer],
-        needed: Collection[str],
-        *,
-        routed: Collection[str],
-        awake: Collection[str],
-    ) -> dict[str, Answer]:
+    def _known(self, said: Mapping[str, Answer], routes: _Routes) -> dict[str, Answer]:
         """What is `said` now, and what was last said where a route is settled."""
         reached = {route: answer for route, answer in said.items() if answer.reached}
         away = {route: answer for route, answer in said.items() if not answer.reached}
         if not reached:
-            away = {r: answer for r, answer in self._unreached.items() if r in awake} | away
+            away = {r: answer for r, answer in self._unreached.items() if r in routes.awake} | away
         self._unreached = away
-        self._answers = {r: a for r, a in self._answers.items() if r in routed} | reached
-        self._asked = {r: at for r, at in self._asked.items() if r in routed}
-        settled = {r: answer for r, answer in self._answers.items() if r not in needed}
-        return settled | away | dict(said)
+        self._answers |= reached
+        settled = {r: answer for r, answer in self._answers.items() if r not in routes.needed}
+        return {**settled, **away, **said}
 
     def _without_blindness(
         self, records: Mapping[str, PlacementRecord], now: float

@@ -32,7 +32,7 @@ from controller.reconcile.holdover import Holdover
 from controller.reconcile.observer import Observer, Probes
 from controller.reconcile.preflight import BLOCKING
 from controller.reconcile.recorder import Recorder
-from controller.reconcile.report import Report, report_on
+from controller.reconcile.report import Report, Reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -112,6 +112,7 @@ class Reconciler:
         self._complaints = Complaints()
         self._probes = Probes(ingress, probe_deadline=config.rollout.probe_deadline)
         self._planner = Planner()
+        self._reports = Reports()
         self._mark = mark
         self._contest = Contest(mark, wait=to_claim_back(config.rollout.interval))
         self._forget_at = float("-inf")
@@ -165,7 +166,7 @@ class Reconciler:
         self.progressed()
         observed = self._observe(applications, now, recorder)
         desired = self._elect(observed, grace=self.config.rollout.absence_grace if act else 0.0)
-        known = self._journal.records(_concerned(observed, desired))
+        known = self._journal.records(desired.concerned)
         situation = self._situation(observed, desired, known)
         self._keep_sound(observed, desired)
         decided = self._decide(situation, observed)
@@ -179,7 +180,7 @@ class Reconciler:
             events += recorder.conditions(conditions)
             self._forget_what_is_over(observed, desired, recorder)
         recheck = min(self._artifacts.next_poll(), desired.recheck_in)
-        return report_on(
+        return self._reports.on(
             *(desired, decided, done),
             applications=applications,
             records=observed.records,
@@ -371,9 +372,3 @@ class Reconciler:
         if observed.at >= self._forget_at:
             more = recorder.forget_what_is_over(self.config.journal, observed.at)
             self._forget_at = observed.at if more else observed.at + FORGET_EVERY
-
-
-def _concerned(observed: _Observed, desired: Desired) -> set[Release]:
-    """The releases of which this pass may have something to tell."""
-    present = (app.release for app in observed.applications if app.release is not None)
-    return {verdict.release for verdict in desired.verdicts}.union(present)

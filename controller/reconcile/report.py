@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from controller.model import Phase
 from controller.planning.causes import EVERYTHING, NOT_ANSWERING, SUSPENDED
 from controller.planning.phases import underway
+from controller.planning.remembered import Remembered
 from controller.planning.situation import serving, was_live
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from controller.planning.plan import Plan, Underway
     from controller.reconcile.applier import Sent
     from controller.reconcile.desired import Desired
+
+    _Found = tuple[
+        Desired, Plan, Sequence[Application], Mapping[str, PlacementRecord], tuple[Condition, ...]
+    ]
+    _Outlook = tuple[set[str], tuple[Underway, ...]]
+    """The names of the applications that are live, and what is wanted and not live yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,44 +59,57 @@ class Report:
     """The pass did not come to its end, so this says nothing of what holds."""
 
 
-def report_on(
-    desired: Desired,
-    decided: Plan,
-    done: Sent,
-    *,
-    applications: Sequence[Application],
-    records: Mapping[str, PlacementRecord],
-    conditions: tuple[Condition, ...],
-    events: tuple[Event, ...],
-    next_in: float,
-) -> Report:
-    """The report on a pass that came to its end; `records` are those of what was on the cluster, by
-    name.
-    """
-    waiting = underway(
+class Reports:
+    """Reports on passes; what lasts from one to the next is put together once."""
+
+    def __init__(self) -> None:
+        self._outlook: Remembered[_Found, _Outlook] = Remembered(_outlook)
+
+    def on(
+        self,
+        desired: Desired,
+        decided: Plan,
+        done: Sent,
+        *,
+        applications: Sequence[Application],
+        records: Mapping[str, PlacementRecord],
+        conditions: tuple[Condition, ...],
+        events: tuple[Event, ...],
+        next_in: float,
+    ) -> Report:
+        """The report on a pass that came to its end; `records` are those of what was on the
+        cluster, by name.
+        """
+        found = (desired, decided, applications, records, conditions)
+        live, waiting = self._outlook.of(None, found)
+        quarantined = len(desired.quarantines)
+        return Report(
+            _sentence(decided, live, waiting, quarantined=quarantined, sent=done.sent),
+            next_in,
+            events,
+            decided,
+            conditions,
+            quarantines=(*desired.quarantines.values(), *decided.quarantines),
+            failures=(*desired.failed, *decided.quarantines),
+            waiting=waiting,
+            config=done.text,
+            sent=done.sent,
+            tried=done.tried,
+            retried=done.retried,
+            error=done.refusal if done.tried else None,
+        )
+
+
+def _outlook(found: _Found) -> _Outlook:
+    desired, decided, applications, records, conditions = found
+    live = {app.name for app in applications if app.route and was_live(app, records)}
+    return live, underway(
         decided,
         desired.verdicts,
         placements=desired.placements,
         serving=serving(applications, records),
         unread=desired.unread,
         conditions=conditions,
-    )
-    live = {app.name for app in applications if app.route and was_live(app, records)}
-    quarantined = len(desired.quarantines)
-    return Report(
-        _sentence(decided, live, waiting, quarantined=quarantined, sent=done.sent),
-        next_in,
-        events,
-        decided,
-        conditions,
-        quarantines=(*desired.quarantines.values(), *decided.quarantines),
-        failures=(*desired.failed, *decided.quarantines),
-        waiting=waiting,
-        config=done.text,
-        sent=done.sent,
-        tried=done.tried,
-        retried=done.retried,
-        error=done.refusal if done.tried else None,
     )
 
 

@@ -10,9 +10,11 @@ import sys
 from collections import Counter
 
 import pytest
+from packaging.version import Version
 
 from controller.model import Phase, Quarantine, Release, Transition
 from controller.ops.status import as_document, overview
+from controller.planning.overrides import Pin
 from tests.support.paper_daemon import Daemon
 
 pytestmark = pytest.mark.unit
@@ -154,6 +156,26 @@ def test_a_pass_with_nothing_to_do_places_plans_and_writes_nothing(daemon):
     assert (gatherer._placed.made, gatherer._election._verdicts.made) == (placed, judged)
     tables = {line.split()[3] for line in written if line.startswith("INSERT")}
     assert tables <= {"INTO", "status", "meta"}
+
+
+def test_a_daemon_at_rest_has_an_environment_made_again_that_is_there_no_more(daemon):
+    made = daemon(10)
+    made.pass_()
+    before = made.prepared
+    made.jobs.drop(lambda key: key[0] == "prepare")
+    _, report = made.pass_()
+    assert made.prepared == before + 20  # two versions of each
+    assert not report.plan.changes
+
+
+def test_and_goes_by_an_order_at_once(daemon):
+    made = daemon(10)
+    made.pass_()
+    pin = Pin("pipeline-0", (Version("1.3"),), by="a person", note="", at=1.0)
+    made.journal.order(pin, message="pinned")
+    _, report = made.pass_()
+    [change] = report.plan.changes
+    assert (change.action, change.application.startswith("pipeline-0-1.3")) == ("add", True)
 
 
 def test_what_stays_as_it_is_has_the_same_document_from_the_cluster_to_the_config(daemon):
