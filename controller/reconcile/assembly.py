@@ -87,12 +87,12 @@ def assemble(
 
     Args:
         config: validated.
-        journal: open; a `Journal` for passes that act, any `Reader` for those that do not.
-        wake: called, from other threads, when there is something new to look at.
+        journal: a `Journal` for passes that act, any `Reader` for those that do not.
+        wake: called, from other threads, when there is something new for a pass.
         workers: threads for jobs; None for the configured number, 0 to do them in the pass.
         schema: Ray's; None to have it in this process.
         before: the parts for the configuration before, over the same journal. Those that this one
-            makes no others go on, with all that they know and wait for; close the rest (`keep=`
+            does not change go on, with all that they know and wait for; close the rest (`keep=`
             these).
         another_head: Ray's head is another one than before: what is known of it is asked anew.
 
@@ -191,7 +191,9 @@ def _reconciler(
     anew: bool,
 ) -> tuple[Reconciler, Dashboard]:
     """What makes passes, and the clients of the cluster."""
-    mark = parts.made("mark", _mark, journal)
+    mark = parts.made(
+        "mark", lambda one: identity(one.path.parent, make=isinstance(one, Journal)), journal
+    )
     dashboard = parts.made("dashboard", Dashboard.connect, config.ray)
     ingress = parts.made("ingress", Ingress.connect, config.ray)
     renderer = parts.made("templates", _renderer, config.paths.templates, mark, schema)
@@ -212,10 +214,6 @@ def _reconciler(
 
     of = artifacts, dashboard, ingress, renderer, base, clock
     return parts.made("reconciler", made, *of, anew=anew), dashboard
-
-
-def _mark(journal: Reader) -> DaemonMark | None:
-    return identity(journal.path.parent, make=isinstance(journal, Journal))
 
 
 def _renderer(templates: Path | None, mark: DaemonMark | None, schema: Schema | None) -> Renderer:
@@ -250,7 +248,9 @@ def preview(config: Config) -> Report:
     with ExitStack() as stack:
         accepted = Accepted(config.paths.cache / "accepted.json")
         records = _records(config, stack)
-        assembly = assemble(config, records, wake=_nobody, workers=0, schema=Schema(accepted))
+        schema = Schema(accepted)
+        # Nobody is to be woken: its passes are made one after another.
+        assembly = assemble(config, records, wake=lambda: None, workers=0, schema=schema)
         stack.callback(assembly.close)
         stack.callback(accepted.save)
         report = assembly.reconciler.run_pass(act=False)
@@ -260,10 +260,6 @@ def preview(config: Config) -> Report:
             if report.plan is not None and report.config == before:
                 break
         return report
-
-
-def _nobody() -> None:
-    """Wakes nobody: a preview makes its passes one after another."""
 
 
 def _records(config: Config, stack: ExitStack) -> Reader:
