@@ -28,8 +28,8 @@ what a build takes on a node that is not busy."""
 def assemble(
     ours: Iterable[PlannedApplication], situation: Situation
 ) -> tuple[PlannedApplication, ...]:
-    """Ours, the declarative applications of others verbatim, and what ours need beside them. What
-    stays as it is has the very document that was observed: whoever compares them has little to do.
+    """Ours, the declarative applications of others verbatim, and what ours need beside them. An
+    unchanged application keeps the observed document itself, which makes comparing cheap.
     """
     planned = list(ours)
     extra = situation.encoded_routes
@@ -128,8 +128,8 @@ def removal_reasons(
 def hold_back(situation: Situation, *, promoting: bool) -> tuple[Cause | None, float | None]:
     """Why a PUT must wait for a build, which it would cancel and restart; and until when.
 
-    Each build has its time from its own last start. When a release is `promoting`, what is built
-    has less: it only starts over, while the other is ready to serve.
+    Each build has `build_deadline` from its last start, less when a release is `promoting`: a build
+    only starts over, while that one is ready to serve.
     """
     longest = situation.limits.build_deadline
     if promoting:

@@ -47,10 +47,11 @@ _NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Restraint:
-    """Nothing is sent before `until`, but a config that says by a mark whose the applications are,
-    and one that gives a route back from what failed there.
+    """Why nothing is sent before `until`, by the clock of the passes; once over it is still told
+    of.
 
-    `until` is by the clock of the passes. One that is over is still told of.
+    Two configs go all the same: one that only sets a mark, and one that gives a route back from
+    what failed there.
     """
 
     cause: Cause
@@ -63,7 +64,7 @@ class Restraint:
 
 
 class Contest:
-    """What was sent, and whether that is what is there, and whose it is.
+    """Compares what was sent with what is there, and whose it is.
 
     `mark` is this daemon's own; `wait` is how many seconds another one has to claim back what this
     one claims.
@@ -163,8 +164,8 @@ class Contest:
 
 
 class _Claim:
-    """Whose the applications are, for the daemon with the mark `own`; `wait` is how many seconds
-    another one has to claim them back.
+    """Tells whose the applications are, for the daemon with the mark `own`; `wait` as for
+    `Contest`.
     """
 
     def __init__(self, own: DaemonMark, wait: float) -> None:

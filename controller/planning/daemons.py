@@ -47,8 +47,8 @@ def marked(document: Mapping[str, Any], mark: DaemonMark) -> dict[str, JSON]:
 def keeping_marks(
     placements: Mapping[Release, Placement], applications: Iterable[Application]
 ) -> dict[Release, Placement]:
-    """The placements, each bearing the mark that it has on the cluster: for a preview, which has
-    none of its own, and is no other daemon for that.
+    """The placements with the marks that they have on the cluster: a preview has no mark of its
+    own, and must not look like another daemon.
     """
     found = {app.name: mark_of(app.document) for app in applications}
     return {

@@ -26,10 +26,9 @@ it may be back before it has learnt all of its routes."""
 def dated(
     applications: Iterable[Application], records: Mapping[str, PlacementRecord], now: float
 ) -> dict[str, PlacementRecord]:
-    """By name: the records of ours, with what is seen for the first time. What is gone has none.
-
-    An application found on its route without any record served before this journal began: it is
-    taken for live.
+    """The records of our applications by name, with what is seen for the first time dated; what is
+    gone has none. An application on its route without a record served before this journal began: it
+    counts as live.
     """
     return {
         app.name: _dated(app, records.get(app.name), now)
@@ -89,11 +88,11 @@ def restarted(records: Mapping[str, PlacementRecord], at: float) -> dict[str, Pl
 def unwatched(
     records: Mapping[str, PlacementRecord], *, since: float | None, now: float
 ) -> dict[str, PlacementRecord]:
-    """The records after a time in which the cluster could not be looked at: what was not seen to
-    start then may have been built, or have had no room, and nobody asked for what had its route.
+    """The records after a time in which the cluster could not be observed: a release may have been
+    built then, or have had no room, and nobody asked at routes, so that time does not count.
 
-    `since` is when it was looked at last, or tried to; None where that is not known, in a process
-    that began meanwhile: then every deadline begins anew.
+    `since` is when the cluster was last observed, or tried to be; None when this process does not
+    know: then every deadline begins anew.
     """
 
     def later(at: float | None) -> float | None:
@@ -119,17 +118,17 @@ def excused(
     now: float,
     probe_deadline: float,
 ) -> dict[str, PlacementRecord]:
-    """The records, without the time in which the ingress could not be asked: what lies between two
+    """The records, without the time in which the ingress could not be asked: the time between two
     polls counts only if it answered at both.
 
     Args:
         records: of what is on the cluster, dated.
         answers: by route, of this poll.
-        before: by route, of the poll before; none in a process that just began, nor when the
-            cluster could not be looked at since.
+        before: by route, of the poll before; empty in a process that just began, and when the
+            cluster could not be observed since.
         routes: by name, of those that hold one.
-        since: when the poll before was; None when there was none, nor when the records are without
-            the time since then already (`unwatched`).
+        since: when the poll before was; None when there was none, or `unwatched` has left out the
+            time since then already.
         now: when this one is.
         probe_deadline: seconds.
     """

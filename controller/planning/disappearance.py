@@ -34,10 +34,10 @@ def beyond_retire_limit(
     routes: Sequence[Route], situation: Situation
 ) -> tuple[dict[str, str], dict[str, Loss]]:
     """By route: why what vanished from its source stays. By source: the worst loss beyond the
-    limit since the first of it went.
+    limit.
 
-    It is remembered until nothing of the source is missing any more, or a person allows as much:
-    wheels that come back one by one, or new ones, give no leave to retire the rest.
+    A loss is remembered until nothing of the source is missing any more, or a person allows as
+    much: wheels that come back one by one, or new ones, give no leave to retire the rest.
     """
     limit = situation.limits.retire_limit
     held: dict[str, str] = {}
@@ -72,9 +72,7 @@ class _Count:
 
 
 def _counted(routes: Sequence[Route], situation: Situation) -> dict[str, _Count]:
-    """By source. A route vanishes from the source of whoever holds it, and of whoever may have it
-    back.
-    """
+    """By source. A route counts for the source of its holder, and of who may have it back."""
     counts: dict[str, _Count] = defaultdict(_Count)
     for route in routes:
         if route.holder is None or route.holder.release is None:

@@ -34,7 +34,7 @@ def _settings(document: Mapping[str, Any]) -> list[object]:
 
 
 def same_objects(some: Collection[object], others: Collection[object]) -> bool:
-    """Whether both hold the same objects in the same order: what the dashboard or a source says
-    stays the same object while it says the same.
+    """Whether both hold the same objects in the same order. What the dashboard or a source reports
+    stays the same object while nothing changes.
     """
     return len(some) == len(others) and all(map(is_, some, others))

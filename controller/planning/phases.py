@@ -42,9 +42,9 @@ def phases_of(
 ) -> tuple[Transition, ...]:
     """One transition for each release whose phase can be told; most of them are no news.
 
-    `present` are the releases that have an application on the cluster, deleting ones included, and
-    `kept` those of them that stay in the next config; `before` has the phases recorded so far;
-    `is_offered` says whether some source lists a release, or may do so for all that is known.
+    `present` are the releases with an application on the cluster, deleting ones included, `kept`
+    those of them that stay in the next config; `before` has the phases recorded so far;
+    `is_offered` says whether a source lists a release, or may list it.
     """
     told: dict[Release, Transition] = {}
     hindrances = _hindrances(plan)
@@ -82,11 +82,10 @@ def underway(
     unread: Iterable[str],
     conditions: Iterable[Condition],
 ) -> tuple[Underway, ...]:
-    """What is wanted and not live yet, with what it waits for, as far as that is known; what waits
-    for its name included.
+    """What is wanted and not live yet, and what waits for its name, with what it waits for.
 
-    `serving` are the releases that have served and are on the cluster, `unread` the file names of
-    the wheels that are being fetched; `conditions` may include those that pass by themselves.
+    `serving` are the releases on the cluster that have served; `unread` are the file names of
+    wheels that are being fetched.
     """
     why = {condition.subject: condition for condition in conditions if not condition.ok}
     told = {transition.release: transition for transition in plan.transitions}

@@ -36,8 +36,8 @@ class Planner:
         self._latest: tuple[Situation, Plan] | None = None
 
     def plan(self, situation: Situation) -> Plan:
-        """As `rollout.plan`; the same object as before while there is nothing to do and nothing but
-        the time is another.
+        """As `rollout.plan`; the same object as before while only the time changes and nothing is
+        to do.
         """
         if self._latest is not None:
             before, decided = self._latest
@@ -70,8 +70,8 @@ class Pace:
         self._moving_since: float | None = None
 
     def next_in(self, decided: Plan, now: float, *, sent: bool, next_poll: float) -> float:
-        """Seconds until the next pass. `sent`: a config was; `next_poll`: seconds until a source is
-        to be listed.
+        """Seconds until the next pass. `sent`: a config was sent; `next_poll`: seconds until a
+        source is to be listed.
         """
         on_the_way = {
             (transition.phase, transition.reason)

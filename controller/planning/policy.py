@@ -146,7 +146,7 @@ def elect(case: Case) -> tuple[Verdict, ...]:
 def _among_offered(
     offered: Iterable[Candidate], unlisted: AbstractSet[Release], case: Case
 ) -> list[Verdict]:
-    """Verdicts on what the owner of the name offers. What serves and is missing only since a
+    """Verdicts on what the owner of the name offers. A version that serves and went missing a
     moment ago keeps its place among those kept.
     """
     awaited = {
@@ -171,9 +171,7 @@ def _among_offered(
 def _left_out(
     version: Version, newer: Collection[Version], rule: PipelinePolicy
 ) -> tuple[str, str] | None:
-    """The reason for which a version is not served though it is fit: the operator's rule takes it
-    out, or newer ones fill `keep`.
-    """
+    """Why a version that is fit is not served: the rule takes it out, or newer ones fill `keep`."""
     excluded = _excluded(version, rule)
     if excluded is not None or rule.pins or len(newer) < rule.keep:
         return excluded
@@ -190,8 +188,8 @@ def _gone(release: Release, case: Case) -> Verdict:
 
 
 def undecided(case: Case, unknown: str) -> tuple[Verdict, ...]:
-    """Verdicts on what is offered of a pipeline whose name nobody has yet: what would be served of
-    each project, had it the name, waits. `unknown` says what for.
+    """Verdicts on the offers of a pipeline whose name has no owner yet: what would be served of
+    each project waits. `unknown` says what for.
     """
     offers: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in case.candidates:
@@ -341,8 +339,8 @@ def unmet(
     claims: Iterable[Candidate],
     unread: Sequence[Revision],
 ) -> list[Condition]:
-    """The pins of which no version can be served, unless one may be among the wheels that nobody
-    has looked into yet, or waits for its name; failed ones are claims.
+    """The pins of which no version can be served, unless one may be among the wheels that are not
+    inspected yet, or waits for its name. Releases that failed are claims.
     """
     served = {v.release.pipeline for v in verdicts if v.elected or v.reason == UNDECIDED}
     claims = list(claims)

@@ -30,8 +30,8 @@ each may be another's: one of n goes unheard in 3n of them one time in twenty.""
 def routes_to_probe(
     applications: Iterable[Application], records: Mapping[str, PlacementRecord]
 ) -> tuple[str, ...]:
-    """The routes whose answer a plan needs: held by one of ours that was not yet seen there, or
-    that has a predecessor or a successor beside it.
+    """The routes whose answer a plan needs: an application of ours holds it and was not seen there
+    yet, or has a predecessor or a successor beside it.
     """
     ours = [
         (app, app.release.route)
@@ -56,14 +56,14 @@ def due(
     since: float | None,
     now: float,
 ) -> list[str]:
-    """The routes to ask now: the `needed` ones, then those `settled` ones whose turn it is, of both
-    first those that waited longest. Where answers are slow, not all may be reached.
+    """The routes to ask now: all `needed` ones, then the `settled` ones whose turn it is. Those
+    that waited longest come first, as slow answers may leave no time for all.
 
     Args:
         needed: routes whose answer the plan needs.
         settled: all others that have one to give.
         asked: by route, when it was asked last.
-        since: when the ingress was asked before; None when it was not, and all are asked.
+        since: when the ingress was asked before; None asks all.
         now: when this is.
     """
 
@@ -93,9 +93,7 @@ class Complaints:
     def conditions(
         self, answers: Mapping[str, Answer], applications: Collection[Application]
     ) -> list[Condition]:
-        """Those that hold, by the last answer of each route; one that was given before says
-        nothing new.
-        """
+        """Conditions by the last answer of each route; an answer seen before says nothing new."""
         found = []
         replicas = {app.route: len(app.replicas) for app in applications}
         for route, answer in sorted(answers.items()):

@@ -60,8 +60,8 @@ def is_out_of_reach(app: Application, situation: Situation) -> bool:
 
 
 def ailments_of_ingress(situation: Situation) -> tuple[Condition, ...]:
-    """That it cannot be asked: one condition, however many routes it has. That it has just begun
-    is none.
+    """That the ingress cannot be asked, once for all routes; one that has just begun does not
+    count.
     """
     said = situation.answers.items()
     away = min((item for item in said if not (item[1].reached or item[1].routeless)), default=None)
@@ -115,9 +115,9 @@ def _unproven(route: Route, situation: Situation) -> Application | None:
 
 
 def newly_live(routes: Iterable[Route], situation: Situation) -> tuple[Transition, ...]:
-    """Who is first seen at its route when another is wanted there already.
+    """Holders first seen at their route when another release is wanted there already.
 
-    It is live like any other: its predecessors go, so it must be known as what to fall back on.
+    Such a one is live like any other: its predecessors go, so it must be known as a fallback.
     """
     return tuple(
         transition

@@ -155,7 +155,7 @@ def was_live(app: Application, records: Mapping[str, PlacementRecord]) -> bool:
 
 def has_served(app: Application, records: Mapping[str, PlacementRecord]) -> bool:
     """Whether the application may be taken for one that works: it was seen at its route, or it
-    holds one and nothing is recorded of it, because a journal was lost.
+    holds one and has no record, because a journal was lost.
     """
     return was_live(app, records) or (app.route is not None and app.name not in records)
 

@@ -34,8 +34,9 @@ class Turns:
         applications: Iterable[Application],
         now: float,
     ) -> Mapping[Release, float]:
-        """Of those that are placed and not there. One that is elected and for a while has no
-        placement, because its environment is made again, keeps its turn. Call it every pass.
+        """Since when each placed release is not on the cluster. An elected one that has no
+        placement for a while, because its environment is made again, keeps its turn. Call it every
+        pass.
         """
         there = {app.name for app in applications}
         absent = self._since.keys() - placements.keys()
@@ -49,7 +50,7 @@ def in_turn(
     asking: Iterable[Placement], since: Mapping[Release, float], now: float
 ) -> list[Placement]:
     """Who waits longest first; of those that came together each pipeline's newest version first,
-    then each one's next: no pipeline has to wait for all of another's.
+    then each one's next: no pipeline waits for all of another's.
     """
     versions: dict[str, list[Placement]] = defaultdict(list)
     for placement in asking:
@@ -65,7 +66,7 @@ def admit(
     asking: Iterable[Placement], situation: Situation
 ) -> tuple[list[PlannedApplication], list[Condition]]:
     """Let as many releases start as `max_staging` allows, each in its turn; the others queue. One
-    that is not checked lets others go first, and keeps its turn.
+    whose files are not checked lets others go first, and keeps its turn.
     """
     starting = sum(
         app.release is not None
@@ -91,9 +92,8 @@ def admit(
 
 
 def start_of(app: Application, situation: Situation) -> Diagnosis:
-    """How a start goes. One that takes too long has failed, and one of which no replica ever ran
-    its examples is not ready, whatever Serve says; unless it was live before: then it is known to
-    start.
+    """How a start goes. One that takes too long has failed; one of which no replica ever ran its
+    examples is not ready, whatever Serve says. What was live before is known to start.
     """
     diagnosis = diagnose(app)
     if was_live(app, situation.records) or app.building:

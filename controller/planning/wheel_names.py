@@ -39,8 +39,8 @@ class WheelName(NamedTuple):
 
 
 def claims_to_be_one(filename: str) -> bool:
-    """Whether a file is meant as a wheel, be its name right or wrong: `X.WHL` is none to a build
-    tool, and whoever published it waits for an answer.
+    """Whether a file is meant as a wheel. `X.WHL` is none to a build tool, and whoever published it
+    waits for an answer.
     """
     return filename[-4:].lower() == ".whl"
 
@@ -49,8 +49,7 @@ def parse(filename: str) -> WheelName:
     """Read a wheel's file name.
 
     Raises:
-        InvalidWheelFilename: it is none, too long, or stands for too many tags; the message is for
-            a person.
+        InvalidWheelFilename: it is none, too long, or stands for too many tags; for a person.
     """
     if len(filename.encode(errors="surrogatepass")) > LONGEST:
         raise InvalidWheelFilename(
@@ -70,9 +69,8 @@ def parse(filename: str) -> WheelName:
 
 
 def version_named(subject: str) -> tuple[str, Version] | None:
-    """The normalised project and the version that the subject of a refusal or a condition names;
-    None when it names none. Sources call what has a file by the file's name, and what has none
-    (yet) `project==version`.
+    """The normalised project and the version that the subject of a refusal or condition names; None
+    when it names none. Sources name a file, or `project==version` where there is none (yet).
     """
     project, pinned, version = subject.partition("==")
     try:
@@ -88,8 +86,7 @@ def expand(compressed: Iterable[str]) -> frozenset[Tag]:
     """All tags that several compressed tag sets, such as `py2.py3-none-any`, stand for.
 
     Raises:
-        ValueError: one of them is malformed, or they stand for too many; the message is for a
-            person.
+        ValueError: one is malformed, or they stand for too many; for a person.
     """
     sets = list(compressed)
     count = sum(map(_expanded, sets))

@@ -93,8 +93,8 @@ class Artifacts(Listings):
         remembered: Mapping[str, Listing],
         refusals: Refusals,
     ) -> None:
-        """Go on with these, of which some may be those before. What others listed and made, or list
-        and make now, counts no more; all else stays known, or is waited for as it was.
+        """Go on with these, of which some may be those before. What the others listed and made, or
+        list and make now, no longer counts; all else stays.
         """
         self.refusals = refusals
         gone = self.list_from(sources, remembered)
@@ -187,8 +187,8 @@ class Artifacts(Listings):
         return artifact if there else None
 
     def _offers(self, revision: Revision) -> list[Revision]:
-        """The same file, as the sources list it now, the preferred one's first; as it was listed if
-        none does.
+        """The same file as the sources list it now, the preferred one's first; if none does, the
+        revision.
         """
         same = [
             other
@@ -216,8 +216,8 @@ class Artifacts(Listings):
         return None if outcome is None else outcome.error or outcome.value
 
     def unchecked(self, digests: Iterable[str]) -> dict[str, WheelwayError | None]:
-        """Those of which nobody knows that their files are still sound, with what stands in the way
-        of mending them. They are checked, and mended, next.
+        """Artifacts not known to be still sound, with what stands in the way of mending them. They
+        are checked, and mended, next.
         """
         found = [d for d in dict.fromkeys(digests) if not self._upkeep.vouches_for(d)]
         faults = self._upkeep.faults() if found else {}

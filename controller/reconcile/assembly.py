@@ -67,8 +67,8 @@ class Assembly:
     """These, and all that they are made of."""
 
     def close(self, *, keep: Assembly | None = None) -> None:
-        """End threads and connections, but for those that another one goes on with. Jobs that run
-        are waited for; building environments end.
+        """End threads and connections, but for those that another assembly goes on with. Running
+        jobs are waited for; builds of environments end.
         """
         self.parts.close(keep=keep.parts if keep else None)
 
@@ -288,9 +288,9 @@ def refusals_in(journal: Reader, base: Base) -> Refusals:
 def _receive(
     store: Store, base: Base, limits: InspectionLimits, source: Source, revision: Revision
 ) -> Artifact:
-    """Fetch a wheel, inspect it, unpack it: what is in the store already is verified again. What is
-    refused does not stay there, unless it was there before: it may serve, accepted under other
-    limits or by an earlier wheelway, and leaves with `prune` once it does not.
+    """Fetch a wheel, inspect it, unpack it; what is in the store already is verified again. A
+    refused wheel leaves the store, unless it was there before: accepted under other limits, or by
+    an earlier wheelway, it may serve, and leaves with `prune` once it does not.
     """
     digest = revision.sha256
     filenames.check_name(revision, frozenset(base.tags))

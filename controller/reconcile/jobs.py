@@ -96,7 +96,7 @@ class Jobs:
 
     def changes(self, kind: str) -> int:
         """How often an outcome of a kind of work (the first part of its jobs' keys) was set or
-        forgotten: as long as that stays the same, so do they.
+        forgotten: while that stays the same, so do the outcomes.
         """
         with self._lock:
             return self._changes[kind]
@@ -126,8 +126,8 @@ class Jobs:
         return self.outcome(key)
 
     def rerun(self, key: Key, work: Callable[[], Any]) -> bool:
-        """Start the job though it succeeded before, unless it runs or must wait after a failure;
-        whether it was started.
+        """Start the job though it succeeded before, unless it runs or must wait after a failure.
+        Returns whether it was started.
         """
         with self._lock:
             outcome = self._outcomes.get(key)
@@ -178,8 +178,8 @@ class Jobs:
         self.disown(which)
 
     def disown(self, which: Callable[[Key], bool]) -> None:
-        """However those that run will end, it counts for nothing; they can be begun anew at once.
-        Outcomes stay.
+        """Let the end of those that run count for nothing; they can begin anew at once. Outcomes
+        stay.
         """
         with self._lock:
             for key in [key for key in self._running if which(key)]:

@@ -49,8 +49,8 @@ class Listings:
     def list_from(
         self, sources: Sequence[Source], remembered: Mapping[str, Listing]
     ) -> list[Revision]:
-        """List these from now on, those preferred first; what others listed counts no more, and is
-        returned. `remembered` is what is known of those that are new.
+        """List these from now on, those preferred first. What the others listed no longer counts,
+        and is returned. `remembered` is what is known of new ones.
         """
         now = {source.name: source for source in sources}
         names = now.keys() | self.sources.keys()
@@ -73,16 +73,16 @@ class Listings:
             self._due.update(self.sources.keys() & set(sources))
 
     def poll_now(self) -> None:
-        """The same for all sources because a person asks: one that failed is not waited for, unless
-        it said itself when to come back.
+        """Poll all sources because a person asks. One that failed is not waited for, unless it said
+        when to come back.
         """
         for name in self.sources:
             self._jobs.hasten(("list", name))
         self.request_poll(*self.sources)
 
     def first_seen(self, digest: str) -> float:
-        """When a wheel was published, as far as its source knows, or first listed; seconds since
-        the epoch.
+        """When a wheel was published, if its source knows, or first listed; seconds since the
+        epoch.
         """
         listed = self.first_listed_at.get(digest, float("inf"))
         return self.published_at.get(digest, listed)

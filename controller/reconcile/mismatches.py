@@ -56,9 +56,8 @@ class Mismatches:
                 self.over(revision)
 
     def conditions(self, brought_by: Callable[[Revision], str | None]) -> Iterator[Condition]:
-        """Which sources sent other bytes for a file than another one. `brought_by` names that, if
-        there is one and the file is still listed; of what nobody brings, its release's quarantine
-        tells.
+        """Which sources sent other bytes for a file than another one did. `brought_by` names that
+        one, if the file is still listed; otherwise the quarantine of the release tells.
         """
         for _, revision, how in tuple(self._found.values()):
             if other := brought_by(revision):

@@ -42,8 +42,8 @@ just started the first one takes some to reach it."""
 
 
 class Observer:
-    """Looks at one cluster. Between two looks that failed lie `cap` seconds at most, unless Ray
-    asks for more: whoever waits for it wants to see that it is back.
+    """Asks one cluster's dashboard. Between two failures lie `cap` seconds at most, unless Ray asks
+    for more: whoever waits for it wants to see that it is back.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Observer:
         return max(0.0, self._trouble.retry_at - now) if self._trouble else 0.0
 
     def applications(self, now: float) -> tuple[Application, ...]:
-        """Every application, ours or not. While `backing_off` nothing is asked, however many events
-        come: what stood in the way last is raised again.
+        """Every application, ours or not. While `backing_off` nothing is asked, and the last error
+        is raised again.
 
         Raises:
-            WheelwayError: it cannot be known.
+            WheelwayError: they cannot be known.
         """
         if self._trouble is not None and now < self._trouble.retry_at:
             raise self._trouble.error
@@ -95,9 +95,9 @@ class Observer:
         self._emptied = not applications
 
     def _doubt_emptiness(self, applications: Collection[Application], now: float) -> None:
-        """Serve says the same, that nothing runs, while its controller cannot be asked (its actor
-        is not found, or not restored yet) as when nothing does: ray/dashboard/modules/serve, GET.
-        Taking its word would send a config without what serves.
+        """Serve reports no application also while its controller cannot be asked (its actor is not
+        found, or not restored yet): ray/dashboard/modules/serve, GET. Believing that at once would
+        send a config without what serves.
 
         Raises:
             Transient: `ClusterEmpty`, for as long as that may pass.
@@ -149,8 +149,8 @@ def _routes(seen: tuple[Collection[Application], Mapping[str, PlacementRecord]])
 
 
 class Probes:
-    """Asks one cluster's ingress. `probe_deadline` is in seconds, `budget` those of a poll in which
-    questions begin. `close` it.
+    """Asks one cluster's ingress. `probe_deadline` is in seconds, `budget` how many seconds of a
+    poll questions may begin in. `close` it.
     """
 
     def __init__(
@@ -187,9 +187,8 @@ class Probes:
     def interrupted(
         self, records: Mapping[str, PlacementRecord], now: float
     ) -> dict[str, PlacementRecord]:
-        """The cluster could not be observed, and nothing was asked: the records without the time
-        since it was last, or was last tried. To be kept, for a process that comes after this one
-        knows nothing of it.
+        """The records without the time since the cluster was last observed, or tried to be, as it
+        could not be now. Keep them: a process that comes later knows nothing of that time.
         """
         found = self._without_blindness(records, now)
         self._blind_at = now
@@ -207,9 +206,8 @@ class Probes:
         *,
         progressed: Callable[[], None],
     ) -> tuple[dict[str, PlacementRecord], dict[str, Answer]]:
-        """The records with what is seen for the first time, and without the time that does not
-        count; and what the ingress says at the routes in question, in turns at all of ours.
-        `progressed` is called with each answer.
+        """The records, with what is first seen dated and the time left out that does not count; and
+        what the ingress says at the routes in question. `progressed` is called with each answer.
         """
         dates = dated(applications, records, now)
         if self._restarted_at is not None:

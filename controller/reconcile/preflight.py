@@ -34,13 +34,8 @@ def misfits(
     *,
     longest_request: float = haproxy.LONGEST_REQUEST,
 ) -> list[Condition]:
-    """What does not fit together.
-
-    Args:
-        cluster: what the head says of itself.
-        base: what the interpreter has that replicas will run on (`ray.python`).
-        own_version: of this program.
-        longest_request: seconds that a request may last.
+    """What does not fit together: the head (`cluster`), the interpreter that replicas run on
+    (`base`) and this program (`own_version`). `longest_request` is in seconds.
     """
     found = [*_of_the_interpreter(cluster, base, own_version)]
     if not _tested(cluster.ray):

@@ -306,8 +306,8 @@ class Reconciler:
     def _unchecked(
         self, observed: _Observed, desired: Desired, since: Mapping[Release, float]
     ) -> dict[Release, Cause]:
-        """What is not on the cluster and cannot be put there before its files were looked at; whose
-        turn is next is looked at first, for a pass has no time for everything.
+        """What is prepared and cannot start before its files are checked. Those whose turn is next
+        are checked first, as a pass has no time for all.
         """
         if not since:
             return {}

@@ -65,8 +65,8 @@ class Recorder:
         self._journal.date(records)
 
     def absolve(self, restored: AbstractSet[str]) -> None:
-        """Lift the quarantines of releases whose files in the cache were damaged and are sound
-        again: the damage was no fault of theirs. Not for ever: a writer may come back.
+        """Lift the quarantines of releases whose damaged files in the cache are sound again, as the
+        damage was no fault of theirs. Not for ever: who damaged them may come back.
         """
         for quarantine in self._journal.quarantines_of(restored):
             release = quarantine.release
@@ -79,8 +79,8 @@ class Recorder:
                 self._journal.clear_quarantine(release.pipeline, release.version, at=at, by=by)
 
     def forget_what_is_over(self, options: JournalOptions, counted: float) -> bool:
-        """Once the journal knows more of the past than it should; whether there is still more.
-        Whichever clock is behind, that of the wall or the passes' own: a step makes nothing old.
+        """Prune the journal; whether there is more to prune. Ages count by whichever clock is
+        behind, the wall's or the passes' own: a step makes nothing old.
         """
         listed = self._artifacts.listed().digests if self._artifacts.complete() else None
         more = self._journal.prune(
@@ -111,8 +111,8 @@ class Recorder:
         known: Mapping[Release, ReleaseRecord],
         counted: float,
     ) -> tuple[Event, ...]:
-        """What was decided, whole, in a pass begun at `counted` by the passes' own clock. Returns
-        the events that it is worth telling of, for the log.
+        """Write down what was decided in a pass begun at `counted`, by the passes' own clock.
+        Returns the events worth telling of, for the log.
         """
         journal, now = self._journal, self._wall_clock()
         listings = self._artifacts.listings()
@@ -218,8 +218,8 @@ class Recorder:
         yield _Step(min(max(at, noticed), now), fetched, source)
 
     def _when(self, transition: Transition, before: ReleaseRecord | None, now: float) -> float:
-        """Jobs end between passes: what they brought is dated by their own end, unless that was for
-        an earlier life of the release.
+        """When a transition happened: jobs end between passes, so what they brought is dated by
+        their own end, unless that was for an earlier life of the release.
         """
         if transition.phase is not Phase.PREPARED:
             return now

@@ -92,8 +92,8 @@ class Refusals:
     def error(
         self, revision: Revision, siblings: Callable[[str], Sequence[Revision]]
     ) -> NoRelease | None:
-        """Why a listed wheel is not to be fetched, if that is so; `siblings` has all revisions of a
-        project, the same object as long as nothing else is listed.
+        """Why a listed wheel is not to be fetched, if so. `siblings` has all revisions of a
+        project, the same object while the listings stay the same.
         """
         if not self._wheels:
             return None
@@ -136,8 +136,8 @@ class Refusals:
             return self._kept[1]
 
     def conditions(self, listing: Listing) -> list[Condition]:
-        """What a person should know of a source's wheels: of those of a release that are for other
-        machines at once, and of many that have no pipeline, which is no trouble, too.
+        """What a person should know of a source's wheels: those of a release that are for other
+        machines in one condition, and many without a pipeline, which are no trouble, in one too.
         """
         found: list[Condition] = []
         libraries: list[Condition] = []

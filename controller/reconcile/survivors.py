@@ -27,9 +27,11 @@ log = logging.getLogger(__name__)
 
 
 class Survivors:
-    """Known by their digests. `renew` makes again what is damaged of an application's tree and
-    environment (told whether there is a reason for doubt); returns its artifact, None when its
-    files are not in this cache, and whether anything was damaged. It raises WheelwayError.
+    """Releases that run and whose wheels were not received, by digest.
+
+    `renew` makes again what is damaged of an application's tree and environment; told whether there
+    is a reason for doubt. It returns the artifact (None when the files are not in this cache) and
+    whether anything was damaged, and raises WheelwayError.
     """
 
     def __init__(self, renew: Callable[[Application, bool], tuple[Artifact | None, bool]]) -> None:

@@ -43,11 +43,10 @@ class Upkeep:
     """Checks artifacts, known by their digests.
 
     Args:
-        jobs: does the rounds, one at a time, and beside them makes again what is damaged.
+        jobs: does the rounds, one at a time, and mends beside them.
         is_sound: whether an artifact is as it was made, by a quick look at its files.
-        mend: makes again what is damaged of one; True when anything was. Told whether there is a
-            reason for doubt: then every byte is looked at. Raises WheelwayError; what failed is
-            tried again with backoff.
+        mend: makes again what is damaged of one; returns whether anything was. Told whether there
+            is a reason for doubt, to look at every byte. Raises WheelwayError: retried later.
         clock: monotonic seconds.
         jitter: uniform in [0, 1).
     """
