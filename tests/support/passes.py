@@ -225,3 +225,10 @@ class Passes:
     def outcomes(self) -> list[str]:
         """What became of each config that was sent."""
         return [config.outcome for config in self.journal.configs()]
+
+    def story(self) -> tuple[object, ...]:
+        """Everything the journal holds that a pass might add to."""
+        journal = self.journal
+        told = journal.events(limit=1000), journal.conditions(), journal.configs()
+        found = journal.releases(), journal.placements(), journal.quarantines(), journal.listings()
+        return *told, *found

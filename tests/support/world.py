@@ -85,6 +85,10 @@ def elected(of=None, reason="Elected"):
     return Verdict(of or release(), True, reason, "wanted")
 
 
+def gone(of, reason):
+    return Verdict(of, False, reason, "why")
+
+
 def situation(verdicts=(), placements=(), applications=(), records=(), answers=None, **more):
     return Situation(
         now=more.pop("now", NOW),

@@ -9,10 +9,12 @@ from packaging.tags import sys_tags
 
 from controller.cache.environments.base import detect
 from controller.config.sources import CodeArtifactSource as Options
+from controller.journal import Journal
 from controller.sources.codeartifact import CodeArtifactSource
 from tests.support.acme import ONCE
 from tests.support.canned import canned
 from tests.support.codeartifact import StandIn
+from tests.support.edits import Running, forget, record
 from tests.support.golden import Golden
 from tests.support.paper_head import PaperHead
 from tests.support.passes import Clock, Passes
@@ -133,3 +135,29 @@ def scene(interpreter, tmp_path_factory):
     """One daemon's life, over; whoever orders something does so in a copy of its journal."""
     with PaperHead() as head:
         yield play(tmp_path_factory.mktemp("scene"), head, interpreter)
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """What the daemon's parts did so far."""
+    return record(monkeypatch)
+
+
+@pytest.fixture
+def running(tmp_path, done):
+    """The daemon's parts, with two sources."""
+    with Journal.open(tmp_path / "state") as journal:
+        made = Running(tmp_path, journal)
+        yield made
+        made.assembly.close()
+
+
+@pytest.fixture
+def stocked(running, done):
+    """Each of the two sources has a wheel, which is fetched and prepared."""
+    running.wheel("a", "alpha")
+    running.wheel("b", "beta")
+    running.revisions = running.poll()
+    running.fetched = {name: running.fetch(one) for name, one in running.revisions.items()}
+    forget(done)
+    return running

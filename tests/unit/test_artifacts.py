@@ -9,7 +9,6 @@ from functools import partial
 
 import pytest
 
-from controller.cache.environments.base import detect
 from controller.cache.environments.builder import Environments
 from controller.cache.wheels.store import Store
 from controller.config.settings import DirectorySource as Options
@@ -26,28 +25,11 @@ from tests.support.wheels import make_wheel, revision_of
 pytestmark = pytest.mark.unit
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture(scope="module")
-def base():
-    return detect()
-
-
 @pytest.fixture
 def folder(tmp_path):
     folder = tmp_path / "wheels"
     folder.mkdir()
     return folder
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 class Counting(DirectorySource):
@@ -69,15 +51,15 @@ def source(folder, clock):
 
 
 @pytest.fixture
-def artifacts_of(source, base, clock, tmp_path):
+def artifacts_of(source, interpreter, clock, tmp_path):
     """Over the real store and real environments; takes what runs its jobs."""
     store = Store(tmp_path / "cache")
-    environments = Environments(tmp_path / "cache", base, EnvironmentOptions(offline=True))
+    environments = Environments(tmp_path / "cache", interpreter, EnvironmentOptions(offline=True))
     return lambda jobs: Artifacts(
         [source],
         jobs,
         Means(
-            receive=partial(_receive, store, base, InspectionLimits()),
+            receive=partial(_receive, store, interpreter, InspectionLimits()),
             prepare=environments.prepare,
             is_sound=partial(_is_sound, store, environments),
             mend=partial(_mend, store, environments),
@@ -349,7 +331,7 @@ def test_what_an_earlier_run_listed_counts_until_this_one_has_looked(source, fol
     assert len(listed(artifacts)) == 1
 
 
-def test_without_sources_there_is_nothing_to_wait_for(base):
+def test_without_sources_there_is_nothing_to_wait_for():
     artifacts = Artifacts(
         [],
         Jobs(0, lambda: None),

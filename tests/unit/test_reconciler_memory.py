@@ -6,10 +6,8 @@ import os
 import shutil
 
 import pytest
-import yaml
 
 from controller.model import Phase
-from controller.reconcile.assembly import preview
 from tests.support.passes import reasons, routes
 
 pytestmark = pytest.mark.unit
@@ -38,13 +36,6 @@ def kill_at_put(paper_head, tmp_path):
         return left
 
     return arm
-
-
-def story(work):
-    """Everything the journal holds that a pass might add to."""
-    journal = work.journal
-    kept = (journal.events(limit=1000), journal.conditions(), journal.configs(), journal.releases())
-    return *kept, journal.placements(), journal.quarantines(), journal.listings()
 
 
 # -- kills and restarts --------------------------------------------------------------------------
@@ -228,68 +219,6 @@ def test_a_release_that_comes_back_is_prepared_when_it_comes_back(work):
     prepared = [e.at for e in work.journal.events() if e.fields.get("phase") == Phase.PREPARED]
     assert len(prepared) == 2
     assert prepared[1] >= returned
-
-
-# -- looking without acting ----------------------------------------------------------------------
-
-
-def test_a_pass_that_does_not_act_says_what_would_be_retired_and_leaves_no_trace(work, paper_head):
-    wheel = work.drop()
-    work.settle()
-    before, sent = story(work), len(paper_head.puts)
-    work.remove(wheel)
-    work.drop("other")
-    report = work.pass_(act=False)
-    assert [(change.action, change.cause.reason) for change in report.plan.changes] == [
-        ("add", "BecomingReady"),
-        ("remove", "Absent"),
-    ]
-    assert "other-1.0" in report.config
-    assert not report.sent
-    assert (story(work), len(paper_head.puts)) == (before, sent)
-
-
-def test_a_preview_beside_a_daemon_reads_its_journal_and_leaves_no_trace(work, paper_head):
-    wheel = work.drop()
-    work.settle()
-    work.remove(wheel)
-    work.drop("other")
-    before, sent = story(work), len(paper_head.puts)
-    report = preview(work.config)
-    assert [(change.action, change.cause.reason) for change in report.plan.changes] == [
-        ("add", "BecomingReady"),
-        ("remove", "Absent"),
-    ]
-    assert not report.sent
-    assert (story(work), len(paper_head.puts)) == (before, sent)
-
-
-def test_a_preview_before_any_daemon_shows_what_would_be_staged_and_makes_no_journal(
-    work, paper_head, tmp_path
-):
-    work.drop()
-    paths = work.config.paths.model_copy(update={"state": tmp_path / "none"})
-    config = work.config.model_copy(update={"paths": paths})
-    report = preview(config)
-    [change] = report.plan.changes
-    assert str(change).startswith("add demo-1.0-")
-    assert preview(config).config == report.config
-    assert paper_head.puts == []
-    assert not (tmp_path / "none").exists()
-
-
-def test_a_preview_away_from_the_daemon_s_state_takes_its_marks_for_no_change(
-    work, paper_head, tmp_path
-):
-    work.drop()
-    work.settle()
-    work.drop("other")
-    paths = work.config.paths.model_copy(update={"state": tmp_path / "none"})
-    report = preview(work.config.model_copy(update={"paths": paths}))
-    [change] = report.plan.changes
-    assert str(change).startswith("add other-1.0-")
-    demo, _ = yaml.safe_load(report.config)["applications"]
-    assert [demo] == paper_head.puts[-1]["applications"]
 
 
 # -- the cache -----------------------------------------------------------------------------------

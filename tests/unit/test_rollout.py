@@ -9,18 +9,17 @@ from hypothesis import strategies as st
 
 from controller.model import Answer, ApplicationStatus, Phase, Replica
 from controller.planning import causes
-from controller.planning.plan import Cause, Change
-from controller.planning.policy import Verdict
+from controller.planning.plan import Change
 from controller.planning.probing import routes_to_probe
 from controller.planning.rollout import plan
-from controller.planning.situation import Limits, needs_encoding
-from controller.planning.staging import Turns
+from controller.planning.situation import needs_encoding
 from tests.support.world import (
     NOW,
     answer,
     application,
     elected,
     foreign,
+    gone,
     placement,
     record,
     release,
@@ -31,10 +30,6 @@ from tests.support.world import (
 pytestmark = pytest.mark.unit
 
 ROUTE = release().route
-
-
-def gone(of, reason):
-    return Verdict(of, False, reason, "why")
 
 
 def replacing(status, *, now=NOW, message="", building=False, record_of_new=None):
@@ -304,89 +299,6 @@ def test_a_fallback_survives_when_its_unproven_successor_is_superseded():
     }
 
 
-@pytest.mark.parametrize("reason", ["Inactive", "VersionExcluded", "NotPinned", "Absent"])
-def test_what_policy_or_the_sources_take_away_is_retired(reason):
-    app = application(route=ROUTE)
-    decided = plan(
-        situation([gone(app.release, reason)], [], [app], [record(app, routed=1.0, live=2.0)])
-    )
-    assert decided.applications == ()
-    assert decided.transitions[0].phase is Phase.RETIRING
-    assert decided.changes == (Change("remove", app.name, Cause(reason, "why"), was=ROUTE),)
-
-
-def making_room(*, newest_live):
-    versions = ["1.0", "2.0", "3.0"]
-    apps = [application(release(v), route=release(v).route) for v in versions]
-    records = [record(app, routed=1.0, live=2.0) for app in apps[:2]]
-    answers = {}
-    if newest_live:
-        answers[apps[2].route] = answer(apps[2])
-    records.append(record(apps[2], routed=NOW))
-    return apps, situation(
-        [elected(apps[2].release), elected(apps[1].release), gone(apps[0].release, "NotKept")],
-        [placement(apps[2].release), placement(apps[1].release)],
-        apps,
-        records,
-        answers,
-    )
-
-
-def test_an_old_version_makes_room_only_after_the_newer_ones_are_live():
-    apps, now = making_room(newest_live=False)
-    assert apps[0].name in routes(plan(now))
-    apps, now = making_room(newest_live=True)
-    assert sorted(routes(plan(now))) == [apps[1].name, apps[2].name]
-
-
-def vanished(count, of):
-    apps = []
-    verdicts = []
-    for number in range(of):
-        one = release(pipeline=f"p{number}")
-        apps.append(application(one, route=one.route))
-        verdicts.append(gone(one, "Absent") if number < count else elected(one))
-    placements = [placement(app.release) for app in apps[count:]]
-    records = [record(app, routed=1.0, live=2.0) for app in apps]
-    return situation(verdicts, placements, apps, records)
-
-
-def test_a_source_that_lists_far_fewer_wheels_retires_nothing():
-    decided = plan(vanished(3, of=4))
-    assert len(decided.applications) == 4
-    assert {c.reason for c in decided.conditions} == {"RetireLimit"}
-
-
-def test_a_limit_of_one_retires_what_vanished_though_successors_of_another_source_hold_the_routes():
-    """As after a journal was lost: who listed what served before is known no more."""
-    apps, verdicts, records, sources = [], [], [], {}
-    for number in range(3):
-        before, after = (release(pipeline=f"p{number}", digest=d) for d in "ab")
-        served, failing = application(before), application(after, route=after.route)
-        apps += [served, failing]
-        verdicts += [gone(before, "Absent"), gone(after, "Absent")]
-        records += [record(served, live=2.0), record(failing, routed=NOW - 40)]
-        sources[after] = "wheels"
-    answers = {app.route: Answer(None, 503) for app in apps if app.route}
-    told = situation(verdicts, [], apps, records, answers, sources=sources)
-    assert {c.reason for c in plan(told).conditions} == {"RetireLimit"}
-    decided = plan(replace(told, limits=Limits(retire_limit=1.0)))
-    assert decided.applications == ()
-    assert not decided.conditions
-
-
-def test_a_few_that_vanish_are_retired():
-    assert len(plan(vanished(2, of=4)).applications) == 2
-    assert plan(vanished(1, of=1)).applications == ()
-
-
-def test_what_is_unknown_stays_as_it_is():
-    app = application(route=ROUTE)
-    decided = plan(situation([], [], [app]))
-    assert routes(decided) == {app.name: ROUTE}
-    assert not decided.changes
-
-
 def test_foreign_applications_are_carried_verbatim_and_imperative_ones_left_out():
     declared, imperative = foreign(), foreign("other", "/other", declarative=False)
     decided = plan(situation([elected()], [placement()], [declared, imperative]))
@@ -418,110 +330,6 @@ def test_a_route_is_free_while_the_application_that_had_it_is_being_deleted():
     decided = plan(situation([elected()], [placement()], [leaving]))
     assert routes(decided) == {placement().name: None}
     assert not decided.conditions
-
-
-def test_a_config_waits_while_one_of_ours_is_built_and_not_longer_than_its_deadline():
-    building = application(release(pipeline="other"), "DEPLOYING", building=True)
-    verdicts = [elected(), elected(building.release)]
-    placements = [placement(), placement(building.release)]
-    held = plan(situation(verdicts, placements, [building], [record(building)]))
-    assert held.changes
-    assert held.hold.reason == "BuildRunning"
-    assert building.name in held.hold.message
-    late = situation(verdicts, placements, [building], [record(building)], now=NOW + 61)
-    assert not plan(late).hold
-
-
-def test_what_waits_with_a_config_is_not_told_as_if_it_had_gone():
-    building = application(release(pipeline="other"), "DEPLOYING", building=True)
-    leaving = application(route=ROUTE)
-    verdicts = [elected(building.release), gone(leaving.release, "Inactive")]
-    apps, records = [building, leaving], [record(building), record(leaving, live=2.0)]
-    held = plan(situation(verdicts, [placement(building.release)], apps, records))
-    assert held.hold
-    assert [change.action for change in held.changes] == ["remove"]
-    assert Phase.RETIRING not in {t.phase for t in held.transitions}
-
-
-def test_giving_a_route_back_does_not_wait_for_somebody_elses_build():
-    old, _new, now = promoted(NOW - 31, Answer(None, 503))
-    building = application(release(pipeline="other"), "DEPLOYING", building=True)
-    now = situation(
-        [*now.verdicts, elected(building.release)],
-        [*now.placements.values(), placement(building.release)],
-        [*now.applications, building],
-        [*now.records.values(), record(building)],
-        now.answers,
-    )
-    decided = plan(now)
-    assert decided.changes
-    assert not decided.hold
-    assert routes(decided)[old.name] == ROUTE
-
-
-def test_only_so_many_start_at_once_and_each_pipelines_newest_first():
-    wanted = [release(f"{n}.0", pipeline=f"p{p}") for n in (1, 2, 9) for p in (1, 2)]
-    wanted.append(release("1.0", pipeline="p3"))
-    placements = [placement(one) for one in wanted]
-    decided = plan(situation(map(elected, wanted), placements, limits=Limits(max_staging=4)))
-    names = [name.rsplit("-", 1)[0] for name in sorted(routes(decided))]
-    assert names == ["p1-2.0", "p1-9.0", "p2-9.0", "p3-1.0"]
-    assert [c.reason for c in decided.conditions] == ["Queued"] * 3
-
-
-def test_whoever_waits_longest_starts_next_whatever_its_version():
-    wanted = [release("9.0", pipeline="busy"), release("10.0", pipeline="busy"), release()]
-    placements = [placement(one) for one in wanted]
-    since = dict(zip(wanted, (NOW - 1, NOW, NOW - 5), strict=True))
-    facts = (map(elected, wanted), placements)
-    decided = plan(situation(*facts, limits=Limits(max_staging=2), waiting_since=since))
-    assert routes(decided).keys() == {placements[2].name, placements[0].name}
-
-
-def test_a_turn_counts_from_when_a_release_first_waited():
-    turns, one, other = Turns(), release(), release("2.0")
-    both = {one: placement(one), other: placement(other)}
-    first = {one: both[one]}
-    assert turns.waiting([one], first, [], 1.0) == {one: 1.0}
-    assert turns.waiting([one, other], both, [], 2.0) == {one: 1.0, other: 2.0}
-    assert turns.waiting([one, other], both, [application()], 3.0) == {other: 2.0}
-    assert turns.waiting([one], first, [], 4.0) == {one: 4.0}
-
-
-def test_a_release_whose_environment_is_made_again_keeps_its_turn_while_it_is_elected():
-    turns, one = Turns(), release()
-    assert turns.waiting([one], {}, [], 0.0) == {}  # it was never ready
-    turns.waiting([one], {one: placement(one)}, [], 1.0)
-    assert turns.waiting([one], {}, [], 2.0) == {one: 1.0}
-    other = placement(one, generation="2")  # in another environment
-    assert turns.waiting([one], {one: other}, [], 3.0) == {one: 1.0}
-    assert turns.waiting([], {}, [], 4.0) == {}
-
-
-def test_a_release_that_is_not_checked_lets_others_start_first():
-    wanted = [release(pipeline=name) for name in ("a", "b", "c", "d")]
-    placements = [placement(one) for one in wanted]
-    since = {one: NOW + number for number, one in enumerate(wanted)}
-
-    def admitted(free, *unchecked):
-        facts = situation(
-            map(elected, wanted),
-            placements,
-            limits=Limits(max_staging=free),
-            waiting_since=since,
-            unchecked=dict.fromkeys(unchecked, causes.CHECKING_FILES),
-        )
-        decided = plan(facts)
-        told = {c.subject[0]: c.reason for c in decided.conditions}
-        return {name[0] for name in routes(decided)}, told
-
-    first, second, third, last = wanted
-    queued, checking = "Queued", "CheckingFiles"
-    assert admitted(2) == ({"a", "b"}, {"c": queued, "d": queued})
-    assert admitted(2, first) == ({"b", "c"}, {"a": checking, "d": queued})
-    assert admitted(2, third, last) == ({"a", "b"}, {"c": queued, "d": queued})
-    assert admitted(2, first, second, third) == ({"d"}, dict.fromkeys("abc", checking))
-    assert admitted(0, first)[1] == dict.fromkeys("abcd", queued)
 
 
 def test_lightweight_settings_change_the_same_application_in_place():
@@ -566,15 +374,24 @@ def test_a_route_needs_encoding_when_it_is_another_encoded(path):
     assert needs_encoding(path) == (quote(path) != path)
 
 
-def test_an_application_that_is_being_deleted_is_waited_for_before_it_comes_back():
-    app = application(status="DELETING")
-    decided = plan(situation([elected()], [placement()], [app]))
-    assert decided.applications == ()
-    assert decided.conditions[0].reason == "WaitingForDeletion"
-
-
 def test_only_routes_in_question_are_probed():
     live = application(release(pipeline="live"), route=release(pipeline="live").route)
     fresh = application(release(pipeline="fresh"), route=release(pipeline="fresh").route)
     asked = routes_to_probe([live, fresh], {live.name: record(live, live=1.0)})
     assert asked == (fresh.route,)
+
+
+def test_giving_a_route_back_does_not_wait_for_somebody_elses_build():
+    old, _new, now = promoted(NOW - 31, Answer(None, 503))
+    building = application(release(pipeline="other"), "DEPLOYING", building=True)
+    now = situation(
+        [*now.verdicts, elected(building.release)],
+        [*now.placements.values(), placement(building.release)],
+        [*now.applications, building],
+        [*now.records.values(), record(building)],
+        now.answers,
+    )
+    decided = plan(now)
+    assert decided.changes
+    assert not decided.hold
+    assert routes(decided)[old.name] == ROUTE
