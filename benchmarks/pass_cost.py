@@ -43,7 +43,7 @@ from served_folder import machine
 
 from controller.daemon import heap
 from controller.model import Phase, Quarantine, Release, Transition
-from controller.ops.status import as_document, from_document, overview
+from controller.ops.status import tell
 from tests.support.paper_daemon import Apart, Daemon
 from tests.support.paper_head import PaperHead
 
@@ -80,8 +80,8 @@ def quiet(folder: Path, sizes: Sequence[int], rounds: int) -> JSON:
 def _overview(daemon: Daemon) -> float:
     """CPU seconds of what the API and `status --watch` do for each drawing, but for the screen."""
     began = time.process_time()
-    seen = overview(daemon.journal, lambda: daemon.config, daemon.clock(), everything=False)
-    from_document(json.loads(json.dumps(as_document(seen))))
+    seen = tell(daemon.journal, lambda: daemon.config, daemon.clock(), everything=False)
+    json.loads(json.dumps(seen))
     return time.process_time() - began
 
 

@@ -15,9 +15,6 @@ from controller.ops.documents import (
     PinDocument,
     QuarantinedDocument,
     SuspensionDocument,
-    pin_document,
-    quarantined_document,
-    suspension_document,
 )
 from controller.ops.plans import PassDocument, ReloadDocument
 
@@ -87,7 +84,7 @@ def _pin(context: ApiContext, asked: PinAsked) -> PinDocument:
         context.journal, asked.pipeline, versions, by=asked.by, at=context.clock(), note=asked.note
     )
     context.controls.wake()
-    return pin_document(order)
+    return order
 
 
 def _unpin(context: ApiContext, asked: PipelineAsked) -> PinDocument:
@@ -95,7 +92,7 @@ def _unpin(context: ApiContext, asked: PipelineAsked) -> PinDocument:
         context.journal, asked.pipeline, by=asked.by, at=context.clock(), note=asked.note
     )
     context.controls.wake()
-    return pin_document(lifted)
+    return lifted
 
 
 def _rollback(context: ApiContext, asked: PipelineAsked) -> orders.RollbackDocument:
@@ -103,7 +100,7 @@ def _rollback(context: ApiContext, asked: PipelineAsked) -> orders.RollbackDocum
         context.journal, asked.pipeline, by=asked.by, at=context.clock(), note=asked.note
     )
     context.controls.wake()
-    return orders.rollback_document(done)
+    return done
 
 
 def _suspend(context: ApiContext, asked: SuspensionAsked) -> SuspensionDocument:
@@ -111,7 +108,7 @@ def _suspend(context: ApiContext, asked: SuspensionAsked) -> SuspensionDocument:
         context.journal, asked.pipeline or "", by=asked.by, at=context.clock(), note=asked.note
     )
     context.controls.wake()
-    return suspension_document(order)
+    return order
 
 
 def _resume(context: ApiContext, asked: SuspensionAsked) -> SuspensionDocument:
@@ -119,7 +116,7 @@ def _resume(context: ApiContext, asked: SuspensionAsked) -> SuspensionDocument:
         context.journal, asked.pipeline or "", by=asked.by, at=context.clock(), note=asked.note
     )
     context.controls.wake()
-    return suspension_document(lifted)
+    return lifted
 
 
 def _clear(context: ApiContext, asked: ClearAsked) -> list[QuarantinedDocument]:
@@ -128,7 +125,7 @@ def _clear(context: ApiContext, asked: ClearAsked) -> list[QuarantinedDocument]:
         context.journal, asked.pipeline, version, by=asked.by, at=context.clock(), note=asked.note
     )
     context.controls.wake()
-    return [quarantined_document(quarantine) for quarantine in lifted]
+    return lifted
 
 
 OPERATIONS: Final = (

@@ -1,6 +1,5 @@
 """The operations that tell what is known; they change nothing."""
 
-from dataclasses import replace
 from typing import Annotated, Final
 
 from packaging.version import Version
@@ -21,8 +20,8 @@ from controller.ops import explain, history, status, summaries
 from controller.ops.documents import (
     OverridesDocument,
     QuarantinedDocument,
+    condition_document,
     overrides_document,
-    quarantined_document,
 )
 from controller.ops.plans import PlanDocument
 
@@ -67,12 +66,12 @@ class ConfigAsked(Asked):
 
 
 def _status(context: ApiContext, asked: StatusAsked) -> status.StatusDocument:
-    seen = status.overview(context.reader, context.config, context.clock(), everything=asked.all)
+    now = context.clock()
+    seen = status.tell(context.reader, context.config, now, everything=asked.all)
     # What cannot be written into the journal is not in it.
     if (unrecorded := context.controls.liveness().unrecorded) is not None:
-        present = (*seen.conditions, (unrecorded, seen.at))
-        seen = replace(seen, conditions=present)
-    return status.as_document(seen)
+        seen["conditions"].append(condition_document(unrecorded, now))
+    return seen
 
 
 def _open_status(context: ApiContext, asked: Nothing) -> status.StatusDocument:
@@ -82,7 +81,7 @@ def _open_status(context: ApiContext, asked: Nothing) -> status.StatusDocument:
 
 def _explain(context: ApiContext, asked: ExplainAsked) -> explain.StoryDocument:
     version = None if asked.version is None else Version(asked.version)
-    return explain.as_document(explain.tell(context.reader, asked.name, version))
+    return explain.tell(context.reader, asked.name, version)
 
 
 def _explain_all(context: ApiContext, asked: Nothing) -> list[summaries.SummaryDocument]:
@@ -91,7 +90,7 @@ def _explain_all(context: ApiContext, asked: Nothing) -> list[summaries.SummaryD
 
 
 def _history(context: ApiContext, asked: HistoryAsked) -> history.HistoryDocument:
-    return history.as_document(history.tell(context.reader, asked.pipeline, asked.limit))
+    return history.tell(context.reader, asked.pipeline, asked.limit)
 
 
 def _config(context: ApiContext, asked: ConfigAsked) -> Text:
@@ -109,8 +108,7 @@ def _planned_config(context: ApiContext, asked: Nothing) -> Text:
 
 
 def _quarantines(context: ApiContext, asked: QuarantineAsked) -> list[QuarantinedDocument]:
-    found = status.quarantines(context.reader, everything=asked.all)
-    return [quarantined_document(failed) for failed in found]
+    return status.quarantines(context.reader, everything=asked.all)
 
 
 def _overrides(context: ApiContext, asked: Nothing) -> OverridesDocument:

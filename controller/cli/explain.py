@@ -19,26 +19,15 @@ from controller.cli.output import (
 from controller.cli.parameters import AsJson, parsed_version, pipelines, versions
 from controller.model import Phase
 from controller.ops import summaries
-from controller.ops.advice import remedies
-from controller.ops.explain import (
-    WHEN,
-    Chapter,
-    Story,
-    StoryDocument,
-    as_document,
-    from_document,
-    summary,
-    tell,
-)
-from controller.ops.times import ago
+from controller.ops.explain import WHEN, ChapterDocument, StoryDocument, tell
+from controller.ops.times import ago, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rich.console import RenderableType
 
-    from controller.journal import ReleaseRecord
-    from controller.model import Event, Quarantine
+    from controller.ops.documents import EventDocument, QuarantineDocument
     from controller.ops.summaries import SummaryDocument
 
 
@@ -68,7 +57,7 @@ def explain(
         everything = told(invocation(ctx), "explain", otherwise=summaries.tell)
         show(everything, _drawn_all, as_json=as_json)
     else:
-        show(story_of(invocation(ctx), name, version), _drawn_story, as_json=as_json)
+        show(story_of(invocation(ctx), name, version), drawn, as_json=as_json)
 
 
 def story_of(asked: Invocation, name: str, version: str | None) -> StoryDocument:
@@ -76,7 +65,7 @@ def story_of(asked: Invocation, name: str, version: str | None) -> StoryDocument
     wanted = None if version is None else parsed_version(version)
     return told(
         *(asked, "explain", name),
-        otherwise=lambda reader: as_document(tell(reader, name, wanted)),
+        otherwise=lambda reader: tell(reader, name, wanted),
         version=None if wanted is None else str(wanted),
     )
 
@@ -95,97 +84,100 @@ def _drawn_all(found: "list[SummaryDocument]") -> "Iterable[RenderableType]":
     yield "\n`wheelway explain NAME` tells the rest."
 
 
-def _drawn_story(document: StoryDocument) -> "Iterable[RenderableType]":
-    return drawn(from_document(document), time.time())
-
-
-def drawn(story: Story, now: float) -> "Iterable[RenderableType]":
+def drawn(story: StoryDocument) -> "Iterable[RenderableType]":
     """The story for a person: the answer in a sentence, then each release."""
-    yield paragraph(summary(story), style="bold")
-    yield from drawn_orders(story.overrides, now)
-    for chapter in story.chapters:
+    now = time.time()
+    yield paragraph(story["summary"], style="bold")
+    yield from drawn_orders(story["overrides"], now)
+    for chapter in story["releases"]:
         yield from ("", *_chapter(chapter, now))
-    for revision in story.unread:
-        why = revision.note or "policy asks for other versions, or it has just been noticed"
-        said = f"{revision.filename}: listed by {revision.source}, not fetched: {why}"
+    for wheel in story["unread"]:
+        why = wheel["note"] or "policy asks for other versions, or it has just been noticed"
+        said = f"{wheel['file']}: listed by {wheel['source']}, not fetched: {why}"
         yield from ("", said)
-    if story.conditions:
+    if story["conditions"]:
         yield from ("", paragraph("Conditions", style="bold"))
-        yield from drawn_conditions(story.conditions, now)
+        yield from drawn_conditions(story["conditions"], now)
 
 
-def _chapter(chapter: Chapter, now: float) -> "Iterable[RenderableType]":
+def _chapter(chapter: ChapterDocument, now: float) -> "Iterable[RenderableType]":
     from rich.text import Text  # noqa: PLC0415 - not for `--help`
 
-    release, record, quarantine = chapter.release, chapter.record, chapter.quarantine
-    phase = record.phase.value
-    span, whole = ago(now - chapter.reason_since), ago(now - record.since)
+    phase, reason, quarantine = chapter["phase"], chapter["reason"], chapter["quarantine"]
+    # A reason may be newer than the phase.
+    entered = [event["at"] for event in chapter["events"] if "phase" in event["fields"]]
+    times = [seconds(at) for at in (chapter["since"], *entered[-1:])]
+    span, whole = ago(now - max(times)), ago(now - times[0])
     yield Text.assemble(
-        (f"{release.pipeline} {release.version}", "bold"),
-        (f" ({release.digest[:8]})  ", "dim"),
+        (f"{chapter['pipeline']} {chapter['version']}", "bold"),
+        (f" ({chapter['digest'][:8]})  ", "dim"),
         (phase, PHASE_STYLES.get(phase, "")),
-        f"  {record.reason}, for {span}",
+        f"  {reason}, for {span}",
         f" ({phase} for {whole})" if span != whole else "",
     )
-    if chapter.live:
-        yield paragraph(f"live at {release.route}", indent=2)
-    elif quarantine is None and record.phase is Phase.QUARANTINED:
+    if chapter["live"]:
+        yield paragraph(f"live at {chapter['route']}", indent=2)
+    elif quarantine is None and phase == Phase.QUARANTINED:
         lifted = "not live: its quarantine was lifted; the daemon tries it at its next pass"
         yield paragraph(lifted, indent=2)
     elif quarantine is None:
-        yield paragraph(f"not live: {record.message or record.reason}", indent=2)
+        yield paragraph(f"not live: {chapter['message'] or reason}", indent=2)
     if quarantine is not None:
-        yield from _failure(quarantine, live=chapter.live)
-    if chapter.note:
-        yield paragraph(chapter.note, indent=2)
-    known = {"file": chapter.filename, "source": record.source, "placement": record.placement}
+        yield from _failure(quarantine, chapter["remedies"], live=chapter["live"])
+    if chapter["note"]:
+        yield paragraph(chapter["note"], indent=2)
+    known = {key: chapter[key] for key in ("file", "source", "placement")}
     if said := ", ".join(f"{what} {value}" for what, value in known.items() if value):
         yield paragraph(said, indent=2, style="dim")
-    if chapter.log:
-        command = f"wheelway logs {release.pipeline} {release.version}"
-        said = f"log {chapter.log} in Ray's session folder: `{command}`"
+    if chapter["log"]:
+        command = f"wheelway logs {chapter['pipeline']} {chapter['version']}"
+        said = f"log {chapter['log']} in Ray's session folder: `{command}`"
         yield paragraph(said, indent=2, style="dim")
-    yield from _timeline(record)
-    if chapter.events:
+    yield from _timeline(chapter)
+    if chapter["events"]:
         yield paragraph("events:", indent=2)
-    for event in chapter.events:
-        said = f"{day_and_time(event.at)}  {happened(event)}: {first_line(event.message)}"
-        yield paragraph(said, indent=4)
+    for event in chapter["events"]:
+        said = f"{happened(event)}: {first_line(event['message'])}"
+        yield paragraph(f"{day_and_time(seconds(event['at']))}  {said}", indent=4)
 
 
-def _failure(quarantine: "Quarantine", *, live: bool) -> "Iterable[RenderableType]":
+def _failure(
+    quarantine: "QuarantineDocument", remedies: "Iterable[str]", *, live: bool
+) -> "Iterable[RenderableType]":
     """Why a release is quarantined, what it said last and what to do."""
-    when = WHEN.get(quarantine.stage, f"at stage {quarantine.stage!r}")
-    said = f"it failed {when}: {quarantine.reason}"
+    when = WHEN.get(quarantine["stage"], f"at stage {quarantine['stage']!r}")
+    said = f"it failed {when}: {quarantine['reason']}"
     said = f"as it is configured now, {said}" if live else f"not live: {said}"
     yield paragraph(said, indent=2, style="red")
-    yield paragraph(quarantine.message, indent=4)
-    if quarantine.log_tail.strip():
+    yield paragraph(quarantine["message"], indent=4)
+    if quarantine["log_tail"].strip():
         yield paragraph("what it said last:", indent=2)
-    for line in quarantine.log_tail.rstrip().splitlines():
+    for line in quarantine["log_tail"].rstrip().splitlines():
         yield paragraph(f"| {line}", indent=4, style="dim")
     yield paragraph("what to do:", indent=2)
-    yield from (paragraph(sentence, indent=4) for sentence in remedies(quarantine))
+    yield from (paragraph(sentence, indent=4) for sentence in remedies)
 
 
-def _timeline(record: "ReleaseRecord") -> "Iterable[RenderableType]":
+def _timeline(chapter: ChapterDocument) -> "Iterable[RenderableType]":
     """When each phase was first reached, how long that took, and where it is now if that is not the
     last of them: it may have come back, or gone a second time.
     """
-    if not record.times:
+    times = {phase: seconds(at) for phase, at in chapter["times"].items()}
+    if not times:
         return
     yield paragraph("timeline, each phase when it was first reached:", indent=2)
     before: float | None = None
-    for phase, at in sorted(record.times.items(), key=lambda item: item[1]):
+    for phase, at in sorted(times.items(), key=lambda item: item[1]):
         took = "" if before is None else f"+{at - before:.1f} s"
-        yield paragraph(f"{day_and_time(at)}  {took:>10}  {phase.value}", indent=4)
+        yield paragraph(f"{day_and_time(at)}  {took:>10}  {phase}", indent=4)
         before = at
-    if before != record.since or record.times.get(record.phase) != before:
-        again = f"{day_and_time(record.since)}  {'now':>10}  {record.phase.value}"
+    since, phase = seconds(chapter["since"]), chapter["phase"]
+    if before != since or times.get(phase) != before:
+        again = f"{day_and_time(since)}  {'now':>10}  {phase}"
         yield paragraph(again, indent=4)
 
 
-def happened(event: "Event") -> str:
+def happened(event: "EventDocument") -> str:
     """What an event is of: the phase that was reached, or else the reason."""
-    phase = event.fields.get("phase")
-    return f"{phase} ({event.reason})" if phase else event.reason
+    phase, reason = event["fields"].get("phase"), event["reason"]
+    return f"{phase} ({reason})" if phase else reason

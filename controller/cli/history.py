@@ -11,7 +11,8 @@ from controller.cli.invocation import Invocation, invocation
 from controller.cli.link import told
 from controller.cli.output import Cell, day_and_time, first_line, show, table
 from controller.cli.parameters import AsJson, pipelines
-from controller.ops.history import History, HistoryDocument, as_document, from_document, tell
+from controller.ops.history import HistoryDocument, tell
+from controller.ops.times import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,20 +45,20 @@ def history(
         sys.stdout.write(_text(asked, applied))
         return
 
-    def drawn(document: HistoryDocument) -> "Iterable[RenderableType]":
-        found = from_document(document)
+    def drawn(found: HistoryDocument) -> "Iterable[RenderableType]":
         rows = _rows(found)[-limit:]
         if rows:
             yield table(("time", "subject", "what", "message"), rows)
         else:
             yield "Nothing happened yet." if name is None else f"Nothing of {name}."
-        if found.since is not None and len(rows) < limit:
-            since = day_and_time(found.since)
-            yield f"What was before {since} is no longer known ([journal] keep_for)."
+        since = found.get("since")  # an older daemon does not tell
+        if since is not None and len(rows) < limit:
+            before = day_and_time(seconds(since))
+            yield f"What was before {before} is no longer known ([journal] keep_for)."
 
     document = told(
         *(asked, "history"),
-        otherwise=lambda reader: as_document(tell(reader, name, limit)),
+        otherwise=lambda reader: tell(reader, name, limit),
         pipeline=name,
         limit=limit,
     )
@@ -76,16 +77,14 @@ def _text(asked: Invocation, digest: str) -> str:
     return told(asked, "configs", digest, otherwise=lambda reader: reader.config(digest))
 
 
-def _rows(found: History) -> list[tuple[Cell, ...]]:
-    lines: list[tuple[float, tuple[Cell, ...]]] = [
-        (
-            event.at,
-            (day_and_time(event.at), event.subject, happened(event), first_line(event.message)),
-        )
-        for event in found.events
+def _rows(found: HistoryDocument) -> list[tuple[Cell, ...]]:
+    lines: list[tuple[float, Cell, Cell, Cell]] = [
+        (seconds(event["at"]), event["subject"], happened(event), first_line(event["message"]))
+        for event in found["events"]
     ]
     lines += [
-        (sent.at, (day_and_time(sent.at), f"config {sent.digest[:8]}", sent.outcome, sent.cause))
-        for sent in found.configs
+        (seconds(sent["at"]), f"config {sent['digest'][:8]}", sent["outcome"], sent["cause"])
+        for sent in found["configs"]
     ]
-    return [row for _, row in sorted(lines, key=lambda pair: pair[0])]
+    lines.sort(key=lambda line: line[0])
+    return [(day_and_time(at), *rest) for at, *rest in lines]

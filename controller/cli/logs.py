@@ -12,12 +12,12 @@ from controller.cli.link import note
 from controller.cli.output import clean
 from controller.cli.parameters import pipelines, versions
 from controller.errors import WheelwayError
-from controller.ops.explain import Chapter, from_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from controller.config.settings import RayOptions
+    from controller.ops.explain import ChapterDocument
     from controller.serve.log_records import Record
     from controller.serve.replica_logs import LogFile, ReplicaLogs
 
@@ -51,9 +51,10 @@ def logs(
     of an error's document, `x-request-id` of any. On --follow, Ctrl-C ends it.
     """
     asked = invocation(ctx)
-    story = from_document(story_of(asked, name, version))
-    chapter = _meant(story.name if version is None else f"{story.name} {version}", story.chapters)
-    others = [str(v) for v in story.live if version is None and v != chapter.release.version]
+    story = story_of(asked, name, version)
+    what = story["name"] if version is None else f"{story['name']} {version}"
+    chapter = _meant(what, story["releases"])
+    others = [v for v in story["live"] if version is None and v != chapter["version"]]
     if others:
         note(f"this is {_label(chapter)}; live are {', '.join(others)} as well")
     import asyncio  # noqa: PLC0415 - for this command alone
@@ -63,10 +64,10 @@ def logs(
     asyncio.run(reading.follow(options) if follow else reading.show(options))
 
 
-def _meant(what: str, chapters: "Sequence[Chapter]") -> Chapter:
+def _meant(what: str, chapters: "Sequence[ChapterDocument]") -> "ChapterDocument":
     """The release whose log is wanted: the newest that is live, else that was started."""
     started = [chapter for chapter in chapters if _applications(chapter)]
-    if found := next((c for c in started if c.live), None) or next(iter(started), None):
+    if found := next((c for c in started if c["live"]), None) or next(iter(started), None):
         return found
     raise WheelwayError(
         "LogMissing",
@@ -74,20 +75,20 @@ def _meant(what: str, chapters: "Sequence[Chapter]") -> Chapter:
     )
 
 
-def _label(chapter: Chapter) -> str:
-    return f"{chapter.release.pipeline} {chapter.release.version}"
+def _label(chapter: "ChapterDocument") -> str:
+    return f"{chapter['pipeline']} {chapter['version']}"
 
 
-def _applications(chapter: Chapter) -> list[str]:
+def _applications(chapter: "ChapterDocument") -> list[str]:
     """Every Serve application that the release is known to have had, the latest last."""
-    names = [str(event.fields.get("placement", "")) for event in chapter.events]
-    return [name for name in dict.fromkeys([*names, chapter.record.placement]) if name]
+    names = [str(event["fields"].get("placement", "")) for event in chapter["events"]]
+    return [name for name in dict.fromkeys([*names, chapter["placement"]]) if name]
 
 
 class _Reading:
     """One look at the logs of a release."""
 
-    def __init__(self, chapter: Chapter, request: str | None, lines: int) -> None:
+    def __init__(self, chapter: "ChapterDocument", request: str | None, lines: int) -> None:
         self._chapter = chapter
         self._request = request
         self._lines = lines
@@ -146,16 +147,16 @@ class _Reading:
         """What the journal kept of a release of which Ray has no log, or an empty one: one that
         fails while it starts may end before it logs anything.
         """
-        failed = self._chapter.quarantine
+        failed = self._chapter["quarantine"]
         where = f"Ray has nothing in its logs of {_label(self._chapter)}"
-        if failed is None or not failed.log_tail.strip():
+        if failed is None or not failed["log_tail"].strip():
             raise WheelwayError(
                 "LogMissing",
                 f"{where}: it logged nothing, or Ray's head was started again since, or its node "
                 "is gone, and the log with it",
             )
-        note(f"{where}; this is what was kept of its failure: {failed.message}")
-        _print(failed.log_tail.rstrip().splitlines())
+        note(f"{where}; this is what was kept of its failure: {failed['message']}")
+        _print(failed["log_tail"].rstrip().splitlines())
 
     async def follow(self, options: "RayOptions") -> None:
         """Print the last lines and all that come, until somebody interrupts."""

@@ -15,14 +15,14 @@ from controller.cli.output import first_line, paragraph, show, table
 from controller.cli.parameters import AsJson, Name, NameOrAll, Note, parsed_version
 from controller.cli.plans import drawn_found
 from controller.cli.program import ExitCode
-from controller.ops import documents, orders
-from controller.ops.documents import QuarantinedDocument, quarantined_document, quarantined_of
+from controller.ops import orders
 from controller.ops.status import quarantines
-from controller.ops.times import ago
+from controller.ops.times import ago, seconds
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from controller.ops.documents import QuarantinedDocument
     from controller.ops.plans import PassDocument
 
 _OTHERS_LEAVE = "others leave: now if that is live already, else once it is."
@@ -106,7 +106,7 @@ def pin(
         ctx,
         "pin",
         {"pipeline": name, "versions": [str(version) for version in wanted], "note": note},
-        lambda journal, **how: documents.pin_document(orders.pin(journal, name, wanted, **how)),
+        lambda journal, **how: orders.pin(journal, name, wanted, **how),
         lambda done: (
             f"{done['pipeline']} is pinned to {', '.join(done['versions'])}; {_OTHERS_LEAVE}\n"
             f"`wheelway status` shows how far it is, `wheelway unpin {done['pipeline']}` ends it."
@@ -124,7 +124,7 @@ def unpin(ctx: typer.Context, name: Name, *, note: Note = "", as_json: AsJson = 
         ctx,
         "unpin",
         {"pipeline": name, "note": note},
-        lambda journal, **how: documents.pin_document(orders.unpin(journal, name, **how)),
+        lambda journal, **how: orders.unpin(journal, name, **how),
         lambda done: (
             f"{done['pipeline']} is no longer pinned to {', '.join(done['versions'])}: the "
             "configuration decides again, and the newest versions that it allows come back.\n"
@@ -153,7 +153,7 @@ def rollback(ctx: typer.Context, name: Name, *, note: Note = "", as_json: AsJson
         ctx,
         "rollback",
         {"pipeline": name, "note": note},
-        lambda journal, **how: orders.rollback_document(orders.roll_back(journal, name, **how)),
+        lambda journal, **how: orders.roll_back(journal, name, **how),
         said,
         as_json=as_json,
     )
@@ -170,9 +170,7 @@ def suspend(
         ctx,
         "suspend",
         {"pipeline": name, "note": note},
-        lambda journal, **how: documents.suspension_document(
-            orders.suspend(journal, name or "", **how)
-        ),
+        lambda journal, **how: orders.suspend(journal, name or "", **how),
         lambda done: (
             f"{done['pipeline'] or 'Everything'} is suspended from the daemon's next pass on: then "
             "it stays as it is, what serves goes on.\n"
@@ -191,9 +189,7 @@ def resume(
         ctx,
         "resume",
         {"pipeline": name, "note": note},
-        lambda journal, **how: documents.suspension_document(
-            orders.resume(journal, name or "", **how)
-        ),
+        lambda journal, **how: orders.resume(journal, name or "", **how),
         lambda done: f"{done['pipeline'] or 'Everything'} is no longer suspended.",
         as_json=as_json,
     )
@@ -225,10 +221,7 @@ def list_(
     show(
         told(
             *(invocation(ctx), "quarantine"),
-            otherwise=lambda reader: [
-                quarantined_document(failed)
-                for failed in quarantines(reader, everything=everything)
-            ],
+            otherwise=lambda reader: quarantines(reader, everything=everything),
             all=everything,
         ),
         _drawn_quarantines,
@@ -243,14 +236,14 @@ def _drawn_quarantines(found: "list[QuarantinedDocument]") -> "Iterable[Renderab
     now = time.time()
     rows = [
         (
-            q.release.pipeline,
-            str(q.release.version),
-            q.stage,
-            (q.reason, "red"),
-            ago(now - q.at),
-            first_line(q.message),
+            q["pipeline"],
+            q["version"],
+            q["stage"],
+            (q["reason"], "red"),
+            ago(now - seconds(q["at"])),
+            first_line(q["message"]),
         )
-        for q in map(quarantined_of, found)
+        for q in found
     ]
     yield table(("pipeline", "version", "stage", "reason", "since", "message"), rows)
 
@@ -270,10 +263,7 @@ def clear(
         ctx,
         "quarantine/clear",
         {"pipeline": name, "version": None if wanted is None else str(wanted), "note": note},
-        lambda journal, **how: [
-            quarantined_document(one)
-            for one in orders.clear_quarantine(journal, name, wanted, **how)
-        ],
+        lambda journal, **how: orders.clear_quarantine(journal, name, wanted, **how),
         lambda lifted: "\n".join(
             [f"lifted: {one['pipeline']} {one['version']} ({one['reason']})" for one in lifted]
             + ["The daemon tries again at its next pass; see `wheelway status`."]

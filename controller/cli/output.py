@@ -14,7 +14,7 @@ from functools import cache
 from textwrap import indent as indented
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from controller.ops.times import ago
+from controller.ops.times import ago, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, Group, RenderableType
     from rich.text import Text
 
-    from controller.model import Condition
-    from controller.planning.overrides import Overrides
+    from controller.ops.documents import ConditionDocument, OverridesDocument, SuspensionDocument
 
 _T = TypeVar("_T")
 
@@ -188,20 +187,20 @@ def stack(*parts: RenderableType) -> Group:
     return Group(*[paragraph(part) if isinstance(part, str) else part for part in parts])
 
 
-def drawn_orders(overrides: Overrides, now: float) -> Iterable[RenderableType]:
+def drawn_orders(overrides: OverridesDocument, now: float) -> Iterable[RenderableType]:
     """What operators ordered and nobody lifted, under its head; nothing when there is nothing."""
-    if overrides.pins or overrides.suspensions:
-        yield from ("", paragraph("Ordered", style="bold"))
-    lines = [
-        *((f"{name}: {pin}", pin.at, f"unpin {name}") for name, pin in overrides.pins.items()),
-        *(
-            (f"{name or 'everything'}: {order}", order.at, f"resume {name}".rstrip())
-            for name, order in overrides.suspensions.items()
-        ),
+    orders: list[tuple[SuspensionDocument, str, str]] = [
+        *((pin, f"pinned to {', '.join(pin['versions'])}", "unpin") for pin in overrides["pins"]),
+        *((order, "suspended", "resume") for order in overrides["suspensions"]),
     ]
-    for said, at, end in lines:
-        yield paragraph(f"{said}, {ago(now - at)} ago", indent=2, style="yellow")
-        yield paragraph(f"wheelway {end}", indent=4)
+    if orders:
+        yield from ("", paragraph("Ordered", style="bold"))
+    for order, what, end in orders:
+        name, note = order["pipeline"], f" ({order['note']})" if order["note"] else ""
+        said = f"{name or 'everything'}: {what} by {order['by']}{note}"
+        said += f", {ago(now - seconds(order['at']))} ago"
+        yield paragraph(said, indent=2, style="yellow")
+        yield paragraph(f"wheelway {end} {name}".rstrip(), indent=4)
 
 
 # -- what holds of many at once, told once -------------------------------------------------------
@@ -224,23 +223,21 @@ def enumerated(subjects: Sequence[str]) -> str:
     return ", ".join(subjects[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def drawn_conditions(
-    conditions: Iterable[tuple[Condition, float]], now: float
-) -> list[RenderableType]:
-    """Each reason with its message once, of whom, and since when it holds: each condition comes
-    with that time, in seconds since the epoch as `now`.
+def drawn_conditions(conditions: Iterable[ConditionDocument], now: float) -> list[RenderableType]:
+    """Each reason with its message once, of whom, and since when it holds; `now` is in seconds
+    since the epoch.
     """
     parts: list[RenderableType] = []
-    for group in gathered(conditions, lambda pair: (pair[0].reason, pair[0].message, pair[0].ok)):
-        first, times = group[0][0], [since for _, since in group]
+    for group in gathered(conditions, lambda c: (c["reason"], c["message"], c["ok"])):
+        first, times = group[0], [seconds(condition["since"]) for condition in group]
         span = " to ".join(dict.fromkeys(ago(now - since) for since in (max(times), min(times))))
-        head = f"{first.subject}: {first.reason}, for {span}"
+        head = f"{first['subject']}: {first['reason']}, for {span}"
         if len(group) > 1:
-            head = f"{first.reason}, {len(group)} times, for {span}"
-        parts.append(paragraph(head, indent=2, style="" if first.ok else "yellow"))
-        parts.append(paragraph(first.message, indent=4))
+            head = f"{first['reason']}, {len(group)} times, for {span}"
+        parts.append(paragraph(head, indent=2, style="" if first["ok"] else "yellow"))
+        parts.append(paragraph(first["message"], indent=4))
         if len(group) > 1:
-            about = enumerated([condition.subject for condition, _ in group])
+            about = enumerated([condition["subject"] for condition in group])
             parts.append(paragraph(about, indent=4, style="dim"))
     return parts
 

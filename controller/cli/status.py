@@ -24,8 +24,8 @@ from controller.cli.output import (
 )
 from controller.cli.parameters import AsJson
 from controller.model import Phase
-from controller.ops.status import Overview, StatusDocument, as_document, from_document, overview
-from controller.ops.times import ago
+from controller.ops.status import StatusDocument, tell
+from controller.ops.times import ago, seconds
 from controller.reconcile.refusals import NOT_A_PIPELINE
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from controller.journal import Reader, ReleaseRecord
+    from controller.journal import Reader
+    from controller.ops.documents import ReleaseDocument
 
 HEADS: Final = ("pipeline", "version", "phase", "reason", "since", "route", "placement")
 WIDE: Final = 120
@@ -69,7 +70,7 @@ def status(
         watching.watch(asked, config, everything=everything, as_json=as_json)
         return
     seen = read_status(asked, everything=everything)
-    show(seen, lambda document: drawn(from_document(document)), as_json=as_json)
+    show(seen, drawn, as_json=as_json)
 
 
 def read_status(
@@ -79,8 +80,7 @@ def read_status(
 
     def otherwise(reader: "Reader") -> StatusDocument:
         config = asked.config_as_far_as_it_goes()  # what is wrong there may be why it is down
-        seen = overview(reader, lambda: config, time.time(), everything=everything)
-        return as_document(seen)
+        return tell(reader, lambda: config, time.time(), everything=everything)
 
     return told(asked, "status", otherwise=otherwise, say=say, all=everything)
 
@@ -89,48 +89,51 @@ def read_status(
 
 
 def drawn(
-    seen: Overview,
+    seen: StatusDocument,
     *,
     releases: "RenderableType | None" = None,
     note: str = "",
 ) -> "Iterable[RenderableType]":
-    """The overview for a person, perhaps with another table of the releases and a note below it."""
-    style = {"running": "green", "late": "yellow", "down": "red"}.get(seen.pulse.state, "yellow")
-    yield paragraph(seen.pulse.sentence, style=style)
+    """The document for a person, perhaps with another table of the releases and a note below it."""
+    daemon, now = seen["daemon"], seconds(seen["at"])
+    style = {"running": "green", "late": "yellow", "down": "red"}.get(daemon["state"], "yellow")
+    yield paragraph(daemon["sentence"], style=style)
     yield ""
-    if seen.releases:
-        rows = [_row(record, seen.at) for record in seen.releases]
+    if seen["releases"]:
+        rows = [_row(release, now) for release in seen["releases"]]
         yield releases or table(HEADS, rows, wide=WIDE)
     else:
         yield "No releases yet."
     if note:
         yield paragraph(note, style="dim")
-    if seen.hidden:
-        yield paragraph(f"{seen.hidden} older not shown (--all)", style="dim")
-    if seen.quarantines:
+    if seen["hidden"]:
+        yield paragraph(f"{seen['hidden']} older not shown (--all)", style="dim")
+    failed = [(r, r["quarantine"]) for r in seen["releases"] if r["quarantine"] is not None]
+    if failed:
         yield from ("", paragraph("Quarantined", style="bold"))
-    for alike in gathered(seen.quarantines, lambda q: (q.reason, q.stage, q.message)):
-        names = [f"{q.release.pipeline} {q.release.version}" for q in alike]
-        why = f"{alike[0].reason} ({alike[0].stage}): {first_line(alike[0].message)}"
+    for alike in gathered(failed, lambda f: (f[1]["reason"], f[1]["stage"], f[1]["message"])):
+        names = [f"{release['pipeline']} {release['version']}" for release, _ in alike]
+        first = alike[0][1]
+        why = f"{first['reason']} ({first['stage']}): {first_line(first['message'])}"
         yield paragraph(f"{enumerated(names)}: {why}", indent=2, style="red")
         yield paragraph(f"wheelway explain {names[0]}", indent=4)
-    yield from drawn_orders(seen.overrides, seen.at)
-    if wrong := [pair for pair in seen.conditions if not pair[0].ok]:
+    yield from drawn_orders(seen["overrides"], now)
+    if wrong := [condition for condition in seen["conditions"] if not condition["ok"]]:
         yield from ("", paragraph("Conditions", style="bold"))
-        yield from drawn_conditions(wrong, seen.at)
-    if alone := [c.message for c, _ in seen.conditions if c.reason == NOT_A_PIPELINE]:
+        yield from drawn_conditions(wrong, now)
+    if alone := [c["message"] for c in seen["conditions"] if c["reason"] == NOT_A_PIPELINE]:
         more = f" ({len(alone) - 1} more like it)" if len(alone) > 1 else ""
         yield from ("", paragraph(f"{first_line(alone[0])}{more}", style="dim"))
 
 
-def _row(record: "ReleaseRecord", now: float) -> "Sequence[Cell]":
-    release, phase = record.release, record.phase
+def _row(release: "ReleaseDocument", now: float) -> "Sequence[Cell]":
+    phase = release["phase"]
     return (
-        release.pipeline,
-        str(release.version),
-        (phase.value, PHASE_STYLES.get(phase.value, "")),
-        record.reason,
-        ago(now - record.since),
-        release.route if phase is Phase.LIVE else "-",
-        (record.placement or "-", "dim"),
+        release["pipeline"],
+        release["version"],
+        (phase, PHASE_STYLES.get(phase, "")),
+        release["reason"],
+        ago(now - seconds(release["since"])),
+        release["route"] if phase == Phase.LIVE else "-",
+        (release["placement"] or "-", "dim"),
     )

@@ -26,8 +26,7 @@ from controller.cli.output import (
 )
 from controller.cli.status import drawn, read_status
 from controller.errors import JournalError, Waiting, WheelwayError
-from controller.ops.status import Overview, as_document, from_document
-from controller.ops.times import ago
+from controller.ops.times import ago, seconds
 from controller.serve.dashboard import Dashboard
 from controller.serve.traffic import Traffic
 
@@ -38,8 +37,9 @@ if TYPE_CHECKING:
 
     from controller.cli.invocation import Invocation
     from controller.config.settings import Config, RayOptions
-    from controller.journal import ReleaseRecord
     from controller.model import JSON, Application
+    from controller.ops.documents import ReleaseDocument
+    from controller.ops.status import StatusDocument
     from controller.serve.traffic import Flow
 
 INTERVAL: Final = 1.0
@@ -72,7 +72,7 @@ class Beside:
 class Seen:
     """All that is shown at one moment."""
 
-    overview: Overview
+    status: StatusDocument
     beside: Beside = Beside()
     aside: str = ""
     """Why the daemon did not tell it itself."""
@@ -134,7 +134,7 @@ def watch(asked: Invocation, config: Config, *, everything: bool, as_json: bool)
     def now() -> Seen:
         said: list[str] = []
         found = read_status(asked, everything=everything, say=said.append)
-        return Seen(from_document(found), beside.seen, " ".join(said))
+        return Seen(found, beside.seen, " ".join(said))
 
     with Watch(config.ray) as beside:
         if out.is_terminal and not as_json:
@@ -177,20 +177,23 @@ def _print(seen: Seen, out: Console, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(document(seen), ensure_ascii=False) + "\n")
     else:
-        out.print(day_and_time(seen.overview.at))
+        out.print(day_and_time(seconds(seen.status["at"])))
         out.print(shown(seen), end="\n\n")
     sys.stdout.flush()
 
 
 def _news(seen: Seen) -> JSON:
     """What is worth another print: not what changes with every second or request."""
-    replicas, overview = seen.beside.replicas, seen.overview
+    replicas, status = seen.beside.replicas, seen.status
     releases = [
-        (str(record.release), record.phase, record.reason, replicas.get(record.placement))
-        for record in overview.releases
+        (
+            *(r["pipeline"], r["version"], r["digest"], r["phase"], r["reason"]),
+            replicas.get(r["placement"]),
+        )
+        for r in status["releases"]
     ]
-    conditions = [(item.subject, item.reason) for item, _ in overview.conditions]
-    return releases, conditions, overview.pulse.state, seen.aside
+    conditions = [(item["subject"], item["reason"]) for item in status["conditions"]]
+    return releases, conditions, status["daemon"]["state"], seen.aside
 
 
 # -- for people ----------------------------------------------------------------------------------
@@ -198,27 +201,27 @@ def _news(seen: Seen) -> JSON:
 
 def shown(seen: Seen) -> RenderableType:
     """The overview with what Ray said."""
-    overview, beside = seen.overview, seen.beside
-    rows = [_row(record, overview.at, beside) for record in overview.releases]
+    status, beside = seen.status, seen.beside
+    now = seconds(status["at"])
+    rows = [_row(release, now, beside) for release in status["releases"]]
     missing = beside.note
-    if not missing and overview.releases and not beside.flows:
+    if not missing and rows and not beside.flows:
         missing = "requests/s and p50: nothing from Ray so far (its metrics come every ten seconds)"
     notes = "\n".join(note for note in (seen.aside, missing) if note)
-    return stack(*drawn(overview, releases=table(HEADS, rows), note=notes))
+    return stack(*drawn(status, releases=table(HEADS, rows), note=notes))
 
 
-def _row(record: ReleaseRecord, now: float, beside: Beside) -> Sequence[Cell]:
-    release = record.release
-    style = PHASE_STYLES.get(record.phase.value, "")
-    fresh = now - record.since < FRESH
-    flow = beside.flows.get(record.placement)
+def _row(release: ReleaseDocument, now: float, beside: Beside) -> Sequence[Cell]:
+    phase, age = release["phase"], now - seconds(release["since"])
+    style = PHASE_STYLES.get(phase, "")
+    flow = beside.flows.get(release["placement"])
     return (
-        release.pipeline,
-        str(release.version),
-        (record.phase.value, f"{style} bold" if fresh else style),
-        clean(record.reason),
-        ago(now - record.since),
-        _replicas(beside.replicas.get(record.placement)),
+        release["pipeline"],
+        release["version"],
+        (phase, f"{style} bold" if age < FRESH else style),
+        clean(release["reason"]),
+        ago(age),
+        _replicas(beside.replicas.get(release["placement"])),
         "-" if flow is None else rate(flow.requests_per_second),
         "-" if flow is None or flow.p50 is None else duration(flow.p50),
     )
@@ -255,18 +258,15 @@ def document(seen: Seen) -> JSON:
     """`status --json` with more keys of each release: replicas (running, total),
     requests_per_second and p50 (seconds); null where Ray does not say.
     """
-    overview, beside = seen.overview, seen.beside
-    found = as_document(overview)
     releases = [
-        {**release, **_beside(record, beside)}
-        for record, release in zip(overview.releases, found["releases"], strict=True)
+        {**release, **_beside(release["placement"], seen.beside)}
+        for release in seen.status["releases"]
     ]
-    return {**found, "releases": releases}
+    return {**seen.status, "releases": releases}
 
 
-def _beside(record: ReleaseRecord, beside: Beside) -> dict[str, JSON]:
-    replicas = beside.replicas.get(record.placement)
-    flow = beside.flows.get(record.placement)
+def _beside(placement: str, beside: Beside) -> dict[str, JSON]:
+    replicas, flow = beside.replicas.get(placement), beside.flows.get(placement)
     return {
         "replicas": replicas and dict(zip(("running", "total"), replicas, strict=True)),
         "requests_per_second": flow and round(flow.requests_per_second, 3),

@@ -1,11 +1,10 @@
-"""What there is to tell of the journal: gathered, as values, and as the documents of API and CLI.
+"""What there is to tell of the journal, as the documents of API and CLI.
 
 The command reads the journal itself when no daemon answers, so both sides of the control socket
-need the same accounts; each account has its document (`as_document`) and the way back
-(`from_document`). What a person orders (`orders`) is written from here too, by either side. What
-may change here: what is told, and which words tell it. Keys of documents are only ever added.
+need the same documents. What a person orders (`orders`) is written from here too, by either side.
+What may change here: what is told, and which words tell it. Keys of documents are only ever added.
 
-    documents   the smaller documents, their types, and the way back
+    documents   the smaller documents: their types, and how each is made
     times       seconds as ISO 8601 and in a person's units
     status      what `status` tells
     names       what a name stands for

@@ -1,19 +1,21 @@
-"""The values of the journal as JSON, the same in every `--json` and in the API, and back.
+"""The documents of the API, which every `--json` prints as well: each type says what JSON there is.
 
-Keys are only ever added. Times are ISO 8601 in UTC.
+A document is its JSON: what is made here is written, read and drawn as it is, and the API's
+reference is made of the same types. Keys are only ever added. Times are ISO 8601 in UTC.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from packaging.version import Version
 from typing_extensions import TypedDict
 
-from controller.journal import ReleaseRecord
-from controller.model import Condition, Event, Phase, Quarantine, Release
-from controller.ops.times import iso, seconds
-from controller.planning.overrides import Overrides, Pin, Suspension
+from controller.ops.times import iso
+
+if TYPE_CHECKING:
+    from controller.journal import ReleaseRecord
+    from controller.model import Condition, Event, Quarantine, Release
+    from controller.planning.overrides import Overrides, Pin, Suspension
 
 _T = TypeVar("_T", bound=type)
 
@@ -44,23 +46,22 @@ class QuarantineDocument(TypedDict):
     at: str
 
 
-@documented
-class QuarantinedDocument(QuarantineDocument):
-    """A release that was set aside, and why."""
-
+class _Named(TypedDict):
     pipeline: str
-    """For a wheel that could not be inspected, its project's name."""
     version: str
     digest: str
 
 
+class QuarantinedDocument(_Named, QuarantineDocument):
+    """A release that was set aside, and why; the pipeline of a wheel that could not be inspected is
+    its project's name.
+    """
+
+
 @documented
-class ReleaseDocument(TypedDict):
+class ReleaseDocument(_Named):
     """A release, and how far it has come."""
 
-    pipeline: str
-    version: str
-    digest: str
     phase: str
     reason: str
     message: str
@@ -79,38 +80,18 @@ class ReleaseDocument(TypedDict):
 
 def release_document(record: ReleaseRecord, quarantine: Quarantine | None) -> ReleaseDocument:
     """A release as JSON."""
-    release = record.release
     return {
-        "pipeline": release.pipeline,
-        "version": str(release.version),
-        "digest": release.digest,
+        **_named(record.release),
         "phase": record.phase.value,
         "reason": record.reason,
         "message": record.message,
         "since": iso(record.since),
-        "route": release.route,
+        "route": record.release.route,
         "placement": record.placement,
         "source": record.source,
         "times": {phase.value: iso(at) for phase, at in record.times.items()},
         "quarantine": quarantine_document(quarantine) if quarantine else None,
     }
-
-
-def release_of(document: ReleaseDocument) -> tuple[ReleaseRecord, Quarantine | None]:
-    """The inverse of `release_document`."""
-    release = Release(document["pipeline"], Version(document["version"]), document["digest"])
-    record = ReleaseRecord(
-        release=release,
-        phase=Phase(document["phase"]),
-        reason=document["reason"],
-        message=document["message"],
-        source=document["source"],
-        placement=document["placement"],
-        since=seconds(document["since"]),
-        times={Phase(phase): seconds(at) for phase, at in document["times"].items()},
-    )
-    failed = document["quarantine"]
-    return record, _quarantine_of(release, failed) if failed else None
 
 
 def quarantine_document(quarantine: Quarantine) -> QuarantineDocument:
@@ -126,31 +107,15 @@ def quarantine_document(quarantine: Quarantine) -> QuarantineDocument:
 
 def quarantined_document(quarantine: Quarantine) -> QuarantinedDocument:
     """Which release was set aside and why, as JSON."""
-    release = quarantine.release
+    return {**_named(quarantine.release), **quarantine_document(quarantine)}
+
+
+def _named(release: Release) -> _Named:
     return {
         "pipeline": release.pipeline,
         "version": str(release.version),
         "digest": release.digest,
-        **quarantine_document(quarantine),
     }
-
-
-def quarantined_of(document: QuarantinedDocument) -> Quarantine:
-    """The inverse of `quarantined_document`, but for the inputs, which stay in the journal."""
-    version = Version(document["version"])
-    return _quarantine_of(Release(document["pipeline"], version, document["digest"]), document)
-
-
-def _quarantine_of(release: Release, document: QuarantineDocument) -> Quarantine:
-    return Quarantine(
-        release,
-        document["stage"],
-        document["reason"],
-        document["message"],
-        inputs="",
-        log_tail=document["log_tail"],
-        at=seconds(document["at"]),
-    )
 
 
 # -- conditions and events -----------------------------------------------------------------------
@@ -191,12 +156,6 @@ def condition_document(condition: Condition, since: float) -> ConditionDocument:
     }
 
 
-def condition_of(document: ConditionDocument) -> tuple[Condition, float]:
-    """The inverse of `condition_document`."""
-    about, why, said = document["subject"], document["reason"], document["message"]
-    return Condition(about, why, said, ok=document["ok"]), seconds(document["since"])
-
-
 def event_document(event: Event) -> EventDocument:
     """An event as JSON."""
     return {
@@ -206,17 +165,6 @@ def event_document(event: Event) -> EventDocument:
         "message": event.message,
         "fields": dict(event.fields),
     }
-
-
-def event_of(document: EventDocument) -> Event:
-    """The inverse of `event_document`."""
-    return Event(
-        seconds(document["at"]),
-        document["subject"],
-        document["reason"],
-        document["message"],
-        document["fields"],
-    )
 
 
 # -- what operators ordered ----------------------------------------------------------------------
@@ -264,22 +212,3 @@ def overrides_document(overrides: Overrides) -> OverridesDocument:
         "pins": [pin_document(pin) for pin in overrides.pins.values()],
         "suspensions": [suspension_document(order) for order in overrides.suspensions.values()],
     }
-
-
-def pin_of(document: PinDocument) -> Pin:
-    """The inverse of `pin_document`."""
-    versions = tuple(Version(text) for text in document["versions"])
-    at = seconds(document["at"])
-    return Pin(document["pipeline"], versions, document["by"], document["note"], at)
-
-
-def overrides_of(document: OverridesDocument) -> Overrides:
-    """The inverse of `overrides_document`."""
-    suspensions = (
-        Suspension(item["pipeline"], item["by"], item["note"], seconds(item["at"]))
-        for item in document["suspensions"]
-    )
-    return Overrides(
-        {item["pipeline"]: pin_of(item) for item in document["pins"]},
-        {order.pipeline: order for order in suspensions},
-    )

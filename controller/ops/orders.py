@@ -14,7 +14,15 @@ from typing_extensions import TypedDict
 
 from controller.errors import WheelwayError
 from controller.model import Availability, Phase
-from controller.ops.documents import PinDocument, documented, pin_document
+from controller.ops.documents import (
+    PinDocument,
+    QuarantinedDocument,
+    SuspensionDocument,
+    documented,
+    pin_document,
+    quarantined_document,
+    suspension_document,
+)
 from controller.ops.names import unknown_name
 from controller.planning.overrides import Pin, Suspension
 
@@ -35,7 +43,7 @@ def pin(
     by: str,
     at: float,
     note: str = "",
-) -> Pin:
+) -> PinDocument:
     """Have exactly these versions of a pipeline served, whatever the configuration says.
 
     Raises:
@@ -52,10 +60,10 @@ def pin(
             )
         order = Pin(shelf.pipeline, wanted, by, note, at)
         journal.order(order, message=str(order))
-    return order
+    return pin_document(order)
 
 
-def unpin(journal: Journal, name: str, *, by: str, at: float, note: str = "") -> Pin:
+def unpin(journal: Journal, name: str, *, by: str, at: float, note: str = "") -> PinDocument:
     """Let the configuration's policy decide again; returns the pin that was lifted.
 
     Raises:
@@ -68,19 +76,22 @@ def unpin(journal: Journal, name: str, *, by: str, at: float, note: str = "") ->
             known = f"pinned by command: {', '.join(pins)}" if pins else "nothing is"
             raise WheelwayError("NotPinned", f"{name} is not pinned by command; {known}")
         journal.lift(order, at=at, by=by, note=note)
-    return order
+    return pin_document(order)
 
 
-@dataclass(frozen=True, slots=True)
-class Rollback:
-    """From which version to which; `before` is None when none was live."""
+@documented
+class RollbackDocument(TypedDict):
+    """From which version to which."""
 
-    pin: Pin
-    before: Version | None
-    after: Version
+    before: str | None
+    """The newest that was live; null when none was."""
+    after: str
+    pin: PinDocument
 
 
-def roll_back(journal: Journal, name: str, *, by: str, at: float, note: str = "") -> Rollback:
+def roll_back(
+    journal: Journal, name: str, *, by: str, at: float, note: str = ""
+) -> RollbackDocument:
     """Pin the newest version that was live before the present one, the newest that is live.
 
     Raises:
@@ -96,7 +107,11 @@ def roll_back(journal: Journal, name: str, *, by: str, at: float, note: str = ""
         told = f"rolled back from {before} to {after}" if before else f"rolled back to {after}"
         order = Pin(shelf.pipeline, (after,), by, note or told, at)
         journal.order(order, message=f"{told}: {order}")
-    return Rollback(order, before, after)
+    return {
+        "before": str(before) if before else None,
+        "after": str(after),
+        "pin": pin_document(order),
+    }
 
 
 def _former(records: list[ReleaseRecord], before: Version | None, shelf: _Shelf) -> Version:
@@ -133,7 +148,9 @@ def _former(records: list[ReleaseRecord], before: Version | None, shelf: _Shelf)
     return after
 
 
-def suspend(journal: Journal, name: str, *, by: str, at: float, note: str = "") -> Suspension:
+def suspend(
+    journal: Journal, name: str, *, by: str, at: float, note: str = ""
+) -> SuspensionDocument:
     """Have nothing changed on the cluster for a pipeline, or at all when `name` is empty.
 
     Raises:
@@ -143,10 +160,12 @@ def suspend(journal: Journal, name: str, *, by: str, at: float, note: str = "") 
         pipeline = _Shelf.of(journal, name).pipeline if name else ""
         order = Suspension(pipeline, by, note, at)
         journal.order(order, message=str(order))
-    return order
+    return suspension_document(order)
 
 
-def resume(journal: Journal, name: str, *, by: str, at: float, note: str = "") -> Suspension:
+def resume(
+    journal: Journal, name: str, *, by: str, at: float, note: str = ""
+) -> SuspensionDocument:
     """End a suspension, that of everything when `name` is empty; returns what was lifted.
 
     Raises:
@@ -161,12 +180,12 @@ def resume(journal: Journal, name: str, *, by: str, at: float, note: str = "") -
             what = f"{name} is not suspended by itself" if name else "not everything is suspended"
             raise WheelwayError("NotSuspended", f"{what}; {hint}")
         journal.lift(order, at=at, by=by, note=note)
-    return order
+    return suspension_document(order)
 
 
 def clear_quarantine(
     journal: Journal, name: str, version: Version | None, *, by: str, at: float, note: str = ""
-) -> list[Quarantine]:
+) -> list[QuarantinedDocument]:
     """Have a pipeline's failed releases tried again, all or one version; returns them.
 
     Raises:
@@ -181,7 +200,7 @@ def clear_quarantine(
             "NotQuarantined",
             f"{which} is not quarantined; `wheelway quarantine list` shows what is",
         )
-    return lifted
+    return [quarantined_document(quarantine) for quarantine in lifted]
 
 
 # -- what could be served ------------------------------------------------------------------------
@@ -239,25 +258,3 @@ def _runs(revision: Revision, pipeline: str, releases: Iterable[Release]) -> boo
 
 def _listed(versions: Iterable[Version]) -> str:
     return ", ".join(map(str, versions))
-
-
-# -- as documents --------------------------------------------------------------------------------
-
-
-@documented
-class RollbackDocument(TypedDict):
-    """From which version to which."""
-
-    before: str | None
-    """The newest that was live; null when none was."""
-    after: str
-    pin: PinDocument
-
-
-def rollback_document(rollback: Rollback) -> RollbackDocument:
-    """A rollback as JSON."""
-    return {
-        "before": str(rollback.before) if rollback.before else None,
-        "after": str(rollback.after),
-        "pin": pin_document(rollback.pin),
-    }

@@ -7,37 +7,32 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from typing_extensions import TypedDict
 
-from controller.journal import TO_START, DaemonStatus
+from controller.journal import TO_START
 from controller.model import Phase
 from controller.ops.documents import (
     ConditionDocument,
     OverridesDocument,
+    QuarantinedDocument,
     ReleaseDocument,
     condition_document,
-    condition_of,
     documented,
     overrides_document,
-    overrides_of,
+    quarantined_document,
     release_document,
-    release_of,
 )
-from controller.ops.times import ago, iso, seconds
+from controller.ops.times import ago, iso
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from controller.config.settings import Config
-    from controller.journal import Reader, ReleaseRecord
-    from controller.model import Condition, Quarantine
-    from controller.planning.overrides import Overrides
+    from controller.journal import DaemonStatus, Reader, ReleaseRecord
 
-OVER: Final = {Phase.RETIRED, Phase.SUPERSEDED}
 _GLANCE: Final = 0.5
 """Seconds for Ray's dashboard to take a connection."""
 _SOON: Final = 10.0
@@ -45,34 +40,49 @@ _SOON: Final = 10.0
 ON_CLUSTER: Final = {Phase.STAGED, Phase.READY, Phase.LIVE, Phase.RETIRING}
 
 
-@dataclass(frozen=True, slots=True)
-class Pulse:
-    """Whether a daemon is at work."""
+_Numbered = TypedDict("_Numbered", {"pass": int | None})  # the key is a keyword of Python
 
+
+class _Pulse(TypedDict):
     state: str
-    """`running`; `late`: there, but without a pass for too long; `down`; `never` ran here."""
     sentence: str
+    last_pass: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """The journal at one moment."""
+@documented
+class DaemonDocument(_Pulse, _Numbered):
+    """Whether a daemon is at work: its state is `running`; `late`, there but without a pass for too
+    long; `down`; or `never`, it has not run here. Before its first pass all but state and sentence
+    are null.
+    """
 
-    at: float
-    daemon: DaemonStatus | None
-    pulse: Pulse
-    releases: tuple[ReleaseRecord, ...]
+    said: str | None
+    """That pass in a sentence."""
+    duration: float | None
+    """Seconds that it took."""
+    pid: int | None
+    version: str | None
+    started_at: str | None
+
+
+@documented
+class StatusDocument(TypedDict):
+    """What is served, what is on its way, what failed, and whether anybody watches."""
+
+    at: str
+    """When this was read."""
+    daemon: DaemonDocument
+    releases: list[ReleaseDocument]
     """By pipeline, its newest version first."""
     hidden: int
-    """How many older ones were left out."""
-    quarantines: tuple[Quarantine, ...]
-    conditions: tuple[tuple[Condition, float], ...]
-    overrides: Overrides
+    """How many that are over were left out."""
+    conditions: list[ConditionDocument]
+    overrides: OverridesDocument
 
 
-def overview(
+def tell(
     reader: Reader, config: Callable[[], Config], now: float, *, everything: bool
-) -> Overview:
+) -> StatusDocument:
     """Everything that `status` shows, as at one moment; the configuration is asked for only when
     the daemon does not seem well.
     """
@@ -80,7 +90,7 @@ def overview(
         daemon = reader.status()
         records = reader.releases(over=everything)
         known = sum(reader.counted().values())
-        quarantines = reader.quarantines()
+        quarantines = {failed.release: failed for failed in reader.quarantines()}
         conditions = reader.conditions()
         listed = reader.listed()
         overrides = reader.overrides()
@@ -93,22 +103,19 @@ def overview(
         for record in records
         if everything or not _is_past(record, live.get(record.release.pipeline, ()), listed)
     ]
-    newest_first = sorted(shown, key=lambda r: (r.release.version, r.since), reverse=True)
-    releases = tuple(sorted(newest_first, key=lambda r: r.release.pipeline))
-    there = {record.release for record in releases}
-    return Overview(
-        at=now,
-        daemon=daemon,
-        pulse=pulse(daemon, config, now, alive=daemon is not None and _is_alive(daemon.pid)),
-        releases=releases,
-        hidden=known - len(releases),
-        quarantines=tuple(q for q in quarantines if q.release in there),
-        conditions=tuple(conditions),
-        overrides=overrides,
-    )
+    shown.sort(key=lambda r: (r.release.version, r.since), reverse=True)
+    shown.sort(key=lambda r: r.release.pipeline)
+    return {
+        "at": iso(now),
+        "daemon": _daemon_document(daemon, config, now),
+        "releases": [release_document(r, quarantines.get(r.release)) for r in shown],
+        "hidden": known - len(shown),
+        "conditions": [condition_document(*pair) for pair in conditions],
+        "overrides": overrides_document(overrides),
+    }
 
 
-def quarantines(reader: Reader, *, everything: bool) -> list[Quarantine]:
+def quarantines(reader: Reader, *, everything: bool) -> list[QuarantinedDocument]:
     """The releases that failed and are left alone; with `everything` also those that are over,
     because their wheel is listed no more: they are remembered in case it comes back.
     """
@@ -116,7 +123,7 @@ def quarantines(reader: Reader, *, everything: bool) -> list[Quarantine]:
         found = reader.quarantines()
         known = reader.records([quarantine.release for quarantine in found])
     over = {release for release, record in known.items() if record.over}
-    return [quarantine for quarantine in found if everything or quarantine.release not in over]
+    return [quarantined_document(q) for q in found if everything or q.release not in over]
 
 
 def _is_past(record: ReleaseRecord, live: Sequence[ReleaseRecord], listed: set[str]) -> bool:
@@ -125,7 +132,7 @@ def _is_past(record: ReleaseRecord, live: Sequence[ReleaseRecord], listed: set[s
     """
     if record.phase in ON_CLUSTER:
         return False
-    if record.phase in OVER or (listed and record.release.digest not in listed):
+    if record.over or (listed and record.release.digest not in listed):
         return True
     release = record.release
     return bool(live) and (
@@ -134,32 +141,46 @@ def _is_past(record: ReleaseRecord, live: Sequence[ReleaseRecord], listed: set[s
     )
 
 
-def pulse(
-    daemon: DaemonStatus | None, config: Callable[[], Config], now: float, *, alive: bool
-) -> Pulse:
-    """Judge the daemon by its last pass and its process."""
+def _daemon_document(
+    daemon: DaemonStatus | None, config: Callable[[], Config], now: float
+) -> DaemonDocument:
+    state, sentence = _pulse(daemon, config, now)
+    return {
+        "state": state,
+        "sentence": sentence,
+        "last_pass": iso(daemon.at) if daemon else None,
+        "pass": daemon.number if daemon else None,
+        "said": daemon.sentence if daemon else None,
+        "duration": daemon.duration if daemon else None,
+        "pid": daemon.pid if daemon else None,
+        "version": daemon.version if daemon else None,
+        "started_at": iso(daemon.started_at) if daemon else None,
+    }
+
+
+def _pulse(
+    daemon: DaemonStatus | None, config: Callable[[], Config], now: float
+) -> tuple[str, str]:
+    """The daemon's state by its last pass and its process, and that in a sentence."""
     if daemon is None:
-        return Pulse(
-            "never", f"the daemon has not finished a pass yet; unless it just began, {TO_START}"
-        )
+        return "never", f"the daemon has not finished a pass yet; unless it just began, {TO_START}"
     age = ago(now - daemon.at)
     last = f"last pass {age} ago: {daemon.sentence}"
-    if not alive:
+    if not _is_alive(daemon.pid):
         url = config().ray.dashboard_url
         left = (
             f"Ray answers at {url}: what is served stays up, new releases wait"
             if _listens(url)
             else f"no Ray answers at {url} either: nothing is served"
         )
-        return Pulse("down", f"the daemon is down (process {daemon.pid} is gone); {left}; {last}")
+        return "down", f"the daemon is down (process {daemon.pid} is gone); {left}; {last}"
     # A pass takes longer than this only when something is wrong: no need to know the rest then.
     if now - daemon.at > _SOON and now - daemon.at > late_after(config()):
-        return Pulse(
-            "late",
+        return "late", (
             f"the daemon (process {daemon.pid}) has finished no pass for {age}, expected every "
-            f"{config().rollout.interval:g} s; its log says why; {last}",
+            f"{config().rollout.interval:g} s; its log says why; {last}"
         )
-    return Pulse("running", f"the daemon runs (process {daemon.pid}); {last}")
+    return "running", f"the daemon runs (process {daemon.pid}); {last}"
 
 
 def late_after(config: Config) -> float:
@@ -185,101 +206,5 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:  # another user's process: it is there
-        return True
+        pass
     return True
-
-
-# -- as a document -------------------------------------------------------------------------------
-
-
-_Numbered = TypedDict("_Numbered", {"pass": int | None})  # the key is a keyword of Python
-
-
-@documented
-class DaemonDocument(_Numbered):
-    """Whether a daemon is at work. Before its first pass all but the first two are null."""
-
-    state: str
-    """running, late, down, never."""
-    sentence: str
-    last_pass: str | None
-    said: str | None
-    """That pass in a sentence."""
-    duration: float | None
-    """Seconds that it took."""
-    pid: int | None
-    version: str | None
-    started_at: str | None
-
-
-@documented
-class StatusDocument(TypedDict):
-    """What is served, what is on its way, what failed, and whether anybody watches."""
-
-    at: str
-    """When this was read."""
-    daemon: DaemonDocument
-    releases: list[ReleaseDocument]
-    """By pipeline, its newest version first."""
-    hidden: int
-    """How many that are over were left out."""
-    conditions: list[ConditionDocument]
-    overrides: OverridesDocument
-
-
-def as_document(seen: Overview) -> StatusDocument:
-    """The overview as JSON."""
-    quarantines = {quarantine.release: quarantine for quarantine in seen.quarantines}
-    return {
-        "at": iso(seen.at),
-        "daemon": _daemon_document(seen),
-        "releases": [release_document(r, quarantines.get(r.release)) for r in seen.releases],
-        "hidden": seen.hidden,
-        "conditions": [condition_document(*pair) for pair in seen.conditions],
-        "overrides": overrides_document(seen.overrides),
-    }
-
-
-def _daemon_document(seen: Overview) -> DaemonDocument:
-    daemon = seen.daemon
-    return {
-        "state": seen.pulse.state,
-        "sentence": seen.pulse.sentence,
-        "last_pass": iso(daemon.at) if daemon else None,
-        "pass": daemon.number if daemon else None,
-        "said": daemon.sentence if daemon else None,
-        "duration": daemon.duration if daemon else None,
-        "pid": daemon.pid if daemon else None,
-        "version": daemon.version if daemon else None,
-        "started_at": iso(daemon.started_at) if daemon else None,
-    }
-
-
-def from_document(document: StatusDocument) -> Overview:
-    """The inverse of `as_document`."""
-    releases = [release_of(item) for item in document["releases"]]
-    return Overview(
-        at=seconds(document["at"]),
-        daemon=_daemon_of(document["daemon"]),
-        pulse=Pulse(document["daemon"]["state"], document["daemon"]["sentence"]),
-        releases=tuple(record for record, _ in releases),
-        hidden=document["hidden"],
-        quarantines=tuple(failed for _, failed in releases if failed is not None),
-        conditions=tuple(condition_of(item) for item in document["conditions"]),
-        overrides=overrides_of(document["overrides"]),
-    )
-
-
-def _daemon_of(document: DaemonDocument) -> DaemonStatus | None:
-    last, started = document["last_pass"], document["started_at"]
-    if last is None or started is None:
-        return None
-    return DaemonStatus(
-        number=document["pass"] or 0,
-        at=seconds(last),
-        sentence=document["said"] or "",
-        duration=document["duration"] or 0.0,
-        pid=document["pid"] or 0,
-        version=document["version"] or "",
-        started_at=seconds(started),
-    )

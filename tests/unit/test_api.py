@@ -26,7 +26,6 @@ from controller.daemon.passes import WAITING, Passes
 from controller.errors import ConfigError
 from controller.journal import DaemonStatus, Journal
 from controller.model import Condition, Event, Phase, Quarantine, Release, Transition
-from controller.ops import explain, history, status
 from controller.planning.overrides import Pin
 from controller.reconcile.report import Report
 from tests.support.head import eventually
@@ -67,7 +66,7 @@ def post(client, path, **body):
 # -- what is told --------------------------------------------------------------------------------
 
 
-def test_status_is_what_the_command_prints_and_can_be_read_back(service, client):
+def test_status_tells_what_is_served_and_with_all_what_is_over(service, client):
     document = client.get("/v1/status").json()
     assert [(r["version"], r["phase"]) for r in document["releases"]] == [
         ("1.5", "Quarantined"),
@@ -75,21 +74,18 @@ def test_status_is_what_the_command_prints_and_can_be_read_back(service, client)
         ("1.3", "Live"),
     ]
     assert document["hidden"] == 2
-    assert status.as_document(status.from_document(document)) == document
     everything = client.get("/v1/status", params={"all": "true"}).json()
     assert [r["version"] for r in everything["releases"]] == ["1.5", "1.4", "1.3", "1.2", "1.1"]
 
 
-def test_explain_and_history_can_be_read_back(client):
+def test_explain_and_history_tell_of_an_order(client):
     post(client, "pin", pipeline="iris", versions=["1.3"], by="alice", note="see 42")
     document = client.get("/v1/explain/Iris").json()
     assert document["summary"].startswith("iris: 1.4, 1.3 are live")
     assert document["releases"][0]["quarantine"]["log_tail"] == "secret\n"
     assert document["overrides"]["pins"][0]["by"] == "alice"
-    assert explain.as_document(explain.from_document(document)) == document
     told = client.get("/v1/history", params={"pipeline": "iris"}).json()
     assert told["events"][-1]["reason"] == "PinSet"
-    assert history.as_document(history.from_document(told)) == told
     assert len(client.get("/v1/history?limit=2").json()["events"]) == 2
 
 

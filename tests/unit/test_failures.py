@@ -49,8 +49,8 @@ def test_a_failed_wheel_that_is_removed_leaves_metrics_and_lists_but_is_remember
         now, ever = (quarantines(work.journal, everything=every) for every in (False, True))
         return (
             'phase="Quarantined"' in text,
-            [q.reason for q in now],
-            [q.reason for q in ever],
+            [q["reason"] for q in now],
+            [q["reason"] for q in ever],
         )
 
     paper_head.failing["bad"] = BROKEN

@@ -13,7 +13,7 @@ import pytest
 from packaging.version import Version
 
 from controller.model import Phase, Quarantine, Release, Transition
-from controller.ops.status import as_document, overview
+from controller.ops.status import tell
 from controller.planning.overrides import Pin
 from tests.support.paper_daemon import Daemon
 
@@ -103,7 +103,7 @@ def test_and_what_status_shows(daemon):
         made = daemon(size)
 
         def look(made=made):
-            as_document(overview(made.journal, lambda: made.config, 1.0, everything=False))
+            tell(made.journal, lambda: made.config, 1.0, everything=False)
 
         counts.append(calls(look))
     assert grows_linearly(counts), counts

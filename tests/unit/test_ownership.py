@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from controller.config.settings import PipelinePolicy
 from controller.errors import Transient
 from controller.model import Phase, Revision
-from controller.ops.explain import as_document, tell
+from controller.ops.explain import tell
 from controller.planning.ownership import LONGEST_WAIT, Facts, Names, Unknown, owners_of
 from controller.planning.policy import Case, undecided
 from tests.support.names import at, carry, served
@@ -77,7 +77,7 @@ def test_another_project_takes_over_no_name_whatever_restarts(work, paper_head):
     paper_head.forgets()
     work.settle()
     assert served(paper_head) == ["/predict/iris/1.0"]
-    told = as_document(tell(work.journal, "iris"))
+    told = tell(work.journal, "iris")
     [refused] = [r for r in told["releases"] if not r["live"]]
     assert (refused["version"], refused["reason"]) == ("2.0", "Conflict")
     assert "belongs to alpha" in refused["message"]

@@ -9,7 +9,7 @@ import pytest
 
 from controller.errors import NoRelease
 from controller.model import Listing, Phase, RefusedWheel
-from controller.ops.explain import as_document, tell
+from controller.ops.explain import tell
 from controller.reconcile.refusals import ONE_BY_ONE, Refusals
 from controller.sources.directory.source import DirectorySource
 from tests.support.passes import reasons, routes
@@ -196,7 +196,7 @@ def test_explain_tells_of_a_library_that_it_carries_no_pipeline(work):
     wheel = library(work, "1.0")
     work.settle()
     for name in ("acme-lib", wheel.name):
-        told = as_document(tell(work.journal, name))
+        told = tell(work.journal, name)
         assert [c["reason"] for c in told["conditions"]] == ["NotAPipelineWheel"]
         assert told["unread"] == []
 

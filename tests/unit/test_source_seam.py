@@ -18,7 +18,7 @@ from controller.errors import ConfigError
 from controller.journal import Journal
 from controller.journal.records import listing_of, listing_text
 from controller.model import Availability, Condition, Listing, Refusal, Revision
-from controller.ops.explain import as_document, tell
+from controller.ops.explain import tell
 from controller.planning.catalogue import Catalogues
 from controller.planning.wheel_names import version_named
 from controller.reconcile.artifacts import Artifacts, Means
@@ -206,7 +206,7 @@ def journal(tmp_path):
 def shown(story):
     out = console()
     with out.capture() as said:
-        out.print(stack(*drawn(story, 0.0)))
+        out.print(stack(*drawn(story)))
     return " ".join(said.get().split())
 
 
@@ -215,7 +215,7 @@ def test_explain_tells_of_a_standing_what_its_source_says(journal):
     journal.save_listing(Listing("wheels", (revision("1.0", Availability.RETAINED, note),)), 0.0)
     story = tell(journal, "acme-iris", Version("1.0"))
     assert note in shown(story)
-    assert as_document(story)["unread"][0]["note"] == note
+    assert story["unread"][0]["note"] == note
 
 
 def test_explain_tells_of_versions_without_a_wheel_and_of_the_whole_package(journal):
@@ -229,9 +229,9 @@ def test_explain_tells_of_versions_without_a_wheel_and_of_the_whole_package(jour
         ],
         0.0,
     )
-    found = [pair[0].reason for pair in tell(journal, "Acme_Iris").conditions]
+    found = [c["reason"] for c in tell(journal, "Acme_Iris")["conditions"]]
     assert sorted(found) == ["Disposed", "SdistOnly", "UpstreamAllowed"]
-    found = [pair[0].reason for pair in tell(journal, "acme-iris", Version("0.9")).conditions]
+    found = [c["reason"] for c in tell(journal, "acme-iris", Version("0.9"))["conditions"]]
     assert sorted(found) == ["Disposed", "UpstreamAllowed"]
 
 
