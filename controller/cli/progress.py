@@ -74,6 +74,7 @@ class _Run:
     pipeline: str
     version: str
     noticed: float | None = None
+    """When its wheel was noticed, and when the step before was; None for what ran already."""
     before: float | None = None
     shown: tuple[Phase, str] | None = None
     """The phase of the last line, with what made it a line of its own."""
@@ -83,11 +84,18 @@ class _Run:
         """The release for a person."""
         return f"{self.pipeline} {self.version}"
 
-    def reach(self, phase: Phase, at: float) -> None:
-        """The next line is of this phase; one that comes back is counted anew."""
+    def reach(self, phase: Phase, at: float) -> str:
+        """The next line is of this phase: the seconds since it was noticed, and since the step
+        before. A release that comes back is counted anew.
+        """
         if self.shown is not None and self.shown[0] in _LEAVING and phase not in _LEAVING:
             self.noticed = self.before = at
         self.shown = (phase, "")
+        if self.noticed is None or self.before is None:
+            return ""
+        step = "" if self.before == self.noticed else f"  +{at - self.before:.1f} s"
+        self.before = at
+        return f"{at - self.noticed:6.1f} s{step}"
 
 
 class Progress:
@@ -131,7 +139,12 @@ class Progress:
         """Show what is new."""
         self._failures.clear()
         for event in report.events:
-            self._tell(event)
+            release, phase = named(event.subject), event.fields.get("phase")
+            if phase is None or release is None:
+                self._note(event)
+            else:
+                run = self._runs.setdefault(event.subject, _Run(*release))
+                self._step(run, Phase(phase), event)
         for key, event in list(self._pending.items()):
             if self._clock() - event.at >= LASTS:
                 del self._pending[key]
@@ -146,29 +159,28 @@ class Progress:
         """A request that a pipeline answered with 500; of many in a row the first, and a while
         later the latest, and how many there were.
         """
-        label = " ".join(named(found.release) or (found.release,))
+        label = _label(found.release)
         with self._failing:
             if (waiting := self._failed.get(label)) is not None:
                 waiting.append(found)
                 return
             self._failed[label] = []
-        self._tell_failed(label, found, 0)
+        self._tell_failed(label, [found])
 
-    def _tell_failed(self, label: str, found: FailedRequest, more: int) -> None:
-        cause = first_line(found.cause) or "see its log"
+    def _tell_failed(self, label: str, found: list[FailedRequest]) -> None:
+        latest, more = found[-1], len(found) - 1
+        cause = first_line(latest.cause) or "see its log"
         detail = f"{cause} (and {more} more before it)" if more else cause
-        self._line(self._clock(), label, "request failed", detail=detail, style="red")
-        read_on = f"{self._command} logs {label} --request {shlex.quote(found.request)}"
-        self._out.print(Text(f"{'':10}{clean(read_on)}", style="bold"), soft_wrap=True)
+        read_on = f"{self._command} logs {label} --request {shlex.quote(latest.request)}"
+        self._line(self._clock(), label, "request failed", detail, style="red", more=read_on)
         self._later(BETWEEN_FAILURES, lambda: self._tell_rest(label))
 
     def _tell_rest(self, label: str) -> None:
         with self._failing:
-            waiting = self._failed.pop(label)
-            if not waiting:
-                return
-            self._failed[label] = []
-        self._tell_failed(label, waiting[-1], len(waiting) - 1)
+            if waiting := self._failed.pop(label):
+                self._failed[label] = []
+        if waiting:
+            self._tell_failed(label, waiting)
 
     def _time_of(self, at: float) -> str:
         """The time of day before a line, which never goes back: what ended between two passes is
@@ -177,103 +189,71 @@ class Progress:
         self._told_at = max(self._told_at, at)
         return time_of_day(self._told_at)
 
-    def _tell(self, event: Event) -> None:
-        release = named(event.subject)
-        phase = event.fields.get("phase")
-        if phase is None or release is None:
-            self._note(event, " ".join(release or (event.subject,)))
-            return
-        run = self._runs.setdefault(event.subject, _Run(*release))
-        self._step(run, Phase(phase), event)
-
-    # -- steps -----------------------------------------------------------------------------------
-
     def _step(self, run: _Run, phase: Phase, event: Event) -> None:
         """One line, unless this step was shown already."""
         if phase is Phase.DISCOVERED:
             run.noticed = run.before = event.at
-            return
-        if (phase, event.reason) in _WAITS:
+        elif (phase, event.reason) in _WAITS:
             self._aside(run, phase, event, "waiting", event.message)
-            return
-        if phase is Phase.FETCHED and event.reason not in _UNDERWAY:
+        elif phase is Phase.FETCHED and event.reason not in _UNDERWAY:
             self._aside(run, phase, event, "not served", f"{event.reason}: {event.message}")
-            return
-        if run.shown == (phase, ""):
-            return
-        run.reach(phase, event.at)
-        detail, more = "", ""
-        if phase is Phase.LIVE:
-            route = f"/predict/{run.pipeline}/{run.version}"
-            detail, more = route, self._curl(route)
-        elif phase is Phase.QUARANTINED:
-            detail = self._failure(run, event)
-            more = f"{self._command} explain {run.label}"
-        elif phase in {Phase.RETIRING, Phase.SUPERSEDED}:
-            detail = first_line(event.message)
-        step = _STEPS[phase]
-        if event.reason == "Lost":
-            step, detail = "gone", "no longer on the cluster; what is wanted is started again"
-        style = PHASE_STYLES.get(phase.value, "")
-        seconds = self._seconds(run, event.at)
-        self._line(event.at, run.label, step, seconds=seconds, detail=detail, style=style)
-        if more:
-            self._out.print(Text(f"{'':10}{clean(more)}", style="bold"), soft_wrap=True)
-
-    def _failure(self, run: _Run, event: Event) -> str:
-        """Why a release was set aside; what others of its wheel failed by is told once."""
-        first = self._failures.setdefault((event.reason, event.message), run.label)
-        if first != run.label:
-            return f"{event.reason}, as {first}"
-        return f"{event.reason}: {first_line(event.message)}"
+        elif run.shown != (phase, ""):
+            seconds = run.reach(phase, event.at)
+            step, detail, more = _STEPS[phase], "", ""
+            if phase is Phase.LIVE:
+                detail = f"/predict/{run.pipeline}/{run.version}"
+                more = self._curl(detail)
+            elif phase is Phase.QUARANTINED:
+                # What others of its wheel failed by is told once.
+                first = self._failures.setdefault((event.reason, event.message), run.label)
+                detail = f"{event.reason}: {first_line(event.message)}"
+                if first != run.label:
+                    detail = f"{event.reason}, as {first}"
+                more = f"{self._command} explain {run.label}"
+            elif phase in {Phase.RETIRING, Phase.SUPERSEDED}:
+                detail = first_line(event.message)
+            if event.reason == "Lost":
+                step, detail = "gone", "no longer on the cluster; what is wanted is started again"
+            style = PHASE_STYLES.get(phase.value, "")
+            self._line(event.at, run.label, step, detail, seconds, style=style, more=more)
 
     def _aside(self, run: _Run, phase: Phase, event: Event, step: str, why: str) -> None:
         """A release that does not go on, with the reason; shown once for each reason."""
         if run.shown != (phase, event.reason):
             run.shown = (phase, event.reason)
-            self._line(event.at, run.label, step, detail=first_line(why), style="yellow")
+            self._line(event.at, run.label, step, first_line(why), style="yellow")
 
-    @staticmethod
-    def _seconds(run: _Run, at: float) -> str:
-        """Since it was noticed, and since the step before; nothing for what ran already."""
-        if run.noticed is None or run.before is None:
-            return ""
-        total, step = at - run.noticed, at - run.before
-        first, run.before = run.before == run.noticed, at
-        return f"{total:6.1f} s" + ("" if first else f"  +{step:.1f} s")
-
-    def _note(self, event: Event, label: str) -> None:
+    def _note(self, event: Event) -> None:
         """Something that is no step of a release."""
-        change = event.fields.get("condition")
-        if event.reason in _BRIEF and change:
+        change, key = event.fields.get("condition"), (event.subject, event.reason)
+        # Of a shortage a release's own step tells.
+        if change and (event.reason in _BRIEF or (event.reason == _SHORT and named(event.subject))):
             return
-        if event.reason == _SHORT and change and named(event.subject):
-            return  # its own step says so
-        key = (event.subject, event.reason)
         if change == "appeared":
             self._pending[key] = event
         elif change != "gone":
             self._notice(event)
         elif self._pending.pop(key, None) is None:  # else it was never told
-            self._line(event.at, label, "resolved", detail=event.reason, style="dim")
+            self._line(event.at, _label(event.subject), "resolved", event.reason, style="dim")
 
     def _notice(self, event: Event) -> None:
         """Something that a person should know of."""
-        label = " ".join(named(event.subject) or (event.subject,))
         style = "" if event.fields.get("ok", True) else "yellow"
         said = first_line(" ".join(event.message.split()))
-        self._line(event.at, label, event.reason, detail=said, style=style)
+        self._line(event.at, _label(event.subject), event.reason, said, style=style)
 
     def _line(
         self,
         at: float,
         label: str,
         step: str,
-        *,
+        detail: str,
         seconds: str = "",
-        detail: str = "",
+        *,
         style: str = "",
+        more: str = "",
     ) -> None:
+        """A line, and what there is to copy below it."""
         line = Text.assemble(
             (f"{self._time_of(at)}  ", "dim"),
             f"{clean(label):{_LABEL_WIDTH}}  ",
@@ -283,8 +263,8 @@ class Progress:
         )
         line.rstrip()
         self._out.print(line, soft_wrap=True)
-
-    # -- the curl line ---------------------------------------------------------------------------
+        if more:
+            self._out.print(Text(f"{'':10}{clean(more)}", style="bold"), soft_wrap=True)
 
     def _curl(self, route: str) -> str:
         """A command that works: the release's own first example, else a look at its metadata."""
@@ -337,6 +317,11 @@ def arguments_of(document: JSON) -> list[str]:
     if body == value and body.startswith("@"):  # which names a file to the other options
         send = "--data-raw"
     return ["-H", f"content-type: {kind}", send, body, *(["-o", "RESULT"] if kept else [])]
+
+
+def _label(subject: str) -> str:
+    """A release for a person; anything else as it is."""
+    return " ".join(named(subject) or (subject,))
 
 
 def _later(seconds: float, function: Callable[[], None]) -> None:
