@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -182,23 +183,15 @@ def as_document(wheel: Path, gates: "Sequence[Gate]") -> "JSON":
     gates      in order: gate, pipeline ("" for the whole wheel), ok (null: not run), reason,
                message, seconds, detail, log_tail
     """
-    from controller.authoring.gates import served  # noqa: PLC0415 - imports uv's side
+    from controller.authoring.gates import passed, served  # noqa: PLC0415 - imports uv's side
 
     return {
         "wheel": str(wheel),
-        "ok": all(gate.ok for gate in gates),
+        "ok": passed(gates),
         "pipelines": served(gates),
         "gates": [
-            {
-                "gate": gate.name,
-                "pipeline": gate.pipeline,
-                "ok": gate.ok,
-                "reason": gate.reason,
-                "message": gate.message,
-                "seconds": round(gate.seconds, 3),
-                "detail": dict(gate.detail),
-                "log_tail": gate.log_tail,
-            }
+            {"gate" if key == "name" else key: value for key, value in asdict(gate).items()}
+            | {"seconds": round(gate.seconds, 3)}
             for gate in gates
         ],
     }
