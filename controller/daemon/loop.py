@@ -1,14 +1,13 @@
 """The daemon: passes, one after another, until it is told to end.
 
 It wakes for events (a source, a finished job, a signal, an order) and at the latest after the
-interval, which stays the authority: events only make it look sooner. The configuration file is read
-again when it changes; a broken edit is reported and the last good one stays in force.
+interval. The configuration file is read again when it changes; a broken edit is reported and the
+last good one stays in force.
 
-Around the loop stand those who look on: whoever supervises it (`supervisor.py`), the control socket
-(`api`, by way of `passes.py`), and what only tells (`telemetry/observer.py`: log, metrics,
-notifications). They hear of every pass once it is over, a supervisor of its parts as well; a pass
-that failed is no sign of life, and a daemon that makes no other is restarted. None of them can fail
-a pass.
+Three rooms are told of every pass once it is over: the service manager (`supervisor.py`), the
+control socket (`api`, by way of `passes.py`), and log, metrics and notifications
+(`telemetry/observer.py`). None of them can fail a pass. A pass that failed is no sign of life, and
+a daemon that makes no other is restarted.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import logging
 import os
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -52,17 +51,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("wheelway")
 
 SETTLE = 0.5
-"""Seconds between two looks at a configuration file that is being edited."""
+"""Seconds between two readings of a configuration file that is being edited."""
 SPACING = 0.1
-"""Seconds from the begin of one pass to that of the next at least: however many events come, a
-pass sees them all."""
+"""Least seconds from the begin of one pass to that of the next, however many events come."""
 PROGRESS_EVERY = 1.0
-"""Seconds between two signs of life within a pass at least."""
+"""Least seconds between two signs of life within a pass."""
 INSPECT_EVERY = 30.0
-"""Seconds between two looks at what Ray's side is."""
+"""Seconds between two inspections of the cluster: its version, its head, its size."""
 STEP = 180.0
-"""Seconds that one step of the start may take: a journal to be migrated, an interpreter to be asked
-(60 at most), a pass that starts Serve (as much again). They are granted a step at a time."""
+"""Seconds that one step of the start may take: migrating the journal, asking the interpreter (60 at
+most), a pass that starts Serve (as much again). The service manager grants them step by step."""
 ENDING = 90.0
 """Seconds for the pass and the jobs that are under way when the end is asked for."""
 
@@ -75,14 +73,14 @@ class _Run:
     telemetry: Telemetry
     api: Api
     assembly: Assembly
-    """Put together anew for another configuration or another head."""
+    """Made anew for another configuration or another head."""
 
 
 class Daemon:
     """Passes over one configuration file.
 
-    `watcher` is shown the report of every pass, `supervisor` told how far the daemon is, `renewed`
-    shown each configuration that comes into force while it runs; `asker` knows Ray's schema, by
+    `watcher` takes the report of every pass, `supervisor` is told how far the daemon is, `renewed`
+    takes each configuration that comes into force while it runs; `asker` knows Ray's schema, by
     default in a process of its own.
     """
 
@@ -113,9 +111,9 @@ class Daemon:
         self._session = ""
         self._inspected_at = float("-inf")
         self._known = False
-        """Whether Ray's side was looked at since it last could not be."""
+        """Whether the cluster was inspected since that last failed."""
         self._unknown: Condition | None = None
-        """Why it could not be looked at lately."""
+        """Why it could not be inspected."""
         self._misfits: tuple[Condition, ...] = ()
         self._pending = False
         self._another_head = False
@@ -143,7 +141,7 @@ class Daemon:
         self._wake.set()
 
     def reload(self) -> None:
-        """Take up the configuration file as it is now, look at every source, and make a pass."""
+        """Take up the configuration file as it is now, poll every source, and make a pass."""
         self._reload.set()
         self._wake.set()
 
@@ -209,8 +207,9 @@ class Daemon:
             self._rest(report, began)
 
     def _progressed(self) -> None:
-        """Between two parts of a pass, each with a deadline of its own: many of them may take
-        longer than one pass is given. That holds for the first, and after one that did not fail.
+        """A part of a pass, which has a deadline of its own, is done: give a sign of life, for all
+        parts together may take longer than the watchdog waits. After a pass that failed there is
+        none; the first pass is given more time instead.
         """
         now = time.monotonic()
         if now - self._progressed_at < PROGRESS_EVERY:
@@ -222,7 +221,7 @@ class Daemon:
             self._supervisor.starting("making the first pass", STEP)
 
     def _rest(self, report: Report, began: float) -> None:
-        """Until something wakes us, the next pass is due, or the supervisor wants to see one."""
+        """Wait until something wakes us, the next pass is due, or the watchdog wants one."""
         waits = [report.next_in, self._supervisor.ping_interval]
         if self._file.settling:
             waits.append(SETTLE)
@@ -239,12 +238,9 @@ class Daemon:
             return MetricsPage(telemetry.metrics.render(), metrics.CONTENT_TYPE)
 
         with Journal.read(state) as reader, Journal.amend(state) as writer:
-            inside = ApiContext(reader, writer, self.passes, lambda: self.config, exposition)
-            api = Api(inside, state=state)
-            try:
+            context = ApiContext(reader, writer, self.passes, lambda: self.config, exposition)
+            with closing(Api(context, state=state)) as api:
                 yield api
-            finally:
-                api.close()
 
     def _assemble(self, journal: Journal, before: Assembly | None = None) -> Assembly:
         """The parts for the configuration in force; those `before` that fit it go on."""
@@ -263,8 +259,8 @@ class Daemon:
         return assembly
 
     def _renew(self, run: _Run, *, asked: bool) -> None:
-        """Take up what changed: the configuration, Ray's head, what could not be put together then.
-        Who asks for it says that the file is whole. Whatever goes wrong, what was in force stays.
+        """Take up what changed: the configuration, or Ray's head; or try again what failed before.
+        Whoever `asked` says that the file is whole. If anything goes wrong, all stays as it was.
         """
         try:
             self._take_up(run, asked=asked)
@@ -299,8 +295,8 @@ class Daemon:
             self._pending = False
 
     def _reassemble(self, run: _Run) -> None:
-        """The same with the new configuration or interpreter; the parts before as long as that
-        fails. What those that go on no longer need is closed beside their passes.
+        """Make the parts that are another now. Those before are closed beside the passes of the
+        new ones, for that may take a while.
         """
         before, run.assembly = run.assembly, self._assemble(run.journal, run.assembly)
         if names := run.assembly.parts.besides(before.parts):
@@ -309,8 +305,8 @@ class Daemon:
         threading.Thread(target=close, name="wheelway-closing").start()
 
     def _inspect_cluster(self, assembly: Assembly) -> bool | None:
-        """Look at Ray's side now and then; whether another head answers than the time before, None
-        when it was not looked at.
+        """Inspect the cluster, if it is time; whether another head answers than the time before,
+        None when it was not inspected.
         """
         now = time.monotonic()
         if now - self._inspected_at < INSPECT_EVERY or assembly.reconciler.backing_off():
@@ -369,13 +365,8 @@ class Daemon:
 
     def _record(self, run: _Run, report: Report, duration: float) -> None:
         status = DaemonStatus(
-            self._number,
-            time.time(),
-            report.sentence,
-            duration,
-            os.getpid(),
-            self._version,
-            self._started_at,
+            *(self._number, time.time(), report.sentence, duration),
+            *(os.getpid(), self._version, self._started_at),
         )
         try:
             run.journal.set_status(status, told=run.telemetry.told)

@@ -1,10 +1,9 @@
 """The journal: the durable record of what the daemon saw, decided and did (SQLite).
 
-None of it is needed for being right: a daemon without a journal observes and arrives at the same
-state. It dates deadlines, keeps quarantines and what operators ordered over a restart, and tells
-the story to `status`, `explain` and `history`. What may change here: tables (by a new migration in
-`schema`), queries, bounds. What comes in are the values of `controller.model`; what goes out are
-these or the frozen records of `records`.
+Decisions do not depend on it: a daemon without a journal observes and arrives at the same state.
+It dates deadlines, keeps quarantines and orders over a restart, and holds what `status`, `explain`
+and `history` tell. Tables change by a new migration in `schema` only. Values of `controller.model`
+come in; these and the frozen records of `records` go out.
 
     records     what comes out
     schema      the file: tables and their migrations, the daemon's lock, damage and how it is met
@@ -15,7 +14,8 @@ these or the frozen records of `records`.
     pruning     what is over is forgotten in time
     writing     `Journal`: a reader that writes; the daemon's, or for one short write beside it
     wording     the events that the journal appends by itself
-    identity    by what a daemon is known to others
+    permissions what a user who may not read it is told
+    identity    the mark by which a daemon is known to others
     clock       the clock that deadlines are dated by, over restarts and steps of the wall clock
 """
 

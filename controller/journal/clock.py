@@ -1,9 +1,9 @@
-"""The clock that everything waits by, beside the one on the wall.
+"""The steady clock, by which everything waits, beside the wall clock.
 
-What happened is told by the wall clock, which a person, NTP or a restored machine may turn.
-Deadlines, backoff and grace are counted by a clock that nobody can: the wall clock as it was when
-this boot of the machine was first seen, and the seconds since then. The journal keeps how far the
-two are apart, so what is dated by it stays so long ago over restarts of the daemon.
+Events are dated by the wall clock, which a person, NTP or a restored machine may turn. Deadlines,
+backoff and grace are counted by a clock that nobody can turn: the wall clock as it was when this
+boot of the machine was first seen, plus the seconds since then. The journal keeps the difference
+from the monotonic clock, so that dates stay right over restarts of the daemon.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def steady_clock(
     wall_clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Callable[[], float]:
-    """Seconds since the epoch, as far as was known when this boot was first seen; what a journal
-    that is only read says of it holds, and nothing is kept.
+    """A clock in seconds since the epoch, as far as was known when this boot was first seen. A
+    journal that is only read keeps nothing new of it.
     """
     ahead = journal.clock_offset(boot) if boot else None
     if ahead is None:

@@ -1,6 +1,6 @@
-"""By what a daemon is known to others on the same cluster; it goes with the state folder.
+"""The mark by which a daemon is known to others on the same cluster; it goes with the state folder.
 
-Not in the journal: one that is corrupt and set aside, or lost, makes no other daemon of this.
+It is not in the journal, so that a daemon whose journal is corrupt or lost remains the same one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the daemon last saw and found, kept for its next run: each in place of what was kept before.
+"""What the daemon last saw, kept for its next run in place of what was kept before.
 
-What may change here: what is worth keeping. The record of what happened is `writing`'s business.
+The record of what happened is in `writing`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Keeping(Restorable):
                 raise
 
     def _begin(self) -> None:
-        """Wait for others that write, and then begin in the file that is there now: who writes it
-        anew does so meanwhile, and then nobody reads the old one any more.
+        """Wait for others that write, and begin in the file that is there then: the daemon may have
+        written it anew meanwhile, and nobody would read the old one.
         """
         self._run("BEGIN IMMEDIATE")
         while self._successor() is not None:

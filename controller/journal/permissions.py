@@ -1,4 +1,4 @@
-"""Whose permission it takes to use a file that belongs to the daemon, in a person's words."""
+"""What to tell a user who may not use a file of the daemon: whose permission it takes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def not_permitted(path: Path, what: str) -> NotPermitted:
-    """That this user may not do `what`, such as "read the journal", at a path; and which group, or
-    else whose permission, it takes.
+    """The error that this user may not do `what`, such as "read the journal", at a path; it names
+    the group to join, or else whose permission it takes.
     """
     status = _status(path)
     bit = stat.S_IXGRP if stat.S_ISDIR(status.st_mode) else stat.S_IRGRP

@@ -1,5 +1,5 @@
-"""The journal's files while they are open: deleted, moved or replaced under the daemon, they are
-noticed and written anew, since an open connection still has all that was in them.
+"""The journal's files while they are open: what is deleted, moved or replaced under the daemon is
+written anew, for an open connection still has all that was in it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 AGAIN_AFTER: Final = 10.0
-"""Seconds until it is tried again to write them anew."""
+"""Seconds between two tries to write them anew."""
 
 
 class Restorable(Reader):
@@ -54,8 +54,8 @@ class Restorable(Reader):
         return ", ".join(name for name, before in self._files.items() if now[name] != before)
 
     def write_anew(self, at: float) -> tuple[Path | None, str]:
-        """Write what the connection has to where it should be, and go on with that. Returns where a
-        file that lay in the way was put, None when none did; and how it went, empty for well.
+        """Write what the connection has to the journal's path, and go on with that file. Returns
+        where another file that lay there was put, if one did; and what went wrong, if anything.
         """
         if self._trouble and 0 <= at - self._tried_at < AGAIN_AFTER:
             return None, self._trouble
@@ -98,8 +98,8 @@ class Restorable(Reader):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Nobody writes to what is open now, which ends with the block: what others order meanwhile
-        waits, and finds another file in its place (`Keeping.transaction`).
+        """Keep others from writing to the old file, which is given up at the end: whoever orders
+        something meanwhile waits, and then finds the new one (`Keeping.transaction`).
         """
         before = self._connection
         self._run("BEGIN IMMEDIATE")

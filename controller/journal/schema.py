@@ -1,8 +1,8 @@
 """The journal's file: its tables and migrations, the daemon's lock, and what damage leads to.
 
 `PRAGMA user_version` holds the schema's version, which is the number of migrations that ran.
-A migration is never edited once released; a new one is appended. `meta.written_by` must stay where
-it is in every schema, for an older program says with it who wrote what it cannot read.
+A migration is never edited once released; a new one is appended. `meta.written_by` stays where it
+is in every schema: with it an older program says who wrote what it cannot read.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TO_START = (
     "start it with `systemctl start wheelway` where it is a service, else with `wheelway up` or "
     "`wheelway run`"
 )
-"""What helps where no daemon has run."""
+"""Advice where no daemon has run."""
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -142,10 +142,10 @@ MIGRATIONS: tuple[str, ...] = (
 
 
 def lock(folder: Path) -> int:
-    """Take the daemon's lock; it holds as long as the returned file descriptor is open.
+    """Take the daemon's lock, which holds as long as the returned file descriptor is open.
 
-    An advisory `flock(2)`: it goes with the process, however that ends. The file is left in place,
-    for deleting it would let two daemons lock two different files of this name.
+    It is an advisory `flock(2)`, which ends with the process. The file stays: if it were deleted,
+    two daemons could lock two different files of this name.
 
     Raises:
         JournalError: another daemon holds it ("JournalLocked"), or the folder cannot be used.
@@ -199,11 +199,11 @@ def open_writable(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
 
 
 def open_beside(path: Path, migrations: Sequence[str], *, write: bool) -> sqlite3.Connection:
-    """Open a journal that a daemon made, whether it runs or not; never creates or migrates.
+    """Open a journal that a daemon made, whether it runs or not; create and migrate nothing.
 
     Raises:
         JournalError: "JournalMissing", "JournalNewer", "JournalOlder", "JournalCorrupt".
-        NotPermitted: whoever asks may not.
+        NotPermitted: this user may not.
     """
     _require_access(path, write=write)
     mode = "mode=rw" if write else _reading_mode(path)
@@ -223,7 +223,7 @@ def open_beside(path: Path, migrations: Sequence[str], *, write: bool) -> sqlite
 
 
 def _require_access(path: Path, *, write: bool) -> None:
-    """Have the file there, for whoever asks to use."""
+    """Raise when there is no file, or this user may not use it."""
     what = "write into the daemon's journal" if write else "read the daemon's journal"
     try:
         path.stat()
@@ -236,40 +236,36 @@ def _require_access(path: Path, *, write: bool) -> None:
 
 
 def _reading_mode(path: Path) -> str:
-    """How to open the file so that whoever may only read the folder can.
+    """How to open the file for someone who may only read the folder.
 
-    Any reader makes `-wal` and `-shm` when they are absent, which such a one cannot. They are
-    absent once the last writer closed: then nothing changes the file, and SQLite is told so. A
-    daemon that starts within the milliseconds of such a reading could spoil that reading, never the
-    journal.
+    A reader makes `-wal` and `-shm` where they are absent, which this one cannot. They are absent
+    once the last writer closed: then nothing changes the file, and SQLite is told so. A daemon that
+    starts within the milliseconds of the reading could spoil that reading, never the journal.
     """
     closed = not path.with_name(path.name + "-wal").exists()
     return "mode=ro&immutable=1" if closed and not os.access(path.parent, os.W_OK) else "mode=ro"
 
 
 def set_aside(path: Path, moment: datetime, what: str = "corrupt") -> Path:
-    """Rename a journal, with its log, to a name that tells what is wrong with it and since when;
-    returns the new path.
-
-    `moment` is in UTC. The three names stay a set, so that `sqlite3 FILE .recover` can be tried.
+    """Rename a journal and its log to a name that says what is wrong with it, and since when (in
+    UTC); returns the new path. The names stay a set, so that `sqlite3 FILE .recover` can be tried.
     """
     stem = f"journal.{what}-{moment:%Y%m%dT%H%M%SZ}"
-    aside, number = path.with_name(stem), 1
-    while aside.exists():
+    backup, number = path.with_name(stem), 1
+    while backup.exists():
         number += 1
-        aside = path.with_name(f"{stem}-{number}")
+        backup = path.with_name(f"{stem}-{number}")
     for suffix in ("-wal", "-shm", ""):
         companion = path.with_name(path.name + suffix)
         if companion.exists():
-            companion.rename(aside.with_name(aside.name + suffix))
-    return aside
+            companion.rename(backup.with_name(backup.name + suffix))
+    return backup
 
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn what SQLite raises about the file into the project's own errors.
-
-    What it raises about a statement of ours (programming, integrity) is a bug and passes through.
+    """Turn what SQLite raises about the file into the project's own errors. What it raises about a
+    statement of ours (programming, integrity) is a bug and passes through.
     """
     try:
         yield
@@ -385,8 +381,8 @@ def key_of(release: Release) -> tuple[str, str, str]:
 
 
 def matching(**columns: str | None) -> tuple[str, list[str]]:
-    """A condition that these columns are as given, and its values; None is as any. That is left
-    out rather than asked in SQL, which would look it up in no index and read every row.
+    """A condition of SQL that these columns are as given, and its values; None is any. A condition
+    such as `? IS NULL OR column = ?` would use no index and read every row.
     """
     given = {name: value for name, value in columns.items() if value is not None}
     return " AND ".join(f"{name} = ?" for name in given) or "TRUE", list(given.values())

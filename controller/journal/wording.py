@@ -39,8 +39,8 @@ def condition_event(
 
 
 def _about(condition: Condition, pipelines: Collection[str]) -> dict[str, JSON]:
-    """The pipeline (and version) that is meant, where the subject is no release but tells. A file
-    counts as of the pipeline that is called as its project is: nobody could look into it yet.
+    """The pipeline (and version) that a subject other than a release names. A wheel that was not
+    inspected yet counts for the pipeline of its project's name.
     """
     subject = condition.subject
     if named(subject) is not None:
@@ -51,21 +51,21 @@ def _about(condition: Condition, pipelines: Collection[str]) -> dict[str, JSON]:
     return {"pipeline": subject} if ordered or subject in pipelines else {}
 
 
-def set_aside_event(at: float, path: Path, aside: Path, cause: str) -> Event:
-    """A damaged journal was put away and a fresh one begun."""
+def set_aside_event(at: float, path: Path, backup: Path, cause: str) -> Event:
+    """A damaged journal was kept as `backup` and a fresh one begun."""
     return Event(
         at,
         "journal",
         "JournalSetAside",
-        f"{path} was damaged ({cause}) and is kept as {aside.name}; a fresh one was begun. What "
+        f"{path} was damaged ({cause}) and is kept as {backup.name}; a fresh one was begun. What "
         "runs is found by observing; quarantines, pins, suspensions and history are not in it",
-        {"path": str(aside)},
+        {"path": str(backup)},
     )
 
 
-def restored_event(at: float, path: Path, lost: str, aside: Path | None) -> Event:
+def restored_event(at: float, path: Path, lost: str, backup: Path | None) -> Event:
     """The journal's file was not there any more, and is again."""
-    other = f"; what lay there instead is kept as {aside.name}" if aside else ""
+    other = f"; what lay there instead is kept as {backup.name}" if backup else ""
     return Event(
         at,
         "journal",

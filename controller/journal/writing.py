@@ -1,4 +1,4 @@
-"""Everything that is written to the journal, each method one small transaction of its own unless a
+"""Everything that is written to the journal: each method is a small transaction of its own, unless
 `with journal.transaction():` holds several together.
 """
 
@@ -108,8 +108,8 @@ class Journal(Pruning):
         return _beside(cls, folder, write=True)
 
     def keep_file(self, at: float) -> Condition | None:
-        """Notice that the file was deleted or replaced under the daemon, and write it anew; what is
-        wrong with it as long as that cannot be done.
+        """Write the file anew if it was deleted or replaced under the daemon; a condition as long
+        as that cannot be done.
         """
         if not (lost := self.lost()):
             return None
@@ -154,7 +154,7 @@ class Journal(Pruning):
             return self.append(Event(at, str(release), reason, transition.message, fields))
 
     def _learn(self, release: Release) -> None:
-        """One release was written to: read it alone again."""
+        """Read again the one release that was written to."""
         self._known.get("past", {}).pop(release, None)
         current: dict[Release, ReleaseRecord] | None = self._known.get("releases")
         if current is None:
@@ -176,7 +176,7 @@ class Journal(Pruning):
             )
 
     def end_quarantine(self, release: Release) -> None:
-        """The release went live after all, as it is run now; without an event, for that tells."""
+        """End a quarantine, for the release went live after all; that has an event of its own."""
         row = f"DELETE FROM quarantines WHERE {SAME}"  # noqa: S608 - a text of ours
         self._run(row, *key_of(release))
         self._forget("quarantines")
@@ -206,8 +206,8 @@ class Journal(Pruning):
     # -- what operators order --------------------------------------------------------------------
 
     def order(self, order: Pin | Suspension, *, message: str) -> Event:
-        """Keep a pin or a suspension, in place of an earlier one of the same pipeline, and append
-        the event that tells of it.
+        """Keep a pin or a suspension, in place of an earlier one of the same pipeline; returns the
+        event that was appended.
         """
         versions = [str(version) for version in order.versions] if isinstance(order, Pin) else []
         with self.transaction():
@@ -220,7 +220,7 @@ class Journal(Pruning):
             return self.append(order_event(order, "Set", message, order.by, order.at))
 
     def lift(self, order: Pin | Suspension, *, at: float, by: str, note: str = "") -> Event:
-        """Drop a pin or a suspension, and append the event that tells of it, and why."""
+        """Drop a pin or a suspension; returns the event that was appended."""
         with self.transaction():
             self._run(
                 "DELETE FROM overrides WHERE kind = ?1 AND pipeline = ?2",
@@ -233,7 +233,7 @@ class Journal(Pruning):
     # -- placements ------------------------------------------------------------------------------
 
     def placement_live(self, name: str, at: float) -> None:
-        """The application answered through the ingress at its route; once a promotion."""
+        """The application answered at its route through the ingress: dated once a promotion."""
         self._run(
             "INSERT INTO placements (name, live_at) VALUES (?1, ?2) ON CONFLICT DO UPDATE "
             "SET live_at = excluded.live_at WHERE live_at IS NULL OR live_at < routed_at",
@@ -244,10 +244,8 @@ class Journal(Pruning):
     # -- the story -------------------------------------------------------------------------------
 
     def append(self, event: Event) -> Event:
-        """Add an event. Returns it, for the log.
-
-        It is found by pipeline and version when its subject is a release as `str()` writes it, or
-        its fields have `pipeline` (and `version`).
+        """Add an event; returns it, for the log. It is found by pipeline and version when its
+        subject is a release as `str()` writes it, or its fields have `pipeline` (and `version`).
         """
         pipeline, version = concerns(event)
         with self.transaction():

@@ -1,9 +1,8 @@
 """Notifications: what a pass changed that somebody wants to hear of, handed over by threads.
 
 Only transitions are told: a release that becomes live, is quarantined or retired; a condition that
-lasts, and its end. Nothing here ever waits in a pass: each receiver has a thread and a bounded
-queue of its own. What comes in are the reports of the passes; what goes out are the notices of
-`controller.telemetry.notifiers`.
+lasts, and its end. No pass ever waits here: each receiver has a thread and a bounded queue of its
+own. Reports of passes come in, the notices of `controller.telemetry.notifiers` go out.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("wheelway")
 
 QUEUED: Final = 100
-"""Notices that wait for one receiver; beyond, the oldest are dropped."""
+"""Notices that may wait for one receiver; beyond that the oldest are dropped."""
 RETRY_CAP: Final = 60.0
-"""Seconds between two tries at most, unless the receiver asks for more."""
+"""Most seconds between two tries, unless the receiver asks for more."""
 _PASSING: Final = {"Queued", "CheckingFiles", "WaitingForDeletion"}
 """Conditions that come and go with every rollout."""
 _WORDS: Final[Mapping[Phase, tuple[Occasion, str]]] = {
@@ -63,14 +62,14 @@ class Notifications:
         jitter: Callable[[], float] = random,
         host: str = "",
     ) -> None:
-        """Begin to hand over.
+        """Start a thread for each receiver.
 
         Args:
             options: the sections.
             journal: says which conditions held before, and since when releases are known.
             sources: names of the sources; their conditions are told as `stalled`.
-            clock: seconds since the epoch, which notices are dated by.
-            monotonic: seconds, which what lasts is counted by.
+            clock: seconds since the epoch, for the dates of notices.
+            monotonic: seconds, for how long something lasts.
             jitter: uniform in [0, 1).
             host: of this daemon; default: the machine's name.
         """
@@ -86,10 +85,10 @@ class Notifications:
         self.renew(options, sources)
 
     def renew(self, options: Sequence[AnyNotification], sources: Iterable[str]) -> None:
-        """Another configuration is in force; receivers that it leaves as they were go on.
+        """Another configuration is in force: receivers that it does not change go on.
 
         Raises:
-            ConfigError: one cannot be used; then all are as they were.
+            ConfigError: one cannot be used; then all stay as they were.
             JournalError: the journal cannot be read.
         """
         before = self._channels
@@ -123,7 +122,7 @@ class Notifications:
                     channel.offer(notice)
 
     def counts(self) -> dict[tuple[str, str], int]:
-        """How many were `sent` and `dropped` so far, by the receiver's name and that word."""
+        """How many notices were `sent` and `dropped` so far, by the receiver's name and result."""
         with self._lock:
             return dict(self._counts)
 
@@ -142,7 +141,7 @@ class Notifications:
             channel.join(max(0.0, until - time.monotonic()))
 
     def _step(self, event: Event, report: Report) -> Iterator[Notice]:
-        """A release entered a phase that is worth telling; one found running did nothing new."""
+        """A release's step into a phase that is worth telling, unless it was found there."""
         phase, before = event.fields.get("phase", ""), event.fields.get("before")
         release = named(event.subject)
         if phase not in _WORDS or release is None or before in {"", phase}:
@@ -158,7 +157,7 @@ class Notifications:
         route = f"/predict/{pipeline}/{version}"
         if phase == Phase.LIVE:
             fields["route"] = route
-            with suppress(WheelwayError):  # it is better told without them than not at all
+            with suppress(WheelwayError):  # better told without the seconds than not at all
                 fields |= self._seconds(event, pipeline)
         for quarantine in report.quarantines:
             if phase == Phase.QUARANTINED and str(quarantine.release) == event.subject:
@@ -169,7 +168,7 @@ class Notifications:
         yield Notice(name, text, event.subject, event.reason, event.at, fields)
 
     def _seconds(self, event: Event, pipeline: str) -> dict[str, JSON]:
-        """Since a release that is live for the first time was noticed."""
+        """How long it took from the listing of a release until it was live for the first time."""
         for record in self._journal.releases(pipeline):
             times = record.times
             first = times.get(Phase.LIVE) == event.at and Phase.DISCOVERED in times
@@ -179,7 +178,7 @@ class Notifications:
 
 
 class _Lasting:
-    """The conditions that one receiver was told of, and those that may come to it."""
+    """Which conditions last, and which of them one receiver was told of."""
 
     def __init__(self, hold: float) -> None:
         self._hold = hold
@@ -187,8 +186,8 @@ class _Lasting:
         self._told: set[_Key] = set()
 
     def begin(self, present: Iterable[tuple[Condition, float]], now: float, counted: float) -> None:
-        """Take those that lasted before for told, so that a restart tells nothing twice. `now` is
-        in seconds since the epoch, as they are dated; `counted` by the monotonic clock.
+        """Count conditions that lasted before as told, so that a restart tells nothing twice. `now`
+        is in seconds since the epoch, as they are dated; `counted` by the monotonic clock.
         """
         for condition, since in present:
             if not condition.ok:
@@ -205,7 +204,7 @@ class _Lasting:
         counted: float,
         sources: Collection[str],
     ) -> Iterator[Notice]:
-        """What is to be told now: what lasts long enough, and what was told and is over."""
+        """What to tell now: what lasts long enough, and the end of what was told."""
         there = {
             (item.subject, item.reason): item
             for item in conditions

@@ -1,7 +1,7 @@
 """What a pass is told to: the log, the metrics, the notifications. None of them can fail a pass.
 
-What happened is taken from the journal, event by event, whoever wrote it and whatever became of the
-pass after that: it is told once, and after a restart it goes on where the daemon before was.
+Events are read from the journal, whoever wrote them and however the pass ended: each is told once,
+also over a restart.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ log = logging.getLogger("wheelway")
 
 
 class Telemetry:
-    """One daemon's. Close it, or use `with`."""
+    """The log, the metrics and the notifications of one daemon. Close it, or use `with`."""
 
     def __init__(self, config: Config, journal: Reader, *, version: str) -> None:
         """`version` is wheelway's. Raises WheelwayError when the journal cannot be read."""
         self._journal = journal
         self.told = _told(journal)
-        """The number of the last event that was told of; the journal keeps it over a restart."""
+        """The number of the last event that was told; the journal keeps it over a restart."""
         self.metrics = Metrics(journal, version=version, cache=config.paths.cache)
         """`metrics.render()` may be called from any thread."""
         self.notifications = Notifications(config.notifications, journal, sources=_sources(config))
@@ -54,14 +54,14 @@ class Telemetry:
         """Another configuration is in force.
 
         Raises:
-            WheelwayError: one of its receivers cannot be used, with which no daemon would start, or
-                the journal cannot be read. Those before go on.
+            WheelwayError: one of its receivers cannot be used, or the journal cannot be read; then
+                the receivers before go on.
         """
         self.notifications.renew(config.notifications, _sources(config))
 
     def observe(self, report: Report, assembly: Assembly, *, duration: float) -> Report:
-        """Tell of a pass. Returns its report with all that happened since the one before, such as
-        what a person ordered meanwhile.
+        """Tell of a pass. Returns its report with all events since the pass before, such as what a
+        person ordered meanwhile.
 
         Args:
             report: what it found.
@@ -98,7 +98,7 @@ class Telemetry:
 
 
 def _told(journal: Reader) -> int:
-    """Where to go on: in a journal of a daemon that did not count, with what comes now."""
+    """Which events were told; all so far in the journal of a version that did not keep it."""
     told = journal.told()
     if told is not None:
         return told
