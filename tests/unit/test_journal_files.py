@@ -135,7 +135,7 @@ def test_who_orders_on_and_on_while_files_are_deleted_has_every_order_kept(journ
 
     ordering = threading.Thread(target=order)
     ordering.start()
-    for round_ in range(5):
+    for round_ in range(3):
         before = len(ordered)
         eventually(lambda before=before: len(ordered) > before or not ordering.is_alive())
         lose(state, "all")
