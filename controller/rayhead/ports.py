@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import socket
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from controller.errors import Stalled
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-@dataclass(frozen=True, slots=True)
-class Ports:
+
+class Ports(NamedTuple):
     """Every port of a head that two heads on one machine could fight about."""
 
     gcs: int = 6379
@@ -50,28 +52,22 @@ def claim_block() -> tuple[socket.socket, int]:
     raise Stalled("PortsTaken", "no free block of ports between 20000 and 30000")
 
 
-def free(wanted: Ports, first: int) -> Ports:
-    """The ports wanted where they are free, else those of the block that begins at `first`."""
-
-    def single(port: int, offset: int) -> int:
-        return port if port and is_free(port) else first + offset
-
-    def several(ports: tuple[int, int], offset: int) -> tuple[int, int]:
-        low, _ = ports
-        return ports if low and is_free(low) else (first + offset, first + offset + 199)
-
-    return Ports(
-        gcs=single(wanted.gcs, 1),
-        client=single(wanted.client, 2),
-        agent=single(wanted.agent, 3),
-        stats=single(wanted.stats, 4),
-        metrics=single(wanted.metrics, 5),
-        fallback_http=single(wanted.fallback_http, 6),
-        fallback_grpc=single(wanted.fallback_grpc, 7),
-        ingress=single(wanted.ingress, 8),
-        replica_http=several(wanted.replica_http, 100),
-        replica_grpc=several(wanted.replica_grpc, 300),
+def free(first: int, *, isolated: bool) -> Ports:
+    """Ray's default ports where they are free, else those of the block that begins at `first`; of
+    an isolated head all are the block's.
+    """
+    block = Ports._make([*range(first + 1, first + 9), _range(first + 100), _range(first + 300)])
+    if isolated:
+        return block
+    pairs: Iterable[tuple[Any, Any]] = zip(Ports(), block, strict=True)
+    return Ports._make(
+        port if is_free(port[0] if isinstance(port, tuple) else port) else other
+        for port, other in pairs
     )
+
+
+def _range(first: int) -> tuple[int, int]:
+    return first, first + 199
 
 
 def is_free(port: int) -> bool:

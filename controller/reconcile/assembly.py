@@ -246,13 +246,12 @@ def preview(config: Config) -> Report:
         WheelwayError: something needed for a plan cannot be had.
     """
     with ExitStack() as stack:
-        accepted = Accepted(config.paths.cache / "accepted.json")
+        schema = Schema(kept=Accepted(config.paths.cache / "accepted.json"))
         records = _records(config, stack)
-        schema = Schema(accepted)
         # Nobody is to be woken: its passes are made one after another.
         assembly = assemble(config, records, wake=lambda: None, workers=0, schema=schema)
         stack.callback(assembly.close)
-        stack.callback(accepted.save)
+        stack.callback(schema.save)
         report = assembly.reconciler.run_pass(act=False)
         for _ in range(PREVIEW_PASSES):
             before = report.config

@@ -1,8 +1,8 @@
 """What Ray's schema took once, remembered on the disk, so that a preview need not import Ray again.
 
 Importing it is two thirds of a preview. Its answer depends on the document, on Ray, pydantic and
-Python, on the environment and on how this room asks: all of these are in the key. Only what it took
-is kept. Daemons ask Ray itself; before anything is sent it always is asked.
+Python, on the environment and on how this room asks: another of these, and nothing is remembered.
+Only what it took is kept. Daemons ask Ray itself; before anything is sent it always is asked.
 """
 
 from __future__ import annotations
@@ -14,67 +14,45 @@ import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-from controller.serve.canonical import quoted
-from controller.serve.schema import Asker
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from controller.model import JSON
 
 _IMPORTED: Final = ("request_router_config", "deployment_actors", "gang_scheduling_config")
 """Options that may name code, which Ray imports to judge them: the answer is that code's."""
 
 
-class Accepted(Asker):
-    """An `Asker` that remembers; `save` keeps what was asked for since the start.
-
-    Args:
-        path: the file; what is missing there, damaged or of another Ray is asked for again.
-    """
+class Accepted:
+    """One file of answers. What is missing there, damaged or of another Ray is asked for again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._judge = _judge()
-        self._known = _read(path, self._judge)
-        self._used: dict[str, Any] = {}
+        self._judge = _judge()  # now: Ray's modules change the environment
+        self.answers = self._read()
+        """By question, as JSON."""
 
-    def ask(self, question: str, document: Mapping[str, JSON]) -> JSON:
-        """As `Asker` has it; never Waiting."""
-        key = None if self._judge is None else _key(question, document)
-        if key is None:
-            return super().ask(question, document)
-        if key not in self._used:
-            known = key in self._known
-            self._used[key] = self._known[key] if known else super().ask(question, document)
-        return self._used[key]
-
-    def save(self) -> None:
-        """Write down what was asked for, if any of it is new; a disk that takes nothing costs
-        time and nothing else.
+    def save(self, answers: Mapping[str, str]) -> None:
+        """Keep these instead, if any of them is new; a disk that takes nothing costs time and
+        nothing else.
         """
-        if self._used.keys() <= self._known.keys():
+        lasting = {k: v for k, v in answers.items() if not any(name in k for name in _IMPORTED)}
+        if self._judge is None or lasting.keys() <= self.answers.keys():
             return
         staging = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         with suppress(OSError):
             try:
-                staging.write_text(json.dumps({"judge": self._judge, "taken": self._used}), "utf-8")
+                staging.write_text(json.dumps({"judge": self._judge, "taken": lasting}), "utf-8")
                 staging.replace(self._path)
             finally:
                 staging.unlink(missing_ok=True)  # what a full disk took of it
 
-
-def _key(kind: str, document: Mapping[str, JSON]) -> str | None:
-    """None for what has to be judged afresh each time."""
-    try:
-        text = quoted(document)
-    except ValueError:  # nothing that JSON could tell from its like
-        return None
-    if any(name in text for name in _IMPORTED):
-        return None
-    return hashlib.sha256(f"{kind} {text}".encode()).hexdigest()
+    def _read(self) -> dict[str, str]:
+        try:
+            kept = json.loads(self._path.read_text("utf-8"))
+            return dict(kept["taken"]) if kept["judge"] == self._judge is not None else {}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return {}
 
 
 def _judge() -> str | None:
@@ -93,11 +71,3 @@ def _judge() -> str | None:
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()
-
-
-def _read(path: Path, judge: str | None) -> dict[str, Any]:
-    try:
-        kept = json.loads(path.read_text("utf-8"))
-        return dict(kept["taken"]) if kept["judge"] == judge else {}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from controller.model import JSON
+    from controller.serve.accepted import Accepted
 
 _MOST = 4096
 """Outlines whose answers are kept."""
@@ -31,11 +32,17 @@ _MOST = 4096
 class Schema:
     """Ray's schema, asked once for each outline. Every check may raise Waiting, as its asker."""
 
-    def __init__(self, asker: Asker | None = None) -> None:
-        """`asker`: by default in this process."""
+    def __init__(self, asker: Asker | None = None, *, kept: Accepted | None = None) -> None:
+        """`asker`: by default in this process; `kept`: the answers of former runs."""
         self._asker = asker or Asker()
+        self._kept = kept
         self._answers: dict[str, str | tuple[tuple[str | int, ...], str]] = {}
         """By question and outline: what came back, as JSON, or path and message of a refusal."""
+
+    def save(self) -> None:
+        """Keep what was asked for since the start."""
+        if self._kept is not None:
+            self._kept.save({k: v for k, v in self._answers.items() if isinstance(v, str)})
 
     def expect(self) -> None:
         """Documents unlike those before are on their way."""
@@ -105,7 +112,8 @@ class Schema:
             if len(self._answers) >= _MOST:
                 self._answers.clear()
             try:
-                self._answers[key] = json.dumps(self._asker.ask(question, outline))
+                before = None if self._kept is None else self._kept.answers.get(key)
+                self._answers[key] = before or json.dumps(self._asker.ask(question, outline))
             except SchemaError as error:
                 self._answers[key] = error.path, error.message
         answer = self._answers[key]

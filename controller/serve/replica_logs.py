@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import httpx
 
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     from controller.config.settings import RayOptions
     from controller.model import JSON
-
-T = TypeVar("T")
 
 POLL_EVERY: Final = 2.0
 """Seconds between two questions which logs there are, while they are followed."""
@@ -80,10 +78,8 @@ class ReplicaLogs:
     @classmethod
     @asynccontextmanager
     async def connect(cls, options: RayOptions) -> AsyncIterator[Self]:
-        """Inside, the logs of the configured cluster.
-
-        Raises:
-            Stalled: the CA file cannot be used.
+        """Inside, the logs of the configured cluster; raises Stalled where its CA file cannot be
+        used.
         """
         settings = client_settings(options)
         async with httpx.AsyncClient(**settings, timeout=options.timeout) as client:
@@ -120,19 +116,19 @@ class ReplicaLogs:
 
     async def read(self, file: LogFile, lines: int) -> AsyncIterator[str]:
         """The last lines of a log, or all of it (`WHOLE`)."""
-        asked = {"node_id": file.node, "filename": file.name, "lines": str(lines)}
         end = asyncio.get_running_loop().time() + READING
+        wait = self._client.timeout.read
+        pieces = _lines(self._pieces(file.node, "file", file.name, lines=lines, wait=wait))
+        whole: list[str] | None = []
         with _translated(self._client):
-            async with AsyncExitStack() as stack:
-                stream = self._client.stream("GET", "/api/v0/logs/file", params=asked)
-                answer = await _until(end, stack.enter_async_context(stream))
-                if not answer.is_success:
-                    said = await _refusal(answer)
-                    raise Transient("LogUnreadable", f"{file.name}: {said}")
-                pieces = _lines(answer.aiter_bytes())
-                while (whole := await _until(end, anext(pieces, None))) is not None:
-                    for line in whole:
-                        yield line
+            while whole is not None:
+                try:
+                    async with asyncio.timeout_at(end):
+                        whole = await anext(pieces, None)
+                except TimeoutError as error:
+                    raise ExchangeTimeout(f"not complete within {READING:g} s") from error
+                for line in whole or ():
+                    yield line
 
     async def follow(
         self,
@@ -177,17 +173,26 @@ class ReplicaLogs:
             take(file, found)
 
     async def _pieces(
-        self, node: str, how: Literal["file", "stream"], name: str
+        self,
+        node: str,
+        how: Literal["file", "stream"],
+        name: str,
+        *,
+        lines: int = WHOLE,
+        wait: float | None = READING,
     ) -> AsyncIterator[bytes]:
-        """All of a log, as it is or as it grows; raises httpx.HTTPError."""
-        asked = {"node_id": node, "filename": name, "lines": str(WHOLE), "interval": "0.5"}
-        # Nothing comes before something is logged, not even the answer's head.
-        grows = how == "stream"
-        timeout = httpx.Timeout(self._client.timeout.connect, read=None if grows else READING)
+        """A log as it is, or as it grows; raises httpx.HTTPError. `wait`: seconds for each part."""
+        asked = {"node_id": node, "filename": name, "lines": str(lines), "interval": "0.5"}
+        # Of what grows nothing comes before something is logged, not even the answer's head.
+        timeout = httpx.Timeout(
+            self._client.timeout.connect, read=None if how == "stream" else wait
+        )
         async with self._client.stream(
             "GET", f"/api/v0/logs/{how}", params=asked, timeout=timeout
         ) as answer:
-            answer.raise_for_status()
+            if not answer.is_success:
+                said = f"{name}: {await _refusal(answer)}"
+                raise httpx.HTTPStatusError(said, request=answer.request, response=answer)
             async for piece in answer.aiter_bytes():
                 yield piece
 
@@ -218,19 +223,6 @@ class ReplicaLogs:
             said = _shortened(answer.status_code, answer.text)
             raise Transient("LogUnreadable", f"{self._client.base_url} answered {path} so: {said}")
         return found
-
-
-async def _until(end: float, coming: Awaitable[T]) -> T:
-    """What comes before a time of the loop's clock.
-
-    Raises:
-        ExchangeTimeout: it did not.
-    """
-    try:
-        async with asyncio.timeout_at(end):
-            return await coming
-    except TimeoutError as error:
-        raise ExchangeTimeout(f"not complete within {READING:g} s") from error
 
 
 async def _records(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[Record]]:
@@ -269,6 +261,8 @@ async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[str]]:
 def _translated(client: httpx.AsyncClient) -> Iterator[None]:
     try:
         yield
+    except httpx.HTTPStatusError as error:
+        raise Transient("LogUnreadable", str(error)) from error
     except httpx.HTTPError as error:
         raise Waiting(
             "DashboardUnreachable",

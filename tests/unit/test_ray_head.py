@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 from controller.cli import app
 from controller.cli.program import ExitCode
 from controller.config.loading import load
+from controller.errors import Stalled
 from controller.rayhead import haproxy, service
-from controller.rayhead.head import PRELOADED, Tuning, _why_ended, logical_cpus
+from controller.rayhead.head import PRELOADED, Tuning, _why_ended, logical_cpus, start
 from controller.rayhead.ports import is_free
 from tests.support.canned import canned
 from tests.support.head import eventually
@@ -217,6 +218,13 @@ def test_the_command_says_what_it_hands_out_before_it_becomes_a_head(tmp_path, m
     monkeypatch.setattr(service, "become", lambda *_: None)
     said = CliRunner().invoke(app, ["ray-head", "--num-cpus", "3", "--run-dir", str(tmp_path)])
     assert "it hands out 3 CPUs (--num-cpus)" in said.stderr
+
+
+def test_a_port_that_something_else_holds_is_said():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(Stalled, match=f"holds the port .*sport = :{port}"):
+            start(Tuning(), dashboard_port=port)
 
 
 def test_another_ray_on_the_machine_is_told_as_that_and_not_as_rays_traceback():

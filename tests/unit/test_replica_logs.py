@@ -94,6 +94,7 @@ def test_the_logs_of_ended_replicas_and_of_every_node_are_found(ray):
 
 def test_what_is_logged_is_followed_also_of_a_replica_that_comes_later(ray, monkeypatch):
     monkeypatch.setattr("controller.serve.replica_logs.POLL_EVERY", 0.05)
+    monkeypatch.setattr("controller.serve.replica_logs.QUIET", 0.1)
     taken: list[tuple[str, str]] = []
 
     def take(file, found):
@@ -119,6 +120,7 @@ def test_a_stream_that_ends_goes_on_where_it_was_with_nothing_lost_or_twice(
     ray, monkeypatch, lines
 ):
     monkeypatch.setattr("controller.serve.replica_logs.POLL_EVERY", 0.05)
+    monkeypatch.setattr("controller.serve.replica_logs.QUIET", 0.1)
     ray.files["n1"][BUILT] = "".join(f"old {n}\n" for n in range(3000))
     told = []
 
