@@ -58,7 +58,7 @@ arguments = json.loads(sys.argv[1])
 async def main():
     logging.basicConfig()
     replica = Replica(Arguments.of(arguments), logging.getLogger("replica"))
-    await replica.reconfigure({"limits": {"request_timeout": 1.0}})
+    await replica.reconfigure({"limits": {"request_timeout": 0.5}})
     config = uvicorn.Config(replica.application, port=0, log_level="info")
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())

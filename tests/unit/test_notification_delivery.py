@@ -112,7 +112,7 @@ BODY = b"\r\nContent-Length: 999999999\r\n\r\n"
     [
         (b"HTTP/1.1 200 OK\r\nX-Long: ", 0.3, "dropped", "does not answer"),
         (b"HTTP/1.1 200 OK" + BODY, 60, "sent", ""),
-        (b"HTTP/1.1 404 No" + BODY + b"no team ", 1, "dropped", "no team"),
+        (b"HTTP/1.1 404 No" + BODY + b"no team ", 0.3, "dropped", "no team"),
         (b"HTTP/1.1 404 No" + BODY + b"no" * 5000, 60, "dropped", "nono"),
     ],
 )

@@ -295,7 +295,8 @@ class Screen:
 # -- how Ray's absence shows ---------------------------------------------------------------------
 
 
-def test_a_dashboard_that_is_away_is_said_and_comes_back(ray):
+def test_a_dashboard_that_is_away_is_said_and_comes_back(ray, monkeypatch):
+    monkeypatch.setattr("controller.cli.watching.BESIDE_INTERVAL", 0.05)
     ray.answers.pop(APPLICATIONS)
     with Watch(RayOptions(dashboard_url=ray.url)) as watch:
         watch.wait()
