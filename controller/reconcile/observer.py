@@ -172,11 +172,11 @@ class Probes:
         self._unreached: dict[str, Answer] = {}
         """What came instead, since the ingress was last reached."""
         self._said: Mapping[str, Answer] = {}
-        """All that came of the last look."""
+        """All answers of the last poll."""
         self._asked: dict[str, float] = {}
         """By route: when it was asked last."""
         self._observed_at: float | None = None
-        self._blind_at: float | None = None
+        self._unobserved_at: float | None = None
         self._restarted_at: float | None = None
         self._routeless_since: float | None = None
 
@@ -190,8 +190,8 @@ class Probes:
         """The records without the time since the cluster was last observed, or tried to be, as it
         could not be now. Keep them: a process that comes later knows nothing of that time.
         """
-        found = self._without_blindness(records, now)
-        self._blind_at = now
+        found = self._without_gap(records, now)
+        self._unobserved_at = now
         return found
 
     def restarted(self, now: float) -> None:
@@ -212,17 +212,17 @@ class Probes:
         dates = dated(applications, records, now)
         if self._restarted_at is not None:
             dates, self._restarted_at = restarted(dates, self._restarted_at), None
-        blind = self._blind_at is not None
-        if blind:
-            dates = self._without_blindness(dates, now)
+        gap = self._unobserved_at is not None
+        if gap:
+            dates = self._without_gap(dates, now)
         routes = self._routes_now(applications, dates)
         before, since = self._said, self._observed_at
         asked = due(routes.needed, routes.settled, self._asked, since=since, now=now)
         said = self._ingress.vouched(self._ask_at(asked, progressed), applications)
         said = self._with_grace(said, now)
         self._asked |= dict.fromkeys(said, now)
-        self._said, self._observed_at, self._blind_at = said, now, None
-        if blind:
+        self._said, self._observed_at, self._unobserved_at = said, now, None
+        if gap:
             before, since = {}, None
         dates = excused(
             *(dates, said, before, routes.unproven),
@@ -278,8 +278,8 @@ class Probes:
         settled = {r: answer for r, answer in self._answers.items() if r not in routes.needed}
         return {**settled, **away, **said}
 
-    def _without_blindness(
+    def _without_gap(
         self, records: Mapping[str, PlacementRecord], now: float
     ) -> dict[str, PlacementRecord]:
-        since = self._observed_at if self._blind_at is None else self._blind_at
+        since = self._observed_at if self._unobserved_at is None else self._unobserved_at
         return unwatched(records, since=since, now=now)

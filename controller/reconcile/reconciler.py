@@ -158,11 +158,11 @@ class Reconciler:
         recorder = self._recorder if act else None
         self._holdover.begin(busy=self._artifacts.busy())
         self._artifacts.poll()
-        rested = self._observer.backing_off(now)
+        asks = not self._observer.backing_off(now)
         try:
             applications = self._observer.applications(now)
         except WheelwayError as error:
-            return self._unobservable(error, now, recorder, asked=not rested)
+            return self._unobservable(error, now, recorder, asked=asks)
         self.progressed()
         observed = self._observe(applications, now, recorder)
         desired = self._elect(observed, grace=self.config.rollout.absence_grace if act else 0.0)
@@ -211,10 +211,10 @@ class Reconciler:
         if recorder is not None:
             recorder.date(dates)
         trouble = Condition("ray", error.reason, error.message)
-        found = (trouble, *self.notes, *self._artifacts.conditions())
+        found = [trouble, *self.notes, *self._artifacts.conditions()]
         # What held of releases, pins and files: before Ray is seen again, nobody knows it is over.
         observed = {"api", "cache", "config", "ray", *self._artifacts.sources}
-        found = (*found, *self._holdover.held(found, observed))
+        found += self._holdover.held(found, observed)
         conditions = (*found, *self._holdover.besides(found))
         events = recorder.conditions(conditions) if recorder is not None else ()
         return Report(

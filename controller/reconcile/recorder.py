@@ -40,10 +40,6 @@ class _Step:
     transition: Transition
     source: str
 
-    def order(self) -> tuple[float, bool]:
-        """By time; of what one pass saw at once, what makes room leaves after what takes it."""
-        return self.at, self.transition.phase in _LEAVING
-
 
 class Recorder:
     """Writes passes into the daemon's journal; `artifacts` says when its jobs were done. What
@@ -141,9 +137,9 @@ class Recorder:
                     journal.placement_live(step.placement, counted)
                 if step.release in ended:
                     journal.end_quarantine(step.release)
-            story = [journal.record(step.transition, step.at, source=step.source) for step in steps]
+            events = [journal.record(one.transition, one.at, source=one.source) for one in steps]
         self._told = None if steps else inputs
-        return tuple(event for event in story if event is not None)
+        return tuple(event for event in events if event is not None)
 
     def _transitions(
         self,
@@ -203,7 +199,8 @@ class Recorder:
             release, why = quarantine.release, (quarantine.reason, quarantine.message)
             source = desired.sources.get(release, "")
             steps.append(_Step(now, Transition(release, Phase.QUARANTINED, *why), source))
-        return sorted(steps, key=_Step.order)
+        # Of what one pass saw at once, what makes room leaves after what takes it.
+        return sorted(steps, key=lambda step: (step.at, step.transition.phase in _LEAVING))
 
     def _arrival(self, release: Release, source: str, now: float) -> Iterator[_Step]:
         """The steps of a release before anybody knew which release it was."""
