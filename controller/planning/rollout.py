@@ -93,10 +93,8 @@ class _Step:
 def plan(situation: Situation) -> Plan:
     """Decide the next config. See the module's docstring for the rules."""
     found = routes_of(situation)
-    still: list[Route] = []
-    moving: list[Route] = []
-    for route in found:
-        (still if suspension.cause(route, situation) else moving).append(route)
+    suspended = [route for route in found if suspension.cause(route, situation)]
+    moving = [route for route in found if not suspension.cause(route, situation)]
     routes = [rolled_back(route, situation) for route in moving]
     returned = {
         route.holder.name
@@ -104,7 +102,7 @@ def plan(situation: Situation) -> Plan:
         if route.holder and route is not before
     }
     held, losses = beyond_retire_limit(found, situation)
-    steps = _steps(routes, still, held, situation)
+    steps = _steps(routes, suspended, held, situation)
     staged, queued = admit([step.stage for step in steps if step.stage], situation)
     kept = [_explained(planned, returned) for step in steps for planned in step.keep]
     applications = assemble([*kept, *staged], situation)
@@ -150,12 +148,12 @@ def plan(situation: Situation) -> Plan:
 
 def _steps(
     moving: Sequence[Route],
-    still: Iterable[Route],
+    suspended: Iterable[Route],
     held: Mapping[str, str],
     situation: Situation,
 ) -> list[_Step]:
-    """What each route contributes, in order of their paths. Those that stand `still` are suspended
-    by an operator; `held` says by path why what is not elected any more may not be retired.
+    """What each route contributes, in order of their paths; `held` says by path why what is not
+    elected any more may not be retired.
     """
     steps = {r.path: _decide(r, r.elected, situation) for r in moving if r.elected}
     unsettled = {
@@ -166,7 +164,7 @@ def _steps(
     for route in moving:
         if route.elected is None:
             steps[route.path] = _unelected(route, unsettled, held, situation)
-    for route in still:
+    for route in suspended:
         kept, seen = suspension.kept(route, situation), suspension.seen_at(route, situation)
         steps[route.path] = _Step(keep=kept, transitions=seen)
     return [steps[path] for path in sorted(steps)]

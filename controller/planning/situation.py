@@ -94,13 +94,12 @@ class Route:
     Serve has forgotten its document."""
     namesake: Application | None = None
     """The application that has the wanted placement's name, whatever it is."""
-    target: Application | None = field(init=False)
-    """The wanted placement's application, if it is on the cluster."""
 
-    def __post_init__(self) -> None:
+    @property
+    def target(self) -> Application | None:
+        """The wanted placement's application, if it is on the cluster."""
         name = self.wanted.name if self.wanted is not None else None
-        target = next((app for app in self.ours if app.name == name), None)
-        object.__setattr__(self, "target", target)
+        return next((app for app in self.ours if app.name == name), None)
 
     @property
     def ours(self) -> tuple[Application, ...]:
