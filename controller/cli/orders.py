@@ -4,8 +4,8 @@ With the daemon down all but `reconcile` is written into its journal, and holds 
 """
 
 import time
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from controller.ops.documents import QuarantinedDocument
     from controller.ops.plans import PassDocument
 
-_OTHERS_LEAVE = "others leave: now if that is live already, else once it is."
+_OTHERS_LEAVE: Final = "others leave: now if that is live already, else once it is."
 
 
 def reconcile(
@@ -63,30 +63,79 @@ def reconcile(
 def _order(
     ctx: typer.Context,
     path: str,
-    body: dict[str, Any],
-    otherwise: Callable[..., Any],
-    said: Callable[[Any], str],
-    *,
+    name: str | None,
+    *given: Any,
+    note: str,
     as_json: bool,
+    **body: Any,
 ) -> None:
-    """Order something and tell what was done.
+    """Order what is at a path below `/v1/` of the API, and tell what was done.
 
-    Args:
-        ctx: of the command.
-        path: of the order in the API, below `/v1/`.
-        body: what the API is told beside who orders it.
-        otherwise: does it in a journal, and returns the API's document.
-        said: tells a person of that.
-        as_json: whether the document is printed instead.
+    `given` is what the order is given in a journal beside the pipeline, `body` the same for the
+    API.
     """
-    how = {"by": whoami(), "note": body["note"]}
+    order, said = _ORDERS[path]
+    how = {"by": whoami(), "note": note}
     done: Any = ordered(
         invocation(ctx),
         *path.split("/"),
-        otherwise=lambda journal: otherwise(journal, at=time.time(), **how),
-        **body | how,
+        otherwise=lambda journal: order(journal, name or "", *given, at=time.time(), **how),
+        pipeline=name,
+        **body,
+        **how,
     )
     show(done, lambda done: (said(done),), as_json=as_json)
+
+
+def _rolled_back(done: orders.RollbackDocument) -> str:
+    pipeline, before = done["pin"]["pipeline"], done["before"]
+    back = f"from {before} to {done['after']}" if before else f"to {done['after']}"
+    return (
+        f"{pipeline} goes back {back}: it is pinned; {_OTHERS_LEAVE}\n"
+        f"`wheelway status` shows how far it is, `wheelway unpin {pipeline}` ends it."
+    )
+
+
+_ORDERS: Final[Mapping[str, tuple[Callable[..., Any], Callable[[Any], str]]]] = {
+    "pin": (
+        orders.pin,
+        lambda done: (
+            f"{done['pipeline']} is pinned to {', '.join(done['versions'])}; {_OTHERS_LEAVE}\n"
+            f"`wheelway status` shows how far it is, `wheelway unpin {done['pipeline']}` ends it."
+        ),
+    ),
+    "unpin": (
+        orders.unpin,
+        lambda done: (
+            f"{done['pipeline']} is no longer pinned to {', '.join(done['versions'])}: the "
+            "configuration decides again, and the newest versions that it allows come back.\n"
+            "`wheelway status` shows how far that is, `wheelway explain "
+            f"{done['pipeline']}` why each is live or not."
+        ),
+    ),
+    "rollback": (orders.roll_back, _rolled_back),
+    "suspend": (
+        orders.suspend,
+        lambda done: (
+            f"{done['pipeline'] or 'Everything'} is suspended from the daemon's next pass on: then "
+            "it stays as it is, what serves goes on.\n"
+            "What a pass under way sends may still come; `wheelway status` shows `Suspended` once "
+            "it holds."
+        ),
+    ),
+    "resume": (
+        orders.resume,
+        lambda done: f"{done['pipeline'] or 'Everything'} is no longer suspended.",
+    ),
+    "quarantine/clear": (
+        orders.clear_quarantine,
+        lambda lifted: "\n".join(
+            [f"lifted: {one['pipeline']} {one['version']} ({one['reason']})" for one in lifted]
+            + ["The daemon tries again at its next pass; see `wheelway status`."]
+        ),
+    ),
+}
+"""By path: what does it in a journal and returns the API's document, and what tells of that."""
 
 
 def pin(
@@ -102,17 +151,8 @@ def pin(
     What is served now leaves once they are live. It holds until `wheelway unpin`.
     """
     wanted = [parsed_version(text) for text in versions]
-    _order(
-        ctx,
-        "pin",
-        {"pipeline": name, "versions": [str(version) for version in wanted], "note": note},
-        lambda journal, **how: orders.pin(journal, name, wanted, **how),
-        lambda done: (
-            f"{done['pipeline']} is pinned to {', '.join(done['versions'])}; {_OTHERS_LEAVE}\n"
-            f"`wheelway status` shows how far it is, `wheelway unpin {done['pipeline']}` ends it."
-        ),
-        as_json=as_json,
-    )
+    asked = [str(version) for version in wanted]
+    _order(ctx, "pin", name, wanted, versions=asked, note=note, as_json=as_json)
 
 
 def unpin(ctx: typer.Context, name: Name, *, note: Note = "", as_json: AsJson = False) -> None:
@@ -120,19 +160,7 @@ def unpin(ctx: typer.Context, name: Name, *, note: Note = "", as_json: AsJson = 
 
     The newest that it allows come back, and what was pinned leaves unless it is among them.
     """
-    _order(
-        ctx,
-        "unpin",
-        {"pipeline": name, "note": note},
-        lambda journal, **how: orders.unpin(journal, name, **how),
-        lambda done: (
-            f"{done['pipeline']} is no longer pinned to {', '.join(done['versions'])}: the "
-            "configuration decides again, and the newest versions that it allows come back.\n"
-            "`wheelway status` shows how far that is, `wheelway explain "
-            f"{done['pipeline']}` why each is live or not."
-        ),
-        as_json=as_json,
-    )
+    _order(ctx, "unpin", name, note=note, as_json=as_json)
 
 
 def rollback(ctx: typer.Context, name: Name, *, note: Note = "", as_json: AsJson = False) -> None:
@@ -140,23 +168,7 @@ def rollback(ctx: typer.Context, name: Name, *, note: Note = "", as_json: AsJson
 
     It is pinned; what is served now leaves once it is live. Its wheel has to be in a source.
     """
-
-    def said(done: orders.RollbackDocument) -> str:
-        pipeline, before = done["pin"]["pipeline"], done["before"]
-        back = f"from {before} to {done['after']}" if before else f"to {done['after']}"
-        return (
-            f"{pipeline} goes back {back}: it is pinned; {_OTHERS_LEAVE}\n"
-            f"`wheelway status` shows how far it is, `wheelway unpin {pipeline}` ends it."
-        )
-
-    _order(
-        ctx,
-        "rollback",
-        {"pipeline": name, "note": note},
-        lambda journal, **how: orders.roll_back(journal, name, **how),
-        said,
-        as_json=as_json,
-    )
+    _order(ctx, "rollback", name, note=note, as_json=as_json)
 
 
 def suspend(
@@ -166,33 +178,14 @@ def suspend(
 
     It holds from the daemon's next pass until `wheelway resume`.
     """
-    _order(
-        ctx,
-        "suspend",
-        {"pipeline": name, "note": note},
-        lambda journal, **how: orders.suspend(journal, name or "", **how),
-        lambda done: (
-            f"{done['pipeline'] or 'Everything'} is suspended from the daemon's next pass on: then "
-            "it stays as it is, what serves goes on.\n"
-            "What a pass under way sends may still come; `wheelway status` shows `Suspended` once "
-            "it holds."
-        ),
-        as_json=as_json,
-    )
+    _order(ctx, "suspend", name, note=note, as_json=as_json)
 
 
 def resume(
     ctx: typer.Context, name: NameOrAll = None, *, note: Note = "", as_json: AsJson = False
 ) -> None:
     """End a suspension."""
-    _order(
-        ctx,
-        "resume",
-        {"pipeline": name, "note": note},
-        lambda journal, **how: orders.resume(journal, name or "", **how),
-        lambda done: f"{done['pipeline'] or 'Everything'} is no longer suspended.",
-        as_json=as_json,
-    )
+    _order(ctx, "resume", name, note=note, as_json=as_json)
 
 
 # -- quarantine ----------------------------------------------------------------------------------
@@ -259,14 +252,5 @@ def clear(
 ) -> None:
     """Lift a quarantine: the daemon tries the release again at its next pass."""
     wanted = None if version is None else parsed_version(version)
-    _order(
-        ctx,
-        "quarantine/clear",
-        {"pipeline": name, "version": None if wanted is None else str(wanted), "note": note},
-        lambda journal, **how: orders.clear_quarantine(journal, name, wanted, **how),
-        lambda lifted: "\n".join(
-            [f"lifted: {one['pipeline']} {one['version']} ({one['reason']})" for one in lifted]
-            + ["The daemon tries again at its next pass; see `wheelway status`."]
-        ),
-        as_json=as_json,
-    )
+    asked = None if wanted is None else str(wanted)
+    _order(ctx, "quarantine/clear", name, wanted, version=asked, note=note, as_json=as_json)

@@ -38,9 +38,11 @@ if TYPE_CHECKING:
     from controller.cli.invocation import Invocation
     from controller.config.settings import Config, RayOptions
     from controller.model import JSON, Application
-    from controller.ops.documents import ReleaseDocument
     from controller.ops.status import StatusDocument
     from controller.serve.traffic import Flow
+
+    _Seen = tuple[JSON, str, str]
+    """The document, why the daemon did not tell it itself, and what is missing of Ray."""
 
 INTERVAL: Final = 1.0
 """Seconds between two drawings."""
@@ -66,16 +68,6 @@ class Beside:
     flows: Mapping[str, Flow] = field(default_factory=dict)
     note: str = ""
     """Why something is missing, for a person."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """All that is shown at one moment."""
-
-    status: StatusDocument
-    beside: Beside = Beside()
-    aside: str = ""
-    """Why the daemon did not tell it itself."""
 
 
 class Watch:
@@ -131,10 +123,15 @@ def watch(asked: Invocation, config: Config, *, everything: bool, as_json: bool)
     """
     out = console()
 
-    def now() -> Seen:
+    def now() -> _Seen:
         said: list[str] = []
-        found = read_status(asked, everything=everything, say=said.append)
-        return Seen(found, beside.seen, " ".join(said))
+        status = read_status(asked, everything=everything, say=said.append)
+        missing = beside.seen.note
+        if not missing and status["releases"] and not beside.seen.flows:
+            missing = (
+                "requests/s and p50: nothing from Ray so far (its metrics come every ten seconds)"
+            )
+        return document(status, beside.seen), " ".join(said), missing
 
     with Watch(config.ray) as beside:
         if out.is_terminal and not as_json:
@@ -144,94 +141,85 @@ def watch(asked: Invocation, config: Config, *, everything: bool, as_json: bool)
             _line_by_line(now, out, as_json=as_json)
 
 
-def _on_terminal(now: Callable[[], Seen], out: Console) -> None:
+def document(status: StatusDocument, beside: Beside) -> JSON:
+    """`status --json` with more keys of each release: replicas (running, total),
+    requests_per_second and p50 (seconds); null where Ray does not say.
+    """
+
+    def said(placement: str) -> dict[str, JSON]:
+        replicas, flow = beside.replicas.get(placement), beside.flows.get(placement)
+        return {
+            "replicas": replicas and dict(zip(("running", "total"), replicas, strict=True)),
+            "requests_per_second": flow and round(flow.requests_per_second, 3),
+            "p50": flow and flow.p50,
+        }
+
+    return {**status, "releases": [{**r, **said(r["placement"])} for r in status["releases"]]}
+
+
+def _on_terminal(now: Callable[[], _Seen], out: Console) -> None:
     from rich.live import Live  # noqa: PLC0415 - for a terminal alone
 
     with Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             try:
-                screen = shown(now())
+                screen = shown(*now())
             except (JournalError, Waiting) as error:  # it may be there in a second
                 screen = paragraph(error.message, style="red")
             live.update(screen, refresh=True)
             time.sleep(INTERVAL)
 
 
-def _line_by_line(now: Callable[[], Seen], out: Console, *, as_json: bool) -> None:
+def _line_by_line(now: Callable[[], _Seen], out: Console, *, as_json: bool) -> None:
     before: JSON = None
     while True:
         try:
-            seen = now()
+            seen, aside, missing = now()
         except (JournalError, Waiting):
             if before is None:
                 raise
         else:
-            news = _news(seen)
+            news = (*_news(seen), aside)
             if news != before:
                 before = news
-                _print(seen, out, as_json=as_json)
+                if as_json:
+                    sys.stdout.write(json.dumps(seen, ensure_ascii=False) + "\n")
+                else:
+                    out.print(day_and_time(seconds(seen["at"])))
+                    out.print(shown(seen, aside, missing), end="\n\n")
+                sys.stdout.flush()
         time.sleep(INTERVAL)
 
 
-def _print(seen: Seen, out: Console, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(document(seen), ensure_ascii=False) + "\n")
-    else:
-        out.print(day_and_time(seconds(seen.status["at"])))
-        out.print(shown(seen), end="\n\n")
-    sys.stdout.flush()
-
-
-def _news(seen: Seen) -> JSON:
+def _news(seen: JSON) -> tuple[JSON, ...]:
     """What is worth another print: not what changes with every second or request."""
-    replicas, status = seen.beside.replicas, seen.status
-    releases = [
-        (
-            *(r["pipeline"], r["version"], r["digest"], r["phase"], r["reason"]),
-            replicas.get(r["placement"]),
-        )
-        for r in status["releases"]
-    ]
-    conditions = [(item["subject"], item["reason"]) for item in status["conditions"]]
-    return releases, conditions, status["daemon"]["state"], seen.aside
+    keys = ("pipeline", "version", "digest", "phase", "reason", "replicas")
+    releases = [[release[key] for key in keys] for release in seen["releases"]]
+    conditions = [(item["subject"], item["reason"]) for item in seen["conditions"]]
+    return releases, conditions, seen["daemon"]["state"]
 
 
-# -- for people ----------------------------------------------------------------------------------
+def shown(seen: JSON, *notes: str) -> RenderableType:
+    """The overview for a person, with what Ray said."""
+    now = seconds(seen["at"])
+    rows = [_row(release, now - seconds(release["since"])) for release in seen["releases"]]
+    return stack(*drawn(seen, releases=table(HEADS, rows), note="\n".join(filter(None, notes))))
 
 
-def shown(seen: Seen) -> RenderableType:
-    """The overview with what Ray said."""
-    status, beside = seen.status, seen.beside
-    now = seconds(status["at"])
-    rows = [_row(release, now, beside) for release in status["releases"]]
-    missing = beside.note
-    if not missing and rows and not beside.flows:
-        missing = "requests/s and p50: nothing from Ray so far (its metrics come every ten seconds)"
-    notes = "\n".join(note for note in (seen.aside, missing) if note)
-    return stack(*drawn(status, releases=table(HEADS, rows), note=notes))
-
-
-def _row(release: ReleaseDocument, now: float, beside: Beside) -> Sequence[Cell]:
-    phase, age = release["phase"], now - seconds(release["since"])
+def _row(release: JSON, age: float) -> Sequence[Cell]:
+    phase, replicas = release["phase"], release["replicas"] or {}
     style = PHASE_STYLES.get(phase, "")
-    flow = beside.flows.get(release["placement"])
+    running, total = replicas.get("running"), replicas.get("total", "-")
     return (
         release["pipeline"],
         release["version"],
         (phase, f"{style} bold" if age < FRESH else style),
         clean(release["reason"]),
         ago(age),
-        _replicas(beside.replicas.get(release["placement"])),
-        "-" if flow is None else rate(flow.requests_per_second),
-        "-" if flow is None or flow.p50 is None else duration(flow.p50),
+        str(total) if running in {None, total} else (f"{running}/{total}", "yellow"),
+        "-" if release["requests_per_second"] is None else rate(release["requests_per_second"]),
+        "-" if release["p50"] is None else duration(release["p50"]),
     )
-
-
-def _replicas(found: tuple[int, int] | None) -> Cell:
-    if found is None:
-        return "-"
-    running, total = found
-    return str(total) if running == total else (f"{running}/{total}", "yellow")
 
 
 def _running(application: Application) -> tuple[int, int]:
@@ -249,26 +237,3 @@ def duration(seconds: float) -> str:
     if seconds >= 1:
         return f"{seconds:.1f} s"
     return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
-
-
-# -- for scripts ---------------------------------------------------------------------------------
-
-
-def document(seen: Seen) -> JSON:
-    """`status --json` with more keys of each release: replicas (running, total),
-    requests_per_second and p50 (seconds); null where Ray does not say.
-    """
-    releases = [
-        {**release, **_beside(release["placement"], seen.beside)}
-        for release in seen.status["releases"]
-    ]
-    return {**seen.status, "releases": releases}
-
-
-def _beside(placement: str, beside: Beside) -> dict[str, JSON]:
-    replicas, flow = beside.replicas.get(placement), beside.flows.get(placement)
-    return {
-        "replicas": replicas and dict(zip(("running", "total"), replicas, strict=True)),
-        "requests_per_second": flow and round(flow.requests_per_second, 3),
-        "p50": flow and flow.p50,
-    }
