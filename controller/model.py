@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -170,6 +170,16 @@ class Release:
         return self._hash
 
     @property
+    def name(self) -> str:
+        """Under what the journal has it."""
+        return self.pipeline
+
+    @property
+    def key(self) -> tuple[str, Version, str]:
+        """Its row in the journal, and its place in order."""
+        return self.pipeline, self.version, self.digest
+
+    @property
     def route(self) -> str:
         """The path under which the release wants to be reached, as typed (not percent-encoded)."""
         return f"/predict/{self.pipeline}/{self._version}"
@@ -181,6 +191,42 @@ class Release:
 
     def __str__(self) -> str:
         return self.header
+
+
+@dataclass(frozen=True, slots=True)
+class UnsoundWheel:
+    """A wheel that failed inspection: no release, as nobody knows what pipelines it has."""
+
+    project: str
+    version: Version
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """Under what the journal has it."""
+        return self.project
+
+    @property
+    def key(self) -> tuple[str, Version, str]:
+        """Its row in the journal, which a release of the same name, version and bytes takes over
+        once the wheel passes.
+        """
+        return self.project, self.version, self.digest
+
+    def __str__(self) -> str:
+        return f"{self.project}@{self.version}+{self.digest[:8]}"
+
+
+Tracked = Release | UnsoundWheel
+"""What is followed through its phases, and may be quarantined."""
+
+INSPECT: Final = "inspect"
+"""The stage at which a wheel is quarantined; at all others a release is."""
+
+
+def tracked(name: str, version: Version, digest: str, stage: str) -> Tracked:
+    """What failed at a stage."""
+    return (UnsoundWheel if stage == INSPECT else Release)(name, version, digest)
 
 
 _HEADER = re.compile(r"(?P<pipeline>[a-z0-9-]+)@(?P<version>.+)\+(?P<digest8>[0-9a-f]{8})")
@@ -209,9 +255,9 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """A release that failed. `inputs` names what it failed with: other inputs are a new attempt."""
+    """What failed. `inputs` names what it failed with: other inputs are a new attempt."""
 
-    release: Release
+    subject: Tracked
     stage: str
     """inspect, wishes, prepare, stage, promote."""
     reason: str
@@ -379,9 +425,9 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A release enters a phase."""
+    """A release enters a phase, or a wheel that failed inspection does."""
 
-    release: Release
+    subject: Tracked
     phase: Phase
     reason: str
     message: str

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 def pipelines(ctx: typer.Context, incomplete: str) -> list[str]:
     """The pipelines' names that begin so."""
-    names = {record.release.pipeline for record in _records(ctx)}
+    names = {record.subject.name for record in _records(ctx)}
     return sorted(name for name in names if name.startswith(incomplete))
 
 
 def versions(ctx: typer.Context, incomplete: str) -> list[str]:
     """The versions that begin so, of the pipeline named before; the newest first."""
     name = ctx.params.get("name")
-    found = {r.release.version for r in _records(ctx) if name in {None, r.release.pipeline}}
+    found = {r.subject.version for r in _records(ctx) if name in {None, r.subject.name}}
     return [str(v) for v in sorted(found, reverse=True) if str(v).startswith(incomplete)]
 
 

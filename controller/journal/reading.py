@@ -29,12 +29,16 @@ from controller.model import (
     Quarantine,
     RefusedWheel,
     Release,
+    UnsoundWheel,
+    tracked,
 )
 from controller.planning.overrides import Overrides, Pin, Suspension
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from collections.abc import Set as AbstractSet
+
+    from controller.model import Tracked
 
 _EVENTS = "SELECT id, at, subject, reason, message, fields FROM events WHERE"
 
@@ -50,31 +54,39 @@ class Reader(Connected):
         """
         which, values = matching(pipeline=pipeline)
         which += " AND (? OR phase NOT IN (?, ?))"
-        return sorted(self._records(which, *values, over, *OVER), key=attrgetter("release"))
+        return sorted(self._records(which, *values, over, *OVER), key=attrgetter("subject.key"))
 
-    def records(self, releases: Collection[Release] = ()) -> dict[Release, ReleaseRecord]:
+    def records(self, releases: Collection[Tracked] = ()) -> dict[Tracked, ReleaseRecord]:
         """Every release that is not over, and of `releases` all that are known. Ask for all of them
-        at once: only the last that were asked for are remembered.
+        at once: only the last that were asked for are remembered. A release takes a wheel's record
+        over.
         """
         with self._mutex:
             current = self._remembered("releases", self._current)
             past = self._known.get("past", {})
             self._known["past"] = past = {
-                release: past[release] if release in past else self._record(release)
-                for release in releases
-                if release not in current
+                one: past[one] if one in past else self._record(one)
+                for one in releases
+                if one not in current
             }
-            return current | {release: one for release, one in past.items() if one is not None}
+        asked = {subject: record for subject, record in past.items() if record is not None}
+        found = {**current, **asked}
+        for subject, record in asked.items():
+            if record.subject != subject:
+                found.pop(record.subject, None)
+        return found
 
-    def _current(self) -> dict[Release, ReleaseRecord]:
-        return {record.release: record for record in self.releases(over=False)}
+    def _current(self) -> dict[Tracked, ReleaseRecord]:
+        return {record.subject: record for record in self.releases(over=False)}
 
-    def _record(self, release: Release) -> ReleaseRecord | None:
-        return next(iter(self._records(SAME, *key_of(release))), None)
+    def _record(self, subject: Tracked) -> ReleaseRecord | None:
+        return next(iter(self._records(SAME, *key_of(subject))), None)
 
     def _records(self, which: str, *values: object) -> list[ReleaseRecord]:
         """Those that a condition of ours picks out."""
-        columns = "pipeline, version, digest, phase, reason, message, source, placement, since"
+        columns = (
+            "pipeline, version, digest, unsound, phase, reason, message, source, placement, since"
+        )
         found = f"SELECT {columns} FROM releases WHERE {which}"  # noqa: S608 - a text of ours
         dated = (
             f"SELECT pipeline, version, digest, p.phase, p.at FROM ({found}) "  # noqa: S608 - same
@@ -87,10 +99,11 @@ class Reader(Connected):
                 times.setdefault(tuple(key), {})[Phase(phase)] = at
         return [
             ReleaseRecord(
-                *(Release(name, Version(version), digest), Phase(phase), reason, message),
-                *(source, placement, since, times.get((name, version, digest), {})),
+                (UnsoundWheel if unsound else Release)(name, Version(version), digest),
+                *(Phase(phase), why, said, source, placement, since),
+                times.get((name, version, digest), {}),
             )
-            for name, version, digest, phase, reason, message, source, placement, since in rows
+            for name, version, digest, unsound, phase, why, said, source, placement, since in rows
         ]
 
     def counted(self) -> dict[tuple[str, Phase], int]:
@@ -115,7 +128,7 @@ class Reader(Connected):
         """Every quarantine in force, or one pipeline's; by pipeline, version and digest."""
         groups = self._remembered("quarantines", self._quarantines).values()
         found = (one for group in groups for one in group)
-        return _in_order(one for one in found if pipeline in {None, one.release.pipeline})
+        return _in_order(one for one in found if pipeline in {None, one.subject.name})
 
     def quarantines_of(self, *digests: AbstractSet[str]) -> list[Quarantine]:
         """Those in force of wheels with these digests; in the same order."""
@@ -126,11 +139,11 @@ class Reader(Connected):
     def _quarantines(self) -> dict[str, list[Quarantine]]:
         """By the digest of the wheel, so that a pass pays for those alone that it asks for."""
         found: dict[str, list[Quarantine]] = {}
-        for name, version, digest, *rest in self._run(
+        for name, version, digest, stage, *rest in self._run(
             "SELECT pipeline, version, digest, stage, reason, message, inputs, log_tail, at "
             "FROM quarantines"
         ):
-            quarantine = Quarantine(Release(name, Version(version), digest), *rest)
+            quarantine = Quarantine(tracked(name, Version(version), digest, stage), stage, *rest)
             found.setdefault(digest, []).append(quarantine)
         return found
 
@@ -336,4 +349,4 @@ def _event(at: float, subject: str, reason: str, message: str, fields: str) -> E
 
 
 def _in_order(quarantines: Iterable[Quarantine]) -> list[Quarantine]:
-    return sorted(quarantines, key=attrgetter("release"))
+    return sorted(quarantines, key=attrgetter("subject.key"))

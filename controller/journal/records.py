@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from packaging.version import Version
 
-from controller.model import Availability, Condition, Listing, Phase, Refusal, Release, Revision
+from controller.model import Availability, Condition, Listing, Phase, Refusal, Revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_T = TypeVar("_T")
+    from controller.model import Tracked
 
+_T = TypeVar("_T")
 
 OVER = (Phase.RETIRED, Phase.SUPERSEDED)
 """Phases of releases that only tell of the past."""
@@ -26,9 +27,9 @@ _KEYS = {"availability": "standing"}
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRecord:
-    """How far a release has come, and when it got there."""
+    """How far a release has come, and when it got there; or a wheel that failed inspection."""
 
-    release: Release
+    subject: Tracked
     phase: Phase
     reason: str
     message: str
@@ -40,6 +41,11 @@ class ReleaseRecord:
     """When it entered the present phase, seconds since the epoch."""
     times: Mapping[Phase, float]
     """When each phase was first reached."""
+
+    @property
+    def route(self) -> str:
+        """Where it answers once it is live."""
+        return f"/predict/{self.subject.name}/{self.subject.version}"
 
     @property
     def over(self) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from controller.model import Release
+    from controller.model import Tracked
 
 SAME = "pipeline = ?1 AND digest = ?3 AND canonical_version(version) = canonical_version(?2)"
 """Whether a row is a release's: 1.0 and 1.0.0 are one version, spelled as it was first written."""
@@ -136,6 +136,14 @@ MIGRATIONS: tuple[str, ...] = (
     """
     DELETE FROM quarantines WHERE stage = 'inspect'
     AND reason IN ('FilenameInvalid', 'MetadataMismatch', 'NoEntryPoint', 'TagsIncompatible')
+    """,
+    """
+    ALTER TABLE releases ADD COLUMN unsound INTEGER NOT NULL DEFAULT 0;
+    UPDATE releases SET unsound = 1 WHERE phase IN ('Quarantined', 'Superseded') AND EXISTS (
+        SELECT 1 FROM quarantines q WHERE q.stage = 'inspect' AND q.pipeline = releases.pipeline
+        AND q.digest = releases.digest
+        AND canonical_version(q.version) = canonical_version(releases.version)
+    )
     """,
 )
 """Migration n, counted from 1, leads from schema n - 1 to schema n."""
@@ -375,9 +383,9 @@ def program_version() -> str:
     return metadata.version("wheelway")
 
 
-def key_of(release: Release) -> tuple[str, str, str]:
+def key_of(subject: Tracked) -> tuple[str, str, str]:
     """What `SAME` compares with."""
-    return release.pipeline, str(release.version), release.digest
+    return subject.name, str(subject.version), subject.digest
 
 
 def matching(**columns: str | None) -> tuple[str, list[str]]:

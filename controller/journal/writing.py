@@ -25,7 +25,7 @@ from controller.journal.wording import (
     set_aside_event,
     with_note,
 )
-from controller.model import Condition, Event
+from controller.model import Condition, Event, UnsoundWheel
 from controller.planning.overrides import Pin
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from controller.journal.records import ReleaseRecord
-    from controller.model import Quarantine, Release, Transition
+    from controller.model import Quarantine, Tracked, Transition
     from controller.planning.overrides import Suspension
 
 _R = TypeVar("_R", bound=Reader)
@@ -125,38 +125,45 @@ class Journal(Pruning):
         """A release enters a phase, or stays in it with news. An empty source or placement keeps
         what was known. Returns the event that was appended: none when only the message is new.
         """
-        release, phase, reason = transition.release, transition.phase.value, transition.reason
-        key = key_of(release)
+        subject, phase, reason = transition.subject, transition.phase.value, transition.reason
+        key, unsound = key_of(subject), isinstance(subject, UnsoundWheel)
         with self.transaction():
-            row = f"SELECT phase, reason, version FROM releases WHERE {SAME}"  # noqa: S608 - ours
-            before, earlier, version = next(iter(self._run(row, *key)), ("", "", key[1]))
+            row = f"SELECT phase, reason, version, unsound FROM releases WHERE {SAME}"  # noqa: S608 - ours
+            before, earlier, version, was_unsound = next(
+                iter(self._run(row, *key)), ("", "", key[1], False)
+            )
             key = key[0], version, key[2]
             self._run(
-                "INSERT INTO releases VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) "
+                "INSERT INTO releases VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) "
                 "ON CONFLICT DO UPDATE SET "
                 "since = CASE phase WHEN excluded.phase THEN since ELSE excluded.since END, "
                 "phase = excluded.phase, reason = excluded.reason, message = excluded.message, "
                 "source = CASE excluded.source WHEN '' THEN source ELSE excluded.source END, "
                 "placement = "
-                "CASE excluded.placement WHEN '' THEN placement ELSE excluded.placement END",
+                "CASE excluded.placement WHEN '' THEN placement ELSE excluded.placement END, "
+                "unsound = excluded.unsound",
                 *(*key, phase, reason, transition.message, source, transition.placement, at),
+                unsound,
             )
             self._run("INSERT OR IGNORE INTO phases VALUES (?1, ?2, ?3, ?4, ?5)", *key, phase, at)
-            self._learn(release)
+            if unsound or was_unsound:  # it may be known under the other kind
+                self._forget()
+            else:
+                self._learn(subject)
             if (before, earlier) == (phase, reason):
                 return None
             fields = {
                 "phase": phase,
                 "before": before,
-                "digest": release.digest,
+                "digest": subject.digest,
                 "placement": transition.placement,
             }
-            return self.append(Event(at, str(release), reason, transition.message, fields))
+            return self.append(Event(at, str(subject), reason, transition.message, fields))
 
-    def _learn(self, release: Release) -> None:
+    def _learn(self, release: Tracked) -> None:
         """Read again the one release that was written to."""
         self._known.get("past", {}).pop(release, None)
-        current: dict[Release, ReleaseRecord] | None = self._known.get("releases")
+        current: dict[Tracked, ReleaseRecord] | None = self._known.get("releases")
         if current is None:
             return
         current.pop(release, None)
@@ -165,20 +172,20 @@ class Journal(Pruning):
             current[release] = record
 
     def add_quarantine(self, quarantine: Quarantine) -> None:
-        """Put a release into quarantine, in place of an earlier one of the same release."""
+        """Put a release, or a wheel, into quarantine, in place of an earlier one of the same."""
         with self.transaction():
-            self.end_quarantine(quarantine.release)
+            self.end_quarantine(quarantine.subject)
             self._put(
                 "quarantines",
-                *key_of(quarantine.release),
+                *key_of(quarantine.subject),
                 *(quarantine.stage, quarantine.reason, quarantine.message, quarantine.inputs),
                 *(quarantine.log_tail, quarantine.at),
             )
 
-    def end_quarantine(self, release: Release) -> None:
+    def end_quarantine(self, subject: Tracked) -> None:
         """End a quarantine, for the release went live after all; that has an event of its own."""
         row = f"DELETE FROM quarantines WHERE {SAME}"  # noqa: S608 - a text of ours
-        self._run(row, *key_of(release))
+        self._run(row, *key_of(subject))
         self._forget("quarantines")
 
     def clear_quarantine(
@@ -195,12 +202,12 @@ class Journal(Pruning):
             lifted = [
                 quarantine
                 for quarantine in self.quarantines(pipeline)
-                if version is None or quarantine.release.version == version
+                if version is None or quarantine.subject.version == version
             ]
             for one in lifted:
-                self.end_quarantine(one.release)
+                self.end_quarantine(one.subject)
                 message = f"lifted by {with_note(by, note)}; it was: {one.reason}: {one.message}"
-                self.append(Event(at, str(one.release), "QuarantineCleared", message, {"by": by}))
+                self.append(Event(at, str(one.subject), "QuarantineCleared", message, {"by": by}))
         return lifted
 
     # -- what operators order --------------------------------------------------------------------

@@ -73,11 +73,11 @@ BY_STAGE: Final = {
 
 def remedies(quarantine: Quarantine) -> list[str]:
     """Sentences for a person, the most useful first."""
-    release = quarantine.release
+    subject = quarantine.subject
     first = BY_REASON.get(quarantine.reason) or BY_STAGE.get(quarantine.stage, _RUN)
-    first = first.replace("NAME VERSION", f"{release.pipeline} {release.version}")
+    first = first.replace("NAME VERSION", f"{subject.name} {subject.version}")
     again = (
         "It is tried again when its bytes, its options, its settings or the environment change; "
-        f"or after `wheelway quarantine clear {release.pipeline} {release.version}`."
+        f"or after `wheelway quarantine clear {subject.name} {subject.version}`."
     )
     return [first, again]

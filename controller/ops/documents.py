@@ -14,7 +14,7 @@ from controller.ops.times import iso
 
 if TYPE_CHECKING:
     from controller.journal import ReleaseRecord
-    from controller.model import Condition, Event, Quarantine, Release
+    from controller.model import Condition, Event, Quarantine, Tracked
     from controller.planning.overrides import Overrides, Pin, Suspension
 
 _T = TypeVar("_T", bound=type)
@@ -81,12 +81,12 @@ class ReleaseDocument(_Named):
 def release_document(record: ReleaseRecord, quarantine: Quarantine | None) -> ReleaseDocument:
     """A release as JSON."""
     return {
-        **_named(record.release),
+        **_named(record.subject),
         "phase": record.phase.value,
         "reason": record.reason,
         "message": record.message,
         "since": iso(record.since),
-        "route": record.release.route,
+        "route": record.route,
         "placement": record.placement,
         "source": record.source,
         "times": {phase.value: iso(at) for phase, at in record.times.items()},
@@ -107,14 +107,14 @@ def quarantine_document(quarantine: Quarantine) -> QuarantineDocument:
 
 def quarantined_document(quarantine: Quarantine) -> QuarantinedDocument:
     """Which release was set aside and why, as JSON."""
-    return {**_named(quarantine.release), **quarantine_document(quarantine)}
+    return {**_named(quarantine.subject), **quarantine_document(quarantine)}
 
 
-def _named(release: Release) -> _Named:
+def _named(subject: Tracked) -> _Named:
     return {
-        "pipeline": release.pipeline,
-        "version": str(release.version),
-        "digest": release.digest,
+        "pipeline": subject.name,
+        "version": str(subject.version),
+        "digest": subject.digest,
     }
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from controller.journal import Reader
-    from controller.model import Event, Quarantine, Release, Revision
+    from controller.model import Event, Quarantine, Revision, Tracked
 
 EVENTS: Final = 30
 """The last events of a release that are told."""
@@ -102,19 +102,21 @@ class StoryDocument(TypedDict):
 class Known:
     """What the journal has of all releases."""
 
-    records: Mapping[Release, ReleaseRecord]
-    quarantines: Mapping[Release, Quarantine]
+    records: Mapping[Tracked, ReleaseRecord]
+    quarantines: Mapping[Tracked, Quarantine]
     revisions: Sequence[Revision]
     """What the sources list."""
 
     @classmethod
     def of(cls, reader: Reader) -> Known:
         """As it is now; of a release may be left nothing but its quarantine."""
-        failed = {quarantine.release: quarantine for quarantine in reader.quarantines()}
-        records = {release: _left_of(quarantine) for release, quarantine in failed.items()}
-        records |= {record.release: record for record in reader.releases()}
+        failed = {quarantine.subject.key: quarantine for quarantine in reader.quarantines()}
+        records = {key: _left_of(quarantine) for key, quarantine in failed.items()}
+        records |= {record.subject.key: record for record in reader.releases()}
         return cls(
-            records, failed, [r for found in reader.listings().values() for r in found.revisions]
+            {record.subject: record for record in records.values()},
+            {records[key].subject: quarantine for key, quarantine in failed.items()},
+            [r for found in reader.listings().values() for r in found.revisions],
         )
 
 
@@ -145,7 +147,7 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> StoryDocu
         records, revisions = known.records, known.revisions
         conditions += _refused(reader, revisions, conditions)
         subject = Subject.of(name, records, revisions)
-        meant = [r for r in records if subject.has(r, known.quarantines.get(r))]
+        meant = [r for r in records if subject.has(r)]
         seen = {release.digest for release in records} | {c.subject for c, _ in conditions}
         unread = [
             revision
@@ -170,7 +172,7 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> StoryDocu
                     "" if wheel is None else wheel.filename,
                 ),
                 "" if wheel is None else wheel.note,
-                reader.events(subject=str(release), pipeline=release.pipeline, limit=EVENTS),
+                reader.events(subject=str(release), pipeline=release.name, limit=EVENTS),
             )
             for release in reversed(wanted)
             for wheel in [wheels[release]]
@@ -215,30 +217,30 @@ def _chapter_document(chapter: Chapter, note: str, events: Iterable[Event]) -> C
 
 def _own_wheels(
     reader: Reader, records: Collection[ReleaseRecord], revisions: Iterable[Revision]
-) -> dict[Release, Revision | None]:
+) -> dict[Tracked, Revision | None]:
     """By release: the listed wheel that it is of. Its bytes may be listed under other names as
     well, which are refused.
     """
     refused = {(wheel.digest, wheel.filename) for wheel in reader.refused_wheels()}
-    copies: dict[str, list[Revision]] = {record.release.digest: [] for record in records}
+    copies: dict[str, list[Revision]] = {record.subject.digest: [] for record in records}
     for revision in revisions:
         if revision.sha256 in copies:
             copies[revision.sha256].append(revision)
 
     def own(record: ReleaseRecord) -> Revision | None:
-        release = record.release
+        subject = record.subject
         return min(
-            copies[release.digest],
+            copies[subject.digest],
             key=lambda copy: (
                 (copy.sha256, copy.filename) in refused,
-                copy.version != release.version,
-                copy.project != release.pipeline,
+                copy.version != subject.version,
+                copy.project != subject.name,
                 copy.source != record.source,
             ),
             default=None,
         )
 
-    return {record.release: own(record) for record in records}
+    return {record.subject: own(record) for record in records}
 
 
 def _refused(
@@ -257,7 +259,7 @@ def _refused(
 def _left_of(failed: Quarantine) -> ReleaseRecord:
     """The record of a release of which nothing but its quarantine is left."""
     return ReleaseRecord(
-        failed.release, Phase.QUARANTINED, failed.reason, failed.message, "", "", failed.at, {}
+        failed.subject, Phase.QUARANTINED, failed.reason, failed.message, "", "", failed.at, {}
     )
 
 
@@ -297,10 +299,10 @@ def summary(
         return f"{name}: none is live"
     if newest is None or newest.live:
         return f"{name}: {said}"
-    release = newest.record.release
-    what = str(release.version)
-    if release.version in live:
-        what += f" with other bytes ({release.digest[:8]})"
+    subject = newest.record.subject
+    what = str(subject.version)
+    if subject.version in live:
+        what += f" with other bytes ({subject.digest[:8]})"
     return f"{name}: {said}; the newest, {what}, is not: {_phase(newest)}"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from packaging.utils import canonicalize_name, canonicalize_version
 
 from controller.errors import WheelwayError
-from controller.model import named
+from controller.model import UnsoundWheel, named
 from controller.planning.wheel_names import version_named
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
-    from controller.model import Condition, Quarantine, Release, Revision
+    from controller.model import Condition, Revision, Tracked
 
 _SUGGESTED: Final = 5
 _ALIKE: Final = 0.5
@@ -37,24 +37,23 @@ class Subject:
     """Of the listed wheels that go by this name."""
 
     @classmethod
-    def of(cls, name: str, records: Iterable[Release], revisions: Iterable[Revision]) -> Subject:
+    def of(cls, name: str, records: Iterable[Tracked], revisions: Iterable[Revision]) -> Subject:
         """What a name stands for among these."""
         if name.endswith(".whl"):
             same = {r.sha256 for r in revisions if r.filename == name}
             return cls(name, frozenset(), frozenset(same))
         normalised = canonicalize_name(name)
-        carried = {release.digest for release in records if release.pipeline == normalised}
+        carried = {one.digest for one in records if one.name == normalised}
         projects = {r.project for r in revisions if r.sha256 in carried} | {normalised}
         same = {r.sha256 for r in revisions if r.project == normalised}
         return cls(normalised, frozenset(projects), frozenset(same))
 
-    def has(self, release: Release, quarantine: Quarantine | None) -> bool:
-        """Whether a release is about this; of a wheel that nobody could look into, its project."""
-        unopened = quarantine is not None and quarantine.stage == "inspect"
+    def has(self, tracked: Tracked) -> bool:
+        """Whether a release is about this, or an unsound wheel of its projects."""
         return (
-            release.pipeline == self.name
-            or release.digest in self.digests
-            or (unopened and release.pipeline in self.projects)
+            tracked.name == self.name
+            or tracked.digest in self.digests
+            or (isinstance(tracked, UnsoundWheel) and tracked.project in self.projects)
         )
 
     def lists(self, revision: Revision) -> bool:
@@ -88,26 +87,27 @@ def may_be_about(subject: str, version: Version) -> bool:
 
 def unknown_name(
     name: str,
-    releases: Iterable[Release],
+    tracked: Iterable[Tracked],
     revisions: Iterable[Revision],
     conditions: Iterable[Condition],
 ) -> WheelwayError:
     """What to say of a name that stands for nothing: which ones come near."""
-    known = {release.pipeline for release in releases}
+    names = {one.name for one in tracked}
+    known = set(names)
     for revision in revisions:
         known |= {revision.project, revision.filename}
     known |= {c.subject for c in conditions if c.subject.endswith(".whl")}
     near = get_close_matches(name.lower(), sorted(known), _SUGGESTED, _ALIKE)
     if near:
         hint = f"did you mean {' or '.join(near)}?"
-    elif pipelines := sorted({release.pipeline for release in releases}):
-        hint = f"known are {', '.join(pipelines[:20])}"
+    elif names:
+        hint = f"known are {', '.join(sorted(names)[:20])}"
     else:
         hint = "no source has listed any wheel yet; see `wheelway status`"
     return WheelwayError("NameUnknown", f"no pipeline, project or wheel is called {name!r}; {hint}")
 
 
-def unknown_version(name: str, version: Version, known: Iterable[Release]) -> WheelwayError:
+def unknown_version(name: str, version: Version, known: Iterable[Tracked]) -> WheelwayError:
     """What to say of a version that a known name does not have: which ones there are."""
     versions = ", ".join(str(v) for v in sorted({r.version for r in known}, reverse=True))
     hint = f"there is {versions}" if versions else "no version of it is known"

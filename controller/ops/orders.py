@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from typing_extensions import TypedDict
 
 from controller.errors import WheelwayError
-from controller.model import Availability, Phase
+from controller.model import Availability, Phase, Release
 from controller.ops.documents import (
     PinDocument,
     QuarantinedDocument,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from controller.journal import Journal, ReleaseRecord
-    from controller.model import Quarantine, Release, Revision
+    from controller.model import Quarantine, Revision
 
 
 def pin(
@@ -101,7 +101,7 @@ def roll_back(
     with journal.transaction():
         shelf = _Shelf.of(journal, name)
         records = journal.releases(shelf.pipeline)
-        live = [record.release.version for record in records if record.phase is Phase.LIVE]
+        live = [record.subject.version for record in records if record.phase is Phase.LIVE]
         before = max(live, default=None)
         after = _former(records, before, shelf)
         told = f"rolled back from {before} to {after}" if before else f"rolled back to {after}"
@@ -117,9 +117,9 @@ def roll_back(
 def _former(records: list[ReleaseRecord], before: Version | None, shelf: _Shelf) -> Version:
     """The version to go back to."""
     served = {
-        record.release.version
+        record.subject.version
         for record in records
-        if Phase.LIVE in record.times and (before is None or record.release.version < before)
+        if Phase.LIVE in record.times and (before is None or record.subject.version < before)
     }
     if not served:
         which = f" before {before}" if before else ""
@@ -135,9 +135,9 @@ def _former(records: list[ReleaseRecord], before: Version | None, shelf: _Shelf)
             f"{shelf.pipeline} {after} was live before {before}, but no source lists its wheel any "
             f"more: publish it again, or `wheelway pin` another; {shelf}",
         )
-    failed = [q for q in shelf.quarantines if q.release.version == after]
+    failed = [q for q in shelf.quarantines if q.subject.version == after]
     if failed and not any(
-        record.phase is Phase.LIVE for record in records if record.release.version == after
+        record.phase is Phase.LIVE for record in records if record.subject.version == after
     ):
         raise WheelwayError(
             "RollbackImpossible",
@@ -217,7 +217,8 @@ class _Shelf:
     @classmethod
     def of(cls, journal: Journal, name: str) -> _Shelf:
         pipeline = canonicalize_name(name)
-        releases = [record.release for record in journal.releases()]
+        subjects = [record.subject for record in journal.releases()]
+        releases = [subject for subject in subjects if isinstance(subject, Release)]
         revisions = [r for found in journal.listings().values() for r in found.revisions]
         inside: dict[str, set[str]] = {}
         for release in releases:
@@ -225,14 +226,14 @@ class _Shelf:
         projects = {r.project for r in revisions if pipeline in inside.get(r.sha256, ())}
         projects.add(pipeline)
         offered = [r for r in revisions if _may_carry(r, pipeline, projects, inside)]
-        if not offered and not any(release.pipeline == pipeline for release in releases):
-            raise unknown_name(name, releases, revisions, [])
+        if not offered and not any(subject.name == pipeline for subject in subjects):
+            raise unknown_name(name, subjects, revisions, [])
         selectable = {
             r.version
             for r in offered
             if r.availability is Availability.SELECTABLE or _runs(r, pipeline, releases)
         }
-        failed = [q for q in journal.quarantines(pipeline) if q.release.version in selectable]
+        failed = [q for q in journal.quarantines(pipeline) if q.subject.version in selectable]
         return cls(pipeline, frozenset(selectable), tuple(failed))
 
     def __str__(self) -> str:
@@ -246,9 +247,7 @@ def _may_carry(
 ) -> bool:
     """Whether a wheel has the pipeline; one that nobody looked into is judged by its project."""
     known = inside.get(revision.sha256)
-    if known is None or known == {revision.project}:  # failed wheels go by their project's name
-        return revision.project in projects
-    return pipeline in known
+    return revision.project in projects if known is None else pipeline in known
 
 
 def _runs(revision: Revision, pipeline: str, releases: Iterable[Release]) -> bool:

@@ -142,7 +142,7 @@ def plan_document(
     conditions: Sequence[Condition],
 ) -> PlanDocument:
     """A plan as JSON, with what its pass found; `failures` are the new ones of `quarantines`."""
-    new = {failed.release for failed in failures}
+    new = {failed.subject for failed in failures}
     return {
         "sentence": sentence,
         "changes": [
@@ -178,11 +178,11 @@ def plan_document(
         ],
         "quarantines": [
             {
-                "release": str(failed.release),
+                "release": str(failed.subject),
                 "stage": failed.stage,
                 "reason": failed.reason,
                 "message": failed.message,
-                "new": failed.release in new,
+                "new": failed.subject in new,
             }
             for failed in quarantines
         ],

@@ -90,25 +90,25 @@ def tell(
         daemon = reader.status()
         records = reader.releases(over=everything)
         known = sum(reader.counted().values())
-        quarantines = {failed.release: failed for failed in reader.quarantines()}
+        quarantines = {failed.subject.key: failed for failed in reader.quarantines()}
         conditions = reader.conditions()
         listed = reader.listed()
         overrides = reader.overrides()
     live: dict[str, list[ReleaseRecord]] = {}
     for record in records:
         if record.phase is Phase.LIVE:
-            live.setdefault(record.release.pipeline, []).append(record)
+            live.setdefault(record.subject.name, []).append(record)
     shown = [
         record
         for record in records
-        if everything or not _is_past(record, live.get(record.release.pipeline, ()), listed)
+        if everything or not _is_past(record, live.get(record.subject.name, ()), listed)
     ]
-    shown.sort(key=lambda r: (r.release.version, r.since), reverse=True)
-    shown.sort(key=lambda r: r.release.pipeline)
+    shown.sort(key=lambda r: (r.subject.version, r.since), reverse=True)
+    shown.sort(key=lambda r: r.subject.name)
     return {
         "at": iso(now),
         "daemon": _daemon_document(daemon, config, now),
-        "releases": [release_document(r, quarantines.get(r.release)) for r in shown],
+        "releases": [release_document(r, quarantines.get(r.subject.key)) for r in shown],
         "hidden": known - len(shown),
         "conditions": [condition_document(*pair) for pair in conditions],
         "overrides": overrides_document(overrides),
@@ -121,9 +121,9 @@ def quarantines(reader: Reader, *, everything: bool) -> list[QuarantinedDocument
     """
     with reader.snapshot():
         found = reader.quarantines()
-        known = reader.records([quarantine.release for quarantine in found])
-    over = {release for release, record in known.items() if record.over}
-    return [quarantined_document(q) for q in found if everything or q.release not in over]
+        known = reader.records([quarantine.subject for quarantine in found])
+    over = {subject for subject, record in known.items() if record.over}
+    return [quarantined_document(q) for q in found if everything or q.subject not in over]
 
 
 def _is_past(record: ReleaseRecord, live: Sequence[ReleaseRecord], listed: set[str]) -> bool:
@@ -132,12 +132,12 @@ def _is_past(record: ReleaseRecord, live: Sequence[ReleaseRecord], listed: set[s
     """
     if record.phase in ON_CLUSTER:
         return False
-    if record.over or (listed and record.release.digest not in listed):
+    if record.over or (listed and record.subject.digest not in listed):
         return True
-    release = record.release
+    version = record.subject.version
     return bool(live) and (
-        release.version < min(other.release.version for other in live)
-        or any(o.release.version == release.version and o.since > record.since for o in live)
+        version < min(other.subject.version for other in live)
+        or any(o.subject.version == version and o.since > record.since for o in live)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from typing_extensions import TypedDict
@@ -34,10 +35,10 @@ def tell(reader: Reader) -> list[SummaryDocument]:
         known, conditions = Known.of(reader), reader.conditions()
     filenames = {revision.sha256: revision.filename for revision in known.revisions}
     pipelines: dict[str, list[Chapter]] = {}
-    for release in sorted(known.records, reverse=True):
-        filename = filenames.get(release.digest, "")
-        chapter = Chapter(known.records[release], known.quarantines.get(release), filename)
-        pipelines.setdefault(release.pipeline, []).append(chapter)
+    for subject in sorted(known.records, key=attrgetter("key"), reverse=True):
+        filename = filenames.get(subject.digest, "")
+        chapter = Chapter(known.records[subject], known.quarantines.get(subject), filename)
+        pipelines.setdefault(subject.name, []).append(chapter)
     found = [
         _summary(name, chapters)
         for name, chapters in sorted(pipelines.items())
@@ -56,7 +57,7 @@ def tell(reader: Reader) -> list[SummaryDocument]:
 
 
 def _summary(name: str, chapters: list[Chapter]) -> SummaryDocument:
-    live = list(dict.fromkeys(c.record.release.version for c in chapters if c.live))
+    live = list(dict.fromkeys(c.record.subject.version for c in chapters if c.live))
     newest = next((chapter for chapter in chapters if chapter.filename), None)
     why = ""
     if newest is not None and not newest.live:

@@ -106,7 +106,7 @@ def removal_reasons(
     retired = {
         t.placement: Cause(t.reason, t.message) for t in transitions if t.phase is Phase.RETIRING
     }
-    failed = {q.release: q.reason for q in quarantines}
+    failed = {q.subject: q.reason for q in quarantines}
     unelected = {v.release: Cause(v.reason, v.message) for v in situation.verdicts if not v.elected}
     extra = situation.encoded_routes
     found = {str(extra["name"]): causes.NOTHING_TO_ENCODE} if extra else {}

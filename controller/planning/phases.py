@@ -12,7 +12,7 @@ from controller.planning.policy import UNDECIDED
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from controller.model import Condition, Placement, Quarantine, Release
+    from controller.model import Condition, Placement, Quarantine, Release, Tracked
     from controller.planning.plan import Plan
     from controller.planning.policy import Verdict
 
@@ -34,11 +34,11 @@ def phases_of(
     verdicts: Sequence[Verdict],
     *,
     placements: Mapping[Release, Placement],
-    quarantines: Mapping[Release, Quarantine],
-    present: Collection[Release],
+    quarantines: Mapping[Tracked, Quarantine],
+    present: Collection[Tracked],
     kept: Collection[Release],
-    before: Mapping[Release, Phase],
-    is_offered: Callable[[Release], bool],
+    before: Mapping[Tracked, Phase],
+    is_offered: Callable[[Tracked], bool],
 ) -> tuple[Transition, ...]:
     """One transition for each release whose phase can be told; most of them are no news.
 
@@ -46,12 +46,12 @@ def phases_of(
     those of them that stay in the next config; `before` has the phases recorded so far;
     `is_offered` says whether a source lists a release, or may list it.
     """
-    told: dict[Release, Transition] = {}
+    told: dict[Tracked, Transition] = {}
     hindrances = _hindrances(plan)
     for transition in plan.transitions:
-        known = told.get(transition.release)
+        known = told.get(transition.subject)
         if known is None or known.phase is Phase.RETIRING:  # an older placement of the same release
-            told[transition.release] = transition
+            told[transition.subject] = transition
     for verdict in verdicts:
         release = verdict.release
         unknown = verdict.elected and release not in placements
@@ -64,13 +64,13 @@ def phases_of(
         else:
             phase = _unelected(release, present, kept, before)
             told[release] = Transition(release, phase, verdict.reason, verdict.message)
-    for release, phase in before.items():
-        if release in told or release in present or phase in _OVER:
+    for subject, phase in before.items():
+        if subject in told or subject in present or phase in _OVER:
             continue
-        if phase in _ON_CLUSTER or not is_offered(release):
+        if phase in _ON_CLUSTER or not is_offered(subject):
             gone = _WHY_GONE.get(phase, NOWHERE)
-            told[release] = Transition(release, _end_of(phase), gone.reason, gone.message)
-    return tuple(told[release] for release in sorted(told))
+            told[subject] = Transition(subject, _end_of(phase), gone.reason, gone.message)
+    return tuple(sorted(told.values(), key=lambda one: one.subject.key))
 
 
 def underway(
@@ -88,9 +88,9 @@ def underway(
     wheels that are being fetched.
     """
     why = {condition.subject: condition for condition in conditions if not condition.ok}
-    told = {transition.release: transition for transition in plan.transitions}
+    told = {transition.subject: transition for transition in plan.transitions}
     hindrances = _hindrances(plan)
-    failed = {quarantine.release for quarantine in plan.quarantines}
+    failed = {quarantine.subject for quarantine in plan.quarantines}
     found = [Underway(name, Phase.DISCOVERED, *FETCHING) for name in unread]
     for verdict in verdicts:
         release = verdict.release
@@ -129,9 +129,9 @@ def _hindrances(plan: Plan) -> Mapping[str, Condition]:
 
 def _unelected(
     release: Release,
-    present: Collection[Release],
+    present: Collection[Tracked],
     kept: Collection[Release],
-    before: Mapping[Release, Phase],
+    before: Mapping[Tracked, Phase],
 ) -> Phase:
     phase = before.get(release, Phase.LIVE if release in present else Phase.FETCHED)
     if release in kept:  # it serves until its successor was seen

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Placement,
         PlacementRecord,
         Release,
+        Tracked,
     )
     from controller.planning.health import Diagnosis
     from controller.planning.overrides import Overrides
@@ -63,7 +64,7 @@ class Situation:
     limits: Limits
     inputs: Mapping[Release, str]
     """What each release's quarantine would be tied to."""
-    sources: Mapping[Release, str] = field(default_factory=dict)
+    sources: Mapping[Tracked, str] = field(default_factory=dict)
     """Which source listed each release, as far as that is known."""
     losses: Mapping[str, Loss] = field(default_factory=dict)
     """What earlier plans remembered of vanished releases (`Plan.losses`)."""
@@ -225,7 +226,7 @@ def quarantine(
 ) -> Quarantine:
     """A failed release, tied to the inputs it failed with."""
     return Quarantine(
-        release=release,
+        subject=release,
         stage=stage,
         reason=diagnosis.reason,
         message=diagnosis.message,

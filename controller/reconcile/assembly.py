@@ -18,6 +18,7 @@ from controller.cache.wheels import entry_points, filenames, inspection
 from controller.cache.wheels.store import Store
 from controller.errors import JournalError, Rejected
 from controller.journal import Journal, boot_id, identity, steady_clock
+from controller.model import Release
 from controller.reconcile import survivors, upkeep
 from controller.reconcile.artifacts import TIDY, Artifacts, Means
 from controller.reconcile.jobs import Jobs
@@ -280,7 +281,11 @@ def refusals_in(journal: Reader, base: Base) -> Refusals:
         journal.refused_wheels(),
         by_bytes=entry_points.GROUP,
         by_name=base.fingerprint,
-        carriers={record.release.digest for record in journal.releases()},
+        carriers={
+            record.subject.digest
+            for record in journal.releases()
+            if isinstance(record.subject, Release)
+        },
     )
 
 

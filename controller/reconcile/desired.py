@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
 
     from controller.config.settings import Config
-    from controller.model import Application, PipelineEntry, PlacementRecord
+    from controller.model import Application, PipelineEntry, PlacementRecord, Tracked
     from controller.planning.disappearance import Absences
     from controller.planning.overrides import Overrides
     from controller.reconcile.artifacts import Artifacts
@@ -40,9 +40,9 @@ class Desired:
     verdicts: list[Verdict] = field(default_factory=list)
     placements: dict[Release, Placement] = field(default_factory=dict)
     inputs: dict[Release, str] = field(default_factory=dict)
-    sources: dict[Release, str] = field(default_factory=dict)
-    quarantines: dict[Release, Quarantine] = field(default_factory=dict)
-    """Those that hold with the releases' present inputs, new ones included."""
+    sources: dict[Tracked, str] = field(default_factory=dict)
+    quarantines: dict[Tracked, Quarantine] = field(default_factory=dict)
+    """Those that hold with the present inputs, new ones included."""
     failed: list[Quarantine] = field(default_factory=list)
     """The new ones among them."""
     conditions: list[Condition] = field(default_factory=list)
@@ -133,7 +133,7 @@ class Gatherer:
             owners: those recorded, by pipeline (`Desired.owners`).
         """
         common = "\n".join([fingerprint, *self._sections])
-        recorded = {quarantine.release: quarantine for quarantine in quarantines}
+        recorded = {quarantine.subject: quarantine for quarantine in quarantines}
         inventory = self._stocktaking.take(Recorded(recorded, overrides.pins, common), now)
         artifacts = self._artifacts
         hindrances = artifacts.conditions()
@@ -147,21 +147,24 @@ class Gatherer:
         found = Desired(
             inputs=inventory.inputs,
             sources=inventory.sources,
-            quarantines={failure.release: failure for failure in inventory.unsound.values()},
             failed=list(inventory.failed),
             conditions=[*hindrances, *inventory.conditions],
             unread=inventory.unread,
         )
-        for release, failure in recorded.items():  # with still the inputs that it failed with
-            if inventory.inputs.get(release) == failure.inputs:
-                found.quarantines[release] = failure
+        held = {  # with still the inputs that it failed with
+            subject: failure
+            for subject, failure in recorded.items()
+            if isinstance(subject, Release) and inventory.inputs.get(subject) == failure.inputs
+        }
         ours = [app for app in applications if app.release is not None]
-        present = Present(ours, records, found.quarantines, overrides.pins, owners)
+        present = Present(ours, records, held, overrides.pins, owners)
         elected = self._election.judge(
             self._offered(inventory), present, self._rule_of, now, grace=grace
         )
         found.verdicts, found.owners = elected.verdicts, elected.owners
-        found.quarantines = {**elected.quarantines, **found.quarantines}
+        unsound = {failure.subject: failure for failure in inventory.unsound.values()}
+        for failures in (elected.quarantines, unsound, held):
+            found.quarantines.update(failures.items())
         found.conditions += elected.conditions
         found.recheck_in = elected.recheck_in
         found.concerned = {verdict.release for verdict in found.verdicts}.union(present.releases)

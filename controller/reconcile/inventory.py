@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from controller.errors import NoRelease, Rejected, WheelwayError
-from controller.model import Artifact, Condition, Quarantine, Release
+from controller.model import INSPECT, Artifact, Condition, Quarantine, UnsoundWheel
 from controller.planning.catalogue import Catalogue, Catalogues, Shelf, Wheels, is_of, shelve
 from controller.planning.policy import rule_for, unfetched
 from controller.planning.remembered import Remembered
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
 
     from controller.config.settings import Config, PipelinePolicy
-    from controller.model import PipelineEntry, Revision
+    from controller.model import PipelineEntry, Release, Revision, Tracked
     from controller.planning.overrides import Pin
     from controller.planning.policy import Candidate
     from controller.reconcile.artifacts import Artifacts
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Recorded:
     """What a stocktaking depends on, beside what is listed and what is fetched."""
 
-    quarantines: Mapping[Release, Quarantine]
+    quarantines: Mapping[Tracked, Quarantine]
     """Whatever inputs they were with."""
     pins: Mapping[str, Pin]
     common: str
@@ -53,7 +53,7 @@ class Inventory:
     failed: list[Quarantine] = field(default_factory=list)
     """The latter."""
     entries: dict[Release, tuple[Artifact, PipelineEntry]] = field(default_factory=dict)
-    sources: dict[Release, str] = field(default_factory=dict)
+    sources: dict[Tracked, str] = field(default_factory=dict)
     inputs: dict[Release, str] = field(default_factory=dict)
     """By release: a digest of everything but the bytes that decides whether it can run."""
     shelves: dict[str, list[Shelf]] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Stocktaking:
     def take(self, recorded: Recorded, now: float) -> Inventory:
         """What the listed wheels offer; that of the pass before while nothing changed and nothing
         is left to be looked into. Those that policy wants and nobody fetched are asked for; those
-        that fail inspection count as quarantined under their project's name.
+        that fail inspection are unsound.
         """
         catalogue = self._catalogues.of(self._artifacts.listings().values())
         fetches = self._artifacts.fetches
@@ -117,12 +117,12 @@ class Stocktaking:
     def _find_unsound(self, found: Inventory, recorded: Recorded) -> None:
         """The listed wheels that failed inspection as it would be made now."""
         for failure in recorded.quarantines.values():
-            if failure.stage != "inspect":
+            wheel = failure.subject
+            if not isinstance(wheel, UnsoundWheel):
                 continue
-            named = failure.release
-            inputs = self._inputs_of_failure(named, failure.reason, found, recorded)
-            for revision in found.catalogue.projects.get(named.pipeline, ()):
-                same = (revision.version, revision.sha256) == (named.version, named.digest)
+            inputs = self._inputs_of_failure(wheel, failure.reason, found, recorded)
+            for revision in found.catalogue.projects.get(wheel.project, ()):
+                same = (revision.version, revision.sha256) == (wheel.version, wheel.digest)
                 if same and failure.inputs == inputs:
                     found.unsound[revision] = failure
 
@@ -152,7 +152,7 @@ class Stocktaking:
             found.awaited += self._wanted_of(project, offers[project], held, found, recorded)
         for project, (_, shelf) in offers.items():
             found.entries.update(shelf.entries)
-            found.sources.update(shelf.sources)
+            found.sources.update(shelf.sources.items())
             found.inputs.update(self._inputs_of.of(project, (shelf, recorded.common)))
             for name in shelf.claims:
                 found.shelves.setdefault(name, []).append(shelf)
@@ -168,11 +168,12 @@ class Stocktaking:
         """By pipeline: releases whose quarantine holds with their present inputs."""
         held: dict[str, set[Release]] = {}
         for shelf in shelves if recorded.quarantines else ():
-            for release in recorded.quarantines.keys() & shelf.entries.keys():
+            for release in shelf.entries.keys() & recorded.quarantines.keys():
                 _, entry = shelf.entries[release]
-                inputs = self._inputs(release, entry.options, entry.settings, recorded.common)
+                name = release.pipeline
+                inputs = self._inputs(name, entry.options, entry.settings, recorded.common)
                 if recorded.quarantines[release].inputs == inputs:
-                    held.setdefault(release.pipeline, set()).add(release)
+                    held.setdefault(name, set()).add(release)
         return held
 
     def _wanted_of(
@@ -221,10 +222,10 @@ class Stocktaking:
             found.artifacts[revision.sha256] = result
             yield revision.sha256
         elif isinstance(result, Rejected):
-            as_release = Release(revision.project, revision.version, revision.sha256)
-            inputs = self._inputs_of_failure(as_release, result.reason, found, recorded)
-            failure = failed(as_release, "inspect", result, inputs, now)
-            found.sources[as_release] = revision.source
+            wheel = UnsoundWheel(revision.project, revision.version, revision.sha256)
+            inputs = self._inputs_of_failure(wheel, result.reason, found, recorded)
+            failure = failed(wheel, INSPECT, result, inputs, now)
+            found.sources[wheel] = revision.source
             found.unsound[revision] = failure
             found.failed.append(failure)
         elif isinstance(result, WheelwayError):
@@ -239,33 +240,35 @@ class Stocktaking:
     def _inputs_on(self, inputs: tuple[Shelf, str]) -> dict[Release, str]:
         shelf, common = inputs
         return {
-            release: self._inputs(release, entry.options, entry.settings, common)
+            release: self._inputs(release.pipeline, entry.options, entry.settings, common)
             for release, (_, entry) in shelf.entries.items()
         }
 
     def _inputs_of_failure(
-        self, release: Release, reason: str, found: Inventory, recorded: Recorded
+        self, wheel: UnsoundWheel, reason: str, found: Inventory, recorded: Recorded
     ) -> str:
-        """Of a wheel that failed inspection, which says nothing of what its pipelines wish."""
+        """Of a wheel, which says nothing of what its pipelines wish. The operator's rule is that
+        for its project's name, which most pipelines share.
+        """
         common = recorded.common
         if reason == WRONG_BYTES:  # those that list it now sent them, not one that comes to it
-            offers = found.catalogue.digests.get(release.digest, ())
+            offers = found.catalogue.digests.get(wheel.digest, ())
             common = "\n".join([common, *sorted({offer.source for offer in offers})])
-        return self._inputs(release, {}, {}, common)
+        return self._inputs(wheel.project, {}, {}, common)
 
     def _inputs(
         self,
-        release: Release,
+        name: str,
         author_options: Mapping[str, object],
         settings: Mapping[str, object],
         common: str,
     ) -> str:
-        rule = self._rules.of(release.pipeline, release.pipeline)
+        rule = self._rules.of(name, name)
         own = [dict(author_options), dict(settings), rule.settings, rule.options.model_dump_json()]
         text = f"{common}\n{json.dumps(own, sort_keys=True, default=str)}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def failed(release: Release, stage: str, error: Rejected, inputs: str, at: float) -> Quarantine:
-    """The quarantine of a release that failed just now."""
-    return Quarantine(release, stage, error.reason, error.message, inputs, error.log_tail, at)
+def failed(subject: Tracked, stage: str, error: Rejected, inputs: str, at: float) -> Quarantine:
+    """The quarantine of what failed just now."""
+    return Quarantine(subject, stage, error.reason, error.message, inputs, error.log_tail, at)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         Event,
         PlacementRecord,
         Release,
+        Tracked,
     )
     from controller.planning.overrides import Overrides
     from controller.planning.plan import Plan
@@ -119,7 +120,7 @@ class Reconciler:
         self._pace = Pace(config.rollout.interval)
         self._templates = ""
         self._turns = Turns()
-        self._held: set[Release] = set()
+        self._held: set[Tracked] = set()
         self._gatherer = Gatherer(config, artifacts, renderer, tags=tags, absences=Absences())
         self.notes: tuple[Condition, ...] = ()
         """Conditions that others found: about Ray, the configuration."""
@@ -232,10 +233,10 @@ class Reconciler:
         """What should run; `grace` is in seconds (see `Gatherer.desired`)."""
         present = {app.release.digest for app in observed.applications if app.release is not None}
         quarantines = self._journal.quarantines_of(self._artifacts.listed().digests, present)
-        held = {quarantine.release for quarantine in quarantines}
-        for release in self._held - held:
+        held = {quarantine.subject for quarantine in quarantines}
+        for subject in self._held - held:
             # A person lifted it: what failed then is done anew, not remembered as failed.
-            self._artifacts.clear_failures(release.digest)
+            self._artifacts.clear_failures(subject.digest)
         self._held = held
         desired = self._gatherer.desired(
             *(observed.applications, observed.records, quarantines, observed.at),
@@ -269,7 +270,7 @@ class Reconciler:
         return restrained(self._planner.plan(situation), situation, restraint)
 
     def _situation(
-        self, observed: _Observed, desired: Desired, known: Mapping[Release, ReleaseRecord]
+        self, observed: _Observed, desired: Desired, known: Mapping[Tracked, ReleaseRecord]
     ) -> Situation:
         rollout = self.config.rollout
         placements = desired.placements
@@ -295,7 +296,7 @@ class Reconciler:
                 retire_limit=rollout.retire_limit,
             ),
             inputs=desired.inputs,
-            sources={release: record.source for release, record in known.items()},
+            sources={subject: record.source for subject, record in known.items()},
             losses=self._journal.losses(),
             waiting_since=waiting_since,
             unchecked=self._unchecked(observed, desired, waiting_since),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from controller.model import Phase, Transition
+from controller.model import Phase, Transition, UnsoundWheel
 from controller.planning.health import DIGEST_MISMATCH
 from controller.planning.phases import phases_of
 from controller.reconcile.upkeep import keep_only
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from controller.config.settings import JournalOptions
     from controller.journal import Journal, ReleaseRecord
-    from controller.model import Application, Condition, Event, PlacementRecord, Quarantine, Release
+    from controller.model import Application, Condition, Event, PlacementRecord, Quarantine, Tracked
     from controller.planning.plan import Plan
     from controller.reconcile.artifacts import Artifacts
     from controller.reconcile.desired import Desired
@@ -65,14 +65,14 @@ class Recorder:
         damage was no fault of theirs. Not for ever: who damaged them may come back.
         """
         for quarantine in self._journal.quarantines_of(restored):
-            release = quarantine.release
+            subject = quarantine.subject
             if quarantine.reason != DIGEST_MISMATCH:
                 continue
-            self._absolved[release.digest] += 1
-            if self._absolved[release.digest] <= ABSOLUTIONS:
+            self._absolved[subject.digest] += 1
+            if self._absolved[subject.digest] <= ABSOLUTIONS:
                 by = "the daemon, which made the damaged files in the cache again"
                 at = self._wall_clock()
-                self._journal.clear_quarantine(release.pipeline, release.version, at=at, by=by)
+                self._journal.clear_quarantine(subject.name, subject.version, at=at, by=by)
 
     def forget_what_is_over(self, options: JournalOptions, counted: float) -> bool:
         """Prune the journal; whether there is more to prune. Ages count by whichever clock is
@@ -86,7 +86,7 @@ class Recorder:
             listed=listed,
         )
         if listed is not None:
-            held = {quarantine.release.digest for quarantine in self._journal.quarantines()}
+            held = {quarantine.subject.digest for quarantine in self._journal.quarantines()}
             keep_only(listed | held, self._absolved)
         return more
 
@@ -104,7 +104,7 @@ class Recorder:
         applications: Sequence[Application],
         desired: Desired,
         decided: Plan,
-        known: Mapping[Release, ReleaseRecord],
+        known: Mapping[Tracked, ReleaseRecord],
         counted: float,
     ) -> tuple[Event, ...]:
         """Write down what was decided in a pass begun at `counted`, by the passes' own clock.
@@ -117,11 +117,10 @@ class Recorder:
         transitions: tuple[Transition, ...] = ()
         if inputs != self._told:
             transitions = self._transitions(applications, desired, decided, known)
-        failed = {quarantine.release for quarantine in failures}
+        failed = {quarantine.subject for quarantine in failures}
         held = failed | desired.quarantines.keys()
         live = [step for step in transitions if step.phase is Phase.LIVE]
-        digests = {step.release.digest for step in live}
-        ended = {quarantine.release for quarantine in journal.quarantines_of(digests)} - held
+        ended = self._ended({step.subject for step in live}) - held
         placements = journal.placements()
         steps = self._steps(transitions, failures, desired, known, now)
         with journal.transaction():
@@ -135,8 +134,8 @@ class Recorder:
             for step in live:
                 if not _is_dated(placements.get(step.placement)):
                     journal.placement_live(step.placement, counted)
-                if step.release in ended:
-                    journal.end_quarantine(step.release)
+            for subject in ended:
+                journal.end_quarantine(subject)
             events = [journal.record(one.transition, one.at, source=one.source) for one in steps]
         self._told = None if steps else inputs
         return tuple(event for event in events if event is not None)
@@ -146,63 +145,70 @@ class Recorder:
         applications: Sequence[Application],
         desired: Desired,
         decided: Plan,
-        known: Mapping[Release, ReleaseRecord],
+        known: Mapping[Tracked, ReleaseRecord],
     ) -> tuple[Transition, ...]:
-        present = {app.release for app in applications if app.release is not None}
+        present: set[Tracked] = {app.release for app in applications if app.release is not None}
         # What is being deleted has lost its document: it is known by its name alone.
         names = {app.name for app in applications}
-        present |= {record.release for record in known.values() if record.placement in names}
+        present |= {subject for subject, record in known.items() if record.placement in names}
         stay = names if decided.hold else {app.document["name"] for app in decided.applications}
         listed, inputs = self._artifacts.listed().digests, desired.inputs
         inspected = cache(lambda: {release.digest for release in inputs})  # few ask
 
-        def is_offered(release: Release) -> bool:
+        def is_offered(subject: Tracked) -> bool:
             """Of a wheel that nobody has looked into, any release may be."""
-            if release in inputs or not self._artifacts.complete():
+            if subject in inputs or not self._artifacts.complete():
                 return True
-            return release.digest in listed and release.digest not in inspected()
+            return subject.digest in listed and subject.digest not in inspected()
 
         return phases_of(
             decided,
             desired.verdicts,
             placements=desired.placements,
-            quarantines={**desired.quarantines, **{q.release: q for q in decided.quarantines}},
+            quarantines={**desired.quarantines, **{q.subject: q for q in decided.quarantines}},
             present=present,
             kept={app.release for app in applications if app.release and app.name in stay},
-            before={release: record.phase for release, record in known.items()},
+            before={subject: record.phase for subject, record in known.items()},
             is_offered=is_offered,
         )
+
+    def _ended(self, live: AbstractSet[Tracked]) -> set[Tracked]:
+        """What is quarantined no more as these are live; no wheel is unsound that they are in."""
+        found = self._journal.quarantines_of({subject.digest for subject in live})
+        subjects = {quarantine.subject for quarantine in found}
+        return {one for one in subjects if one in live or isinstance(one, UnsoundWheel)}
 
     def _steps(
         self,
         transitions: Iterable[Transition],
         failures: Iterable[Quarantine],
         desired: Desired,
-        known: Mapping[Release, ReleaseRecord],
+        known: Mapping[Tracked, ReleaseRecord],
         now: float,
     ) -> list[_Step]:
         """What is new of the releases, in order of time."""
-        failed = {quarantine.release for quarantine in failures}
+        # By row: an unsound wheel has that of the release of its name that it was before.
+        failed = {quarantine.subject.key for quarantine in failures}
         steps: list[_Step] = []
         for transition in transitions:
-            release = transition.release
-            source, before = desired.sources.get(release, ""), known.get(release)
-            if release in failed and transition.phase is not Phase.LIVE:
+            subject = transition.subject
+            source, before = desired.sources.get(subject, ""), known.get(subject)
+            if failed and subject.key in failed and transition.phase is not Phase.LIVE:
                 continue
             if before is not None and _says(before, transition, source):
                 continue
-            arrival = list(self._arrival(release, source, now)) if before is None else []
+            arrival = list(self._arrival(subject, source, now)) if before is None else []
             at = self._when(transition, before, now)
             at = max([at, *(step.at for step in arrival)])  # one release's steps keep their order
             steps += [*arrival, _Step(at, transition, source)]
         for quarantine in failures:
-            release, why = quarantine.release, (quarantine.reason, quarantine.message)
-            source = desired.sources.get(release, "")
-            steps.append(_Step(now, Transition(release, Phase.QUARANTINED, *why), source))
+            subject, why = quarantine.subject, (quarantine.reason, quarantine.message)
+            source = desired.sources.get(subject, "")
+            steps.append(_Step(now, Transition(subject, Phase.QUARANTINED, *why), source))
         # Of what one pass saw at once, what makes room leaves after what takes it.
         return sorted(steps, key=lambda step: (step.at, step.transition.phase in _LEAVING))
 
-    def _arrival(self, release: Release, source: str, now: float) -> Iterator[_Step]:
+    def _arrival(self, release: Tracked, source: str, now: float) -> Iterator[_Step]:
         """The steps of a release before anybody knew which release it was."""
         noticed = self._artifacts.first_listed_at.get(release.digest)
         if noticed is None:
@@ -220,7 +226,7 @@ class Recorder:
         """
         if transition.phase is not Phase.PREPARED:
             return now
-        ended = self._artifacts.prepared_at.get(transition.release.digest, now)
+        ended = self._artifacts.prepared_at.get(transition.subject.digest, now)
         return now if before is not None and ended < before.since else min(ended, now)
 
 

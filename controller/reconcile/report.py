@@ -82,14 +82,15 @@ class Reports:
         """
         found = (desired, decided, applications, records, conditions)
         live, waiting = self._outlook.of(None, found)
-        quarantined = len(desired.quarantines)
+        # Of an unsound wheel in a running release's place there is one failure, not two.
+        quarantines = tuple(dict.fromkeys(desired.quarantines.values()))
         return Report(
-            _sentence(decided, live, waiting, quarantined=quarantined, sent=done.sent),
+            _sentence(decided, live, waiting, quarantined=len(quarantines), sent=done.sent),
             next_in,
             events,
             decided,
             conditions,
-            quarantines=(*desired.quarantines.values(), *decided.quarantines),
+            quarantines=(*quarantines, *decided.quarantines),
             failures=(*desired.failed, *decided.quarantines),
             waiting=waiting,
             config=done.text,

@@ -202,10 +202,10 @@ class Metrics:
             return
         pipeline, _ = about
         records = self._journal.releases(pipeline)
-        record = next((found for found in records if str(found.release) == event.subject), None)
+        record = next((found for found in records if str(found.subject) == event.subject), None)
         if record is None or not self._came_straight(record, event):
             return
-        published = assembly.artifacts.published_at.get(record.release.digest)
+        published = assembly.artifacts.published_at.get(record.subject.digest)
         if published is not None and published < self._began:  # nobody was there to notice it
             published = None
         for step, seconds in steps(record.times, published):
@@ -221,8 +221,8 @@ class Metrics:
         times = record.times
         if times.get(Phase.LIVE) != event.at or not {Phase.DISCOVERED, Phase.STAGED} <= set(times):
             return False
-        about = record.release
-        story = self._journal.events(subject=str(about), pipeline=about.pipeline)
+        about = record.subject
+        story = self._journal.events(subject=str(about), pipeline=about.name)
         phases = {(told.fields.get("phase"), told.reason) for told in story}
         return all(
             phase != Phase.QUARANTINED and (phase != Phase.FETCHED or reason in _PARKED)

@@ -160,7 +160,7 @@ class Notifications:
             with suppress(WheelwayError):  # better told without the seconds than not at all
                 fields |= self._seconds(event, pipeline)
         for quarantine in report.quarantines:
-            if phase == Phase.QUARANTINED and str(quarantine.release) == event.subject:
+            if phase == Phase.QUARANTINED and str(quarantine.subject) == event.subject:
                 fields["stage"] = quarantine.stage
         name, words = _WORDS[Phase(phase)]
         said = words.format(route=route, reason=event.reason)
@@ -172,7 +172,7 @@ class Notifications:
         for record in self._journal.releases(pipeline):
             times = record.times
             first = times.get(Phase.LIVE) == event.at and Phase.DISCOVERED in times
-            if str(record.release) == event.subject and first:
+            if str(record.subject) == event.subject and first:
                 return {"seconds": round(event.at - times[Phase.DISCOVERED], 3)}
         return {}
 

@@ -69,8 +69,8 @@ class Telemetry:
             duration: seconds that it took.
         """
         plan = report.plan
-        known = [transition.release for transition in (plan.transitions if plan else ())]
-        known += [quarantine.release for quarantine in report.quarantines]
+        known = [transition.subject for transition in (plan.transitions if plan else ())]
+        known += [quarantine.subject for quarantine in report.quarantines]
         digests = {str(release): release.digest for release in known}
         report = replace(report, events=self._news())
         for event in report.events:

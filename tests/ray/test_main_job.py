@@ -45,7 +45,7 @@ def test_a_dropped_wheel_becomes_a_route_and_a_second_version_stands_beside_it(s
     assert site.release_at("/predict/first/1.0") == release
     assert before < site.pids("first")
     with Journal.read(site.folder / "state") as journal:
-        [record] = [r for r in journal.releases("first") if str(r.release) == release]
+        [record] = [r for r in journal.releases("first") if str(r.subject) == release]
         configs = journal.configs(10)
     steps = [Phase.DISCOVERED, Phase.FETCHED, Phase.PREPARED, Phase.STAGED, Phase.READY, Phase.LIVE]
     times = [record.times[step] for step in steps]

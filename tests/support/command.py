@@ -21,6 +21,7 @@ from controller.model import (
     Release,
     Revision,
     Transition,
+    UnsoundWheel,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 IRIS_1 = Release("iris", Version("1.0"), "a" * 64)
 IRIS_2 = Release("iris", Version("2.0"), "b" * 64)
 IRIS_OLD = Release("iris", Version("0.9"), "c" * 64)
-UNOPENED = Release("acme-iris", Version("3.0"), "e" * 64)
+UNOPENED = UnsoundWheel("acme-iris", Version("3.0"), "e" * 64)
 LOCAL = Release("greeter", Version("1.0+cu12"), "d" * 64)
 CONFIG_DIGEST = "ab12" * 16
 

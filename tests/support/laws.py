@@ -61,7 +61,7 @@ def a_failed_start_changes_nothing_else(situation):
     """Were it still starting, all others would be planned just the same."""
     situation = replace(situation, limits=PATIENT)
     decided = plan(situation)
-    failed = {q.release for q in decided.quarantines if q.stage == "stage"}
+    failed = {q.subject for q in decided.quarantines if q.stage == "stage"}
     if not failed:
         return
     names = {p.name for release, p in situation.placements.items() if release in failed}
@@ -93,7 +93,7 @@ def pipelines_do_not_see_each_other(situation):
 def _part(pipeline, decided):
     return (
         [a for a in decided.applications if a.document.get("args", {}).get("pipeline") == pipeline],
-        [t for t in decided.transitions if t.release.pipeline == pipeline],
-        [q for q in decided.quarantines if q.release.pipeline == pipeline],
+        [t for t in decided.transitions if t.subject.pipeline == pipeline],
+        [q for q in decided.quarantines if q.subject.pipeline == pipeline],
         [c for c in decided.conditions if c.subject.startswith(f"{pipeline}@")],
     )

@@ -147,9 +147,9 @@ class Daemon:
             if transition.phase is Phase.LIVE and (known.live_at or 0) < (known.routed_at or 1):
                 self.records[known.name] = replace(known, live_at=situation.now)
         self.losses = dict(decided.losses)
-        failed = {failure.release: failure for failure in decided.quarantines}
+        failed = {failure.subject: failure for failure in decided.quarantines}
         for transition in decided.transitions:
-            release = transition.release
+            release = transition.subject
             held = self.quarantined.get(release)
             lifted = held is not None and held.inputs != situation.inputs.get(release)
             if transition.phase is Phase.LIVE and lifted:

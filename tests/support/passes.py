@@ -217,7 +217,7 @@ class Passes:
     def records(self) -> dict[str, ReleaseRecord]:
         """By `pipeline-version`."""
         found = self.journal.releases()
-        return {f"{item.release.pipeline}-{item.release.version}": item for item in found}
+        return {f"{item.subject.name}-{item.subject.version}": item for item in found}
 
     def phases(self) -> dict[str, Phase]:
         return {name: record.phase for name, record in self.records().items()}

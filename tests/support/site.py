@@ -169,7 +169,7 @@ class Site:
         """The journal's phases by `pipeline@version+digest8`."""
         try:
             with Journal.read(self.folder / "state") as journal:
-                return {str(record.release): record.phase for record in journal.releases()}
+                return {str(record.subject): record.phase for record in journal.releases()}
         except JournalError:  # the daemon has not opened it yet
             return {}
 
@@ -192,7 +192,7 @@ class Site:
     def quarantines(self) -> dict[str, Quarantine]:
         """Every quarantine in force, by pipeline."""
         with Journal.read(self.folder / "state") as journal:
-            return {found.release.pipeline: found for found in journal.quarantines()}
+            return {found.subject.name: found for found in journal.quarantines()}
 
     def conditions(self, reason: str) -> list[Condition]:
         """The present conditions of that reason."""

@@ -216,8 +216,8 @@ def test_what_the_journal_is_asked_about_one_pipeline_is_no_dearer_for_all_other
         journal = made.journal
         journal._connection.set_progress_handler(lambda: counted.update("n") or 0, 1)
         (one, *_) = journal.releases("pipeline-0")
-        assert journal.events(subject=str(one.release), pipeline="pipeline-0")
-        assert journal.events(pipeline="pipeline-0", version=one.release.version, since=0.0)
+        assert journal.events(subject=str(one.subject), pipeline="pipeline-0")
+        assert journal.events(pipeline="pipeline-0", version=one.subject.version, since=0.0)
         assert not journal.quarantines("pipeline-0")
         journal._connection.set_progress_handler(None, 1)
         return counted["n"]

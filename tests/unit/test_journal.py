@@ -65,7 +65,7 @@ def test_a_release_is_told_with_the_time_of_every_phase_it_reached(journal):
     journal.record(Transition(IRIS, Phase.STAGED, "Staged", "again"), 4.0)
     journal.record(Transition(IRIS, Phase.STAGED, "Staged", "still"), 5.0)
     (record,) = journal.releases()
-    assert (record.release, record.phase, record.message) == (IRIS, Phase.STAGED, "still")
+    assert (record.subject, record.phase, record.message) == (IRIS, Phase.STAGED, "still")
     assert (record.source, record.placement, record.since) == ("directory", "iris-1.0-aa", 4.0)
     assert record.times == {Phase.DISCOVERED: 1.0, Phase.STAGED: 2.0, Phase.LIVE: 3.0}
     assert [event.at for event in journal.events(pipeline="iris")] == [1.0, 2.0, 3.0, 4.0]
@@ -319,7 +319,7 @@ def test_a_version_is_one_however_it_is_spelled_and_keeps_its_first_spelling(jou
     journal.record(Transition(IRIS, Phase.FETCHED, "Verified", ""), 1.0)
     journal.record(Transition(LONG, Phase.LIVE, "AnswersAtRoute", ""), 2.0)
     [record] = journal.releases()
-    assert (str(record.release.version), record.phase) == ("1.0", Phase.LIVE)
+    assert (str(record.subject.version), record.phase) == ("1.0", Phase.LIVE)
     assert [*record.times] == [Phase.FETCHED, Phase.LIVE]
     assert journal.records([LONG]).keys() == {IRIS}
     journal.add_quarantine(quarantine(IRIS))

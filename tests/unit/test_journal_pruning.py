@@ -32,7 +32,7 @@ def went(journal, number, phase, at):
 
 
 def known(journal):
-    return sorted(record.release.version.minor for record in journal.releases())
+    return sorted(record.subject.version.minor for record in journal.releases())
 
 
 def pruned(journal, *, days=10.0, releases=100, events=20_000, listed=()):
@@ -69,7 +69,7 @@ def failed(journal, number, at):
 
 
 def quarantined(journal):
-    return [quarantine.release.version.minor for quarantine in journal.quarantines()]
+    return [quarantine.subject.version.minor for quarantine in journal.quarantines()]
 
 
 def test_quarantines_of_what_is_over_or_unknown_go_by_age_unless_a_source_lists_it(journal):
@@ -116,9 +116,9 @@ def test_quarantines_are_found_by_the_bytes_that_failed(journal):
     wanted = {release(1).digest}, {release(3).digest, "unknown"}
     with Journal.read(journal.path.parent) as beside:
         for one in (journal, beside):
-            assert [q.release.version.minor for q in one.quarantines_of(*wanted)] == [1, 3]
+            assert [q.subject.version.minor for q in one.quarantines_of(*wanted)] == [1, 3]
     journal.end_quarantine(release(1))
-    assert [q.release.version.minor for q in journal.quarantines_of(*wanted)] == [3]
+    assert [q.subject.version.minor for q in journal.quarantines_of(*wanted)] == [3]
 
 
 def test_many_go_a_thousand_at_a_time(journal):

@@ -11,7 +11,7 @@ from packaging.version import Version
 from controller.errors import JournalError
 from controller.journal import DaemonStatus, Journal
 from controller.journal.schema import FILE, MIGRATIONS
-from controller.model import Event, Quarantine, Release
+from controller.model import Event, Quarantine, tracked
 
 pytestmark = pytest.mark.unit
 
@@ -19,8 +19,8 @@ STATUS = DaemonStatus(1, 10.0, "1 live, nothing to do", 0.25, 4711, "0.1.0", 1.0
 
 
 def quarantine(pipeline, stage, reason):
-    release = Release(pipeline, Version("1.0"), "ab" * 32)
-    return Quarantine(release, stage, reason, "so it is", "inputs", "Traceback ...", 5.0)
+    subject = tracked(pipeline, Version("1.0"), "ab" * 32, stage)
+    return Quarantine(subject, stage, reason, "so it is", "inputs", "Traceback ...", 5.0)
 
 
 @pytest.mark.parametrize("damage", ["no database at all", "pages overwritten", "cut short"])
@@ -114,7 +114,7 @@ def test_an_upgrade_leaves_one_of_two_spellings_that_an_earlier_version_kept(tmp
             row = ("iris", version, "ab" * 32, "Live", "r", "m", "", "", at)
             journal._run("INSERT INTO releases VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", *row)
     with Journal.open(tmp_path) as journal:
-        assert [str(r.release.version) for r in journal.releases()] == ["1.0.0", "2.0"]
+        assert [str(r.subject.version) for r in journal.releases()] == ["1.0.0", "2.0"]
 
 
 def test_an_upgrade_ends_quarantines_that_a_file_name_brought_on_good_bytes(tmp_path):

@@ -69,7 +69,7 @@ def test_a_version_that_no_source_lists_cannot_be_gone_back_to(journal):
 
 def test_a_version_that_failed_since_cannot_be_gone_back_to(journal):
     reach(journal, "1.3", Phase.RETIRED, time.time())
-    failed = replace(journal.quarantines("iris")[0], release=release("1.3"))
+    failed = replace(journal.quarantines("iris")[0], subject=release("1.3"))
     journal.add_quarantine(failed)
     said = refused("RollbackImpossible", orders.roll_back, journal, "iris")
     assert "wheelway quarantine clear iris 1.3" in said

@@ -227,4 +227,4 @@ def test_a_failure_while_suspended_waits_for_its_verdict():
     )
     assert plan(frozen).quarantines == ()
     going_on = situation([elected(new)], [placement(new)], [staged], [record(staged)])
-    assert [q.release for q in plan(going_on).quarantines] == [new]
+    assert [q.subject for q in plan(going_on).quarantines] == [new]

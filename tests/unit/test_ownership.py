@@ -100,7 +100,7 @@ def test_the_operator_moves_a_name_and_what_had_it_leaves_once_its_successor_is_
     report = work.settle()
     assert reasons(report) == {}
     assert served(paper_head) == ["/predict/iris/2.0"]
-    phases = {(r.release.version.major, r.phase) for r in work.journal.releases()}
+    phases = {(r.subject.version.major, r.phase) for r in work.journal.releases()}
     assert phases == {(1, Phase.RETIRED), (2, Phase.RETIRED), (2, Phase.LIVE)}
     work.restart()  # the rule is gone: who has the name keeps it
     work.settle()
@@ -227,7 +227,7 @@ def test_the_first_that_was_published_has_the_name_though_it_is_looked_into_last
     carry(work, "beta", "9.0")
     report = work.pass_()
     assert not work.journal.owners()
-    [verdict] = [r for r in work.records().values() if r.release.pipeline == "iris"]
+    [verdict] = [r for r in work.records().values() if r.subject.pipeline == "iris"]
     assert verdict.reason == "NameUndecided"
     assert "alpha-1.0-py3-none-any.whl" in verdict.message
     for _ in range(12):

@@ -24,8 +24,8 @@ def told(decided=NOTHING, verdicts=(), **more):
     facts = {"placements": {}, "quarantines": {}, "present": set(), "kept": set(), "before": {}}
     facts["is_offered"] = lambda _: True
     found = phases_of(decided, verdicts, **(facts | more))
-    assert [one.release for one in found] == sorted({one.release for one in found})
-    return {one.release: (one.phase, one.reason) for one in found}
+    assert [one.subject for one in found] == sorted({one.subject for one in found})
+    return {one.subject: (one.phase, one.reason) for one in found}
 
 
 def planned(*transitions):

@@ -49,7 +49,7 @@ def test_who_is_seen_when_another_is_wanted_already_is_live_and_stays_when_that_
     failed = application(NEWEST, "DEPLOY_FAILED")
     decided = plan(overtaken([elected(NEWEST)], [placement(NEWEST)], failed, said=answer(NEW)))
     assert routes(decided) == {NEW.name: ROUTE}
-    assert [q.release for q in decided.quarantines] == [NEWEST]
+    assert [q.subject for q in decided.quarantines] == [NEWEST]
     live, leaving = decided.transitions
     assert (live.placement, live.phase) == (NEW.name, Phase.LIVE)
     assert (leaving.placement, leaving.phase) == (OLD.name, Phase.RETIRING)
@@ -133,7 +133,7 @@ def test_what_was_live_and_is_wanted_back_is_not_dropped_for_being_ill_while_not
     assert [c.reason for c in decided.conditions] == ["Unhealthy"]
     proven = plan(situation(*facts, {ROUTE: answer(NEW)}))
     assert routes(proven) == {NEW.name: ROUTE}
-    assert [q.release for q in proven.quarantines] == [ill.release]
+    assert [q.subject for q in proven.quarantines] == [ill.release]
 
 
 def test_a_holder_that_has_to_start_again_has_its_time_to_start_and_then_to_answer():

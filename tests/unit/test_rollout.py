@@ -83,9 +83,9 @@ def test_the_predecessor_stays_until_the_successor_itself_was_seen_at_the_route(
         assert not decided.changes
     decided = plan(situation(*facts, {ROUTE: answer(new)}))
     assert routes(decided) == {new.name: ROUTE}
-    told = {t.release.digest[0]: t.message for t in decided.transitions}
+    told = {t.subject.digest[0]: t.message for t in decided.transitions}
     assert told == {"b": ROUTE, "a": f"{new.name} serves in its place"}
-    phases = {t.release.digest[0]: t.phase for t in decided.transitions}
+    phases = {t.subject.digest[0]: t.phase for t in decided.transitions}
     assert phases == {"b": Phase.LIVE, "a": Phase.RETIRING}
 
 
@@ -109,7 +109,7 @@ def test_a_failed_start_quarantines_the_release_and_leaves_the_route_alone():
     decided = plan(now)
     assert routes(decided) == {old.name: ROUTE}
     [failure] = decided.quarantines
-    assert (failure.release, failure.stage) == (new.release, "stage")
+    assert (failure.subject, failure.stage) == (new.release, "stage")
     assert (failure.reason, failure.message) == ("LoadFailed", "ValueError: no weights")
     [change] = decided.changes
     assert str(change).startswith(f"remove {new.name}: LoadFailed: ")

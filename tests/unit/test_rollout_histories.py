@@ -223,8 +223,8 @@ class Histories(Judge, RuleBasedStateMachine):
             raise AssertionError(f"no rest: {self.decided}")
         for failure in set(self.daemon.quarantined.values()) - held:
             option = int(failure.inputs[-1])
-            good = self.natures[failure.release.digest][option] == "good"
-            assert not good or place(failure.release, option).name in started, failure
+            good = self.natures[failure.subject.digest][option] == "good"
+            assert not good or place(failure.subject, option).name in started, failure
         self._everything_is_where_it_belongs()
 
 
