@@ -10,7 +10,7 @@ from packaging.tags import sys_tags
 from controller.cache.environments.base import detect
 from controller.config.sources import CodeArtifactSource as Options
 from controller.journal import Journal
-from controller.sources.codeartifact import CodeArtifactSource
+from controller.sources.codeartifact import CodeArtifactSource, rate_limiter
 from tests.support.acme import ONCE
 from tests.support.canned import canned
 from tests.support.codeartifact import StandIn
@@ -23,10 +23,17 @@ from tests.support.scene import play
 from tests.support.wheels import make_wheel
 
 
-@pytest.fixture
-def standin():
+@pytest.fixture(scope="module")
+def running_standin():
     with StandIn() as running:
         yield running
+
+
+@pytest.fixture
+def standin(running_standin):
+    """One for each module, as new for each test."""
+    yield running_standin
+    running_standin.reset()
 
 
 @pytest.fixture
@@ -59,6 +66,8 @@ def at_standin(standin, alone, monkeypatch):
     """Credentials, region and endpoint of the stand-in in the environment."""
     for name, value in standin.environment.items():
         monkeypatch.setenv(name, value)
+    # Else the rate begins at one request a second when the first ones are refused.
+    monkeypatch.setattr(rate_limiter, "SLOWEST", 50.0)
     return standin
 
 

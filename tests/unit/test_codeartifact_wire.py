@@ -25,7 +25,7 @@ PAGE = json.dumps(
 OK = HEAD % 200
 CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
 BUSY = HEAD % 500 + b"content-length: 2\r\n\r\n{}"
-SOON = 0.4
+SOON = 0.15
 """Seconds that an answer may take here; three attempts are made, with pauses of a second or two."""
 AFTER_ALL = 60.0
 

@@ -33,9 +33,8 @@ log = logging.getLogger(__name__)
 
 DETAIL_TYPE = "CodeArtifact Package Version State Change"
 LONG_POLL = 2
-"""Seconds that SQS holds a request while there is no message, and so how long closing may take. An
-event ends it at once; longer ones only save requests, which cost half a dollar a month like this.
-"""
+"""Seconds that SQS holds a request while there is no message. An event ends it at once; longer ones
+only save requests, which cost half a dollar a month like this."""
 HIDDEN = 10
 """Seconds until a message comes again that was not deleted: what a source took while it was closed,
 the one that comes after it waits for.
@@ -95,8 +94,8 @@ class QueueWatch:
             self._thread.start()
 
     def join(self) -> None:
-        """Wait for the end of the thread, after `closing` was set: one long poll, at most the
-        timeouts of a network that hangs.
+        """Wait for the end of the thread, after `closing` was set and the connection interrupted;
+        at most for the timeouts of a network that hangs.
         """
         if self._thread is not None:
             self._thread.join(LONG_POLL + self._options.read_timeout)

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 FORGIVEN = 60.0
 """Seconds after the last refusal from which on requests go at once again."""
+SLOWEST = 1.0
+"""Requests a second that are sent however many were refused."""
 _UNBOUNDED = 1e6
-"""Requests a second."""
 
 
 class _Monotonic(Clock):
-    def current_time(self) -> float:
-        return time.monotonic()
+    current_time = staticmethod(time.monotonic)
 
 
 class RateLimiter:
@@ -72,7 +72,7 @@ class RateLimiter:
 
     def _begin(self) -> None:
         clock = _Monotonic()
-        self._bucket = TokenBucket(max_rate=1, clock=clock)
+        self._bucket = TokenBucket(max_rate=SLOWEST, clock=clock, min_rate=SLOWEST)
         self._limiter = ClientRateLimiter(
             rate_adjustor=CubicCalculator(starting_max_rate=0, start_time=clock.current_time()),
             rate_clocker=RateClocker(clock),

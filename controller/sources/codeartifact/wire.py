@@ -18,6 +18,7 @@ import threading
 import time
 import weakref
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -32,8 +33,10 @@ from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError
 
+from controller.errors import Transient
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 
@@ -54,18 +57,23 @@ class Wire:
 
     Args:
         options: the source, whose timeouts count.
+        closing: set when the source ends; see `interrupt`.
         authorities: a file of them; None for those that botocore takes by itself.
         connections: kept alive, for each host.
     """
 
     def __init__(
-        self, options: CodeArtifactSource, authorities: str | None, connections: int
+        self,
+        options: CodeArtifactSource,
+        closing: threading.Event,
+        authorities: str | None,
+        connections: int,
     ) -> None:
         self._options = options
+        self._closing = closing
         self._made: dict[str, URLLib3Session] = {}
         self._making = threading.Lock()
-        self._bodies: weakref.WeakSet[_Bounded] = weakref.WeakSet()
-        self._ended = False
+        self._reading: weakref.WeakSet[_Bounded] = weakref.WeakSet()
         self._common: Mapping[str, Any] = {
             "timeout": (options.connect_timeout, options.read_timeout),
             "verify": authorities or os.environ.get("REQUESTS_CA_BUNDLE") or True,
@@ -81,10 +89,15 @@ class Wire:
 
         Raises:
             botocore.exceptions.BotoCoreError: as botocore; `AnswerTooLarge`.
+            Transient: `SourceClosed`.
         """
         try:
             answer = self._session(request.url).send(request)
         except boto.HTTPClientError as error:
+            if self._closing.is_set():
+                raise Transient(
+                    "SourceClosed", f"source {self._options.name} was closed"
+                ) from error
             if isinstance(error.__context__, AnswerTooLarge):
                 raise error.__context__ from error
             raise
@@ -92,12 +105,17 @@ class Wire:
             self._opened(answer)
         return answer
 
-    def end_downloads(self) -> None:
-        """Nothing more comes of any wheel."""
+    def interrupt(self) -> None:
+        """After `closing` was set: nothing more comes of any answer."""
         with self._making:
-            self._ended = True
-            for body in self._bodies:
-                body.shut()
+            for answer in tuple(self._reading):
+                answer.shut()
+
+    def _began(self, answer: _Bounded) -> None:
+        with self._making:
+            self._reading.add(answer)
+        if self._closing.is_set():
+            answer.shut()
 
     def close(self) -> None:
         """Close the connections that are kept alive."""
@@ -111,10 +129,6 @@ class Wire:
         if answer.status_code < 300:
             under: Any = answer.raw._original_response  # noqa: SLF001 - no other way to it
             under.bounded.lasts(self._options.download_timeout)
-            with self._making:
-                self._bodies.add(under.bounded)
-                if self._ended:
-                    under.bounded.shut()
             return
         try:
             answer.content  # noqa: B018 - read here, where its failures are told by its kind
@@ -127,43 +141,38 @@ class Wire:
         host = f"{parts.scheme}://{parts.netloc}"
         with self._making:
             if host not in self._made:
-                self._made[host] = _Session(proxies=get_environ_proxies(url), **self._common)
+                self._made[host] = _Session(
+                    self._began, proxies=get_environ_proxies(url), **self._common
+                )
             return self._made[host]
 
 
 class _Answer(http.client.HTTPResponse):
     """There within the seconds that its connection has for a wait, and within `LIMIT` bytes."""
 
-    def __init__(self, sock: socket.socket, *args: Any, **how: Any) -> None:
+    def __init__(
+        self, began: Callable[[_Bounded], None], sock: socket.socket, *args: Any, **how: Any
+    ) -> None:
         super().__init__(sock, *args, **how)
         self.bounded = _Bounded(self.fp.detach(), sock)
         self.fp = io.BufferedReader(self.bounded)
-
-
-class _Connection(AWSHTTPConnection):
-    response_class: Any = _Answer
-
-
-class _SecuredConnection(AWSHTTPSConnection):
-    response_class: Any = _Answer
-
-
-class _Pool(AWSHTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecuredPool(AWSHTTPSConnectionPool):
-    ConnectionCls = _SecuredConnection
+        began(self.bounded)
 
 
 class _Session(URLLib3Session):
-    """Botocore's own, over other connections."""
+    """Botocore's own, over connections whose answers are bounded; each that `began` is told."""
 
-    def __init__(self, **how: Any) -> None:
+    def __init__(self, began: Callable[[_Bounded], None], **how: Any) -> None:
         super().__init__(**how)
+        answers = {"response_class": staticmethod(partial(_Answer, began))}
         # One mapping, of the manager and of those that there will be for proxies.
         self._pool_classes_by_scheme: dict[str, Any]
-        self._pool_classes_by_scheme |= {"http": _Pool, "https": _SecuredPool}
+        for scheme, pool, connection in (
+            ("http", AWSHTTPConnectionPool, AWSHTTPConnection),
+            ("https", AWSHTTPSConnectionPool, AWSHTTPSConnection),
+        ):
+            over = {"ConnectionCls": type("_Connection", (connection,), answers)}
+            self._pool_classes_by_scheme[scheme] = type("_Pool", (pool,), over)
 
 
 class _Bounded(io.RawIOBase):

@@ -81,25 +81,40 @@ class StandIn:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.address = address or Address()
-        self.ending = threading.Event()
-        self.shelf = Shelf(self.address, clock)
-        self.access = Access(self.address.region, clock)
-        self.calls: list[Call] = []
         self._clock = clock
         self._mutex = threading.Lock()
+        self._page_size = page_size
+        self._server = _Server(self, port)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.packages_url = f"{self.url}/pypi/{self.address.repository}/"
+        self._begin()
+        threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="codeartifact", daemon=True
+        ).start()
+
+    def _begin(self) -> None:
+        self.ending = threading.Event()
+        self.shelf = Shelf(self.address, self._clock)
+        self.access = Access(self.address.region, self._clock)
+        self.calls: list[Call] = []
         self._numbers = count(1)
         self.bugs: list[Exception] = []
         self._schedule = Schedule()
         self.inject = self._schedule.inject
         self.heal = self._schedule.heal
-        self._server = _Server(self, port)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self.packages_url = f"{self.url}/pypi/{self.address.repository}/"
-        self._api = Api(self.shelf, self.access, self.packages_url, page_size)
+        self._api = Api(self.shelf, self.access, self.packages_url, self._page_size)
         self._packages = PackageEndpoint(self.shelf, self.access)
-        threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="codeartifact", daemon=True
-        ).start()
+
+    def reset(self) -> None:
+        """Be as at the beginning; what is under way is cut.
+
+        Raises:
+            ExceptionGroup: as `close`.
+        """
+        self.ending.set()
+        self._server.cut()
+        self._tell_bugs()
+        self._begin()
 
     # -- clients ---------------------------------------------------------------------------------
 
@@ -184,6 +199,9 @@ class StandIn:
         self._server.shutdown()
         self._server.server_close()
         self._server.cut()
+        self._tell_bugs()
+
+    def _tell_bugs(self) -> None:
         if self.bugs:
             raise ExceptionGroup("the stand-in of CodeArtifact failed", self.bugs)
 
