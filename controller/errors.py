@@ -17,7 +17,7 @@ share. Third-party exceptions are translated where they enter, with `raise ... f
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Final, TypeVar
 
 _E = TypeVar("_E", bound=BaseException)
 
@@ -78,6 +78,10 @@ class Rejected(WheelwayError):  # noqa: N818 - a kind of outcome, not of mistake
     def __init__(self, reason: str, message: str, *, log_tail: str = "") -> None:
         super().__init__(reason, message)
         self.log_tail = log_tail
+
+
+NOT_A_PIPELINE: Final = "NotAPipelineWheel"
+"""The reason of a `NoRelease` that is nobody's mistake: a library."""
 
 
 class NoRelease(Rejected):

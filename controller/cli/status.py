@@ -23,10 +23,10 @@ from controller.cli.output import (
     table,
 )
 from controller.cli.parameters import AsJson
+from controller.errors import NOT_A_PIPELINE
 from controller.model import Phase
 from controller.ops.status import StatusDocument, tell
 from controller.ops.times import ago, seconds
-from controller.reconcile.refusals import NOT_A_PIPELINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

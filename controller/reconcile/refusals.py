@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from controller.errors import NoRelease
+from controller.errors import NOT_A_PIPELINE, NoRelease
 from controller.model import Availability, Condition, RefusedWheel
 from controller.planning.documents import same_objects
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from controller.model import Listing, Revision
 
-NOT_A_PIPELINE = "NotAPipelineWheel"
 _FOR_OTHERS = "TagsIncompatible"
 LIBRARY_AFTER = 2
 """The newest versions of a project that must all carry no pipeline before the older ones are left
