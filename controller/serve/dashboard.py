@@ -297,17 +297,13 @@ def _refusal(text: str, config: Mapping[str, JSON]) -> str:
         for line in text.splitlines()[1:]
         if "For further information" not in line
     ]
-    applications = config.get("applications") or []
+    names = dict(enumerate(one["name"] for one in config["applications"]))
 
     def name(found: re.Match[str]) -> str:
         number = int(found[1])
-        return f"application {applications[number].get('name', number)!r}, "
+        return f"application {names.get(number, number)!r}, "
 
-    said = "; ".join(filter(None, lines))
-    try:
-        return re.sub(r"applications\.(\d+)\.", name, said)
-    except (AttributeError, IndexError, TypeError):
-        return said
+    return re.sub(r"applications\.(\d+)\.", name, "; ".join(filter(None, lines)))
 
 
 def _last_line(text: str) -> str:

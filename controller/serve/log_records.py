@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -65,12 +67,10 @@ class Splitter:
     """Makes records of the lines of one log as they come."""
 
     def __init__(self) -> None:
-        self._head = ("", "")
-        self._lines: list[str] = []
-        self._size = 0
+        self._head, self._lines, self._size = ("", ""), list[str](), 0
 
     def feed(self, line: str) -> Record | None:
-        """The next line; returns the record that ended before it, if one did."""
+        """Take the next line; returns the record that ended before it, if one did."""
         head = _head(line)
         ended = self.end() if head is not None or self._size > LONGEST_RECORD else None
         self._head = head or self._head
@@ -99,11 +99,9 @@ def merged(logs: Iterable[Iterable[str]]) -> list[Record]:
     """The records of several logs by their time, each log in its own order."""
     found: list[tuple[str, Record]] = []
     for lines in logs:
-        latest = ""
-        for record in records(lines):
-            latest = max(latest, record.at)
-            found.append((latest, record))
-    return [record for _, record in sorted(found, key=lambda pair: pair[0])]
+        log = list(records(lines))
+        found += zip(accumulate((record.at for record in log), max), log, strict=True)
+    return [record for _, record in sorted(found, key=itemgetter(0))]
 
 
 def _head(line: str) -> tuple[str, str] | None:

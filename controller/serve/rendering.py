@@ -11,8 +11,7 @@ import hashlib
 import json
 import re
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 from packaging.version import Version
@@ -31,6 +30,7 @@ from controller.serve.templates import Templates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from controller.config.settings import RayOptions, ServeOptions
     from controller.model import JSON, DaemonMark
@@ -124,7 +124,15 @@ class Renderer:
             TemplateError: the template cannot render any release.
             Rejected: it can, but not this one: an option or setting that Ray refuses.
         """
-        variables = _variables(release, entry, artifact, environment, options, settings)
+        variables = {
+            "release": _named(release, artifact.project),
+            "target": entry.target,
+            "tree": str(artifact.tree),
+            "record_digest": artifact.record_digest,
+            "environment": {"digest": environment.lock_digest, "python": environment.python},
+            "options": _filled(options),
+            "settings": dict(settings),
+        }
         try:
             document = self._application(variables, release)
         except TemplateError as error:
@@ -249,27 +257,12 @@ class Renderer:
 # -- variables -----------------------------------------------------------------------------------
 
 
-def _variables(
-    release: Release,
-    entry: PipelineEntry,
-    artifact: Artifact,
-    environment: Environment,
-    options: Options,
-    settings: Mapping[str, JSON],
-) -> dict[str, JSON]:
+def _named(release: Release, project: str) -> dict[str, JSON]:
     return {
-        "release": {
-            "pipeline": release.pipeline,
-            "version": str(release.version),
-            "digest": release.digest,
-            "project": artifact.project,
-        },
-        "target": entry.target,
-        "tree": str(artifact.tree),
-        "record_digest": artifact.record_digest,
-        "environment": {"digest": environment.lock_digest, "python": environment.python},
-        "options": _filled(options),
-        "settings": dict(settings),
+        "pipeline": release.pipeline,
+        "version": str(release.version),
+        "digest": release.digest,
+        "project": project,
     }
 
 
@@ -296,25 +289,15 @@ def _filled(options: Options) -> dict[str, JSON]:
 
 
 _ORDINARY_RELEASE = Release("ordinary", Version("1.0"), "0" * 64)
-_ORDINARY: Mapping[str, Any] = _variables(
-    _ORDINARY_RELEASE,
-    PipelineEntry("ordinary", "ordinary:Ordinary", {}, {}),
-    Artifact(
-        digest="0" * 64,
-        project="ordinary",
-        version=Version("1.0"),
-        filename="ordinary-1.0-py3-none-any.whl",
-        size=1,
-        wheel=Path("/ordinary.whl"),
-        tree=Path("/ordinary"),
-        record_digest="0" * 64,
-        requires=(),
-        pipelines=(),
-    ),
-    Environment("", None),
-    Options(),
-    {},
-)
+_ORDINARY: Mapping[str, JSON] = {
+    "release": _named(_ORDINARY_RELEASE, "ordinary"),
+    "target": "ordinary:Ordinary",
+    "tree": "/ordinary",
+    "record_digest": "0" * 64,
+    "environment": {"digest": "", "python": None},
+    "options": _filled(Options()),
+    "settings": {},
+}
 """A release that any sound template can render: it tells a bad template from a bad release."""
 
 

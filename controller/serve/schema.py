@@ -185,11 +185,14 @@ def _check(schema: type[BaseModel], document: Mapping[str, JSON]) -> None:
     try:
         schema.model_validate(document)
     except ValidationError as error:
-        lines = [
-            f"{dotted(mistake['loc'])}: {mistake['msg'].removeprefix('Value error, ')}"
-            for mistake in error.errors(include_url=False)
-        ]
-        raise SchemaError((), "; ".join(lines)) from error
+        raise SchemaError((), "; ".join(_mistakes(error))) from error
+
+
+def _mistakes(error: ValidationError) -> list[str]:
+    return [
+        f"{dotted(one['loc'])}: {one['msg'].removeprefix('Value error, ')}"
+        for one in error.errors(include_url=False)
+    ]
 
 
 _CODE = ("deployment_actors", "gang_scheduling_config", "request_router_config", "user_config")
@@ -235,8 +238,7 @@ def _refused_by_conversion(options: dict[str, JSON]) -> str:
             "", b"", b"", b"", options["ray_actor_options"], **numbers
         ).to_proto_bytes()
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        return f"{dotted(first['loc'])}: {first['msg'].removeprefix('Value error, ')}"
+        return _mistakes(error)[0]
     except (ValueError, TypeError, OverflowError) as error:
         return str(error)
     return ""
