@@ -73,7 +73,7 @@ class Artifacts(Listings):
     ) -> None:
         super().__init__(jobs, clock=clock, wall_clock=wall_clock)
         self._means = means
-        self._upkeep = Upkeep(jobs, self._is_as_made, self._mend, clock=clock)
+        self.upkeep = Upkeep(jobs, self._is_as_made, self._mend, clock=clock)
         self._received_as: dict[str, tuple[Revision, Artifact]] = {}  # by digest
         self._tidied_at = float("-inf")
         self.refusals = refusals or Refusals()
@@ -116,7 +116,7 @@ class Artifacts(Listings):
         if others["tidy"]:
             self._tidied_at = float("-inf")
         if means.is_sound != before.is_sound:
-            self._upkeep.distrust_all()
+            self.upkeep.distrust_all()
         self._jobs.drop(lambda key: others.get(key[0], False))
 
     def busy(self) -> bool:
@@ -169,7 +169,7 @@ class Artifacts(Listings):
                     return artifact  # nobody wants it: wheels are judged otherwise by now
                 self._received_as[artifact.digest] = revision, artifact
             self.fetched_at[artifact.digest] = self._wall_clock()
-            self._upkeep.vouch(artifact.digest)
+            self.upkeep.vouch(artifact.digest)
             # Whoever asks for the wheel is about to ask for its environment.
             self._jobs.run_inline(("prepare", artifact.digest), self._preparer(artifact))
             return artifact
@@ -219,8 +219,8 @@ class Artifacts(Listings):
         """Artifacts not known to be still sound, with what stands in the way of mending them. They
         are checked, and mended, next.
         """
-        found = [d for d in dict.fromkeys(digests) if not self._upkeep.vouches_for(d)]
-        faults = self._upkeep.faults() if found else {}
+        found = [d for d in dict.fromkeys(digests) if not self.upkeep.vouches_for(d)]
+        faults = self.upkeep.faults() if found else {}
         return {digest: faults.get(digest) for digest in found}
 
     def _preparer(self, artifact: Artifact) -> Callable[[], Environment]:
@@ -244,15 +244,7 @@ class Artifacts(Listings):
         in_use = {app.release.digest for app in running if app.release}.union(placed)
         received = self._received_as.keys()
         known = received | self._means.survivors.see(running, received)
-        self._upkeep.poll(known & in_use, known & set(doubted))
-
-    def is_check_due(self) -> bool:
-        """Whether `keep_sound` would look at anything that nobody doubts."""
-        return self._upkeep.is_due()
-
-    def restored(self) -> set[str]:
-        """Digests of what was found damaged and is sound again, since this was last asked."""
-        return self._upkeep.take_restored()
+        self.upkeep.poll(known & in_use, known & set(doubted))
 
     def _is_as_made(self, digest: str) -> bool:
         means, received = self._means, self._received_as.get(digest)
@@ -307,7 +299,7 @@ class Artifacts(Listings):
     def clear_failures(self, digest: str) -> None:
         """Fetch and prepare a wheel anew if that failed: a person lifted its quarantine."""
         self._mismatches.drop(digest.__eq__)
-        self._upkeep.distrust(digest)
+        self.upkeep.distrust(digest)
         self._jobs.clear_failures(lambda key: key[:2] in {("fetch", digest), ("prepare", digest)})
 
     def is_untidy(self) -> bool:
@@ -346,7 +338,7 @@ class Artifacts(Listings):
             outcome = self._jobs.outcome(key)
             if outcome is not None and outcome.error is not None:
                 found.append(Condition(subject, outcome.error.reason, outcome.error.message))
-        for digest, fault in self._upkeep.faults().items():
+        for digest, fault in self.upkeep.faults().items():
             received = self._received_as.get(digest)
             subject = received[0].filename if received else self._means.survivors.release(digest)
             if subject:

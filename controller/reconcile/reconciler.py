@@ -200,7 +200,7 @@ class Reconciler:
         )
         if recorder is not None:
             recorder.date(records)
-            recorder.absolve(self._artifacts.restored())
+            recorder.absolve(self._artifacts.upkeep.take_restored())
         return _Observed(now, applications, records, answers, self._journal.overrides())
 
     def _unobservable(
@@ -259,7 +259,7 @@ class Reconciler:
         told = [app for app in applications if app.message and doubts_its_files(app)]
         doubted = [app.release.digest for app in told if app.release]
         # Else a pass need not even count what there is.
-        if doubted or self._artifacts.is_check_due():
+        if doubted or self._artifacts.upkeep.is_due():
             placed = {release.digest for release in desired.placements}
             self._artifacts.keep_sound(applications, placed, doubted)
 

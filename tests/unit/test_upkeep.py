@@ -113,7 +113,7 @@ def test_a_sound_tree_that_a_replica_doubts_is_not_hashed_in_every_pass(work, pa
     paper_head.failing["demo"] = MISMATCH
     work.pass_(after=0.1)
     rounds = []
-    work.artifacts._upkeep._mend = lambda digest, _doubted: rounds.append(digest) or False
+    work.artifacts.upkeep._mend = lambda digest, _doubted: rounds.append(digest) or False
     for _ in range(20):
         work.pass_(after=0.1)
     assert not rounds
