@@ -244,16 +244,13 @@ class Jobs:
         group.add(thread)
 
     def _run_what_waits(self) -> None:
-        while (job := self._next()) is not None:
+        while True:
+            with self._lock:
+                if not self._waiting or len(self._shared) > self._workers:
+                    self._shared.discard(threading.current_thread())  # it ends: it counts no more
+                    return
+                job = self._waiting.popleft()
             self._run(job)
-
-    def _next(self) -> _Job | None:
-        """What this thread is to do; None when it is to end, and then it counts no more."""
-        with self._lock:
-            if self._waiting and len(self._shared) <= self._workers:
-                return self._waiting.popleft()
-            self._shared.discard(threading.current_thread())
-            return None
 
     def _run(self, job: _Job, *, wake: bool = True) -> None:
         key, value, error = job.key, None, None

@@ -198,7 +198,11 @@ class Recorder:
             if before is not None and _says(before, transition, source):
                 continue
             arrival = list(self._arrival(subject, source, now)) if before is None else []
-            at = self._when(transition, before, now)
+            at = now
+            if transition.phase is Phase.PREPARED:  # by a job, which ended between two passes
+                ended = self._artifacts.prepared_at.get(subject.digest, now)
+                if before is None or ended >= before.since:  # not in an earlier life of it
+                    at = min(ended, now)
             at = max([at, *(step.at for step in arrival)])  # one release's steps keep their order
             steps += [*arrival, _Step(at, transition, source)]
         for quarantine in failures:
@@ -219,15 +223,6 @@ class Recorder:
         fetched = Transition(release, Phase.FETCHED, "Verified", "fetched and verified")
         at = self._artifacts.fetched_at.get(release.digest, now)
         yield _Step(min(max(at, noticed), now), fetched, source)
-
-    def _when(self, transition: Transition, before: ReleaseRecord | None, now: float) -> float:
-        """When a transition happened: jobs end between passes, so what they brought is dated by
-        their own end, unless that was for an earlier life of the release.
-        """
-        if transition.phase is not Phase.PREPARED:
-            return now
-        ended = self._artifacts.prepared_at.get(transition.subject.digest, now)
-        return now if before is not None and ended < before.since else min(ended, now)
 
 
 def _says(record: ReleaseRecord, transition: Transition, source: str) -> bool:

@@ -190,22 +190,20 @@ class Upkeep:
             self._jobs.rerun(key, self._mend_what_waits)
 
     def _mend_what_waits(self) -> None:
-        while (found := self._next()) is not None:
+        while True:
+            with self._lock:
+                digest = next((one for one in self._damaged if one not in self._mended), None)
+                if digest is None:
+                    return
+                self._mended.add(digest)
+                doubted = self._damaged.pop(digest)
             try:
-                self._mend_one(*found)
+                self._mend_one(digest, doubted=doubted)
             finally:
                 with self._lock:
-                    self._mended.discard(found[0])
+                    self._mended.discard(digest)
 
-    def _next(self) -> tuple[str, bool] | None:
-        with self._lock:
-            digest = next((one for one in self._damaged if one not in self._mended), None)
-            if digest is None:
-                return None
-            self._mended.add(digest)
-            return digest, self._damaged.pop(digest)
-
-    def _mend_one(self, digest: str, doubted: bool) -> None:  # noqa: FBT001 - as `mend` is told
+    def _mend_one(self, digest: str, *, doubted: bool) -> None:
         fault: WheelwayError
         try:
             self._is_well(digest, mended=self._mend(digest, doubted))
