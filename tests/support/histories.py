@@ -176,7 +176,7 @@ class Judge:
             there = [r.app for r in self.cluster.ours if r.release.pipeline == pipeline]
             ours = {n: d for n, d in kept.items() if n.startswith(f"{pipeline}-")}
             assert ours == {app.name: app.document for app in there} or not pipeline
-            assert not [q for q in decided.quarantines if q.release.pipeline == pipeline]
+            assert not [q for q in decided.quarantines if q.subject.name == pipeline]
 
     def _what_works_goes_on(self, kept):
         """A live release serves until its successor answered; a bad one takes nobody's route, not
@@ -204,7 +204,7 @@ class Judge:
     def _nobody_is_blamed_in_vain(self, situation, decided):
         """What is live is not quarantined, nor what may still answer."""
         for failure in decided.quarantines:
-            name = situation.placements[failure.release].name
+            name = situation.placements[failure.subject].name
             app = self.cluster.running[name].app
             assert name not in self.proven or not app.route, f"{name} is live, though ill"
             assert not self._has_time(app), f"{name} was not asked, or not for long enough"

@@ -242,7 +242,7 @@ def test_suspend_rollback_and_pin_act_on_the_live_daemon(site):
 
 def known(site):
     with Journal.read(site.folder / "state") as journal:
-        return {record.release.version for record in journal.releases("ordered")}
+        return {record.subject.version for record in journal.releases("ordered")}
 
 
 # -- trouble -------------------------------------------------------------------------------------
