@@ -21,7 +21,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
@@ -117,6 +117,19 @@ class Runtime:
         self._undoing: asyncio.Task[None] | None = None
 
     # -- start -----------------------------------------------------------------------------------
+
+    @classmethod
+    async def started(cls, pipeline: type[Pipeline], context: Context, **options: Any) -> Self:
+        """A runtime that is loaded and warm; options are those of the class. One that does not
+        start is unloaded again.
+        """
+        runtime = cls(pipeline, context, **options)
+        try:
+            await runtime.start()
+        except BaseException:
+            await runtime.unload()
+            raise
+        return runtime
 
     async def start(self) -> None:
         """`load` and `warm_up`."""

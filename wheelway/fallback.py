@@ -49,11 +49,11 @@ _FRESH: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """How it stands with a release of ours."""
+    """Whether a release of ours can be expected to answer."""
 
     runs: bool | None
-    """Whether a replica does, so that the request is in its hands and keeps its deadline; None when
-    nobody knows."""
+    """Whether a replica runs: the request is then in its hands and keeps its deadline. None: not
+    known."""
     request_timeout: float = MAX_WAIT
 
 
@@ -164,8 +164,8 @@ def _why(outlook: Outlook) -> problem.Problem:
 
 
 class Outlooks:
-    """How it stands with releases; asked once in `_FRESH` seconds of each, however many wait, and
-    not again before there is an answer.
+    """The outlook of each release, from Serve's controller. It is asked at most once in `_FRESH`
+    seconds of each, however many requests wait, and not again before it has answered.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class Outlooks:
 
 
 def _heard(answer: asyncio.Future[Any]) -> None:
-    """Have nobody complain of an error for which nobody waited to the end."""
+    """Keep asyncio from logging an error for which nobody waited to the end."""
     if not answer.cancelled():
         answer.exception()
 

@@ -129,7 +129,7 @@ def _mend_print() -> None:
 
 
 def _flushing(flush: Callable[[Any], None]) -> Callable[[Any], None]:
-    """That of a stream that leads into Serve's log, writing the log as well."""
+    """The flush of a stream that leads into Serve's log, which writes out that log as well."""
 
     def flush_all(stream: Any) -> None:
         flush(stream)
@@ -160,7 +160,9 @@ def _print(
 
 
 def _answer_for_the_absent() -> None:
-    """Have the proxy of a process that imported this ask for `proxy_middlewares` when it starts."""
+    """Have Serve's proxy ask for `proxy_middlewares` when it starts in a process that imported this
+    module.
+    """
     if http_util.RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH is None and _BEHIND_HAPROXY:
         http_util.RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH = _IN_PROXY
 
@@ -187,9 +189,7 @@ def middlewares() -> list[Middleware]:
 
 
 def proxy_middlewares() -> list[Middleware]:
-    """See `_answer_for_the_absent`. Nothing in replicas, which ask as well: who is not ours there
-    is let alone.
-    """
+    """See `_answer_for_the_absent`; none in replicas, which ask as well."""
     try:
         serve.get_replica_context()
     except RayServeException:

@@ -57,13 +57,13 @@ class Outcomes:
         """A bit for each, the latest lowest, set where it failed."""
 
     def succeeded(self) -> None:
-        """Need not be called while `recent` is 0."""
+        """Count a request that was answered; need not be called while `recent` is 0."""
         self.recent = self.recent << 1 & _ALL
         if self.failing and self.recent.bit_count() <= _ENDS:
             self.failing = ""
 
     def failed(self, reason: str) -> None:
-        """`reason` is that of the answer."""
+        """Count a request that failed; `reason` is that of its answer."""
         self.recent = (self.recent << 1 | 1) & _ALL
         if not self.failing and self.recent.bit_count() >= _BEGINS:
             self.failing = f"half of its last {_LAST} requests failed, or more; last as {reason}"

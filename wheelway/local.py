@@ -44,7 +44,7 @@ from wheelway.schema import body_of, value_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
-    from wheelway.contract import Pipeline
+    from wheelway.contract import Context, Pipeline
 
 _LOGGER = logging.getLogger("wheelway.local")
 
@@ -89,7 +89,8 @@ def loaded(
     """
     release = Release(_named_as(pipeline.__name__), "0+local", "0" * 64, "", __version__)
     with asyncio.Runner() as runner, _in_replica(release):
-        runtime = runner.run(_started(pipeline, release, settings or {}, threads))
+        context = _context(pipeline, release, settings or {})
+        runtime = runner.run(Runtime.started(pipeline, context, threads=threads))
         try:
             yield Loaded(runner, runtime)
         finally:
@@ -142,17 +143,8 @@ def _in_replica(release: Release) -> Iterator[None]:
         context._INTERNAL_REPLICA_CONTEXT = None  # noqa: SLF001 - as above
 
 
-async def _started(
-    pipeline: type[Pipeline], release: Release, settings: Mapping[str, Any], threads: int
-) -> Runtime:
-    logger = _LOGGER.getChild(release.pipeline)
-    runtime = Runtime(pipeline, context_of(pipeline, release, settings, logger), threads=threads)
-    try:
-        await runtime.start()
-    except BaseException:
-        await runtime.unload()
-        raise
-    return runtime
+def _context(pipeline: type[Pipeline], release: Release, settings: Mapping[str, Any]) -> Context:
+    return context_of(pipeline, release, settings, _LOGGER.getChild(release.pipeline))
 
 
 # -- gates ---------------------------------------------------------------------------------------
@@ -243,7 +235,8 @@ async def serve(subject: Subject, *, host: str = "127.0.0.1", port: int = 8001) 
 
     pipeline = await asyncio.to_thread(load_class, subject.target, subject.tree)
     with _in_replica(subject.release):
-        runtime = await _started(pipeline, subject.release, subject.settings, subject.threads)
+        context = _context(pipeline, subject.release, subject.settings)
+        runtime = await Runtime.started(pipeline, context, threads=subject.threads)
         application = Application(subject.release, _LOGGER, on_shutdown=runtime.unload)
         application.serve(runtime, Limits())
         server = uvicorn.Server(uvicorn.Config(application, host=host, port=port, lifespan="on"))

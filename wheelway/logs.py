@@ -76,7 +76,7 @@ class _Output:
 
 
 class _Outputs:
-    """Where Serve's logger writes, looked up each time; where it last did, if others took that."""
+    """The handlers of Serve's logger, or its last own ones once others have replaced them."""
 
     def __init__(self, served: logging.Logger) -> None:
         self._served = served
@@ -84,7 +84,7 @@ class _Outputs:
         self._latest = [_Output(handler) for handler in served.handlers]
 
     def now(self) -> list[_Output]:
-        """What is given up for new ones is written before anything else is."""
+        """The outputs of now; what former ones still hold in memory is written first."""
         with self._lock:
             handlers = list(self._served.handlers)
             former = self._latest

@@ -173,19 +173,13 @@ class Replica:
     async def _started(self, settings: Mapping[str, Any], *, isolated: bool) -> Runtime:
         arguments = self._arguments
         assert self._class is not None  # noqa: S101 - only called after _load_class
-        runtime = Runtime(
+        return await Runtime.started(
             self._class,
             context_of(self._class, arguments.release, settings, self._logger),
             tree=arguments.tree,
             threads=arguments.threads,
             isolated=isolated,
         )
-        try:
-            await runtime.start()
-        except BaseException:
-            await runtime.unload()
-            raise
-        return runtime
 
     # -- an asynchronous stage that blocks -------------------------------------------------------
 

@@ -110,7 +110,7 @@ def value_of(body: bytes, content_type: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One of the two types of a pipeline, and what to call it when it is refused."""
+    """The request or the result of a pipeline: its type, and what to call it when it is refused."""
 
     pipeline: type[Pipeline]
     what: Literal["request", "result"]
