@@ -247,13 +247,14 @@ def test_every_proper_prefix_of_an_archive_is_unfinished(tmp_path, comment, zip6
         archive.comment = comment
     content = with_zip64_records(path.read_bytes()) if zip64 else path.read_bytes()
     path.write_bytes(content)
-    if b"PK" not in comment:  # zipfile itself takes that for the end
+    is_read = b"PK" not in comment  # else zipfile takes that for the end, and reads no such wheel
+    if is_read:
         with zipfile.ZipFile(path) as archive:
             assert archive.read("a") == b"b" * 50
     for length in range(len(content) + 1):
         path.write_bytes(content[:length])
         with FileIO(str(path)) as file:
-            assert ends_like_a_zip(file, length) == (length == len(content))
+            assert ends_like_a_zip(file, length) == (is_read and length == len(content))
 
 
 def with_zip64_records(content):

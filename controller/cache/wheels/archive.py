@@ -140,21 +140,10 @@ def _too_many(name: str, count: object, limits: InspectionLimits) -> Rejected:
 
 
 def _central_directory_size(wheel: Path) -> int | None:
-    """Bytes of the zip's directory, from its end record (APPNOTE.TXT 4.3.14 to 4.3.16); None when
-    there is no end record.
-    """
+    """Bytes of the zip's directory, as zipfile will read it; None when there is no end record."""
     with wheel.open("rb") as stream:
-        size = stream.seek(0, 2)
-        stream.seek(max(0, size - (22 + (1 << 16) + 20 + 56)))
-        tail = stream.read()
-    end = tail.rfind(b"PK\x05\x06")
-    if end < 0 or len(tail) < end + 22:
-        return None
-    if tail[max(0, end - 20) : end].startswith(b"PK\x06\x07"):  # zip64: its record comes before
-        record = tail[max(0, end - 76) : end - 20]
-        if record.startswith(b"PK\x06\x06"):
-            return int(struct.unpack_from("<Q", record, 40)[0])
-    return int(struct.unpack_from("<I", tail, end + 12)[0])
+        end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]  # noqa: SLF001 - the one way to ask it
+    return None if end is None else int(end[5])
 
 
 def _check_entries(name: str, entries: Sequence[zipfile.ZipInfo], limits: InspectionLimits) -> None:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import struct
 import threading
 import time
+import zipfile
 from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.utils import InvalidWheelFilename
 from watchdog.observers import Observer
@@ -43,10 +43,8 @@ _GRANULARITY = 2.0
 """Seconds: the coarsest clock of a file system in use (FAT). Within it, a file can change and look
 the same."""
 
-_END = struct.Struct("<4s4H2LH")
-_ZIP64_LOCATOR = struct.Struct("<4sLQL")
-_ZIP64_END = struct.Struct("<4sQ2H2L4Q")
-_SIGNATURE = struct.Struct("<4s")
+_END_RECORD, _ZIP64_RECORDS = 22, 56 + 20
+"""Bytes: of the end record without its comment; of what ZIP64 has between it and the directory."""
 
 
 class _Stamp(NamedTuple):
@@ -273,6 +271,7 @@ class DirectorySource:
                     else "is still being copied, or is no wheel: it does not end like one; it is "
                     f"read once it was unchanged for {self._settle:g} s"
                 )
+            file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             if _stamp(os.fstat(file.fileno())) != stamp:
                 raise _NotWhole("changed while it was read; it is read again")
@@ -281,42 +280,21 @@ class DirectorySource:
 
 
 def ends_like_a_zip(file: FileIO, size: int) -> bool:
-    """Whether the file ends as a finished zip archive does, by a look at its tail.
-
-    The end of central directory record must be the very last thing, and the central directory must
-    lie right before it (PKWARE APPNOTE 4.3.12 to 4.3.16; with ZIP64, two more records stand between
-    them). It says nothing about what the entries hold.
+    """Whether the file ends as a finished zip archive does: the end record as zipfile finds it is
+    the very last thing, and the central directory lies right before it (PKWARE APPNOTE 4.3.12 to
+    4.3.16). It says nothing about what the entries hold.
     """
-    if size < _END.size:
+    try:
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]  # noqa: SLF001 - the one way to ask it
+    except zipfile.BadZipFile:  # in several parts
         return False
-    start = max(0, size - _END.size - 0xFFFF)
-    tail = os.pread(file.fileno(), size - start, start)
-    at = len(tail) - _END.size
-    while (at := tail.rfind(b"PK\x05\x06", 0, at + 4)) >= 0:
-        *_, length, offset, comment = _END.unpack_from(tail, at)
-        if at + _END.size + comment == len(tail):
-            return _directory_ends_at(file, start + at, length, offset)
-        at -= 1  # a comment may hold the signature as well
-    return False
-
-
-def _directory_ends_at(file: FileIO, end: int, length: int, offset: int) -> bool:
-    """Whether a central directory of that length and offset ends where the end record begins."""
-    locator = _unpacked(file, _ZIP64_LOCATOR, end - _ZIP64_LOCATOR.size)
-    if locator and locator[0] == b"PK\x06\x07":
-        end = locator[2]
-        record = _unpacked(file, _ZIP64_END, end)
-        if not record or record[0] != b"PK\x06\x06":
-            return False
-        *_, length, offset = record
-    first = _unpacked(file, _SIGNATURE, offset)
-    return offset + length == end and (length == 0 or first == (b"PK\x01\x02",))
-
-
-def _unpacked(file: FileIO, form: struct.Struct, at: int) -> tuple[Any, ...]:
-    """The record at that position; empty when it does not lie inside the file."""
-    inside = 0 <= at <= os.fstat(file.fileno()).st_size - form.size
-    return form.unpack(os.pread(file.fileno(), form.size, at)) if inside else ()
+    if end is None:
+        return False
+    signature, length, offset, comment, at = end[0], end[5], end[6], end[7], end[9]
+    begin = at - (_ZIP64_RECORDS if signature == b"PK\x06\x06" else 0)
+    if at + _END_RECORD + comment != size or offset + length != begin:
+        return False
+    return length == 0 or os.pread(file.fileno(), 4, offset) == b"PK\x01\x02"
 
 
 def _parsed(name: str) -> tuple[str, Version]:
