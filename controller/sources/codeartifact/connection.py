@@ -106,18 +106,17 @@ class Connection:
 
     def codeartifact(self) -> CodeArtifactClient:
         """The client for the repository; to be asked for and used within `translated`."""
-        client: CodeArtifactClient = self._client("codeartifact", self._options.endpoint_url)
+        client: CodeArtifactClient = self._client(
+            "codeartifact", self._options.endpoint_url, self._options.region
+        )
         return client
 
     def sqs(self) -> SQSClient:
         """The client for the events' queue, at the host that the queue's URL names."""
         url = self._options.events_queue_url or ""
         parts = urlsplit(url)
-        client: SQSClient = self._client(
-            "sqs",
-            f"{parts.scheme}://{parts.netloc}",
-            region_name=queue_region(url) or self._region(),
-        )
+        region = queue_region(url) or self._options.region
+        client: SQSClient = self._client("sqs", f"{parts.scheme}://{parts.netloc}", region)
         return client
 
     @contextmanager
@@ -162,17 +161,14 @@ class Connection:
 
     # -- session ---------------------------------------------------------------------------------
 
-    def _client(self, service: str, endpoint: str | None, region_name: str | None = None) -> Any:
+    def _client(self, service: str, endpoint: str | None, region: str | None) -> Any:
         with self._building:
             if service not in self._clients:
                 _silence()
                 session: Any = boto3.Session(botocore_session=self._core())
                 try:
                     client = session.client(
-                        service,
-                        endpoint_url=endpoint,
-                        region_name=region_name or self._options.region,
-                        config=self._config(),
+                        service, endpoint_url=endpoint, region_name=region, config=self._config()
                     )
                 except ValueError as error:
                     if isinstance(error, BotoCoreError):
@@ -182,10 +178,9 @@ class Connection:
                         f"source {self._options.name}: botocore does not take {endpoint} ({error});"
                         " correct `endpoint_url` or `events_queue_url`",
                     ) from error
-                name = client.meta.service_model.service_id.hyphenize()
-                client.meta.events.register(f"before-send.{name}", self._on_send)
+                client.meta.events.register(f"before-send.{service}", self._on_send)
                 if service == "codeartifact":
-                    client.meta.events.register(f"needs-retry.{name}", self._on_answer)
+                    client.meta.events.register(f"needs-retry.{service}", self._on_answer)
                 self._clients[service] = client
             return self._clients[service]
 
@@ -217,13 +212,6 @@ class Connection:
                 core.register_component("credential_provider", CredentialResolver([role]))
             self._session = core
         return self._session
-
-    def _region(self) -> str | None:
-        if self._options.region:
-            return self._options.region
-        core = self._session or botocore.session.Session(profile=self._options.profile)
-        found: str | None = core.get_config_variable("region")
-        return found
 
     def _address(self) -> RepositoryAddress:
         """Where requests go, for messages. Found out once, for it takes reading files."""
