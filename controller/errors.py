@@ -17,7 +17,12 @@ share. Third-party exceptions are translated where they enter, with `raise ... f
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic import ValidationError
 
 _E = TypeVar("_E", bound=BaseException)
 
@@ -93,6 +98,32 @@ class NoRelease(Rejected):
     def __init__(self, reason: str, message: str, *, by_name: bool) -> None:
         super().__init__(reason, message)
         self.by_name = by_name
+
+
+class Mistake(NamedTuple):
+    """What is wrong with one value of several, in the words of whoever looked at it."""
+
+    keys: tuple[str | int, ...]
+    what: str
+    kind: str
+    """https://docs.pydantic.dev/latest/errors/validation_errors/"""
+    given: object
+
+    def __str__(self) -> str:
+        return f"{dotted(self.keys)}: {self.what}"
+
+
+def mistakes(error: ValidationError) -> list[Mistake]:
+    """What pydantic found, in the order of the fields."""
+    return [
+        Mistake(one["loc"], one["msg"].removeprefix("Value error, "), one["type"], one["input"])
+        for one in error.errors(include_url=False, include_context=False)
+    ]
+
+
+def dotted(keys: Sequence[str | int]) -> str:
+    """`pipelines.0.options.threads`."""
+    return ".".join(map(str, keys))
 
 
 def without_frames(error: _E) -> _E:

@@ -21,7 +21,6 @@ table as one value.
 
 from __future__ import annotations
 
-import itertools
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -33,14 +32,13 @@ from controller.config.loading import line_of
 from controller.config.serve import AUTOSCALING, REPLICA_COUNTS
 from controller.config.settings import ActorOptions, Options, PipelinePolicy, ServeOptions
 from controller.config.values import Table  # noqa: TC001 - pydantic reads the annotations
-from controller.errors import Rejected
+from controller.errors import Rejected, dotted, mistakes
 from controller.model import JSON, PipelineEntry, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from packaging.version import Version
-    from pydantic_core import ErrorDetails
 
 FILENAME = "wheelway.toml"
 
@@ -157,8 +155,7 @@ def effective(
     try:
         options = Options.model_validate(merged)
     except ValidationError as error:  # each layer passed, what they say together does not
-        mistakes = error.errors(include_url=False)
-        said = (f"{mistake['loc'][0]}: {_said(mistake)}" for mistake in mistakes)
+        said = (f"{mistake.keys[0]}: {mistake.what}" for mistake in mistakes(error))
         raise Rejected(
             "OptionsRefused",
             f"{FILENAME} and the operator's options together: {'; '.join(said)}; ask for less in "
@@ -278,16 +275,11 @@ def _part(
 def _mistakes(
     error: ValidationError, prefix: tuple[str, ...], text: str, path: str
 ) -> Iterable[str]:
-    for mistake in itertools.islice(error.errors(include_url=False), 3):
-        keys = [*prefix, *mistake["loc"]]
-        what = _said(mistake)
-        if mistake["type"] == "extra_forbidden":
+    for mistake in mistakes(error)[:3]:
+        keys, what = [*prefix, *mistake.keys], mistake.what
+        if mistake.kind == "extra_forbidden":
             what = f"unknown key; {_belongs(keys)}"
-        yield f"{path}:{line_of(text, keys)}: {'.'.join(map(str, keys))}: {what}"
-
-
-def _said(mistake: ErrorDetails) -> str:
-    return mistake["msg"].removeprefix("Value error, ")
+        yield f"{path}:{line_of(text, keys)}: {dotted(keys)}: {what}"
 
 
 def _belongs(keys: Sequence[str | int]) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from controller.cli.output import say
 from controller.cli.parameters import NumCpus
+from controller.errors import mistakes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,5 +159,4 @@ def _longest_request(said: str) -> float:
     try:
         return ServeOptions.model_validate({"longest_request": said}).longest_request
     except ValidationError as error:
-        what = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-        raise typer.BadParameter(what, param_hint="--longest-request") from error
+        raise typer.BadParameter(mistakes(error)[0].what, param_hint="--longest-request") from error

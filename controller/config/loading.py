@@ -16,7 +16,7 @@ from controller.config.credentials import RAY_TOKEN, credential
 from controller.config.settings import Config
 from controller.config.sources import AnySource, Section, kinds
 from controller.config.telemetry import AnyNotification
-from controller.errors import ConfigError
+from controller.errors import ConfigError, dotted, mistakes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,8 +77,9 @@ def parse(text: str, path: Path) -> Config:
         raise ConfigError(_unreadable_variable(error)) from error
     config, unusable = _anchored(config, path.resolve().parent)
     if unusable:
-        wheres = ((_where(keys, text, path), keys, what) for keys, what in unusable)
-        raise ConfigError("\n".join(f"{at}: {_dotted(keys)}: {what}" for at, keys, what in wheres))
+        raise ConfigError(
+            "\n".join(f"{_where(k, text, path)}: {dotted(k)}: {what}" for k, what in unusable)
+        )
     return _with_credentials(config)
 
 
@@ -97,18 +98,17 @@ def _depth(data: object) -> int:
 
 def _mistakes(error: ValidationError, text: str, path: Path) -> list[str]:
     lines = []
-    for mistake in error.errors(include_url=False):
-        keys = list(mistake["loc"])
+    for mistake in mistakes(error):
+        keys, what = list(mistake.keys), mistake.what
         table = keys[0]
         if table in _OF_KINDS:
             del keys[2:3]  # the kind, which pydantic puts between the number and the key
-        what = mistake["msg"].removeprefix("Value error, ")
-        if mistake["type"] == "extra_forbidden":
+        if mistake.kind == "extra_forbidden":
             what = UNKNOWN
-        elif mistake["type"] in {"union_tag_not_found", "union_tag_invalid"}:
+        elif mistake.kind in {"union_tag_not_found", "union_tag_invalid"}:
             keys.append("type")
             what = f"says which kind of {_OF_KINDS[table]}"
-        lines.append(f"{_where(keys, text, path)}: {_dotted(keys)}: {what}")
+        lines.append(f"{_where(keys, text, path)}: {dotted(keys)}: {what}")
     return lines
 
 
@@ -148,10 +148,6 @@ def _unreadable_variable(error: SettingsError) -> str:
         f"environment variable {name}: what it sets is a table or an array, so it must be JSON, "
         f"and is not ({why})"
     )
-
-
-def _dotted(keys: Sequence[str | int]) -> str:
-    return ".".join(str(key) for key in keys)
 
 
 def line_of(text: str, keys: Sequence[str | int]) -> int:

@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 from pydantic import AfterValidator, BaseModel, StringConstraints, ValidationError
 
+from controller.errors import mistakes
 from controller.model import Application, ApplicationStatus, Release, Replica
 from controller.planning.documents import same_document
 
@@ -86,9 +87,7 @@ def parse(
     try:
         applications = _Details.model_validate(details, strict=True).applications
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{where}: {first['msg']}") from error
+        raise ValueError(str(mistakes(error)[0])) from error
     known, sent = {app.name: app for app in before}, sent or {}
     found = {name: known[name] for name in same}
     for name, reported in applications.items():

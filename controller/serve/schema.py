@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
+from controller.errors import mistakes
 from controller.serve.canonical import plain
 
 if TYPE_CHECKING:
@@ -160,11 +161,11 @@ def _dump(schema: type[BaseModel], document: JSON, where: tuple[str | int, ...])
     try:
         dumped = schema.model_validate(document).model_dump(mode="json", exclude_unset=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        first = mistakes(error)[0]
         # A union's branches are part of pydantic's path, and mean nothing to a reader.
-        path = tuple(part for part in first["loc"] if not str(part).startswith("dict["))
-        what = first["msg"].removeprefix("Value error, ")
-        raise SchemaError((*where, *path), f"{what} (got {_shortened(first['input'])})") from error
+        path = tuple(part for part in first.keys if not str(part).startswith("dict["))
+        what = f"{first.what} (got {_shortened(first.given)})"
+        raise SchemaError((*where, *path), what) from error
     _refuse_losses(document, dumped, where)
     return dumped
 
@@ -189,10 +190,7 @@ def _check(schema: type[BaseModel], document: Mapping[str, JSON]) -> None:
 
 
 def _mistakes(error: ValidationError) -> list[str]:
-    return [
-        f"{dotted(one['loc'])}: {one['msg'].removeprefix('Value error, ')}"
-        for one in error.errors(include_url=False)
-    ]
+    return [f"{dotted(one.keys)}: {one.what}" for one in mistakes(error)]
 
 
 _CODE = ("deployment_actors", "gang_scheduling_config", "request_router_config", "user_config")
