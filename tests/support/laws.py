@@ -69,8 +69,10 @@ def a_failed_start_changes_nothing_else(situation):
         replace(app, status=ApplicationStatus.DEPLOYING, message="") if app.name in names else app
         for app in situation.applications
     ]
-    young = {n: replace(r, staged_at=situation.now) for n, r in situation.records.items()}
-    hopeful = plan(replace(situation, applications=apps, records=young))
+    records = dict(situation.records)
+    for name in names & records.keys():
+        records[name] = replace(records[name], staged_at=situation.now)
+    hopeful = plan(replace(situation, applications=apps, records=records))
     others = {n: d for n, d in documents(hopeful).items() if n not in names}
     assert documents(decided) == others
 

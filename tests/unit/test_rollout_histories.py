@@ -358,3 +358,15 @@ def test_what_starts_while_a_machine_boots_with_another_time_is_not_blamed_for_t
     assert history.daemon.quarantined == {}
     history.nothing_happens_any_more()
     assert len(history.daemon.quarantined) == 1
+
+
+def test_a_release_and_the_one_before_it_that_fail_in_the_same_pass_are_judged_apart():
+    history, (route, natures) = Histories(), ("/predict/iris/1", ("good", "good"))
+    history.much_is_live_already({route})
+    history.publish(route, natures)
+    history.builds_take(3)
+    history.time_passes(5)
+    history.the_machine_boots_with_another_time(-3600.0)
+    history.builds_take(1)
+    history.publish(route, natures)
+    history.time_passes(3, followed=False, seconds=400)
