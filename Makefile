@@ -22,6 +22,10 @@ ARGS ?=
 WORKERS ?= 3
 MARKS = $(shell $(BIN)/python tests/support/systemd.py >&2 || echo "-m 'not system'")
 
+# What Python compiled is kept, whatever the environment says: the tests start hundreds of processes,
+# and Ray's modules take two seconds each time otherwise.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
@@ -100,7 +104,8 @@ $(SET_UP): requirements.lock pyproject.toml
 	@awk '/^[^ ]/ { wanted = /^uv==/ } wanted' requirements.lock > $(VENV)/uv.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes \
 	  --requirement $(VENV)/uv.lock
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode \
+	  requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 

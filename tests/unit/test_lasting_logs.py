@@ -2,16 +2,15 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
+
+from tests.support.forking import imported
 
 pytestmark = pytest.mark.unit
 
 BEGIN = """
 import logging, logging.config, os, sys, time
-os.environ["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
 from ray.serve._private import logging_utils
 from ray.serve._private.common import ServeComponentType
 from ray.serve.schema import LoggingConfig
@@ -65,13 +64,25 @@ MUTING = {
 }
 
 
-def said(tmp_path, code, status=0):
-    log = tmp_path / "replica_iris_Host_r1.log"
-    done = subprocess.run(
-        [sys.executable, "-c", code, log], capture_output=True, text=True, check=False, timeout=100
-    )
-    assert done.returncode == status, done.stderr
-    return told(log.read_text())
+@pytest.fixture(scope="module")
+def run():
+    """Runs programs where Ray is imported."""
+    modules = ("ray.serve._private.logging_utils", "ray.serve.schema", "wheelway.host")
+    with imported(*modules, RAY_SERVE_THROUGHPUT_OPTIMIZED="1") as run:
+        yield run
+
+
+@pytest.fixture
+def said(run, tmp_path):
+    """What is in the log after a program."""
+
+    def log_of(code, status=0):
+        log = tmp_path / "replica_iris_Host_r1.log"
+        done = run(code, log)
+        assert done.returncode == status, done.stderr
+        return told(log.read_text())
+
+    return log_of
 
 
 def told(text):
@@ -80,8 +91,8 @@ def told(text):
 
 
 @pytest.mark.parametrize("how", MUTING)
-def test_no_configuration_of_logging_mutes_the_host_or_the_pipeline(tmp_path, how):
-    text = said(tmp_path, f"{BEGIN}\n{MUTING[how]}\n{MENDED}\n{END}")
+def test_no_configuration_of_logging_mutes_the_host_or_the_pipeline(said, how):
+    text = said(f"{BEGIN}\n{MUTING[how]}\n{MENDED}\n{END}")
     lines = text.splitlines()
     assert "INFO abc -- hello there" in lines
     assert "WARNING abc -- from a part" in lines
@@ -92,15 +103,15 @@ def test_no_configuration_of_logging_mutes_the_host_or_the_pipeline(tmp_path, ho
 
 
 @pytest.mark.parametrize("how", ["dictConfig", "disable"])
-def test_what_is_said_right_after_is_not_lost_either(tmp_path, how):
+def test_what_is_said_right_after_is_not_lost_either(said, how):
     muted = MUTING.get(how, "logging.disable(logging.CRITICAL)")
     code = f'{BEGIN}\n{muted}\nlogger.error("at once")\nuntil("at once")'
-    assert "ERROR abc -- at once" in said(tmp_path, code)
+    assert "ERROR abc -- at once" in said(code)
 
 
-def test_lines_keep_their_order_and_need_no_error_to_be_written(tmp_path):
+def test_lines_keep_their_order_and_need_no_error_to_be_written(said):
     code = f'{BEGIN}\nserved.info("one")\nlogger.info("two")\nserved.info("three")\nuntil("three")'
-    assert [line.rpartition(" ")[2] for line in said(tmp_path, code).splitlines()] == [
+    assert [line.rpartition(" ")[2] for line in said(code).splitlines()] == [
         "one",
         "two",
         "three",
@@ -116,7 +127,7 @@ CLOSED = 'logging.config.dictConfig({"version": 1})'
 
 
 @pytest.mark.parametrize("closed", ["", CLOSED])
-def test_handlers_that_serve_makes_anew_lose_nothing_and_are_written_out_in_time(tmp_path, closed):
+def test_handlers_that_serve_makes_anew_lose_nothing_and_are_written_out_in_time(said, closed):
     code = f"""{BEGIN}
 {RENEWED}
 {closed}
@@ -126,7 +137,7 @@ until("printed later")
 logger.info("by the logger")
 until("by the logger")
 """
-    lines = said(tmp_path, code).splitlines()
+    lines = said(code).splitlines()
     told = ["before it", "after it", "printed later", "by the logger"]
     # Closing is the later ones' first, so that their lines may come before.
     assert sorted(lines) == sorted(f"INFO abc -- {line}" for line in told)
@@ -141,8 +152,8 @@ until("by the logger")
         'logging.basicConfig(force=True)\nlogging.getLogger("lib").warning("last words")',
     ],
 )
-def test_what_is_flushed_is_written_before_the_process_ends(tmp_path, say):
-    text = said(tmp_path, f"{BEGIN}\nconfigure()\n{say}\nos._exit(5)", status=5)
+def test_what_is_flushed_is_written_before_the_process_ends(said, say):
+    text = said(f"{BEGIN}\nconfigure()\n{say}\nos._exit(5)", status=5)
     [line] = text.splitlines()
     assert line.startswith("INFO abc -- ")
     assert line.endswith("last words")
@@ -178,10 +189,8 @@ sys.__stdout__.write(json.dumps([buffer.getvalue(), trace.getvalue(), formatted,
 """
 
 
-def test_what_is_printed_into_a_file_and_tracebacks_are_text(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", PRINTING], capture_output=True, text=True, check=False, timeout=100
-    )
+def test_what_is_printed_into_a_file_and_tracebacks_are_text(run):
+    done = run(PRINTING)
     assert done.returncode == 0, done.stderr
     buffer, trace, formatted, logged = json.loads(done.stdout)
     assert buffer == "a b\nc|d-1\n"
@@ -222,8 +231,7 @@ sys.__stdout__.write(json.dumps(said))
 
 
 @pytest.mark.parametrize("gpus", [[], [0]])
-def test_a_replica_sees_to_its_prints_and_its_logger_and_knows_whether_it_has_a_gpu(gpus):
-    command = [sys.executable, "-c", REPLICAS, json.dumps(gpus)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+def test_a_replica_sees_to_its_prints_and_its_logger_and_knows_whether_it_has_a_gpu(run, gpus):
+    done = run(REPLICAS, json.dumps(gpus))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [["a b\n", "a b\n"], False, bool(gpus)]
