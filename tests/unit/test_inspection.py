@@ -9,7 +9,7 @@ from dataclasses import replace
 from importlib.metadata import Distribution, requires, version
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.tags import Tag, sys_tags
@@ -382,6 +382,8 @@ def test_a_fault_in_another_group_of_entry_points_is_told_under_its_own_name(tmp
 
 
 @given(text=st.text(alphabet=" \n[]=;#:.ab", max_size=60))
+@example(text="[[]\n=")
+@example(text="[ a ]\nb=")
 def test_what_passes_can_be_read_by_replicas(text):
     try:
         groups = entry_points.read(text)

@@ -44,7 +44,7 @@ def read(text: str) -> Groups:
         if not line or line.startswith("#"):
             continue
         if line.startswith("[") and line.endswith("]"):
-            group = groups.setdefault(line[1:-1].strip(), [])
+            group = groups.setdefault(line.strip("[]"), [])
             continue
         name, found, value = line.partition("=")
         if group is None or not found:
