@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from controller.reconcile.artifacts import Artifacts, Means
+from controller.reconcile.jobs import Jobs
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from controller.model import Condition, Listing, Refusal
+    from controller.sources import Source
     from tests.support.codeartifact import StandIn
 
 HERE = {"domain": "acme", "repository": "pipelines"}
@@ -49,6 +54,18 @@ def code_of(call: Callable[..., Any], **params: Any) -> str:
     with pytest.raises(ClientError) as caught:
         call(**params)
     return str(caught.value.response["Error"]["Code"])
+
+
+def artifacts_of(*sources: Source, clock: Any, before: Any = None, **means: Any) -> Artifacts:
+    """What becomes of these; every job runs in the asking thread."""
+    nothing = dict.fromkeys(field.name for field in fields(Means))
+    return Artifacts(
+        sources,
+        Jobs(0, lambda: None, clock=clock, jitter=lambda: 0.0),
+        Means(**nothing | means),
+        remembered=before or {},
+        clock=clock,
+    )
 
 
 def section(standin: StandIn, **options: Any) -> str:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from controller.model import Listing
+
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
 
@@ -190,3 +192,13 @@ def html_page(files: list[dict[str, object]], head: str = "") -> str:
         links.append(f"<a {attributes}>{html.escape(str(file['filename']))}</a><br/>")
     body = "\n".join(links)
     return f"<!DOCTYPE html><html><head>{head}</head><body>{body}</body></html>"
+
+
+def page_of(document: object, kind: str = JSON) -> Canned:
+    """A page that holds this."""
+    return Canned(json.dumps(document).encode(), headers={"Content-Type": kind})
+
+
+def names(listing: Listing) -> list[str]:
+    """The files that are offered, in its order."""
+    return [revision.filename for revision in listing.revisions]

@@ -9,8 +9,10 @@ from packaging.tags import sys_tags
 
 from controller.cache.environments.base import detect
 from controller.config.sources import CodeArtifactSource as Options
+from controller.config.sources import IndexSource as IndexOptions
 from controller.journal import Journal
 from controller.sources.codeartifact import CodeArtifactSource, rate_limiter
+from controller.sources.simple_index.source import IndexSource
 from tests.support.acme import ONCE
 from tests.support.canned import canned
 from tests.support.codeartifact import StandIn
@@ -20,6 +22,7 @@ from tests.support.paper_head import PaperHead
 from tests.support.passes import Clock, Passes
 from tests.support.receivers import Office
 from tests.support.scene import play
+from tests.support.simple_index import SimpleIndex
 from tests.support.wheels import make_wheel
 
 
@@ -44,6 +47,16 @@ def client(standin):
 @pytest.fixture
 def wheel(tmp_path):
     return make_wheel(tmp_path / "dist")
+
+
+@pytest.fixture
+def publish(at_standin, tmp_path):
+    """Publishes a wheel to the stand-in."""
+
+    def put(name="demo", version="1.0", **how):
+        return at_standin.shelf.publish(make_wheel(tmp_path / "dist", name, version, **how))
+
+    return put
 
 
 @pytest.fixture
@@ -170,3 +183,35 @@ def stocked(running, done):
     running.fetched = {name: running.fetch(one) for name, one in running.revisions.items()}
     forget(done)
     return running
+
+
+@pytest.fixture
+def index(monkeypatch):
+    """A simple index; the machine's proxies are not for it."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    with SimpleIndex() as index:
+        yield index
+
+
+@pytest.fixture
+def elsewhere(index):
+    """A second server; by the name `localhost` it is another host than the index."""
+    with SimpleIndex() as server:
+        yield server
+
+
+@pytest.fixture
+def connect(clock, monkeypatch):
+    """Opens sources on an index, of package `demo` where nothing else is said."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    opened = []
+
+    def connect(index, *packages, fit=None, clock=clock, **options):
+        url = getattr(index, "url", index)
+        options = IndexOptions(type="index", url=url, packages=packages or ("demo",), **options)
+        opened.append(IndexSource(options, fit=fit, clock=clock, wall_clock=lambda: 1.8e9))
+        return opened[-1]
+
+    yield connect
+    for source in opened:
+        source.close()

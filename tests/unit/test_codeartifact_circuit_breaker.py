@@ -6,10 +6,8 @@ import pytest
 
 from controller.errors import Stalled, WheelwayError
 from controller.journal.records import listing_of, listing_text
-from controller.reconcile.artifacts import Artifacts, Means
-from controller.reconcile.jobs import Jobs
 from controller.sources.codeartifact.upstreams import ROUNDS, SELDOM
-from tests.support.acme import FILES, POLL, asked, later, reasons, versions
+from tests.support.acme import FILES, POLL, artifacts_of, asked, later, reasons, versions
 from tests.support.codeartifact import (
     Fault,
     access_denied,
@@ -17,7 +15,6 @@ from tests.support.codeartifact import (
     internal_error,
     throttled,
 )
-from tests.support.wheels import make_wheel
 
 pytestmark = pytest.mark.unit
 
@@ -25,14 +22,6 @@ pytestmark = pytest.mark.unit
 def again(listing):
     """As the journal gives it back."""
     return listing_of(listing_text(listing))
-
-
-@pytest.fixture
-def publish(at_standin, tmp_path):
-    def put(name="demo", version="1.0", **how):
-        return at_standin.shelf.publish(make_wheel(tmp_path / "dist", name, version, **how))
-
-    return put
 
 
 # -- packages in trouble -------------------------------------------------------------------------
@@ -86,19 +75,15 @@ def test_denied_access_to_a_package_names_it(at_standin, opened, publish, clock)
 def test_a_package_in_trouble_keeps_what_it_had_across_a_restart(
     at_standin, opened, publish, clock, kind
 ):
-    def supplied(source, before):
-        jobs = Jobs(0, lambda: None, clock=clock)
-        nothing = Means(receive=None, prepare=None, is_sound=None, mend=None, prune=None)
-        return Artifacts([source], jobs, nothing, remembered=before, clock=clock)
-
     for name in ("acme-a", "acme-b"):
         publish(name)
-    at_first = supplied(opened(packages=["acme-*"]), {})
+    at_first = artifacts_of(opened(packages=["acme-*"]), clock=clock)
     at_first.poll()
     before = {name: again(listing) for name, listing in at_first.listings().items()}
     at_standin.inject(POLL, OWN[kind], package="acme-a", times=None)
     publish("acme-b", "2.0")
-    artifacts = supplied(opened(packages=["acme-*"], before=before["codeartifact"]), before)
+    restarted = opened(packages=["acme-*"], before=before["codeartifact"])
+    artifacts = artifacts_of(restarted, clock=clock, before=before)
     for _ in range(2):
         artifacts.poll()
         [listing] = artifacts.listings().values()

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import socket
-import threading
-from functools import partial
 
 import pytest
 from botocore.credentials import Credentials
 
-from controller.cache.environments.base import detect
-from controller.cache.wheels.store import Store
-from controller.config.settings import InspectionLimits
-from controller.errors import Rejected, Stalled, Transient, Waiting
-from controller.model import Artifact
-from controller.reconcile.artifacts import Artifacts, Means
-from controller.reconcile.assembly import _receive
-from controller.reconcile.jobs import Jobs
-from controller.reconcile.mismatches import MOST as MISMATCHES
+from controller.errors import Stalled, Transient, Waiting
 from controller.sources.codeartifact.connection import LONGEST_WAIT
+from tests.support.acme import artifacts_of
 from tests.support.codeartifact import (
     Fault,
     access_denied,
     expired_token,
     internal_error,
-    not_found,
     throttled,
 )
-from tests.support.wheels import make_wheel
 
 pytestmark = pytest.mark.unit
 
@@ -42,22 +31,8 @@ def published(at_standin, wheel):
 
 
 @pytest.fixture
-def artifacts(source, clock, tmp_path):
-    """Over the real store; every job runs in the asking thread."""
-    store, base = Store(tmp_path / "cache"), detect()
-    return Artifacts(
-        [source],
-        Jobs(0, lambda: None, clock=clock, jitter=lambda: 0.0),
-        Means(
-            receive=partial(_receive, store, base, InspectionLimits()),
-            prepare=lambda _: None,
-            is_sound=lambda _: True,
-            mend=lambda *_: False,
-            prune=None,
-        ),
-        remembered={},
-        clock=clock,
-    )
+def artifacts(source, clock):
+    return artifacts_of(source, clock=clock)
 
 
 def refused(source, kind=Stalled):
@@ -66,13 +41,7 @@ def refused(source, kind=Stalled):
     return caught.value
 
 
-def listed(artifacts):
-    artifacts.poll()
-    [revision] = artifacts.listings()["codeartifact"].revisions
-    return revision
-
-
-# -- throttling ----------------------------------------------------------------------------------
+# -- throttling ------------------------------------------------------------------------------------
 
 
 def test_a_throttled_request_is_sent_again_by_itself(source, at_standin, published):
@@ -107,7 +76,7 @@ def test_what_was_throttled_is_asked_again_when_its_time_has_come(
     assert source.calls[POLL] == 2
 
 
-# -- what passes, and what does not --------------------------------------------------------------
+# -- what passes, and what does not ----------------------------------------------------------------
 
 
 def test_a_server_error_is_tried_again_and_then_transient(source, at_standin, published):
@@ -158,15 +127,6 @@ def test_denied_access_names_the_action_and_the_resource(
     assert f"may not codeartifact:{operation} on {resource};" in error.message
 
 
-def test_a_denied_download_is_of_its_own_wheel(artifacts, at_standin, published):
-    revision = listed(artifacts)
-    at_standin.inject(GET, access_denied())
-    error = artifacts.artifact(revision)
-    assert isinstance(error, Stalled)
-    assert "may not codeartifact:GetPackageVersionAsset on" in error.message
-    assert artifacts.conditions() == []
-
-
 @pytest.mark.parametrize(
     ("options", "reason", "word"),
     [
@@ -190,7 +150,7 @@ def test_a_wrong_region_is_told_with_its_fix(at_standin, opened, published):
     assert "`region`" in error.message
 
 
-# -- credentials ---------------------------------------------------------------------------------
+# -- credentials -----------------------------------------------------------------------------------
 
 
 def test_without_credentials_it_is_told_where_they_were_looked_for(
@@ -313,7 +273,7 @@ def test_a_role_without_credentials_to_assume_it_with_is_told(standin, alone, op
     assert refused(source).reason == "CredentialsMissing"
 
 
-# -- the connection ------------------------------------------------------------------------------
+# -- the connection --------------------------------------------------------------------------------
 
 
 def test_an_endpoint_that_does_not_answer_is_transient(at_standin, opened):
@@ -336,125 +296,9 @@ def test_an_endpoint_that_says_nothing_is_transient(at_standin, opened):
 
 def test_sources_fail_each_for_itself(at_standin, opened, published, clock):
     good, bad = opened(packages=["demo"]), opened(name="bad", packages=["demo"], profile="nobody")
-    artifacts = Artifacts(
-        [bad, good],
-        Jobs(0, lambda: None, clock=clock),
-        Means(receive=None, prepare=None, is_sound=None, mend=None, prune=None),
-        remembered={},
-        clock=clock,
-    )
+    artifacts = artifacts_of(bad, good, clock=clock)
     artifacts.poll()
     assert [len(listing.revisions) for listing in artifacts.listings().values()] == [1]
     assert [(one.subject, one.reason) for one in artifacts.conditions()] == [
         ("bad", "ProfileUnknown")
     ]
-
-
-# -- downloads -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        (not_found(), "AssetMissing"),
-        (Fault(cut=0.5), "DownloadBroken"),
-        (Fault(cut=0.5, announced=False), "DownloadBroken"),
-        (Fault(cut=0.0, announced=False), "DownloadBroken"),
-        (Fault(wrong=True), "DigestMismatch"),
-        (throttled(retry_after=600), "Throttled"),
-    ],
-)
-def test_a_download_that_fails_is_tried_again_after_its_backoff(
-    artifacts, source, at_standin, published, clock, fault, reason
-):
-    revision = listed(artifacts)
-    at_standin.inject(GET, fault)
-    error = artifacts.artifact(revision)
-    assert isinstance(error, Transient)
-    assert error.reason == reason
-    assert artifacts.artifact(revision) is error
-    clock.now += 700
-    artifact = artifacts.artifact(revision)
-    assert isinstance(artifact, Artifact)
-    assert artifact.wheel.read_bytes() == published.read_bytes()
-
-
-def test_an_answer_without_a_length_is_whole_when_its_bytes_are(artifacts, at_standin, published):
-    revision = listed(artifacts)
-    at_standin.inject(GET, Fault(announced=False))
-    assert isinstance(artifacts.artifact(revision), Artifact)
-
-
-def test_bytes_that_stay_wrong_quarantine_the_release_and_not_the_source(
-    artifacts, source, at_standin, published, clock, tmp_path
-):
-    revision = listed(artifacts)
-    at_standin.inject(GET, Fault(wrong=True), times=MISMATCHES)
-    for _ in range(MISMATCHES - 1):
-        error = artifacts.artifact(revision)
-        assert isinstance(error, Transient)
-        clock.now += 3600
-    rejected = artifacts.artifact(revision)
-    assert isinstance(rejected, Rejected)
-    assert rejected.reason == "WrongBytes"
-    clock.now += 3600
-    assert artifacts.artifact(revision) is rejected, "it is not fetched any more"
-    assert source.calls[GET] == MISMATCHES
-    assert artifacts.conditions() == []
-    at_standin.shelf.publish(make_wheel(tmp_path / "next", version="2.0"))
-    artifacts.poll()
-    found = artifacts.listings()["codeartifact"].revisions
-    assert [str(one.version) for one in found] == ["1.0", "2.0"]
-    assert isinstance(artifacts.artifact(found[1]), Artifact)
-    artifacts.clear_failures(revision.sha256)
-    assert isinstance(artifacts.artifact(revision), Artifact), "a person lifted the quarantine"
-
-
-def test_wrong_bytes_in_between_are_forgiven(artifacts, at_standin, published, clock):
-    revision = listed(artifacts)
-    at_standin.inject(GET, Fault(wrong=True), times=MISMATCHES - 1)
-    for _ in range(MISMATCHES - 1):
-        artifacts.artifact(revision)
-        clock.now += 3600
-    assert isinstance(artifacts.artifact(revision), Artifact)
-
-
-def test_a_drip_ends_at_its_deadline(at_standin, opened, published):
-    source = opened(packages=["demo"], download_timeout=0.3)
-    [revision] = source.list().revisions
-    at_standin.inject(GET, Fault(drip=(1, 0.05)))
-    with pytest.raises(Transient) as caught:
-        list(source.fetch(revision))
-    assert caught.value.reason == "DownloadBroken"
-    assert "within 0.3 s" in caught.value.message
-
-
-def test_closing_ends_a_download_at_once(source, at_standin, published):
-    [revision] = source.list().revisions
-    begun = threading.Event()
-    at_standin.inject(GET, Fault(meanwhile=begun.set, drip=(1, 20.0)))
-    body = source.fetch(revision)
-    ended: list[Exception] = []
-
-    def read():
-        try:
-            list(body)
-        except Transient as error:
-            ended.append(error)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    assert begun.wait(60)
-    source.close()
-    reader.join(60)
-    assert not reader.is_alive()
-    assert [error.reason for error in ended] == ["SourceClosed"]
-    assert refused(source, Transient).reason == "SourceClosed"
-
-
-def test_a_consumer_that_stops_gives_the_connection_back(source, at_standin, published):
-    [revision] = source.list().revisions
-    body = source.fetch(revision)
-    assert next(body)
-    body.close()
-    assert b"".join(source.fetch(revision)) == published.read_bytes()
