@@ -1,9 +1,9 @@
 """`wheelway plan` and `wheelway render`: what would change now and why, and the config itself."""
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,9 +18,6 @@ from controller.ops.plans import NoticeDocument, PlanDocument
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from controller.config.settings import Config
-    from controller.reconcile.report import Report
-
 
 def plan(ctx: typer.Context, *, as_json: AsJson = False) -> None:
     """Say what would change now, and why; exit code 2 on changes.
@@ -29,12 +26,7 @@ def plan(ctx: typer.Context, *, as_json: AsJson = False) -> None:
     nothing is sent to Ray and nothing is recorded; wheels are fetched and environments are built
     into the cache, for only then it is known whether they can be.
     """
-    asked = invocation(ctx)
-    try:
-        planned: PlanDocument = link(asked).get("plan")
-    except Unanswered as error:
-        note(f"{error.message}; this is what it would do")
-        planned = _planned_here(asked.config())
+    planned: PlanDocument = _of_pass(ctx, "plan", verb="do", made="planned")
     show(planned, _drawn, as_json=as_json)
     if planned["changes"]:
         raise typer.Exit(ExitCode.CHANGES)
@@ -52,12 +44,7 @@ def render(
     `serve deploy` takes it as it is. A running daemon tells that of its last pass; without one the
     pass is made here, as for `plan`.
     """
-    asked = invocation(ctx)
-    try:
-        text: str = link(asked).get("plan", "config")
-    except Unanswered as error:
-        note(f"{error.message}; this is what it would send")
-        text = _rendered_here(asked.config())
+    text: str = _of_pass(ctx, "plan", "config", verb="send", made="rendered")
     if output is None:
         sys.stdout.write(text)
         return
@@ -67,30 +54,25 @@ def render(
         raise Stalled("OutputUnwritable", f"{output} cannot be written: {error}") from error
 
 
-def _planned_here(config: "Config") -> PlanDocument:
-    """The daemon's next plan, without its deeds; raises WheelwayError."""
-    preview = _preview()
-    from controller.daemon.passes import planned  # noqa: PLC0415 - imports the API
-
-    return planned(preview(config))
-
-
-def _rendered_here(config: "Config") -> str:
-    """The Serve config of the daemon's next plan; raises WheelwayError."""
-    preview = _preview()
-    from controller.daemon.passes import rendered  # noqa: PLC0415 - imports the API
-
-    return rendered(preview(config))
-
-
-def _preview() -> "Callable[[Config], Report]":
-    """`assembly.preview`, imported; most of its cost is in importing, which leaves no cycles."""
+def _of_pass(
+    ctx: typer.Context, *path: str, verb: str, made: Literal["planned", "rendered"]
+) -> Any:
+    """What the daemon tells of its last pass; without one, what `daemon.passes` has `made` of a
+    pass here that sends and records nothing.
+    """
+    asked = invocation(ctx)
+    try:
+        return link(asked).get(*path)
+    except Unanswered as error:
+        note(f"{error.message}; this is what it would {verb}")
     from controller.daemon.heap import collect_seldom  # noqa: PLC0415 - as below
 
-    collect_seldom()
+    collect_seldom()  # most of the cost is in importing, which leaves no cycles
+    from controller.daemon import passes  # noqa: PLC0415 - imports the API
     from controller.reconcile.assembly import preview  # noqa: PLC0415 - imports the whole daemon
 
-    return preview
+    report = preview(asked.config())
+    return passes.planned(report) if made == "planned" else passes.rendered(report)
 
 
 def _drawn(planned: PlanDocument) -> "Iterable[RenderableType]":

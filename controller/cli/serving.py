@@ -59,8 +59,8 @@ def up(
     level = logging.INFO if invocation(ctx).debug else logging.CRITICAL
     begin(LogOptions(format="text"), level=level)
     state = state or BESIDE.parent
-    run = LocalRun(state, cache or _default_cache(state), folder, port, dashboard_port)
-    path, said = prepare(run)
+    local = LocalRun(state, cache or _default_cache(state), folder, port, dashboard_port)
+    path, said = prepare(local)
     config = load(path)
     progress = Progress(config.ray.ingress_url, command=_command(path))
     if not invocation(ctx).debug:
