@@ -19,9 +19,7 @@ from typing import TYPE_CHECKING, Any
 from wheelway.stages import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
-
-    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+    from wheelway.asgi import Receive, Scope
 
 INTERVAL = 0.5
 """Seconds between two checks at most; whether its client left is asked of a request that is still
@@ -40,7 +38,7 @@ class Watched:
     """One request; `cause` is set when it is being ended, by cancelling its task."""
 
     task: asyncio.Task[Any]
-    scope: MutableMapping[str, Any]
+    scope: Scope
     receive: Receive
     due: float
     cause: Cause | None = None
@@ -78,7 +76,7 @@ class RequestDeadlines:
         self._next = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def begin(self, scope: MutableMapping[str, Any], receive: Receive, seconds: float) -> Watched:
+    def begin(self, scope: Scope, receive: Receive, seconds: float) -> Watched:
         """Give the calling task `seconds` from now to end."""
         # To be told the loop saves asyncio most of what it takes to find the task.
         task = current_task(self._loop) or current_task()

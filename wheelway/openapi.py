@@ -84,23 +84,18 @@ def _paths(
                     },
                 },
             },
-            "get": _look("metadata", "What this release is", JSON_TYPE, {"type": "object"}),
+            "get": _get("metadata", "What this release is"),
         },
-        f"{route}/healthz": {
-            "get": _look("healthz", "Whether it is loaded", JSON_TYPE, {"type": "object"})
-        },
-        f"{route}/openapi.json": {
-            "get": _look("openapi", "This document", JSON_TYPE, {"type": "object"})
-        },
-        f"{route}/docs": {
-            "get": _look("docs", "A page for people", "text/html", {"type": "string"})
-        },
+        f"{route}/healthz": {"get": _get("healthz", "Whether it is loaded")},
+        f"{route}/openapi.json": {"get": _get("openapi", "This document")},
+        f"{route}/docs": {"get": _get("docs", "A page for people", "text/html", "string")},
     }
 
 
 def _components(release: Release, interface: Interface) -> dict[str, Any]:
     """What the paths refer to."""
     _, _, shared = interface.components
+    described = {"$ref": "#/components/schemas/WheelwayProblem"}
     return {
         "headers": {
             "Release": {
@@ -115,24 +110,20 @@ def _components(release: Release, interface: Interface) -> dict[str, Any]:
         },
         "schemas": {**shared, "WheelwayProblem": problem.SCHEMA},
         "responses": {
-            f"Problem{status}": _answer(
-                text,
-                problem.PROBLEM_TYPE,
-                {"$ref": "#/components/schemas/WheelwayProblem"},
-            )
+            f"Problem{status}": _answer(text, problem.PROBLEM_TYPE, described)
             for status, text in PROBLEMS.items()
         },
     }
 
 
-def _look(
-    operation: str, summary: str, content_type: str, schema: dict[str, Any]
+def _get(
+    operation: str, summary: str, content_type: str = JSON_TYPE, kind: str = "object"
 ) -> dict[str, Any]:
     return {
         "operationId": operation,
         "summary": summary,
         "responses": {
-            "200": _answer(f"{summary}.", content_type, schema),
+            "200": _answer(f"{summary}.", content_type, {"type": kind}),
             "405": {"$ref": "#/components/responses/Problem405"},
         },
     }
@@ -150,10 +141,6 @@ def _answer(text: str, content_type: str, schema: dict[str, Any]) -> dict[str, A
 
 
 def _media(schema: dict[str, Any], interface: Interface, examples: Sequence[Any]) -> dict[str, Any]:
-    values = interface.shown(examples)
-    if not values:
-        return {"schema": schema}
-    return {
-        "schema": schema,
-        "examples": {f"example{n}": {"value": value} for n, value in enumerate(values, start=1)},
-    }
+    values = enumerate(interface.shown(examples), start=1)
+    shown = {f"example{number}": {"value": value} for number, value in values}
+    return {"schema": schema, "examples": shown} if shown else {"schema": schema}

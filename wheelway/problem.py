@@ -36,6 +36,7 @@ _MARKS: Final = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 
+_SOON = ((b"retry-after", b"1"),)
 _LOG = (
     "its log has the cause under the request's id: `wheelway logs NAME --request ID` where it runs"
 )
@@ -132,28 +133,21 @@ def too_large(most: int) -> Problem:
 
 def unsupported_media_type(content_type: str) -> Problem:
     """415: only JSON is understood."""
-    return Problem(
-        415, "UnsupportedMediaType", f"The body is {content_type!r}; send application/json."
-    )
+    detail = f"The body is {content_type!r}; send application/json."
+    return Problem(415, "UnsupportedMediaType", detail)
 
 
 def unsupported_coding(coding: str) -> Problem:
     """415, with the codings that are understood (RFC 9110, 15.5.16)."""
-    return Problem(
-        415,
-        "UnsupportedMediaType",
-        f"The body is encoded as {coding!r}; send it as it is, or by {CODINGS}.",
-        headers=((b"accept-encoding", CODINGS.encode()),),
-    )
+    detail = f"The body is encoded as {coding!r}; send it as it is, or by {CODINGS}."
+    accepted = ((b"accept-encoding", CODINGS.encode()),)
+    return Problem(415, "UnsupportedMediaType", detail, headers=accepted)
 
 
 def coding_broken(coding: str, why: str) -> Problem:
     """422: the body is not what its content-encoding says."""
-    return Problem(
-        422,
-        "InputInvalid",
-        f"The body is no {coding} ({why}), though its content-encoding says so.",
-    )
+    detail = f"The body is no {coding} ({why}), though its content-encoding says so."
+    return Problem(422, "InputInvalid", detail)
 
 
 def invalid_input(error: ValidationError, body: bytes) -> Problem:
@@ -163,49 +157,34 @@ def invalid_input(error: ValidationError, body: bytes) -> Problem:
     detail = (
         f"The body does not match the declared request type: {count} mistake{'s'[: count > 1]}."
     )
-    for mark, name in _MARKS.items():
-        if body.startswith(mark):
-            detail = (
-                f"The body begins with a byte order mark ({name}); JSON is sent as UTF-8 without "
-                "one (RFC 8259, 8.1)."
-            )
-            break
+    if mark := next((name for mark, name in _MARKS.items() if body.startswith(mark)), ""):
+        detail = (
+            f"The body begins with a byte order mark ({mark}); JSON is sent as UTF-8 without one "
+            "(RFC 8259, 8.1)."
+        )
     return Problem(422, "InputInvalid", detail, extra={"errors": mistakes[:MISTAKES]})
 
 
 def pipeline_failed() -> Problem:
     """500: a stage raised."""
-    return Problem(
-        500,
-        "PipelineFailed",
-        f"The pipeline failed; {_LOG}.",
-    )
+    return Problem(500, "PipelineFailed", f"The pipeline failed; {_LOG}.")
 
 
 def result_invalid() -> Problem:
     """500: not what the pipeline declared."""
-    return Problem(
-        500,
-        "ResultInvalid",
-        f"The pipeline's result violates its declared type; {_LOG}.",
-    )
+    detail = f"The pipeline's result violates its declared type; {_LOG}."
+    return Problem(500, "ResultInvalid", detail)
 
 
 def not_loaded() -> Problem:
     """503: nothing to answer with, yet or any more."""
-    return Problem(
-        503, "NotLoaded", "The release is not loaded.", headers=((b"retry-after", b"1"),)
-    )
+    return Problem(503, "NotLoaded", "The release is not loaded.", headers=_SOON)
 
 
 def overloaded(capacity: int) -> Problem:
     """503: the queue is full."""
-    return Problem(
-        503,
-        "Overloaded",
-        f"{capacity} requests are being worked on or waiting, and no more may wait.",
-        headers=((b"retry-after", b"1"),),
-    )
+    detail = f"{capacity} requests are being worked on or waiting, and no more may wait."
+    return Problem(503, "Overloaded", detail, headers=_SOON)
 
 
 def timed_out(seconds: float) -> Problem:
