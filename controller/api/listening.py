@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
     from controller.api.seam import ApiContext
     from controller.config.api import ApiOptions
@@ -164,7 +164,7 @@ class Server:
     """An application on one listening socket, in a thread."""
 
     def __init__(
-        self, application: Starlette, listening: socket.socket, path: Path | None = None
+        self, application: ASGIApp, listening: socket.socket, path: Path | None = None
     ) -> None:
         config = uvicorn.Config(
             application,

@@ -1,77 +1,332 @@
-"""What an operation is: the rows of the table from which application and OpenAPI document are made.
+"""The operations, each called as its function: what it takes, gives and does.
 
-https://spec.openapis.org/oas/v3.1.1.html
+What changes something is written down for the next pass. Who orders it (`by`) is taken at its word:
+whoever may open the socket may order anything.
 """
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from fastapi import Body, Header, Path, Query, Response
+from packaging.version import Version
+from starlette.responses import StreamingResponse
+from typing_extensions import TypedDict
 
-from controller.api.seam import ApiContext
-
-VERSION: Final = (
-    r"^([0-9]+!)?[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?"
-    r"(\+[a-z0-9]+(\.[a-z0-9]+)*)?$"
+from controller.api.asked import (
+    ClearAsked,
+    EventsAsked,
+    ExplainAsked,
+    HistoryAsked,
+    Ordered,
+    PinAsked,
+    PipelineAsked,
+    QuarantinesAsked,
+    ReconcileAsked,
+    ReloadAsked,
+    StatusAsked,
+    SuspensionAsked,
 )
-"""A version in its normal form (PEP 440, appendix B)."""
+from controller.api.events import stream
+from controller.api.routing import Context, router, shown
+from controller.api.seam import ApiContext
+from controller.errors import Waiting
+from controller.ops import explain as explaining
+from controller.ops import history as histories
+from controller.ops import orders, summaries
+from controller.ops import status as statuses
+from controller.ops.documents import (
+    OverridesDocument,
+    PinDocument,
+    QuarantinedDocument,
+    SuspensionDocument,
+    condition_document,
+    documented,
+    overrides_document,
+)
+from controller.ops.plans import PassDocument, PlanDocument, ReloadDocument
 
-NAME: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
-"""A name as PEP 508 has it; it is normalised (PEP 503)."""
+_T = TypeVar("_T")
 
-
-def _truth(value: object) -> object:
-    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
-
-
-def _whole(value: object) -> object:
-    return int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value) else value
-
-
-VersionText = Annotated[str, Field(pattern=VERSION, max_length=100, examples=["1.3"])]
-Name = Annotated[str, Field(pattern=NAME, max_length=100, examples=["iris"])]
-Truth = Annotated[bool, BeforeValidator(_truth)]
-"""`true` or `false`, in a query."""
-WHOLE: Final = BeforeValidator(_whole)
-"""Of an integer in a query: digits; after its bounds, so that the schema has them."""
-
-
-class Asked(BaseModel):
-    """What an operation takes, of the path and the query or as the body; nothing unknown."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
-    )
+OPERATIONS: Final = router()
+"""Those of the Unix socket alone, for whoever may open it."""
 
 
-class Nothing(Asked):
-    """Of an operation that takes nothing."""
+def _text(media_type: str, kind: str, description: str) -> dict[int | str, dict[str, Any]]:
+    """What an operation gives that is no JSON."""
+    content = {media_type: {"schema": {"type": kind}}}
+    return {200: {"description": description, "content": content}}
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """An answer that is not JSON."""
-
-    body: str | bytes
-    media_type: str
+_CONFIG: Final = _text("application/yaml", "object", "As `serve deploy` takes it.")
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One method of one path."""
+# -- what is told --------------------------------------------------------------------------------
 
-    name: str
-    """The OpenAPI operationId."""
-    method: Literal["GET", "POST"]
-    path: str
-    summary: str
-    answer: Callable[[ApiContext, Any], object]
-    """From what was asked to what is given; called in a thread, raises WheelwayError."""
-    asks: type[Asked] = Nothing
-    gives: Any = None
-    """The type of the JSON document; None when the answer is a `Text`."""
-    media_type: str = "application/json"
-    open: bool = False
-    """Whether it is served on the port as well, to every user of the machine."""
+
+def _status(context: ApiContext, *, everything: bool) -> statuses.StatusDocument:
+    now = context.clock()
+    seen = statuses.tell(context.reader, context.config, now, everything=everything)
+    # What cannot be written into the journal is not in it.
+    if (unrecorded := context.controls.liveness().unrecorded) is not None:
+        seen["conditions"].append(condition_document(unrecorded, now))
+    return seen
+
+
+@OPERATIONS.get("/v1/status")
+def status(context: Context, asked: Annotated[StatusAsked, Query()]) -> statuses.StatusDocument:
+    """What is served, what is on its way, what failed, and whether passes go on."""
+    return _status(context, everything=asked.all)
+
+
+@OPERATIONS.get("/v1/explain/{name}")
+def explain(
+    context: Context,
+    name: Annotated[
+        str,
+        Path(
+            description="A pipeline, a project or a wheel's file name.",
+            max_length=250,
+            examples=["iris"],
+        ),
+    ],
+    asked: Annotated[ExplainAsked, Query()],
+) -> explaining.StoryDocument:
+    """Why each version of a pipeline is live, or exactly why it is not."""
+    version = None if asked.version is None else Version(asked.version)
+    return explaining.tell(context.reader, name, version)
+
+
+@OPERATIONS.get("/v1/explain")
+def explain_all(context: Context) -> list[summaries.SummaryDocument]:
+    """Of each pipeline, whether it is live and why not."""
+    return summaries.tell(context.reader)
+
+
+@OPERATIONS.get("/v1/history")
+def history(context: Context, asked: Annotated[HistoryAsked, Query()]) -> histories.HistoryDocument:
+    """What happened, which configs were sent, and why."""
+    return histories.tell(context.reader, asked.pipeline, asked.limit)
+
+
+@OPERATIONS.get("/v1/configs/{digest}", responses=_CONFIG)
+def config(
+    context: Context,
+    digest: Annotated[
+        str,
+        Path(
+            description="The config's SHA-256, or its start.",
+            pattern="^[0-9a-f]{1,64}$",
+            examples=["ab12ab12"],
+        ),
+    ],
+) -> Response:
+    """The text of a Serve config that was sent."""
+    return Response(context.reader.config(digest), media_type="application/yaml")
+
+
+@OPERATIONS.get("/v1/plan")
+def plan(context: Context) -> PlanDocument:
+    """What the last pass would change and why, as far as it has not done so."""
+    return context.controls.plan()
+
+
+@OPERATIONS.get("/v1/plan/config", responses=_CONFIG)
+def planned_config(context: Context) -> Response:
+    """The text of the Serve config that the last pass planned."""
+    return Response(context.controls.planned_config(), media_type="application/yaml")
+
+
+@OPERATIONS.get("/v1/quarantine")
+def quarantines(
+    context: Context, asked: Annotated[QuarantinesAsked, Query()]
+) -> list[QuarantinedDocument]:
+    """The releases that failed and are left alone."""
+    return statuses.quarantines(context.reader, everything=asked.all)
+
+
+@OPERATIONS.get("/v1/overrides")
+def overrides(context: Context) -> OverridesDocument:
+    """What operators pinned and suspended."""
+    return overrides_document(context.reader.overrides())
+
+
+@OPERATIONS.get(
+    "/v1/events",
+    response_class=StreamingResponse,
+    responses=_text("text/event-stream", "string", "Events, until one side ends it."),
+)
+async def events(
+    context: Context,
+    asked: Annotated[EventsAsked, Query()],
+    seen: Annotated[
+        str | None,
+        Header(
+            alias="Last-Event-ID",
+            pattern="^[0-9]{1,18}$",
+            description="The id of the last event that was seen; wins over `after`.",
+        ),
+    ] = None,
+) -> StreamingResponse:
+    """What happens, as it happens: server-sent events with EventDocument as data, whose id is the
+    event's number in the journal.
+    """
+    after = asked.after if seen is None else int(seen)
+    told = stream(context, after, asked.pipeline)
+    return StreamingResponse(told, media_type="text/event-stream")
+
+
+# -- what is ordered -----------------------------------------------------------------------------
+
+
+class _Signed(TypedDict):
+    by: str
+    at: float
+    note: str
+
+
+def _signed(context: ApiContext, asked: Ordered) -> _Signed:
+    return {"by": asked.by, "at": context.clock(), "note": asked.note}
+
+
+def _heeded(context: ApiContext, done: _T) -> _T:
+    """What was ordered, with the daemon awake to see it."""
+    context.controls.wake()
+    return done
+
+
+@OPERATIONS.post("/v1/reload")
+def reload(
+    context: Context, asked: Annotated[ReloadAsked, Body(default_factory=ReloadAsked)]
+) -> ReloadDocument:
+    """Take up the configuration file as it is now, and tell whether it is in force."""
+    return context.controls.reload(asked.timeout)
+
+
+@OPERATIONS.post("/v1/reconcile")
+def reconcile(
+    context: Context, asked: Annotated[ReconcileAsked, Body(default_factory=ReconcileAsked)]
+) -> PassDocument:
+    """Look at all sources now, and tell of the pass after that."""
+    return context.controls.reconcile(asked.timeout)
+
+
+@OPERATIONS.post("/v1/pin")
+def pin(context: Context, asked: PinAsked) -> PinDocument:
+    """Have exactly these versions of a pipeline served, whatever the configuration says."""
+    versions, signed = map(Version, asked.versions), _signed(context, asked)
+    return _heeded(context, orders.pin(context.journal, asked.pipeline, versions, **signed))
+
+
+@OPERATIONS.post("/v1/unpin")
+def unpin(context: Context, asked: PipelineAsked) -> PinDocument:
+    """Let the configuration's policy decide again."""
+    signed = _signed(context, asked)
+    return _heeded(context, orders.unpin(context.journal, asked.pipeline, **signed))
+
+
+@OPERATIONS.post("/v1/rollback")
+def rollback(context: Context, asked: PipelineAsked) -> orders.RollbackDocument:
+    """Pin the newest version that was live before the present one."""
+    signed = _signed(context, asked)
+    return _heeded(context, orders.roll_back(context.journal, asked.pipeline, **signed))
+
+
+@OPERATIONS.post("/v1/suspend")
+def suspend(
+    context: Context, asked: Annotated[SuspensionAsked, Body(default_factory=SuspensionAsked)]
+) -> SuspensionDocument:
+    """From the next pass on, have nothing changed on the cluster, for a pipeline or at all."""
+    signed = _signed(context, asked)
+    return _heeded(context, orders.suspend(context.journal, asked.pipeline or "", **signed))
+
+
+@OPERATIONS.post("/v1/resume")
+def resume(
+    context: Context, asked: Annotated[SuspensionAsked, Body(default_factory=SuspensionAsked)]
+) -> SuspensionDocument:
+    """End a suspension."""
+    signed = _signed(context, asked)
+    return _heeded(context, orders.resume(context.journal, asked.pipeline or "", **signed))
+
+
+@OPERATIONS.post("/v1/quarantine/clear")
+def clear_quarantine(context: Context, asked: ClearAsked) -> list[QuarantinedDocument]:
+    """Have a pipeline's failed releases tried again."""
+    version = None if asked.version is None else Version(asked.version)
+    signed = _signed(context, asked)
+    lifted = orders.clear_quarantine(context.journal, asked.pipeline, version, **signed)
+    return _heeded(context, lifted)
+
+
+# -- what monitoring needs -----------------------------------------------------------------------
+#
+# `/livez` asks whether passes come to their end: if not, a restart may help. `/readyz` and
+# `/healthz` also ask whether the last one did, saw Ray, and could be recorded: if not, no restart
+# of the daemon helps.
+
+MONITORING: Final = router()
+"""Those of the port as well, for every user of the machine."""
+
+
+@documented
+class HealthDocument(TypedDict):
+    """That all is well."""
+
+    number: int
+    """Of the last pass that did not fail; 0 before there was one."""
+    age: float
+    """Seconds since that ended, or since the daemon began."""
+    sentence: str
+    """What the last pass found."""
+
+
+@MONITORING.get("/livez")
+def livez(context: Context) -> HealthDocument:
+    """Whether passes go on; 503 when none has come to its end for too long."""
+    liveness = context.controls.liveness()
+    if liveness.age > liveness.limit:
+        raise Waiting(
+            "NoPassLately",
+            f"no pass has come to its end for {liveness.age:.0f} s, {liveness.limit:.0f} s are "
+            f"allowed; the last one: {liveness.sentence}",
+        )
+    document: HealthDocument = {
+        "number": liveness.number,
+        "age": liveness.age,
+        "sentence": liveness.sentence,
+    }
+    return shown(context, document)
+
+
+@MONITORING.get("/readyz")
+def readyz(context: Context) -> HealthDocument:
+    """Whether the last pass came to its end, saw Ray and could be recorded; 503 when not."""
+    liveness, document = context.controls.liveness(), livez(context)
+    if liveness.unrecorded is not None:
+        raise Waiting(liveness.unrecorded.reason, liveness.unrecorded.message)
+    for wrong, reason in (
+        (liveness.failed, "PassFailed"),
+        (liveness.number == 0, "NoPassYet"),
+        (not liveness.observed, "RayUnavailable"),
+    ):
+        if wrong:
+            raise Waiting(reason, liveness.sentence)
+    return document
+
+
+@MONITORING.get("/healthz")
+def healthz(context: Context) -> HealthDocument:
+    """The same as readyz."""
+    return readyz(context)
+
+
+@MONITORING.get("/metrics", responses=_text("text/plain", "string", "Prometheus's text format."))
+def metrics(context: Context) -> Response:
+    """Metrics for Prometheus."""
+    page = context.exposition()
+    return Response(page.body, media_type=page.media_type)
+
+
+@MONITORING.get("/status.json")
+def status_for_all(context: Context) -> statuses.StatusDocument:
+    """As status; on the port without its free texts."""
+    return shown(context, _status(context, everything=False))

@@ -1,18 +1,22 @@
-"""Errors as problem details (RFC 9457), and back: reasons and sentences survive the way."""
+"""Errors as problem details (RFC 9457): reasons and sentences survive the way.
 
-from __future__ import annotations
+Whoever asks the port has shown no permission, and is not told why: there stand paths, addresses and
+causes.
+"""
 
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
-from starlette.responses import JSONResponse
+from fastapi.exceptions import RequestValidationError
+from pydantic import TypeAdapter
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
 from controller.errors import JournalError, Transient, Waiting, WheelwayError
 from controller.ops.documents import documented
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -24,8 +28,20 @@ STATUSES: Final = {
     "NotSuspended": HTTPStatus.NOT_FOUND,
     "NotQuarantined": HTTPStatus.NOT_FOUND,
     "ConfigForgotten": HTTPStatus.GONE,
+    "RequestInvalid": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "RequestNotJson": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "RequestTooLarge": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
 """Of errors that are about the question; what is not listed is a conflict with what is there."""
+_ABOUT_THE_QUESTION: Final = {"ConfigUnknown", "DigestAmbiguous", "ConfigForgotten"}
+"""Errors of the journal that are no trouble of its own."""
+
+CAUSES: Final = "`wheelway status`, for who may use the control socket, and the log tell why"
+"""Instead of an error's message."""
+
+
+class Refused(WheelwayError):  # noqa: N818 - a kind of outcome, as in `errors`
+    """What is wrong is the request itself."""
 
 
 @documented
@@ -42,6 +58,15 @@ class Problem(TypedDict):
     """One word, as in logs and conditions."""
 
 
+RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    "default": {
+        "description": "Why not.",
+        "content": {MEDIA_TYPE: {"schema": TypeAdapter(Problem).json_schema()}},
+    }
+}
+"""Of every operation, beside what it gives."""
+
+
 def problem(
     status: int, reason: str, detail: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
@@ -56,17 +81,45 @@ def problem(
     return JSONResponse(body, status, headers, MEDIA_TYPE)
 
 
-def problem_of(error: WheelwayError, *, message: str | None = None) -> JSONResponse:
-    """One of the project's own errors as a response; with `message` instead of its own."""
-    message = error.message if message is None else message
+async def _of_ours(request: Request, error: WheelwayError) -> JSONResponse:
+    """An error of the project's own."""
+    hidden = request.state.context.public and not isinstance(error, Refused)
+    detail = CAUSES if hidden else error.message
     if isinstance(error, Transient | Waiting) or (
         isinstance(error, JournalError) and error.reason not in _ABOUT_THE_QUESTION
     ):
-        asked = error.retry_after if isinstance(error, Transient) else None
-        headers = None if asked is None else {"retry-after": str(round(asked))}
-        return problem(503, error.reason, message, headers)
-    status = STATUSES.get(error.reason, HTTPStatus.CONFLICT)
-    return problem(status, error.reason, message)
+        again = error.retry_after if isinstance(error, Transient) else None
+        headers = None if again is None else {"retry-after": str(round(again))}
+        return problem(503, error.reason, detail, headers)
+    return problem(STATUSES.get(error.reason, HTTPStatus.CONFLICT), error.reason, detail)
 
 
-_ABOUT_THE_QUESTION: Final = {"ConfigUnknown", "DigestAmbiguous", "ConfigForgotten"}
+async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    """Parameters or a body that are not understood: where, and why."""
+    del request
+    said = "; ".join(
+        f"{'.'.join(map(str, mistake['loc'][1:])) or 'the request'}: {mistake['msg']}"
+        for mistake in error.errors()[:10]
+    )
+    return problem(422, "RequestInvalid", said)
+
+
+async def _unrouted(request: Request, error: HTTPException) -> JSONResponse:
+    """No such path or method."""
+    reason = {404: "PathUnknown", 405: "MethodNotAllowed"}.get(error.status_code, "RequestInvalid")
+    asked = f"{request.method} {request.url.path}"
+    why = f"{asked}: {error.detail}; /openapi.json on the socket has all there is"
+    headers = dict(error.headers or {})
+    if (allowed := headers.get("Allow")) is not None:
+        headers["Allow"] = allowed.replace("GET", "GET, HEAD")
+    return problem(error.status_code, reason, why, headers)
+
+
+HANDLERS: Final[
+    dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]
+] = {
+    WheelwayError: _of_ours,
+    RequestValidationError: _invalid,
+    HTTPException: _unrouted,
+}
+"""By what is raised."""

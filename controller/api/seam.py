@@ -87,6 +87,8 @@ class ApiContext:
     config: Callable[[], Config]
     """The configuration in force."""
     exposition: Callable[[], MetricsPage] = nothing_measured
+    public: bool = False
+    """Whether every user of the machine is told."""
     closing: Event = field(default_factory=Event)
     """Set when the server ends: what goes on telling stops."""
     clock: Callable[[], float] = time.time

@@ -81,9 +81,12 @@ class Service:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.report = Report("2 live", 5.0, plan=PLAN)
-        self.passes = Passes(self._make_a_pass, lambda: 60.0)
+        self.passes = Passes(self._make_a_pass, lambda: 60.0, reload=self._take_up)
         self.config = Config()
         self.made = 0
+
+    def _take_up(self) -> None:
+        self.passes.reloaded(self.passes.reloads(), None)
 
     def _make_a_pass(self) -> None:
         self.passes.wanted()

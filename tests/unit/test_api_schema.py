@@ -6,10 +6,8 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 
-from controller.api.application import OPERATIONS, whole
-from controller.api.events import PATH
+from controller.api.application import EVERYTHING, whole
 from controller.api.listening import Server, loopback_socket
-from controller.api.openapi import document
 from controller.journal import Journal
 from tests.support.indexes import free_port
 from tests.support.service import Service, fill
@@ -17,7 +15,7 @@ from tests.support.service import Service, fill
 pytestmark = pytest.mark.unit
 
 # The events never end, so they have tests of their own.
-described = schemathesis.openapi.from_dict(document(OPERATIONS)).exclude(path=PATH)
+described = schemathesis.openapi.from_dict(EVERYTHING.openapi()).exclude(path="/v1/events")
 
 
 @pytest.fixture(scope="module")
