@@ -1,8 +1,9 @@
 """One HTTP exchange, bounded in bytes and in time, whatever the other side does.
 
-httpx has a timeout for each wait and reads a body whole: who sends a byte now and then is waited
-for without end, and who never stops fills the memory. Every client of the daemon goes through here;
-only an index's pages and wheels, which may be large, are read by `sources.web` at a least pace.
+httpx has a timeout for each wait and reads a body whole: a server that sends a byte now and then is
+waited for without end, and one that never stops fills the memory. Every client of the daemon goes
+through here; only an index's pages and wheels, which may be large, are read by `sources.web` at a
+least pace.
 """
 
 from __future__ import annotations
@@ -232,7 +233,7 @@ def document(response: httpx.Response) -> Any:
 
 
 def is_untrusted(error: BaseException | None) -> bool:
-    """Whether the cause was a certificate that nobody here trusts."""
+    """Whether the cause was a certificate that is not trusted here."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return True

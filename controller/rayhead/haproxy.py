@@ -2,8 +2,8 @@
 loopback but for the routes.
 
 Ray takes its numbers from variables (ray/serve/_private/constants.py of Ray 2.60). By its defaults
-4,096 connections are all that there may be, one on which nobody ever says anything counts for an
-hour, and when another release goes live requests are cut after 120 s.
+there are at most 4,096 connections, a silent one counts for an hour, and when another release goes
+live requests are cut after 120 s.
 
 Ray binds HAProxy's statistics and metrics to all interfaces, and has no setting for that. It does
 have one for the binary (RAY_SERVE_HAPROXY_BINARY_PATH, ray/serve/_private/haproxy.py of Ray 2.60),
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).with_name("haproxy-on-loopback")
 LONGEST_REQUEST = 900.0
-"""Seconds: what a head allows for when nobody says."""
+"""Seconds: what a head allows for by default."""
 HARD_STOP = "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"
 LABEL = "wheelway-hard-stop"
 """Of the head's node: what `HARD_STOP` is there, for the daemon to read."""

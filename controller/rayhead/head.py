@@ -55,8 +55,8 @@ exist costs a line in the worker's log and nothing else."""
 
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Otherwise Ray replaces 127.0.0.1 by the machine's outside address: whoever reaches the machine
-could run code in it. The switch is what Ray itself uses on laptops of other makes; a driver needs
+"""Otherwise Ray replaces 127.0.0.1 by the machine's outside address: anyone who reaches the
+machine could run code in it. Ray itself uses this switch on laptops without Linux; a driver needs
 it as well, see `Head.driver_environment`. One gRPC port of each replica listens on all interfaces
 all the same; see `haproxy.py` for what HAProxy would open."""
 

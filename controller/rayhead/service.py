@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SESSIONS_KEPT = 3
-"""Ray's folders of earlier heads, for whoever looks for why one ended; Ray keeps them all."""
+"""Ray's folders of earlier heads, to find out why one ended; Ray keeps them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,5 +95,5 @@ def forget_sessions(temp_dir: Path, keep: int = SESSIONS_KEPT) -> None:
     """
     sessions = [path for path in temp_dir.glob("session_2*") if not path.is_symlink()]
     for old in sorted(sessions, key=lambda path: path.name)[:-keep]:
-        with contextlib.suppress(OSError):  # of another user, who then keeps it
+        with contextlib.suppress(OSError):  # it belongs to another user
             shutil.rmtree(old)

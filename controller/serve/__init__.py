@@ -3,7 +3,7 @@
     dashboard.py       the dashboard's REST API; details.py reads what Serve reports
     application.py     what the dashboard reports about applications, as values of the model
     cluster.py         facts about the cluster that conditions are made of
-    ingress.py         who answers at a route
+    ingress.py         which release answers at a route
     traffic.py         how much each application is asked
     replica_logs.py    replicas' logs: followed.py follows one, log_records.py tells its records
     templates.py       the Jinja templates in force, and what is wrong with them

@@ -1,8 +1,8 @@
 """What the dashboard reports about applications, as values of the model. Pure.
 
 The shape is ray.serve.schema.ServeInstanceDetails (`GET /api/serve/applications/`), as Ray 2.60
-sends it. The cause of a failure is not where one would look: the application says only "Failed to
-update the deployments", the traceback is in the deployment's message, between Ray's own frames.
+sends it. The cause of a failure is hidden: the application says only "Failed to update the
+deployments"; the traceback is in the deployment's message, between Ray's own frames.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def cause(text: str) -> str:
     if not text:  # as it is of what is well
         return ""
     lines = [_COLOUR.sub("", line).rstrip() for line in text.splitlines()]
-    # Ray writes who failed over the first line of the innermost traceback.
+    # Ray writes the actor that failed over the first line of the innermost traceback.
     lines = [_TRACEBACK if _ACTOR.match(line) else line for line in lines]
     # The last marker: those before it are in source lines that a traceback quotes.
     for number in reversed(range(len(lines))):

@@ -27,8 +27,8 @@ _UNSAFE = re.compile(r"[^ !#-\[\]-~]")
 
 
 class Given(dict[str, Any]):
-    """A document that a template hands on as it is. `quoted` writes a reference in its place, for
-    parsing it again would be for nothing; a template that looks into it finds all there is.
+    """A document that a template hands on. `quoted` writes a reference in its place, which spares
+    parsing it again; a template can read all of it.
     """
 
     def __init__(self, document: Mapping[str, JSON], number: int) -> None:
@@ -37,7 +37,7 @@ class Given(dict[str, Any]):
 
 
 class AllGiven(list[Mapping[str, Any]]):
-    """Documents that a template hands on, most likely all at once: one reference is enough then."""
+    """All documents that a template hands on: as a rule at once, by one reference."""
 
     reference = "\0"
     """No document that Serve takes is a string."""

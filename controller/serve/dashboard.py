@@ -38,7 +38,7 @@ METRICS_TARGETS = "/api/prometheus/sd"
 _PUT_FACTOR = 6
 """A PUT that starts Serve takes seconds where others take milliseconds."""
 LONGEST_BLINDNESS = 60.0
-"""Seconds that a dashboard may ask to be left alone: nothing is looked after meanwhile."""
+"""Longest pause in seconds that a dashboard may ask for: nothing is observed meanwhile."""
 _LIMIT = 16 * 2**20
 """Bytes of an answer."""
 _DETAILS_LIMIT = 128 * 2**20

@@ -1,4 +1,4 @@
-"""Asks the Serve ingress who answers at a route.
+"""Asks the Serve ingress which release answers at a route.
 
 This is the one proof that a release is live: Serve reports RUNNING some hundred milliseconds before
 the ingress routes to it.

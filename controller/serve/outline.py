@@ -2,9 +2,9 @@
 
 Of an application Ray's schema takes name and route as any text, and the builder's arguments, the
 settings and a replica's interpreter and variables as any JSON: it hands them on unseen. Without
-these a thousand releases have a handful of outlines, and Ray is asked once for each. (It looks at a
+these a thousand releases have a handful of outlines, and Ray is asked once for each. (It checks a
 route's form when it reports an application; ours have it by construction.) What a later version of
-Ray looks into must leave `_split`; `tests/unit/test_outline.py` compares.
+Ray checks must leave `_split`; `tests/unit/test_outline.py` compares.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Schema:
 _TOGETHER = ("name", "route_prefix", "import_path", "host", "port")
 """What Serve compares between applications, or with the rest, and what none may lack."""
 _HANDED_ON = {"py_executable", "env_vars"}
-"""What of a runtime environment Ray's schema does not look at."""
+"""What of a runtime environment Ray's schema does not check."""
 _NOTHING: Final = object()
 
 _Taken: TypeAlias = "list[tuple[tuple[str | int, ...], JSON]]"

@@ -49,7 +49,7 @@ DEFAULTS: Mapping[str, JSON] = {
     "threads": 4,
     "access_log": False,
 }
-"""What an option is when nobody says; see `controller.config.settings.Options`."""
+"""What an option is when nothing sets it; see `controller.config.settings.Options`."""
 MARGIN = 5.0
 """Seconds that a retired replica has beyond the longest request."""
 _MOST = 4096
@@ -91,7 +91,7 @@ class Renderer:
         self._schema = schema or Schema()
         self._mark = mark
         self._met: set[str] = set()
-        """Options that were rendered before, which nobody need be asked about again."""
+        """Options that were rendered before: Ray's schema is not asked about them again."""
         self._templates = Templates(override)
         self._wheelway = wheelway or version("wheelway")
         self._encoded: Remembered[tuple[Mapping[str, JSON], str], dict[str, JSON]] = Remembered(
@@ -267,7 +267,7 @@ def _named(release: Release, project: str) -> dict[str, JSON]:
 
 
 def _filled(options: Options) -> dict[str, JSON]:
-    """Every option, with its default where nobody set it."""
+    """Every option, with its default where nothing sets it."""
     filled = options.model_dump()
     for name, value in DEFAULTS.items():
         if filled[name] is None:

@@ -3,8 +3,8 @@
 Each replica has a file `serve/replica_<application>_<deployment>_<id>.log` in the log folder of its
 node's session. The dashboard lists, reads and follows these (`/api/v0/nodes`, `/api/v0/logs`,
 `/api/v0/logs/file`, `/api/v0/logs/stream`; Ray 2.60's state_head.py, what `ray logs` uses), and
-Serve says which belong to the replicas of now (`log_file_path`). Reading is asynchronous: whoever
-follows waits at many files at once, and wants to leave each of them at any time.
+Serve says which belong to the replicas of now (`log_file_path`). Reading is asynchronous: many
+files are awaited at once, and any of them may be left at any time.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ POLL_EVERY: Final = 2.0
 STAYS: Final = 5.0
 """Seconds for which the log of a replica that is gone is still followed: for its last words."""
 QUIET: Final = 1.5
-"""Seconds after which a followed record is taken to be whole; Ray looks at the file each 0.5 s."""
+"""Seconds after which a followed record is taken to be whole; Ray reads the file each 0.5 s."""
 READING: Final = 120.0
 """Seconds for a whole log, which may have 100 MB."""
 TIMEOUT: Final = 10.0
@@ -153,7 +153,7 @@ class ReplicaLogs:
                 with suppress(Transient, Waiting):  # it may be back in a moment
                     for file in await present():
                         if not file.name.endswith(".log"):
-                            continue  # put away: whoever follows `.log` reads its rest
+                            continue  # put away: its rest is read when `.log` is followed
                         seen_at[file] = now
                         if file not in tasks:
                             work = self._follow(file, take, WHOLE if begun else lines)

@@ -67,7 +67,7 @@ class Asker:
 
         Raises:
             SchemaError: Ray would refuse the document.
-            Waiting: nobody answers now (`SchemaUnavailable`); never here.
+            Waiting: there is no answer now (`SchemaUnavailable`); never here.
         """
         return QUESTIONS[question](document)
 
@@ -146,7 +146,7 @@ QUESTIONS = {check.__name__: check for check in (application, envelope, taken, t
 
 def _without_policies(document: Mapping[str, JSON]) -> dict[str, JSON]:
     """A copy without autoscaling policies: Ray's schema imports the function that they name, and
-    the daemon imports nobody's code.
+    the daemon imports no code of others.
     """
     copy: dict[str, JSON] = plain(document)
     deployments = copy.get("deployments")

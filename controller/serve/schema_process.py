@@ -4,9 +4,9 @@ months need not keep Ray's modules, 80 MB, for what it asks now and then.
 Both ends of the pipe are here. A question goes in as a pickle, since YAML has more than JSON; an
 answer comes out as a line of JSON, within a time and a size. The process ends by itself when
 nothing was asked for a while, and when its standard input ends, as it does however the daemon does.
-Signals meant for the daemon's whole group leave it be, so that a pass comes to its end. Whatever
-becomes of it is Waiting, for nobody's document is at fault; what broke it is left alone for a
-while, and others are asked of another process meanwhile.
+Signals meant for the daemon's whole group do not end it, so that a pass comes to its end. Its
+failures are Waiting, for no document is at fault; a question that broke it is left alone for a
+while, and others go to another process meanwhile.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class SchemaProcess(Asker):
 
     def expect(self) -> None:
         """Start it, unless it is there or was broken lately."""
-        with self._lock, contextlib.suppress(_Broken, Waiting):  # whoever asks is told
+        with self._lock, contextlib.suppress(_Broken, Waiting):  # the next question tells
             self._leave_alone("")
             self._present()
 
@@ -115,7 +115,7 @@ class SchemaProcess(Asker):
         return said["answer"]
 
     def close(self) -> None:
-        """End it; who asks after that has another one started."""
+        """End it; a later question starts another one."""
         with self._lock:
             self._end()
 
@@ -172,7 +172,7 @@ class _Child:
 
     def __init__(self, command: Sequence[str], start: float) -> None:
         """Starts it; it imports Ray by itself, in `start` seconds at most."""
-        # It is not who tells the service manager anything.
+        # It has nothing to tell the service manager.
         environ = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
         pipe = subprocess.PIPE
         try:
@@ -205,7 +205,7 @@ class _Child:
 
     def is_over(self) -> bool:
         """Whether it has ended, but for one that could not start, of which `begins_within` tells:
-        by itself, or because somebody killed it.
+        by itself, or because it was killed.
         """
         status = self._process.poll()
         return status == 0 or (status is not None and self.is_ready)
@@ -287,7 +287,7 @@ def main(idle: float) -> None:
         signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what Ray's modules print is no answer
-    signal.alarm(int(2 * START))  # whatever hangs ends, though nobody may be there to end it
+    signal.alarm(int(2 * START))  # it ends even if it hangs and the daemon is gone
     schema.preload()
     answers.write(b"ready\n")
     answers.flush()

@@ -96,7 +96,7 @@ class Traffic:
         if at - self._targets_at >= FRESH:
             try:
                 self._targets = self._dashboard.metrics_targets()
-            except WheelwayError:  # whoever asks sees from the dashboard itself that it is away
+            except WheelwayError:  # `watching` tells that the dashboard is away
                 self._targets = ()
             self._targets_at = at
         return self._targets
