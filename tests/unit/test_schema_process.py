@@ -16,7 +16,7 @@ from controller.model import Phase
 from controller.serve import schema_process
 from controller.serve.outline import Schema
 from controller.serve.schema import Asker, SchemaError
-from controller.serve.schema_process import COMMAND, SchemaProcess
+from controller.serve.schema_process import SchemaProcess
 from tests.support.head import eventually
 from tests.support.passes import reasons, routes
 
@@ -62,16 +62,27 @@ def test_signals_for_the_daemons_whole_group_do_not_end_it(real):
     assert real.pid == before
 
 
-def test_when_it_was_killed_the_next_question_goes_to_another(real):
-    real.ask("application", GOOD)
-    killed = real.pid
-    os.kill(killed, signal.SIGKILL)
-    eventually(lambda: not is_there(killed))
-    assert real.ask("application", GOOD)
+def without_ray(idle):
+    """The process itself, which takes everything."""
+    program = (
+        "from controller.serve import schema, schema_process\n"
+        "schema.preload = schema.QUESTIONS['application'] = lambda *_: None\n"
+        f"schema_process.main({idle})\n"
+    )
+    return (sys.executable, "-P", "-c", program)
+
+
+def test_when_it_was_killed_the_next_question_goes_to_another():
+    with closing(SchemaProcess(without_ray(60), start_wait=60.0)) as asker:
+        for _ in range(2):
+            assert asker.ask("application", GOOD) is None
+            killed = asker.pid
+            os.kill(killed, signal.SIGKILL)
+            eventually(lambda: not is_there(killed))  # noqa: B023 - called here
 
 
 def test_it_ends_by_itself_and_nothing_is_left_of_it():
-    with closing(SchemaProcess((*COMMAND[:-1], "0.01"))) as asker:
+    with closing(SchemaProcess(without_ray(0.01))) as asker:
         asker.expect()
         process = asker.pid
         eventually(lambda: not is_there(process))
@@ -93,8 +104,8 @@ def test_it_ends_with_a_daemon_that_is_killed():
     program = (
         "import os, signal\n"
         "from controller.serve.schema_process import SchemaProcess\n"
-        "asker = SchemaProcess(start_wait=60.0)\n"
-        "asker.ask('envelope', {})\n"
+        f"asker = SchemaProcess({without_ray(60)!r}, start_wait=60.0)\n"
+        "asker.ask('application', {})\n"
         "print(asker.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
