@@ -121,7 +121,7 @@ def serve() -> Iterator[str]:
 
 def apply(head: Head, document: Mapping[str, Any], renderer: Renderer) -> str:
     """PUT one application and wait until its route answers."""
-    config = renderer.config([document], ServeOptions(), head.ingress_url)
+    config = renderer.serve_config([document], ServeOptions(), head.ingress_url)
     with closing(Dashboard.connect(RayOptions(dashboard_url=head.dashboard_url))) as dashboard:
         dashboard.put(config)
     url = f"{head.ingress_url}{document['route_prefix']}"

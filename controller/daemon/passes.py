@@ -241,8 +241,8 @@ def rendered(report: Report) -> str:
         Stalled: it cannot be rendered for another reason ("ConfigNotRendered").
     """
     _plan(report)
-    if report.config:
-        return report.config
+    if report.serve_config:
+        return report.serve_config
     if broken := [c.message for c in report.conditions if c.reason == "TemplateInvalid"]:
         raise TemplateError("\n".join(dict.fromkeys(broken)))
     raise Stalled(

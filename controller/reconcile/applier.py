@@ -104,7 +104,7 @@ class Applier:
 
     def _render(self, inputs: _Inputs) -> tuple[dict[str, JSON], str]:
         documents, (_, _, ingress_url) = inputs
-        config = self._renderer.config(documents, self.config.serve, ingress_url)
+        config = self._renderer.serve_config(documents, self.config.serve, ingress_url)
         return config, self._renderer.to_yaml(config)
 
 

@@ -255,9 +255,9 @@ def preview(config: Config) -> Report:
         stack.callback(schema.save)
         report = assembly.reconciler.run_pass(act=False)
         for _ in range(PREVIEW_PASSES):
-            before = report.config
+            before = report.serve_config
             report = assembly.reconciler.run_pass(act=False)
-            if report.plan is not None and report.config == before:
+            if report.plan is not None and report.serve_config == before:
                 break
         return report
 

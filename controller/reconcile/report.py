@@ -46,7 +46,7 @@ class Report:
     """The new ones among them."""
     waiting: tuple[Underway, ...] = ()
     """What is wanted and not live yet."""
-    config: str = ""
+    serve_config: str = ""
     """The planned Serve config as YAML."""
     sent: bool = False
     tried: bool = False
@@ -93,7 +93,7 @@ class Reports:
             quarantines=(*quarantines, *decided.quarantines),
             failures=(*desired.failed, *decided.quarantines),
             waiting=waiting,
-            config=done.text,
+            serve_config=done.text,
             sent=done.sent,
             tried=done.tried,
             retried=done.retried,

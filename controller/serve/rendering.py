@@ -188,7 +188,7 @@ class Renderer:
         }
         return self._encoded.of(ENCODED_ROUTES, (variables, self.fingerprint()))
 
-    def config(
+    def serve_config(
         self, applications: Sequence[Mapping[str, JSON]], serve: ServeOptions, ingress_url: str
     ) -> dict[str, JSON]:
         """The whole config, to be PUT or written with `to_yaml`.
@@ -222,10 +222,10 @@ class Renderer:
 
     def check(self, serve: ServeOptions, ray: RayOptions) -> None:
         """Render an ordinary release, and the whole config around it; raises TemplateError where a
-        template cannot be used, and Stalled as `config`.
+        template cannot be used, and Stalled as `serve_config`.
         """
         ordinary = self._application(_ORDINARY, _ORDINARY_RELEASE) | {"name": "ordinary"}
-        self.config([ordinary, self.encoded_routes(ray)], serve, ray.ingress_url)
+        self.serve_config([ordinary, self.encoded_routes(ray)], serve, ray.ingress_url)
 
     def to_yaml(self, config: Mapping[str, JSON]) -> str:
         """Canonical YAML that `serve deploy` takes: equal configs give equal bytes. Of the

@@ -86,7 +86,7 @@ def put(head, dashboard, tmp_path_factory):
             }
             for name, function in functions.items()
         ]
-        config = renderer.config([*made, *documents], ServeOptions(), head.ingress_url)
+        config = renderer.serve_config([*made, *documents], ServeOptions(), head.ingress_url)
         renderer.validate(config)
         dashboard.put(config)
         return {document["name"]: document for document in [*made, *documents]}

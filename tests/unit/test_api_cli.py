@@ -196,7 +196,7 @@ def test_a_plan_without_changes_says_what_is_still_on_its_way_and_each_reason_on
 
 
 def test_render_prints_the_config_of_the_daemons_last_pass(with_daemon):
-    report = Report("2 live", 5.0, plan=Plan((), ()), config="applications: []\n")
+    report = Report("2 live", 5.0, plan=Plan((), ()), serve_config="applications: []\n")
     with_daemon.service.passes.ended(1, report, complete=True)
     assert with_daemon("render").stdout == "applications: []\n"
     broken = Condition("serve config", "TemplateInvalid", "config.yaml.j2:3: no such variable")
@@ -214,7 +214,7 @@ def test_render_prints_the_config_of_the_daemons_last_pass(with_daemon):
 
 def test_what_a_daemon_answers_is_printed_without_importing_what_it_needs_itself(with_daemon):
     plan = Plan((), ())
-    report = Report("2 live", 5.0, plan=plan, config="applications: []\n")
+    report = Report("2 live", 5.0, plan=plan, serve_config="applications: []\n")
     with_daemon.service.passes.ended(1, report, complete=True)
     asked = ("status", "explain iris", "render", "plan")
     with with_daemon.service.serving():

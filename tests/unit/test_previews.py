@@ -21,7 +21,7 @@ def test_a_pass_that_does_not_act_says_what_would_be_retired_and_leaves_no_trace
         ("add", "BecomingReady"),
         ("remove", "Absent"),
     ]
-    assert "other-1.0" in report.config
+    assert "other-1.0" in report.serve_config
     assert not report.sent
     assert (work.story(), len(paper_head.puts)) == (before, sent)
 
@@ -50,7 +50,7 @@ def test_a_preview_before_any_daemon_shows_what_would_be_staged_and_makes_no_jou
     report = preview(config)
     [change] = report.plan.changes
     assert str(change).startswith("add demo-1.0-")
-    assert preview(config).config == report.config
+    assert preview(config).serve_config == report.serve_config
     assert paper_head.puts == []
     assert not (tmp_path / "none").exists()
 
@@ -65,5 +65,5 @@ def test_a_preview_away_from_the_daemon_s_state_takes_its_marks_for_no_change(
     report = preview(work.config.model_copy(update={"paths": paths}))
     [change] = report.plan.changes
     assert str(change).startswith("add other-1.0-")
-    demo, _ = yaml.safe_load(report.config)["applications"]
+    demo, _ = yaml.safe_load(report.serve_config)["applications"]
     assert [demo] == paper_head.puts[-1]["applications"]

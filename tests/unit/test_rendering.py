@@ -101,7 +101,7 @@ def test_an_application_says_what_the_host_needs_and_ray_accepts_it(renderer):
         },
     }
     assert release_of(document) == placement.release
-    renderer.validate(renderer.config([document], ServeOptions(), INGRESS))
+    renderer.validate(renderer.serve_config([document], ServeOptions(), INGRESS))
 
 
 def test_a_config_is_the_same_text_whether_its_applications_are_new_or_known(renderer):
@@ -111,7 +111,7 @@ def test_a_config_is_the_same_text_whether_its_applications_are_new_or_known(ren
     ]
     for changed in range(4):
         documents[changed] = {**documents[changed], "route_prefix": f"/predict/iris/1.{changed}"}
-        config = renderer.config(documents, ServeOptions(), INGRESS)
+        config = renderer.serve_config(documents, ServeOptions(), INGRESS)
         assert config["applications"] == documents
         assert renderer.to_yaml(config) == to_yaml(config)
         renderer.validate(config)
@@ -128,7 +128,7 @@ def test_no_string_of_a_wheel_breaks_the_document(renderer, text):
     [host] = placement.document["deployments"]
     assert host["user_config"]["settings"] == settings
     assert host["ray_actor_options"]["runtime_env"]["env_vars"] == variables
-    config = renderer.config([placement.document], ServeOptions(), INGRESS)
+    config = renderer.serve_config([placement.document], ServeOptions(), INGRESS)
     assert config["applications"] == [placement.document]
     assert yaml.safe_load(renderer.to_yaml(config)) == config
 
@@ -273,12 +273,12 @@ def test_names_stay_within_what_ray_and_haproxy_take(renderer, version):
 
 
 def test_the_ingress_listens_where_it_is_probed_unless_told_otherwise(renderer):
-    assert renderer.config([], ServeOptions(), "http://127.0.0.1:8123")["http_options"] == {
+    assert renderer.serve_config([], ServeOptions(), "http://127.0.0.1:8123")["http_options"] == {
         "host": "127.0.0.1",
         "port": 8123,
     }
     serve = ServeOptions(http_options={"host": "0.0.0.0", "request_timeout_s": 5})
-    assert renderer.config([], serve, INGRESS)["http_options"] == {
+    assert renderer.serve_config([], serve, INGRESS)["http_options"] == {
         "host": "0.0.0.0",
         "port": 8000,
         "request_timeout_s": 5,
@@ -287,13 +287,13 @@ def test_the_ingress_listens_where_it_is_probed_unless_told_otherwise(renderer):
 
 def test_unknown_http_options_are_the_configurations_fault(renderer):
     with pytest.raises(Stalled, match=r"\[serve\] http_options\.prot") as caught:
-        renderer.config([], ServeOptions(http_options={"prot": 1}), INGRESS)
+        renderer.serve_config([], ServeOptions(http_options={"prot": 1}), INGRESS)
     assert caught.value.reason == "ServeOptionsRefused"
 
 
 def test_foreign_applications_are_carried_verbatim(renderer):
     foreign = {"name": "theirs", "import_path": "x.y:z", "args": {"k": "\u2028 {{ }}"}, "odd": [1]}
-    assert renderer.config([foreign], ServeOptions(), INGRESS)["applications"] == [foreign]
+    assert renderer.serve_config([foreign], ServeOptions(), INGRESS)["applications"] == [foreign]
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, "\ud800"])
@@ -305,7 +305,7 @@ def test_what_no_json_has_is_carried_in_foreign_applications(renderer, odd):
         "args": {"k": odd},
         "deployments": settings,
     }
-    config = renderer.config([foreign], ServeOptions(), INGRESS)
+    config = renderer.serve_config([foreign], ServeOptions(), INGRESS)
     assert config["applications"] == [foreign]
     renderer.validate(config)
     assert renderer.to_yaml(config).isascii()

@@ -82,7 +82,7 @@ def test_a_config_template_must_not_touch_the_applications(operators):
     renderer, folder = operators
     edited(folder, CONFIG, "applications: {{ applications | json }}", "applications: []")
     with pytest.raises(TemplateError, match=r"serve\.yaml\.j2:\d+: must emit `applications`"):
-        renderer.config([place(renderer).document], ServeOptions(), INGRESS)
+        renderer.serve_config([place(renderer).document], ServeOptions(), INGRESS)
 
 
 def test_an_included_file_of_the_operators_is_where_its_errors_are(operators):
@@ -91,12 +91,12 @@ def test_an_included_file_of_the_operators_is_where_its_errors_are(operators):
     with (folder / CONFIG).open("a") as file:
         file.write('{% include "grpc.yaml.j2" %}\n')
     with pytest.raises(TemplateError, match=r"grpc\.yaml\.j2: there is no such template"):
-        renderer.config([], ServeOptions(), INGRESS)
+        renderer.serve_config([], ServeOptions(), INGRESS)
     (folder / "grpc.yaml.j2").write_text("grpc_options:\n  port: {{ grcp_port }}\n")
     with pytest.raises(TemplateError, match=r"grpc\.yaml\.j2:2: 'grcp_port' is undefined"):
-        renderer.config([], ServeOptions(), INGRESS)
+        renderer.serve_config([], ServeOptions(), INGRESS)
     (folder / "grpc.yaml.j2").write_text("grpc_options:\n  port: 9001\n")
-    assert renderer.config([], ServeOptions(), INGRESS)["grpc_options"] == {"port": 9001}
+    assert renderer.serve_config([], ServeOptions(), INGRESS)["grpc_options"] == {"port": 9001}
 
 
 def test_a_template_may_look_into_the_applications_and_write_each_by_itself(operators):
@@ -107,7 +107,7 @@ def test_a_template_may_look_into_the_applications_and_write_each_by_itself(oper
         "applications:\n{% for one in applications if one.name %}- {{ one | json }}\n{% endfor %}"
     )
     edited(folder, CONFIG, "applications: {{ applications | json }}", loop)
-    assert renderer.config(documents, ServeOptions(), INGRESS)["applications"] == documents
+    assert renderer.serve_config(documents, ServeOptions(), INGRESS)["applications"] == documents
 
 
 def test_a_template_that_makes_a_number_too_large_is_not_the_releases_fault(operators):
