@@ -19,7 +19,7 @@ from controller.planning.remembered import Remembered
 from controller.reconcile.mismatches import WRONG_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from packaging.tags import Tag
 
@@ -132,15 +132,11 @@ class Stocktaking:
             known = self._artifacts.known(revision)
             if known is not None and (not unsound or revision not in unsound):
                 found.artifacts[revision.sha256] = known
-        offers = {
-            project: self._offers(project, revisions, found)
-            for project, revisions in catalogue.projects.items()
-        }
-        held = self._held([shelf for _, shelf in offers.values()], recorded)
+        offers = {project: self._offers(project, found) for project in catalogue.projects}
         wanted = [
             revision
             for project, offer in offers.items()
-            for revision in self._wanted_of(project, offer, held, found, recorded)
+            for revision in self._wanted_of(project, offer, found, recorded)
         ]
         # Whose a name is shows soonest so: a wheel that came first is looked into first.
         wanted.sort(key=lambda revision: self._artifacts.first_seen(revision.sha256))
@@ -148,8 +144,8 @@ class Stocktaking:
             digest for revision in wanted for digest in self._fetch(revision, found, recorded, now)
         ]
         for project in {r.project for digest in brought for r in catalogue.digests[digest]}:
-            offers[project] = self._offers(project, catalogue.projects[project], found)
-            found.awaited += self._wanted_of(project, offers[project], held, found, recorded)
+            offers[project] = self._offers(project, found)
+            found.awaited += self._wanted_of(project, offers[project], found, recorded)
         for project, (_, shelf) in offers.items():
             found.entries.update(shelf.entries)
             found.sources.update(shelf.sources.items())
@@ -157,36 +153,20 @@ class Stocktaking:
             for name in shelf.claims:
                 found.shelves.setdefault(name, []).append(shelf)
 
-    def _offers(
-        self, project: str, revisions: tuple[Revision, ...], found: Inventory
-    ) -> tuple[Wheels, Shelf]:
-        artifacts = found.artifacts
+    def _offers(self, project: str, found: Inventory) -> tuple[Wheels, Shelf]:
+        revisions, artifacts = found.catalogue.projects[project], found.artifacts
         wheels = Wheels(revisions, tuple([artifacts.get(r.sha256) for r in revisions]))
         return wheels, self._shelves.of(project, wheels)
 
-    def _held(self, shelves: Iterable[Shelf], recorded: Recorded) -> dict[str, set[Release]]:
-        """By pipeline: releases whose quarantine holds with their present inputs."""
-        held: dict[str, set[Release]] = {}
-        for shelf in shelves if recorded.quarantines else ():
-            for release in shelf.entries.keys() & recorded.quarantines.keys():
-                _, entry = shelf.entries[release]
-                name = release.pipeline
-                inputs = self._inputs(name, entry.options, entry.settings, recorded.common)
-                if recorded.quarantines[release].inputs == inputs:
-                    held.setdefault(name, set()).add(release)
-        return held
-
     def _wanted_of(
-        self,
-        project: str,
-        offer: tuple[Wheels, Shelf],
-        held: Mapping[str, set[Release]],
-        found: Inventory,
-        recorded: Recorded,
+        self, project: str, offer: tuple[Wheels, Shelf], found: Inventory, recorded: Recorded
     ) -> tuple[Revision, ...]:
         """A project's wheels that must be looked into."""
         wheels, shelf = offer
-        failed = frozenset(r for name in held.keys() & shelf.claims.keys() for r in held[name])
+        failed: frozenset[Release] = frozenset()
+        if known := shelf.entries.keys() & recorded.quarantines.keys():
+            inputs = self._inputs_of.of(project, (shelf, recorded.common))
+            failed = frozenset(r for r in known if recorded.quarantines[r].inputs == inputs[r])
         pins = tuple(recorded.pins[name] for name in recorded.pins.keys() & shelf.claims.keys())
         refused = self._artifacts.refusals.of
         unsound = found.unsound
