@@ -14,7 +14,8 @@ import stat
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -25,9 +26,9 @@ from controller.model import Condition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
+    from uvicorn.server import ServerState
 
     from controller.api.seam import ApiContext
     from controller.config.api import ApiOptions
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
 BACKLOG: Final = 100
 MOST: Final = 64
 """Connections of one server, beyond which one that asks for nothing has to go."""
-BUSY: Final = 100
-"""Connections at work, from which on requests are refused."""
+BUSY: Final = MOST + 2 * BACKLOG
+"""Connections from which on requests are refused. Those that wait to be taken are taken at once,
+and only then silent ones are closed; so as many are at work at least.
+"""
 MODE: Final = 0o660
 """Of the Unix socket: its owner and its group."""
 AGAIN_AFTER: Final = 10.0
@@ -45,6 +48,10 @@ GRACE: Final = 2.0
 """Seconds that requests have to end when the server ends."""
 RENEWAL_GRACE: Final = 60.0
 """The same when another takes its place: the order to reload may be one, and waits for a pass."""
+
+
+Listening = tuple[Path, str | None] | tuple[str, int]
+"""A Unix socket with its group, or a host with a port."""
 
 
 class Api:
@@ -58,8 +65,7 @@ class Api:
         self._state = state
         self._clock = clock
         self._options: ApiOptions | None = None
-        self._unix: Server | None = None
-        self._port: Server | None = None
+        self._servers: dict[Listening, Server] = {}
         self._due = float("-inf")
         self._conditions: tuple[Condition, ...] = ()
 
@@ -67,97 +73,91 @@ class Api:
         """Have open what the options say; returns why something is not. Call it now and then, it
         mends what broke.
         """
-        path = options.path(self._state)
+        wanted: list[Listening] = [(options.path(self._state), options.socket_group)]
+        if options.address is not None:
+            wanted.append(options.address)
         if options != self._options:
-            self._leave(options)
             self._options, self._due = options, float("-inf")
-        broken = [s for s in (self._unix, self._port) if s is not None and not s.sound()]
-        missing = self._unix is None or (self._port is None and options.listen is not None)
-        if not (broken or missing) or self._clock() < self._due:
+            for listening in self._servers.keys() - wanted:
+                server = self._servers.pop(listening)
+                server.withdraw()  # its requests are not waited for
+                threading.Thread(target=server.close, args=(RENEWAL_GRACE,), daemon=True).start()
+        sound = {listening for listening, server in self._servers.items() if server.sound()}
+        if sound.issuperset(wanted) or self._clock() < self._due:
             return self._conditions
         self._due = self._clock() + AGAIN_AFTER
-        troubles = []
-        if self._unix is None or self._unix in broken:
-            self._unix, trouble = _opened(self._unix, lambda: self._on_socket(path, options))
-            troubles.append(trouble)
-        if options.address is not None and (self._port is None or self._port in broken):
-            address = options.address
-            self._port, trouble = _opened(self._port, lambda: self._on_port(address))
-            troubles.append(trouble)
-        self._conditions = tuple(filter(None, troubles))
+        self._conditions = ()
+        for listening in wanted:
+            if listening not in sound:
+                self._open(listening)
         return self._conditions
 
-    def _leave(self, options: ApiOptions) -> None:
-        """End the servers whose place is another now, without waiting for their requests."""
-        before = self._options
-        if before is None:
-            return
-        if (before.socket, before.socket_group) != (options.socket, options.socket_group):
-            _leave_behind(self._unix)
-            self._unix = None
-        if before.address != options.address:
-            _leave_behind(self._port)
-            self._port = None
-
-    def _on_socket(self, path: Path, options: ApiOptions) -> Server:
-        listening = unix_socket(path, options.socket_group)
-        return Server(whole(self._context), listening, path)
-
-    def _on_port(self, address: tuple[str, int]) -> Server:
-        return Server(open_part(self._context), loopback_socket(*address))
+    def _open(self, listening: Listening) -> None:
+        """Begin to listen there, again if what did is broken."""
+        if (broken := self._servers.pop(listening, None)) is not None:
+            broken.close()
+        try:
+            match listening:
+                case (Path() as path, group):
+                    made = unix_socket(path, group)
+                    self._servers[listening] = Server(whole(self._context), made, path)
+                case (str() as host, int() as port):
+                    made = loopback_socket(host, port)
+                    self._servers[listening] = Server(open_part(self._context), made)
+        except Stalled as error:
+            self._conditions += (Condition("api", error.reason, error.message),)
 
     def close(self) -> None:
         """End the servers; requests have a moment to end."""
         self._context.closing.set()
-        self._close_servers()
-
-    def _close_servers(self) -> None:
-        for server in (self._unix, self._port):
-            if server is not None:
-                server.close()
-        self._unix = self._port = None
+        while self._servers:
+            self._servers.popitem()[1].close()
 
 
-def _leave_behind(server: Server | None) -> None:
-    if server is not None:
-        server.withdraw()
-        threading.Thread(target=server.close, args=(RENEWAL_GRACE,), daemon=True).start()
-
-
-def _opened(
-    before: Server | None, opening: Callable[[], Server]
-) -> tuple[Server | None, Condition | None]:
-    if before is not None:
-        before.close()
-    try:
-        return opening(), None
-    except Stalled as error:
-        return None, Condition("api", error.reason, error.message)
-
-
-class _Connection(H11Protocol):
-    """One that goes when it is silent and others need its place: any user of the machine may
-    connect to the port, and must not keep monitoring out by it.
+class _Connections:
+    """An application whose connections go when they are silent and others need their place: any
+    user of the machine may connect to the port, and must not keep monitoring out by it.
     """
 
-    since = 0.0
-    """When it was made, on the loop's clock."""
+    def __init__(self, application: ASGIApp) -> None:
+        self._application = application
+        self._open: dict[H11Protocol, None] = {}
+        """The oldest first."""
+        self._busy: set[H11Protocol] = set()
+        """Those with a request that is being answered."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """As asyncio calls it."""
-        super().connection_made(transport)
-        self.since = self.loop.time()
-        open_ones = [one for one in self.connections if isinstance(one, _Connection)]
-        silent = [one for one in open_ones if one is not self and one.is_silent()]
-        if len(open_ones) > MOST and silent:
-            # At once: what is merely closed keeps its place until the loop comes round to it.
-            longest = min(silent, key=lambda one: one.since)
-            longest.connections.discard(longest)
-            longest.transport.abort()
+    def protocol(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> H11Protocol:
+        """One more connection, as uvicorn makes it; the state is found in the scope of each of its
+        requests.
+        """
+        made = [one for one in self._open if one.transport is not None]
+        for one in made:
+            if one.transport.is_closing():
+                del self._open[one]
+        excess = len(self._open) + 1 - MOST
+        silent = [one for one in made if one in self._open and one not in self._busy]
+        for one in silent[: max(0, excess)]:
+            one.transport.abort()
+            del self._open[one]
+        state = {**app_state}
+        state["connection"] = connection = H11Protocol(config, server_state, state, _loop)
+        self._open[connection] = None
+        return connection
 
-    def is_silent(self) -> bool:
-        """Whether no request of it is being answered."""
-        return self.cycle is None or self.cycle.response_complete
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI calls it."""
+        connection: H11Protocol = scope["state"]["connection"]
+        self._busy.add(connection)
+        try:
+            await self._application(scope, receive, send)
+        finally:
+            self._busy.discard(connection)
 
 
 class Server:
@@ -166,9 +166,10 @@ class Server:
     def __init__(
         self, application: ASGIApp, listening: socket.socket, path: Path | None = None
     ) -> None:
+        connections = _Connections(application)
         config = uvicorn.Config(
-            application,
-            http=_Connection,
+            connections,
+            http=connections.protocol,  # type: ignore[arg-type]  # it is called, whatever it is
             ws="none",
             lifespan="off",
             log_config=None,
