@@ -9,8 +9,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from controller.errors import Transient
-
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -42,7 +40,7 @@ class CircuitBreaker:
 
     def failed(self, error: WheelwayError, *, counts: bool) -> None:
         """A package could not; it `counts` where that may be the trouble of all."""
-        told_to_wait = isinstance(error, Transient) and error.retry_after is not None
+        told_to_wait = error.retry_after is not None
         with self._mutex:
             self._row += counts
             if self._row >= FAILURES or error.reason in self._final or told_to_wait:

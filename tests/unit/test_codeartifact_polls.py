@@ -38,10 +38,10 @@ def test_a_steady_poll_of_named_packages_is_one_call_each(
     began = clock.now
     for polls, seconds in enumerate((30, 60, 90, SELDOM - 1), start=1):
         clock.now = began + seconds
-        assert source.list() is first
+        assert source.list() == first
         assert {**before, POLL: count * (polls + 1)} == source.calls
     clock.now = began + SELDOM
-    assert source.list() is first
+    assert source.list() == first
     assert source.calls == {**before, POLL: count * 6, "DescribePackage": 2 * count}
     assert "ListPackages" not in source.calls
     sent = {operation: asked(at_standin, operation) for operation in source.calls}

@@ -67,7 +67,7 @@ def test_an_unchanged_poll_costs_one_304_a_package(index, connect, wheel):
     source = connect(index, "one", "two", "three")
     first = source.list()
     index.paths()
-    assert source.list() is first
+    assert source.list() == first
     assert sorted(index.paths()) == ["/simple/one/", "/simple/three/", "/simple/two/"]
     assert source.calls == {"ok": 3, "unchanged": 3}
 
@@ -78,7 +78,7 @@ def test_an_etag_that_no_header_can_hold_is_left_alone(index, connect, wheel):
     odd = {**page.headers, "ETag": '"\xe9"'}
     index.answer("/simple/demo/", Canned(page.body, headers=odd))
     source = connect(index)
-    assert source.list() is source.list()
+    assert source.list() == source.list()
     assert all("if-none-match" not in asked.headers for asked in index.asked)
 
 
@@ -86,7 +86,7 @@ def test_an_index_without_etags_gives_the_same_listing_for_the_same_page(connect
     with SimpleIndex(etags=False) as index:
         index.publish(wheel())
         source = connect(index)
-        assert source.list() is source.list()
+        assert source.list() == source.list()
         assert source.calls == {"ok": 2}
 
 
@@ -98,7 +98,7 @@ def test_a_date_stands_in_for_an_etag_once_it_is_a_minute_old(index, connect, wh
     old = Canned(page, headers={**dated, "Date": "Mon, 01 Jan 2035 00:01:00 GMT"})
     index.once("/simple/demo/", fresh, old, Canned(status=304))
     source = connect(index)
-    assert source.list() is source.list()
+    assert source.list() == source.list()
     assert len(source.list().revisions) == 1
     sent = [asked.headers.get("if-modified-since") for asked in index.asked]
     assert sent == [None, None, dated["Last-Modified"]]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 
 from controller import retry
-from controller.errors import Transient, WheelwayError
+from controller.errors import WheelwayError
 from controller.sources.codeartifact.failures import MissingThere
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class QueueWatch:
                 f"{trouble}. Until events come again every package is looked at every "
                 f"{self._options.poll_interval:g} s only"
             )
-            asked = trouble.retry_after if isinstance(trouble, Transient) else None
+            asked = trouble.retry_after if isinstance(trouble, WheelwayError) else None
             self._closing.wait(retry.delay(failures, jitter=self._jitter(), retry_after=asked))
 
     def _received(self) -> Sequence[MessageTypeDef]:

@@ -1,6 +1,6 @@
-"""What is remembered of a package between two looks, and its part of a listing.
+"""What is remembered of a package between two polls, and its part of a listing.
 
-Pure. A look compares what CodeArtifact lists with what is remembered; only versions that differ, or
+Pure. What CodeArtifact lists is compared with what is remembered; only versions that differ, or
 that wait for a wheel and are due, have their files asked for again.
 """
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 NEVER = float("inf")
 LONGEST_WAIT = 3600.0
-"""Seconds between two looks at a version without a wheel. That a file was added shows in its
-revision at once; these looks are for what does not."""
+"""Seconds between two polls of a version without a wheel. That a file was added shows in its
+revision at once; these polls are for what does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Known:
     untrusted: str = ""
     """Why its origin is not taken, as a PascalCase reason."""
     tries: int = 0
-    """Looks at its files in a row that found no wheel."""
+    """Polls of its files in a row that found no wheel."""
     retry_at: float = NEVER
     """On the source's monotonic clock."""
 
@@ -143,7 +143,7 @@ def listing_of(
     unobserved: Iterable[str],
 ) -> Listing:
     """The whole listing, in the order of the packages' names and versions; `unobserved` ones could
-    not be looked at.
+    not be polled.
     """
     those = [packages[name] for name in sorted(packages)]
     return Listing(

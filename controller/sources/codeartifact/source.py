@@ -1,9 +1,9 @@
 """The `codeartifact` source: wheels in a repository of AWS CodeArtifact, by boto3.
 
-A round looks at every package: one ListPackageVersions each, which also tells of retractions.
-What it says is compared with what is remembered, and only for what differs files are asked for.
-Between two rounds an event makes single packages be looked at. Across a restart the last listing is
-remembered, so that only what changed meanwhile has its files asked for.
+A round asks about every package: one ListPackageVersions each, which also tells of retractions.
+The answer is compared with what is remembered, and only what differs has its files asked for.
+Between two rounds an event has single packages asked about. The last listing is remembered across a
+restart, so that only what changed meanwhile has its files asked for.
 
 Reference: https://docs.aws.amazon.com/codeartifact/latest/APIReference/API_Operations.html
 """
@@ -79,7 +79,7 @@ class CodeArtifactSource:
         self._jitter = jitter
         repository = (options.domain, options.domain_owner, options.repository, options.region)
         self._ranking = Ranking(tags, f"{repository} {options.endpoint_url}")
-        # By package and version, of packages that were not looked at wholly (yet).
+        # By package and version, of packages that were not polled wholly (yet).
         self._recalled: dict[str, dict[str, Files]] = remembered(before, self._ranking)
         self._names = frozenset(one for one in options.packages if not set(one) & set(_SIGNS))
         self._globs = tuple(one for one in options.packages if one not in self._names)
@@ -87,7 +87,7 @@ class CodeArtifactSource:
         self._connection = Connection(options, self._closing, clock=clock)
         self._repository = Repository(options, self._connection, self._closing)
         self._askers = ThreadPoolExecutor(options.concurrency, f"wheelway-{options.name}")
-        self._listing_lock = threading.Lock()  # held by a listing; it guards what is remembered
+        self._listing = threading.Lock()  # held by one; it guards what is remembered
         self._packages: dict[str, Package] = {}
         self._failures = PackageFailures()
         self._upstreams = Upstreams(
@@ -95,7 +95,6 @@ class CodeArtifactSource:
         )
         self._due: set[str] = set()
         self._round_at = float("-inf")
-        self._listing: Listing | None = None
         self._hints: set[str] = set()
         self._hinting = threading.Lock()
         self._events = (
@@ -136,41 +135,28 @@ class CodeArtifactSource:
         self._connection.close()
 
     def list(self) -> Listing:
-        """The packages as they are now, or, when only events ask for a look, as they are known
-        with these looked at.
+        """Every package as it is now; when only events ask, the packages that these name.
 
-        A package that could not be looked at is as it was last seen; it has a note, and is in
+        A package that could not be polled is as it was last seen; it has a note, and is in
         `unobserved`.
 
         Raises:
-            Transient: `Throttled`, `EndpointUnreachable`, `AwsFailed`, `AwsUnexpected`,
-                `SourceClosed`. What was not looked at then is what the next call begins with.
-            Waiting: `QuotaExceeded`.
-            Stalled: credentials, permissions, region, domain or repository; see `failures`. All of
-                these only when they are of the whole source, see `package_failures`.
+            Transient, Waiting, Stalled: as `failures` says, when it is the trouble of the whole
+                source (see `package_failures`). The next call begins with what was left then.
         """
-        with self._listing_lock:
+        with self._listing:
             self._begin()
             self._poll_packages()
             self._due.clear()
             blind = self._upstreams.note(self.name)
             notes = [*self._failures.notes(), *([blind] if blind else ())]
-            listing = listing_of(self.name, self._packages, notes, self._failures.packages)
-            if listing != self._listing:
-                self._listing = listing
-            return self._listing or listing
+            return listing_of(self.name, self._packages, notes, self._failures.packages)
 
     def fetch(self, revision: Revision) -> Iterator[bytes]:
-        """The wheel's bytes as they come, of the package version revision that was listed.
-
-        Raises:
-            Transient: `AssetMissing` (just listed, or changed since), `DownloadBroken`, and what
-                `list` raises.
-            Waiting, Stalled: as `list`.
-        """
+        """The bytes of the revision that was listed; raises as `Repository.read`."""
         return self._repository.read(Locator.of(revision.locator), revision.size)
 
-    # -- what to look at -------------------------------------------------------------------------
+    # -- what to poll ----------------------------------------------------------------------------
 
     def _hint(self, package: str) -> bool:
         if not self._wanted(package):
@@ -215,8 +201,7 @@ class CodeArtifactSource:
         return {*self._names, *found, *held, *self._failures.packages}
 
     def _poll_packages(self) -> None:
-        """Look at all that is due, several at a time, until there is trouble that is not of single
-        packages.
+        """Ask about all that is due, several at a time, until there is trouble of all packages.
 
         Raises:
             WheelwayError: that trouble.

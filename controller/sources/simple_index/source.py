@@ -57,12 +57,18 @@ FEW = 3
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """How a page looked when it was read last."""
+    """A page as it was read last."""
 
     url: str
     digest: bytes
     conditions: Mapping[str, str]
     """Headers for asking whether it changed."""
+
+    def is_of(self, reply: Reply) -> bool:
+        """Whether the page is the same still."""
+        if reply.status == 304:
+            return True
+        return reply.url == self.url and hashlib.sha256(reply.body).digest() == self.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,6 @@ class IndexSource:
         self._last_asked: dict[str, int] = {}
         self._round = 0
         self._pause: tuple[float, WheelwayError] | None = None
-        self._listing = Listing(options.name, ())
 
     @property
     def calls(self) -> Mapping[str, int]:
@@ -148,11 +153,7 @@ class IndexSource:
                 self._hashes.begin()
             troubles: dict[str, WheelwayError] = {}
             names, rooted = self._names(troubles)
-            outcomes = self._poll_packages(names)
-            listing = self._listed(outcomes, troubles, rooted=rooted)
-            if listing != self._listing:
-                self._listing = listing
-            return self._listing
+            return self._listed(self._poll_packages(names), troubles, rooted=rooted)
 
     def fetch(self, revision: Revision) -> Iterator[bytes]:
         """The file's bytes in chunks as they come.
@@ -197,7 +198,7 @@ class IndexSource:
         self._pause = None
 
     def _names(self, troubles: dict[str, WheelwayError]) -> tuple[Sequence[str], bool]:
-        """The packages to look at, those first that were not asked about for longest; and whether
+        """The packages to poll, those first that were not asked about for longest; and whether
         the root page was read for it just now.
 
         Raises:
@@ -227,7 +228,7 @@ class IndexSource:
                 f"{self._options.url}/ does not exist: the index has no list of its packages, or "
                 f"`url` is wrong; write names instead of globs into `packages` of {self.name}",
             )
-        if known is not None and _same(reply, known.copy):
+        if known is not None and known.copy.is_of(reply):
             return replace(known, copy=_copy(reply, known.copy))
         return _Root(_copy(reply), simple.projects(reply))
 
@@ -272,7 +273,7 @@ class IndexSource:
         return reply
 
     def _note_pause(self, error: WheelwayError) -> None:
-        if isinstance(error, Transient) and error.retry_after:
+        if error.retry_after:
             end = self._clock() + error.retry_after
             if self._pause is None or end > self._pause[0]:
                 self._pause = end, without_frames(error)
@@ -287,7 +288,7 @@ class IndexSource:
             return _Missing()
         known = self._pages.get(name)
         try:
-            if known is not None and _same(answer, known.copy):
+            if known is not None and known.copy.is_of(answer):
                 page = replace(known, copy=_copy(answer, known.copy))
                 if page.selection.unfinished or name in self._changed:
                     page = replace(page, selection=self._selected(name, page.files))
@@ -315,7 +316,7 @@ class IndexSource:
         """One listing out of all outcomes.
 
         That a package is missing is believed only of an index that shows what it has: with globs,
-        its root page, read in this look (`rooted`); else another package. When nothing at all is
+        its root page, read in this poll (`rooted`); else another package. When nothing at all is
         there, the address or the permissions are wrong rather than everything deleted.
 
         Raises:
@@ -370,12 +371,6 @@ def _copy(reply: Reply, before: _Copy | None = None) -> _Copy:
     return _Copy(reply.url, digest, validators(reply.headers))
 
 
-def _same(reply: Reply, copy: _Copy) -> bool:
-    if reply.status == 304:
-        return True
-    return reply.url == copy.url and hashlib.sha256(reply.body).digest() == copy.digest
-
-
 def _absent(name: str, url: str) -> Condition:
     why = f"{url} has no package {name} (yet), or does not show it with these credentials"
     return Condition(name, "PackageMissing", why)
@@ -383,9 +378,4 @@ def _absent(name: str, url: str) -> Condition:
 
 def _worst(errors: Iterable[WheelwayError]) -> WheelwayError:
     """What stands for the failure of everything: what needs a person, else the longest wait."""
-
-    def weight(error: WheelwayError) -> tuple[bool, float]:
-        wait = error.retry_after if isinstance(error, Transient) else None
-        return isinstance(error, Stalled), wait or 0.0
-
-    return max(errors, key=weight)
+    return max(errors, key=lambda one: (isinstance(one, Stalled), one.retry_after or 0.0))
