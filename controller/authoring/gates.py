@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from controller.cache.environments.base import Base
     from controller.config.settings import Config, Options
     from controller.model import JSON, Artifact, Environment, PipelineEntry
-    from controller.sources import PackageIndex
+    from controller.sources.codeartifact import CodeArtifactIndex
 
 INSPECT: Final = "inspect"
 WISHES: Final = "wishes"
@@ -148,7 +148,7 @@ class _Trial:
         found: Base,
         config: Config,
         clock: Callable[[], float],
-        index: PackageIndex | None,
+        index: CodeArtifactIndex | None,
     ) -> None:
         self._folder = folder
         self._base = found

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from controller.journal import Reader
     from controller.model import Artifact, DaemonMark, Listing, Revision
     from controller.reconcile.report import Report
-    from controller.sources import PackageIndex
+    from controller.sources.codeartifact import CodeArtifactIndex
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def _means(parts: Parts, config: Config, base: Base, clock: Callable[[], float])
 
 
 def _environments(
-    root: Path, base: Base, options: EnvironmentOptions, index: PackageIndex | None
+    root: Path, base: Base, options: EnvironmentOptions, index: CodeArtifactIndex | None
 ) -> Environments:
     return Environments(root, base, options, index=index)
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from controller.config.settings import Config
     from controller.config.sources import AnySource, CodeArtifactSource
     from controller.model import Listing, Revision
+    from controller.sources.codeartifact import CodeArtifactIndex
 
-__all__ = ["PackageIndex", "Source", "index_access", "open_index", "open_source"]
+__all__ = ["Source", "index_access", "open_index", "open_source"]
 
 
 class Source(Protocol):
@@ -72,23 +73,6 @@ class Source(Protocol):
         """End every thread and connection; a second call does nothing."""
 
 
-class PackageIndex(Protocol):
-    """A source's repository where requirements come from. Methods may be called from any thread."""
-
-    def variables(self) -> Mapping[str, str]:
-        """What uv's environment needs to use it; the values of `*_PASSWORD` are secret.
-
-        Raises:
-            Transient, Waiting, Stalled: as `Source.list`.
-        """
-
-    def forget(self) -> None:
-        """What was handed out last was refused: do not hand it out again."""
-
-    def close(self) -> None:
-        """End every connection; a second call does nothing."""
-
-
 def open_source(
     options: AnySource,
     *,
@@ -129,7 +113,7 @@ def index_access(config: Config) -> CodeArtifactSource | None:
     return None if name is None else index_source(name, config.sources).as_index()
 
 
-def open_index(access: CodeArtifactSource, use: float) -> PackageIndex:
+def open_index(access: CodeArtifactSource, use: float) -> CodeArtifactIndex:
     """That index; what it hands out is good for `use` seconds."""
     from controller.sources.codeartifact import CodeArtifactIndex  # noqa: PLC0415 - as above
 

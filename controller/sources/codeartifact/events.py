@@ -1,7 +1,7 @@
 """Push: EventBridge's events of the repository, taken from an SQS queue by long polls.
 
-An event is a hint to look at one package now and nothing else: it is delivered at least once, in no
-order, and polling stays the authority. So whatever is wrong with one is counted and let go.
+An event is a hint to poll one package now and nothing else: it is delivered at least once, in no
+order, and polling stays the authority. So whatever is wrong with one is let go.
 
 The event: https://docs.aws.amazon.com/codeartifact/latest/ug/service-event-format-example.html
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections import Counter, OrderedDict
 from random import random
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +38,6 @@ HIDDEN = 10
 """Seconds until a message comes again that was not deleted: what a source took while it was closed,
 the one that comes after it waits for.
 """
-REMEMBERED = 4096
-"""Events that are remembered as handled."""
 
 
 class QueueWatch:
@@ -68,19 +65,10 @@ class QueueWatch:
         self._closing = closing
         self._hint = hint
         self._jitter = jitter
-        self._handled: OrderedDict[str, None] = OrderedDict()
-        self._counts: Counter[str] = Counter()
         self._told = False
         self._thread: threading.Thread | None = None
         self.note = ""
         """Why events do not come; empty while they may."""
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """Messages so far: `received`, and of these `hinted`, `duplicate`, `foreign` (other
-        repositories, formats, packages, kinds of event) and `malformed`; a copy.
-        """
-        return dict(self._counts)
 
     def start(self, wake: Callable[[], None]) -> None:
         """Begin; `wake` is called from the thread after hints were given. A second call does
@@ -133,12 +121,10 @@ class QueueWatch:
 
     def _take(self, messages: Sequence[MessageTypeDef], wake: Callable[[], None]) -> None:
         """Pass hints on, then delete: what is cut off in between comes again, and does no harm."""
-        kinds = [self._kind(message.get("Body", "")) for message in messages]
-        self._counts.update(kinds)
-        self._counts["received"] += len(kinds)
+        hinted = [self._hinted(message.get("Body", "")) for message in messages]
         if self._closing.is_set():
-            return  # nobody would look; the next daemon does
-        if "hinted" in kinds:
+            return  # nobody would poll; the next daemon does
+        if any(hinted):
             wake()
         if not messages or self._closing.is_set():
             return
@@ -151,33 +137,25 @@ class QueueWatch:
                 ],
             )
 
-    def _kind(self, body: str) -> str:
-        """What a message is, as `counts` calls it; a hint is given."""
+    def _hinted(self, body: str) -> bool:
+        """Whether a message told of a package of ours, which is passed on then."""
         try:
             detail = _detail(body)
             if detail is None or not self._is_ours(detail):
-                return "foreign"
-            package = canonicalize_name(detail["packageName"])
-            unique = str(detail.get("eventDeduplicationId") or "")
+                return False
+            return self._hint(canonicalize_name(detail["packageName"]))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             if not self._told:
                 self._told = True
                 log.warning(
                     "source %s: %s holds a message that is no event of EventBridge's (%r: %.200r); "
-                    "it is deleted, further ones are only counted",
+                    "it is deleted, and so will be further ones without a word",
                     self._options.name,
                     self._options.events_queue_url,
                     error,
                     body,
                 )
-            return "malformed"
-        if unique and unique in self._handled:
-            return "duplicate"
-        if unique:
-            self._handled[unique] = None
-            if len(self._handled) > REMEMBERED:
-                self._handled.popitem(last=False)
-        return "hinted" if self._hint(package) else "foreign"
+            return False
 
     def _is_ours(self, detail: Mapping[str, Any]) -> bool:
         options = self._options

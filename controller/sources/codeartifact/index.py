@@ -70,11 +70,6 @@ class CodeArtifactIndex:
         self._url = ""
         self._token: _Token | None = None
 
-    @property
-    def calls(self) -> Mapping[str, int]:
-        """Requests sent to AWS so far, by operation."""
-        return self._connection.calls
-
     def variables(self) -> Mapping[str, str]:
         """What uv's environment needs; the values of `*_PASSWORD` are secret.
 

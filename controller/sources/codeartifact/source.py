@@ -111,11 +111,6 @@ class CodeArtifactSource:
         return self._connection.calls
 
     @property
-    def events(self) -> Mapping[str, int]:
-        """Messages taken from the queue so far, by what they were; see `QueueWatch.counts`."""
-        return self._events.counts if self._events else {}
-
-    @property
     def watch_note(self) -> str:
         """Why no events come; empty while they do, or nobody asked for them."""
         return self._events.note if self._events else ""

@@ -1,15 +1,14 @@
 """What proves to an index who asks: a user with a password, a bearer token, or a netrc entry.
 
-All of it lies in files, read again when they change, so a token can be renewed under a running
-daemon. No secret ever becomes part of a message; the files' own errors are left out where they
-might quote one.
+All of it lies in files, read for every request, so a token can be renewed under a running daemon.
+No secret ever becomes part of a message; the files' own errors are left out where they might quote
+one.
 """
 
 from __future__ import annotations
 
 import base64
 import netrc
-import threading
 from typing import TYPE_CHECKING
 
 from controller.errors import Stalled
@@ -31,9 +30,6 @@ class Credentials:
         self._origin = _origin(origin)
         self._host = origin.host
         self._path = options.password_file or options.token_file or options.netrc
-        self._stamp: tuple[int, int, int] | None = None
-        self._header = ""
-        self._mutex = threading.Lock()
 
     @property
     def described(self) -> str:
@@ -55,16 +51,10 @@ class Credentials:
         """
         if self._path is None or _origin(url) != self._origin:
             return None
-        with self._mutex:
-            try:
-                status = self._path.stat()
-                stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
-                if stamp != self._stamp:
-                    self._header = self._read(self._path)
-                    self._stamp = stamp
-            except OSError as error:
-                raise self._unreadable(self._path, str(error.strerror)) from error
-            return self._header
+        try:
+            return self._read(self._path)
+        except OSError as error:
+            raise self._unreadable(self._path, str(error.strerror)) from error
 
     def _read(self, path: Path) -> str:
         if self._options.netrc is not None:
