@@ -78,7 +78,7 @@ def select(
     project: str,
     files: Sequence[File],
     fit: Fit,
-    hashed: Callable[[File], Hashed | None] | None,
+    hashed: Callable[[str], Hashed | None] | None,
 ) -> Selection:
     """Sort the files of a page.
 
@@ -87,8 +87,8 @@ def select(
         project: whose page it is, normalised.
         files: as the page has them.
         fit: what can be served.
-        hashed: reads a file whose hash the index does not give; None from it means not now, any
-            WheelwayError concerns that file alone. None for it: such files are refused.
+        hashed: reads the file at a URL, whose hash the index does not give; None from it means
+            not now, any WheelwayError concerns that file alone. None: such files are refused.
     """
     if not files:
         message = f"{project} has no files in {source} yet; it is looked at again"
@@ -211,14 +211,14 @@ def _read(
     source: str,
     project: str,
     bare: Sequence[_Wheel],
-    hashed: Callable[[File], Hashed | None],
+    hashed: Callable[[str], Hashed | None],
 ) -> tuple[list[Revision], list[Refusal]]:
     """Wheels whose hashes were computed from their bytes, and those that must wait for that."""
     learnt, waiting = [], []
     for wheel in bare:
         name = wheel.file.filename
         try:
-            found = hashed(wheel.file)
+            found = hashed(wheel.file.url)
         except WheelwayError as error:
             waiting.append(Refusal(name, error.reason, f"{name}: {error.message}"))
             continue

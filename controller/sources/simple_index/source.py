@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from controller.config.sources import IndexSource as Options
     from controller.model import Revision
     from controller.sources.simple_index.pages import File
-    from controller.sources.simple_index.selection import Hashed
     from controller.sources.simple_index.web import Reply
 
 AT_ONCE = 4
@@ -88,11 +87,8 @@ class _Root:
     names: tuple[str, ...]
 
 
-class _Missing:
-    """The index says that there is no such package."""
-
-
-Outcome = _Page | _Missing | WheelwayError
+_Outcome = _Page | WheelwayError | None
+"""None: the index says that there is no such package."""
 
 
 class IndexSource:
@@ -232,7 +228,7 @@ class IndexSource:
             return replace(known, copy=_copy(reply, known.copy))
         return _Root(_copy(reply), simple.projects(reply))
 
-    def _poll_packages(self, names: Sequence[str]) -> dict[str, Outcome]:
+    def _poll_packages(self, names: Sequence[str]) -> dict[str, _Outcome]:
         """What became of each package. Pages are read here, one after another, as they come."""
         breaker = CircuitBreaker(_FINAL)
 
@@ -249,7 +245,7 @@ class IndexSource:
             breaker.well()
             return reply
 
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, _Outcome] = {}
         if not names:
             return outcomes
         with ThreadPoolExecutor(min(AT_ONCE, len(names)), "wheelway-index") as pool:
@@ -280,12 +276,12 @@ class IndexSource:
 
     # -- believing -------------------------------------------------------------------------------
 
-    def _understood(self, name: str, answer: Reply | WheelwayError) -> Outcome:
+    def _understood(self, name: str, answer: Reply | WheelwayError) -> _Outcome:
         """What an answer makes of a package; what was known of it stays unless there is news."""
         if isinstance(answer, WheelwayError):
             return answer
         if answer.status == 404:
-            return _Missing()
+            return None
         known = self._pages.get(name)
         try:
             if known is not None and known.copy.is_of(answer):
@@ -303,15 +299,11 @@ class IndexSource:
         return page
 
     def _selected(self, name: str, files: Sequence[File]) -> Selection:
-        hashes = self._hashes
-
-        def hashed(file: File) -> Hashed | None:
-            return hashes.of(file.url) if hashes is not None else None
-
-        return select(self.name, name, files, self._fit, hashed if hashes is not None else None)
+        hashed = self._hashes.of if self._hashes is not None else None
+        return select(self.name, name, files, self._fit, hashed)
 
     def _listed(
-        self, outcomes: Mapping[str, Outcome], troubles: dict[str, WheelwayError], *, rooted: bool
+        self, outcomes: Mapping[str, _Outcome], troubles: dict[str, WheelwayError], *, rooted: bool
     ) -> Listing:
         """One listing out of all outcomes.
 
@@ -323,7 +315,7 @@ class IndexSource:
             Transient, Stalled: every package failed.
         """
         failed = {n: found for n, found in outcomes.items() if isinstance(found, WheelwayError)}
-        missing = [name for name, found in outcomes.items() if isinstance(found, _Missing)]
+        missing = [name for name, found in outcomes.items() if found is None]
         pages = {name: found for name, found in outcomes.items() if isinstance(found, _Page)}
         if failed and len(failed) == len(outcomes):
             raise _worst(failed.values())
