@@ -70,7 +70,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class RefusedWheel:
-    """A wheel that was looked into and that no release comes of."""
+    """A wheel that was inspected and that no release comes of."""
 
     digest: str
     filename: str
@@ -78,7 +78,7 @@ class RefusedWheel:
     reason: str
     message: str
     inputs: str
-    """What judged it: with another it is looked into again."""
+    """What judged it: with another it is inspected again."""
     at: float = field(default=0.0, compare=False)
 
 
@@ -110,7 +110,7 @@ class PipelineEntry:
     target: str
     """`module:attribute`, PEP 621 entry point syntax without extras."""
     options: Mapping[str, JSON]
-    """The wheel's own wishes (`wheelway.toml`), validated, only what it sets."""
+    """The options that its author wrote (`wheelway.toml`), validated, only those that are set."""
     settings: Mapping[str, JSON]
     refusal: Refusal | None = None
     """Why this one pipeline cannot be served, though its wheel is sound."""

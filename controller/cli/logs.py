@@ -86,7 +86,7 @@ def _applications(chapter: "ChapterDocument") -> list[str]:
 
 
 class _Reading:
-    """One look at the logs of a release."""
+    """One reading of the logs of a release."""
 
     def __init__(self, chapter: "ChapterDocument", request: str | None, lines: int) -> None:
         self._chapter = chapter

@@ -267,7 +267,7 @@ class Progress:
             self._out.print(Text(f"{'':10}{clean(more)}", style="bold"), soft_wrap=True)
 
     def _curl(self, route: str) -> str:
-        """A command that works: the release's own first example, else a look at its metadata."""
+        """A command that works: the release's own first example, else a GET of its metadata."""
         url = f"{self._ingress_url}{route}"
         return shlex.join(["curl", "-sS", url, *arguments_of(self._get(f"{url}/openapi.json"))])
 

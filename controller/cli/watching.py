@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 INTERVAL: Final = 1.0
 """Seconds between two drawings."""
 BESIDE_INTERVAL: Final = 2.0
-"""Seconds between two looks at the dashboard."""
+"""Seconds between two questions to the dashboard."""
 TRAFFIC_INTERVAL: Final = 5.0
-"""Seconds between two looks at Ray's metrics: a page of a megabyte."""
+"""Seconds between two readings of Ray's metrics, a page of a megabyte."""
 TIMEOUT: Final = 3.0
 """Seconds for one answer of the dashboard."""
 FRESH: Final = 10.0
@@ -71,7 +71,7 @@ class Beside:
 
 
 class Watch:
-    """Looks at Ray from a thread of its own, so that nothing it waits for stops the screen."""
+    """Asks Ray in a thread of its own, so that nothing it waits for stops the screen."""
 
     def __init__(self, options: RayOptions, *, clock: Callable[[], float] = time.monotonic) -> None:
         patient = options.model_copy(update={"timeout": min(options.timeout, TIMEOUT)})
@@ -92,7 +92,7 @@ class Watch:
         self._ending.set()
 
     def wait(self) -> None:
-        """For the first look, whatever it brought."""
+        """Wait until Ray was asked once, whatever it said."""
         self._polled.wait(2 * TIMEOUT)
 
     def _work(self) -> None:
