@@ -69,20 +69,6 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedWheel:
-    """A wheel that was inspected and that no release comes of."""
-
-    digest: str
-    filename: str
-    """The one name under which it is refused; empty: under any."""
-    reason: str
-    message: str
-    inputs: str
-    """What judged it: with another it is inspected again."""
-    at: float = field(default=0.0, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Listing:
     """Everything that one source lists, at one moment."""
 
@@ -92,8 +78,7 @@ class Listing:
     pending: tuple[Refusal, ...] = ()
     """Seen but not ready: still being copied, wheel not uploaded yet."""
     unobserved: tuple[str, ...] = ()
-    """Projects that could not be looked at this time, or not whole: what is missing of them here is
-    not known to be absent."""
+    """Projects that may have more than was listed: nothing of them is known to be absent."""
     notes: tuple[Condition, ...] = ()
     """What a person should know of it though nothing is refused for it."""
 
@@ -171,12 +156,12 @@ class Release:
 
     @property
     def name(self) -> str:
-        """Under what the journal has it."""
+        """The name that the journal has it under."""
         return self.pipeline
 
     @property
     def key(self) -> tuple[str, Version, str]:
-        """Its row in the journal, and its place in order."""
+        """Its row in the journal, and what releases are sorted by."""
         return self.pipeline, self.version, self.digest
 
     @property
@@ -203,14 +188,12 @@ class UnsoundWheel:
 
     @property
     def name(self) -> str:
-        """Under what the journal has it."""
+        """The name that the journal has it under."""
         return self.project
 
     @property
     def key(self) -> tuple[str, Version, str]:
-        """Its row in the journal, which a release of the same name, version and bytes takes over
-        once the wheel passes.
-        """
+        """Its row in the journal; that of the release of this name if the wheel passes later."""
         return self.project, self.version, self.digest
 
     def __str__(self) -> str:
@@ -269,13 +252,10 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """One Serve application of one release: what would be applied, its route left open.
-
-    `name` holds a digest over everything whose change restarts replicas, so the same name always
-    means the same running code.
-    """
+    """One Serve application of one release: what would be applied, its route left open."""
 
     name: str
+    """With a digest over all whose change restarts replicas: it always means the same code."""
     release: Release
     document: Mapping[str, JSON]
     """The application as Serve's schema has it, with `route_prefix` None."""
@@ -360,9 +340,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class PlacementRecord:
-    """What the journal remembers of a placement: none of it is needed for being right, only for
-    deadlines and for telling the story.
-    """
+    """What the journal remembers of a placement, for deadlines and for telling the story."""
 
     name: str
     staged_at: float | None = None
@@ -375,38 +353,11 @@ class PlacementRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class DaemonMark:
-    """By what one daemon is told from another, as long as it has its state folder."""
-
-    id: str
-    since: float
-    """When it first ran, seconds since the epoch."""
-    host: str
-    """For a person: where that was."""
-
-    @property
-    def age(self) -> tuple[float, str]:
-        """The order of daemons, the oldest first."""
-        return self.since, self.id
-
-
-@dataclass(frozen=True, slots=True)
 class Loss:
     """How many of a source's live releases were missing at once."""
 
     vanished: int
     live: int
-
-    def allowed(self, limit: float) -> int:
-        """How many may go without a person; `limit` is a share (`rollout.retire_limit`) of those
-        that were live. What may have its route back vanishes though another's release holds it.
-        """
-        return max(1, int(limit * max(self.live, self.vanished)))
-
-    @property
-    def share(self) -> float:
-        """Of those that were live."""
-        return self.vanished / max(1, self.live)
 
 
 # -- decisions -----------------------------------------------------------------------------------

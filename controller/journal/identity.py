@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from controller.cache import files
 from controller.errors import JournalError
-from controller.model import DaemonMark
+from controller.planning.daemons import DaemonMark
 
 if TYPE_CHECKING:
     from collections.abc import Callable

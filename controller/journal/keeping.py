@@ -16,8 +16,8 @@ from controller.journal.restoring import Restorable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from controller.journal.records import DaemonStatus
-    from controller.model import Listing, Loss, PlacementRecord, RefusedWheel
+    from controller.journal.records import DaemonStatus, RefusedWheel
+    from controller.model import Listing, Loss, PlacementRecord
 
 _T = TypeVar("_T")
 

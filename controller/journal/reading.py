@@ -15,6 +15,7 @@ from controller.journal.records import (
     OVER,
     AppliedConfig,
     DaemonStatus,
+    RefusedWheel,
     ReleaseRecord,
     listing_of,
 )
@@ -27,7 +28,6 @@ from controller.model import (
     Phase,
     PlacementRecord,
     Quarantine,
-    RefusedWheel,
     Release,
     UnsoundWheel,
     tracked,

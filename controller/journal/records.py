@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from packaging.version import Version
@@ -23,6 +23,20 @@ _ADDED = {"unobserved", "notes", "note"}
 """Keys of a listing that earlier versions did not write."""
 _KEYS = {"availability": "standing"}
 """As they were called first."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedWheel:
+    """A wheel that was inspected and that no release comes of."""
+
+    digest: str
+    filename: str
+    """The one name under which it is refused; empty: under any."""
+    reason: str
+    message: str
+    inputs: str
+    """What judged it: with another it is inspected again."""
+    at: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from controller.planning.situation import as_it_is
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from controller.model import JSON, Application, DaemonMark
+    from controller.model import JSON, Application
+    from controller.planning.daemons import DaemonMark
     from controller.planning.overrides import Overrides, Suspension
     from controller.planning.plan import Plan
     from controller.planning.situation import Situation

@@ -6,10 +6,8 @@ changes neither its name nor its replicas. `contest` says what follows from anot
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-from controller.model import DaemonMark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,6 +16,22 @@ if TYPE_CHECKING:
 
 KEY = "daemon"
 """Of the mark, in `user_config`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonMark:
+    """By what one daemon is told from another, as long as it has its state folder."""
+
+    id: str
+    since: float
+    """When it first ran, seconds since the epoch."""
+    host: str
+    """For a person: where that was."""
+
+    @property
+    def age(self) -> tuple[float, str]:
+        """The order of daemons, the oldest first."""
+        return self.since, self.id
 
 
 def mark_of(document: Mapping[str, Any] | None) -> DaemonMark | None:

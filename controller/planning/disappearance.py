@@ -46,13 +46,13 @@ def beyond_retire_limit(
         losses = [Loss(len(count.vanished), count.live)]
         if source in situation.losses and (count.vanished or count.unknown):
             losses.append(situation.losses[source])
-        beyond = [loss for loss in losses if loss.vanished > loss.allowed(limit)]
+        beyond = [loss for loss in losses if loss.vanished > _allowed(loss, limit)]
         if not beyond:
             continue
-        worst[source] = loss = max(beyond, key=lambda loss: loss.share)
+        worst[source] = loss = max(beyond, key=lambda loss: loss.vanished / max(1, loss.live))
         why = (
             f"{loss.vanished} of {max(loss.live, loss.vanished)} live releases vanished from "
-            f"{source or 'the sources'} at once; at most {loss.allowed(limit)} may be retired "
+            f"{source or 'the sources'} at once; at most {_allowed(loss, limit)} may be retired "
             "without a person: bring all wheels back, or set rollout.retire_limit higher for as "
             "long as it takes, or active = false"
         )
@@ -90,3 +90,10 @@ def _counted(routes: Sequence[Route], situation: Situation) -> dict[str, _Count]
             for source in sorted(set(source_of.values())):
                 counts[source].vanished.append(route.path)
     return counts
+
+
+def _allowed(loss: Loss, limit: float) -> int:
+    """How many releases may go without a person; `limit` is a share (`rollout.retire_limit`) of
+    those that were live. What may have its route back vanishes though another's release holds it.
+    """
+    return max(1, int(limit * max(loss.live, loss.vanished)))

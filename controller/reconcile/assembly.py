@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
     from controller.config.settings import AnySource, Config, EnvironmentOptions, InspectionLimits
     from controller.journal import Reader
-    from controller.model import Artifact, DaemonMark, Listing, Revision
+    from controller.model import Artifact, Listing, Revision
+    from controller.planning.daemons import DaemonMark
     from controller.reconcile.report import Report
     from controller.sources.codeartifact import CodeArtifactIndex
 

@@ -45,12 +45,12 @@ if TYPE_CHECKING:
         JSON,
         Answer,
         Application,
-        DaemonMark,
         Event,
         PlacementRecord,
         Release,
         Tracked,
     )
+    from controller.planning.daemons import DaemonMark
     from controller.planning.overrides import Overrides
     from controller.planning.plan import Plan
     from controller.reconcile.applier import Sent

@@ -10,7 +10,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from controller.errors import NOT_A_PIPELINE, NoRelease
-from controller.model import Availability, Condition, RefusedWheel
+from controller.journal.records import RefusedWheel
+from controller.model import Availability, Condition
 from controller.planning.documents import same_objects
 
 if TYPE_CHECKING:

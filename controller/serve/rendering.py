@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from controller.config.settings import RayOptions, ServeOptions
-    from controller.model import JSON, DaemonMark
+    from controller.model import JSON
+    from controller.planning.daemons import DaemonMark
 
 APPLICATION = "application.yaml.j2"
 CONFIG = "serve.yaml.j2"

@@ -25,13 +25,13 @@ from controller.journal import DaemonStatus, Journal
 from controller.model import (
     Answer,
     Artifact,
-    DaemonMark,
     Environment,
     Listing,
     Phase,
     PipelineEntry,
     Revision,
 )
+from controller.planning.daemons import DaemonMark
 from controller.reconcile.artifacts import Artifacts, Means
 from controller.reconcile.assembly import Assembly
 from controller.reconcile.jobs import Jobs

@@ -21,11 +21,11 @@ from controller.cli.authoring import as_document
 from controller.cli.program import ExitCode, exit_code_of
 from controller.errors import ConfigError, JournalError, Rejected, TemplateError, Transient, Waiting
 from controller.journal import Journal
+from controller.journal.records import RefusedWheel
 from controller.model import (
     Condition,
     Listing,
     Phase,
-    RefusedWheel,
     Release,
     Transition,
 )

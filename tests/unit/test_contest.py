@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from controller.journal import identity
-from controller.model import DaemonMark, Phase
+from controller.model import Phase
 from controller.planning import causes
 from controller.planning.contest import PAUSE, WINDOW, Contest
-from controller.planning.daemons import mark_of, marked
+from controller.planning.daemons import DaemonMark, mark_of, marked
 from controller.planning.overrides import NOTHING_ORDERED, Overrides, Suspension
 from controller.planning.plan import PlannedApplication
 from tests.support.passes import Passes, reasons

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from controller.errors import NoRelease
-from controller.model import Listing, Phase, RefusedWheel
+from controller.journal.records import RefusedWheel
+from controller.model import Listing, Phase
 from controller.ops.explain import tell
 from controller.reconcile.refusals import ONE_BY_ONE, Refusals
 from controller.sources.directory.source import DirectorySource
