@@ -32,7 +32,7 @@ class Catalogue:
     revisions: tuple[Revision, ...] = ()
     """Best first: by source, then by how well the wheel's tags fit."""
     ranks: Mapping[Revision, int] = field(default_factory=dict)
-    """Each one's index in that order."""
+    """The index of each in that order."""
     projects: Mapping[str, tuple[Revision, ...]] = field(default_factory=dict)
     """By project, each best first; the same tuple as before where nothing changed."""
     digests: Mapping[str, tuple[Revision, ...]] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class Listed:
     """Projects whose files could not all be listed."""
 
     def of(self, listings: Iterable[Listing]) -> Listed:
-        """What these have; this one as long as they are the same."""
+        """What these listings have; the same object while they are the same."""
         now = tuple(listings)
         if same_objects(now, self.listings):
             return self
@@ -135,7 +135,7 @@ def _as_before(
 
 
 def completed(listing: Listing, before: Listing | None) -> Listing:
-    """A listing with what was known before of the projects that it could not look at."""
+    """A listing, completed by what was known before of the projects that it could not observe."""
     if before is None or not listing.unobserved:
         return listing
     listed = {revision.filename for revision in listing.revisions}
@@ -155,7 +155,7 @@ class Wheels(NamedTuple):
 
     revisions: tuple[Revision, ...]
     artifacts: tuple[Artifact | None, ...]
-    """What is inside each; None: nobody knows yet, or it failed inspection."""
+    """What is inside each; None while that is unknown, or when it failed inspection."""
 
 
 class Claim(NamedTuple):

@@ -10,9 +10,9 @@ from controller.planning.plan import Cause
 from controller.planning.policy import MISSING, STANDS_IN
 
 EVERYTHING = "serve config"
-"""The subject of what concerns all that is applied."""
+"""The subject of conditions about the whole config."""
 SUSPENDED = "Suspended"
-"""The reason of everything that would go on if no operator had suspended it."""
+"""The reason of whatever an operator's suspension stops."""
 NOT_ANSWERING = "RouteNotAnswering"
 """A release that was live does not answer at its route."""
 RETIRE_LIMIT = "RetireLimit"

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from controller.planning.situation import Situation
 
 BUILD_RUNNING = "BuildRunning"
-"""Why a config waits that would restart a build."""
+"""The reason of a config that waits, as it would restart a build."""
 PROMOTION_WAIT = 10.0
-"""Seconds for which a release that is ready waits for somebody else's build at most: several times
-what a build takes on a node that is not busy."""
+"""Seconds that a ready release waits for another's build at most: several builds on an idle
+node."""
 
 
 def assemble(
@@ -102,7 +102,7 @@ def differences(
 def removal_reasons(
     situation: Situation, transitions: Iterable[Transition], quarantines: Iterable[Quarantine]
 ) -> dict[str, Cause]:
-    """By name: why an application of ours would leave, as far as something was said of it."""
+    """By name: why an application of ours would leave, where that is known."""
     retired = {
         t.placement: Cause(t.reason, t.message) for t in transitions if t.phase is Phase.RETIRING
     }

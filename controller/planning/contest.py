@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 CORRECTIONS = 3
 WINDOW = 600.0
-"""Seconds within which as many corrections are too many; after as long in peace all is forgotten,
-and longer no correction waits."""
+"""Seconds within which so many corrections are too many. After as long in peace they are forgotten,
+and no correction waits longer."""
 FIRST_WAIT = 60.0
-"""Seconds from the last of these to the next; each further one waits twice as long."""
+"""Seconds from the last of them to the next; each further one waits twice as long."""
 PAUSE = 3600.0
-"""Seconds after which a daemon that stood down looks whether the older one is gone."""
+"""Seconds after which a daemon that stood down checks whether the older one is gone."""
 _NAMED = 3
-"""Differences that are told."""
+"""How many differences are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ class Restraint:
     cause: Cause
     until: float
     mark: DaemonMark | None = None
-    """What all of ours are to bear; then this, and nothing else, is sent."""
+    """The mark to set on all of ours; nothing else is sent then."""
     contested: frozenset[str] | None = None
-    """Names of those whose route somebody else changed: whatever else gets its route back does not
-    wait. None: everything does, for the applications may be another's."""
+    """Names of applications whose route somebody else changed: others that get a route back do not
+    wait. None: everything waits, as the applications may be another daemon's."""
 
 
 class Contest:
@@ -86,7 +86,7 @@ class Contest:
     def judge(
         self, applications: Sequence[Application], overrides: Overrides, now: float
     ) -> Restraint | None:
-        """Compare with what was sent; why nothing, or not everything, is sent now."""
+        """Compare with what was sent. Returns why nothing, or not everything, is sent now."""
         claimed = self._claim.judge(applications, overrides, now) if self._claim else None
         return self._compared(applications, now) if claimed is None else claimed
 
@@ -113,7 +113,7 @@ class Contest:
         return Restraint(self._cause(wait), until, contested=self._rerouted(applications))
 
     def _rerouted(self, applications: Sequence[Application]) -> frozenset[str]:
-        """Names of those that do not have the route that they were sent with."""
+        """Names of applications that do not have the route they were sent with."""
         there = {app.name: app.route for app in applications if app.document is not None}
         return frozenset(
             name
@@ -122,12 +122,12 @@ class Contest:
         )
 
     def wait_for(self, seconds: float) -> None:
-        """Give another daemon so long from now on."""
+        """Set how many seconds another daemon has to claim back."""
         if self._claim is not None:
             self._claim.wait = seconds
 
     def sent(self, applications: Iterable[PlannedApplication], now: float) -> None:
-        """A config was taken; what differed before it is corrected by it."""
+        """Ray took a config, which corrects what differed before."""
         if self._claim is not None:
             self._claim.sent(now)
         if self._differs:
@@ -144,7 +144,7 @@ class Contest:
         }
 
     def unknown(self) -> None:
-        """A config may have been taken or not."""
+        """Ray may have taken a config or not."""
         self._sent, self._differs, self._observed = None, [], None
 
     def _cause(self, wait: float) -> Cause:
@@ -210,7 +210,7 @@ class _Claim:
         self._rivals = {mark for mark in marks if mark is not None and mark.id != self._own.id}
 
     def _claiming(self, rival: DaemonMark, now: float) -> Restraint | None:
-        """As long as it is not known whether the other one is still there."""
+        """What holds while it is unknown whether the other daemon is still there."""
         cause = Cause(
             "TakingOver",
             f"the applications are another daemon's, on {rival.host}; it is gone if it does not "
@@ -226,13 +226,13 @@ class _Claim:
         return None
 
     def sent(self, now: float) -> None:
-        """A config was taken; all of ours bear our mark now."""
+        """Ray took a config: all of ours bear this daemon's mark now."""
         if self._rival is not None and self._claimed_at is None:
             self._claimed_at = now
 
 
 def to_claim_back(interval: float) -> float:
-    """Seconds in which another daemon shows that it is there, if it makes passes as often as we."""
+    """Seconds in which another daemon that makes passes as often as this one shows itself."""
     return max(15.0, 3 * interval)
 
 

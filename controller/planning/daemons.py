@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from controller.model import JSON, Application, Placement, Release
 
 KEY = "daemon"
-"""Of the mark, in `user_config`."""
+"""The key of the mark in `user_config`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class DaemonMark:
 
 
 def mark_of(document: Mapping[str, Any] | None) -> DaemonMark | None:
-    """Whose an application is, by its document; None when it does not say."""
+    """The mark in an application's document; None when there is none."""
     for deployment in (document or {}).get("deployments") or ():
         config = deployment.get("user_config")
         said = config.get(KEY) if isinstance(config, dict) else None

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from controller.model import Answer, Application
 
 RETURN_GRACE = 10.0
-"""Seconds that a release which is not seen yet has at least, once the ingress can be asked again:
-it may be back before it has learnt all of its routes."""
+"""Seconds that an unseen release has at least once the ingress can be asked again: it may be back
+before it has learnt all of its routes."""
 
 
 def dated(
@@ -66,7 +66,7 @@ def _dated(app: Application, record: PlacementRecord | None, now: float) -> Plac
 
 
 def _is_settled(app: Application, record: PlacementRecord, now: float) -> bool:
-    """Whether there is nothing to date: so it is of nearly all, in nearly every pass."""
+    """Whether there is nothing to date, as with nearly all in nearly every pass."""
     return (
         record.live_at is not None
         and record.staged_at is not None

@@ -25,7 +25,7 @@ class Absences:
         self._since: dict[Release, float] = {}
 
     def lately(self, absent: AbstractSet[Release], now: float, grace: float) -> set[Release]:
-        """Those of the absent ones that went less than `grace` seconds ago. Call it every pass."""
+        """The absent releases that went less than `grace` seconds ago. Call it every pass."""
         self._since = {release: self._since.get(release, now) for release in absent}
         return {release for release, since in self._since.items() if since > now - grace}
 
@@ -62,13 +62,13 @@ def beyond_retire_limit(
 
 @dataclass(slots=True)
 class _Count:
-    """Of one source."""
+    """What one source lost."""
 
     vanished: list[str] = field(default_factory=list)
-    """Routes whose release it lists no more."""
+    """Routes whose release the source lists no more."""
     live: int = 0
     unknown: int = 0
-    """Live ones of which it is not known yet whether it lists them."""
+    """Live releases that the source may list, as far as is known yet."""
 
 
 def _counted(routes: Sequence[Route], situation: Situation) -> dict[str, _Count]:

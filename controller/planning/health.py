@@ -17,11 +17,11 @@ _MARKER = re.compile(r"wheelway-failure\[(\w+)\] ([^\n]*)")
 """What the host puts in front of its own report of a failed start."""
 
 DIGEST_MISMATCH = "DigestMismatch"
-"""A replica's word for a tree that is not as it was published: no fault of the release."""
+"""A replica's reason for a tree that is not as published: no fault of the release."""
 
 _UNSCHEDULED = "to be scheduled"
-"""Serve says so in the deployment's message after RAY_SERVE_SLOW_STARTUP_WARNING_S (30 s); before
-that nothing in its report tells a replica that waits for a place from one that loads."""
+"""In the deployment's message after RAY_SERVE_SLOW_STARTUP_WARNING_S (30 s); before that Serve's
+report does not tell a replica that waits for resources from one that loads."""
 
 _FIGURES = re.compile(
     r"required for each replica: (?P<required>\{.*?\}), "
@@ -31,8 +31,8 @@ _ENDED = re.compile(
     r"\bActorDied|\bActorUnschedulable|\bThe actor (?:died|is dead)\b"
     r"|\bthe replica's process died\b"
 )
-"""How Ray, or `serve.application`, says that a process ended: not any exception of a pipeline that
-has such a word in its message."""
+"""How Ray, or `serve.application`, says that a process ended; exceptions of pipelines that merely
+mention such a word do not match."""
 _TAIL_LINES = 30
 
 
@@ -41,7 +41,7 @@ class Health(Enum):
 
     STARTING = auto()
     SHORT = auto()
-    """No process of it was started yet, for want of resources: nobody's fault, no deadline."""
+    """No process was started yet, for want of resources: nobody's fault, no deadline."""
     READY = auto()
     FAILED = auto()
 
@@ -63,7 +63,7 @@ def doubts_its_files(application: Application) -> bool:
 
 
 def diagnose(application: Application) -> Diagnosis:
-    """Tell from what Serve reports how an application does."""
+    """How an application does, by what Serve reports."""
     status = application.status
     if status is ApplicationStatus.RUNNING:
         return Diagnosis(Health.READY, "Running", "every replica has passed its examples")
@@ -116,7 +116,7 @@ _LOST = (
     "minutes, Serve has lost track of it: end the head's process `ray::ServeController`; it starts "
     "again by itself and places what is missing, and all that serves goes on."
 )
-"""Seen when what its controller converts for another application raises in each of its loops."""
+"""Seen when Serve's controller raises in each of its loops over another application."""
 
 
 def _failure(application: Application) -> Diagnosis:

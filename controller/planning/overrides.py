@@ -20,7 +20,7 @@ class Pin:
     """The newest first."""
     by: str
     note: str
-    """Why, in their words; may be empty."""
+    """Why, in the operator's words; may be empty."""
     at: float
 
     def __str__(self) -> str:
@@ -33,7 +33,7 @@ class Suspension:
     """Change nothing on the cluster for one pipeline, or at all; what serves goes on."""
 
     pipeline: str
-    """Empty: everything is suspended."""
+    """Empty: everything."""
     by: str
     note: str
     at: float
@@ -49,10 +49,10 @@ class Overrides:
     pins: Mapping[str, Pin] = field(default_factory=dict)
     """By pipeline."""
     suspensions: Mapping[str, Suspension] = field(default_factory=dict)
-    """By pipeline; under the empty name that of everything."""
+    """By pipeline; the empty name stands for everything."""
 
     def suspension_of(self, pipeline: str) -> Suspension | None:
-        """What keeps a pipeline as it is, if anything does."""
+        """The suspension that holds a pipeline, if any."""
         return self.suspensions.get("") or self.suspensions.get(pipeline)
 
 

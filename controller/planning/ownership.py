@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from controller.planning.policy import Candidate
 
 LONGEST_WAIT = 15.0
-"""Seconds for which a new name waits at most, and for which anything is waited for: a wheel of
-ordinary size is read by then, and a passing error was tried again three times."""
+"""Seconds that a new name waits at most, and that anything is waited for: by then a wheel of
+ordinary size is read, and a passing error was retried three times."""
 RECHECK = 1.0
-"""Seconds between two looks while a name waits."""
+"""Seconds between two passes while a name waits."""
 _NAMED = 3
 _NEVER = float("inf")
 
@@ -30,7 +30,7 @@ class Unknown:
     """What may turn out to carry any pipeline."""
 
     wheels: Collection[Revision] = ()
-    """Those that are listed and not looked into."""
+    """Wheels that are listed and not inspected."""
     unlisted: Collection[str] = ()
     """Sources, and projects of sources, of which nothing was ever listed; for a person."""
 
@@ -45,7 +45,7 @@ NOTHING_UNKNOWN = Unknown()
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What whose a name is depends on, beside the time."""
+    """What the ownership of names depends on, beside the time."""
 
     offers: Mapping[str, Sequence[Candidate]]
     """By pipeline: what the sources offer, in order of preference."""
@@ -54,7 +54,7 @@ class Facts:
     recorded: Mapping[str, str]
     """The owners so far."""
     there: Callable[[str, str], bool]
-    """Whether anything of a project may be listed, or is on the cluster for that pipeline; a name
+    """Whether anything of a project may be listed, or is on the cluster for that pipeline. A name
     whose owner has nothing left is free again."""
     serving: Mapping[str, str]
     """By pipeline: the project whose release has served longest."""
@@ -102,7 +102,7 @@ def owners_of(
 
 
 def of_others(candidates: Sequence[Candidate], owner: str) -> Collection[Candidate]:
-    """Those of projects that do not own the name; an empty owner owns it together with all."""
+    """The candidates of projects that do not own the name; without an owner there are none."""
     return [c for c in candidates if c.project != owner] if owner else ()
 
 
@@ -159,7 +159,7 @@ class Names:
 
 
 def _some_of(names: Sequence[str]) -> str:
-    """The first ones, without a number: what every pass tells otherwise, every pass writes down."""
+    """The first names, without a count: a message that changes each pass is written each pass."""
     return ", ".join(names[:_NAMED]) + (" and others" if len(names) > _NAMED else "")
 
 

@@ -119,7 +119,7 @@ def _prepared(
 
 
 def _hindrances(plan: Plan) -> Mapping[str, Condition]:
-    """By subject: what keeps a release, those of a pipeline, or all from being staged."""
+    """By subject: what keeps a release, a pipeline's releases, or all from being staged."""
     return {
         found.subject: found
         for found in plan.conditions

@@ -17,7 +17,7 @@ class Cause:
     """Why something is planned as it is."""
 
     reason: str
-    """PascalCase, the same word wherever it is told."""
+    """PascalCase, the same word everywhere."""
     message: str
 
     def __str__(self) -> str:
@@ -77,9 +77,9 @@ class Plan:
     hold: Cause | None = None
     """Why a PUT must wait though there are changes; None: go."""
     urgent: frozenset[str] = frozenset()
-    """Names of those that get a route back from one that failed there: this waits for nothing that
-    others do."""
+    """Names of applications that get a route back from one that failed there: that waits for
+    nothing."""
     losses: Mapping[str, Loss] = field(default_factory=dict)
-    """By source: what vanished of it beyond the retire limit, to be remembered."""
+    """By source: what vanished beyond the retire limit, to be remembered."""
     wake_at: float | None = None
-    """When a deadline would change this plan, if nothing else does before."""
+    """When a deadline would change this plan, if nothing else does first."""

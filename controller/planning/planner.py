@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MOVING = 0.12
 """Seconds until the next pass while something is on its way."""
 MOVING_SLOWLY = 0.5
-"""The same, when it has been on its way for a while, or has a second of work ahead of it: Serve
-builds in a process of its own, and each look takes from the time of the cores it builds on."""
+"""The same, once it has been on its way for a while, or while Serve builds: each pass takes time
+from the cores that the build needs."""
 _FOR_A_WHILE = 20.0
 """Seconds."""
 
@@ -52,7 +52,7 @@ class Planner:
 
 
 def _same(before: Situation, situation: Situation) -> bool:
-    """Whether nothing but the time is another."""
+    """Whether only the time differs."""
     if replace(before, now=situation.now) != situation:
         return False
     applications = zip(before.applications, situation.applications, strict=True)
@@ -63,7 +63,7 @@ def _same(before: Situation, situation: Situation) -> bool:
 
 
 class Pace:
-    """Of one daemon's passes; between two lie `interval` seconds at most."""
+    """How often one daemon makes passes: at least every `interval` seconds."""
 
     def __init__(self, interval: float) -> None:
         self.interval = interval

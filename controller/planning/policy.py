@@ -65,7 +65,7 @@ class Case:
     quarantined: AbstractSet[Release] = frozenset()
     """Releases that failed with their present inputs."""
     missing: AbstractSet[Release] = frozenset()
-    """Those offered no more of which that may be a matter of moments."""
+    """Releases that are offered no more, perhaps only for a moment."""
     owner: str = ""
     """The project that owns the pipeline's name; empty: whoever offers it."""
 
@@ -83,8 +83,7 @@ ABSENT = "Absent"
 """No source lists the version any more: it is retired within the retire limit."""
 
 MISSING = "Missing"
-"""Absent, but only since a moment ago: it stays, if it serves with its place among those kept, and
-counts for the retire limit."""
+"""Absent since a moment ago: what serves keeps its place, and counts for the retire limit."""
 
 STANDS_IN = "StandsIn"
 """Elected for want of a fit successor: what serves the version now goes on as it is."""
@@ -93,7 +92,7 @@ CONFLICT = "Conflict"
 """The pipeline's name is another project's: refused, unless it serves already."""
 
 UNDECIDED = "NameUndecided"
-"""Whose the pipeline's name is shows once more is known, or nobody waits for that any longer."""
+"""The pipeline's name has no owner until more is known, or the wait for that ends."""
 
 MOVED = "ProjectMoved"
 """The operator's rule gives the name to another project: it is retired once that one is live."""

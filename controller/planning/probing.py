@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from controller.model import Answer, Application, PlacementRecord
 
 ROUND = 30.0
-"""Seconds in which each settled route is asked once: how late it is noticed that a release, which
-Serve takes for well, does not answer or complains."""
+"""Seconds in which each settled route is asked once: the delay until a release that Serve reports
+as well is found not to answer, or to complain."""
 CLEAN = 3
-"""Answers without a complaint, one after the other, that end it; so many for each replica, since
-each may be another's: one of n goes unheard in 3n of them one time in twenty."""
+"""Answers in a row without a complaint that end it, for each replica, as each answer may be
+another's: one of n replicas goes unheard in 3n answers one time in twenty."""
 
 
 def routes_to_probe(

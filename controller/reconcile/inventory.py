@@ -35,7 +35,7 @@ class Recorded:
     """What a stocktaking depends on, beside what is listed and what is fetched."""
 
     quarantines: Mapping[Tracked, Quarantine]
-    """Whatever inputs they were with."""
+    """With whatever inputs."""
     pins: Mapping[str, Pin]
     common: str
     """What every release's chance depends on."""
@@ -51,20 +51,20 @@ class Inventory:
     unsound: dict[Revision, Quarantine] = field(default_factory=dict)
     """The wheels that failed inspection, those that failed just now included."""
     failed: list[Quarantine] = field(default_factory=list)
-    """The latter."""
+    """Those that failed just now."""
     entries: dict[Release, tuple[Artifact, PipelineEntry]] = field(default_factory=dict)
     sources: dict[Tracked, str] = field(default_factory=dict)
     inputs: dict[Release, str] = field(default_factory=dict)
     """By release: a digest of everything but the bytes that decides whether it can run."""
     shelves: dict[str, list[Shelf]] = field(default_factory=dict)
-    """By pipeline: those that have it."""
+    """By pipeline: the shelves that have it."""
     conditions: list[Condition] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     """File names of the wheels that are being fetched and looked into."""
     awaited: list[Revision] = field(default_factory=list)
-    """All that is to be looked into; those that could not be fetched for now included."""
+    """Wheels that are to be inspected, those that cannot be fetched for now included."""
     is_complete: bool = True
-    """Whether nothing is to be looked into any more."""
+    """Whether nothing is left to be inspected."""
 
     def candidates(self, pipeline: str) -> tuple[Candidate, ...]:
         """What is offered of a pipeline, in order of preference."""
@@ -161,7 +161,7 @@ class Stocktaking:
     def _wanted_of(
         self, project: str, offer: tuple[Wheels, Shelf], found: Inventory, recorded: Recorded
     ) -> tuple[Revision, ...]:
-        """A project's wheels that must be looked into."""
+        """A project's wheels that must be inspected."""
         wheels, shelf = offer
         failed: frozenset[Release] = frozenset()
         if known := shelf.entries.keys() & recorded.quarantines.keys():
@@ -177,7 +177,7 @@ class Stocktaking:
         self,
         inputs: tuple[Wheels, frozenset[Release], tuple[Pin, ...], frozenset[Revision]],
     ) -> tuple[Revision, ...]:
-        """What must be looked into of a project: what policy wants, and what has a wrong name."""
+        """What must be inspected of a project: what policy wants, and what has a wrong name."""
         wheels, failed, pins, bad = inputs
         inside = {
             revision.sha256: artifact

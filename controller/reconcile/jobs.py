@@ -34,7 +34,7 @@ class Outcome:
     value: Any = None
     error: WheelwayError | None = None
     failures: int = 0
-    """In a row."""
+    """Failures in a row."""
     retry_at: float = 0.0
     """On the monotonic clock."""
 
@@ -88,7 +88,7 @@ class Jobs:
         self._changes: Counter[str] = Counter()
 
     def share(self, workers: int) -> None:
-        """Have that many threads from now on. What runs goes on; what waits is theirs."""
+        """Use that many threads from now on. What runs goes on."""
         with self._lock:
             self._workers = workers
             for _ in self._waiting:
@@ -145,14 +145,14 @@ class Jobs:
         return not isinstance(outcome.error, Rejected) and self._clock() >= outcome.retry_at
 
     def hasten(self, key: Key) -> None:
-        """Let a job that failed be done again at once, unless what it asked said when."""
+        """Let a failed job be done again at once, unless the other side said when."""
         with self._lock:
             outcome = self._outcomes.get(key)
             if outcome and outcome.error and outcome.error.retry_after is None:
                 self._outcomes[key] = replace(outcome, retry_at=self._clock())
 
     def run_inline(self, key: Key, work: Callable[[], Any]) -> None:
-        """From within a job: do the next one in the same thread, before the wake-up."""
+        """Do the next job from within one, in the same thread, before the wake-up."""
         with self._lock:
             if key in self._running or key in self._outcomes:
                 return

@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from controller.model import Revision
 
 MISMATCH = "DigestMismatch"
-"""The reason of an error that is one."""
+"""The reason of such an error."""
 MOST = 3
-"""So many in a row are no accident: the source is not asked for the wheel any more."""
+"""After so many in a row, which are no accident, the source is not asked for the wheel any more."""
 WRONG_BYTES = "WrongBytes"
 
 
 class Mismatches:
-    """Those of all sources. Jobs tell of them from their threads."""
+    """The mismatches of all sources. Jobs report them from their threads."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], tuple[int, Revision, str]] = {}
         """By source and digest."""
 
     def note(self, revision: Revision, error: Transient) -> WheelwayError:
-        """Count another one; what it comes to: the error itself, or that it was the last one."""
+        """Count one more. Returns the error, or a rejection when it was one too many."""
         key = revision.source, revision.sha256
         count = self._found.get(key, (0,))[0] + 1
         self._found[key] = count, revision, error.message

@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from controller.serve.ingress import Ingress
 
 EMPTY_FOR = 20.0
-"""Seconds for which a cluster must say that it is empty, when it just was not: longer than Serve's
+"""Seconds that a cluster must report that it is empty when it just was not: longer than Serve's
 controller takes to come back with the head's storage (16 s measured)."""
 
 PROBING = 2.0
-"""Seconds of a pass in which questions to the ingress begin: as long as each may take (`Ingress`),
-so that one which hangs holds a pass for a few seconds, however many routes there are. What is not
-asked by then has its turn first in the next pass."""
+"""Seconds of a pass in which questions to the ingress begin, as long as each may take (`Ingress`):
+an ingress that hangs holds a pass for a few seconds only. Routes not asked by then come first in
+the next pass."""
 
 ROUTELESS_FOR = 15.0
-"""Seconds for which an ingress may be without any route before that is told: on a head that has
-just started the first one takes some to reach it."""
+"""Seconds that an ingress may have no route before that is told: on a head that has just started
+the first takes some time to reach it."""
 
 
 class Observer:
@@ -121,17 +121,17 @@ class Observer:
 
 @dataclass(frozen=True, slots=True)
 class _Routes:
-    """Those of ours, in one poll."""
+    """The routes of ours, in one poll."""
 
     held: frozenset[str]
     unproven: Mapping[str, str]
-    """By application name: those held by what was never seen there."""
+    """By application name: routes whose holder was never seen there."""
     needed: frozenset[str]
-    """Those whose answer a plan needs."""
+    """Routes whose answer a plan needs."""
     awake: frozenset[str]
-    """Those that may be asked: what was scaled to no replica would be woken by the question."""
+    """Routes that may be asked: an application scaled to no replica would be woken."""
     settled: frozenset[str]
-    """The rest of these, which are asked in turns."""
+    """Routes that are awake and not needed, which are asked in turns."""
 
 
 def _routes(seen: tuple[Collection[Application], Mapping[str, PlacementRecord]]) -> _Routes:
@@ -168,13 +168,13 @@ class Probes:
         self._threads = ThreadPoolExecutor(8, "wheelway-probe")
         self._routes = Remembered(_routes)
         self._answers: dict[str, Answer] = {}
-        """The last one of the ingress at each route."""
+        """The last answer of the ingress at each route."""
         self._unreached: dict[str, Answer] = {}
-        """What came instead, since the ingress was last reached."""
+        """By route: what came instead since the ingress was last reached."""
         self._said: Mapping[str, Answer] = {}
         """All answers of the last poll."""
         self._asked: dict[str, float] = {}
-        """By route: when it was asked last."""
+        """When each route was asked last."""
         self._observed_at: float | None = None
         self._unobserved_at: float | None = None
         self._restarted_at: float | None = None
@@ -257,7 +257,7 @@ class Probes:
         return said
 
     def _with_grace(self, said: Mapping[str, Answer], now: float) -> dict[str, Answer]:
-        """The answers; that the ingress is without routes is no excuse for it once that lasted."""
+        """The answers. An ingress without routes is excused only for a while."""
         if any(answer.reached for answer in said.values()):
             self._routeless_since = None
         elif self._routeless_since is None and any(answer.routeless for answer in said.values()):
@@ -268,7 +268,7 @@ class Probes:
         return {route: replace(answer, routeless=False) for route, answer in said.items()}
 
     def _known(self, said: Mapping[str, Answer], routes: _Routes) -> dict[str, Answer]:
-        """What is `said` now, and what was last said where a route is settled."""
+        """What is `said` now, and the last answers of settled routes."""
         reached = {route: answer for route, answer in said.items() if answer.reached}
         away = {route: answer for route, answer in said.items() if not answer.reached}
         if not reached:

@@ -55,12 +55,12 @@ class Parts:
         return made
 
     def besides(self, others: Parts | None) -> list[str]:
-        """The names of those that the others have not, in the order of making."""
+        """Names of the parts that the others have not, in the order of making."""
         theirs = {} if others is None else others.by_name
         return [name for name, part in self.by_name.items() if theirs.get(name) is not part]
 
     def close(self, *, keep: Parts | None = None) -> None:
-        """Close those that can be closed, but for those to keep; the last one made is the first."""
+        """Close those that can be closed, but for those to keep, in the reverse order of making."""
         with ExitStack() as closing:
             for name in self.besides(keep):
                 if (close := getattr(self.by_name[name][0], "close", None)) is not None:

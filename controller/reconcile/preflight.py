@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from controller.serve.cluster import Cluster
 
 TESTED = (Version("2.60"), Version("2.61"))
-"""From the first of these Ray versions up to, not including, the second, everything was tested."""
+"""Tested with Ray from the first version up to, not including, the second."""
 
 
 BLOCKING = frozenset(
     {"WheelwayMissing", "WheelwayVersionDiffers", "RayVersionDiffers", "PythonDiffers"}
 )
-"""With any of these every start would fail, through no fault of a release: nothing is staged."""
+"""With any of these every start would fail through no fault of a release, so nothing is staged."""
 
 
 def misfits(
@@ -104,7 +104,7 @@ def _tested(ray: str) -> bool:
 
 
 def head_unknown(error: WheelwayError, *, known: bool) -> Condition:
-    """That the dashboard does not say what it is, though it may serve all the rest."""
+    """That the dashboard does not say what head it is, though it may serve all the rest."""
     then = (
         "what it said before still counts"
         if known

@@ -125,9 +125,9 @@ class Reconciler:
         self.notes: tuple[Condition, ...] = ()
         """Conditions that others found: about Ray, the configuration."""
         self.inspected = True
-        """Whether Ray's side was looked at since it last could not be; nothing starts before."""
+        """Whether Ray's side was inspected since it last could not be; nothing starts before."""
         self.unknown: Condition | None = None
-        """Why it could not be looked at though it serves; if it does not, that is told instead."""
+        """Why it could not be inspected although the cluster can be observed."""
         self.progressed: Callable[[], None] = lambda: None
         """Called after each part of a pass; each has a deadline of its own."""
 
@@ -249,7 +249,7 @@ class Reconciler:
         return desired
 
     def _fingerprint_now(self) -> str:
-        """Of the interpreter and of the templates as they are, or last could be read."""
+        """That of the interpreter, and of the templates as they are or could last be read."""
         with suppress(WheelwayError):  # each placement reports it
             self._templates = self._renderer.fingerprint()
         return f"{self._fingerprint} {self._templates}"
@@ -361,7 +361,7 @@ class Reconciler:
     def _forget_what_is_over(
         self, observed: _Observed, desired: Desired, recorder: Recorder
     ) -> None:
-        """Now and then: in the cache and in the journal."""
+        """Now and then, prune the cache and the journal."""
         if self._artifacts.is_untidy():
             present = [app for app in observed.applications if app.release is not None]
             documents = [app.document or {} for app in present]

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from controller.reconcile.desired import Desired
 
 ABSOLUTIONS = 3
-"""Times that a release is freed of what others did to its files; after that a person must look."""
+"""Times that a quarantine for damaged files is lifted by itself; then a person must look."""
 _LEAVING = {Phase.RETIRING, Phase.RETIRED, Phase.SUPERSEDED}
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What is to be written down of one release, and when that was."""
+    """What is to be written down of one release, and when it happened."""
 
     at: float
     transition: Transition
@@ -53,11 +53,11 @@ class Recorder:
         self._artifacts = artifacts
         self._wall_clock = wall_clock
         self._told: object = None
-        """From what there was nothing left to write down."""
+        """The inputs of the last pass, if it left nothing to write down."""
         self._absolved: Counter[str] = Counter()  # by digest
 
     def date(self, records: Mapping[str, PlacementRecord]) -> None:
-        """The dates of all that is on the cluster, for whoever comes after us."""
+        """Keep the dates of all that is on the cluster, for a later process."""
         self._journal.date(records)
 
     def absolve(self, restored: AbstractSet[str]) -> None:
@@ -91,7 +91,7 @@ class Recorder:
         return more
 
     def conditions(self, conditions: Iterable[Condition]) -> tuple[Event, ...]:
-        """All that stands in the way now. Returns what is worth telling of, for the log."""
+        """Write down all that stands in the way now. Returns the events worth telling of."""
         return tuple(self._journal.set_conditions(conditions, self._wall_clock()))
 
     def sending(self, text: str, digest: str, cause: str) -> Callable[[str], None]:
@@ -226,7 +226,7 @@ class Recorder:
 
 
 def _says(record: ReleaseRecord, transition: Transition, source: str) -> bool:
-    """Whether that is what the journal has already, as it is of most releases in most passes."""
+    """Whether the journal has that already, as of most releases in most passes."""
     return (
         record.phase is transition.phase
         and record.reason == transition.reason

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 _FOR_OTHERS = "TagsIncompatible"
 LIBRARY_AFTER = 2
-"""The newest versions of a project that must all carry no pipeline before the older ones are left
-alone: one may be a mistake, as that of a project whose pipelines nobody has seen yet."""
+"""So many newest versions of a project must carry no pipeline before older ones are left alone: a
+single one may be a mistake, or of a project whose pipelines are not seen yet."""
 ONE_BY_ONE = 10
-"""Wheels of a source without a pipeline that are told of by name."""
+"""So many wheels of a source without a pipeline are told of one by one."""
 
 
 class Refusals:
@@ -78,7 +78,7 @@ class Refusals:
             self._judged.pop(revision.project, None)
 
     def keep_carriers(self, digests: AbstractSet[str]) -> None:
-        """Of these wheels it stays known that they have pipelines, of no others."""
+        """Forget which wheels have pipelines, but for these."""
         with self._lock:
             self._carriers &= digests
 
@@ -164,7 +164,7 @@ class Refusals:
 
 
 def _at_once(project: str, version: Version, conditions: Sequence[Condition]) -> Condition:
-    """One for the files of a release of which all is the same but the machines they are for."""
+    """One condition for all files of a release that are for other machines."""
     first, *others = conditions
     if not others:
         return first

@@ -40,7 +40,7 @@ class Survivors:
         self._artifacts: dict[str, Artifact] = {}
 
     def see(self, applications: Iterable[Application], received: AbstractSet[str]) -> set[str]:
-        """These run now; returns the digests of those that were not received."""
+        """Take in what runs now. Returns the digests of releases whose wheel was not received."""
         running = {app.release.digest: app for app in applications if app.release is not None}
         self._running = {digest: running[digest] for digest in running.keys() - received}
         keep_only(self._running.keys(), self._artifacts)

@@ -31,11 +31,11 @@ BUDGET = 0.25
 STALE = 90.0
 """Seconds after which a check no longer vouches for what is about to be put on the cluster."""
 ROUND, MENDING = "check", "mend"
-"""The kinds of work that a round and making again are: they must not wait for builds."""
+"""The kinds of work of rounds and of mending, which must not wait for builds."""
 _ROUND = (ROUND,)
 _MENDERS = tuple((MENDING, str(number)) for number in range(4))
-"""Jobs that make again what is damaged, beside the rounds: one that takes minutes (an environment,
-a wheel of a slow source) holds up neither checks nor all others."""
+"""Jobs that mend, beside the rounds: one that takes minutes (an environment, a wheel of a slow
+source) holds up neither checks nor all others."""
 _NEVER = float("-inf")
 
 
@@ -78,7 +78,7 @@ class Upkeep:
         self._spending = _NEVER
 
     def vouch(self, digest: str) -> None:
-        """It was just made, or checked."""
+        """Note that it was just made, or checked."""
         with self._lock:
             self._vouched[digest] = self._clock()
 
@@ -117,7 +117,7 @@ class Upkeep:
             self._checked_at = _NEVER
 
     def is_due(self) -> bool:
-        """Whether the next round is, or something is urgent."""
+        """Whether the next round is due, or something is urgent."""
         return bool(self._urgent or self._damaged) or self._clock() - self._checked_at >= EVERY
 
     def poll(self, in_use: Collection[str], doubted: Iterable[str]) -> None:
@@ -183,7 +183,7 @@ class Upkeep:
         self._make_again()
 
     def _make_again(self) -> None:
-        """Begin as many jobs as there may be and as have something to do."""
+        """Begin as many mending jobs as there may be, while something is damaged."""
         for key in _MENDERS:
             if not self._damaged:
                 return
