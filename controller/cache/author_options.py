@@ -36,7 +36,7 @@ from controller.errors import Rejected, dotted, mistakes
 from controller.model import JSON, PipelineEntry, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
     from packaging.version import Version
 
@@ -124,10 +124,20 @@ def entries(
         paths: of the wheel's files.
         read: the bytes of one of them.
     """
-    return tuple(
-        _entry(name, target, f"{name} {version}", paths, read, targets)
-        for name, target in sorted(targets.items())
-    )
+    found = []
+    for name, target in sorted(targets.items()):
+        options: dict[str, JSON] = {}
+        settings: dict[str, JSON] = {}
+        refusal = None
+        try:
+            path = _path(target, paths)
+            if path is not None and (body := read(path)) is not None:
+                options, settings = _parse(body, path, name, targets)
+        except _MistakeError as mistake:
+            why = f"{mistake}; mend it and rebuild the wheel"
+            refusal = Refusal(f"{name} {version}", "WishesInvalid", why)
+        found.append(PipelineEntry(name, target, options, settings, refusal=refusal))
+    return tuple(found)
 
 
 def effective(
@@ -178,26 +188,6 @@ def effective_settings(
 # -- reading -------------------------------------------------------------------------------------
 
 
-def _entry(
-    name: str,
-    target: str,
-    subject: str,
-    paths: Container[str],
-    read: Callable[[str], bytes | None],
-    names: Iterable[str],
-) -> PipelineEntry:
-    options: dict[str, JSON] = {}
-    settings: dict[str, JSON] = {}
-    refusal = None
-    try:
-        path = _path(target, paths)
-        if path is not None and (body := read(path)) is not None:
-            options, settings = _parse(body, path, name, frozenset(names))
-    except _MistakeError as mistake:
-        refusal = Refusal(subject, "WishesInvalid", f"{mistake}; mend it and rebuild the wheel")
-    return PipelineEntry(name, target, options, settings, refusal=refusal)
-
-
 def _path(target: str, paths: Container[str]) -> str | None:
     """Where the wishes of an entry point are; None when it has none."""
     module = target.partition(":")[0].split(".")
@@ -235,7 +225,7 @@ class _MistakeError(ValueError):
 
 
 def _parse(
-    body: bytes, path: str, pipeline: str, names: frozenset[str]
+    body: bytes, path: str, pipeline: str, names: Collection[str]
 ) -> tuple[dict[str, JSON], dict[str, JSON]]:
     if len(body) > _MAX_SIZE:
         raise _MistakeError(f"{path}: has {len(body)} bytes, at most {_MAX_SIZE} are read")

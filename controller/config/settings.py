@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
-from pydantic import AnyHttpUrl, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from controller.config.api import ApiOptions
@@ -30,7 +30,13 @@ from controller.config.sources import (
     index_source,
 )
 from controller.config.telemetry import AnyNotification, LogOptions
-from controller.config.values import Bytes, PositiveSeconds, Seconds, Table  # noqa: TC001 - pydantic reads the annotations
+from controller.config.values import (  # noqa: TC001 - pydantic reads the annotations
+    Bytes,
+    HttpUrl,
+    PositiveSeconds,
+    Seconds,
+    Table,
+)
 
 __all__ = [
     "ActorOptions",
@@ -48,9 +54,9 @@ __all__ = [
 class RayOptions(Section):
     """`[ray]`: the cluster that serves."""
 
-    dashboard_url: str = "http://127.0.0.1:8265"
+    dashboard_url: HttpUrl = "http://127.0.0.1:8265"
     """Base URL of the Ray dashboard's REST API."""
-    ingress_url: str = "http://127.0.0.1:8000"
+    ingress_url: HttpUrl = "http://127.0.0.1:8000"
     """Base URL of the Serve ingress, for probes."""
     token_file: Path | None = None
     """A file with the bearer token (RAY_AUTH_MODE=token); read again when it changes. Default: the
@@ -67,12 +73,6 @@ class RayOptions(Section):
     def ingress_ca_file(self) -> Path | None:
         """What to trust of the ingress besides the public authorities, if it is https."""
         return self.ca_file if self.ingress_url.startswith("https:") else None
-
-    @field_validator("dashboard_url", "ingress_url")
-    @classmethod
-    def _is_http_url(cls, value: str) -> str:
-        AnyHttpUrl(value)
-        return value.rstrip("/")
 
 
 class PathOptions(Section):
@@ -198,13 +198,7 @@ class PipelinePolicy(Section):
     settings: Table = Field(default_factory=dict)
     """Handed to the pipeline, merged key by key over the wheel's own; changes need no restart."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
-        arbitrary_types_allowed=True,
-    )
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     @field_validator("name")
     @classmethod
@@ -304,9 +298,9 @@ class Config(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        *_: Any,
+        **others: Any,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file, whose content arrives as init arguments."""
-        del settings_cls, dotenv_settings, file_secret_settings
+        del settings_cls, others
         return env_settings, init_settings

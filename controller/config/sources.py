@@ -13,17 +13,24 @@ from urllib.parse import urlsplit
 
 from packaging.utils import is_normalized_name
 from pydantic import (
+    AfterValidator,
     AnyHttpUrl,
     BaseModel,
     ConfigDict,
     Field,
-    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
 )
 
-from controller.config.values import LONGEST, Bytes, Duration, PositiveSeconds, Seconds
+from controller.config.values import (
+    LONGEST,
+    Bytes,
+    Duration,
+    HttpUrl,
+    PositiveSeconds,
+    Seconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +38,6 @@ if TYPE_CHECKING:
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
 
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f:]*:[0-9a-f:.]*")
-_HTTP_URL: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
 
 
 class Section(BaseModel):
@@ -51,6 +57,9 @@ def _names(value: tuple[str, ...]) -> tuple[str, ...]:
         if not is_normalized_name(re.sub(r"[*?]|\[[^]]*\]", "x", name)):
             raise ValueError(f"{said!r} is neither a package's name nor a glob of names")
     return tuple(dict.fromkeys(names))
+
+
+Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_names)]
 
 
 class DirectorySource(Section):
@@ -87,7 +96,7 @@ class CodeArtifactSource(Section):
     """The account that owns the domain; default: that of the credentials."""
     repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,99}$")]
     """The repository in that domain."""
-    packages: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
+    packages: Names = ("*",)
     """Names of packages, or globs (`acme-*`). A name costs one call a poll; a glob costs one more
     for each thousand packages that begin as it does."""
     origin: Literal["internal", "any"] = "internal"
@@ -98,7 +107,7 @@ class CodeArtifactSource(Section):
     itself always may, "*" stands for all."""
     region: str | None = None
     """The AWS region; default: what boto3 is configured to use."""
-    endpoint_url: str | None = None
+    endpoint_url: HttpUrl | None = None
     """Where CodeArtifact is reached, for a VPC endpoint or a stand-in."""
     profile: str | None = None
     """A profile of the AWS configuration files."""
@@ -108,7 +117,7 @@ class CodeArtifactSource(Section):
     """The external id that the role's trust policy asks for."""
     poll_interval: Annotated[float, Field(ge=1, le=LONGEST), Duration] = 30.0
     """Seconds between two looks at every package."""
-    events_queue_url: str | None = None
+    events_queue_url: HttpUrl | None = None
     """An SQS queue with the repository's events from EventBridge: a package that changed is looked
     at at once. The interval stays the authority."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = 8
@@ -132,19 +141,6 @@ class CodeArtifactSource(Section):
         defaults = {name: fields[name].default for name in others | {"download_timeout"}}
         return self.model_copy(update=defaults)
 
-    @field_validator("endpoint_url", "events_queue_url")
-    @classmethod
-    def _is_http_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        _HTTP_URL.validate_python(value)
-        return value.rstrip("/")
-
-    @field_validator("packages")
-    @classmethod
-    def _normalise(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return _names(value)
-
 
 class IndexSource(Section):
     """`[[sources]] type = "index"`: packages of a simple index (PEP 503, 691, 700)."""
@@ -154,7 +150,7 @@ class IndexSource(Section):
     """How status and logs call this source; must be unique."""
     url: str
     """Root of the simple index, the part before `/<package>/`; usually it ends in `/simple`."""
-    packages: Annotated[tuple[str, ...], Field(min_length=1)]
+    packages: Names
     """Names of packages, or globs (`acme-*`). A glob reads the index's whole list of names."""
     poll_interval: Seconds = 30.0
     """Seconds between two looks."""
@@ -187,7 +183,7 @@ class IndexSource(Section):
     @classmethod
     def _is_root(cls, value: str) -> str:
         try:
-            parts = urlsplit(str(_HTTP_URL.validate_python(value)))
+            parts = urlsplit(str(AnyHttpUrl(value)))
         except ValidationError:
             raise ValueError("must be a URL such as https://index.example.com/simple") from None
         if parts.username is not None or parts.password is not None:
@@ -198,11 +194,6 @@ class IndexSource(Section):
         if parts.query or parts.fragment:
             raise ValueError("must be a simple index's root, without `?` and `#`")
         return value.rstrip("/")
-
-    @field_validator("packages")
-    @classmethod
-    def _normalise(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return _names(value)
 
     @field_validator("allowed_hosts")
     @classmethod

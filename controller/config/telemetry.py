@@ -10,15 +10,13 @@ from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
 from typing import Annotated, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AnyHttpUrl, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from controller.config.sources import Name, Section
-from controller.config.values import PositiveSeconds, Seconds  # noqa: TC001 - pydantic reads the annotations
+from controller.config.values import PositiveSeconds, Seconds, http_url
 
 Occasion = Literal["live", "quarantined", "retired", "stalled", "condition", "resolved"]
 """What a notification may be about."""
-
-_HTTP_URL: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
 
 
 class LogOptions(Section):
@@ -60,7 +58,7 @@ class Notification(Section):
         if (self.url is None) == (self.url_file is None):
             raise ValueError("give one of `url` and `url_file`")
         try:
-            _HTTP_URL.validate_python(self.url or "http://in-the-file")
+            http_url(self.url or "http://in-the-file")
         except ValidationError:
             raise ValueError("`url` must be one such as https://hooks.example.com/...") from None
         return self

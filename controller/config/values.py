@@ -10,7 +10,7 @@ import math
 import re
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, TypeAdapter
 
 LONGEST: Final = 10 * 365 * 86400.0
 """Seconds of the longest duration."""
@@ -118,6 +118,19 @@ def _told(odd: object) -> str:
     return str(odd) if isinstance(odd, float) else f"{type(odd).__name__} {odd}"
 
 
+_HTTP_URL: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
+
+
+def http_url(text: str) -> str:
+    """A URL as it was written, without a slash at its end.
+
+    Raises:
+        ValidationError: it is none of http or https.
+    """
+    _HTTP_URL.validate_python(text)
+    return text.rstrip("/")
+
+
 _AS_TEXT = Annotated[str, Field(pattern=_DURATION, examples=["30s", "5m"])]
 _AS_SIZE = Annotated[str, Field(pattern=_SIZE, examples=["16MiB", "2GB"])]
 
@@ -142,5 +155,6 @@ Bytes = Annotated[
     BeforeValidator(size, Annotated[int, Field(gt=0)] | _AS_SIZE),
 ]
 """A size, in bytes."""
+HttpUrl = Annotated[str, AfterValidator(http_url)]
 Table = Annotated[dict[str, Any], AfterValidator(_json_table)]
 """A table of anything that JSON can say."""
