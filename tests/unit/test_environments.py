@@ -101,7 +101,9 @@ def run(environment: Environment, code: str) -> str:
 
 
 def places(tmp_path: Path) -> list[str]:
-    return sorted(entry.name for entry in (tmp_path / "cache" / "environments").iterdir())
+    """The environments, and what is left of their making."""
+    folder = tmp_path / "cache" / "environments"
+    return sorted(entry.name for entry in (*folder.glob("[!.]*"), *folder.glob(".*/*")))
 
 
 # -- the base ------------------------------------------------------------------------------------
@@ -295,13 +297,13 @@ def test_a_file_cut_short_is_noticed_at_the_next_opening(opened, wheels, tmp_pat
 
 def test_leftovers_are_swept_at_opening_unless_they_are_in_use(opened, tmp_path):
     in_use = opened()
-    left = tmp_path / "cache" / "environments" / ".0123456789abcdef"
-    shutil.copytree(Path(__file__).parent, left)
-    with in_use._scratch() as scratch:
-        opened()
-        assert not left.exists()
-        assert scratch.exists()
+    folder = tmp_path / "cache" / "environments"
+    [used] = folder.iterdir()
+    shutil.copytree(Path(__file__).parent, folder / ".0123456789abcdef")
+    opened()
+    assert used.is_dir()
     assert places(tmp_path) == []
+    del in_use
 
 
 # -- requirements that cannot be met -------------------------------------------------------------

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from controller.cache.wheels import owners
+from controller.cache import owners
 from controller.errors import Transient
 
 pytestmark = pytest.mark.unit
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 HOLD = """
 import sys
 from pathlib import Path
-from controller.cache.wheels.owners import locked
+from controller.cache.owners import locked
 
 with locked(Path(sys.argv[1])):
     print("held", flush=True)

@@ -15,7 +15,8 @@ from dataclasses import replace
 import pytest
 from packaging.tags import sys_tags
 
-from controller.cache.wheels import owners, trees
+from controller.cache import owners
+from controller.cache.wheels import trees
 from controller.cache.wheels.inspection import inspect
 from controller.cache.wheels.store import Store
 from controller.config.settings import InspectionLimits

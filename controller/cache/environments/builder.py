@@ -2,7 +2,7 @@
 
     <cache>/locks/<artifact digest>-<8 of the base's fingerprint>.txt   resolved once, then kept
     <cache>/environments/<lock digest>/             shared by equal locks; see `overlay`
-    <cache>/environments/.<random>/                 being built; its owner holds a lock on it
+    <cache>/environments/.<owner>/                  what is being built; see `owners`
     <cache>/base/<16 of the base's fingerprint>/    stand-ins, see `resolution`
     <cache>/uv/                                     uv's cache, which environments are linked from
 
@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
-import secrets
 import shutil
+import tempfile
 import threading
 import time
+import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
-from controller.cache import files
+from controller.cache import files, owners
 from controller.cache.environments import overlay
 from controller.cache.environments.resolution import (
     read_lock,
@@ -42,7 +42,6 @@ from controller.model import Environment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
-    from pathlib import Path
 
     from packaging.requirements import Requirement
 
@@ -98,20 +97,23 @@ class Environments:
             clock=clock,
             index=index,
         )
-        self._turns: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+        self._turns: weakref.WeakValueDictionary[str, threading.Lock] = (
+            weakref.WeakValueDictionary()
+        )
         """A lock is there as long as somebody has it or waits for it."""
         self._turns_lock = threading.Lock()
         self._prepared: dict[str, Environment] = {}  # by artifact digest
         self._sound: set[str] = set()  # lock digests whose files were looked at in this process
         try:
             self._make_folders()
-            self._sweep()
+            self._own, lock = owners.make_own(self._folder, ".")
         except OSError as error:
             raise Stalled(
                 "CacheUnusable",
                 f"the cache {self._root} cannot be used: {error.strerror or error}; make the folder"
                 " writable for this user or set `paths.cache` to another one",
             ) from error
+        weakref.finalize(self, owners.release, self._own, lock)
 
     def prepare(self, artifact: Artifact) -> Environment:
         """Install what the artifact requires, unless that is already done.
@@ -297,27 +299,10 @@ class Environments:
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[Path]:
-        """A folder that is gone afterwards, and that no sweep takes while it is in use."""
-        folder = self._folder / f".{secrets.token_hex(8)}"
-        folder.mkdir()
-        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)  # what resists is swept at the next opening
-            os.close(held)
-
-    def _sweep(self) -> None:
-        """Remove what was left by a process that is no more."""
-        for folder in self._folder.glob(".*"):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError, BlockingIOError):
-                held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder, ignore_errors=True)
-                finally:
-                    os.close(held)
+        """A folder that is gone afterwards; what resists is swept at the next opening."""
+        files.make_folder(self._own)
+        with tempfile.TemporaryDirectory(dir=self._own, ignore_cleanup_errors=True) as name:
+            yield Path(name)
 
     def _discard(self, folder: Path) -> None:
         """Take an environment out of its place at once; its files may take longer."""

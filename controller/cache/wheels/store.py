@@ -27,9 +27,9 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from controller.cache import files
+from controller.cache import files, owners
 from controller.cache.usage import size_of
-from controller.cache.wheels import owners, trees
+from controller.cache.wheels import trees
 from controller.errors import Rejected, Stalled, Transient, Waiting
 
 if TYPE_CHECKING:

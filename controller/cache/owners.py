@@ -54,14 +54,14 @@ def _try(descriptor: int) -> bool:
     return True
 
 
-def make_own(incoming: Path) -> tuple[Path, int]:
-    """A folder of this process's own, and the descriptor of its lock; those in `incoming` whose
-    owners are gone are deleted.
+def make_own(parent: Path, prefix: str = "") -> tuple[Path, int]:
+    """A folder of this process's own, and the descriptor of its lock; those beside it, with a name
+    that begins so, whose owners are gone are deleted.
     """
-    with locked(incoming):  # nobody sweeps between an owner's folder and its lock
-        for leftover in incoming.iterdir():
+    with locked(parent):  # nobody sweeps between an owner's folder and its lock
+        for leftover in parent.glob(f"{prefix}*"):
             _sweep(leftover)
-        own = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=incoming))
+        own = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=parent))
         lock = os.open(own, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(lock, fcntl.LOCK_EX)
     return own, lock
