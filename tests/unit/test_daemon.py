@@ -213,7 +213,7 @@ def test_signals_make_it_look_and_end_it(site, number):
     site.configure(IDLE)
     before = signal.getsignal(number)
     with ExitStack() as stack:
-        daemon = Daemon(site.config, watcher=site.reports.append)
+        daemon = Daemon(site.config, watcher=site.reports.append, asker=site.asker)
         stack.enter_context(signals(daemon))
         thread = threading.Thread(target=daemon.run)
         thread.start()

@@ -62,25 +62,27 @@ def test_a_broken_edit_is_a_condition_and_the_last_good_one_stays_in_force(site)
         eventually(lambda: not site.conditions("ConfigInvalid"))
 
 
-@pytest.mark.parametrize(
-    ("wrong", "reason"),
-    [
-        ('[environments]\nfind_links = ["~nobody-here/x"]\n', "ConfigInvalid"),
-        (f"[[pipelines]]\nname = 'x'\nsettings.{'a.' * 5000}a = 1\n", "ConfigInvalid"),
-        ("[log]\nlevel = 'debug'\n", "InternalError"),
-    ],
-)
-def test_no_edit_ends_the_daemon_not_even_by_a_bug(site, monkeypatch, wrong, reason):
+def test_no_edit_ends_the_daemon_not_even_by_a_bug(site, monkeypatch):
     def buggy(self, config):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(module.Telemetry, "renew", buggy)
+    edits = [
+        ('[environments]\nfind_links = ["~nobody-here/x"]\n', "ConfigInvalid", "find_links"),
+        (f"[[pipelines]]\nname = 'x'\nsettings.{'a.' * 5000}a = 1\n", "ConfigInvalid", "nested"),
+        ("[log]\nlevel = 'debug'\n", "InternalError", "a bug"),
+    ]
     with site.daemon():
-        site.configure(BUSY + wrong)
-        [condition] = eventually(lambda: site.conditions(reason))
-        assert condition.subject == "config"
-        site.drop("demo")
-        site.wait_for(ROUTE)
+        for number, (wrong, reason, said) in enumerate(edits):
+            site.configure(BUSY + wrong)
+            [condition] = eventually(
+                lambda reason=reason, said=said: [
+                    found for found in site.conditions(reason) if said in found.message
+                ]
+            )
+            assert condition.subject == "config"
+            site.drop(f"demo{number}")
+            site.wait_for(f"/predict/demo{number}/1.0")
 
 
 def test_an_edit_that_a_bug_keeps_out_is_told_until_it_is_in_force(site, monkeypatch):
@@ -180,28 +182,24 @@ def test_an_edit_says_what_was_made_anew_for_it_and_keeps_the_rest(site, caplog)
         assert site.release_at(ROUTE) == release
 
 
-@pytest.mark.parametrize(
-    ("edit", "made"),
-    [
-        (("poll_interval = 1", "poll_interval = 2"), "source directory"),
-        (("[ray]", "[inspection]\nmax_files = 999\n[ray]"), "inspection"),
-        (("[ray]", "[environments]\ntimeout = 60\n[ray]"), "environments"),
-        (('cache = "cache"', 'cache = "cache"\nretention = 60'), "pruning"),
-    ],
-)
-def test_what_is_live_stays_so_untouched_while_parts_are_made_anew(
-    site, paper_head, caplog, edit, made
-):
+def test_what_is_live_stays_so_untouched_while_parts_are_made_anew(site, paper_head, caplog):
     caplog.set_level(logging.INFO)
+    edits = {
+        "source directory": ("poll_interval = 1", "poll_interval = 2"),
+        "inspection": ("[ray]", "[inspection]\nmax_files = 999\n[ray]"),
+        "environments": ("[ray]", "[environments]\ntimeout = 60\n[ray]"),
+        "pruning": ('cache = "cache"', 'cache = "cache"\nretention = 60'),
+    }
     site.drop("demo")
     with site.daemon():
         site.wait_for_phase(site.wait_for(ROUTE), Phase.LIVE)
         sent = len(paper_head.puts)
-        site.basics = site.basics.replace(*edit)
-        site.configure(BUSY)
-        eventually(lambda: f"made anew: {made}" in caplog.text)
-        site.drop("other")
-        site.wait_for_phase(site.wait_for("/predict/other/1.0"), Phase.LIVE)
+        for number, (made, edit) in enumerate(edits.items()):
+            site.basics = site.basics.replace(*edit)
+            site.configure(BUSY)
+            eventually(lambda made=made: f"made anew: {made}" in caplog.text)
+            site.drop(f"other{number}")
+            site.wait_for_phase(site.wait_for(f"/predict/other{number}/1.0"), Phase.LIVE)
     before, *after = paper_head.sent()[sent - 1 :]
     assert all(before.items() <= put.items() for put in after)
 
