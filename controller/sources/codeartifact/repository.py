@@ -6,7 +6,7 @@ are no snapshot: while a listing changes, one may hold what the one before held 
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError
@@ -70,18 +70,14 @@ class Repository:
         """The versions of a package, none when there is no such package; and on how many pages."""
         listed: dict[str, Listed] = {}
         count = 0
-        try:
-            with self._connection.translated(package):
-                pages = self._connection.codeartifact().get_paginator("list_package_versions")
-                for page in pages.paginate(
-                    **self._address, package=package, PaginationConfig=PAGES
-                ):
-                    count += 1
-                    found = map(Listed.of, page["versions"])
-                    listed.update((one.version, one) for one in found)
-        except MissingThere:
-            return {}, count
-        return listed, count
+        with suppress(MissingThere), self._connection.translated(package):
+            pages = self._connection.codeartifact().get_paginator("list_package_versions")
+            for page in pages.paginate(**self._address, package=package, PaginationConfig=PAGES):
+                count += 1
+                found = map(Listed.of, page["versions"])
+                listed.update((one.version, one) for one in found)
+            return listed, count
+        return {}, count
 
     def files(self, package: str, listed: Listed) -> Files | None:
         """The files of a version; None when they are not told, for it went, or for its state."""
@@ -108,14 +104,11 @@ class Repository:
 
     def upstream(self, package: str) -> str:
         """Whether a package may be completed from upstreams: ALLOW, BLOCK, or empty."""
-        try:
-            with self._connection.translated(package):
-                answer = self._connection.codeartifact().describe_package(
-                    **self._address, package=package
-                )
-                return _upstream(answer["package"])
-        except MissingThere:
-            return ""
+        with suppress(MissingThere), self._connection.translated(package):
+            client = self._connection.codeartifact()
+            answer = client.describe_package(**self._address, package=package)
+            return _upstream(answer["package"])
+        return ""
 
     def read(self, where: Locator, size: int | None) -> Iterator[bytes]:
         """A file of the package version revision that was listed, in chunks; there are no ranges
