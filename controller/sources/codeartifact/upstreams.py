@@ -63,11 +63,8 @@ class Upstreams:
     def tell(self, found: Mapping[str, str], named: Collection[str]) -> None:
         """What a listing of packages says; of the others `named` ones alone are remembered."""
         self._told = found
-        self._answers = {
-            name: answer
-            for name, answer in self._answers.items()
-            if name in named and name not in found
-        }
+        kept = set(named) - found.keys()
+        self._answers = {name: was for name, was in self._answers.items() if name in kept}
 
     def of(self, name: str) -> str:
         """Of one package; asked about only when it is due.

@@ -31,13 +31,14 @@ from controller.sources.directory.watching import FolderWatch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from packaging.version import Version
     from watchdog.observers.api import BaseObserver
 
     from controller.config.sources import DirectorySource as Options
 
 CHUNK = 1024 * 1024
 """Bytes."""
+_PENDING = "StillCopying"
+"""The reason of what may be whole at the next listing."""
 
 _GRANULARITY = 2.0
 """Seconds: the coarsest clock of a file system in use (FAT). Within it, a file can change and look
@@ -128,21 +129,15 @@ class DirectorySource:
         self._folder_watch.follow()  # before looking: what comes after the look must wake
         with self._mutex:
             names = self._names()
-            revisions: list[Revision] = []
-            refused: list[Refusal] = []
-            pending: list[Refusal] = []
-            for name in names:
-                try:
-                    found = self._examine(name)
-                except _NotWhole as what:
-                    pending.append(_refuse(name, "StillCopying", str(what)))
-                    continue
-                if isinstance(found, Revision):
-                    revisions.append(found)
-                elif found is not None:
-                    refused.append(found)
+            found = [self._examine(name) for name in names]
             self._sights = {name: self._sights[name] for name in names if name in self._sights}
-        return Listing(self.name, tuple(revisions), tuple(refused), tuple(pending))
+        refusals = [one for one in found if isinstance(one, Refusal)]
+        return Listing(
+            self.name,
+            tuple(one for one in found if isinstance(one, Revision)),
+            refused=tuple(one for one in refusals if one.reason != _PENDING),
+            pending=tuple(one for one in refusals if one.reason == _PENDING),
+        )
 
     def fetch(self, revision: Revision) -> Iterator[bytes]:
         """The file's bytes in chunks of one mebibyte.
@@ -208,21 +203,22 @@ class DirectorySource:
         """What one name in the folder is; None for nothing of ours (a folder, or gone by now)."""
         try:
             return self._revision(name)
+        except _NotWhole as what:
+            return _refuse(name, _PENDING, str(what))
         except InvalidWheelFilename as error:
-            reason, message = (
+            return _refuse(
+                name,
                 "FilenameInvalid",
                 f"is no wheel's file name ({error}); publish it under the name its build gave it",
             )
         except FileNotFoundError:
             if not (self._path / name).is_symlink():
                 return None
-            reason, message = "Unreadable", "is a symlink to nothing; remove or correct it"
+            return _refuse(name, "Unreadable", "is a symlink to nothing; remove or correct it")
         except OSError as error:
-            reason, message = (
-                "Unreadable",
-                f"cannot be read ({error.strerror}); correct its owner or mode",
+            return _refuse(
+                name, "Unreadable", f"cannot be read ({error.strerror}); correct its owner or mode"
             )
-        return _refuse(name, reason, message)
 
     def _revision(self, name: str) -> Revision | Refusal | None:
         path = _resolved(self._path / name)
@@ -235,12 +231,14 @@ class DirectorySource:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             return None
-        project, version = _parsed(name)
+        if not name.isprintable():
+            raise InvalidWheelFilename("it has unprintable characters")
+        parsed = wheel_names.parse(name)
         stamp = _stamp(status)
         return Revision(
             source=self.name,
-            project=project,
-            version=version,
+            project=parsed.project,
+            version=parsed.version,
             filename=name,
             locator=name,
             sha256=self._digest(name, path, stamp),
@@ -297,14 +295,6 @@ def ends_like_a_zip(file: FileIO, size: int) -> bool:
     return length == 0 or os.pread(file.fileno(), 4, offset) == b"PK\x01\x02"
 
 
-def _parsed(name: str) -> tuple[str, Version]:
-    """Normalised project and version of a wheel's file name (PEP 427)."""
-    if not name.isprintable():
-        raise InvalidWheelFilename("it has unprintable characters")
-    parsed = wheel_names.parse(name)
-    return parsed.project, parsed.version
-
-
 def _refuse(name: str, reason: str, message: str) -> Refusal:
     readable = name if name.isprintable() else ascii(name)[1:-1]
     return Refusal(readable, reason, f"{readable} {message}")
@@ -324,11 +314,5 @@ def _open(path: Path) -> FileIO:
     return FileIO(os.open(path, flags))
 
 
-def _stamp(status: os.stat_result) -> _Stamp:
-    return _Stamp(
-        device=status.st_dev,
-        inode=status.st_ino,
-        size=status.st_size,
-        mtime=status.st_mtime_ns,
-        ctime=status.st_ctime_ns,
-    )
+def _stamp(of: os.stat_result) -> _Stamp:
+    return _Stamp(of.st_dev, of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns)
