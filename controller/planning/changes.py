@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from controller.model import ApplicationStatus, Condition, Phase
+from controller.model import Condition, Phase
 from controller.planning import causes
 from controller.planning.documents import same_document
 from controller.planning.health import Health, diagnose
 from controller.planning.plan import Cause, Change, PlannedApplication
 from controller.planning.promotion import failed_promotion
-from controller.planning.situation import is_working, needs_encoding, since
+from controller.planning.situation import in_force, is_working, needs_encoding, since
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from controller.model import Application, Quarantine, Transition
+    from controller.model import Quarantine, Transition
     from controller.planning.situation import Situation
 
 BUILD_RUNNING = "BuildRunning"
@@ -72,16 +72,10 @@ def ailments_beside(situation: Situation) -> Iterator[Condition]:
 
 
 def differences(
-    planned: Sequence[PlannedApplication],
-    observed: Sequence[Application],
-    leaving: Mapping[str, Cause],
+    planned: Sequence[PlannedApplication], situation: Situation, leaving: Mapping[str, Cause]
 ) -> tuple[Change, ...]:
     """What the plan adds, changes or removes; `leaving` says by name why something goes."""
-    there = {
-        app.name: app
-        for app in observed
-        if app.document is not None and app.status is not ApplicationStatus.DELETING
-    }
+    there = {app.name: app for app in in_force(situation)}
     found = []
     for application in planned:
         name, route = str(application.document["name"]), application.document.get("route_prefix")
@@ -92,10 +86,9 @@ def differences(
             same = app.route == route and application.cause is not causes.ENCODED_ROUTES
             cause = causes.SETTINGS if same else application.cause
             found.append(Change("change", name, cause, was=app.route, route=route))
-    found += [
-        Change("remove", name, leaving.get(name, causes.NO_LONGER_WANTED), was=app.route)
-        for name, app in sorted(there.items())
-    ]
+    for name, app in there.items():
+        cause = leaving.get(name, causes.NO_LONGER_WANTED)
+        found.append(Change("remove", name, cause, was=app.route))
     return tuple(found)
 
 

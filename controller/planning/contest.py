@@ -23,7 +23,7 @@ from controller.planning.changes import differences, hold_back
 from controller.planning.daemons import mark_of, marked
 from controller.planning.documents import same_document, same_objects
 from controller.planning.plan import Cause, PlannedApplication
-from controller.planning.situation import as_it_is
+from controller.planning.situation import as_it_is, in_force
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -297,17 +297,16 @@ def restrained(decided: Plan, situation: Situation, restraint: Restraint | None)
         return replace(decided, hold=cause, transitions=staying, wake_at=min(wakes))
     # What is in force, with this mark on what is ours and not suspended.
     bearing = tuple(
-        PlannedApplication(marked(app.document, mark), cause)
+        PlannedApplication(marked(app.document or {}, mark), cause)
         if _is_ours(app, situation.overrides)
         else as_it_is(app, cause if app.release is not None else causes.FOREIGN)
-        for app in sorted(situation.applications, key=lambda app: app.name)
-        if app.document is not None and app.status is not ApplicationStatus.DELETING
+        for app in in_force(situation)
     )
     hold, until = hold_back(situation, promoting=False)
     return replace(
         decided,
         applications=bearing,
-        changes=differences(bearing, situation.applications, {}),
+        changes=differences(bearing, situation, {}),
         transitions=staying,
         hold=hold,
         wake_at=until,

@@ -116,7 +116,7 @@ def plan(situation: Situation) -> Plan:
     )
     quarantines = tuple(q for step in steps for q in step.quarantines)
     leaving = removal_reasons(situation, transitions, quarantines)
-    changes = differences(applications, situation.applications, leaving)
+    changes = differences(applications, situation, leaving)
     urgent = returned.union(
         planned.document["name"] for step in steps if step.urgent for planned in step.keep
     )

@@ -147,6 +147,16 @@ def routes_of(situation: Situation) -> list[Route]:
     return routes
 
 
+def in_force(situation: Situation) -> list[Application]:
+    """The declarative applications, ours and others', that are not being deleted, by name."""
+    there = [
+        app
+        for app in situation.applications
+        if app.document is not None and app.status is not ApplicationStatus.DELETING
+    ]
+    return sorted(there, key=lambda app: app.name)
+
+
 def was_live(app: Application, records: Mapping[str, PlacementRecord]) -> bool:
     """Whether the application was ever seen at its route."""
     record = records.get(app.name)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from controller.model import ApplicationStatus, Condition, Phase
+from controller.model import Condition, Phase
 from controller.planning.causes import EVERYTHING, SUSPENDED
 from controller.planning.health import Health, diagnose
 from controller.planning.plan import Cause
-from controller.planning.situation import answers, as_it_is, phases, was_live
+from controller.planning.situation import answers, as_it_is, in_force, phases, was_live
 
 if TYPE_CHECKING:
     from controller.model import Transition
@@ -35,12 +35,7 @@ def kept(route: Route, situation: Situation) -> tuple[PlannedApplication, ...]:
 def everything(situation: Situation) -> tuple[PlannedApplication, ...]:
     """The config that is in force, ours and others', when all of it is suspended."""
     why = Cause(SUSPENDED, str(situation.overrides.suspension_of("")))
-    there = [
-        app
-        for app in situation.applications
-        if app.document is not None and app.status is not ApplicationStatus.DELETING
-    ]
-    return tuple(as_it_is(app, why) for app in sorted(there, key=lambda app: app.name))
+    return tuple(as_it_is(app, why) for app in in_force(situation))
 
 
 def seen_at(route: Route, situation: Situation) -> tuple[Transition, ...]:

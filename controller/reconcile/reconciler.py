@@ -190,8 +190,6 @@ class Reconciler:
             next_in=self._pace.next_in(decided, now, sent=done.sent, next_poll=recheck),
         )
 
-    # -- observe ---------------------------------------------------------------------------------
-
     def _observe(
         self, applications: tuple[Application, ...], now: float, recorder: Recorder | None
     ) -> _Observed:
@@ -227,8 +225,6 @@ class Reconciler:
             error=error if asked else None,
         )
 
-    # -- elect -----------------------------------------------------------------------------------
-
     def _elect(self, observed: _Observed, *, grace: float) -> Desired:
         """What should run; `grace` is in seconds (see `Gatherer.desired`)."""
         present = {app.release.digest for app in observed.applications if app.release is not None}
@@ -262,8 +258,6 @@ class Reconciler:
         if doubted or self._artifacts.upkeep.is_due():
             placed = {release.digest for release in desired.placements}
             self._artifacts.keep_sound(applications, placed, doubted)
-
-    # -- plan ------------------------------------------------------------------------------------
 
     def _decide(self, situation: Situation, observed: _Observed) -> Plan:
         restraint = self._contest.judge(observed.applications, observed.overrides, observed.at)
@@ -329,8 +323,6 @@ class Reconciler:
         except WheelwayError:
             return None  # the whole config fails by the same templates, and says why
 
-    # -- act -------------------------------------------------------------------------------------
-
     def _send(self, decided: Plan, now: float, recorder: Recorder | None) -> Sent:
         done = self._applier.send(decided, recorder.sending if recorder else None, now)
         self.progressed()
@@ -343,8 +335,6 @@ class Reconciler:
                 self._contest.unknown()
         return done
 
-    # -- tell ------------------------------------------------------------------------------------
-
     def _conditions(
         self, observed: _Observed, desired: Desired, decided: Plan, done: Sent
     ) -> tuple[Condition, ...]:
@@ -355,8 +345,6 @@ class Reconciler:
         if done.refusal is not None:
             found.append(Condition("serve config", done.refusal.reason, done.refusal.message))
         return *found, *self._holdover.besides(found)
-
-    # -- forget ----------------------------------------------------------------------------------
 
     def _forget_what_is_over(
         self, observed: _Observed, desired: Desired, recorder: Recorder
