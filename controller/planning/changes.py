@@ -9,7 +9,7 @@ from controller.planning import causes
 from controller.planning.documents import same_document
 from controller.planning.health import Health, diagnose
 from controller.planning.plan import Cause, Change, PlannedApplication
-from controller.planning.promotion import failed_promotion
+from controller.planning.promotion import failure_of
 from controller.planning.situation import in_force, is_working, needs_encoding, since
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def removal_reasons(
         elif app.release in failed:
             what = f"it failed; `wheelway explain {app.release.pipeline}` has the cause"
             found[app.name] = Cause(failed[app.release], what)
-        elif not is_working(app, situation) and app.route and failed_promotion(app, situation):
+        elif not is_working(app, situation) and app.route and failure_of(app, situation):
             found[app.name] = causes.NEVER_SEEN
         elif app.release in unelected:
             found[app.name] = unelected[app.release]

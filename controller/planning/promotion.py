@@ -27,7 +27,7 @@ def answer_due(app: Application, situation: Situation) -> float:
     return since(situation, app, "routed_at") + situation.limits.probe_deadline
 
 
-def failed_promotion(app: Application, situation: Situation) -> Diagnosis | None:
+def failure_of(app: Application, situation: Situation) -> Diagnosis | None:
     """Why an application that has its route, but was never seen there, must give it back now."""
     diagnosis = start_of(app, situation)
     if diagnosis.health is Health.FAILED:
@@ -92,7 +92,7 @@ def rolled_back(route: Route, situation: Situation) -> Route:
     that is itself the wanted one is judged, and quarantined, where it is confirmed.
     """
     holder, before = _unproven(route, situation), fallback(route, situation)
-    if holder is None or before is None or failed_promotion(holder, situation) is None:
+    if holder is None or before is None or failure_of(holder, situation) is None:
         return route
     document = {**(before.document or {}), "route_prefix": route.path}
     back = replace(before, route=route.path, document=document)

@@ -31,28 +31,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from controller.model import Condition, Phase, Quarantine, Transition
-from controller.planning import causes, suspension
-from controller.planning.changes import (
-    ailments_beside,
-    assemble,
-    differences,
-    hold_back,
-    removal_reasons,
-)
+from controller.planning import causes, changes, promotion, suspension
 from controller.planning.disappearance import beyond_retire_limit
 from controller.planning.health import Health
 from controller.planning.plan import Cause, Plan, PlannedApplication
 from controller.planning.policy import LEAVING, MISSING, PUSHED_OUT, STANDS_IN
-from controller.planning.promotion import (
-    ailments_of,
-    ailments_of_ingress,
-    answer_due,
-    failed_promotion,
-    is_out_of_reach,
-    newly_live,
-    rollback_due,
-    rolled_back,
-)
 from controller.planning.situation import (
     answers,
     as_it_is,
@@ -95,7 +78,7 @@ def plan(situation: Situation) -> Plan:
     found = routes_of(situation)
     suspended = [route for route in found if suspension.cause(route, situation)]
     moving = [route for route in found if not suspension.cause(route, situation)]
-    routes = [rolled_back(route, situation) for route in moving]
+    routes = [promotion.rolled_back(route, situation) for route in moving]
     returned = {
         route.holder.name
         for route, before in zip(routes, moving, strict=True)
@@ -105,38 +88,38 @@ def plan(situation: Situation) -> Plan:
     steps = _steps(routes, suspended, held, situation)
     staged, queued = admit([step.stage for step in steps if step.stage], situation)
     kept = [_explained(planned, returned) for step in steps for planned in step.keep]
-    applications = assemble([*kept, *staged], situation)
+    applications = changes.assemble([*kept, *staged], situation)
     if "" in situation.overrides.suspensions:
         applications = suspension.everything(situation)
     stay = {planned.document["name"] for planned in applications}
     transitions = (
-        *newly_live(routes, situation),
+        *promotion.newly_live(routes, situation),
         *(t for step in steps for t in step.transitions),
         *(t for route in routes for t in _succeeded(route, stay, situation)),
     )
     quarantines = tuple(q for step in steps for q in step.quarantines)
-    leaving = removal_reasons(situation, transitions, quarantines)
-    changes = differences(applications, situation, leaving)
+    leaving = changes.removal_reasons(situation, transitions, quarantines)
+    differences = changes.differences(applications, situation, leaving)
     urgent = returned.union(
         planned.document["name"] for step in steps if step.urgent for planned in step.keep
     )
     hold, hold_until = None, None
-    if changes and not urgent:
+    if differences and not urgent:
         promoting = any(planned.cause is causes.PROMOTED for planned in applications)
-        hold, hold_until = hold_back(situation, promoting=promoting)
+        hold, hold_until = changes.hold_back(situation, promoting=promoting)
     if hold:  # so does whatever would go with it
         transitions = tuple(t for t in transitions if t.phase is not Phase.RETIRING)
-    wakes = [step.wake_at for step in steps] + [rollback_due(route, situation) for route in routes]
+    wakes = [*(s.wake_at for s in steps), *(promotion.rollback_due(r, situation) for r in routes)]
     return Plan(
         applications=applications,
-        changes=changes,
+        changes=differences,
         transitions=transitions,
         quarantines=quarantines,
         conditions=(
             *(c for step in steps for c in step.conditions),
             *queued,
-            *ailments_of_ingress(situation),
-            *ailments_beside(situation),
+            *promotion.ailments_of_ingress(situation),
+            *changes.ailments_beside(situation),
             *suspension.conditions(situation),
         ),
         hold=hold,
@@ -251,22 +234,22 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
     at_route = PlannedApplication(routed(wanted, route.path), causes.HOLDS_ROUTE)
     live = phases(target, Phase.LIVE, "AnswersAtRoute", route.path)
     if answers(target, situation):
-        ailments = ailments_of(target, situation)
+        ailments = promotion.ailments_of(target, situation)
         return _Step(keep=(at_route,), transitions=live, conditions=ailments, settled=True)
     keep = (at_route, *_as_they_are(route, causes.AWAITS_ANSWER, without=target))
-    unreachable = is_out_of_reach(target, situation)
+    unreachable = promotion.is_out_of_reach(target, situation)
     if was_live(target, situation.records):
-        ailments = ailments_of(target, situation)
+        ailments = promotion.ailments_of(target, situation)
         for ailment in ailments:
             live = phases(target, Phase.LIVE, ailment.reason, ailment.message)
         settled = not ailments and not unreachable
         return _Step(keep=keep, transitions=live, conditions=ailments, settled=settled)
     # Promoted, but the ingress does not lead there yet: wait, or route back.
-    failure = failed_promotion(target, situation)
+    failure = promotion.failure_of(target, situation)
     if failure is None:
         why = "it has its route; the ingress does not lead there yet"
         waiting = phases(target, Phase.READY, "Promoted", why)
-        wake_at = None if unreachable else answer_due(target, situation)
+        wake_at = None if unreachable else promotion.answer_due(target, situation)
         return _Step(keep=keep, transitions=waiting, wake_at=wake_at)
     failed = (quarantine(wanted.release, "promote", failure, situation),)
     before = fallback(route, situation)
@@ -289,7 +272,7 @@ def _unelected(
     kept_because: Cause | None = None
     conditions: tuple[Condition, ...] = ()
     if cause.reason not in LEAVING:
-        if not is_working(holder, situation) and failed_promotion(holder, situation):
+        if not is_working(holder, situation) and promotion.failure_of(holder, situation):
             return _Step()
         kept_because = causes.NOTHING_FITTER
     elif cause.reason in PUSHED_OUT and holder.release.pipeline in unsettled:
