@@ -64,6 +64,47 @@ _PARKED: Final = {"Verified", "Preparing", UNDECIDED}
 """Reasons of a fetched release that goes on; by any other, policy left it where it was."""
 
 
+_COUNTERS: Final = {
+    "passes": ("Passes by result: applied, unchanged, blind (no Ray), failed.", "result"),
+    "config_puts": ("Serve configs sent, by result: applied, refused, failed.", "result"),
+    "errors": (
+        "Errors by the work that failed and by class: Transient, Waiting, Stalled, Rejected, Bug.",
+        *("work", "class"),
+    ),
+    "retries": ("What was tried again after an error, by work.", "work"),
+    "source_calls": (
+        "Calls of a source over the network, by what they were or how they ended.",
+        *("source", "call"),
+    ),
+    "notifications": ("Notifications by result: sent, dropped.", "notification", "result"),
+}
+_GAUGES: Final = {
+    "last_pass_timestamp_seconds": ("When the last pass ended.",),
+    "ray_reachable": ("Whether the last pass could observe Ray (1, 0).",),
+    "cache_bytes": ("Room that the cache takes, by its folders.", "part"),
+    "cache_free_bytes": ("Room that is left on the cache's file system.",),
+    "journal_writable": ("Whether the last pass could be written into the journal (1, 0).",),
+}
+_HISTOGRAMS: Final = {
+    "pass_duration_seconds": (_PASS_BUCKETS, ["Time that a pass took."]),
+    "publish_to_live_seconds": (
+        _RELEASE_BUCKETS,
+        [
+            (
+                "From a wheel's publication (where the source dates it; else from when it was "
+                "noticed) until its pipeline answered at its route, the first time."
+            ),
+            "pipeline",
+        ],
+    ),
+    "publish_to_live_step_seconds": (
+        _RELEASE_BUCKETS,
+        [f"The same in steps, each named for its end: {', '.join(STEPS)}.", "step"],
+    ),
+}
+"""By name without `wheelway_`: what it means, and its labels."""
+
+
 class Metrics:
     """One daemon's metrics. `observe` is for the thread that makes passes, `render` for any."""
 
@@ -83,17 +124,29 @@ class Metrics:
         # One series more for each counter, with the time of its first increment: nobody reads them.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # as the library has it
         self.registry = registry or CollectorRegistry()
+        self._counters = {
+            name: Counter(f"wheelway_{name}", meaning, labels, registry=self.registry)
+            for name, (meaning, *labels) in _COUNTERS.items()
+        }
+        self._gauges = {
+            name: Gauge(f"wheelway_{name}", meaning, labels, registry=self.registry)
+            for name, (meaning, *labels) in _GAUGES.items()
+        }
+        self._histograms = {
+            name: Histogram(
+                f"wheelway_{name}", meaning, labels, buckets=buckets, registry=self.registry
+            )
+            for name, (buckets, (meaning, *labels)) in _HISTOGRAMS.items()
+        }
         self._journal = journal
         self._clock = clock
         self._monotonic = monotonic
         self._began = clock()
-        self._counted = _Counted(self.registry)
-        self._waits = _Waits(self.registry)
-        self._counted.free.set(_free(cache))
-        self._counted.recorded.set(1)
+        self._gauges["cache_free_bytes"].set(_free(cache))
+        self._gauges["journal_writable"].set(1)
         self._measure_at = monotonic() + MEASURE_FIRST
         self._measured: object = None
-        self._seen: Tally[tuple[object, ...]] = Tally()
+        self._seen: dict[tuple[object, ...], int] = {}
         self._pipelines: set[str] = set()
         self._rendering = threading.Lock()
         Info("wheelway_build", "The daemon that runs.", registry=self.registry).info(
@@ -121,29 +174,35 @@ class Metrics:
         Raises:
             WheelwayError: the journal cannot be read.
         """
-        counted = self._counted
-        counted.passes.labels(_result(report)).inc()
-        counted.duration.observe(duration)
-        counted.last.set(self._clock())
+        self._count("passes", _result(report))
+        self._histograms["pass_duration_seconds"].observe(duration)
+        self._gauges["last_pass_timestamp_seconds"].set(self._clock())
         if not report.failed:
-            counted.reachable.set(report.plan is not None)
+            self._gauges["ray_reachable"].set(report.plan is not None)
         if report.tried:
             result = "refused" if isinstance(report.error, Rejected) else "failed"
-            counted.puts.labels("applied" if report.error is None else result).inc()
+            self._count("config_puts", "applied" if report.error is None else result)
         work = "put" if report.tried else "observe"
         if report.error is not None:
-            counted.errors.labels(work, class_of(report.error)).inc()
+            self._count("errors", work, class_of(report.error))
         if report.retried:
-            counted.retries.labels(work).inc()
-        self._follow(assembly, notifications or {})
+            self._count("retries", work)
+        before, self._seen = self._seen, {}
+        for name, labels, counter, count in _counted_elsewhere(assembly, notifications or {}):
+            key = (name, counter, *labels)
+            self._seen[key] = count
+            self._count(name, *labels, by=max(0, count - before.get(key, 0)))
         self._measure(assembly)
         for event in report.events:
             if event.fields.get("phase") == Phase.LIVE:
                 self._went_live(event, assembly)
 
+    def _count(self, name: str, *labels: str, by: int = 1) -> None:
+        self._counters[name].labels(*labels).inc(by)
+
     def recorded(self, *, well: bool) -> None:
         """Whether the last pass could be written down."""
-        self._counted.recorded.set(well)
+        self._gauges["journal_writable"].set(well)
 
     def render(self) -> bytes:
         """All metrics in Prometheus's text format, to be sent as `CONTENT_TYPE`."""
@@ -153,37 +212,14 @@ class Metrics:
             present = self._pipelines
         with self._rendering:
             for gone in self._pipelines - present:
-                self._waits.to_live.remove(gone)
+                self._histograms["publish_to_live_seconds"].remove(gone)
                 self._pipelines.discard(gone)
         return generate_latest(self.registry)
-
-    # -- the parts -------------------------------------------------------------------------------
-
-    def _follow(self, assembly: Assembly, notifications: Mapping[tuple[str, str], int]) -> None:
-        """Add what others counted since the pass before: each of them begins at zero."""
-        jobs, sources, counted = assembly.jobs, assembly.artifacts.sources, self._counted
-        present = {"notifications", jobs, *sources.values()}
-        self._seen = Tally({key: count for key, count in self._seen.items() if key[0] in present})
-        counts = jobs.counts()
-        for (work, kind), count in counts.errors.items():
-            counted.errors.labels(work, kind).inc(self._new(count, jobs, "errors", work, kind))
-        for work, count in counts.retries.items():
-            counted.retries.labels(work).inc(self._new(count, jobs, "retries", work))
-        for name, source in sources.items():
-            for call, count in source.calls.items():
-                counted.calls.labels(name, call).inc(self._new(count, source, call))
-        for (name, result), count in notifications.items():
-            new = self._new(count, "notifications", name, result)
-            counted.notifications.labels(name, result).inc(new)
-
-    def _new(self, count: int, *key: object) -> int:
-        before, self._seen[key] = self._seen[key], count
-        return max(0, count - before)
 
     def _measure(self, assembly: Assembly) -> None:
         """The cache's size, taken by a job now and then."""
         root = assembly.reconciler.config.paths.cache
-        self._counted.free.set(_free(root))
+        self._gauges["cache_free_bytes"].set(_free(root))
         if self._monotonic() >= self._measure_at:
             self._measure_at = self._monotonic() + MEASURE_EVERY
             assembly.jobs.rerun((MEASURE,), partial(usage, root))
@@ -191,9 +227,9 @@ class Metrics:
         if outcome is None or outcome.value is self._measured or outcome.value is None:
             return
         self._measured = outcome.value
-        self._counted.cache.clear()
+        self._gauges["cache_bytes"].clear()
         for part, size in outcome.value.items():
-            self._counted.cache.labels(part).set(size)
+            self._gauges["cache_bytes"].labels(part).set(size)
 
     def _went_live(self, event: Event, assembly: Assembly) -> None:
         """The seconds of a release that is live for the first time."""
@@ -209,9 +245,10 @@ class Metrics:
         if published is not None and published < self._began:  # nobody was there to notice it
             published = None
         for step, seconds in steps(record.times, published):
-            self._waits.step.labels(step).observe(seconds)
+            self._histograms["publish_to_live_step_seconds"].labels(step).observe(seconds)
         begin = record.times[Phase.DISCOVERED] if published is None else published
-        self._waits.to_live.labels(pipeline).observe(max(0.0, event.at - begin))
+        to_live = self._histograms["publish_to_live_seconds"].labels(pipeline)
+        to_live.observe(max(0.0, event.at - begin))
         self._pipelines.add(pipeline)
 
     def _came_straight(self, record: ReleaseRecord, event: Event) -> bool:
@@ -230,71 +267,23 @@ class Metrics:
         )
 
 
-class _Counted:
-    """What is counted pass by pass."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, meaning: str, *labels: str) -> Counter:
-            return Counter(f"wheelway_{name}", meaning, labels, registry=registry)
-
-        def gauge(name: str, meaning: str, *labels: str) -> Gauge:
-            return Gauge(f"wheelway_{name}", meaning, labels, registry=registry)
-
-        self.passes = counter(
-            "passes", "Passes by result: applied, unchanged, blind (no Ray), failed.", "result"
-        )
-        self.duration = Histogram(
-            "wheelway_pass_duration_seconds",
-            "Time that a pass took.",
-            buckets=_PASS_BUCKETS,
-            registry=registry,
-        )
-        self.last = gauge("last_pass_timestamp_seconds", "When the last pass ended.")
-        self.reachable = gauge("ray_reachable", "Whether the last pass could observe Ray (1, 0).")
-        self.puts = counter(
-            "config_puts", "Serve configs sent, by result: applied, refused, failed.", "result"
-        )
-        self.errors = counter(
-            "errors",
-            "Errors by the work that failed and by class: Transient, Waiting, Stalled, Rejected, "
-            "Bug.",
-            *("work", "class"),
-        )
-        self.retries = counter("retries", "What was tried again after an error, by work.", "work")
-        self.calls = counter(
-            "source_calls",
-            "Calls of a source over the network, by what they were or how they ended.",
-            *("source", "call"),
-        )
-        self.notifications = counter(
-            "notifications", "Notifications by result: sent, dropped.", "notification", "result"
-        )
-        self.cache = gauge("cache_bytes", "Room that the cache takes, by its folders.", "part")
-        self.free = gauge("cache_free_bytes", "Room that is left on the cache's file system.")
-        self.recorded = gauge(
-            "journal_writable", "Whether the last pass could be written into the journal (1, 0)."
-        )
-
-
-class _Waits:
-    """How long releases took until they were live the first time."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.to_live = Histogram(
-            "wheelway_publish_to_live_seconds",
-            "From a wheel's publication (where the source dates it; else from when it was noticed) "
-            "until its pipeline answered at its route, the first time.",
-            ["pipeline"],
-            buckets=_RELEASE_BUCKETS,
-            registry=registry,
-        )
-        self.step = Histogram(
-            "wheelway_publish_to_live_step_seconds",
-            f"The same in steps, each named for its end: {', '.join(STEPS)}.",
-            ["step"],
-            buckets=_RELEASE_BUCKETS,
-            registry=registry,
-        )
+def _counted_elsewhere(
+    assembly: Assembly, notifications: Mapping[tuple[str, str], int]
+) -> Iterator[tuple[str, tuple[str, ...], object, int]]:
+    """What others count: the counter's name and labels, whose count it is, which began at zero with
+    that, and how far it has come.
+    """
+    jobs = assembly.jobs
+    counts = jobs.counts()
+    for failed, count in counts.errors.items():
+        yield "errors", failed, jobs, count
+    for work, count in counts.retries.items():
+        yield "retries", (work,), jobs, count
+    for name, source in assembly.artifacts.sources.items():
+        for call, count in source.calls.items():
+            yield "source_calls", (name, call), source, count
+    for told, count in notifications.items():
+        yield "notifications", told, None, count
 
 
 class _Present(Collector):
