@@ -117,3 +117,13 @@ def on_socket(path: Path) -> httpx.Client:
     """A client whose every connection is the Unix socket."""
     transport = httpx.HTTPTransport(uds=str(path))
     return httpx.Client(transport=transport, base_url="http://wheelway", timeout=30)
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    """The status and the reason of an error, which is told as RFC 9457 has it."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    document = answer.json()
+    assert document["status"] == answer.status_code
+    assert document["title"]
+    assert document["detail"]
+    return answer.status_code, document["reason"]

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from controller.cli import app, link
 from controller.cli.program import ExitCode
+from controller.daemon.passes import Passes
 from controller.journal import Journal
 from controller.model import Condition, Phase, Quarantine, Release
 from controller.planning.plan import Plan, Underway
@@ -172,15 +173,8 @@ def test_a_plan_without_changes_says_what_is_still_on_its_way_and_each_reason_on
         Quarantine(Release("c", Version(v), v * 64), "stage", "LoadFailed", f"bad {v}", "")
         for v in "12"
     )
-    report = Report(
-        "0 live",
-        5.0,
-        plan=Plan((), ()),
-        waiting=tuple(waiting),
-        conditions=conditions,
-        quarantines=(old, new),
-        failures=(new,),
-    )
+    report = Report("0 live", 5.0, plan=Plan((), ()), waiting=tuple(waiting))
+    report = replace(report, conditions=conditions, quarantines=(old, new), failures=(new,))
     with_daemon.service.passes.ended(1, report, complete=True)
     result = with_daemon("plan")
     assert result.exit_code == 0
@@ -239,21 +233,16 @@ def test_reconcile_prints_what_the_pass_found(with_daemon):
 
 
 @pytest.mark.parametrize("how", [[], ["--json"]])
-def test_reconcile_is_no_success_when_ray_was_not_seen(with_daemon, how):
-    with_daemon.service.report = Report("waiting for Ray: nobody", 1.0)
-    result = with_daemon("reconcile", *how)
-    assert result.exit_code == ExitCode.UNAVAILABLE
-    assert "waiting for Ray: nobody" in result.stdout
-
-
-@pytest.mark.parametrize("how", [[], ["--json"]])
-def test_reconcile_is_no_success_when_time_is_up(with_daemon, how):
-    passes = with_daemon.service.passes
-    passes._wake = lambda: None
-    passes.ended(9, with_daemon.service.report, complete=False)
-    result = with_daemon("reconcile", "--timeout", "0", *how)
-    assert result.exit_code == ExitCode.UNAVAILABLE
-    assert "2 live" in result.stdout
+def test_reconcile_is_no_success_when_ray_was_not_seen_or_time_is_up(with_daemon, how):
+    service = with_daemon.service
+    service.report = Report("waiting for Ray: nobody", 1.0)
+    blind = with_daemon("reconcile", *how)
+    service.passes = Passes(lambda: None, lambda: 60.0)
+    service.passes.ended(9, Report("2 live", 5.0, plan=Plan((), ())), complete=False)
+    late = with_daemon("reconcile", "--timeout", "0", *how)
+    for result, said in ((blind, "waiting for Ray: nobody"), (late, "2 live")):
+        assert result.exit_code == ExitCode.UNAVAILABLE
+        assert said in result.stdout
 
 
 # -- without one ---------------------------------------------------------------------------------
