@@ -54,21 +54,21 @@ class ExchangeTimeout(httpx.TimeoutException):
 # -- clients -------------------------------------------------------------------------------------
 
 
-def own_client(**settings: Any) -> httpx.Client:
+def own_client(**options: Any) -> httpx.Client:
     """A client for `exchange` with the cluster, for which neither proxies nor credentials of the
     environment are meant.
     """
-    return httpx.Client(trust_env=False, limits=NO_REUSE, **settings)
+    return httpx.Client(trust_env=False, limits=NO_REUSE, **options)
 
 
-def outward_client(**settings: Any) -> httpx.Client:
+def outward_client(**options: Any) -> httpx.Client:
     """A client for what is out in the world: by the environment's proxies and authorities.
 
     Raises:
         ConfigError: the environment names some that cannot be used.
     """
     with _environment():
-        return httpx.Client(**settings)
+        return httpx.Client(**options)
 
 
 def outward_authorities() -> ssl.SSLContext:

