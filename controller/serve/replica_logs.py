@@ -127,6 +127,8 @@ class ReplicaLogs:
                         whole = await anext(pieces, None)
                 except TimeoutError as error:
                     raise ExchangeTimeout(f"not complete within {READING:g} s") from error
+                except httpx.HTTPStatusError as error:
+                    raise Transient("LogUnreadable", f"{file.name}: {error}") from error
                 for line in whole or ():
                     yield line
 
@@ -191,7 +193,7 @@ class ReplicaLogs:
             "GET", f"/api/v0/logs/{how}", params=asked, timeout=timeout
         ) as answer:
             if not answer.is_success:
-                said = f"{name}: {await _refusal(answer)}"
+                said = await _refusal(answer)
                 raise httpx.HTTPStatusError(said, request=answer.request, response=answer)
             async for piece in answer.aiter_bytes():
                 yield piece
@@ -221,7 +223,8 @@ class ReplicaLogs:
             found = None
         if not isinstance(found, dict):
             said = _shortened(answer.status_code, answer.text)
-            raise Transient("LogUnreadable", f"{self._client.base_url} answered {path} so: {said}")
+            why = f"{self._client.base_url} answered {path} so: {said}"
+            raise Transient("LogUnreadable", why)
         return found
 
 
@@ -261,8 +264,6 @@ async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[str]]:
 def _translated(client: httpx.AsyncClient) -> Iterator[None]:
     try:
         yield
-    except httpx.HTTPStatusError as error:
-        raise Transient("LogUnreadable", str(error)) from error
     except httpx.HTTPError as error:
         raise Waiting(
             "DashboardUnreachable",
