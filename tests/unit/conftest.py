@@ -8,6 +8,8 @@ import pytest
 from packaging.tags import sys_tags
 
 from controller.cache.environments.base import detect
+from controller.cache.environments.builder import Environments
+from controller.config.settings import EnvironmentOptions
 from controller.config.sources import CodeArtifactSource as Options
 from controller.config.sources import IndexSource as IndexOptions
 from controller.journal import Journal
@@ -110,6 +112,31 @@ def source(at_standin, opened):
 def interpreter():
     """What this one has, found out once."""
     return detect()
+
+
+@pytest.fixture(scope="session")
+def uv_environ(tmp_path_factory):
+    """One cache of uv's: it looks at the interpreter once only."""
+    cache = str(tmp_path_factory.mktemp("uv-cache"))
+    return {**os.environ, "UV_CACHE_DIR": cache, "UV_HTTP_RETRIES": "0"}
+
+
+@pytest.fixture
+def find_links(tmp_path):
+    folder = tmp_path / "find links"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def at_uv(tmp_path, interpreter, uv_environ, find_links):
+    """Opens environments under one cache folder; offline with `find_links` but for what is said."""
+
+    def opener(*, environ=uv_environ, **options):
+        options = EnvironmentOptions(**{"find_links": (find_links,), "offline": True, **options})
+        return Environments(tmp_path / "cache", interpreter, options, environ=environ)
+
+    return opener
 
 
 @pytest.fixture

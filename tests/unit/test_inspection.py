@@ -6,16 +6,13 @@ import struct
 import zipfile
 import zlib
 from dataclasses import replace
-from importlib.metadata import Distribution, requires, version
+from importlib.metadata import requires, version
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.tags import Tag, sys_tags
 from packaging.version import Version
 
-from controller.cache.wheels import entry_points
 from controller.cache.wheels.inspection import inspect
 from controller.config.settings import InspectionLimits
 from controller.errors import NoRelease, Rejected
@@ -24,19 +21,6 @@ from tests.support.wheels import entry, link, make_wheel, revision_of, sha256
 pytestmark = pytest.mark.unit
 
 LIMITS = InspectionLimits()
-
-
-class Text(Distribution):
-    """A distribution of nothing but its entry_points.txt, as importlib.metadata reads it."""
-
-    def __init__(self, text):
-        self.text = text
-
-    def read_text(self, _filename):
-        return self.text
-
-    def locate_file(self, path):
-        raise FileNotFoundError(path)
 
 
 TAGS = tuple(sys_tags())
@@ -58,13 +42,6 @@ def refusal_of(wheel, **how):
     with pytest.raises(NoRelease) as caught:
         look(wheel, **how)
     return caught.value.reason, caught.value.by_name
-
-
-def verdict(wheel, revision):
-    try:
-        return look(wheel, revision).project
-    except Rejected as rejected:
-        return rejected.message
 
 
 def test_a_sound_wheel_tells_what_it_is_and_carries(tmp_path):
@@ -379,59 +356,3 @@ def test_a_fault_in_another_group_of_entry_points_is_told_under_its_own_name(tmp
     wheel = make_wheel(tmp_path, entry_points=f"{text}; by hand\n")
     with pytest.raises(Rejected, match=r"line 4, '; by hand', is no .*comment begins with `#`"):
         look(wheel)
-
-
-@given(text=st.text(alphabet=" \n[]=;#:.ab", max_size=60))
-@example(text="[[]\n=")
-@example(text="[ a ]\nb=")
-def test_what_passes_can_be_read_by_replicas(text):
-    try:
-        groups = entry_points.read(text)
-    except entry_points.EntryPointError:
-        return
-    found = [(e.group, e.name, e.value) for e in Text(text).entry_points]
-    assert found == [(group, *e) for group, entries in groups.items() for e in entries]
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    wheel = make_wheel(tmp_path_factory.mktemp("sound"), requires=["numpy"], wheelway_toml="a=1")
-    return wheel, revision_of(wheel), wheel.read_bytes()
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_no_mutation_of_the_bytes_raises_anything_but_rejected(tmp_path, sound, data):
-    _, revision, body = sound
-    mutated = bytearray(body)
-    for _ in range(data.draw(st.integers(0, 8))):
-        mutated[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
-    del mutated[data.draw(st.integers(0, 2 * len(body))) :]
-    target = tmp_path / "mutated.whl"
-    target.write_bytes(mutated)
-    assert "demo" in verdict(target, revision)
-
-
-TEXTS = st.text(max_size=80) | st.binary(max_size=80)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    entry_points=TEXTS, toml=TEXTS, header=st.text(max_size=40), requirement=st.text(max_size=40)
-)
-def test_no_text_in_a_wheel_raises_anything_but_rejected(
-    tmp_path, entry_points, toml, header, requirement
-):
-    def clean(text):
-        return text.encode(errors="replace").decode()
-
-    if isinstance(entry_points, str):
-        entry_points = "[wheelway.pipelines]\ndemo = demo.x:X\n" + clean(entry_points)
-    wheel = make_wheel(
-        tmp_path,
-        entry_points=entry_points or "[x]",
-        files={"demo/wheelway.toml": clean(toml) if isinstance(toml, str) else toml},
-        metadata={"Summary": clean(header)},
-        requires=[clean(requirement)] if requirement else [],
-    )
-    assert "demo" in verdict(wheel, revision_of(wheel))

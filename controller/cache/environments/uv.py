@@ -1,8 +1,9 @@
 """uv as a subprocess: how it is started, and what its failures mean for a release.
 
 uv tells its failures apart in words only, so every pattern it is matched by is here, in `_failure`,
-and `tests/unit/test_environments.py` provokes them for real. Credentials never stand on a command
-line: an index goes in through the environment, or through uv's own configuration and keyring.
+and `tests/unit/test_environment_refusals.py` provokes them for real. Credentials never stand on a
+command line: an index goes in through the environment, or through uv's own configuration and
+keyring.
 
 What may change here: the environment uv runs in and the reading of its messages.
 https://docs.astral.sh/uv/reference/environment/ has its variables.
