@@ -192,13 +192,14 @@ class _Claim:
         if self._down_until is None and claimed_back and rival.age < self._own.age:
             self._down_until = now + PAUSE
         if self._down_until is not None:
-            why = (
+            cause = Cause(
+                "AnotherDaemon",
                 f"another daemon, on {rival.host}, has this cluster and is older: this one sends "
                 "nothing. Stop one of the two, or give each a cluster of its own "
                 "(ray.dashboard_url); this one looks whether the other is gone each "
-                f"{PAUSE / 60:g} minutes, or when it is restarted"
+                f"{PAUSE / 60:g} minutes, or when it is restarted",
             )
-            return Restraint(Cause("AnotherDaemon", why), self._down_until)
+            return Restraint(cause, self._down_until)
         return self._claiming(rival, now)
 
     def _check(self, applications: Sequence[Application], overrides: Overrides) -> None:

@@ -78,19 +78,19 @@ def diagnose(application: Application) -> Diagnosis:
 
 def _unscheduled(message: str) -> Diagnosis:
     if _has_room(message):
-        reason = "SlowToSchedule"
-        why = (
+        return Diagnosis(
+            Health.SHORT,
+            "SlowToSchedule",
             "the cluster has room for a replica, yet its process does not start: the node is busy, "
-            "or no single node has all of what it needs."
+            f"or no single node has all of what it needs. Serve says: {_needs(message)}",
         )
-    else:
-        reason = "InsufficientResources"
-        why = (
-            "no node has room for a replica: lower `num_cpus`, or `keep` fewer versions, under "
-            "[[pipelines]]; take away what is not needed (active = false), or give Ray more CPUs "
-            "(`--num-cpus`)."
-        )
-    return Diagnosis(Health.SHORT, reason, f"{why} Serve says: {_needs(message)}")
+    return Diagnosis(
+        Health.SHORT,
+        "InsufficientResources",
+        "no node has room for a replica: lower `num_cpus`, or `keep` fewer versions, under "
+        "[[pipelines]]; take away what is not needed (active = false), or give Ray more CPUs "
+        f"(`--num-cpus`). Serve says: {_needs(message)}",
+    )
 
 
 def _has_room(message: str) -> bool:
@@ -121,20 +121,20 @@ _LOST = (
 
 def _failure(application: Application) -> Diagnosis:
     text = application.message
-    unhealthy = application.status is ApplicationStatus.UNHEALTHY
-    reason = "Unhealthy" if unhealthy else "DeployFailed"
+    tail = "\n".join(text.splitlines()[-_TAIL_LINES:])
     if marked := _MARKER.search(text):
-        reason, why = marked[1], marked[2].strip()
-    elif _ENDED.search(text):
-        reason = "ReplicaDied"
-        why = (
+        return Diagnosis(Health.FAILED, marked[1], marked[2].strip(), tail)
+    if _ENDED.search(text):
+        return Diagnosis(
+            Health.FAILED,
+            "ReplicaDied",
             "the replica's process ended while it started: the pipeline left by os._exit, crashed "
             "in native code, or was killed for memory. What it wrote last may be in one of its "
-            "node's `worker-*.err` (`ray logs cluster 'worker-*.err'` lists the head's)"
+            "node's `worker-*.err` (`ray logs cluster 'worker-*.err'` lists the head's)",
+            tail,
         )
-    elif unhealthy and _UNSCHEDULED in text and _has_room(text):
+    unhealthy = application.status is ApplicationStatus.UNHEALTHY
+    why = text.strip().splitlines()[0] if text.strip() else "Serve gives no cause"
+    if unhealthy and _UNSCHEDULED in text and _has_room(text):
         why = f"{_LOST} Serve says: {_needs(text)}"
-    else:
-        why = text.strip().splitlines()[0] if text.strip() else "Serve gives no cause"
-    tail = "\n".join(text.splitlines()[-_TAIL_LINES:])
-    return Diagnosis(Health.FAILED, reason, why, tail)
+    return Diagnosis(Health.FAILED, "Unhealthy" if unhealthy else "DeployFailed", why, tail)

@@ -238,7 +238,8 @@ def _under_pin(verdict: Verdict, pin: Pin, *, met: bool) -> Verdict:
         return verdict
     if met:
         return replace(verdict, reason=OTHER_PINNED, message=str(pin))
-    return replace(verdict, reason=PIN_UNMET, message=f"{pin}, of which none is fit to serve")
+    why = f"{pin}, of which none is fit to serve"
+    return replace(verdict, reason=PIN_UNMET, message=why)
 
 
 def _claims(

@@ -247,8 +247,9 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
     # Promoted, but the ingress does not lead there yet: wait, or route back.
     failure = promotion.failure_of(target, situation)
     if failure is None:
-        why = "it has its route; the ingress does not lead there yet"
-        waiting = phases(target, Phase.READY, "Promoted", why)
+        waiting = phases(
+            target, Phase.READY, "Promoted", "it has its route; the ingress does not lead there yet"
+        )
         wake_at = None if unreachable else promotion.answer_due(target, situation)
         return _Step(keep=keep, transitions=waiting, wake_at=wake_at)
     failed = (quarantine(wanted.release, "promote", failure, situation),)
@@ -315,12 +316,13 @@ def _succeeded(route: Route, stay: Collection[str], situation: Situation) -> tup
     """Who served before the holder, which works now: nobody will fall back on it any more."""
     if route.holder is None or not _holder_works(route, situation):
         return ()
-    why = f"{route.holder.name} serves in its place"
     return tuple(
         transition
         for app in route.others
         if app.name not in stay and was_live(app, situation.records)
-        for transition in phases(app, Phase.RETIRING, "SuccessorLive", why)
+        for transition in phases(
+            app, Phase.RETIRING, "SuccessorLive", f"{route.holder.name} serves in its place"
+        )
     )
 
 

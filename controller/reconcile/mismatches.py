@@ -61,11 +61,12 @@ class Mismatches:
         """
         for _, revision, how in tuple(self._found.values()):
             if other := brought_by(revision):
-                why = (
+                yield Condition(
+                    revision.source,
+                    WRONG_BYTES,
                     f"{how}. It came from {other} instead, which lists the same: find out who "
-                    f"changes files on their way from {revision.source}"
+                    f"changes files on their way from {revision.source}",
                 )
-                yield Condition(revision.source, WRONG_BYTES, why)
 
 
 def is_of_the_bytes(error: WheelwayError) -> bool:

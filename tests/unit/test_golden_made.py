@@ -72,7 +72,7 @@ def test_what_a_daemon_wrote_is_in_its_journal(golden, scene):
 
 
 def test_the_config_that_is_sent_is_the_same_to_the_byte(golden, scene):
-    golden.check("cli/render.yaml", scene.reports[-1].config, scene.names)
+    golden.check("cli/render.yaml", scene.reports[-1].serve_config, scene.names)
     golden.check("made/put.json", scene.puts[-1], scene.names)
 
 

@@ -163,9 +163,9 @@ def test_other_options_of_serve_are_in_the_config_though_no_application_changes(
     work.drop()
     work.settle()
     with_serve(work, proxy_location="EveryNode", http_options={"request_timeout_s": 77})
-    assert "request_timeout_s: 77" in work.pass_(after=1.0).config
+    assert "request_timeout_s: 77" in work.pass_(after=1.0).serve_config
     with_serve(work, proxy_location="EveryNode", http_options={"request_timeout_s": 77.0})
-    assert "request_timeout_s: 77.0" in work.pass_(after=1.0).config
+    assert "request_timeout_s: 77.0" in work.pass_(after=1.0).serve_config
     with_serve(work, http_options={"request_timeout_s": 7})
     paper_head.forgets()  # whatever is sent next is sent with them
     work.pass_(after=1.0)
