@@ -145,7 +145,7 @@ def test_a_disposed_version_is_known_by_its_wheel_across_a_restart(at_standin, o
 @pytest.mark.parametrize(
     "other", [{"tags": [Tag("py3", "none", "any")]}, {"region": "eu-central-1"}]
 )
-def test_another_interpreter_or_place_remembers_nothing(at_standin, opened, publish, other):
+def test_another_interpreter_or_repository_remembers_nothing(at_standin, opened, publish, other):
     publish()
     before = opened(packages=["demo"]).list()
     source = opened(packages=["demo"], before=again(before), **other)

@@ -148,7 +148,7 @@ def test_a_new_revision_with_the_same_wheel_is_the_same_release(source, at_stand
         ("Deleted", Availability.GONE),
     ],
 )
-def test_each_state_has_its_standing_and_says_so(
+def test_each_state_has_its_availability_and_says_so(
     source, at_standin, publish, clock, state, availability
 ):
     published = publish()

@@ -1,4 +1,4 @@
-"""The pure parts of the `codeartifact` source: waits, prefixes, choices, places."""
+"""The pure parts of the `codeartifact` source: waits, prefixes, choices, addresses."""
 
 from __future__ import annotations
 

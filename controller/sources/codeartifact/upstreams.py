@@ -38,11 +38,8 @@ class _Answer:
 class Upstreams:
     """ALLOW or BLOCK by package, empty where nothing is told. Thread-safe for different packages.
 
-    Args:
-        ask: asks about one package; raises WheelwayError.
-        poll_interval: seconds.
-        clock: monotonic seconds.
-        jitter: uniform in [0, 1); spreads the questions.
+    `ask` asks about one; `poll_interval` and `clock` (monotonic) are in seconds; `jitter`, uniform
+    in [0, 1), spreads the questions.
     """
 
     def __init__(

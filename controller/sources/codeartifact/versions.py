@@ -123,11 +123,9 @@ class Locator:
 
 
 class Ranking:
-    """How well wheels fit the interpreter that replicas run on.
+    """How well wheels fit the interpreter that replicas run on, which takes `tags`, best first.
 
-    Args:
-        tags: those it supports, best first.
-        place: where the wheels are; only tells choices of one place from those of another.
+    `repository` only tells choices made of one from those made of another.
     """
 
     def __init__(self, tags: Sequence[Tag], repository: str = "") -> None:
@@ -159,19 +157,11 @@ def trusted(listed: Listed, options: CodeArtifactSource) -> str:
 
 def judged(
     package: str, listed: Listed, files: Files | None, source: str, ranking: Ranking
-) -> Revision | Refusal | Condition | None:
-    """What a version of a trusted origin is good for.
+) -> Revision | Refusal | Condition:
+    """What a version of a trusted origin is good for; `files` is None when they are not known.
 
-    Args:
-        package: normalised.
-        listed: its state.
-        files: what it holds; None when that is not known (any more).
-        source: the source's name.
-        ranking: for the choice among several wheels.
-
-    Returns:
-        A revision; a refusal, pending ones being those of `PENDING`; a condition for a version
-        without a file that could be told of; None for one there is nothing to say about.
+    A refusal is pending when its reason is in `PENDING`; a condition is told of a version without a
+    file that could be refused.
     """
     subject = f"{package}=={listed.version}"
     if listed.status == "Unfinished":
@@ -293,15 +283,10 @@ def remembered(listing: Listing | None, ranking: Ranking) -> dict[str, dict[str,
 def untrusted_note(
     package: str, reason: str, listed: Sequence[Listed], options: CodeArtifactSource, *, named: bool
 ) -> Condition:
-    """That versions of a package are not taken for where they came from.
+    """That versions of a package are not taken for where they came from; `reason` is that of
+    `trusted`.
 
-    Args:
-        package: normalised.
-        reason: as `trusted` says it.
-        listed: these versions, at least one.
-        options: the source.
-        named: whether a person must know: the package is named in the configuration, or has
-            versions that are taken as well.
+    A person must know when it is `named`: in the configuration, or by versions that are taken.
     """
     versions = ", ".join(one.version for one in listed[:NAMED])
     if len(listed) > NAMED:
