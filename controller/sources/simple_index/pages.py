@@ -78,7 +78,8 @@ def project(reply: Reply, name: str) -> tuple[File, ...]:
     page = _parsed(reply, name)
     if canonicalize_name(page.project) != name:
         raise _invalid(reply, f"it is the page of {page.project[:80]!r}, not of {name}")
-    names_it = any(_belongs(package, name) for package in page.packages)
+    named = (package.project for package in page.packages if package.project is not None)
+    names_it = any(canonicalize_name(project) == name for project in named)
     if not names_it and page.repository_version is None:
         raise _invalid(
             reply, f"it lists no file of {name}, nor does it say that it is an index's page"
@@ -150,10 +151,6 @@ def _file(package: DistributionPackage, everything: str | None) -> File:
         hashes=tuple(sorted(package.digests)),
         uploaded_at=package.upload_time.timestamp() if package.upload_time else None,
     )
-
-
-def _belongs(package: DistributionPackage, name: str) -> bool:
-    return package.project is not None and canonicalize_name(package.project) == name
 
 
 def _is_json(reply: Reply) -> bool:

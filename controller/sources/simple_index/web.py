@@ -43,6 +43,15 @@ GRACE = 60.0
 """Seconds until the head of an answer must be complete, and after which a body must keep pace."""
 PACE = 16 * 1024
 """Bytes a second, on average: a body that comes slower is given up."""
+_OUTCOMES = {
+    200: "ok",
+    304: "unchanged",
+    404: "missing",
+    410: "missing",
+    401: "refused",
+    403: "refused",
+    429: "throttled",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +93,8 @@ class Web:
 
     @property
     def calls(self) -> Mapping[str, int]:
-        """Requests so far by outcome: ok, unchanged, missing, redirected, refused (401, 403),
-        throttled (429), failed (any other status), unreachable (no answer).
+        """Requests so far by outcome: those of `_OUTCOMES`, redirected, failed (any other status),
+        unreachable (no answer).
         """
         with self._mutex:
             return dict(self._calls)
@@ -144,8 +153,8 @@ class Web:
                 target = self._permitted(response.headers["location"], target)
         raise Stalled(
             "AddressRefused",
-            f"{_bare(url)} leads through more than {MAX_HOPS} redirects; set `url` of source "
-            f"{self._options.name} to where it ends",
+            f"{shown(httpx.URL(url))} leads through more than {MAX_HOPS} redirects; set `url` of "
+            f"source {self._options.name} to where it ends",
         )
 
     def body(self, response: httpx.Response) -> Iterator[bytes]:
@@ -209,8 +218,15 @@ class Web:
         client, response = self._client(), None
         deadline = Deadline(GRACE, otherwise=partial(self._end, client))
         try:
+            proof = self._credentials.header(url)
+            request = client.build_request(
+                "GET",
+                url,
+                headers={**headers, "Authorization": proof} if proof else headers,
+                extensions={"trace": deadline.watch},
+            )
             with deadline:
-                response = client.send(self._request(client, url, headers, deadline), stream=True)
+                response = client.send(request, stream=True)
             yield response
         except (httpx.RequestError, RuntimeError) as error:
             if self._closed:
@@ -230,16 +246,6 @@ class Web:
             if response is not None:
                 response.close()
             self._done_with(client, ended=deadline.over)
-
-    def _request(
-        self, client: httpx.Client, url: httpx.URL, headers: Mapping[str, str], deadline: Deadline
-    ) -> httpx.Request:
-        proof = self._credentials.header(url)
-        extensions = {"trace": deadline.watch}
-        request = client.build_request("GET", url, headers=headers, extensions=extensions)
-        if proof is not None:
-            request.headers["Authorization"] = proof
-        return request
 
     def _client(self) -> httpx.Client:
         """One that nobody uses now; to be given back to `_done_with`."""
@@ -284,13 +290,10 @@ class Web:
             ) from error
 
     def _check(self, response: httpx.Response) -> None:
-        status = response.status_code
-        known = {200: "ok", 304: "unchanged", 404: "missing", 410: "missing"}
-        if status in known:
-            self._count(known[status])
-            return
-        self._count({401: "refused", 403: "refused", 429: "throttled"}.get(status, "failed"))
-        raise self._failure(response)
+        outcome = _OUTCOMES.get(response.status_code, "failed")
+        self._count(outcome)
+        if outcome not in {"ok", "unchanged", "missing"}:
+            raise self._failure(response)
 
     def _failure(self, response: httpx.Response) -> WheelwayError:
         status, where = response.status_code, shown(response.url)
@@ -372,10 +375,6 @@ def validators(headers: Mapping[str, str]) -> dict[str, str]:
 def shown(url: httpx.URL) -> str:
     """An address for a person: without user and query, which may hold secrets."""
     return str(url.copy_with(userinfo=b"", query=None, fragment=None))
-
-
-def _bare(url: str) -> str:
-    return url.partition("?")[0].partition("#")[0]
 
 
 def _said(error: Exception) -> str:
