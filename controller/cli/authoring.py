@@ -52,7 +52,9 @@ def new(
     say(
         f"Made {folder}:",
         *(paragraph(str(file.relative_to(folder)), indent=2) for file in files),
-        f"Next:\n  cd {shlex.quote(str(folder))}\n  uv build --wheel\n  wheelway check dist/*.whl",
+        "Next:",
+        paragraph(f"cd {shlex.quote(str(folder))}", indent=2),
+        *(paragraph(line, indent=2) for line in ("uv build --wheel", "wheelway check dist/*.whl")),
     )
 
 

@@ -181,10 +181,11 @@ def paragraph(text: str, *, indent: int = 0, style: str = "") -> RenderableType:
 
 
 def stack(*parts: RenderableType) -> Group:
-    """The parts beneath each other; texts are paragraphs."""
+    """The parts beneath each other; each line of a text is a paragraph, or empty."""
     from rich.console import Group  # noqa: PLC0415 - as for consoles
 
-    return Group(*[paragraph(part) if isinstance(part, str) else part for part in parts])
+    lines = (x for part in parts for x in (part.split("\n") if isinstance(part, str) else (part,)))
+    return Group(*(paragraph(x) if isinstance(x, str) and x else x for x in lines))
 
 
 def drawn_orders(overrides: OverridesDocument, now: float) -> Iterable[RenderableType]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -13,11 +14,13 @@ from dataclasses import replace
 
 import pytest
 from packaging.version import Version
+from rich.console import Console
 from typer.testing import CliRunner
 
 from controller.authoring.gates import Gate
 from controller.cli import app
 from controller.cli.authoring import as_document
+from controller.cli.output import stack, table
 from controller.cli.program import ExitCode, exit_code_of
 from controller.errors import ConfigError, JournalError, Rejected, TemplateError, Transient, Waiting
 from controller.journal import Journal
@@ -135,6 +138,15 @@ def test_what_failed_alike_is_told_once_and_a_long_first_line_is_cut(filled):
     assert max(map(len, filled("history").stdout.splitlines())) < 400
     told = filled("explain", "part-0").stdout
     assert told.count(why.strip()) == 1
+
+
+def test_a_terminal_shows_the_gaps_and_the_columns_that_it_has_room_for():
+    rows = [("iris", "Live", "iris-1.0-0123abcd")]
+    for width, heads in ((40, "pipeline  phase"), (60, "pipeline  phase  placement")):
+        out = Console(file=io.StringIO(), force_terminal=True, no_color=True, width=width)
+        out.print(stack("told", "", table(("pipeline", "phase", "placement"), rows, wide=50)))
+        told, gap, head, *_ = re.sub("\x1b[^m]*m", "", out.file.getvalue()).splitlines()
+        assert [told.rstrip(), gap, head.rstrip()] == ["told", "", heads]
 
 
 # -- explain -------------------------------------------------------------------------------------
