@@ -11,20 +11,7 @@ from packaging.version import Version
 from starlette.responses import StreamingResponse
 from typing_extensions import TypedDict
 
-from controller.api.asked import (
-    ClearAsked,
-    EventsAsked,
-    ExplainAsked,
-    HistoryAsked,
-    Ordered,
-    PinAsked,
-    PipelineAsked,
-    QuarantinesAsked,
-    ReconcileAsked,
-    ReloadAsked,
-    StatusAsked,
-    SuspensionAsked,
-)
+from controller.api import asked as given
 from controller.api.events import stream
 from controller.api.routing import Context, router, shown
 from controller.api.seam import ApiContext
@@ -72,7 +59,9 @@ def _status(context: ApiContext, *, everything: bool) -> statuses.StatusDocument
 
 
 @OPERATIONS.get("/v1/status")
-def status(context: Context, asked: Annotated[StatusAsked, Query()]) -> statuses.StatusDocument:
+def status(
+    context: Context, asked: Annotated[given.StatusAsked, Query()]
+) -> statuses.StatusDocument:
     """What is served, what is on its way, what failed, and whether passes go on."""
     return _status(context, everything=asked.all)
 
@@ -88,7 +77,7 @@ def explain(
             examples=["iris"],
         ),
     ],
-    asked: Annotated[ExplainAsked, Query()],
+    asked: Annotated[given.ExplainAsked, Query()],
 ) -> explaining.StoryDocument:
     """Why each version of a pipeline is live, or exactly why it is not."""
     version = None if asked.version is None else Version(asked.version)
@@ -102,7 +91,9 @@ def explain_all(context: Context) -> list[summaries.SummaryDocument]:
 
 
 @OPERATIONS.get("/v1/history")
-def history(context: Context, asked: Annotated[HistoryAsked, Query()]) -> histories.HistoryDocument:
+def history(
+    context: Context, asked: Annotated[given.HistoryAsked, Query()]
+) -> histories.HistoryDocument:
     """What happened, which configs were sent, and why."""
     return histories.tell(context.reader, asked.pipeline, asked.limit)
 
@@ -137,7 +128,7 @@ def planned_config(context: Context) -> Response:
 
 @OPERATIONS.get("/v1/quarantine")
 def quarantines(
-    context: Context, asked: Annotated[QuarantinesAsked, Query()]
+    context: Context, asked: Annotated[given.QuarantinesAsked, Query()]
 ) -> list[QuarantinedDocument]:
     """The releases that failed and are left alone."""
     return statuses.quarantines(context.reader, everything=asked.all)
@@ -156,7 +147,7 @@ def overrides(context: Context) -> OverridesDocument:
 )
 async def events(
     context: Context,
-    asked: Annotated[EventsAsked, Query()],
+    asked: Annotated[given.EventsAsked, Query()],
     seen: Annotated[
         str | None,
         Header(
@@ -183,7 +174,7 @@ class _Signed(TypedDict):
     note: str
 
 
-def _signed(context: ApiContext, asked: Ordered) -> _Signed:
+def _signed(context: ApiContext, asked: given.Ordered) -> _Signed:
     return {"by": asked.by, "at": context.clock(), "note": asked.note}
 
 
@@ -195,7 +186,7 @@ def _heeded(context: ApiContext, done: _T) -> _T:
 
 @OPERATIONS.post("/v1/reload")
 def reload(
-    context: Context, asked: Annotated[ReloadAsked, Body(default_factory=ReloadAsked)]
+    context: Context, asked: Annotated[given.ReloadAsked, Body(default_factory=given.ReloadAsked)]
 ) -> ReloadDocument:
     """Take up the configuration file as it is now, and tell whether it is in force."""
     return context.controls.reload(asked.timeout)
@@ -203,28 +194,29 @@ def reload(
 
 @OPERATIONS.post("/v1/reconcile")
 def reconcile(
-    context: Context, asked: Annotated[ReconcileAsked, Body(default_factory=ReconcileAsked)]
+    context: Context,
+    asked: Annotated[given.ReconcileAsked, Body(default_factory=given.ReconcileAsked)],
 ) -> PassDocument:
     """Look at all sources now, and tell of the pass after that."""
     return context.controls.reconcile(asked.timeout)
 
 
 @OPERATIONS.post("/v1/pin")
-def pin(context: Context, asked: PinAsked) -> PinDocument:
+def pin(context: Context, asked: given.PinAsked) -> PinDocument:
     """Have exactly these versions of a pipeline served, whatever the configuration says."""
     versions, signed = map(Version, asked.versions), _signed(context, asked)
     return _heeded(context, orders.pin(context.journal, asked.pipeline, versions, **signed))
 
 
 @OPERATIONS.post("/v1/unpin")
-def unpin(context: Context, asked: PipelineAsked) -> PinDocument:
+def unpin(context: Context, asked: given.PipelineAsked) -> PinDocument:
     """Let the configuration's policy decide again."""
     signed = _signed(context, asked)
     return _heeded(context, orders.unpin(context.journal, asked.pipeline, **signed))
 
 
 @OPERATIONS.post("/v1/rollback")
-def rollback(context: Context, asked: PipelineAsked) -> orders.RollbackDocument:
+def rollback(context: Context, asked: given.PipelineAsked) -> orders.RollbackDocument:
     """Pin the newest version that was live before the present one."""
     signed = _signed(context, asked)
     return _heeded(context, orders.roll_back(context.journal, asked.pipeline, **signed))
@@ -232,7 +224,8 @@ def rollback(context: Context, asked: PipelineAsked) -> orders.RollbackDocument:
 
 @OPERATIONS.post("/v1/suspend")
 def suspend(
-    context: Context, asked: Annotated[SuspensionAsked, Body(default_factory=SuspensionAsked)]
+    context: Context,
+    asked: Annotated[given.SuspensionAsked, Body(default_factory=given.SuspensionAsked)],
 ) -> SuspensionDocument:
     """From the next pass on, have nothing changed on the cluster, for a pipeline or at all."""
     signed = _signed(context, asked)
@@ -241,7 +234,8 @@ def suspend(
 
 @OPERATIONS.post("/v1/resume")
 def resume(
-    context: Context, asked: Annotated[SuspensionAsked, Body(default_factory=SuspensionAsked)]
+    context: Context,
+    asked: Annotated[given.SuspensionAsked, Body(default_factory=given.SuspensionAsked)],
 ) -> SuspensionDocument:
     """End a suspension."""
     signed = _signed(context, asked)
@@ -249,7 +243,7 @@ def resume(
 
 
 @OPERATIONS.post("/v1/quarantine/clear")
-def clear_quarantine(context: Context, asked: ClearAsked) -> list[QuarantinedDocument]:
+def clear_quarantine(context: Context, asked: given.ClearAsked) -> list[QuarantinedDocument]:
     """Have a pipeline's failed releases tried again."""
     version = None if asked.version is None else Version(asked.version)
     signed = _signed(context, asked)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from controller.journal import Reader
-    from controller.model import Event, Quarantine, Revision, Tracked
+    from controller.model import Quarantine, Revision, Tracked
 
 EVENTS: Final = 30
 """The last events of a release that are told."""
@@ -126,8 +126,8 @@ class Chapter:
 
     record: ReleaseRecord
     quarantine: Quarantine | None
-    filename: str
-    """Empty when no source lists it any more."""
+    wheel: Revision | None
+    """None when no source lists it any more."""
 
     @property
     def live(self) -> bool:
@@ -164,27 +164,19 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> StoryDocu
             raise unknown_version(name, version, meant)
         wanted.sort(key=lambda r: (r.version, records[r].since))
         wheels = _own_wheels(reader, [records[release] for release in wanted], revisions)
-        told = [
-            (
-                Chapter(
-                    records[release],
-                    known.quarantines.get(release),
-                    "" if wheel is None else wheel.filename,
-                ),
-                "" if wheel is None else wheel.note,
-                reader.events(subject=str(release), pipeline=release.name, limit=EVENTS),
-            )
+        chapters = [
+            Chapter(records[release], known.quarantines.get(release), wheels[release])
             for release in reversed(wanted)
-            for wheel in [wheels[release]]
         ]
+        told = [_chapter_document(chapter, reader) for chapter in chapters]
     serving = {release.version for release in meant if records[release].phase is Phase.LIVE}
     live = sorted(serving, reverse=True)
     return {
         "name": subject.name,
-        "summary": summary(subject.name, [chapter for chapter, _, _ in told], live, version),
+        "summary": summary(subject.name, chapters, live, version),
         "asked": None if version is None else str(version),
         "live": list(map(str, live)),
-        "releases": [_chapter_document(*chapter) for chapter in told],
+        "releases": told,
         "unread": [
             {
                 "source": revision.source,
@@ -201,13 +193,14 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> StoryDocu
     }
 
 
-def _chapter_document(chapter: Chapter, note: str, events: Iterable[Event]) -> ChapterDocument:
-    record, failed = chapter.record, chapter.quarantine
-    placement = record.placement
+def _chapter_document(chapter: Chapter, reader: Reader) -> ChapterDocument:
+    record, failed, wheel = chapter.record, chapter.quarantine, chapter.wheel
+    placement, subject = record.placement, record.subject
+    events = reader.events(subject=str(subject), pipeline=subject.name, limit=EVENTS)
     return {
         **release_document(record, failed),
-        "file": chapter.filename,
-        "note": note,
+        "file": wheel.filename if wheel else "",
+        "note": wheel.note if wheel else "",
         "live": chapter.live,
         "log": f"logs/serve/replica_{placement}_*.log" if placement else "",
         "remedies": remedies(failed) if failed else [],
@@ -289,7 +282,7 @@ def summary(
     """
     versions = ", ".join(map(str, live))
     said = f"{versions} {'is' if len(live) == 1 else 'are'} live" if live else ""
-    newest = next((c for c in chapters if c.filename or asked), None)
+    newest = next((c for c in chapters if c.wheel or asked), None)
     if not chapters and asked is None:
         return f"{name}: no release of it is known yet"
     if asked is not None and asked not in live:

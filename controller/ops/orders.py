@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from controller.journal import Journal, ReleaseRecord
-    from controller.model import Quarantine, Revision
+    from controller.model import Quarantine
 
 
 def pin(
@@ -220,18 +220,22 @@ class _Shelf:
         subjects = [record.subject for record in journal.releases()]
         releases = [subject for subject in subjects if isinstance(subject, Release)]
         revisions = [r for found in journal.listings().values() for r in found.revisions]
-        inside: dict[str, set[str]] = {}
-        for release in releases:
-            inside.setdefault(release.digest, set()).add(release.pipeline)
-        projects = {r.project for r in revisions if pipeline in inside.get(r.sha256, ())}
-        projects.add(pipeline)
-        offered = [r for r in revisions if _may_carry(r, pipeline, projects, inside)]
+        known = {release.digest for release in releases}
+        own = {release.digest for release in releases if release.pipeline == pipeline}
+        projects = {r.project for r in revisions if r.sha256 in own} | {pipeline}
+        # A wheel that nobody looked into is judged by its project.
+        offered = [
+            r
+            for r in revisions
+            if r.sha256 in own or (r.sha256 not in known and r.project in projects)
+        ]
         if not offered and not any(subject.name == pipeline for subject in subjects):
             raise unknown_name(name, subjects, revisions, [])
+        # One that its source retains may stay where it runs.
         selectable = {
             r.version
             for r in offered
-            if r.availability is Availability.SELECTABLE or _runs(r, pipeline, releases)
+            if r.availability is Availability.SELECTABLE or r.sha256 in own
         }
         failed = [q for q in journal.quarantines(pipeline) if q.subject.version in selectable]
         return cls(pipeline, frozenset(selectable), tuple(failed))
@@ -240,19 +244,6 @@ class _Shelf:
         if not self.versions:
             return "no version of it is listed"
         return f"listed are {_listed(sorted(self.versions, reverse=True))}"
-
-
-def _may_carry(
-    revision: Revision, pipeline: str, projects: set[str], inside: dict[str, set[str]]
-) -> bool:
-    """Whether a wheel has the pipeline; one that nobody looked into is judged by its project."""
-    known = inside.get(revision.sha256)
-    return revision.project in projects if known is None else pipeline in known
-
-
-def _runs(revision: Revision, pipeline: str, releases: Iterable[Release]) -> bool:
-    """A wheel that its source retains may stay where it runs."""
-    return any(r.pipeline == pipeline and r.digest == revision.sha256 for r in releases)
 
 
 def _listed(versions: Iterable[Version]) -> str:

@@ -33,16 +33,16 @@ def tell(reader: Reader) -> list[SummaryDocument]:
     """Of each pipeline that is listed or on the cluster, and of each file that is not taken."""
     with reader.snapshot():
         known, conditions = Known.of(reader), reader.conditions()
-    filenames = {revision.sha256: revision.filename for revision in known.revisions}
+    wheels = {revision.sha256: revision for revision in known.revisions}
     pipelines: dict[str, list[Chapter]] = {}
     for subject in sorted(known.records, key=attrgetter("key"), reverse=True):
-        filename = filenames.get(subject.digest, "")
-        chapter = Chapter(known.records[subject], known.quarantines.get(subject), filename)
+        failed, wheel = known.quarantines.get(subject), wheels.get(subject.digest)
+        chapter = Chapter(known.records[subject], failed, wheel)
         pipelines.setdefault(subject.name, []).append(chapter)
     found = [
         _summary(name, chapters)
         for name, chapters in sorted(pipelines.items())
-        if any(chapter.filename or chapter.live for chapter in chapters)
+        if any(chapter.wheel or chapter.live for chapter in chapters)
     ]
     return found + [
         {
@@ -58,7 +58,7 @@ def tell(reader: Reader) -> list[SummaryDocument]:
 
 def _summary(name: str, chapters: list[Chapter]) -> SummaryDocument:
     live = list(dict.fromkeys(c.record.subject.version for c in chapters if c.live))
-    newest = next((chapter for chapter in chapters if chapter.filename), None)
+    newest = next((chapter for chapter in chapters if chapter.wheel), None)
     why = ""
     if newest is not None and not newest.live:
         why = (newest.quarantine or newest.record).message

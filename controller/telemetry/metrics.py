@@ -54,8 +54,14 @@ MEASURE_FIRST: Final = 60.0
 MEASURE_EVERY: Final = 900.0
 """Seconds until the cache's size is taken, and between two times: every file is looked at."""
 
-STEPS: Final = ("noticed", "fetched", "prepared", "staged", "promoted")
-"""From published to live, each named for what had happened at its end."""
+STEPS: Final = {
+    "noticed": Phase.DISCOVERED,
+    "fetched": Phase.FETCHED,
+    "prepared": Phase.PREPARED,
+    "staged": Phase.READY,
+    "promoted": Phase.LIVE,
+}
+"""From published to live, each named for what had happened at its end: the phase that began."""
 
 _PASS_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _RELEASE_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 30, 60, 120, 300, 900)
@@ -163,16 +169,9 @@ class Metrics:
         duration: float,
         notifications: Mapping[tuple[str, str], int] | None = None,
     ) -> None:
-        """Count a pass.
-
-        Args:
-            report: what it found.
-            assembly: the parts that made it.
-            duration: seconds that it took.
-            notifications: sent and dropped so far, by name and result.
-
-        Raises:
-            WheelwayError: the journal cannot be read.
+        """Count a pass by its report, the parts that made it and the seconds that it took;
+        `notifications` says how many were sent and dropped so far, by name and result. Raises
+        WheelwayError when the journal cannot be read.
         """
         self._count("passes", _result(report))
         self._histograms["pass_duration_seconds"].observe(duration)
@@ -328,30 +327,18 @@ class _Present(Collector):
 
 def _pipeline_of(subject: str, pipelines: Collection[str]) -> str:
     """Which pipeline a condition is about, by itself or by a release; empty for none."""
-    release = named(subject)
-    if release is not None:
+    if (release := named(subject)) is not None:
         return release[0]
     return subject if subject in pipelines else ""
 
 
 def steps(times: Mapping[Phase, float], published: float | None) -> Iterator[tuple[str, float]]:
-    """The seconds of each of `STEPS` that is dated at both its ends.
-
-    Args:
-        times: when a live release first reached its phases.
-        published: when it was published, if that is known.
+    """The seconds of each of `STEPS` that is dated at both its ends, of a release that first
+    reached its phases at these times and was published then, if that is known.
     """
-    ends = {
-        "noticed": times.get(Phase.DISCOVERED),
-        "fetched": times.get(Phase.FETCHED),
-        "prepared": times.get(Phase.PREPARED),
-        "staged": times.get(Phase.READY),
-        "promoted": times.get(Phase.LIVE),
-    }
     before = published
-    for step in STEPS:
-        end = ends[step]
-        if end is not None:
+    for step, phase in STEPS.items():
+        if (end := times.get(phase)) is not None:
             if before is not None:
                 yield step, max(0.0, end - before)
             before = end
