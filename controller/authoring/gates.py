@@ -215,9 +215,10 @@ class _Trial:
             chunks = iter(lambda: stream.read(_CHUNK), b"")
             kept = self._store.add(revision, chunks, limits)
         tags = tuple(self._base.tags)
-        result = inspection.inspect(kept, revision, limits, tags, self._base.version)
-        artifact = result.artifact(revision, kept, self._store.tree_path(revision.sha256))
-        return replace(artifact, tree=self._store.tree(artifact))
+        tree = self._store.tree_path(revision.sha256)
+        artifact = inspection.inspect(kept, revision, limits, tags, self._base.version, tree)
+        self._store.tree(artifact)
+        return artifact
 
     def _wishes(self, entry: PipelineEntry) -> _Pipeline:
         if entry.refusal:

@@ -23,14 +23,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from controller.config.loading import line_of
 from controller.config.serve import AUTOSCALING, REPLICA_COUNTS
-from controller.config.settings import ActorOptions, Options, PipelinePolicy, ServeOptions
+from controller.config.settings import ActorOptions, Caps, Options, PipelinePolicy, ServeOptions
 from controller.config.values import Table  # noqa: TC001 - pydantic reads the annotations
 from controller.errors import Rejected, dotted, mistakes
 from controller.model import JSON, PipelineEntry, Refusal
@@ -56,16 +56,10 @@ _BEFORE_THE_TREE = re.compile(
 """Variables that decide what is loaded before, or instead of, the verified tree; or Ray's own."""
 _OPERATORS = frozenset(PipelinePolicy.model_fields) - {"options", "settings", "name"}
 """What only the operator's policy decides."""
-_CAPPED = {  # where in the options each cap looks
-    "num_cpus": ("ray_actor_options", "num_cpus"),
-    "num_gpus": ("ray_actor_options", "num_gpus"),
-    "memory": ("ray_actor_options", "memory"),
-    "max_memory": ("max_memory",),
-    "max_request_bytes": ("max_request_bytes",),
-    "request_timeout": ("request_timeout",),
-    "threads": ("threads",),
-    "health_check_period": ("health_check_period",),
-    "health_check_timeout": ("health_check_timeout",),
+_CAPPED: Final[dict[str, tuple[str, ...]]] = {  # where in the options each cap looks
+    name: ("ray_actor_options", name) if name in ActorOptions.model_fields else (name,)
+    for name in Caps.model_fields
+    if name not in {"num_replicas", "resources", "graceful_shutdown_timeout"}
 }
 _RESOURCES = ("ray_actor_options", "resources")
 

@@ -302,12 +302,12 @@ def _receive(
     kept = store.get(digest)
     wheel = kept or store.add(revision, source.fetch(revision), limits)
     try:
-        found = inspection.inspect(wheel, revision, limits, base.tags, base.version)
+        tree = store.tree_path(digest)
+        artifact = inspection.inspect(wheel, revision, limits, base.tags, base.version, tree)
     except Rejected:
         if kept is None:
             store.drop_wheel(digest)
         raise
-    artifact = found.artifact(revision, wheel, store.tree_path(digest))
     store.tree(artifact)
     return artifact
 

@@ -378,5 +378,6 @@ def test_each_build_backend_ships_the_wishes(tmp_path, backend):
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         assert "acme_demo/wheelway.toml" in archive.namelist()
-    found = inspect(wheel, revision_of(wheel), InspectionLimits(), tuple(sys_tags()), "3.11.7")
+    limits, tags = InspectionLimits(), tuple(sys_tags())
+    found = inspect(wheel, revision_of(wheel), limits, tags, "3.11.7", tmp_path / "tree")
     assert found.pipelines[0].options == {"threads": 3}

@@ -35,7 +35,8 @@ class Text(Distribution):
 
 def verdict(wheel, revision):
     try:
-        return inspect(wheel, revision, InspectionLimits(), TAGS, "3.11.7").project
+        tree = wheel.with_name("tree")
+        return inspect(wheel, revision, InspectionLimits(), TAGS, "3.11.7", tree).project
     except Rejected as rejected:
         return rejected.message
 

@@ -27,7 +27,8 @@ TAGS = tuple(sys_tags())
 
 
 def look(wheel, revision=None, limits=LIMITS, tags=TAGS, python="3.11.7"):
-    return inspect(wheel, revision or revision_of(wheel), limits, tags, python)
+    tree = wheel.with_name("tree")
+    return inspect(wheel, revision or revision_of(wheel), limits, tags, python, tree)
 
 
 def reason_of(wheel, **how):
@@ -64,8 +65,7 @@ def test_a_sound_wheel_tells_what_it_is_and_carries(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extract("Acme_Iris-1.0+cu1.dist-info/RECORD", tmp_path)
     assert found.record_digest == sha256(tmp_path / "Acme_Iris-1.0+cu1.dist-info/RECORD")
-    artifact = found.artifact(revision, wheel, tmp_path / "tree")
-    assert (artifact.digest, artifact.size) == (revision.sha256, revision.size)
+    assert (found.digest, found.size) == (revision.sha256, revision.size)
 
 
 def test_wishes_at_the_top_of_a_wheel_are_told_where_they_belong_not_that_they_shadow(tmp_path):

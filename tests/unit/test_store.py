@@ -41,8 +41,8 @@ def add(store, wheel):
 def artifact_of(store, wheel):
     revision = revision_of(wheel)
     stored = add(store, wheel)
-    found = inspect(stored, revision, LIMITS, tuple(sys_tags()), "3.11.7")
-    return found.artifact(revision, stored, store.tree_path(revision.sha256))
+    tree = store.tree_path(revision.sha256)
+    return inspect(stored, revision, LIMITS, tuple(sys_tags()), "3.11.7", tree)
 
 
 def leftovers(store):

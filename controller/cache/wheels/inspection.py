@@ -18,7 +18,6 @@ import itertools
 import re
 import zipfile
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from installer.records import InvalidRecordEntry, parse_record_file
@@ -33,7 +32,7 @@ from controller.cache.wheels import archive, entry_points, filenames
 from controller.cache.wheels.entry_points import GROUP, EntryPointError
 from controller.config.requirements import parse_requirement, parse_specifiers
 from controller.errors import NoRelease, Rejected
-from controller.model import Artifact, PipelineEntry, Revision
+from controller.model import Artifact
 from controller.planning import wheel_names
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
 
     from controller.config.settings import InspectionLimits
+    from controller.model import Revision
 
 _REBUILD = archive.REBUILD
 _RUNTIME = frozenset({"ray", "wheelway"})
@@ -55,46 +55,14 @@ _ENTRY_POINTS = re.compile(r"[^/]+\.dist-info/entry_points\.txt")
 _NAMED = 3  # files that a message names
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What a wheel says about itself, all of it checked."""
-
-    project: str
-    version: Version
-    """As METADATA spells it: the same bytes have one version, whatever their file is called."""
-    requires: tuple[str, ...]
-    """`Requires-Dist` as written (PEP 508)."""
-    record_digest: str
-    """SHA-256 of RECORD's bytes."""
-    pipelines: tuple[PipelineEntry, ...]
-    """Sorted by name; one with wrong wishes carries its refusal."""
-    notes: tuple[str, ...] = ()
-    """What of it has no effect when it is served, for a person."""
-
-    def artifact(self, revision: Revision, wheel: Path, tree: Path) -> Artifact:
-        """The artifact of this revision, with its verified file and the place of its tree."""
-        return Artifact(
-            digest=revision.sha256,
-            project=self.project,
-            version=self.version,
-            filename=revision.filename,
-            size=wheel.stat().st_size,
-            wheel=wheel,
-            tree=tree,
-            record_digest=self.record_digest,
-            requires=self.requires,
-            pipelines=self.pipelines,
-            notes=self.notes,
-        )
-
-
 def inspect(
     wheel: Path,
     revision: Revision,
     limits: InspectionLimits,
     tags: Sequence[Tag],
     python_version: str,
-) -> Inspection:
+    tree: Path,
+) -> Artifact:
     """Check a fetched wheel, cheapest gates first; whether it is meant for us at all comes before.
 
     Args:
@@ -103,6 +71,7 @@ def inspect(
         limits: what a wheel may be at most.
         tags: what the serving interpreter takes, best first (`packaging.tags.sys_tags`).
         python_version: of the serving interpreter, such as "3.11.7".
+        tree: where it is to be unpacked.
 
     Raises:
         NoRelease: those of `filenames.check_name`; NotAPipelineWheel; MetadataMismatch, when the
@@ -124,11 +93,17 @@ def inspect(
         source.check_wheel(supported)
         targets, faults = source.pipelines(limits.max_pipelines)
         record_digest = source.check_record()
-        return Inspection(
+        return Artifact(
+            digest=revision.sha256,
             project=revision.project,
+            # As METADATA spells it: the same bytes have one version, whatever their file is called.
             version=Version(metadata["version"]),
-            requires=tuple(metadata.get("requires_dist", ())),
+            filename=name,
+            size=wheel.stat().st_size,
+            wheel=wheel,
+            tree=tree,
             record_digest=record_digest,
+            requires=tuple(metadata.get("requires_dist", ())),
             pipelines=author_options.entries(
                 targets, revision.version, frozenset(opened.namelist()), source.read
             ),
