@@ -111,7 +111,7 @@ def config(
     ],
 ) -> Response:
     """The text of a Serve config that was sent."""
-    return Response(context.reader.config(digest), media_type="application/yaml")
+    return Response(context.reader.serve_config(digest), media_type="application/yaml")
 
 
 @OPERATIONS.get("/v1/plan")

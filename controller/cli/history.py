@@ -74,7 +74,7 @@ def _text(asked: Invocation, digest: str) -> str:
             "ab12ab12; `wheelway history` lists them",
             param_hint="'--applied'",
         )
-    return told(asked, "configs", digest, otherwise=lambda reader: reader.config(digest))
+    return told(asked, "configs", digest, otherwise=lambda reader: reader.serve_config(digest))
 
 
 def _rows(found: HistoryDocument) -> list[tuple[Cell, ...]]:

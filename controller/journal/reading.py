@@ -249,7 +249,7 @@ class Reader(Connected):
             for at, digest, cause, kept, outcome in reversed(rows)
         ]
 
-    def config(self, digest_prefix: str) -> str:
+    def serve_config(self, digest_prefix: str) -> str:
         """The text of an applied config, found by the start of its digest.
 
         Raises:

@@ -69,7 +69,7 @@ class ReleaseRecord:
 
 @dataclass(frozen=True, slots=True)
 class AppliedConfig:
-    """One Serve config that was sent. Its text: `Reader.config(digest)`."""
+    """One Serve config that was sent. Its text: `Reader.serve_config(digest)`."""
 
     at: float
     digest: str

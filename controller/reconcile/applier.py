@@ -72,7 +72,7 @@ class Applier:
         documents = [planned.document for planned in decided.applications]
         try:
             shared = self._renderer.fingerprint(), serve, ingress_url
-            config, text = self._rendered.of("config", (documents, shared))
+            serve_config, text = self._rendered.of("config", (documents, shared))
         except WheelwayError as error:
             return Sent("", refusal=error)
         if record is None or decided.hold or not decided.changes:
@@ -84,7 +84,7 @@ class Applier:
             return Sent(text, refusal=before.error)
         bad: WheelwayError | None = None
         try:
-            self._renderer.validate(config)
+            self._renderer.validate(serve_config)
         except Rejected as error:
             bad = error
         except WheelwayError as error:  # nobody could say: nothing was tried
@@ -93,7 +93,7 @@ class Applier:
         try:
             if bad is not None:
                 raise bad
-            self._dashboard.put(config)
+            self._dashboard.put(serve_config)
         except WheelwayError as error:
             outcome(error.reason)
             self._refused = digest, retry.failed(error, before, now=now, jitter=self._jitter())
@@ -104,8 +104,8 @@ class Applier:
 
     def _render(self, inputs: _Inputs) -> tuple[dict[str, JSON], str]:
         documents, (_, _, ingress_url) = inputs
-        config = self._renderer.serve_config(documents, self.config.serve, ingress_url)
-        return config, self._renderer.to_yaml(config)
+        serve_config = self._renderer.serve_config(documents, self.config.serve, ingress_url)
+        return serve_config, self._renderer.to_yaml(serve_config)
 
 
 def _same(one: _Inputs, other: _Inputs) -> bool:

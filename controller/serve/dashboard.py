@@ -91,30 +91,30 @@ class Dashboard:
             raise self._stranger(f"{APPLICATIONS}: {error}") from error
         return known
 
-    def put(self, config: Mapping[str, JSON]) -> None:
+    def put(self, serve_config: Mapping[str, JSON]) -> None:
         """Replace the cluster's declarative applications by those of the config; raises Rejected
         where Ray refuses it (`ConfigRefused`), with what it said.
         """
-        self._sent = {one["name"]: one for one in config["applications"]}
+        self._sent = {one["name"]: one for one in serve_config["applications"]}
         response = self._send(
             "PUT",
             APPLICATIONS,
             seconds=self._timeout * _PUT_FACTOR,
             refusal=400,
-            content=self._body(config),
+            content=self._body(serve_config),
             headers={"Content-Type": "application/json"},
         )
         if not response.is_success:
-            why = _refusal(response.text, config)
+            why = _refusal(response.text, serve_config)
             raise Rejected("ConfigRefused", f"Ray refused the Serve config: {why}")
 
-    def _body(self, config: Mapping[str, JSON]) -> bytes:
+    def _body(self, serve_config: Mapping[str, JSON]) -> bytes:
         """A config as JSON, of which only those applications are written anew that are not as in
         the config before.
         """
-        applications = [self._texts.of(one["name"], one) for one in config["applications"]]
+        applications = [self._texts.of(one["name"], one) for one in serve_config["applications"]]
         self._texts.forget_unused()
-        others = {key: value for key, value in config.items() if key != "applications"}
+        others = {key: value for key, value in serve_config.items() if key != "applications"}
         begin, end = _json({"applications": []} | others).split("]", 1)
         return f"{begin}{','.join(applications)}]{end}".encode("ascii")
 

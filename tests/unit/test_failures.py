@@ -163,7 +163,7 @@ def test_a_config_whose_answer_is_lost_is_in_the_journal_and_not_sent_twice(work
     assert reasons(report) == {"serve config": "DashboardUnreachable"}
     [config] = work.journal.configs()
     assert config.outcome == "DashboardUnreachable"
-    assert "wheelway.host:build" in work.journal.config(config.digest)
+    assert "wheelway.host:build" in work.journal.serve_config(config.digest)
     paper_head.loses_answers = False
     assert reasons(work.settle()) == {}
     assert routes(paper_head) == [{"demo-1.0": None}, {"demo-1.0": ROUTE}]

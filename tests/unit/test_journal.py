@@ -145,11 +145,11 @@ def test_configs_are_found_by_the_start_of_their_digest_while_their_text_is_kept
         AppliedConfig(2, "cc33", "cause 2", kept=True, outcome="DashboardTimeout"),
         AppliedConfig(3, "ab22", "cause 3", kept=True, outcome="Sending"),
     ]
-    assert journal.config("AB") == "text of ab22"
+    assert journal.serve_config("AB") == "text of ab22"
     expected = {"a": "DigestAmbiguous", "aa": "ConfigForgotten", "%": "ConfigUnknown"}
     for prefix, reason in expected.items():
         with pytest.raises(JournalError) as failure:
-            journal.config(prefix)
+            journal.serve_config(prefix)
         assert failure.value.reason == reason
 
 
