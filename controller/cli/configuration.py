@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from controller.cli.invocation import invocation
-from controller.cli.link import link
+from controller.cli.link import post
 from controller.cli.output import print_json, say
 from controller.cli.parameters import AsJson
 from controller.cli.program import ExitCode
@@ -72,7 +72,7 @@ def reload(
 
     It looks at its sources as well. `systemctl reload wheelway` runs this after `check`.
     """
-    done: ReloadDocument = link(invocation(ctx)).post("reload", more=timeout, timeout=timeout)
+    done: ReloadDocument = post(invocation(ctx), "reload", more=timeout, timeout=timeout)
     if as_json:
         print_json(done)
     elif done["in_force"]:

@@ -63,70 +63,68 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-class Link:
-    """The daemon behind one control socket.
+def get(asked: Invocation, *path: str, **query: str | int | bool | None) -> Any:
+    """Read what the daemon has at a path below `/v1`: its JSON document, or its text.
 
-    Its methods raise `Unanswered`, `Silent` and NotPermitted, and otherwise what the daemon raised:
-    WheelwayError, Waiting for what may pass.
+    Raises:
+        Unanswered, Silent, NotPermitted: it cannot be asked, or does not answer.
+        WheelwayError: as the daemon raised it; Waiting for what may pass.
     """
+    given = {
+        key: str(value).lower() if isinstance(value, bool) else value
+        for key, value in query.items()
+        if value is not None
+    }
+    address = "/".join(quote(part, safe="") for part in path)
+    return _ask(asked, "GET", f"/v1/{address}?{urlencode(given)}".rstrip("?"), READING)
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
 
-    def get(self, *path: str, **query: str | int | bool | None) -> Any:
-        """Read what is at a path below `/v1`: its JSON document, or its text."""
-        given = {
-            key: str(value).lower() if isinstance(value, bool) else value
-            for key, value in query.items()
-            if value is not None
-        }
-        address = "/".join(quote(part, safe="") for part in path)
-        return self._ask("GET", f"/v1/{address}?{urlencode(given)}".rstrip("?"), READING)
+def post(asked: Invocation, *path: str, more: float = 0.0, **body: JSON) -> Any:
+    """Order something of the daemon, which may take `more` seconds than usual; raises as `get`.
 
-    def post(self, *path: str, more: float = 0.0, **body: JSON) -> Any:
-        """Order something, which may take `more` seconds than usual.
+    Nothing is ordered of a daemon that does not answer an easier question first: it would be waited
+    for in vain, and nobody would know what it did.
+    """
+    try:
+        _ask(asked, "GET", "/livez", READING)
+    except Silent as error:
+        socket_path = asked.whereabouts().socket
+        raise Unanswered(
+            error.reason,
+            f"the daemon at {socket_path} does not answer ({error.__cause__ or error.message}): "
+            "it hangs. systemd restarts one that is a service (`journalctl -u wheelway` says "
+            "more); end `wheelway up` or `run` by Ctrl-C, else by SIGKILL, and start it again",
+        ) from error
+    except Waiting as error:  # it answers, though its passes do not go on
+        note(error.message)
+    return _ask(asked, "POST", "/v1/" + "/".join(path), ORDERING + more, body)
 
-        Nothing is ordered of a daemon that does not answer an easier question first: it would be
-        waited for in vain, and nobody would know what it did.
-        """
-        try:
-            self._ask("GET", "/livez", READING)
-        except Silent as error:
-            raise Unanswered(
-                error.reason,
-                f"the daemon at {self._path} does not answer ({error.__cause__ or error.message}): "
-                "it hangs. systemd restarts one that is a service (`journalctl -u wheelway` says "
-                "more); end `wheelway up` or `run` by Ctrl-C, else by SIGKILL, and start it again",
-            ) from error
-        except Waiting as error:  # it answers, though its passes do not go on
-            note(error.message)
-        return self._ask("POST", "/v1/" + "/".join(path), ORDERING + more, body)
 
-    def _ask(self, method: str, address: str, timeout: float, body: JSON = None) -> Any:
-        connection = _UnixConnection(self._path, timeout)
-        try:
-            connection.connect()
-        except PermissionError as error:
-            raise not_permitted(self._path, "use the control socket") from error
-        except OSError as error:
-            raise Unanswered(
-                "DaemonUnreachable", f"the daemon does not answer at {self._path} ({_why(error)})"
-            ) from error
-        try:
-            headers = {} if body is None else {"content-type": "application/json"}
-            text = None if body is None else json.dumps(body)
-            connection.request(method, address, text, headers)
-            answer = connection.getresponse()
-            content = answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise Silent(
-                "DaemonSilent",
-                f"the daemon at {self._path} took the request and did not answer it "
-                f"({error or type(error).__name__})",
-            ) from error
-        finally:
-            connection.close()
-        return _understood(answer, content)
+def _ask(asked: Invocation, method: str, address: str, timeout: float, body: JSON = None) -> Any:
+    path = asked.whereabouts().socket
+    connection = _UnixConnection(path, timeout)
+    try:
+        connection.connect()
+    except PermissionError as error:
+        raise not_permitted(path, "use the control socket") from error
+    except OSError as error:
+        raise Unanswered(
+            "DaemonUnreachable", f"the daemon does not answer at {path} ({_why(error)})"
+        ) from error
+    try:
+        headers = {} if body is None else {"content-type": "application/json"}
+        connection.request(method, address, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        content = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise Silent(
+            "DaemonSilent",
+            f"the daemon at {path} took the request and did not answer it "
+            f"({error or type(error).__name__})",
+        ) from error
+    finally:
+        connection.close()
+    return _understood(answer, content)
 
 
 def _why(error: OSError) -> str:
@@ -180,11 +178,6 @@ def note(message: str) -> None:
     print(f"note: {clean(message)}", file=sys.stderr)
 
 
-def link(asked: Invocation) -> Link:
-    """The way to the daemon that is meant."""
-    return Link(asked.whereabouts().socket)
-
-
 def told(
     asked: Invocation,
     *path: str,
@@ -194,7 +187,7 @@ def told(
 ) -> _T:
     """What the daemon tells; what its journal tells when it does not answer, which it says."""
     try:
-        document: _T = link(asked).get(*path, **query)
+        document: _T = get(asked, *path, **query)
     except (Unanswered, Silent, NotPermitted) as error:
         with _instead(error), asked.reader() as reader:
             document = otherwise(reader)
@@ -210,7 +203,7 @@ def ordered(
 ) -> _T:
     """Have the daemon do something; write it into its journal when it does not answer."""
     try:
-        done: _T = link(asked).post(*path, **body)
+        done: _T = post(asked, *path, **body)
     except (Unanswered, NotPermitted) as error:
         with _instead(error), asked.journal() as journal:
             done = otherwise(journal)

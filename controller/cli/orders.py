@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from controller.cli.invocation import invocation
-from controller.cli.link import link, ordered, told, whoami
+from controller.cli.link import ordered, post, told, whoami
 from controller.cli.output import first_line, paragraph, show, table
 from controller.cli.parameters import AsJson, Name, NameOrAll, Note, parsed_version
 from controller.cli.plans import drawn_found
@@ -54,7 +54,7 @@ def reconcile(
         )
         yield from drawn_found(done["conditions"])
 
-    done: PassDocument = link(invocation(ctx)).post("reconcile", more=timeout, timeout=timeout)
+    done: PassDocument = post(invocation(ctx), "reconcile", more=timeout, timeout=timeout)
     show(done, drawn, as_json=as_json)
     if not done["complete"] or done["plan"] is None:
         raise typer.Exit(ExitCode.UNAVAILABLE)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from controller.cli.invocation import invocation
-from controller.cli.link import Unanswered, link, note
+from controller.cli.link import Unanswered, get, note
 from controller.cli.output import drawn_notices, paragraph, show
 from controller.cli.parameters import AsJson
 from controller.cli.program import ExitCode
@@ -62,7 +62,7 @@ def _of_pass(
     """
     asked = invocation(ctx)
     try:
-        return link(asked).get(*path)
+        return get(asked, *path)
     except Unanswered as error:
         note(f"{error.message}; this is what it would {verb}")
     from controller.daemon.heap import collect_seldom  # noqa: PLC0415 - as below

@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from controller.errors import ConfigError, JournalError, NotPermitted, TemplateError, WheelwayError
-from controller.errors import Transient as _Transient
-from controller.errors import Waiting as _Waiting
+from controller.errors import (
+    ConfigError,
+    JournalError,
+    NotPermitted,
+    TemplateError,
+    Transient,
+    Waiting,
+    WheelwayError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +86,7 @@ def exit_code_of(error: WheelwayError) -> ExitCode:
             return ExitCode.NOT_PERMITTED
         case JournalError() if error.reason in _ASKED_WRONGLY:
             return ExitCode.FAILED
-        case JournalError() | _Transient() | _Waiting():
+        case JournalError() | Transient() | Waiting():
             return ExitCode.UNAVAILABLE
     return ExitCode.FAILED
 
