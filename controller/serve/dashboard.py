@@ -41,7 +41,7 @@ LONGEST_BLINDNESS = 60.0
 """Longest pause in seconds that a dashboard may ask for: nothing is observed meanwhile."""
 _LIMIT = 16 * 2**20
 """Bytes of an answer."""
-_DETAILS_LIMIT = 128 * 2**20
+LARGEST_REPORT = 128 * 2**20
 """Bytes of what Serve reports: some thousand of each application."""
 
 
@@ -78,7 +78,7 @@ class Dashboard:
         """Every application on the cluster, ours or not, by name; the same objects as in the call
         before as far as they are the same.
         """
-        response = self._send("GET", APPLICATIONS, limit=_DETAILS_LIMIT)
+        response = self._send("GET", APPLICATIONS, limit=LARGEST_REPORT)
         before, known = self._reported or (Details(), ())
         try:
             text = response.content.decode("utf-8")

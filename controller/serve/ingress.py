@@ -38,7 +38,7 @@ _ROUTELESS = (
 _SILENT = "no answer came ({answer.detail}), nor does it show the routes of this head"
 _PATH = "/+!:@$&'()*,;=~"
 """What a path may hold as typed (RFC 3986, 3.3): HAProxy compares paths as they are sent."""
-_LIMIT = 16 * 2**20
+LARGEST_ANSWER = 16 * 2**20
 """Bytes of an answer: a release's metadata with its schemas and examples."""
 
 
@@ -89,7 +89,7 @@ class Ingress:
         Both of Serve's proxies answer so (`/-/routes`); 503 as long as they know of none.
         """
         url = f"{self._url}{_SERVES_OWN}"
-        response = answer(self._client, url, seconds=self._timeout, limit=_LIMIT)
+        response = answer(self._client, url, seconds=self._timeout, limit=LARGEST_ANSWER)
         if response is None or response.is_server_error:
             return {}
         if not response.is_success:
@@ -100,7 +100,9 @@ class Ingress:
         """`GET` the metadata at a route. Never raises: no answer is an answer without a status."""
         url = f"{self._url}{quote(route, safe=_PATH)}"
         try:
-            response = exchange(self._client, "GET", url, seconds=self._timeout, limit=_LIMIT)
+            response = exchange(
+                self._client, "GET", url, seconds=self._timeout, limit=LARGEST_ANSWER
+            )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             detail = f"{type(error).__name__}: {error}".rstrip(": ")
             if is_untrusted(error):

@@ -48,7 +48,7 @@ _MOMENT = 10.0
 """Seconds for what takes none: the end of what was killed, the rest of a line."""
 _LIMIT = 16 * 2**20
 """Bytes of an answer."""
-_REMEMBERED = 64
+REMEMBERED = 64
 """Questions that broke it, of which is known how often."""
 COMMAND = (sys.executable, "-P", "-m", __name__, str(IDLE))
 
@@ -150,7 +150,7 @@ class SchemaProcess(Asker):
         failures = self._broken.pop(what, (0,))[0] + 1
         until = self._clock() + retry.delay(failures, jitter=self._jitter())
         self._broken[what] = failures, until, how
-        if len(self._broken) > _REMEMBERED:
+        if len(self._broken) > REMEMBERED:
             del self._broken[next(iter(self._broken))]
         return _unavailable(how)
 

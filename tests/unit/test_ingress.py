@@ -121,7 +121,7 @@ def test_an_ingress_that_is_not_there_or_hangs_is_an_answer_without_a_status(ser
 
 @pytest.mark.parametrize("how", ["hang", "drip", "trickle", "flood"])
 def test_an_answer_at_a_route_that_does_not_end_is_none(server, monkeypatch, how):
-    monkeypatch.setattr("controller.serve.ingress._LIMIT", 1 << 20)
+    monkeypatch.setattr("controller.serve.ingress.LARGEST_ANSWER", 1 << 20)
     server.answers["/r"] = how
     answer = Ingress(server.url, timeout=60 if how == "flood" else 0.3).probe("/r")
     assert (answer.header, answer.status, answer.reached) == (None, None, True)
@@ -130,7 +130,7 @@ def test_an_answer_at_a_route_that_does_not_end_is_none(server, monkeypatch, how
 
 @pytest.mark.parametrize("how", ["hang", "drip", "trickle", "flood"])
 def test_a_table_of_routes_that_does_not_end_knows_nobody(server, monkeypatch, how):
-    monkeypatch.setattr("controller.serve.ingress._LIMIT", 1 << 20)
+    monkeypatch.setattr("controller.serve.ingress.LARGEST_ANSWER", 1 << 20)
     server.answers["/-/routes"] = how
     ingress = Ingress(server.url, timeout=60 if how == "flood" else 0.3)
     found: list[dict[str, Answer]] = []

@@ -9,7 +9,6 @@ import threading
 import pytest
 
 from controller.config.settings import RayOptions
-from controller.daemon.all_in_one import _telling
 from controller.errors import Transient, Waiting
 from controller.serve.followed import WHOLE
 from controller.serve.log_records import FailedRequest, merged, records
@@ -69,6 +68,15 @@ def test_several_logs_are_told_in_the_order_of_time():
 def ray():
     with serving_logs() as server:
         yield server
+
+
+def failures(told):
+    """Takes the failed requests out of what is handed over."""
+
+    def take(_, found):
+        told.extend(failed for record in found if (failed := record.failed()) is not None)
+
+    return take
 
 
 def _asked(ray, question):
@@ -185,7 +193,7 @@ def test_a_followed_record_that_comes_in_pieces_is_told_whole(ray, monkeypatch):
     monkeypatch.setattr("controller.serve.replica_logs.QUIET", 600.0)
     told: list[FailedRequest] = []
     begin, rest = FAILED.split("\n", 1)
-    with following(ray.options, _telling(told.append)):
+    with following(ray.options, failures(told)):
         eventually(lambda: BUILT in ray.followed)
         ray.add(BUILT, f"{begin}\n")
         eventually(lambda: ray.sent.get(BUILT, "").endswith(f"{begin}\n"))
@@ -198,7 +206,7 @@ def test_a_followed_record_that_comes_in_pieces_is_told_whole(ray, monkeypatch):
 def test_the_last_record_is_told_once_nothing_comes_any_more(ray, monkeypatch):
     monkeypatch.setattr("controller.serve.replica_logs.QUIET", 0.1)
     told: list[FailedRequest] = []
-    with following(ray.options, _telling(told.append)):
+    with following(ray.options, failures(told)):
         eventually(lambda: BUILT in ray.followed)
         ray.add(BUILT, FAILED)
         eventually(lambda: told)

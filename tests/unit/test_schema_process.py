@@ -231,7 +231,7 @@ def test_one_that_does_not_start_beside_the_passes_is_left_alone_for_a_while(clo
 
 
 def test_of_questions_that_broke_it_few_are_remembered(clock, monkeypatch, tmp_path):
-    monkeypatch.setattr(schema_process, "_REMEMBERED", 4)
+    monkeypatch.setattr(schema_process, "REMEMBERED", 4)
     count = tmp_path / "count"
     died = f"document.get('poison') and (open({str(count)!r}, 'a').write('x'), sys.exit('bad'))"
     program = READY.replace("    print", f"    {died}\n    print")
