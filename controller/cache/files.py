@@ -6,11 +6,15 @@ synchronised too.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING
 
+from controller.errors import Stalled
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -35,6 +39,38 @@ def make_folder(folder: Path) -> None:
     """Also when the umask is stricter: Ray's user must be able to read here."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
+
+
+def walk(folder: Path, *, without: str = "") -> Iterator[os.DirEntry[str]]:
+    """All that lies in a folder and below it, but for folders of the name `without`. Links are not
+    followed; what vanishes meanwhile, or cannot be read, is left out.
+    """
+    left = [str(folder)]
+    while left:
+        with contextlib.suppress(OSError), os.scandir(left.pop()) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    yield entry
+                elif entry.name != without:
+                    left.append(entry.path)
+                    yield entry
+
+
+@contextlib.contextmanager
+def opening(root: Path) -> Iterator[None]:
+    """While a cache is opened.
+
+    Raises:
+        Stalled: `CacheUnusable`, when the file system fails.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise Stalled(
+            "CacheUnusable",
+            f"the cache {root} cannot be used: {error.strerror or error}; make the folder writable "
+            "for this user or set `paths.cache` to another one",
+        ) from error
 
 
 def publish_dir(folder: Path, path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,9 +55,9 @@ def _try(descriptor: int) -> bool:
     return True
 
 
-def make_own(parent: Path, prefix: str = "") -> tuple[Path, int]:
-    """A folder of this process's own, and the descriptor of its lock; those beside it, with a name
-    that begins so, whose owners are gone are deleted.
+def make_own(parent: Path, owner: object, prefix: str = "") -> Path:
+    """A folder of this process's own, as long as the owner lives. Those beside it, with a name that
+    begins so, whose owners are gone are deleted.
     """
     with locked(parent):  # nobody sweeps between an owner's folder and its lock
         for leftover in parent.glob(f"{prefix}*"):
@@ -64,7 +65,8 @@ def make_own(parent: Path, prefix: str = "") -> tuple[Path, int]:
         own = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=parent))
         lock = os.open(own, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(lock, fcntl.LOCK_EX)
-    return own, lock
+    weakref.finalize(owner, _release, own, lock)
+    return own
 
 
 def _sweep(leftover: Path) -> None:
@@ -81,7 +83,6 @@ def _sweep(leftover: Path) -> None:
         os.close(descriptor)
 
 
-def release(own: Path, lock: int) -> None:
-    """Delete an owner's folder and let go of its lock, a descriptor."""
+def _release(own: Path, lock: int) -> None:
     shutil.rmtree(own, ignore_errors=True)
     os.close(lock)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
+
+from controller.cache import files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,39 +18,22 @@ def usage(root: Path) -> dict[str, int]:
     What several of them share by hard links counts for the first by name. Files that come and go
     meanwhile are counted or not; what cannot be read is not.
     """
+    names: list[str] = []
+    with contextlib.suppress(OSError), os.scandir(root) as entries:
+        names += sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     seen: set[tuple[int, int]] = set()
-    found = {}
-    for folder in sorted(entry.name for entry in _entries(str(root)) if _is_folder(entry)):
-        found[folder] = size_of(str(root / folder), seen)
-    return found
+    return {name: size_of(root / name, seen) for name in names}
 
 
-def size_of(folder: str, seen: set[tuple[int, int]]) -> int:
+def size_of(folder: Path, seen: set[tuple[int, int]]) -> int:
     """Bytes on disk of what lies in one folder, but for files in `seen`, by device and inode."""
-    total, left = 0, [folder]
-    while left:
-        for entry in _entries(left.pop()):
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except OSError:  # removed since
-                continue
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            if status.st_nlink > 1 and not _is_folder(entry):
-                seen.add((status.st_dev, status.st_ino))
-            total += status.st_blocks * 512  # stat(2): in units of 512 bytes, whatever the disk has
-            if _is_folder(entry):
-                left.append(entry.path)
+    total = 0
+    for entry in files.walk(folder):
+        with contextlib.suppress(FileNotFoundError):  # removed since
+            status = entry.stat(follow_symlinks=False)
+            inode = status.st_dev, status.st_ino
+            if inode not in seen:
+                total += status.st_blocks * 512  # stat(2): in units of 512 bytes, on any disk
+            if status.st_nlink > 1 and not entry.is_dir(follow_symlinks=False):
+                seen.add(inode)
     return total
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError:
-        return []
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir(follow_symlinks=False)

@@ -36,7 +36,7 @@ from controller.cache.environments.resolution import (
     write_stand_ins,
 )
 from controller.cache.environments.uv import NoSolution, Uv, find
-from controller.errors import Stalled, Transient, Waiting
+from controller.errors import Transient, Waiting
 from controller.model import Environment
 
 if TYPE_CHECKING:
@@ -104,16 +104,9 @@ class Environments:
         self._turns_lock = threading.Lock()
         self._prepared: dict[str, Environment] = {}  # by artifact digest
         self._sound: set[str] = set()  # lock digests whose files were looked at in this process
-        try:
+        with files.opening(self._root):
             self._make_folders()
-            self._own, lock = owners.make_own(self._folder, ".")
-        except OSError as error:
-            raise Stalled(
-                "CacheUnusable",
-                f"the cache {self._root} cannot be used: {error.strerror or error}; make the folder"
-                " writable for this user or set `paths.cache` to another one",
-            ) from error
-        weakref.finalize(self, owners.release, self._own, lock)
+            self._own = owners.make_own(self._folder, self, ".")
 
     def prepare(self, artifact: Artifact) -> Environment:
         """Install what the artifact requires, unless that is already done.

@@ -23,7 +23,6 @@ import secrets
 import shutil
 import tempfile
 import threading
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -64,14 +63,8 @@ class Store:
         self.root = root.absolute()
         self._wheels: dict[str, Identity] = {}  # verified in this process, as they were then
         self._trees: dict[str, bytes] = {}  # their signatures when they were hashed whole
-        try:
+        with files.opening(self.root):
             self._open()
-        except OSError as error:
-            raise Stalled(
-                "CacheUnusable",
-                f"the cache {self.root} cannot be used: {error.strerror or error}; make the folder "
-                "writable for this user or set `paths.cache` to another one",
-            ) from error
 
     # -- wheels ----------------------------------------------------------------------------------
 
@@ -254,7 +247,7 @@ class Store:
                     if path.stat().st_mtime >= before:
                         continue
                     trash = self._buried(path)
-                freed += size_of(str(trash), set())  # which takes its time: nobody waits
+                freed += size_of(trash, set())  # which takes its time: nobody waits
                 shutil.rmtree(trash, ignore_errors=True)
         for known in (self._wheels, self._trees):  # also of what others removed
             for digest in set(known) - keep:
@@ -272,8 +265,7 @@ class Store:
             if not folder.is_dir():
                 files.make_folder(folder)
         self._check_generation()
-        self._own, lock = owners.make_own(self.root / "incoming")
-        weakref.finalize(self, owners.release, self._own, lock)
+        self._own = owners.make_own(self.root / "incoming", self)
 
     def _check_generation(self) -> None:
         path = self.root / "GENERATION"

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
 
+from controller.cache import files
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -57,14 +59,10 @@ def signature(tree: Path) -> bytes:
 
 def _files(tree: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Every file outside `__pycache__`; one that vanishes meanwhile is left out."""
-    left = [str(tree)]
-    while left:
-        with contextlib.suppress(OSError), os.scandir(left.pop()) as entries:
-            for entry in entries:
-                if not entry.is_dir(follow_symlinks=False):
-                    yield entry.path, entry.stat(follow_symlinks=False)
-                elif entry.name != "__pycache__":
-                    left.append(entry.path)
+    for entry in files.walk(tree, without="__pycache__"):
+        if not entry.is_dir(follow_symlinks=False):
+            with contextlib.suppress(FileNotFoundError):
+                yield entry.path, entry.stat(follow_symlinks=False)
 
 
 def unpack(wheel: Path, folder: Path) -> None:
