@@ -1,4 +1,13 @@
 """Decisions, and nothing else: pure functions from what is known to what should be.
 
 No clock, no randomness, no I/O in here: they come in as parameters. Read `rollout` first.
+
+    election    a verdict on every release: by `policy`, `ownership` of names, `disappearance`
+    catalogue   what the sources list and offer, by project; `wheel_names` reads file names
+    rollout     from verdicts and what is observed (`situation`, `health`) to a `plan`, by route:
+                `staging`, `promotion`, `suspension`, `disappearance`; `changes` makes it one config
+    planner     from pass to pass: the same plan while nothing changes, and when the next is due
+    contest     why a config is not sent for now; `daemons` has the mark of whose it is
+    phases      how far each release has come
+    dates       from when each deadline counts; `probing` says which routes to ask at
 """

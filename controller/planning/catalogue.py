@@ -69,8 +69,8 @@ class Catalogues:
                     # What is the same stays the same object, so that comparing it costs nothing.
                     rank = before.ranks.get(revision)
                     revisions.append(revision if rank is None else before.revisions[rank])
-        projects = _grouped((revision.project, revision) for revision in revisions)
-        digests = _grouped((revision.sha256, revision) for revision in revisions)
+        projects = _grouped([(revision.project, revision) for revision in revisions])
+        digests = _grouped([(revision.sha256, revision) for revision in revisions])
         return Catalogue(
             tuple(revisions),
             {revision: rank for rank, revision in enumerate(revisions)},
@@ -113,8 +113,8 @@ class Listed:
         versions = (wheel_names.version_named(item.subject) for item in items)
         return Listed(
             now,
-            _grouped((revision.project, revision) for revision in revisions),
-            digests=frozenset(revision.sha256 for revision in revisions),
+            _grouped([(revision.project, revision) for revision in revisions]),
+            digests=frozenset([revision.sha256 for revision in revisions]),
             unread=frozenset(version for version in versions if version is not None),
             unobserved=frozenset(project for one in now for project in one.unobserved),
         )

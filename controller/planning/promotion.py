@@ -123,8 +123,8 @@ def newly_live(routes: Iterable[Route], situation: Situation) -> tuple[Transitio
         transition
         for route in routes
         if route.holder is not None
-        and route.holder is not route.target
         and not was_live(route.holder, situation.records)
+        and route.holder is not route.target
         and answers(route.holder, situation)
         for transition in phases(route.holder, Phase.LIVE, "AnswersAtRoute", route.path)
     )

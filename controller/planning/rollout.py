@@ -76,8 +76,8 @@ class _Step:
 def plan(situation: Situation) -> Plan:
     """Decide the next config. See the module's docstring for the rules."""
     found = routes_of(situation)
-    suspended = [route for route in found if suspension.cause(route, situation)]
-    moving = [route for route in found if not suspension.cause(route, situation)]
+    suspended = {route.path: route for route in found if suspension.cause(route, situation)}
+    moving = [route for route in found if route.path not in suspended]
     routes = [promotion.rolled_back(route, situation) for route in moving]
     returned = {
         route.holder.name
@@ -85,7 +85,7 @@ def plan(situation: Situation) -> Plan:
         if route.holder and route is not before
     }
     held, losses = beyond_retire_limit(found, situation)
-    steps = _steps(routes, suspended, held, situation)
+    steps = _steps(routes, suspended.values(), held, situation)
     staged, queued = admit([step.stage for step in steps if step.stage], situation)
     kept = [_explained(planned, returned) for step in steps for planned in step.keep]
     applications = changes.assemble([*kept, *staged], situation)
@@ -164,11 +164,12 @@ def _decide(route: Route, elected: Verdict, situation: Situation) -> _Step:
         return _Step(keep=_as_they_are(route, causes.ROUTE_TAKEN), conditions=(condition,))
     if route.wanted is None:
         return _without_wanted(route, elected, situation)
-    if route.target is None:
+    target = route.target
+    if target is None:
         return _stage(route, route.wanted, situation)
-    if route.target is route.holder:
-        return _confirm(route, route.wanted, route.target, situation)
-    return _staged(route, route.wanted, route.target, situation)
+    if target is route.holder:
+        return _confirm(route, route.wanted, target, situation)
+    return _staged(route, route.wanted, target, situation)
 
 
 def _without_wanted(route: Route, elected: Verdict, situation: Situation) -> _Step:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from controller.model import ApplicationStatus, Quarantine, Transition
@@ -99,8 +100,11 @@ class Route:
     @property
     def target(self) -> Application | None:
         """The wanted placement's application, if it is on the cluster."""
-        name = self.wanted.name if self.wanted is not None else None
-        return next((app for app in self.ours if app.name == name), None)
+        if self.wanted is not None:
+            for app in self.ours:
+                if app.name == self.wanted.name:
+                    return app
+        return None
 
     @property
     def ours(self) -> tuple[Application, ...]:
@@ -132,7 +136,7 @@ def routes_of(situation: Situation) -> list[Route]:
     names = {app.name: app for app in situation.applications}
     routes = []
     for path in sorted({*ours, *verdicts}):
-        apps = sorted(ours.get(path, ()), key=lambda app: app.name)
+        apps = sorted(ours.get(path, ()), key=attrgetter("name"))
         said = tuple(verdicts.get(path, ()))
         elected = next((v for v in said if v.elected), None)
         wanted = None
@@ -154,7 +158,7 @@ def in_force(situation: Situation) -> list[Application]:
         for app in situation.applications
         if app.document is not None and app.status is not ApplicationStatus.DELETING
     ]
-    return sorted(there, key=lambda app: app.name)
+    return sorted(there, key=attrgetter("name"))
 
 
 def was_live(app: Application, records: Mapping[str, PlacementRecord]) -> bool:

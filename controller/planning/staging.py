@@ -68,14 +68,15 @@ def admit(
     """Let as many releases start as `max_staging` allows, each in its turn; the others queue. One
     whose files are not checked lets others go first, and keeps its turn.
     """
-    starting = sum(
-        app.release is not None
+    starting = [
+        app
+        for app in situation.applications
+        if app.release is not None
         and app.route is None
         and app.status is ApplicationStatus.DEPLOYING
         and diagnose(app).health is Health.STARTING
-        for app in situation.applications
-    )
-    free = max(0, situation.limits.max_staging - starting)
+    ]
+    free = max(0, situation.limits.max_staging - len(starting))
     queue = in_turn(asking, situation.waiting_since, situation.now)
     starts = [p for p in queue if p.release not in situation.unchecked][:free]
     due = {placement.release for placement in (queue if len(starts) < free else queue[:free])}

@@ -62,16 +62,12 @@ class Observer:
         """Polls in a row that failed."""
         return self._trouble.count if self._trouble else 0
 
-    def backing_off(self, now: float) -> bool:
-        """Whether Ray could not be observed and is to be left alone for now."""
-        return self.wait(now) > 0
-
     def wait(self, now: float) -> float:
-        """Seconds until Ray is asked again."""
+        """Seconds for which Ray is left alone, as it could not be observed."""
         return max(0.0, self._trouble.retry_at - now) if self._trouble else 0.0
 
     def applications(self, now: float) -> tuple[Application, ...]:
-        """Every application, ours or not. While `backing_off` nothing is asked, and the last error
+        """Every application, ours or not. While it has to `wait` nothing is asked, and the last error
         is raised again.
 
         Raises:

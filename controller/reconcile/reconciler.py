@@ -148,7 +148,7 @@ class Reconciler:
 
     def backing_off(self) -> bool:
         """Whether Ray could not be observed and is to be left alone for now."""
-        return self._observer.backing_off(self._clock())
+        return self._observer.wait(self._clock()) > 0
 
     def run_pass(self, *, act: bool = True) -> Report:
         """Observe, plan, act, record.
@@ -159,7 +159,7 @@ class Reconciler:
         recorder = self._recorder if act else None
         self._holdover.begin(busy=self._artifacts.busy())
         self._artifacts.poll()
-        asks = not self._observer.backing_off(now)
+        asks = self._observer.wait(now) == 0
         try:
             applications = self._observer.applications(now)
         except WheelwayError as error:
