@@ -67,8 +67,8 @@ class Observer:
         return max(0.0, self._trouble.retry_at - now) if self._trouble else 0.0
 
     def applications(self, now: float) -> tuple[Application, ...]:
-        """Every application, ours or not. While it has to `wait` nothing is asked, and the last error
-        is raised again.
+        """Every application, ours or not. While it has to `wait` nothing is asked, and the last
+        error is raised again.
 
         Raises:
             WheelwayError: they cannot be known.
