@@ -16,6 +16,6 @@ away; FastAPI makes the OpenAPI document of them.
 """
 
 from controller.api.listening import Api
-from controller.api.seam import ApiContext, Controls, Liveness, MetricsPage, nothing_measured
+from controller.api.seam import ApiContext, Controls, Liveness
 
-__all__ = ["Api", "ApiContext", "Controls", "Liveness", "MetricsPage", "nothing_measured"]
+__all__ = ["Api", "ApiContext", "Controls", "Liveness"]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Body, Header, Path, Query, Response
 from packaging.version import Version
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import StreamingResponse
 from typing_extensions import TypedDict
 
@@ -316,8 +317,7 @@ def healthz(context: Context) -> HealthDocument:
 @MONITORING.get("/metrics", responses=_text("text/plain", "string", "Prometheus's text format."))
 def metrics(context: Context) -> Response:
     """Metrics for Prometheus."""
-    page = context.exposition()
-    return Response(page.body, media_type=page.media_type)
+    return Response(context.metrics(), media_type=CONTENT_TYPE_LATEST)
 
 
 @MONITORING.get("/status.json")

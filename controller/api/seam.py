@@ -63,20 +63,6 @@ class Controls(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class MetricsPage:
-    """Metrics as text for Prometheus."""
-
-    body: bytes
-    media_type: str
-    """https://prometheus.io/docs/instrumenting/exposition_formats/"""
-
-
-def nothing_measured() -> MetricsPage:
-    """The metrics of a daemon that measures nothing."""
-    return MetricsPage(b"", "text/plain; version=0.0.4; charset=utf-8")
-
-
-@dataclass(frozen=True, slots=True)
 class ApiContext:
     """What the operations work with."""
 
@@ -86,7 +72,8 @@ class ApiContext:
     controls: Controls
     config: Callable[[], Config]
     """The configuration in force."""
-    exposition: Callable[[], MetricsPage] = nothing_measured
+    metrics: Callable[[], bytes] = bytes
+    """As Prometheus reads them."""
     public: bool = False
     """Whether every user of the machine is told."""
     closing: Event = field(default_factory=Event)

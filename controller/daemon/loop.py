@@ -23,7 +23,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from controller import logs
-from controller.api import Api, ApiContext, MetricsPage
+from controller.api import Api, ApiContext
 from controller.daemon import heap
 from controller.daemon.config_file import ConfigurationFile
 from controller.daemon.passes import Passes
@@ -38,7 +38,6 @@ from controller.reconcile.report import Report
 from controller.serve import cluster
 from controller.serve.outline import Schema
 from controller.serve.schema_process import SchemaProcess
-from controller.telemetry import metrics
 from controller.telemetry.observer import Telemetry
 
 if TYPE_CHECKING:
@@ -233,12 +232,10 @@ class Daemon:
     @contextmanager
     def _answering(self, state: Path, telemetry: Telemetry) -> Iterator[Api]:
         """The control socket, which answers from the first pass on until after the last."""
-
-        def exposition() -> MetricsPage:
-            return MetricsPage(telemetry.metrics.render(), metrics.CONTENT_TYPE)
-
         with Journal.read(state) as reader, Journal.amend(state) as writer:
-            context = ApiContext(reader, writer, self.passes, lambda: self.config, exposition)
+            context = ApiContext(
+                reader, writer, self.passes, lambda: self.config, telemetry.metrics.render
+            )
             with closing(Api(context, state=state)) as api:
                 yield api
 

@@ -19,7 +19,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -46,9 +45,6 @@ if TYPE_CHECKING:
     from controller.model import Event
     from controller.reconcile.assembly import Assembly
     from controller.reconcile.report import Report
-
-CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
-"""Of what `Metrics.render` returns."""
 
 MEASURE_FIRST: Final = 60.0
 MEASURE_EVERY: Final = 900.0
@@ -204,7 +200,7 @@ class Metrics:
         self._gauges["journal_writable"].set(well)
 
     def render(self) -> bytes:
-        """All metrics in Prometheus's text format, to be sent as `CONTENT_TYPE`."""
+        """All metrics in Prometheus's text format, as `CONTENT_TYPE_LATEST`."""
         try:
             present = {pipeline for pipeline, _ in _current(self._journal)}
         except WheelwayError:  # then it is not known what is gone

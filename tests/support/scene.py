@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from controller.api import Api, ApiContext, nothing_measured
+from controller.api import Api, ApiContext
 from controller.daemon.passes import Passes as Told
 from controller.journal import DaemonStatus, Journal
 from controller.model import Condition, Event
@@ -30,7 +30,6 @@ from tests.support.wheels import sha256
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from controller.api import MetricsPage
     from controller.cache.environments.base import Base
     from controller.config.settings import Config
     from controller.reconcile.reconciler import Report
@@ -79,7 +78,7 @@ class Scene:
 
     @contextmanager
     def serving(
-        self, exposition: Callable[[], MetricsPage] = nothing_measured, *, ended: bool = True
+        self, metrics: Callable[[], bytes] = bytes, *, ended: bool = True
     ) -> Iterator[Served]:
         """The control API over a copy of the journal; each wake-up is a pass that finds what the
         last one found, and one has `ended` already.
@@ -106,7 +105,7 @@ class Scene:
         with Journal.read(folder / "state") as reader, Journal.amend(folder / "state") as writer:
             now = self.now + 2
             inside = ApiContext(
-                reader, writer, told, lambda: self.config, exposition, clock=lambda: now
+                reader, writer, told, lambda: self.config, metrics, clock=lambda: now
             )
             api = Api(inside, state=folder / "state")
             try:

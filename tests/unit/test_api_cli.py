@@ -158,8 +158,6 @@ def test_plan_is_the_daemons_last_pass(with_daemon):
     assert result.exit_code == ExitCode.CHANGES
     assert "add iris-1.4-0123abcd: ExamplesPassed: it is ready" in result.stdout
     assert with_daemon("plan", "--json").exit_code == ExitCode.CHANGES
-    with_daemon.service.passes.ended(1, Report("2 live", 5.0, plan=Plan((), ())), complete=True)
-    assert with_daemon("plan").stdout == "Nothing to change.\nNow: 2 live\n"
     with_daemon.service.passes.ended(2, Report("waiting for Ray", 1.0), complete=True)
     assert with_daemon("plan").exit_code == ExitCode.UNAVAILABLE
 

@@ -7,7 +7,6 @@ import json
 import httpx
 import pytest
 
-from controller.api import MetricsPage
 from controller.errors import Stalled
 from controller.model import Condition
 from controller.reconcile.reconciler import Report
@@ -92,8 +91,7 @@ HEADERS = ("cache-control", "content-type", "retry-after", "allow")
 
 @pytest.fixture(scope="module")
 def served(scene):
-    exposition = MetricsPage(b"wheelway_told 1\n", "text/plain; version=1.0.0; charset=utf-8")
-    with scene.serving(lambda: exposition) as served, on_socket(served.socket) as client:
+    with scene.serving(lambda: b"wheelway_told 1\n") as served, on_socket(served.socket) as client:
         yield served, client
 
 
@@ -195,10 +193,10 @@ def test_what_a_daemon_in_trouble_answers(golden, scene):
 
 
 def test_a_mistake_of_ours_is_told_as_such_and_a_refusal_with_its_reason(golden, scene):
-    def fails() -> MetricsPage:
+    def fails() -> bytes:
         raise KeyError("x")
 
-    def refuses() -> MetricsPage:
+    def refuses() -> bytes:
         raise Stalled("ConfigNotRendered", "it cannot be rendered")
 
     answers = {}
