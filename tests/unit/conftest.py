@@ -91,10 +91,10 @@ def opened(clock):
     """Opens sources of the stand-in's repository; time is the test's."""
     made = []
 
-    def opener(tags=None, before=None, **options):
+    def opener(tags=None, before=None, jitter=lambda: 0.0, **options):
         options = {"type": "codeartifact", "domain": "acme", "repository": "pipelines", **options}
         tags = list(sys_tags()) if tags is None else tags
-        more = {"before": before, "clock": clock, "jitter": lambda: 0.0}
+        more = {"before": before, "clock": clock, "jitter": jitter}
         made.append(CodeArtifactSource(Options(**options), tags, **more))
         return made[-1]
 

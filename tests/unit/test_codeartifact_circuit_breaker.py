@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain, repeat
+
 import pytest
 
 from controller.errors import Stalled, WheelwayError
@@ -213,13 +215,16 @@ def test_questions_about_upstreams_are_spread_over_the_hour(at_standin, opened, 
     names = [f"model-{number}" for number in range(4)]
     for name in names:
         publish(name)
-    source = opened(packages=names)
-    answers = source._upstreams
-    shares = iter([0.0, 0.25, 0.5, 0.75])
-    answers._jitter = lambda: next(shares)
+    # One is drawn for each version, one for each question.
+    drawn = chain([0, 0.0, 0, 0.25, 0, 0.5, 0, 0.75], repeat(0.0))
+    source = opened(packages=names, concurrency=1, jitter=lambda: next(drawn))
     source.list()
-    waits = sorted(answer.due - clock.now for answer in answers._answers.values())
-    assert waits == [SELDOM * share for share in (0.625, 0.75, 0.875, 1.0)]
+    counts = []
+    for share in (0.62, 0.125, 0.125, 0.125, 0.125):
+        later(clock, SELDOM * share)
+        source.list()
+        counts.append(asked(at_standin, "DescribePackage"))
+    assert counts == [4, 5, 6, 7, 8]
 
 
 TROUBLES = {

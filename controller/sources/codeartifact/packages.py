@@ -17,7 +17,6 @@ from controller.sources.codeartifact.versions import (
     judged,
     trusted,
     untrusted_note,
-    upstream_note,
 )
 
 if TYPE_CHECKING:
@@ -79,8 +78,6 @@ class Package:
     """A package with its part of the listing."""
 
     versions: Mapping[str, Known]
-    upstream: str = ""
-    """ALLOW or BLOCK; empty when nobody asked or may ask."""
     revisions: tuple[Revision, ...] = ()
     refused: tuple[Refusal, ...] = ()
     pending: tuple[Refusal, ...] = ()
@@ -103,12 +100,7 @@ class Package:
 
 
 def package_of(
-    name: str,
-    versions: Mapping[str, Known],
-    upstream: str,
-    options: CodeArtifactSource,
-    *,
-    named: bool,
+    name: str, versions: Mapping[str, Known], options: CodeArtifactSource, *, named: bool
 ) -> Package:
     """A package of these versions; `named`: the configuration names it, not a glob."""
     verdicts = [one.verdict for one in versions.values()]
@@ -122,12 +114,8 @@ def package_of(
         notes.append(untrusted_note(name, reason, those, options, named=worth_knowing))
     if named and not versions:
         notes.append(absent_note(name, options))
-    selectable = any(one.availability is Availability.SELECTABLE for one in revisions)
-    if upstream == "ALLOW" and selectable:
-        notes.append(upstream_note(name, options))
     return Package(
         versions=versions,
-        upstream=upstream,
         revisions=tuple(sorted(revisions, key=lambda one: (one.version, one.filename))),
         refused=tuple(one for one in refusals if one.reason not in PENDING),
         pending=tuple(one for one in refusals if one.reason in PENDING),

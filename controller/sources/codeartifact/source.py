@@ -90,9 +90,7 @@ class CodeArtifactSource:
         self._listing = threading.Lock()  # held by one; it guards what is remembered
         self._packages: dict[str, Package] = {}
         self._failures = PackageFailures()
-        self._upstreams = Upstreams(
-            self._repository.upstream, options.poll_interval, clock=clock, jitter=jitter
-        )
+        self._upstreams = Upstreams(options, self._repository.upstream, clock, jitter)
         self._due: set[str] = set()
         self._round_at = float("-inf")
         self._hints: set[str] = set()
@@ -143,8 +141,8 @@ class CodeArtifactSource:
             self._begin()
             self._poll_packages()
             self._due.clear()
-            blind = self._upstreams.note(self.name)
-            notes = [*self._failures.notes(), *([blind] if blind else ())]
+            selectable = [name for name, found in self._packages.items() if found.selectable]
+            notes = [*self._upstreams.notes(selectable), *self._failures.notes()]
             return listing_of(self.name, self._packages, notes, self._failures.packages)
 
     def fetch(self, revision: Revision) -> Iterator[bytes]:
@@ -244,27 +242,21 @@ class CodeArtifactSource:
             # and what is missed is retired.
             listed = self._repository.versions(name)[0] | listed
         now = self._clock()
+        named = name in self._names
+        package: Package | None = None
         if before is not None and before.stands(listed, now):
             package = before
-        elif not listed and name not in self._names:
-            self._upstreams.forget(name)
-            return None
-        else:
+        elif listed or named:
             held = before.versions if before else {}
             versions = {
                 key: self._version(name, one, held.get(key), now) for key, one in listed.items()
             }
-            package = self._package(name, versions, before.upstream if before else "")
-        if not package.selectable:
+            package = package_of(name, versions, self._options, named=named)
+        if package is not None and package.selectable:
+            self._upstreams.ask(name)
+        else:
             self._upstreams.forget(name)
-            return package
-        upstream = self._upstreams.of(name)
-        if upstream != package.upstream:
-            package = self._package(name, package.versions, upstream)
         return package
-
-    def _package(self, name: str, versions: Mapping[str, Known], upstream: str) -> Package:
-        return package_of(name, versions, upstream, self._options, named=name in self._names)
 
     def _version(self, name: str, listed: Listed, before: Known | None, now: float) -> Known:
         if before is not None and before.stands(listed, now):

@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING
 from controller.errors import WheelwayError, without_frames
 from controller.model import Condition
 from controller.sources.codeartifact.connection import STALE
+from controller.sources.codeartifact.versions import upstream_note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+    from controller.config.sources import CodeArtifactSource
 
 SELDOM = 3600.0
 """Seconds at most between two questions about a package that blocks upstreams."""
@@ -36,22 +39,22 @@ class _Answer:
 
 
 class Upstreams:
-    """ALLOW or BLOCK by package, empty where nothing is told. Thread-safe for different packages.
+    """What is told of each package, ALLOW or BLOCK. Thread-safe for different packages.
 
-    `ask` asks about one; `poll_interval` and `clock` (monotonic) are in seconds; `jitter`, uniform
-    in [0, 1), spreads the questions.
+    `question` asks about one; `clock` is monotonic, in seconds; `jitter`, uniform in [0, 1),
+    spreads the questions.
     """
 
     def __init__(
         self,
-        ask: Callable[[str], str],
-        poll_interval: float,
-        *,
+        options: CodeArtifactSource,
+        question: Callable[[str], str],
         clock: Callable[[], float],
         jitter: Callable[[], float],
     ) -> None:
-        self._ask = ask
-        self._soon = min(SELDOM, ROUNDS * poll_interval)
+        self._options = options
+        self._question = question
+        self._soon = min(SELDOM, ROUNDS * options.poll_interval)
         self._clock = clock
         self._jitter = jitter
         self._told: Mapping[str, str] = {}
@@ -63,20 +66,18 @@ class Upstreams:
         kept = set(named) - found.keys()
         self._answers = {name: was for name, was in self._answers.items() if name in kept}
 
-    def of(self, name: str) -> str:
-        """Of one package; asked about only when it is due.
+    def ask(self, name: str) -> None:
+        """Ask about one package, if nobody told and it is due.
 
         Raises:
             WheelwayError: credentials that are none, or the source was closed.
         """
-        if name in self._told:
-            return self._told[name]
         before = self._answers.get(name, _Answer())
-        if self._clock() < before.due:
-            return before.upstream
+        if name in self._told or self._clock() < before.due:
+            return
         upstream, error = before.upstream, None
         try:
-            upstream = self._ask(name)
+            upstream = self._question(name)
         except WheelwayError as caught:
             if caught.reason in {*STALE, "SourceClosed"}:
                 raise
@@ -84,21 +85,21 @@ class Upstreams:
         wait = self._soon if error or upstream == ALLOW else SELDOM
         due = self._clock() + wait * (1 - self._jitter() / 2)
         self._answers[name] = _Answer(upstream, error, due)
-        return upstream
 
     def forget(self, name: str) -> None:
         """There is nothing of this package that could be served."""
         self._answers.pop(name, None)
 
-    def note(self, source: str) -> Condition | None:
-        """That of some packages it is not known."""
+    def notes(self, names: Iterable[str]) -> Iterator[Condition]:
+        """Which of these are open, and that of some it is not known."""
+        told = {**{name: one.upstream for name, one in self._answers.items()}, **self._told}
+        yield from (upstream_note(n, self._options) for n in sorted(names) if told.get(n) == ALLOW)
         errors = {name: found.error for name, found in self._answers.items() if found.error}
-        if not errors:
-            return None
-        others = f" ({len(errors) - 1} more packages likewise)" if len(errors) > 1 else ""
-        said = (
-            f"{errors[min(errors)].message}{others}; it is only needed to tell whether packages "
-            "that `packages` names may be completed from upstreams (dependency confusion), and "
-            "asked again"
-        )
-        return Condition(source, "UpstreamUnknown", said, ok=True)
+        if errors:
+            others = f" ({len(errors) - 1} more packages likewise)" if len(errors) > 1 else ""
+            said = (
+                f"{errors[min(errors)].message}{others}; it is only needed to tell whether "
+                "packages that `packages` names may be completed from upstreams (dependency "
+                "confusion), and asked again"
+            )
+            yield Condition(self._options.name, "UpstreamUnknown", said, ok=True)
