@@ -25,7 +25,7 @@ from controller.serve.application import parse
 from controller.serve.details import Details, read
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from controller.config.settings import RayOptions
@@ -227,7 +227,7 @@ def client_options(options: RayOptions) -> dict[str, Any]:
     """
     return {
         "base_url": options.dashboard_url,
-        "auth": BearerFile(options.token_file) if options.token_file else None,
+        "auth": _bearer(options.token_file) if options.token_file else None,
         "verify": True if options.ca_file is None else authorities(options.ca_file),
         # Neither proxies nor credentials of the environment are meant for the cluster. And the
         # dashboard hides env_vars from what looks like a browser.
@@ -247,25 +247,22 @@ def authorities(ca_file: Path, *, and_public: bool = False) -> ssl.SSLContext:
     return context
 
 
-class BearerFile(httpx.Auth):
+def _bearer(path: Path) -> Callable[[httpx.Request], httpx.Request]:
     """`Authorization: Bearer` (RFC 6750) with the content of a file, read for each request."""
 
-    def __init__(self, path: Path) -> None:
-        """`path` need not exist yet."""
-        self._path = path
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Add the header; raises Stalled where the file cannot be read or holds nothing."""
+    def authorized(request: httpx.Request) -> httpx.Request:
         try:
-            token = self._path.read_text(encoding="ascii").strip()
+            token = path.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise Stalled(
-                "TokenUnreadable", f"ray.token_file {self._path} cannot be read: {error}"
+                "TokenUnreadable", f"ray.token_file {path} cannot be read: {error}"
             ) from error
         if not token or not token.isprintable():
-            raise Stalled("TokenUnreadable", f"ray.token_file {self._path} holds no token")
+            raise Stalled("TokenUnreadable", f"ray.token_file {path} holds no token")
         request.headers["Authorization"] = f"Bearer {token}"
-        yield request
+        return request
+
+    return authorized
 
 
 def _json(value: Mapping[str, JSON]) -> str:

@@ -71,9 +71,8 @@ async def followed(read: Read, name: str, lines: int, pause: float) -> AsyncIter
             try:
                 async for piece in seen.rest(read("file", f"{name}.1")):
                     yield piece
-            except (httpx.HTTPStatusError, _Renewed):  # the rest is gone
-                seen = _Seen()
-                continue
+            except (httpx.HTTPStatusError, _Renewed):
+                pass  # the rest is gone
             except httpx.HTTPError:  # it may be had in a moment
                 await asyncio.sleep(pause)
                 continue
