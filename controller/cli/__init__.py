@@ -27,14 +27,12 @@ from controller.cli.history import history
 from controller.cli.invocation import VARIABLE, Invocation
 from controller.cli.logs import logs
 from controller.cli.output import own_version
-from controller.cli.program import MEANINGS, Program
+from controller.cli.program import ExitCode, Program
 from controller.cli.status import status
 
 __all__ = ["app"]
 
-_EXIT_CODES = "\b\nExit codes:\n" + "\n".join(
-    f"  {code:>3}  {meaning}" for code, meaning in MEANINGS.items()
-)
+_EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {code.meaning}" for code in ExitCode)
 _AROUND = """\b
 Files:
   /etc/wheelway/controller.toml   the configuration of the service

@@ -31,9 +31,7 @@ PHASE_STYLES: Final = {
     "Quarantined": "red",
     "Staged": "cyan",
     "Ready": "cyan",
-    "Retiring": "dim",
-    "Retired": "dim",
-    "Superseded": "dim",
+    **dict.fromkeys(("Retiring", "Retired", "Superseded"), "dim"),
 }
 
 LONGEST_LINE: Final = 240

@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import typer
 from typer.core import TyperGroup
@@ -28,31 +28,26 @@ if TYPE_CHECKING:
 class ExitCode(IntEnum):
     """Beyond 2 these are the codes of sysexits.h, so that 2 is free for `plan`."""
 
-    OK = 0
-    FAILED = 1
-    CHANGES = 2
-    USAGE = 64
-    UNAVAILABLE = 69
-    BUG = 70
-    NOT_PERMITTED = 77
-    CONFIG = 78
-    INTERRUPTED = 130
-    BROKEN_PIPE = 141
+    meaning: str
 
+    def __new__(cls, code: int, meaning: str) -> Self:
+        """A code with what it says; the end of `wheelway --help` lists them."""
+        made = int.__new__(cls, code)
+        made._value_ = code
+        made.meaning = meaning
+        return made
 
-MEANINGS: Final = {
-    ExitCode.OK: "done",
-    ExitCode.FAILED: "failed or refused",
-    ExitCode.CHANGES: "`plan` found changes",
-    ExitCode.USAGE: "the command line was not understood",
-    ExitCode.UNAVAILABLE: "Ray, the daemon or the journal is not available; trying again may help",
-    ExitCode.BUG: "a mistake in wheelway itself",
-    ExitCode.NOT_PERMITTED: "you may not; the message names the group that may",
-    ExitCode.CONFIG: "the configuration or a template is wrong",
-    ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
-    ExitCode.BROKEN_PIPE: "whoever read the output went away",
-}
-"""What each exit code says; the end of `wheelway --help`."""
+    OK = 0, "done"
+    FAILED = 1, "failed or refused"
+    CHANGES = 2, "`plan` found changes"
+    USAGE = 64, "the command line was not understood"
+    UNAVAILABLE = 69, "Ray, the daemon or the journal is not available; trying again may help"
+    BUG = 70, "a mistake in wheelway itself"
+    NOT_PERMITTED = 77, "you may not; the message names the group that may"
+    CONFIG = 78, "the configuration or a template is wrong"
+    INTERRUPTED = 130, "interrupted (Ctrl-C)"
+    BROKEN_PIPE = 141, "whoever read the output went away"
+
 
 _ASKED_WRONGLY: Final = {"ConfigUnknown", "DigestAmbiguous", "ConfigForgotten"}
 """Reasons of a JournalError that are about the question, not about the journal."""

@@ -45,17 +45,6 @@ LONGEST_EXAMPLE: Final = 400
 """Characters of an example that still make a line to copy."""
 _BYTES: Final = "application/octet-stream"
 
-_STEPS: Final = {
-    Phase.FETCHED: "fetched, verified",
-    Phase.PREPARED: "prepared",
-    Phase.STAGED: "staged",
-    Phase.READY: "ready",
-    Phase.LIVE: "live",
-    Phase.RETIRING: "retiring",
-    Phase.RETIRED: "retired",
-    Phase.SUPERSEDED: "superseded",
-    Phase.QUARANTINED: "quarantined",
-}
 _UNDERWAY: Final = {"Verified", "Preparing"}
 """Reasons of a fetched release that goes on; by any other, policy leaves it where it is."""
 _LEAVING: Final = {Phase.RETIRING, Phase.RETIRED, Phase.SUPERSEDED}
@@ -199,23 +188,26 @@ class Progress:
             self._aside(run, phase, event, "not served", f"{event.reason}: {event.message}")
         elif run.shown != (phase, ""):
             seconds = run.reach(phase, event.at)
-            step, detail, more = _STEPS[phase], "", ""
-            if phase is Phase.LIVE:
-                detail = f"/predict/{run.pipeline}/{run.version}"
-                more = self._curl(detail)
-            elif phase is Phase.QUARANTINED:
-                # What others of its wheel failed by is told once.
-                first = self._failures.setdefault((event.reason, event.message), run.label)
-                detail = f"{event.reason}: {first_line(event.message)}"
-                if first != run.label:
-                    detail = f"{event.reason}, as {first}"
-                more = f"{self._command} explain {run.label}"
-            elif phase in {Phase.RETIRING, Phase.SUPERSEDED}:
-                detail = first_line(event.message)
-            if event.reason == "Lost":
-                step, detail = "gone", "no longer on the cluster; what is wanted is started again"
+            step, detail, more = self._said(run, phase, event)
             style = PHASE_STYLES.get(phase.value, "")
             self._line(event.at, run.label, step, detail, seconds, style=style, more=more)
+
+    def _said(self, run: _Run, phase: Phase, event: Event) -> tuple[str, str, str]:
+        """What a step is called, what is told of it, and what there is to copy."""
+        if event.reason == "Lost":
+            return "gone", "no longer on the cluster; what is wanted is started again", ""
+        if phase is Phase.LIVE:
+            route = f"/predict/{run.pipeline}/{run.version}"
+            return "live", route, self._curl(route)
+        if phase is Phase.QUARANTINED:
+            # What others of its wheel failed by is told once.
+            first = self._failures.setdefault((event.reason, event.message), run.label)
+            own = first == run.label
+            why = f": {first_line(event.message)}" if own else f", as {first}"
+            return "quarantined", event.reason + why, f"{self._command} explain {run.label}"
+        word = "fetched, verified" if phase is Phase.FETCHED else phase.value.lower()
+        leaves = phase in {Phase.RETIRING, Phase.SUPERSEDED}
+        return word, first_line(event.message) if leaves else "", ""
 
     def _aside(self, run: _Run, phase: Phase, event: Event, step: str, why: str) -> None:
         """A release that does not go on, with the reason; shown once for each reason."""

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import wheelway
-from controller.cli.program import MEANINGS
+from controller.cli.program import ExitCode
 from controller.config.settings import Options
 
 pytestmark = pytest.mark.unit
@@ -88,7 +88,7 @@ def test_every_option_is_explained_to_authors():
 def test_every_exit_code_is_explained_to_operators():
     text = (ROOT / "docs/operating.md").read_text()
     rows = dict(re.findall(r"^\| (\d+) \| ([^|]+) \|$", text, re.MULTILINE))
-    assert rows == {str(int(code)): meaning for code, meaning in MEANINGS.items()}
+    assert rows == {str(int(code)): code.meaning for code in ExitCode}
 
 
 def test_every_direct_dependency_has_its_reason():
