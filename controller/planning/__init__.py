@@ -1,6 +1,6 @@
 """Decisions, and nothing else: pure functions from what is known to what should be.
 
-No clock, no randomness, no I/O in here: they come in as parameters. Read `rollout` first.
+Clock and randomness are parameters; there is no I/O. Read `rollout` first.
 
     election    a verdict on every release: by `policy`, `ownership` of names, `disappearance`
     catalogue   what the sources list and offer, by project; `wheel_names` reads file names

@@ -1,5 +1,5 @@
-"""What the sources list, and what is inside, by project and in order of preference: made once a
-listing, not a pass.
+"""What the sources list, and what is inside, by project and in order of preference. It is made for
+each new listing, not for each pass.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Catalogues:
         for listing in listings:
             for revision in sorted(listing.revisions, key=self._preference):
                 if revision.availability is not Availability.GONE:
-                    # What is the same stays the same object, so that comparing it costs nothing.
+                    # Unchanged values stay the same objects, so that comparing them costs nothing.
                     rank = before.ranks.get(revision)
                     revisions.append(revision if rank is None else before.revisions[rank])
         projects = _grouped([(revision.project, revision) for revision in revisions])
@@ -167,7 +167,7 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """What one project offers, as far as anybody has looked into its wheels."""
+    """What one project offers, as far as its wheels were inspected."""
 
     claims: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
     """By pipeline, best first."""
@@ -178,7 +178,7 @@ class Shelf:
 
 
 def is_of(artifact: Artifact, revision: Revision) -> bool:
-    """Whether the wheel is what this file name says: the same bytes may have a wrong one too."""
+    """Whether the wheel is what this file's name says, for bytes may also have a wrong name."""
     return artifact.project == revision.project and artifact.version == revision.version
 
 

@@ -1,7 +1,7 @@
 """Why an application has its place in the next config, or has none any more.
 
-What policy or a failure decided keeps the reason that it has there (`NotKept`, `LoadFailed`); these
-are the rollout's own.
+Decisions of policy and failures keep their own reasons (`NotKept`, `LoadFailed`); these are the
+rollout's.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ node."""
 def assemble(
     ours: Iterable[PlannedApplication], situation: Situation
 ) -> tuple[PlannedApplication, ...]:
-    """Ours, the declarative applications of others verbatim, and what ours need beside them. An
+    """Our applications, the declarative ones of others verbatim, and what ours need beside them. An
     unchanged application keeps the observed document itself, which makes comparing cheap.
     """
     planned = list(ours)
@@ -54,8 +54,8 @@ def assemble(
 
 
 def ailments_beside(situation: Situation) -> Iterator[Condition]:
-    """What is amiss beside our releases: why percent-encoded spellings of routes are not answered,
-    and which applications of others hold what only some readers of JSON take.
+    """What is wrong beside our releases: why percent-encoded spellings of routes are not answered,
+    and which applications of others hold values that are no strict JSON.
     """
     name = situation.encoded_routes["name"] if situation.encoded_routes else None
     for app in situation.applications:
@@ -121,8 +121,8 @@ def removal_reasons(
 def hold_back(situation: Situation, *, promoting: bool) -> tuple[Cause | None, float | None]:
     """Why a PUT must wait for a build, which it would cancel and restart; and until when.
 
-    Each build has `build_deadline` from its last start, less when a release is `promoting`: a build
-    only starts over, while that one is ready to serve.
+    Each build has `build_deadline` from its last start, and less when a release is `promoting`: a
+    build merely starts over, while that release is ready to serve.
     """
     longest = situation.limits.build_deadline
     if promoting:

@@ -1,13 +1,13 @@
 """Nobody fights: why a planned config is not sent for now, though nothing is wrong with it.
 
-Somebody else may change what was sent: what differs is corrected, but whoever is contradicted three
-times backs off, and says what differs.
+Somebody else may change what was sent: that is corrected, but after three corrections the daemon
+backs off and says what differs.
 
-Another daemon may have the cluster. Who finds another's mark (`daemons`) puts its own in its place,
-and nothing else, and waits: one that lives does the same in return, one that is gone does not, be
-it that its state was lost with its machine. Of two that live the younger stands down.
+Another daemon may have the cluster. A daemon that finds another's mark (`daemons`) replaces the
+mark and nothing else, and waits: a daemon that lives answers in the same way, one that is gone does
+not. Of two that live the younger stands down.
 
-All of it is memory between passes, told the time.
+This is memory between passes; the time is a parameter.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ _NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Restraint:
-    """Why nothing is sent before `until`, by the clock of the passes; once over it is still told
-    of.
+    """Why nothing is sent before `until`, by the clock of the passes; afterwards it is still told.
 
     Two configs go all the same: one that only sets a mark, and one that gives a route back from
     what failed there.
@@ -65,7 +64,7 @@ class Restraint:
 
 
 class Contest:
-    """Compares what was sent with what is there, and whose it is.
+    """Compares what was sent with what is on the cluster, and whose that is.
 
     `mark` is this daemon's own; `wait` is how many seconds another one has to claim back what this
     one claims.
@@ -108,7 +107,7 @@ class Contest:
         if not self._level:
             return None
         wait = min(FIRST_WAIT * 2.0 ** (self._level - 1), WINDOW)
-        # What agrees is gone on with: the rest of what was taken away is not waited for again.
+        # What agrees goes on at once; it does not wait again for the rest.
         until = self._corrected[-1] + wait if self._differs else now
         return Restraint(self._cause(wait), until, contested=self._rerouted(applications))
 
@@ -165,7 +164,7 @@ class Contest:
 
 
 class _Claim:
-    """Tells whose the applications are, for the daemon with the mark `own`; `wait` as for
+    """Decides whose the applications are, for the daemon with the mark `own`; `wait` as for
     `Contest`.
     """
 

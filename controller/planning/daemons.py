@@ -1,7 +1,7 @@
 """The mark by which daemons on one cluster know each other's applications.
 
-Every application of ours bears the mark of the daemon that applied it, in its `user_config`, which
-changes neither its name nor its replicas. `contest` says what follows from another one's.
+Every application of ours bears the mark of the daemon that applied it in its `user_config`, which
+changes neither its name nor its replicas. `contest` decides what follows from another's mark.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""From when on each deadline counts: when what runs was staged, built, given its route.
+"""From when on each deadline counts: when an application was staged, built, given its route.
 
-The records are the journal's; here it is decided what they say. Time counts against a release only
-while it could have done its part: not while Serve builds it or finds no room for it, and not while
-nobody could ask the ingress.
+The journal keeps the records that are made here. Time counts against a release only while it could
+have done its part: not while Serve builds it or has no room for it, and not while the ingress could
+not be asked.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ before it has learnt all of its routes."""
 def dated(
     applications: Iterable[Application], records: Mapping[str, PlacementRecord], now: float
 ) -> dict[str, PlacementRecord]:
-    """The records of our applications by name, with what is seen for the first time dated; what is
-    gone has none. An application on its route without a record served before this journal began: it
-    counts as live.
+    """The records of our applications by name, with dates for what is new. An application on its
+    route without a record served before this journal began and counts as live.
     """
     return {
         app.name: _dated(app, records.get(app.name), now)
@@ -88,8 +87,8 @@ def restarted(records: Mapping[str, PlacementRecord], at: float) -> dict[str, Pl
 def unwatched(
     records: Mapping[str, PlacementRecord], *, since: float | None, now: float
 ) -> dict[str, PlacementRecord]:
-    """The records after a time in which the cluster could not be observed: a release may have been
-    built then, or have had no room, and nobody asked at routes, so that time does not count.
+    """The records without the time in which the cluster could not be observed: a release may have
+    been built then, or had no room, and no route was asked.
 
     `since` is when the cluster was last observed, or tried to be; None when this process does not
     know: then every deadline begins anew.
@@ -118,7 +117,7 @@ def excused(
     now: float,
     probe_deadline: float,
 ) -> dict[str, PlacementRecord]:
-    """The records, without the time in which the ingress could not be asked: the time between two
+    """The records without the time in which the ingress could not be asked: the time between two
     polls counts only if it answered at both.
 
     Args:

@@ -1,4 +1,4 @@
-"""What is on the cluster and listed nowhere: since when, and how much of it at once."""
+"""Releases that are on the cluster and listed nowhere: since when, and how many at once."""
 
 from __future__ import annotations
 
@@ -33,11 +33,10 @@ class Absences:
 def beyond_retire_limit(
     routes: Sequence[Route], situation: Situation
 ) -> tuple[dict[str, str], dict[str, Loss]]:
-    """By route: why what vanished from its source stays. By source: the worst loss beyond the
-    limit.
+    """By route: why a vanished release stays. By source: the worst loss beyond the limit.
 
     A loss is remembered until nothing of the source is missing any more, or a person allows as
-    much: wheels that come back one by one, or new ones, give no leave to retire the rest.
+    much. Wheels that come back one by one, or new ones, do not allow the rest to be retired.
     """
     limit = situation.limits.retire_limit
     held: dict[str, str] = {}

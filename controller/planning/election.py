@@ -1,8 +1,8 @@
 """A verdict on every release that is offered or present: pure, but for what it remembers.
 
-Policy judges each pipeline by itself (`policy.elect`). What it judges is put together here: whose
-each name is (`ownership`), which offers nobody has looked into, and what is missing, perhaps only
-for a moment (`disappearance`). The facts come as values; the reconciler gathers them.
+Policy judges each pipeline by itself (`policy.elect`). Its inputs are put together here: whose each
+name is (`ownership`), which offers were not inspected, and what is missing, perhaps only for a
+moment (`disappearance`). The reconciler gathers the facts.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """What the sources offer, as far as anybody has looked."""
+    """What the sources offer, as far as it was inspected."""
 
     candidates: Mapping[str, tuple[Candidate, ...]]
     """By pipeline: the offers of inspected wheels, in order of preference."""
     inspected: Collection[str]
     """Digests of these wheels."""
     complete: bool
-    """Whether each source was listed; until then whatever is not offered is unknown, not gone."""
+    """Whether each source was listed; until then what is not offered is unknown, not gone."""
     catalogue: Catalogue = field(default_factory=Catalogue)
     """All that is listed and can be had."""
     unsound: Mapping[Revision, Quarantine] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Offered:
     is_refused: Callable[[Revision], object | None] = lambda _: None
     """Whether a wheel is known to be no release's."""
     awaited: Collection[Revision] = ()
-    """What is to be looked into."""
+    """Wheels that are to be inspected."""
     unlisted: Collection[str] = ()
     """Sources, and projects of sources, of which nothing was ever listed; for a person."""
     unread: Collection[tuple[str, Version]] = ()
@@ -91,14 +91,14 @@ class Elected:
     recheck_in: float = float("inf")
     """Seconds within which to look again."""
     is_timeless: bool = True
-    """Whether the same comes of the same facts, however much later they are judged again."""
+    """Whether the same facts give the same result at any later time."""
 
 
 class Election:
     """The verdicts of one daemon, pass by pass.
 
-    Those on a pipeline are remembered as long as all that they depend on is the same. `absences`,
-    and since when names wait, are memory too, but of what was seen when: they decide.
+    Verdicts on a pipeline are remembered while their inputs stay the same, which only saves time.
+    `absences`, and since when names wait, are memory that decides.
     """
 
     def __init__(self, absences: Absences) -> None:
@@ -206,8 +206,8 @@ def _offers(offered: Offered, present: Present, found: Elected) -> dict[str, tup
 
 
 def _claims_on(app: Application, offered: Offered, found: Elected) -> list[Candidate]:
-    """Listed wheels that claim a running release's route though their inside is not known: its own
-    bytes, when they are not fetched in this run yet, and bad bytes in their place.
+    """Listed wheels that claim a running release's route without being inspected: its own bytes,
+    when they were not fetched in this run yet, and bad bytes instead of these.
     """
     release, unsound = app.release, offered.unsound
     if release is None or (release.digest in offered.inspected and not unsound):
@@ -230,7 +230,7 @@ def _claims_on(app: Application, offered: Offered, found: Elected) -> list[Candi
 
 
 def _unknown(unlisted: set[Release], offered: Offered, present: Present) -> set[Release]:
-    """Those that no known wheel offers, but one may that nobody has looked into yet."""
+    """Releases that no inspected wheel offers, but another may."""
     if not unlisted or not offered.complete:
         return unlisted
     unknown = set()
@@ -258,7 +258,7 @@ def _told_of(
     offered: Offered,
     present: Present,
 ) -> Iterator[Condition]:
-    """What a person should know of the verdicts: names that two projects claim, unmet pins."""
+    """Conditions by the verdicts: names that two projects claim, unmet pins."""
     for verdict in verdicts:
         if verdict.reason == CONFLICT:
             yield Condition(str(verdict.release), verdict.reason, verdict.message)

@@ -57,7 +57,7 @@ class Diagnosis:
 
 
 def doubts_its_files(application: Application) -> bool:
-    """Whether a replica found other files than were published, whatever state that led to."""
+    """Whether a replica found other files than were published."""
     marked = _MARKER.search(application.message)
     return marked is not None and marked[1] == DIGEST_MISMATCH
 

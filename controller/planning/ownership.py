@@ -1,8 +1,8 @@
 """Whose a pipeline's name is: the first project that carries it has it, until an operator moves it.
 
-A version number is anybody's to choose, so a higher one must not take over a name that another
-project serves. What counts first is the operator's word, then what the journal recorded, then what
-serves, then who came first. Who that is may not be known yet: a new name waits for it, for a while.
+Anybody can choose a higher version number, so that alone must not take over a name that another
+project serves. The operator's rule counts first, then what the journal recorded, then what serves,
+then who came first. Who came first may not be known yet: a new name waits for that, for a while.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NEVER = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """What may turn out to carry any pipeline."""
+    """Wheels and sources that may turn out to carry any pipeline."""
 
     wheels: Collection[Revision] = ()
     """Wheels that are listed and not inspected."""
@@ -59,7 +59,7 @@ class Facts:
     serving: Mapping[str, str]
     """By pipeline: the project whose release has served longest."""
     present: Collection[str]
-    """Pipelines that are on the cluster: they wait for nothing."""
+    """Pipelines that are on the cluster, whose names never wait."""
     first_seen: Callable[[str], float]
     """When the wheel of a digest was first seen, in seconds."""
 
@@ -77,7 +77,7 @@ def owners_of(
     """
     offers, first_seen = facts.offers, facts.first_seen
     owners = {name: owner for name, owner in facts.recorded.items() if facts.there(name, owner)}
-    # Of a project that is known in part, the rest is taken to carry the same.
+    # A project's wheels that were not inspected are taken to carry what its others carry.
     known = {c.project for offer in offers.values() for c in offer} if unknown.wheels else set()
     came: dict[str, float] = {}
     for revision in unknown.wheels:
@@ -121,8 +121,8 @@ def served_longest(
 
 
 class Names:
-    """Whose each is, and since when those wait that are nobody's: memory between passes, told the
-    time.
+    """Owners of names, and since when names without one wait: memory between passes, with the time
+    as a parameter.
     """
 
     def __init__(self) -> None:
@@ -133,17 +133,17 @@ class Names:
 
     @property
     def are_waited_for(self) -> bool:
-        """Whether time decides on any, or decided just now."""
+        """Whether any name waits, or was decided by time just now."""
         return bool(self._things or self._names)
 
     def owners_of(self, facts: Facts, unknown: Unknown, now: float) -> dict[str, str]:
-        """As `owners_of`, where no name, and for nothing, waits longer than `LONGEST_WAIT`: a wheel
-        may meanwhile be queued, or fail, or be tried again. Call it every pass.
+        """As `owners_of`, but no name waits longer than `LONGEST_WAIT`, nor for one wheel: that may
+        be queued, or fail again and again. Call it every pass.
         """
         self.unknown = self._still_waited_for(unknown, now)
         overdue = {name for name, since in self._names.items() if now - since >= LONGEST_WAIT}
         owners = owners_of(facts, self.unknown, overdue)
-        # One that was decided counts as waiting until that is recorded.
+        # A name that was decided counts as waiting until that is recorded.
         new = facts.offers.keys() - facts.recorded.keys()
         self._names = {name: self._names.get(name, now) for name in new}
         return owners

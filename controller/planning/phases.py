@@ -1,4 +1,4 @@
-"""How far each release has come, told from the decisions and what is observed."""
+"""How far each release has come, by the decisions and what is observed."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def underway(
     unread: Iterable[str],
     conditions: Iterable[Condition],
 ) -> tuple[Underway, ...]:
-    """What is wanted and not live yet, and what waits for its name, with what it waits for.
+    """Releases that are wanted and not live yet, or wait for their name, with what they wait for.
 
     `serving` are the releases on the cluster that have served; `unread` are the file names of
     wheels that are being fetched.

@@ -1,4 +1,4 @@
-"""What planning decides: the next Serve config, and a reason for every part of it that differs."""
+"""The result of planning: the next Serve config, and a reason for every difference."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Plans from pass to pass, and how soon the next pass is due: memory between passes, told the time.
+"""Plans from pass to pass, and how soon the next is due: memory that is told the time.
 
-A plan is a pure function of its situation, and says itself when time alone would change it: until
-then the last one is gone on with, as long as nothing calls for another.
+A plan is a pure function of its situation, and says when time alone would change it: until then,
+and as long as nothing else changes, the last plan is used again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 MOVING = 0.12
-"""Seconds until the next pass while something is on its way."""
+"""Seconds until the next pass while something is under way."""
 MOVING_SLOWLY = 0.5
 """The same, once it has been on its way for a while, or while Serve builds: each pass takes time
 from the cores that the build needs."""

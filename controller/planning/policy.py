@@ -1,8 +1,8 @@
 """Which releases should be served: the operator's policy applied to what the sources list.
 
-Versions are compared and matched as PEP 440 says, never as text. Bad releases are looked through:
-a version whose newest bytes are quarantined stands by the bytes that serve it now, and a
-quarantined version takes no place among those kept.
+Versions are compared and matched as PEP 440 says, never as text. A quarantined release is passed
+over: a version whose newest bytes are quarantined keeps the bytes that serve it now, and a
+quarantined version does not count for `keep`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ MISSING = "Missing"
 """Absent since a moment ago: what serves keeps its place, and counts for the retire limit."""
 
 STANDS_IN = "StandsIn"
-"""Elected for want of a fit successor: what serves the version now goes on as it is."""
+"""Elected as no successor is fit: what serves the version now goes on as it is."""
 
 CONFLICT = "Conflict"
 """The pipeline's name is another project's: refused, unless it serves already."""
@@ -145,8 +145,8 @@ def elect(case: Case) -> tuple[Verdict, ...]:
 def _among_offered(
     offered: Iterable[Candidate], unlisted: AbstractSet[Release], case: Case
 ) -> list[Verdict]:
-    """Verdicts on what the owner of the name offers. A version that serves and went missing a
-    moment ago keeps its place among those kept.
+    """Verdicts on what the owner of the name offers. A serving version that went missing a moment
+    ago still counts for `keep`.
     """
     awaited = {
         release.version
@@ -170,7 +170,7 @@ def _among_offered(
 def _left_out(
     version: Version, newer: Collection[Version], rule: PipelinePolicy
 ) -> tuple[str, str] | None:
-    """Why a version that is fit is not served: the rule takes it out, or newer ones fill `keep`."""
+    """Why a fit version is not served: the rule excludes it, or newer ones fill `keep`."""
     excluded = _excluded(version, rule)
     if excluded is not None or rule.pins or len(newer) < rule.keep:
         return excluded
@@ -187,8 +187,8 @@ def _gone(release: Release, case: Case) -> Verdict:
 
 
 def undecided(case: Case, unknown: str) -> tuple[Verdict, ...]:
-    """Verdicts on the offers of a pipeline whose name has no owner yet: what would be served of
-    each project waits. `unknown` says what for.
+    """Verdicts on the offers of a pipeline whose name has no owner yet: what each project would
+    have served waits. `unknown` says for what.
     """
     offers: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in case.candidates:
@@ -213,8 +213,8 @@ def _refused(
     *,
     moved: bool,
 ) -> Iterator[Verdict]:
-    """Verdicts on what projects offer that do not own the name. `moved`: the operator took it from
-    them, and the owner has something to serve instead.
+    """Verdicts on the offers of projects that do not own the name. `moved`: the operator took it
+    from them, and the owner has something to serve instead.
     """
     projects = {c.release: c.project for c in reversed(list(others)) if c.release not in judged}
     for release, project in projects.items():
@@ -229,8 +229,8 @@ def _refused(
 
 
 def _under_pin(verdict: Verdict, pin: Pin, *, met: bool) -> Verdict:
-    """The verdict in the words of an operator's pin. Unlike the rule's own pins it takes nothing
-    away before what it names is live: whoever rolls back must not be left with nothing.
+    """The verdict by an operator's pin. Unlike the rule's own pins, it retires nothing before what
+    it names is live: a rollback must not leave nothing.
     """
     if verdict.reason == "Elected":
         return replace(verdict, reason="Pinned", message=str(pin))
@@ -245,7 +245,7 @@ def _under_pin(verdict: Verdict, pin: Pin, *, met: bool) -> Verdict:
 def _claims(
     group: list[Candidate], serving: Collection[Release], quarantined: Collection[Release]
 ) -> list[Verdict]:
-    """Verdicts on all who claim one version; the first is the one who may have it."""
+    """Verdicts on all candidates for one version; the first may have it."""
     served = sorted(r for r in serving if r.version == group[0].release.version)
     incumbent = served[-1] if served else None
     verdicts: list[Verdict] = []

@@ -1,7 +1,7 @@
-"""Where the ingress is asked, in which order, and what releases say of themselves in its answers.
+"""At which routes the ingress is asked, in which order, and what releases complain of there.
 
-Routes whose answer a plan needs are asked at in every pass; settled ones in turns, so that hundreds
-of them are no burst of requests, and each is heard of once in a while all the same.
+Routes whose answer a plan needs are asked in every pass, settled ones in turns: hundreds of them
+make no burst of requests, and each is still asked once in a while.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class _Failing:
 
 
 class Complaints:
-    """Whose requests fail: memory between passes, as an answer tells of one replica only."""
+    """Releases whose requests fail: memory, for an answer tells of one replica only."""
 
     def __init__(self) -> None:
         self._failing: dict[str, _Failing] = {}  # by route
@@ -93,7 +93,7 @@ class Complaints:
     def conditions(
         self, answers: Mapping[str, Answer], applications: Collection[Application]
     ) -> list[Condition]:
-        """Conditions by the last answer of each route; an answer seen before says nothing new."""
+        """Conditions by the last answer of each route; one seen before does not count again."""
         found = []
         replicas = {app.route: len(app.replicas) for app in applications}
         for route, answer in sorted(answers.items()):
@@ -122,7 +122,7 @@ class Complaints:
             told = condition if before is None else before.condition
             self._failing[route] = _Failing(told, answer)
             return [told]
-        # Who says nothing at all is not clean: `RouteNotAnswering` tells of that.
+        # No answer is not a clean one: `RouteNotAnswering` tells of that.
         clean = 0 if before is None else before.clean + (answer.header is not None)
         if before is None or clean >= needed:
             self._failing.pop(route, None)

@@ -1,7 +1,7 @@
-"""Whether what was promoted is seen at its route in time, and who has the route back if not.
+"""Whether a promoted application answers in time, and which one gets the route back if not.
 
-The holder of a route has its probe deadline whatever is elected meanwhile: a successor that was
-overtaken before it was seen is as live as any when it answers, and as unfit when it does not.
+The holder of a route has its probe deadline whatever is elected meanwhile: when it answers it is
+live, and when it does not it is unfit, though another release may be wanted by then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def answer_due(app: Application, situation: Situation) -> float:
-    """By when an application that was given its route must have answered there."""
+    """When an application that was given its route must have answered there."""
     return since(situation, app, "routed_at") + situation.limits.probe_deadline
 
 
@@ -54,14 +54,14 @@ def _what_was_seen(answer: Answer | None) -> str:
 
 
 def is_out_of_reach(app: Application, situation: Situation) -> bool:
-    """Whether the ingress could not be asked at the application's route: no fault of a release."""
+    """Whether the ingress could not be asked at the route, which is no fault of it."""
     answer = situation.answers.get(app.route or "")
     return answer is not None and not answer.reached
 
 
 def ailments_of_ingress(situation: Situation) -> tuple[Condition, ...]:
-    """That the ingress cannot be asked, once for all routes; one that has just begun does not
-    count.
+    """The condition that the ingress cannot be asked, once for all routes; not while it has just
+    started.
     """
     said = situation.answers.items()
     away = min((item for item in said if not (item[1].reached or item[1].routeless)), default=None)
@@ -75,7 +75,7 @@ def ailments_of_ingress(situation: Situation) -> tuple[Condition, ...]:
 
 
 def ailments_of(app: Application, situation: Situation) -> tuple[Condition, ...]:
-    """What is wrong with a release that was live before; it keeps its place all the same."""
+    """What is wrong with a release that was live before; it stays all the same."""
     diagnosis = diagnose(app)
     if diagnosis.health in {Health.FAILED, Health.SHORT}:
         return (Condition(str(app.release), diagnosis.reason, diagnosis.message),)
@@ -88,8 +88,8 @@ def ailments_of(app: Application, situation: Situation) -> tuple[Condition, ...]
 def rolled_back(route: Route, situation: Situation) -> Route:
     """The route given back to who served before, if its holder failed and is wanted no longer.
 
-    The wanted one may be long in coming: not prepared yet, queued, short of resources. A holder
-    that is itself the wanted one is judged, and quarantined, where it is confirmed.
+    The wanted one may not come soon: not prepared yet, queued, short of resources. A holder that is
+    itself wanted is judged, and quarantined, where it is confirmed.
     """
     holder, before = _unproven(route, situation), fallback(route, situation)
     if holder is None or before is None or failure_of(holder, situation) is None:
@@ -100,14 +100,14 @@ def rolled_back(route: Route, situation: Situation) -> Route:
 
 
 def rollback_due(route: Route, situation: Situation) -> float | None:
-    """When a holder that is wanted no longer loses the route, if it does not answer before."""
+    """When a holder that is no longer wanted loses the route, unless it answers before."""
     holder = _unproven(route, situation)
     due = answer_due(holder, situation) if holder else situation.now
     return due if due > situation.now else None
 
 
 def _unproven(route: Route, situation: Situation) -> Application | None:
-    """The holder, if another is wanted in its place and nothing shows that it works."""
+    """The holder, if another release is wanted there and nothing shows that it works."""
     holder = route.holder
     if holder is None or holder is route.target or is_working(holder, situation):
         return None
@@ -117,7 +117,7 @@ def _unproven(route: Route, situation: Situation) -> Application | None:
 def newly_live(routes: Iterable[Route], situation: Situation) -> tuple[Transition, ...]:
     """Holders first seen at their route when another release is wanted there already.
 
-    Such a one is live like any other: its predecessors go, so it must be known as a fallback.
+    Such a holder is live: its predecessors go, so it must be known as a fallback.
     """
     return tuple(
         transition

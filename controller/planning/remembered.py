@@ -1,7 +1,6 @@
-"""Results that are kept from pass to pass, each for as long as what it was made of is the same.
+"""Results that are kept from pass to pass, each as long as its inputs stay the same.
 
-What is remembered is always the result of a pure function of explicit inputs: forgetting it costs
-time and nothing else.
+Each is the result of a pure function of explicit inputs: forgetting it costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ Result = TypeVar("Result")
 class Remembered(Generic[Inputs, Result]):
     """The results of a pure function, the last one under each key.
 
-    Inputs are compared with `==`, which costs next to nothing where they are the same objects; with
-    `same`, where equal ones may make a difference.
+    Inputs are compared with `==`, which costs next to nothing for the same objects, or with `same`
+    where values that are equal to Python may make a difference.
     """
 
     def __init__(
@@ -43,5 +42,5 @@ class Remembered(Generic[Inputs, Result]):
         return found[1]
 
     def forget_unused(self) -> None:
-        """Drop what was not asked for since this was last called: once a pass."""
+        """Drop what was not asked for since the last call. Call it once a pass."""
         self._before, self._kept = self._kept, {}

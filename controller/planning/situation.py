@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from controller.planning.policy import Verdict
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~/-]*")
-"""What stays as it is when a path is percent-encoded (RFC 3986)."""
+"""Characters that percent-encoding leaves as they are (RFC 3986)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,7 @@ class Situation:
     waiting_since: Mapping[Release, float] = field(default_factory=dict)
     """Of each release whose placement is not on the cluster: since when it waits for its turn."""
     unchecked: Mapping[Release, Cause] = field(default_factory=dict)
-    """Those of them that cannot start yet though they are prepared, as nobody knows that their
-    files are still sound."""
+    """Those of them whose files must be checked before they can start."""
     encoded_routes: Mapping[str, JSON] | None = None
     """The application that answers percent-encoded spellings of routes, for when it is needed."""
     overrides: Overrides = NOTHING_ORDERED
@@ -113,7 +112,7 @@ class Route:
 
     @property
     def pipeline(self) -> str:
-        """Whose route it is."""
+        """The pipeline whose route it is."""
         releases = [verdict.release for verdict in self.verdicts]
         releases += [app.release for app in self.ours if app.release is not None]
         return releases[0].pipeline
@@ -188,7 +187,7 @@ def serving(
 
 
 def fallback(route: Route, situation: Situation) -> Application | None:
-    """Who should hold the route when what was elected for it is unfit: who held it last."""
+    """The application that should hold the route when the elected one is unfit: the last holder."""
     if route.holder is not None and is_working(route.holder, situation):
         return route.holder
     before = [app for app in route.others if has_served(app, situation.records)]
@@ -196,7 +195,7 @@ def fallback(route: Route, situation: Situation) -> Application | None:
 
 
 def answers(app: Application, situation: Situation) -> bool:
-    """Whether the ingress answers at the application's route, and it is this one that answers."""
+    """Whether this application answers at its route."""
     if app.release is None or app.route is None:
         return False
     answer = situation.answers.get(app.route)
@@ -208,12 +207,12 @@ def answers(app: Application, situation: Situation) -> bool:
 
 
 def is_working(app: Application, situation: Situation) -> bool:
-    """Whether the application may be taken for one that works: it is proven, or seen just now."""
+    """Whether the application may be taken for one that works: it has served, or answers now."""
     return has_served(app, situation.records) or answers(app, situation)
 
 
 def since(situation: Situation, app: Application, what: str) -> float:
-    """When something of an application was first recorded; now, when it is not yet."""
+    """When something of an application was first recorded; now, if it was not."""
     at: float | None = getattr(situation.records.get(app.name), what, None)
     return situation.now if at is None else at
 

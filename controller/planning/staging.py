@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from controller.planning.situation import Situation
 
 _STOPPING = "STOPPING"
-"""What Serve calls a replica that is about to end (ray.serve._private.common.ReplicaState)."""
+"""The state of a replica that is about to end (ray.serve._private.common.ReplicaState)."""
 
 
 class Turns:
@@ -34,8 +34,8 @@ class Turns:
         applications: Iterable[Application],
         now: float,
     ) -> Mapping[Release, float]:
-        """Since when each placed release is not on the cluster. An elected one that has no
-        placement for a while, because its environment is made again, keeps its turn. Call it every
+        """Since when each placed release waits to be on the cluster. An elected release whose
+        environment is made again has no placement meanwhile, and keeps its turn. Call it every
         pass.
         """
         there = {app.name for app in applications}
@@ -49,8 +49,8 @@ class Turns:
 def in_turn(
     asking: Iterable[Placement], since: Mapping[Release, float], now: float
 ) -> list[Placement]:
-    """Who waits longest first; of those that came together each pipeline's newest version first,
-    then each one's next: no pipeline waits for all of another's.
+    """Releases by how long they wait. Of those that came together, each pipeline's newest version
+    comes first, then each one's next, so that no pipeline waits for all of another's.
     """
     versions: dict[str, list[Placement]] = defaultdict(list)
     for placement in asking:
@@ -65,8 +65,8 @@ def in_turn(
 def admit(
     asking: Iterable[Placement], situation: Situation
 ) -> tuple[list[PlannedApplication], list[Condition]]:
-    """Let as many releases start as `max_staging` allows, each in its turn; the others queue. One
-    whose files are not checked lets others go first, and keeps its turn.
+    """Let as many releases start as `max_staging` allows, each in its turn; the others queue. A
+    release whose files are not checked yet lets others go first, and keeps its turn.
     """
     starting = [
         app
@@ -93,8 +93,8 @@ def admit(
 
 
 def start_of(app: Application, situation: Situation) -> Diagnosis:
-    """How a start goes. One that takes too long has failed; one of which no replica ever ran its
-    examples is not ready, whatever Serve says. What was live before is known to start.
+    """How a start goes. A start that takes too long has failed. A release of which no replica ever
+    ran the examples is not ready, whatever Serve says; one that was live before is known to start.
     """
     diagnosis = diagnose(app)
     if was_live(app, situation.records) or app.building:
@@ -118,5 +118,5 @@ def start_of(app: Application, situation: Situation) -> Diagnosis:
 
 
 def start_due(app: Application, situation: Situation) -> float:
-    """When its time to start is over."""
+    """When the time to start is over."""
     return since(situation, app, "staged_at") + situation.limits.ready_deadline

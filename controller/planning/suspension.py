@@ -1,6 +1,6 @@
-"""What an operator suspended stays as it is: routes, applications, everything on the cluster.
+"""Suspension: what an operator suspended stays as it is on the cluster.
 
-What is seen meanwhile is still told, so that the record says what serves, and who waits.
+Phases and conditions are still told, so that the record says what serves, and what waits.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def seen_at(route: Route, situation: Situation) -> tuple[Transition, ...]:
 
 
 def conditions(situation: Situation) -> tuple[Condition, ...]:
-    """That something is suspended, as long as it is."""
+    """The conditions that something is suspended."""
     found = []
     for pipeline, why in sorted(situation.overrides.suspensions.items()):
         command = f"wheelway resume {pipeline}".rstrip()

@@ -1,8 +1,8 @@
 """The names of wheel files, read within bounds.
 
 A compressed tag set stands for the product of its parts (PEP 425): a name of 255 characters for
-some 60,000 tags, a WHEEL file of 3 kB for as many millions. Whatever comes from outside is counted
-before `packaging` expands it. What may change here: the bounds.
+some 60,000 tags, a WHEEL file of 3 kB for as many millions. So tags are counted before `packaging`
+expands them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class WheelName(NamedTuple):
 
 
 def claims_to_be_one(filename: str) -> bool:
-    """Whether a file is meant as a wheel. `X.WHL` is none to a build tool, and whoever published it
+    """Whether a file is meant as a wheel, as `X.WHL` is: no build tool takes it, and its publisher
     waits for an answer.
     """
     return filename[-4:].lower() == ".whl"
