@@ -1,7 +1,7 @@
-"""From a plan to Ray: rendered once, and sent when it is time to.
+"""Sends plans to Ray: a config is rendered once, and sent when it is time.
 
-What comes in are plans, what goes out is what became of each. A config that was refused is sent
-again only after its backoff, unless it changed; nothing is sent twice for anything else.
+A config that was refused is sent again only after its backoff, unless it changed; no other config
+is sent twice.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class Applier:
         jitter: Callable[[], float],
     ) -> None:
         self.config = config
-        """Whose `[serve]` and ingress all applications share."""
+        """Its `[serve]` and ingress are shared by all applications."""
         self._dashboard = dashboard
         self._renderer = renderer
         self._jitter = jitter
         self._refused: tuple[str, retry.Failure] | None = None  # and the digest of what was
-        # Most passes plan what the one before planned, and rendering costs more than all the rest.
+        # Most passes plan the same as the one before, and rendering costs more than all the rest.
         self._rendered = Remembered(self._render, same=_same)
 
     def send(self, decided: Plan, record: Record | None, now: float) -> Sent:

@@ -1,7 +1,7 @@
-"""Everything before the cluster: what the sources list, fetched, verified and made ready to run.
+"""Wheels before they are on the cluster: listed, fetched, verified and made ready to run.
 
-All of it happens in background jobs, so that a slow index or a large wheel never delays a pass.
-Every answer here is what is known now; asking for something starts the work that it lacks.
+All work is done in background jobs, so that a slow index or a large wheel never delays a pass.
+Answers say what is known now; asking for something starts the work that it lacks.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TIDY = (TIDY,)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """How wheels are made ready to run, and kept so. All but `is_sound` raise WheelwayError."""
+    """How wheels are made ready and kept so. All but `is_sound` raise WheelwayError."""
 
     receive: Callable[[Source, Revision], Artifact]
     """Turns a source's revision into an inspected artifact."""
@@ -52,7 +52,7 @@ class Means:
     prune: Callable[[AbstractSet[str], AbstractSet[str]], None]
     """Removes all but these wheels and environments from the cache, unless needed lately."""
     survivors: Survivors = field(default_factory=lambda: Survivors(lambda *_: (None, False)))
-    """What runs though nobody received its wheel."""
+    """Wheels that run but were not received in this run."""
 
 
 class Artifacts(Listings):
@@ -93,13 +93,13 @@ class Artifacts(Listings):
         remembered: Mapping[str, Listing],
         refusals: Refusals,
     ) -> None:
-        """Go on with these, of which some may be those before. What the others listed and made, or
-        list and make now, no longer counts; all else stays.
+        """Go on with these sources and means, some of which may be the same as before. What the
+        others listed and made no longer counts; all else stays.
         """
         self.refusals = refusals
         gone = self.list_from(sources, remembered)
         wheels = set(map(_fetching, gone))
-        # What was verified stays so, whoever brought it; that they failed to says nothing of these.
+        # What was verified stays so, whoever brought it; failures of those before do not count.
         self._jobs.disown(wheels.__contains__)
         self._jobs.clear_failures(wheels.__contains__)
         for revision in gone:
@@ -125,12 +125,12 @@ class Artifacts(Listings):
 
     @property
     def fetches(self) -> int:
-        """As long as this stays the same, so does what is `known` of each wheel."""
+        """A number that stays the same as long as what is `known` of each wheel."""
         return self._jobs.changes("fetch")
 
     @property
     def preparations(self) -> int:
-        """As long as this stays the same, so does what is known of each `environment`."""
+        """A number that stays the same as long as what is known of each `environment`."""
         return self._jobs.changes("prepare")
 
     def known(self, revision: Revision) -> Artifact | None:
@@ -307,7 +307,7 @@ class Artifacts(Listings):
         return self.complete() and self._clock() - self._tidied_at >= TIDY_EVERY
 
     def tidy(self, wheels: Iterable[str], environments: Iterable[str]) -> None:
-        """Free the cache of what is neither listed nor named here.
+        """Remove from the cache what is neither listed nor named here.
 
         Args:
             wheels: digests of what is on the cluster.
@@ -321,7 +321,7 @@ class Artifacts(Listings):
             if self.refusals.of(revision) is None
         )
         kept = {*wheels, *listed}
-        # What may go is no longer known: who wants it again looks whether it is there.
+        # What may be removed is no longer known: it is looked up when it is needed again.
         self._jobs.drop(lambda key: key[0] in {"fetch", "prepare"} and key[1] not in kept)
         keep_only(kept, self._received_as)
         known = kept | self.listed().digests
@@ -332,7 +332,7 @@ class Artifacts(Listings):
         self._jobs.rerun(_TIDY, partial(self._means.prune, kept, set(environments)))
 
     def conditions(self) -> list[Condition]:
-        """What keeps sources from being read, and files from being taken."""
+        """Why sources cannot be read, and files are not taken."""
         found = []
         for subject, key in [("cache", _TIDY), *((name, ("list", name)) for name in self.sources)]:
             outcome = self._jobs.outcome(key)

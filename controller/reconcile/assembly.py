@@ -52,7 +52,7 @@ APART = frozenset({"list", upkeep.ROUND, upkeep.MENDING, TIDY, MEASURE})
 """Kinds of jobs that have a thread each: listings, upkeep, and what a full disk needs wait for no
 build."""
 PREVIEW_PASSES = 20
-"""More than the steps from an unknown wheel to its placement."""
+"""Most passes of a preview: more than the steps from an unknown wheel to its placement."""
 
 
 @dataclass(slots=True)
@@ -66,11 +66,11 @@ class Assembly:
     base: Base
     sources: tuple[Source, ...]
     parts: Parts
-    """These, and all that they are made of."""
+    """The parts by name, with all that they are made of."""
 
     def close(self, *, keep: Assembly | None = None) -> None:
-        """End threads and connections, but for those that another assembly goes on with. Running
-        jobs are waited for; builds of environments end.
+        """End threads and connections, except those that another assembly goes on with. Running
+        jobs are waited for; builds of environments are ended.
         """
         self.parts.close(keep=keep.parts if keep else None)
 
@@ -250,7 +250,7 @@ def preview(config: Config) -> Report:
     with ExitStack() as stack:
         schema = Schema(kept=Accepted(config.paths.cache / "accepted.json"))
         records = _records(config, stack)
-        # Nobody is to be woken: its passes are made one after another.
+        # A preview makes its passes one after another, so nothing needs waking.
         assembly = assemble(config, records, wake=lambda: None, workers=0, schema=schema)
         stack.callback(assembly.close)
         stack.callback(schema.save)
@@ -337,7 +337,7 @@ def _prune(
     locks: AbstractSet[str],
 ) -> None:
     """Free the cache of what was not needed for a while."""
-    # Whichever clock is behind: a step of the wall clock makes nothing old.
+    # Ages count by whichever clock is behind: a step of the wall clock makes nothing old.
     before = min(time.time(), clock()) - retention
     freed = store.prune(wheels, before=before)
     removed = environments.prune(locks, before=before)

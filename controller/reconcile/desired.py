@@ -1,7 +1,7 @@
 """From what the sources list to what should run: candidates, verdicts, placements.
 
-Who is elected is decided in `planning.election`; here the facts for it are gathered, and each
-elected release that is ready is rendered into its placement.
+`planning.election` elects. Here its facts are gathered, and each elected release that is ready is
+rendered into its placement.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Desired:
-    """What should run, and what stands in the way. Whoever has it may not change it."""
+    """What should run, and what stands in the way. It is shared, so it must not be changed."""
 
     verdicts: list[Verdict] = field(default_factory=list)
     placements: dict[Release, Placement] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Desired:
     unread: list[str] = field(default_factory=list)
     """File names of the wheels that are being fetched and looked into."""
     concerned: set[Release] = field(default_factory=set)
-    """The releases of which there may be something to tell: judged, or on the cluster."""
+    """The releases that were judged or are on the cluster, of which something may be new."""
     recheck_in: float = float("inf")
     """Seconds within which to look again."""
 
@@ -69,9 +69,9 @@ class _Pass:
 class Gatherer:
     """Gathers the desired state of one configuration, pass by pass.
 
-    What follows from inputs that stayed the same is remembered, by project, pipeline and release:
-    a pass costs what is listed a few comparisons each, and what changed the work on it. Once time
-    alone changes nothing any more, all of it is remembered, until one of the inputs is another.
+    Results of inputs that stayed the same are remembered, by project, pipeline and release: a pass
+    makes a few comparisons for each listed wheel, and works on what changed. Once time alone
+    changes nothing any more, the whole result is remembered until an input changes.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Gatherer:
         self.renew(config)
 
     def renew(self, config: Config) -> None:
-        """Go by another configuration from now on; what it does not change stays remembered."""
+        """Use another configuration from now on; what it does not change stays remembered."""
         self._config = config
         self._stocktaking.renew(config)
         parts = (config.serve, config.environments, config.inspection)
@@ -264,5 +264,5 @@ class Gatherer:
 
 
 def _manner(rule: PipelinePolicy) -> PipelinePolicy:
-    """What a rule says of how releases run: whatever else it says makes no other placements."""
+    """The part of a rule that says how releases run; the rest does not change placements."""
     return PipelinePolicy(name=rule.name, options=rule.options, settings=rule.settings)

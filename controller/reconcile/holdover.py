@@ -1,7 +1,7 @@
-"""What stood in the way when the daemon before ended, or the parts before were taken apart.
+"""Conditions of the daemon before, or of the parts before, that may still hold.
 
-Listings, downloads and builds begin anew then. Before they have ended once nobody knows that what
-they met is over: it would be told as over, and at once anew.
+Listings, downloads and builds begin anew after a restart. Until they have ended once, a condition
+that they met must not be told as over, for it would return at once.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from controller.model import Condition
 
 LONGEST: Final = 60.0
-"""Seconds after which what was not met again counts as over, whatever still runs."""
+"""Seconds after which a condition that was not met again counts as over, whatever still runs."""
 _KNOWN_AT_ONCE: Final = {"api", "config", "journal", "ray"}
-"""Subjects that every pass looks at itself."""
+"""Subjects whose conditions every pass finds by itself."""
 
 
 class Holdover:
-    """Of one set of parts; `clock` is monotonic, in seconds."""
+    """The conditions held over for one set of parts; `clock` is monotonic, in seconds."""
 
     def __init__(self, journal: Reader, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._journal = journal
@@ -38,11 +38,11 @@ class Holdover:
             self._over = True
 
     def besides(self, found: Iterable[Condition]) -> list[Condition]:
-        """What holds as far as anybody knows, besides what was found in this pass."""
+        """Conditions that may still hold, besides those found in this pass."""
         return [] if self._over else self.held(found, _KNOWN_AT_ONCE)
 
     def held(self, found: Iterable[Condition], observed: Collection[str]) -> list[Condition]:
-        """What is recorded besides what was found, but for the subjects that were observed."""
+        """Recorded conditions besides those found, except of subjects that were observed."""
         told = {(condition.subject, condition.reason) for condition in found}
         return [
             held

@@ -1,7 +1,7 @@
-"""What is inside the listed wheels, as far as anybody has looked; what policy wants is asked for.
+"""What is inside the listed wheels, as far as they were inspected; what policy needs is fetched.
 
-What follows from inputs that stayed the same is remembered, by project; and once nothing is to be
-looked into any more, all of it, until something is listed, fetched, recorded or ordered.
+Results of inputs that stayed the same are remembered by project. Once nothing is left to inspect,
+the whole inventory is, until something is listed, fetched, recorded or ordered.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a stocktaking depends on, beside what is listed and what is fetched."""
+    """Inputs of a stocktaking, beside what is listed and fetched."""
 
     quarantines: Mapping[Tracked, Quarantine]
     """With whatever inputs."""
@@ -43,7 +43,7 @@ class Recorded:
 
 @dataclass(slots=True, eq=False)
 class Inventory:
-    """What the listed wheels offer. Whoever has it may not change it."""
+    """What the listed wheels offer. It is shared, so it must not be changed."""
 
     catalogue: Catalogue
     artifacts: dict[str, Artifact] = field(default_factory=dict)
@@ -96,9 +96,9 @@ class Stocktaking:
         self._latest: tuple[Catalogue, int, Recorded, Inventory] | None = None
 
     def take(self, recorded: Recorded, now: float) -> Inventory:
-        """What the listed wheels offer; that of the pass before while nothing changed and nothing
-        is left to be looked into. Those that policy wants and nobody fetched are asked for; those
-        that fail inspection are unsound.
+        """What the listed wheels offer; the inventory of the pass before, while nothing changed and
+        nothing is left to inspect. Wheels that policy needs are fetched; those that fail inspection
+        are unsound.
         """
         catalogue = self._catalogues.of(self._artifacts.listings().values())
         fetches = self._artifacts.fetches
@@ -138,7 +138,7 @@ class Stocktaking:
             for project, offer in offers.items()
             for revision in self._wanted_of(project, offer, found, recorded)
         ]
-        # Whose a name is shows soonest so: a wheel that came first is looked into first.
+        # A wheel that came first is inspected first, so that the owner of a name is known soonest.
         wanted.sort(key=lambda revision: self._artifacts.first_seen(revision.sha256))
         brought = [
             digest for revision in wanted for digest in self._fetch(revision, found, recorded, now)

@@ -1,8 +1,8 @@
 """Work that takes long, beside the passes: listing, fetching, building environments.
 
-A job is named by its key and done at most once at a time. What failed for a passing reason is tried
-again with backoff when it is next asked for; what failed for good stays failed until that is
-cleared. What is disowned goes on to its end, and how it ends counts for nothing.
+A job is named by its key and runs at most once at a time. A job that failed for a passing reason is
+tried again, with backoff, when it is next asked for; one that failed for good stays failed until
+that is cleared. A disowned job goes on to its end, but its outcome does not count.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended last: a value, or an error and when it may be tried again."""
+    """The last outcome of a job: a value, or an error and when it may be tried again."""
 
     value: Any = None
     error: WheelwayError | None = None
@@ -171,16 +171,14 @@ class Jobs:
                 self._drop(key)
 
     def drop(self, which: Callable[[Key], bool]) -> None:
-        """Forget how jobs ended, well or badly, and `disown` those that run."""
+        """Forget the outcomes of jobs, and `disown` those that run."""
         with self._lock:
             for key in [key for key in self._outcomes if which(key)]:
                 self._drop(key)
         self.disown(which)
 
     def disown(self, which: Callable[[Key], bool]) -> None:
-        """Let the end of those that run count for nothing; they can begin anew at once. Outcomes
-        stay.
-        """
+        """Ignore the end of those that run, so that they can begin anew at once. Outcomes stay."""
         with self._lock:
             for key in [key for key in self._running if which(key)]:
                 del self._running[key]
@@ -227,7 +225,7 @@ class Jobs:
             self._waiting.append(job)
 
     def _employ(self) -> None:
-        """Have one thread more, if there may be one."""
+        """Start one more thread, if there may be one."""
         if len(self._shared) < self._workers:
             self._begin(self._shared, "wheelway-job", self._run_what_waits)
 
@@ -259,8 +257,8 @@ class Jobs:
         except WheelwayError as caught:
             error = caught
         except Exception as caught:
-            # A bug in one job must not end the others, nor vanish: it is told and retried. One that
-            # is disowned may work with what was closed.
+            # A bug in one job must not end the others, nor vanish: it is logged and retried. A
+            # disowned job may fail by what was closed.
             with self._lock:
                 wanted = self._is_wanted(job)
             if wanted:

@@ -1,7 +1,7 @@
-"""What the sources list, and when they are looked at again.
+"""What the sources list, and when they are polled again.
 
-A listing is a job with a thread of its own. Until it is done, and when it fails, what was listed
-last holds, of this run or of an earlier one.
+A listing is a job with a thread of its own. Until it is done, and when it fails, the last good
+listing holds, of this run or an earlier one.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Listings:
     def list_from(
         self, sources: Sequence[Source], remembered: Mapping[str, Listing]
     ) -> list[Revision]:
-        """List these from now on, those preferred first. What the others listed no longer counts,
-        and is returned. `remembered` is what is known of new ones.
+        """List these from now on, those preferred first; returns what all others listed, which no
+        longer counts. `remembered` is what is known of new ones.
         """
         now = {source.name: source for source in sources}
         names = now.keys() | self.sources.keys()
@@ -88,7 +88,7 @@ class Listings:
         return self.published_at.get(digest, listed)
 
     def polling(self) -> bool:
-        """Whether a source is to be listed, or is being listed, so that more may be known soon."""
+        """Whether a source is due or being listed, so that more may be known soon."""
         with self._lock:
             return bool(self._due) or any(self._jobs.running(("list", n)) for n in self.sources)
 

@@ -1,7 +1,7 @@
 """Which sources sent other bytes than they list, and how often in a row.
 
-That is the trouble of a source, or of the way to it, and none of the wheel: who else lists the same
-bytes may have them.
+That is a fault of the source, or of the way to it, and not of the wheel: another source that lists
+the same bytes may have them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Mismatches:
         self._found.pop((revision.source, revision.sha256), None)
 
     def drop(self, which: Callable[[str], bool]) -> None:
-        """What was sent for wheels with these digests counts no more."""
+        """Forget mismatches of wheels with these digests."""
         for _, revision, _ in tuple(self._found.values()):
             if which(revision.sha256):
                 self.over(revision)

@@ -1,8 +1,8 @@
-"""What runs on the cluster, as Serve and its ingress say it: asked for with retries, and not
-believed at once.
+"""What runs on the cluster, as Serve and its ingress say: asked with retries, and not believed at
+once.
 
-Memory between passes, told the time. What comes in are the dashboard's and the ingress's answers,
-what goes out are the same, or why there are none to go by.
+This is memory between passes; the time is a parameter. Answers of dashboard and ingress come in;
+the same go out, or an error.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ the first takes some time to reach it."""
 
 
 class Observer:
-    """Asks one cluster's dashboard. Between two failures lie `cap` seconds at most, unless Ray asks
-    for more: whoever waits for it wants to see that it is back.
+    """Asks one cluster's dashboard. After a failure it waits at most `cap` seconds, unless Ray asks
+    for more, so that Ray's return is soon noticed.
     """
 
     def __init__(
@@ -87,13 +87,13 @@ class Observer:
         return found
 
     def applied(self, applications: Collection[PlannedApplication]) -> None:
-        """A config was taken: an empty one explains that nothing runs."""
+        """Note that a config was taken: an empty one explains that nothing runs."""
         self._emptied = not applications
 
     def _doubt_emptiness(self, applications: Collection[Application], now: float) -> None:
-        """Serve reports no application also while its controller cannot be asked (its actor is not
-        found, or not restored yet): ray/dashboard/modules/serve, GET. Believing that at once would
-        send a config without what serves.
+        """Serve also reports no application while its controller cannot be asked, for its actor is
+        not found or not restored yet (ray/dashboard/modules/serve, GET). If that were believed, a
+        config without what serves would be sent.
 
         Raises:
             Transient: `ClusterEmpty`, for as long as that may pass.
@@ -191,7 +191,7 @@ class Probes:
         return found
 
     def restarted(self, now: float) -> None:
-        """A config was sent: what is being built was begun anew."""
+        """Note that a config was sent, which restarted every build."""
         self._restarted_at = now
 
     def ask(
@@ -202,8 +202,8 @@ class Probes:
         *,
         progressed: Callable[[], None],
     ) -> tuple[dict[str, PlacementRecord], dict[str, Answer]]:
-        """The records, with what is first seen dated and the time left out that does not count; and
-        what the ingress says at the routes in question. `progressed` is called with each answer.
+        """The records, with dates for what is new and without time that does not count; and the
+        ingress's answers at the routes in question. `progressed` is called after each answer.
         """
         dates = dated(applications, records, now)
         if self._restarted_at is not None:

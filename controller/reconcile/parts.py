@@ -1,8 +1,7 @@
 """Parts by name, each made of values and of other parts.
 
-One rule says which go on when the configuration is edited: a part is made anew when something that
-it is made of is another. So what is made of a part that was made anew is made anew as well, and
-nothing else is. Closing goes the same way, backwards.
+When the configuration is edited, a part is made anew if something that it is made of changed, be it
+a value or a part that was made anew; all others go on. Parts are closed in reverse order.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ Of = TypeVarTuple("Of")
 
 
 class Parts:
-    """Those of one configuration; those of the one `before` go on where the rule lets them.
+    """The parts of one configuration; those of the one `before` go on where they can.
 
     Use it as a context while making them: when one cannot be made, those made anew are closed, and
     those before are as they were.
@@ -44,8 +43,8 @@ class Parts:
             self.close(keep=before)
 
     def made(self, name: str, make: Callable[[*Of], Made], *of: *Of, anew: bool = False) -> Made:
-        """`make(*of)`, unless a part of that name was made of the same before. `of` is all that may
-        make it another, compared by `==`; `anew`: there is another reason.
+        """`make(*of)`, unless a part of that name was made of the same before. `of` is all that it
+        depends on, compared by `==`; `anew` makes it anew for another reason.
         """
         part = None if self._before is None or anew else self._before.by_name.get(name)
         if part is None or part[1] != of:

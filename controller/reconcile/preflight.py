@@ -34,7 +34,7 @@ def misfits(
     *,
     longest_request: float = haproxy.LONGEST_REQUEST,
 ) -> list[Condition]:
-    """What does not fit together: the head (`cluster`), the interpreter that replicas run on
+    """Conditions for what does not fit together: the head (`cluster`), the interpreter of replicas
     (`base`) and this program (`own_version`). `longest_request` is in seconds.
     """
     found = [*_of_the_interpreter(cluster, base, own_version)]

@@ -66,7 +66,7 @@ FORGET_EVERY = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class _Observed:
-    """What a pass goes by, beside what the sources list."""
+    """What a pass observed, beside what the sources list."""
 
     at: float
     """By the clock of the passes."""
@@ -136,8 +136,8 @@ class Reconciler:
         self._probes.close()
 
     def renew(self, config: Config) -> None:
-        """Go by another configuration from now on: what is remembered, waited for or backed off
-        from stays so. Which cluster, templates, sources and cache it is must be the same.
+        """Use another configuration, of the same cluster, templates, sources and cache, from now
+        on. What is remembered, waited for or backed off from stays so.
         """
         self.config = config
         self._observer.cap = self._pace.interval = config.rollout.interval
@@ -204,14 +204,14 @@ class Reconciler:
     def _unobservable(
         self, error: WheelwayError, now: float, recorder: Recorder | None, *, asked: bool
     ) -> Report:
-        """Ray cannot be observed: nothing is decided, serving goes on without us."""
+        """The report of a pass that could not observe Ray: nothing is decided, serving goes on."""
         without_frames(error)  # it is remembered, and raised again in the passes that ask nothing
         dates = self._probes.interrupted(self._journal.placements(), now)
         if recorder is not None:
             recorder.date(dates)
         trouble = Condition("ray", error.reason, error.message)
         found = [trouble, *self.notes, *self._artifacts.conditions()]
-        # What held of releases, pins and files: before Ray is seen again, nobody knows it is over.
+        # Conditions of releases, pins and files stay: whether they are over is not known now.
         observed = {"api", "cache", "config", "ray", *self._artifacts.sources}
         found += self._holdover.held(found, observed)
         conditions = (*found, *self._holdover.besides(found))
@@ -231,7 +231,7 @@ class Reconciler:
         quarantines = self._journal.quarantines_of(self._artifacts.listed().digests, present)
         held = {quarantine.subject for quarantine in quarantines}
         for subject in self._held - held:
-            # A person lifted it: what failed then is done anew, not remembered as failed.
+            # A person lifted the quarantine: what failed is done anew.
             self._artifacts.clear_failures(subject.digest)
         self._held = held
         desired = self._gatherer.desired(
@@ -301,8 +301,8 @@ class Reconciler:
     def _unchecked(
         self, observed: _Observed, desired: Desired, since: Mapping[Release, float]
     ) -> dict[Release, Cause]:
-        """What is prepared and cannot start before its files are checked. Those whose turn is next
-        are checked first, as a pass has no time for all.
+        """Prepared releases that cannot start before their files are checked. Those whose turn is
+        next are checked first, for a pass has no time for all.
         """
         if not since:
             return {}
@@ -338,7 +338,7 @@ class Reconciler:
     def _conditions(
         self, observed: _Observed, desired: Desired, decided: Plan, done: Sent
     ) -> tuple[Condition, ...]:
-        """Everything that stands in the way of something, whoever found it."""
+        """All conditions, whoever found them."""
         said = self._complaints.conditions(observed.answers, observed.applications)
         notes = self.notes if self.unknown is None else (*self.notes, self.unknown)
         found = [*notes, *desired.conditions, *decided.conditions, *said]

@@ -1,7 +1,7 @@
 """What the passes saw and decided, written down: dates, phases, quarantines, conditions, events.
 
-Nothing is decided here. What a pass decided is written in one transaction before it is acted upon,
-so that a daemon that is killed in between knows what failed and what was seen.
+Nothing is decided here. A pass's decisions are written in one transaction before they are acted
+upon, so that after a kill the next daemon knows what failed and what was seen.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Recorder:
         return tuple(self._journal.set_conditions(conditions, self._wall_clock()))
 
     def sending(self, text: str, digest: str, cause: str) -> Callable[[str], None]:
-        """A config is about to be sent; call what is returned with what became of it."""
+        """Note that a config is about to be sent; the returned function takes the outcome."""
         number = self._journal.sending(text, digest, cause, self._wall_clock())
         return partial(self._journal.sent, number)
 
@@ -186,7 +186,7 @@ class Recorder:
         known: Mapping[Tracked, ReleaseRecord],
         now: float,
     ) -> list[_Step]:
-        """What is new of the releases, in order of time."""
+        """New transitions of the releases, in order of time."""
         # By row: an unsound wheel has that of the release of its name that it was before.
         failed = {quarantine.subject.key for quarantine in failures}
         steps: list[_Step] = []
@@ -213,7 +213,7 @@ class Recorder:
         return sorted(steps, key=lambda step: (step.at, step.transition.phase in _LEAVING))
 
     def _arrival(self, release: Tracked, source: str, now: float) -> Iterator[_Step]:
-        """The steps of a release before anybody knew which release it was."""
+        """The steps of a release before it was inspected."""
         noticed = self._artifacts.first_listed_at.get(release.digest)
         if noticed is None:
             return
@@ -237,7 +237,7 @@ def _says(record: ReleaseRecord, transition: Transition, source: str) -> bool:
 
 
 def _is_dated(record: PlacementRecord | None) -> bool:
-    """Whether it is known since when an application is live, on the route that it has now."""
+    """Whether the journal dates since when an application is live on its present route."""
     if record is None or record.live_at is None:
         return False
     return record.routed_at is None or record.live_at >= record.routed_at

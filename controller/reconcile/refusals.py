@@ -1,7 +1,7 @@
 """The wheels that no release comes of, remembered so that none is fetched twice for nothing.
 
-A repository holds far more libraries than pipelines, and a file may have a name that is no good.
-Neither is anybody's failure: they are told of, and the journal keeps them across restarts.
+A repository holds far more libraries than pipelines, and a file may have a bad name. Neither is a
+failure: they are told, and the journal keeps them over restarts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ONE_BY_ONE = 10
 
 
 class Refusals:
-    """What is known of them. Jobs add to it from their threads.
+    """The refused wheels. Jobs add to them from their threads.
 
     Args:
         remembered: what the journal kept.
@@ -52,7 +52,7 @@ class Refusals:
         self._lock = threading.Lock()
         self._carriers = set(carriers)
         self._judged: dict[str, tuple[Sequence[Revision], bool]] = {}
-        """By project: what was listed of it, and whether it was a library by that."""
+        """By project: what was listed of it, and whether that makes it a library."""
         self._kept: tuple[list[Listing], list[RefusedWheel]] = [], []
         """What was listed, and the refused among it."""
         self._wheels = {
@@ -92,8 +92,8 @@ class Refusals:
     def error(
         self, revision: Revision, siblings: Callable[[str], Sequence[Revision]]
     ) -> NoRelease | None:
-        """Why a listed wheel is not to be fetched, if so. `siblings` has all revisions of a
-        project, the same object while the listings stay the same.
+        """Why a listed wheel is not to be fetched; None if it is. `siblings` has all revisions of
+        the project, the same object while the listings stay the same.
         """
         if not self._wheels:
             return None
@@ -136,8 +136,8 @@ class Refusals:
             return self._kept[1]
 
     def conditions(self, listing: Listing) -> list[Condition]:
-        """What a person should know of a source's wheels: those of a release that are for other
-        machines in one condition, and many without a pipeline, which are no trouble, in one too.
+        """Conditions for a source's refused wheels: one for all files of a release that are for
+        other machines, and one for many wheels without a pipeline, which are no trouble.
         """
         found: list[Condition] = []
         libraries: list[Condition] = []

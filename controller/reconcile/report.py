@@ -1,4 +1,4 @@
-"""What a pass found, for whoever is told of it: the daemon, the terminal, the log, the metrics."""
+"""What a pass found, for the daemon, the terminal, the log and the metrics."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ class Report:
     """The planned Serve config as YAML."""
     sent: bool = False
     tried: bool = False
-    """Whether sending it was tried, whatever became of it."""
+    """Whether sending it was tried, with whatever result."""
     retried: bool = False
-    """Whether what was tried, or observing, had failed in the pass before."""
+    """Whether the same, or observing, had failed in the pass before."""
     error: WheelwayError | None = None
-    """What Ray's side answered instead: to observing, or to the config."""
+    """The error of observing Ray, or of sending the config."""
     failed: bool = False
-    """The pass did not come to its end, so this says nothing of what holds."""
+    """Whether the pass was cut short: then this does not say what holds."""
 
 
 class Reports:
-    """Reports on passes; what lasts from one to the next is put together once."""
+    """Makes reports; what stays the same from pass to pass is put together once."""
 
     def __init__(self) -> None:
         self._outlook: Remembered[_Found, _Outlook] = Remembered(_outlook)

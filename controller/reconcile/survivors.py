@@ -1,7 +1,7 @@
-"""What runs though nobody received its wheel in this run: no source lists it, or it is refused now.
+"""Releases whose wheel was not received in this run: it is listed nowhere, or refused now.
 
-Its files are watched and made again as all others are. What they must be is said by the application
-itself, and what they are made of by the cache.
+Their files are checked and made again as all others are. The application itself says what they must
+be, and the cache has what they are made of.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class Survivors:
         return set(self._running)
 
     def artifact(self, digest: str) -> Artifact | None:
-        """What its files must be, once `mend` looked at them."""
+        """The artifact that its files must be; None before `mend` looked at them."""
         return self._artifacts.get(digest)
 
     def release(self, digest: str) -> str:
-        """For a person: a release of these bytes; empty when none of them runs."""
+        """A running release of these bytes, for a person; empty when there is none."""
         app = self._running.get(digest)
         return "" if app is None else str(app.release)
 
@@ -104,7 +104,7 @@ def renew(
 
 
 def _recalled(store: Store, release: Release, record_digest: str) -> Artifact:
-    """The artifact of what runs, of its verified wheel if that is there and else of its tree."""
+    """The artifact of a running release, by its verified wheel, or else by its tree."""
     digest, version = release.digest, release.version
     tree, wheel = store.tree_path(digest), store.get(digest)
     project, requires = _metadata(wheel or tree)
@@ -123,8 +123,8 @@ def _recalled(store: Store, release: Release, record_digest: str) -> Artifact:
 
 
 def _metadata(folder: Path) -> tuple[str, tuple[str, ...]]:
-    """Project and `Requires-Dist` of a wheel or a tree; nothing when it is damaged: before the
-    requirements of a tree count, it was found whole.
+    """Project and `Requires-Dist` of a wheel or a tree; empty when it is damaged. A tree's
+    requirements count only once it was found whole.
     """
     try:
         for distribution in distributions(path=[str(folder)]):

@@ -1,8 +1,8 @@
-"""Whether what replicas are given is still what was verified; what is not is made again.
+"""Checks files that replicas use, again and again, and makes damaged ones anew.
 
-A tree or an environment can be altered, damaged or deleted at any time by whoever may write there.
-What is in use is checked in turns, a little each time, so that the cost stays the same however much
-there is; what somebody has reason to doubt is checked next, and from the bytes up.
+Whoever may write there can alter, damage or delete a tree or an environment at any time. What is in
+use is checked in turns, a little each time, so that the cost stays the same however much there is.
+What is doubted is checked next, byte by byte.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 EVERY = 30.0
 """Seconds between two rounds, and between two checks of the same artifact."""
 BUDGET = 0.25
-"""Seconds that a round may take for what nobody doubts; the next one goes on from there."""
+"""Seconds of a round for artifacts that are not doubted; the next goes on from there."""
 STALE = 90.0
-"""Seconds after which a check no longer vouches for what is about to be put on the cluster."""
+"""Seconds for which a check is good for an artifact that is about to be placed."""
 ROUND, MENDING = "check", "mend"
 """The kinds of work of rounds and of mending, which must not wait for builds."""
 _ROUND = (ROUND,)
@@ -83,8 +83,8 @@ class Upkeep:
             self._vouched[digest] = self._clock()
 
     def vouches_for(self, digest: str) -> bool:
-        """Whether it may be put on the cluster: it was checked not long ago, or just now. If not,
-        it is checked, and mended, next.
+        """Whether an artifact may be placed: it was checked lately, or is checked now. If not, it
+        is checked and mended next.
         """
         with self._lock:
             if self._clock() - self._vouched.get(digest, _NEVER) < STALE:
@@ -104,13 +104,13 @@ class Upkeep:
         return False
 
     def distrust(self, digest: str) -> None:
-        """Nothing vouches for it any more, and what failed is not waited for."""
+        """Doubt an artifact: its checks no longer count, and a failure is not waited for."""
         with self._lock:
             for known in (self._vouched, self._doubted_at, self._faults):
                 known.pop(digest, None)
 
     def distrust_all(self) -> None:
-        """Nothing vouches for anything any more, and nobody knows what is damaged."""
+        """Doubt everything: no check counts any more."""
         with self._lock:
             for known in (self._vouched, self._doubted_at, self._faults):
                 known.clear()
@@ -155,7 +155,7 @@ class Upkeep:
             return {digest: fault.error for digest, fault in self._faults.items()}
 
     def take_restored(self) -> set[str]:
-        """What was found damaged and is sound again, since this was last asked."""
+        """Artifacts that were damaged and are sound again, since this was last called."""
         with self._lock:
             restored, self._restored = self._restored, set()
         return restored
@@ -210,7 +210,7 @@ class Upkeep:
         except WheelwayError as error:
             fault = error
         except Exception as error:
-            # One whose files confuse us must not stand in the way of all others.
+            # An artifact whose files raise something unforeseen must not hold up all others.
             log.exception("looking after the files of %s failed unexpectedly", digest)
             fault = Transient("InternalError", f"{error!r}; the log has the traceback")
             fault.__cause__ = error
@@ -229,7 +229,7 @@ class Upkeep:
         self.vouch(digest)
 
     def _seems_sound(self, digest: str) -> bool:
-        """By a quick look. What it stumbles over is not as it was made: `mend` will tell."""
+        """Whether it looks as it was made. A look that fails counts as no: `mend` will tell."""
         try:
             return self._is_sound(digest)
         except Exception:
@@ -237,13 +237,13 @@ class Upkeep:
             return False
 
     def _is_backing_off(self, digest: str) -> bool:
-        """Whether it could not be made again and is not yet tried again; the lock is held."""
+        """Whether making it anew failed and is not tried again yet; the lock is held."""
         fault = self._faults.get(digest)
         return fault is not None and self._clock() < fault.retry_at
 
 
 def keep_only(digests: AbstractSet[str], *known: dict[str, Any]) -> None:
-    """Forget what is known of all other digests. Jobs may learn more meanwhile."""
+    """Forget all other digests. Jobs may add more meanwhile."""
     for one in known:
         for digest in set(one) - digests:
             one.pop(digest, None)
