@@ -1,8 +1,8 @@
 """Where wheels are listed and fetched, one module a source behind one small Protocol.
 
-A source observes and hands over bytes: it decides nothing about releases, keeps no durable state
-and reads no wheel's content beyond what tells it that a file is whole. A new source is a module
-or package here, a section in `controller.config.sources` and a line in `open_source`.
+A source lists and hands over bytes. It decides nothing about releases, keeps no durable state, and
+reads no more of a wheel than it takes to know that the file is whole. A new source is a module or
+package here, a section in `controller.config.sources` and a line in `open_source`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Source(Protocol):
 
     @property
     def watch_note(self) -> str:
-        """Why wake-ups do not come, and what to do, for a condition; empty when all is well."""
+        """Why it cannot wake the daemon, and what to do; empty when all is well."""
 
     @property
     def calls(self) -> Mapping[str, int]:
-        """Calls so far over a network, for metrics: by outcome, or by operation where an interface
-        has several.
+        """Calls over a network so far, for metrics: by outcome, or by operation where there are
+        several.
         """
 
     def list(self) -> Listing:
@@ -65,8 +65,8 @@ class Source(Protocol):
     def watch(self, wake: Callable[[], None]) -> None:
         """Start to call `wake`, from a thread of its own, when a listing may have changed.
 
-        Only ever a hint: polling stays the authority. Does nothing for a source without events,
-        and never raises; see `watch_note`.
+        It is only a hint, for sources are polled all the same. A source without events does nothing
+        here. Never raises; see `watch_note`.
         """
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ def index_access(config: Config) -> CodeArtifactSource | None:
 
 
 def open_index(access: CodeArtifactSource, use: float) -> CodeArtifactIndex:
-    """That index; what it hands out is good for `use` seconds."""
+    """The index of that source; its credentials are good for `use` seconds."""
     from controller.sources.codeartifact import CodeArtifactIndex  # noqa: PLC0415 - as above
 
     return CodeArtifactIndex(access, use=use)

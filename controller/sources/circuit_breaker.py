@@ -1,7 +1,7 @@
-"""When to stop asking in one poll: what one package met, all others would meet too.
+"""When a poll stops asking: when a package failed in a way that all others would fail in too.
 
-So a password that is wrong is not tried a thousand times, and a service that is down costs a few
-timeouts instead of one a package.
+A wrong password is not tried a thousand times, and a service that is down costs a few timeouts
+instead of one a package.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from controller.errors import WheelwayError
 
 FAILURES = 3
-"""In a row, that may be those of single packages."""
+"""Failures in a row after which they are no longer taken for those of single packages."""
 
 
 class CircuitBreaker:
-    """That of one poll. Any method may be called from any thread.
+    """The breaker of one poll. Any method may be called from any thread.
 
-    `final` are reasons that no other package would be spared.
+    `final` are reasons that every other package would meet as well.
     """
 
     def __init__(self, final: Collection[str]) -> None:
         self.error: WheelwayError | None = None
-        """Why nobody should be asked any more."""
+        """Why no more packages should be asked about."""
         self.answered = False
         """Whether a package was well."""
         self._final = final
@@ -39,7 +39,7 @@ class CircuitBreaker:
             self._row, self.answered = 0, True
 
     def failed(self, error: WheelwayError, *, counts: bool) -> None:
-        """A package could not; it `counts` where that may be the trouble of all."""
+        """A package could not be asked about; it `counts` where others may fail alike."""
         told_to_wait = error.retry_after is not None
         with self._mutex:
             self._row += counts

@@ -1,4 +1,4 @@
-"""What one source talks to, as messages call it, and the resources that permissions are about.
+"""Where the requests of one source go, in the words of messages and of permissions.
 
 Which action on which resource an operation needs is in the service authorization reference:
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscodeartifact.html

@@ -1,9 +1,9 @@
 """One way into AWS for one source: session, credentials, clients; the pace and number of requests.
 
 Credentials are found by boto3's own chain, or a role is assumed with what it finds. Nothing is
-looked up before the first request, so a source whose credentials are missing says so in its own
-listing and stops nobody else. After a refusal of the credentials all is built anew: whoever
-renewed them need not restart the daemon.
+looked up before the first request, so missing credentials fail this source's listing and nothing
+else. After credentials were refused all is built anew, so that nobody who renewed them need restart
+the daemon.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 ATTEMPTS = 3
 """Of one call, by botocore's `standard` retries, which are for hiccups; jobs retry after that."""
 LONGEST_WAIT = 10.0
-"""Seconds that a request may wait for its turn; when it would be longer the call is given up."""
+"""Most seconds that a request waits for its turn; a call that would wait longer is given up."""
 STALE = frozenset({"CredentialsExpired", "CredentialsInvalid", "CredentialsMissing"})
 """Reasons after which credentials are looked for again."""
 _WAYS = {
@@ -121,8 +121,8 @@ class Connection:
 
     @contextmanager
     def translated(self, package: str = "") -> Iterator[None]:
-        """Raise what botocore raises inside, and what an answer unlike any of CodeArtifact's comes
-        to in its parser or in the caller's, as the project's own errors.
+        """Turn what botocore raises inside into the project's own errors, and so what its parser or
+        the caller's raises for an answer that no CodeArtifact gives.
 
         Raises:
             MissingThere: the package, version or asset is not there.
@@ -139,7 +139,7 @@ class Connection:
             raise found from error
 
     def renew(self) -> None:
-        """Forget session and credentials: the next client is made from what there is then."""
+        """Forget session and credentials: the next client finds them anew."""
         with self._building:
             self._session = self._where = None
             clients, self._clients = self._clients, {}
@@ -214,14 +214,14 @@ class Connection:
         return self._session
 
     def _address(self) -> RepositoryAddress:
-        """Where requests go, for messages. Found out once, for it takes reading files."""
+        """Where requests go, for messages. Found out once, for it reads files."""
         with self._building:
             if self._where is None:
                 self._where = self._looked_up()
             return self._where
 
     def _looked_up(self) -> RepositoryAddress:
-        """Nothing in it may fail: `_building` is held, and an error is about to be told."""
+        """Find that out without failing: `_building` is held, and an error is about to be told."""
         options = self._options
         region, partition = options.region, "aws"
         regions: tuple[str, ...] = ()
@@ -311,8 +311,8 @@ def _loader(path: str | None) -> Any:
 
 
 def _silence() -> None:
-    """Keep botocore from writing whole answers and headers to the log, as it does at DEBUG: tokens
-    and session credentials are in them, and whoever looks for something else must not get those.
+    """Keep botocore from logging whole answers and headers, as it does at DEBUG: they hold tokens
+    and session credentials.
     """
     logger = logging.getLogger("botocore")
     if logger.getEffectiveLevel() < logging.INFO:

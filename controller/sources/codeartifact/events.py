@@ -35,9 +35,8 @@ LONG_POLL = 2
 """Seconds that SQS holds a request while there is no message. An event ends it at once; longer ones
 only save requests, which cost half a dollar a month like this."""
 HIDDEN = 10
-"""Seconds until a message comes again that was not deleted: what a source took while it was closed,
-the one that comes after it waits for.
-"""
+"""Seconds until a message that was not deleted comes again. So long the next source waits for what
+this one took while it was closed."""
 
 
 class QueueWatch:
@@ -120,7 +119,7 @@ class QueueWatch:
         return answer.get("Messages", [])
 
     def _take(self, messages: Sequence[MessageTypeDef], wake: Callable[[], None]) -> None:
-        """Pass hints on, then delete: what is cut off in between comes again, and does no harm."""
+        """Pass hints on, then delete the messages: to get them again after a kill does no harm."""
         hinted = [self._hinted(message.get("Body", "")) for message in messages]
         if self._closing.is_set():
             return  # nobody would poll; the next daemon does

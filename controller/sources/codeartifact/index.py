@@ -1,8 +1,8 @@
-"""The same repository as a package index for uv: its address, and a token that is always fresh.
+"""The repository as a package index for uv: its address, and a token that is renewed in time.
 
-The token goes to uv in variables of its environment alone: never on a command line, never into a
-URL, and so into no lock, log or journal. It is renewed while there is still enough of its life left
-for whatever it is handed to.
+The token goes to uv in variables of its environment alone, never on a command line or in a URL, and
+so into no lock, log or journal. It is renewed while enough of its life is left for the run that it
+is handed to.
 
 https://docs.aws.amazon.com/codeartifact/latest/ug/tokens-authentication.html
 https://docs.astral.sh/uv/concepts/indexes/#providing-credentials-directly
@@ -39,7 +39,7 @@ LABEL = "WHEELWAY"
 class _Token:
     secret: str = field(repr=False)
     until: float
-    """By the monotonic clock: when it is not handed out any more."""
+    """When it is no longer handed out, by the monotonic clock."""
 
 
 class CodeArtifactIndex:

@@ -1,9 +1,8 @@
-"""Packages that cannot be asked about, and when that is the trouble of the whole source.
+"""Packages that cannot be asked about, and when that is a failure of the whole source.
 
-What every package would meet ends a poll at once. What may be one package's own trouble is told of
-that package, and leaves the others alone; only when it is met by several in a row, of which nothing
-was known before, is it taken for everybody's. Packages in trouble are asked last, so that the same
-few that always fail never stand before those that are well.
+A failure that every package would meet ends a poll at once. Any other is told of its package alone,
+unless several in a row fail of which nothing was known before. Packages that failed are asked last,
+so that they never hold up those that are well.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ OF_ALL = frozenset(
         *("RepositoryUnknown", "SourceClosed", "Throttled"),
     }
 )
-"""Reasons that no other package would be spared."""
+"""Reasons that every other package would meet as well."""
 _OWN = "AccessDenied"
-"""The reason that says nothing of the next package, however often it is met."""
+"""A reason that says nothing about the next package, however often it is met."""
 
 
 class PackageFailures:
-    """What keeps packages from being asked about. Any method may be called from any thread."""
+    """The failures by package. Any method may be called from any thread."""
 
     def __init__(self) -> None:
         self._met: dict[str, tuple[int, WheelwayError]] = {}  # with the failures in a row
@@ -43,7 +42,7 @@ class PackageFailures:
 
     @property
     def ended(self) -> WheelwayError | None:
-        """Why nobody should be asked any more in this poll."""
+        """Why no more packages should be asked about in this poll."""
         return self._breaker.error
 
     @property
@@ -57,7 +56,7 @@ class PackageFailures:
         self._well_in_round = False
 
     def begin_poll(self, due: Collection[str]) -> Sequence[str]:
-        """In which order these are asked about now, which may be a part of the round."""
+        """The order in which these packages, a part of the round, are asked about."""
         self._breaker = CircuitBreaker(OF_ALL)
         return sorted(due, key=lambda name: (self._times(name), name))
 
@@ -69,12 +68,12 @@ class PackageFailures:
         self._breaker.well()
 
     def failed(self, name: str, error: WheelwayError) -> None:
-        """A package could not."""
+        """A package could not be asked about."""
         with self._mutex:
             times = self._times(name)
             if error.reason not in OF_ALL:
                 self._met[name] = times + 1, error
-            # One that failed before tells nothing new while others are well.
+            # A package that failed before tells nothing new while others are well.
             counts = error.reason != _OWN and not (times and self._well_in_round)
         self._breaker.failed(error, counts=counts)
 

@@ -33,7 +33,7 @@ revision at once; these polls are for what does not."""
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A version, what it holds and what that is good for."""
+    """A version, its files and what came of them."""
 
     listed: Listed
     files: Files | None = None
@@ -46,7 +46,7 @@ class Known:
     """On the source's monotonic clock."""
 
     def stands(self, listed: Listed, now: float) -> bool:
-        """Whether there is nothing new to find out."""
+        """Whether it is listed as before, and nothing is due."""
         return self.listed == listed and now < self.retry_at
 
 

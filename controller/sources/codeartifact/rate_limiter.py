@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FORGIVEN = 60.0
-"""Seconds after the last refusal from which on requests go at once again."""
+"""Seconds after the last refusal until requests go at once again."""
 SLOWEST = 1.0
 """Requests a second that are sent however many were refused."""
 _UNBOUNDED = 1e6
@@ -57,8 +57,8 @@ class RateLimiter:
         self._limiter.on_sending_request(None)
 
     def learn(self, answer: Any, *, refused: bool, retry_after: float | None = None) -> None:
-        """What botocore's `needs-retry` event tells of an answer; whether it was `refused` as one
-        request too many, and the seconds that it asked to wait.
+        """Take an answer into account: what botocore's `needs-retry` event has of it, whether it
+        was `refused` as one request too many, and the seconds that it asked to wait.
         """
         with self._mutex:
             if refused:
@@ -67,7 +67,7 @@ class RateLimiter:
         self._limiter.on_receiving_response(**answer)
 
     def close(self) -> None:
-        """Let all go that wait."""
+        """Let go of every request that waits."""
         self._bucket.max_rate = _UNBOUNDED
 
     def _begin(self) -> None:

@@ -1,7 +1,7 @@
 """The calls that a poller makes of one repository, each with its pages put together.
 
-What is not there is an answer here and no error, except for what the whole source stands on. Pages
-are no snapshot: while a listing changes, one may hold what the one before held as well.
+A package, version or file that is not there is no error; a missing domain or repository is one.
+Pages are no snapshot: while a listing changes, a page may repeat a part of the one before.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Repository:
         return {}, count
 
     def files(self, package: str, listed: Listed) -> Files | None:
-        """The files of a version; None when they are not told, for it went, or for its state."""
+        """The files of a version; None when it is gone, or its state does not tell."""
         assets: dict[str, Asset] = {}
         revision = ""
         try:

@@ -110,7 +110,7 @@ class CodeArtifactSource:
 
     @property
     def watch_note(self) -> str:
-        """Why no events come; empty while they do, or nobody asked for them."""
+        """Why no events come; empty while they do, or none are configured."""
         return self._events.note if self._events else ""
 
     def watch(self, wake: Callable[[], None]) -> None:
@@ -162,8 +162,8 @@ class CodeArtifactSource:
         return package in self._names or any(fnmatchcase(package, one) for one in self._globs)
 
     def _begin(self) -> None:
-        """Say what is due: what events hint at, what is left of a round that was cut short, or
-        everything. Whoever lists without a hint is taken to want everything.
+        """Decide what is due: packages that events hint at, the rest of a round that was cut short,
+        or, without a hint, everything.
         """
         with self._hinting:
             hinted, self._hints = self._hints, set()
@@ -176,9 +176,8 @@ class CodeArtifactSource:
         self._due |= hinted
 
     def _discovered(self) -> set[str]:
-        """The packages there are: those named, those that a glob matches, and those that had
-        versions or may have had, whose absence from a listing of packages proves nothing while it
-        changes.
+        """The packages: those named, those that a glob matches, and those that had versions or may
+        have had, for a listing of packages may miss one while it changes.
         """
         found: dict[str, str] = {}
         for prefix in prefixes(self._globs):
@@ -238,8 +237,8 @@ class CodeArtifactSource:
         before = self._packages.get(name)
         listed, pages = self._repository.versions(name)
         if pages > 1 and (before is None or before.versions.keys() - listed.keys()):
-            # Pages are no snapshot: what moved from one to another while they were read was missed,
-            # and what is missed is retired.
+            # Pages are no snapshot: a version that moved from one to another while they were read
+            # was missed, and would be retired.
             listed = self._repository.versions(name)[0] | listed
         now = self._clock()
         named = name in self._names

@@ -1,9 +1,9 @@
 """Whether packages may be completed from upstreams, where whoever registers their name gets in.
 
 A listing of packages tells it of those that a glob finds. Those that the configuration names take a
-call each, which no poll should cost: they are asked about on a slow clock of their own, and sooner
-while the answer is one that a person is about to change. It is for a warning only, so what keeps an
-answer from coming is told and stops nothing.
+call each, too much for every poll: they are asked about seldom, and sooner while the answer is one
+that a person should change. It is for a warning only: a question that fails is told, and stops
+nothing.
 
 https://docs.aws.amazon.com/codeartifact/latest/ug/package-origin-controls.html
 """
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from controller.config.sources import CodeArtifactSource
 
 SELDOM = 3600.0
-"""Seconds at most between two questions about a package that blocks upstreams."""
+"""Most seconds between two questions about a package that blocks upstreams."""
 ROUNDS = 10
-"""Polls at most between two about one that allows them, or of which nothing is told."""
+"""Most polls between two questions about one that allows them, or is not known."""
 ALLOW = "ALLOW"
 
 
@@ -61,7 +61,7 @@ class Upstreams:
         self._answers: dict[str, _Answer] = {}
 
     def tell(self, found: Mapping[str, str], named: Collection[str]) -> None:
-        """What a listing of packages says; of the others `named` ones alone are remembered."""
+        """Take what a listing says; of all other packages the `named` ones are remembered."""
         self._told = found
         kept = set(named) - found.keys()
         self._answers = {name: was for name, was in self._answers.items() if name in kept}
@@ -87,7 +87,7 @@ class Upstreams:
         self._answers[name] = _Answer(upstream, error, due)
 
     def forget(self, name: str) -> None:
-        """There is nothing of this package that could be served."""
+        """Forget a package of which nothing can be served."""
         self._answers.pop(name, None)
 
     def notes(self, names: Iterable[str]) -> Iterator[Condition]:

@@ -35,7 +35,7 @@ AVAILABILITY = {
     "Disposed": Availability.GONE,
     "Deleted": Availability.GONE,
 }
-"""What may be done with a version in a state; Unfinished and unknown ones have none."""
+"""The availability of a version by its state; one that is Unfinished or unknown has none."""
 NOTES = {
     "Unlisted": "unlisted in CodeArtifact: it goes on where it runs and is not newly selected; "
     "set its status to Published for that",
@@ -58,7 +58,7 @@ class Listed:
     status: str
     origin: str
     entry: str
-    """The repository or external connection through which it came into the domain."""
+    """The repository or external connection by which it entered the domain."""
 
     @classmethod
     def of(cls, summary: Mapping[str, Any]) -> Listed:
@@ -132,7 +132,7 @@ class Ranking:
         self._ranks = {tag: rank for rank, tag in reversed(list(enumerate(tags)))}
         text = "\n".join([repository, *map(str, tags)])
         self.choice = hashlib.sha256(text.encode()).hexdigest()[:8]
-        """The same for choices that would be made alike."""
+        """Equal for rankings that choose alike."""
 
     def best(self, wheels: Iterable[Asset]) -> Asset | None:
         """The wheel with the best tag; of several the highest build number; None if none fits."""
@@ -260,9 +260,9 @@ def _is_sdist(name: str) -> bool:
 
 
 def remembered(listing: Listing | None, ranking: Ranking) -> dict[str, dict[str, Files]]:
-    """What an earlier run knew of the files of versions, by package and version.
+    """The files of versions as an earlier run knew them, by package and version.
 
-    Of each only the wheel that was chosen; so it counts only where the choice would be the same.
+    Of each only the chosen wheel is known, so it counts only where the choice is the same.
     """
     found: dict[str, dict[str, Files]] = {}
     for revision in listing.revisions if listing else ():
@@ -308,7 +308,7 @@ def untrusted_note(
 
 
 def upstream_note(package: str, options: CodeArtifactSource) -> Condition:
-    """That versions of a pipeline's package may come from elsewhere."""
+    """The condition that versions of a pipeline's package may come from upstreams."""
     owner = f" --domain-owner {options.domain_owner}" if options.domain_owner else ""
     return Condition(
         package,
@@ -322,7 +322,7 @@ def upstream_note(package: str, options: CodeArtifactSource) -> Condition:
 
 
 def absent_note(package: str, options: CodeArtifactSource) -> Condition:
-    """That there is nothing of a package that the configuration names."""
+    """The condition that there is nothing of a package that the configuration names."""
     return Condition(
         package,
         "PackageMissing",

@@ -1,11 +1,12 @@
-"""HTTP under botocore: its own sessions, whose answers have an end in bytes and in time.
+"""HTTP under botocore: its own sessions, with answers bounded in bytes and in time.
 
-Botocore has a timeout for each wait and reads a body whole: who sends a byte now and then is waited
-for without end, and who never stops fills the memory. A handler of its `before-send` event may give
-the answer itself; here it sends the request as botocore would (proxies, authorities, connections
-kept alive, its own exceptions), over connections whose every read is counted and timed. Clients
-that the chain of credentials makes (STS, SSO) send their requests here too; an instance's or a
-container's metadata come from this machine's own host and keep botocore's timeouts.
+Botocore has a timeout for each wait and reads a body whole: a server that sends a byte now and then
+is waited for without end, and one that never stops fills the memory. A handler of its `before-send`
+event may give the answer itself. This one sends the request as botocore would (proxies,
+authorities, connections kept alive, its own exceptions), over connections whose every read is
+counted and timed. Clients that the chain of credentials makes (STS, SSO) send their requests here
+too; the metadata of an instance or container come from this machine's own host and keep botocore's
+timeouts.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ class Wire:
             session.close()
 
     def _opened(self, answer: AWSResponse) -> None:
-        """See to the body of a wheel, which its reader bounds, or of what is said instead of it."""
+        """Bound the body of an error now; that of a wheel is bounded while it is read."""
         if answer.status_code < 300:
             under: Any = answer.raw._original_response  # noqa: SLF001 - no other way to it
             under.bounded.lasts(self._options.download_timeout)
@@ -136,7 +137,7 @@ class Wire:
             raise boto.ResponseStreamingError(error=error) from error
 
     def _session(self, url: str) -> URLLib3Session:
-        """The one for a host, whose proxy may be its own."""
+        """The session for a host, which may have a proxy of its own."""
         parts = urlsplit(url)
         host = f"{parts.scheme}://{parts.netloc}"
         with self._making:
@@ -148,7 +149,7 @@ class Wire:
 
 
 class _Answer(http.client.HTTPResponse):
-    """There within the seconds that its connection has for a wait, and within `LIMIT` bytes."""
+    """An answer that is complete within the connection's seconds, and within `LIMIT` bytes."""
 
     def __init__(
         self, began: Callable[[_Bounded], None], sock: socket.socket, *args: Any, **how: Any
@@ -176,7 +177,7 @@ class _Session(URLLib3Session):
 
 
 class _Bounded(io.RawIOBase):
-    """What comes over a connection: so many bytes, and none after so many seconds."""
+    """The bytes of a connection, bounded in number and in seconds."""
 
     def __init__(self, raw: io.RawIOBase, connection: socket.socket) -> None:
         self._raw = raw
@@ -186,12 +187,12 @@ class _Bounded(io.RawIOBase):
         self._left = float(LIMIT)
 
     def lasts(self, seconds: float) -> None:
-        """From now on it has as many seconds, and any number of bytes."""
+        """Allow so many seconds from now on, and any number of bytes."""
         self._seconds, self._until = seconds, time.monotonic() + seconds
         self._left = float("inf")
 
     def shut(self) -> None:
-        """Nothing more comes; may be called from any thread."""
+        """End it; may be called from any thread."""
         with suppress(OSError):  # it is closed already
             # Of the plain class: an encrypted one would say goodbye, and wait for it.
             socket.socket.shutdown(self._connection, socket.SHUT_RDWR)

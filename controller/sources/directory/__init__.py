@@ -1,1 +1,1 @@
-"""Wheels in one folder: `source` lists them, `watching` says when to look again."""
+"""Wheels in one folder: `source` lists them, `watching` says when it changes."""

@@ -1,10 +1,10 @@
 """The `directory` source: wheels in one folder of a file system.
 
 Its job is to tell when a file is whole. A new file is whole once it ends as a zip archive does,
-which no part of one can (a wheel moved in is so at once), or has not changed for a while, so that a
-broken file gets its verdict too instead of silence. A file that is written over, whose end may be
-that of its old content, must not have changed for a while. Files are hashed once and then only
-looked at.
+which no part of one can; a wheel that was moved in is whole at once. A file that ends otherwise is
+taken once it has not changed for a while, so that a broken one gets a verdict too. The same holds
+for a file that is written over, whose end may be the old one. Files are hashed once; later only
+their times and sizes are looked at.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _PENDING = "StillCopying"
 """The reason of what may be whole at the next listing."""
 
 _GRANULARITY = 2.0
-"""Seconds: the coarsest clock of a file system in use (FAT). Within it, a file can change and look
-the same."""
+"""Seconds of the coarsest clock of a file system in use (FAT). Within it a file can change
+unnoticed."""
 
 _END_RECORD, _ZIP64_RECORDS = 22, 56 + 20
 """Bytes: of the end record without its comment; of what ZIP64 has between it and the directory."""
@@ -60,7 +60,7 @@ class _Stamp(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What is known of a file as it looked at its last change."""
+    """What is known of a file since its last change."""
 
     stamp: _Stamp
     since: float
@@ -69,7 +69,7 @@ class _Sight:
     final: bool = False
     """The digest was computed late enough that no change can hide behind the same stamp."""
     rewritten: bool = False
-    """It is a file that was whole before, being written over: its end may still be the old one."""
+    """A file that was whole is being written over: its end may still be the old one."""
 
 
 class _NotWhole(Exception):  # noqa: N818 - an outcome inside this module, no error
@@ -99,12 +99,12 @@ class DirectorySource:
 
     @property
     def calls(self) -> Mapping[str, int]:
-        """None: a folder is no network."""
+        """Always empty: a folder is no network."""
         return {}
 
     @property
     def watch_note(self) -> str:
-        """Why the folder is only polled; empty while it is watched, or nobody asked for it."""
+        """Why the folder is only polled; empty while it is watched, or before `watch`."""
         return self._folder_watch.note
 
     def watch(self, wake: Callable[[], None]) -> None:
@@ -301,7 +301,7 @@ def _refuse(name: str, reason: str, message: str) -> Refusal:
 
 
 def _resolved(path: Path) -> Path | None:
-    """Where a name in the folder leads; None when that is outside of the folder."""
+    """The file that a name in the folder is; None when a link leads out of the folder."""
     if not path.is_symlink():
         return path
     target = Path(os.path.realpath(path))

@@ -37,7 +37,7 @@ _EVENTS: list[type[FileSystemEvent]] = [
     FileDeletedEvent,
     DirDeletedEvent,
 ]
-"""Not opening and reading, which a listing does itself: it would wake itself for ever."""
+"""Not opening and reading, for a listing does that and would wake itself for ever."""
 
 
 class FolderWatch:
@@ -63,7 +63,7 @@ class FolderWatch:
         self.follow()
 
     def follow(self) -> None:
-        """Watch the folder that is there now, unless that is being done or nobody asked for it."""
+        """Watch the folder that is there now, if it is another; nothing before `start`."""
         with self._mutex:
             if self._wake is None:
                 return
@@ -122,7 +122,7 @@ class _Waker(FileSystemEventHandler):
 
 
 def _alive(observer: BaseObserver | None) -> bool:
-    """A watch ends by itself when its folder is deleted, even if one of that name comes back."""
+    """Whether it still watches: a watch ends with its folder, even if another takes its name."""
     return (
         observer is not None
         and observer.is_alive()

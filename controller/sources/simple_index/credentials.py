@@ -1,4 +1,4 @@
-"""What proves to an index who asks: a user with a password, a bearer token, or a netrc entry.
+"""Credentials for an index: a user with a password, a bearer token, or a netrc entry.
 
 All of it lies in files, read for every request, so a token can be renewed under a running daemon.
 No secret ever becomes part of a message; the files' own errors are left out where they might quote

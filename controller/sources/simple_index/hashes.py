@@ -1,4 +1,4 @@
-"""SHA-256 of files whose index gives none: read once, remembered, asked about when in doubt.
+"""SHA-256 of files whose index gives none: computed once, remembered, checked when in doubt.
 
 What is remembered lives as long as the source. A file is read again when the index's page changed
 and the file's own ETag or date did too, or when its bytes turned out to be others at a fetch.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from controller.sources.simple_index.web import Web
 
 BUDGET = 60.0
-"""Seconds for reading files within one listing; the file that is begun is finished."""
+"""Seconds for reading files within one listing; the file under way is finished."""
 MAX_SIZE = 8 * 1024**3
 """Bytes: more than any wheel has."""
 
@@ -34,7 +34,7 @@ class _Learnt:
     conditions: Mapping[str, str]
     """Headers for asking whether it changed."""
     marks: tuple[str, ...]
-    """What a server shows of the same file even if it ignores the conditions."""
+    """Headers by which the same file is known if the server ignores the conditions."""
 
 
 class Hashes:
@@ -49,11 +49,11 @@ class Hashes:
         self._mutex = threading.Lock()
 
     def begin(self) -> None:
-        """A listing begins, and with it the time that it may spend here."""
+        """Begin a listing, which may spend `BUDGET` seconds here."""
         self._until = self._clock() + BUDGET
 
     def doubt(self, urls: Iterable[str]) -> None:
-        """These may have changed: ask once more before they are believed."""
+        """Ask once more about these files before they are believed: they may have changed."""
         with self._mutex:
             self._doubted.update(url for url in urls if url in self._learnt)
 
@@ -85,7 +85,7 @@ class Hashes:
         return found.hashed
 
     def check(self, url: str, digest: str) -> None:
-        """A file was fetched: if its bytes are not those that were learnt, learn them anew.
+        """Compare a fetched file with what was computed; if it differs, compute anew.
 
         Raises:
             Transient: `FileChanged`.

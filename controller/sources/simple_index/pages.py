@@ -1,8 +1,8 @@
 """What the pages of a simple index say: PEP 503 (HTML), 691 (JSON), 592 (yanked), 700 (size), 792.
 
-pypi-simple reads them; here its values are narrowed to what a source needs, and whatever it cannot
-read becomes one error. A page that might be something else, a sign-in page above all, is no page:
-what it does not list would count as gone.
+pypi-simple reads them. Here its values are narrowed to what a source needs, and whatever it cannot
+read becomes one error. What may be another page, a sign-in page above all, is refused: what it does
+not list would count as gone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ACCEPT = (
 )
 """JSON where the index has it (PEP 691)."""
 
-# A newer minor version only adds (PEP 629), and a page of another kind is told of by its error.
+# A newer minor version only adds (PEP 629); a page of another kind has its own error.
 for _category in (
     UnexpectedRepoVersionWarning,
     MarkupResemblesLocatorWarning,
@@ -174,7 +174,7 @@ def _content_type(reply: Reply) -> Message:
 
 
 def _whole(reply: Reply) -> bytes:
-    """An HTML page; where HTTP does not tell its end, its own end must be there."""
+    """An HTML page, which must hold its own end where HTTP does not tell where it ends."""
     if not reply.framed and b"</html" not in reply.body[-4096:].lower():
         raise Transient(
             "BodyIncomplete",

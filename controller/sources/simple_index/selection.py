@@ -1,8 +1,8 @@
 """Which files of a project's page are wheels that can be served, and what to say of the others.
 
-Pure: no I/O but through the function that is given for missing hashes. An index holds far more than
-one interpreter can use (other platforms, other Pythons, sdists), so what does not fit is mentioned
-only where a person would wonder: when it is newer than everything that fits.
+Pure but for the function that reads missing hashes. An index holds far more than one interpreter
+can use (other platforms, other Pythons, sdists), so what does not fit is mentioned only when it is
+newer than everything that fits.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Hashed = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What the serving interpreter takes. Empty values judge nothing."""
+    """What the serving interpreter takes; an empty value is not judged by."""
 
     tags: frozenset[Tag] = frozenset()
     python: str = ""
@@ -61,9 +61,9 @@ class Selection:
     refused: tuple[Refusal, ...] = ()
     pending: tuple[Refusal, ...] = ()
     partial: bool = False
-    """Some wheels could not be listed: what is missing is not known to be absent."""
+    """Some wheels could not be listed, so what is missing is not known to be absent."""
     unfinished: bool = False
-    """Looking at the same page again may bring more."""
+    """The same page may bring more next time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def select(
 
 
 def _wheels(project: str, files: Iterable[File]) -> tuple[list[_Wheel], list[Refusal]]:
-    """The wheels, newest first, each once; and those whose names tell that they are none of it."""
+    """The wheels of the project, newest first, each once; and those whose names are not of it."""
     wheels: dict[tuple[str, str | None], _Wheel] = {}
     refused = []
     for file in files:
@@ -163,7 +163,7 @@ def _sdists(project: str, files: Iterable[File]) -> dict[Version, str]:
 
 
 def _newest(unfit: dict[Version, Refusal], fitting: Sequence[_Wheel]) -> tuple[Refusal, ...]:
-    """What to say of the newest version, if it cannot be served and nothing newer can."""
+    """The refusal of the newest version, if it cannot be served."""
     newest = max(unfit, default=None)
     if newest is None or any(wheel.version >= newest for wheel in fitting):
         return ()

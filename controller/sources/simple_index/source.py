@@ -1,12 +1,11 @@
 """The `index` source: packages of any simple index (PEP 503, 592, 691, 700).
 
-Each package is one page. What changed is found by asking for every page again with its ETag, so a
-quiet poll costs one 304 a package. The rule that matters most here: an absence is reported only
-where it was observed. A page that cannot be had or read keeps what it listed last, and its package
-is named in `Listing.unobserved`.
+Each package is one page. Every poll asks for every page with its ETag, so a quiet poll costs one
+304 a package. An absence is reported only where it was observed: a page that cannot be read keeps
+what it listed last, and its package is named in `Listing.unobserved`.
 
-`web` asks, `simple` reads pages, `selection` judges files, `hashes` computes missing hashes; here
-they are put together. What may change here: when is asked, and what is believed of the answers.
+`web` asks, `pages` reads, `selection` judges files, `hashes` computes missing hashes; here they are
+put together.
 """
 
 from __future__ import annotations
@@ -46,12 +45,12 @@ _FINAL = frozenset(
         *("CredentialsUnreadable", "CertificateUnreadable", "ConfigInvalid"),
     }
 )
-"""Reasons that every other page would meet."""
+"""Reasons that every other page would meet as well."""
 _SHARED = frozenset({"IndexUnreachable", "IndexFailed", "IndexSlow"})
 """Reasons that others are likely to meet. "Forbidden" as well, before any page came: some indexes
 say it to a wrong password; to others it is a matter of each package."""
 FEW = 3
-"""Packages with the same trouble that are told one by one."""
+"""Packages with the same failure that are told one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class _Copy:
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """A package's page and what it came to."""
+    """A package's page and what was selected from it."""
 
     copy: _Copy
     files: tuple[File, ...]
@@ -95,7 +94,7 @@ class IndexSource:
     """Packages of one index. Methods may be called from several threads."""
 
     watch_note = ""
-    """An index tells nothing by itself: it is polled."""
+    """Always empty: an index has no events and is only polled."""
 
     def __init__(
         self,
@@ -128,7 +127,7 @@ class IndexSource:
         return self._web.calls
 
     def watch(self, wake: Callable[[], None]) -> None:
-        """Nothing to start: the interval is all there is."""
+        """Does nothing: an index has no events."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -181,7 +180,7 @@ class IndexSource:
     # -- asking ----------------------------------------------------------------------------------
 
     def _respect_pause(self) -> None:
-        """Leave the index alone for as long as it asked for.
+        """Raise while the index asked to be left alone.
 
         Raises:
             Transient: what it said then, with the rest of the time.
@@ -229,7 +228,7 @@ class IndexSource:
         return _Root(_copy(reply), simple.projects(reply))
 
     def _poll_packages(self, names: Sequence[str]) -> dict[str, _Outcome]:
-        """What became of each package. Pages are read here, one after another, as they come."""
+        """What became of each package. Answers are read here, one after another, as they come."""
         breaker = CircuitBreaker(_FINAL)
 
         def ask(name: str) -> Reply | WheelwayError:
@@ -277,7 +276,7 @@ class IndexSource:
     # -- believing -------------------------------------------------------------------------------
 
     def _understood(self, name: str, answer: Reply | WheelwayError) -> _Outcome:
-        """What an answer makes of a package; what was known of it stays unless there is news."""
+        """A package after an answer; what was known of it stays unless there is news."""
         if isinstance(answer, WheelwayError):
             return answer
         if answer.status == 404:
@@ -369,5 +368,5 @@ def _absent(name: str, url: str) -> Condition:
 
 
 def _worst(errors: Iterable[WheelwayError]) -> WheelwayError:
-    """What stands for the failure of everything: what needs a person, else the longest wait."""
+    """The error for a poll that failed wholly: one that needs a person, else the longest wait."""
     return max(errors, key=lambda one: (isinstance(one, Stalled), one.retry_after or 0.0))

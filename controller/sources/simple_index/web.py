@@ -56,7 +56,7 @@ _OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A page, read whole, or the news that there is none or nothing new."""
+    """A page, read whole, or the status that there is none or nothing new."""
 
     status: int
     """200, 304 or 404; 410 counts as 404."""
@@ -66,7 +66,7 @@ class Reply:
     """Keys in any case."""
     body: bytes = b""
     framed: bool = True
-    """HTTP itself told where the body ends; otherwise it may have been cut without a sign."""
+    """Whether HTTP told where the body ends; otherwise it may have been cut unnoticed."""
 
 
 class Web:
@@ -212,8 +212,8 @@ class Web:
     def _answer(self, url: httpx.URL, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
         """One exchange, with whatever goes wrong in it or while its body is read translated.
 
-        It has a client for itself: an answer that does not come to its end takes all connections of
-        its client along, for over which of those that were kept it would come nobody says.
+        It has a client for itself: to end an answer that hangs, all connections of its client are
+        closed, for httpx does not tell which of those that were kept it uses.
         """
         client, response = self._client(), None
         deadline = Deadline(GRACE, otherwise=partial(self._end, client))
