@@ -13,10 +13,10 @@ ships it; a wheel of a single module has none.
     [pipelines.iris.settings]
     threshold = 0.7
 
-A mistake refuses the pipelines that it concerns and no other. What an operator says wins over every
-wish, and a wish beyond the operator's caps is refused, never cut: nobody runs with less than they
-believe. Settings are merged key by key at the top level only, as a pipeline may well mean a nested
-table as one value.
+A mistake refuses the pipelines that it concerns and no other. The operator's options win over the
+author's, and an author's option beyond the operator's caps is refused, never cut: nobody runs with
+less than they believe. Settings are merged key by key at the top level only, for a pipeline may
+mean a nested table as one value.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ _BEFORE_THE_TREE = re.compile(
     r"(LD|RAY|WHEELWAY)_.*|GLIBC_TUNABLES|GCONV_PATH|LOCPATH|NLSPATH|PATH|HOME|TMPDIR"
     r"|PYTHON(PATH|HOME|STARTUP|USERBASE|PLATLIBDIR|PYCACHEPREFIX|BREAKPOINT|INSPECT|EXECUTABLE)"
 )
-"""Variables that decide what is loaded before, or instead of, the verified tree; or Ray's own."""
+"""Variables of Ray, and those by which other code than the verified tree is loaded."""
 _OPERATORS = frozenset(PipelinePolicy.model_fields) - {"options", "settings", "name"}
-"""What only the operator's policy decides."""
+"""Keys that only the operator's policy may have."""
 _CAPPED: Final[dict[str, tuple[str, ...]]] = {  # where in the options each cap looks
     name: ("ray_actor_options", name) if name in ActorOptions.model_fields else (name,)
     for name in Caps.model_fields
@@ -65,7 +65,7 @@ _RESOURCES = ("ray_actor_options", "resources")
 
 
 class _WishedOptions(Options):
-    """Options as an author may wish them: numbers only where Serve would take code."""
+    """Options as an author may set them: numbers alone where Serve would also take code."""
 
     @field_validator("autoscaling_config")
     @classmethod
@@ -267,7 +267,7 @@ def _mistakes(
 
 
 def _belongs(keys: Sequence[str | int]) -> str:
-    """Where what is written at the wrong place belongs, else what there is."""
+    """Where a misplaced key belongs; or else which keys there are."""
     key = str(keys[-1])
     if key in _OPERATORS:
         return f"`{key}` is the operator's to say, under [[pipelines]] of the controller's file"
@@ -287,7 +287,7 @@ def _belongs(keys: Sequence[str | int]) -> str:
 
 
 def _deeper_than(data: object, depth: int) -> bool:
-    """Level by level: dotted keys nest deeper than Python's stack."""
+    """By levels, not by recursion: dotted keys nest deeper than Python's stack."""
     level = [data]
     for _ in range(depth + 1):
         level = [
@@ -303,7 +303,7 @@ def _deeper_than(data: object, depth: int) -> bool:
 
 
 def _set_options(options: Options) -> dict[str, JSON]:
-    """Only what was said."""
+    """Only the options that were given."""
     return options.model_dump(exclude_unset=True, exclude_none=True)
 
 
@@ -325,7 +325,7 @@ def _over(
     override: Mapping[str, JSON],
     serve: ServeOptions,
 ) -> Iterable[tuple[str, JSON, float]]:
-    """Every wish that takes effect beyond its cap: option, wished value, cap."""
+    """Every author option that would take effect beyond its cap: option, value, cap."""
     caps = serve.caps
     capped = [(path, getattr(caps, name)) for name, path in _CAPPED.items()]
     capped += [

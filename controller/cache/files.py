@@ -1,4 +1,4 @@
-"""Durable writing: what must survive a power cut once it was reported as done.
+"""Durable writing, for what must survive a power cut once it was reported as done.
 
 https://man7.org/linux/man-pages/man2/fsync.2.html: a new name is durable only after its folder was
 synchronised too.
@@ -36,7 +36,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Also when the umask is stricter: Ray's user must be able to read here."""
+    """Make a folder that Ray's user can read, whatever the umask."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
 
@@ -74,7 +74,7 @@ def opening(root: Path) -> Iterator[None]:
 
 
 def publish_dir(folder: Path, path: Path) -> None:
-    """Rename a complete folder into its place; another process that was first is as good."""
+    """Rename a complete folder into its place, unless another process did so first."""
     try:
         folder.rename(path)
     except OSError as error:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def usage(root: Path) -> dict[str, int]:
     """Bytes on disk of each folder in the cache, by its name.
 
-    What several of them share by hard links counts for the first by name. Files that come and go
-    meanwhile are counted or not; what cannot be read is not.
+    Hard links that several of them share count for the first by name. Files that come or go
+    meanwhile may be missed; what cannot be read is.
     """
     names: list[str] = []
     with contextlib.suppress(OSError), os.scandir(root) as entries:

@@ -1,10 +1,8 @@
 """The base: what Ray's own interpreter has, found out by running it once.
 
-Releases run on top of it, so their requirements are judged against it: what it has need not be
-installed again, and wheels must fit its tags. Everything here is a snapshot; after a package was
-installed into the base or Ray was upgraded, `detect` again and compare fingerprints.
-
-What may change here: which facts are taken (`facts.py`) and how they are asked about.
+Releases run on top of it: what it has need not be installed again, and wheels must fit its tags.
+Everything here is a snapshot. After a package was installed into the base, or Ray was upgraded,
+`detect` again and compare fingerprints.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
 _FACTS = Path(__file__).with_name("facts.py")
 HOSTS = (canonicalize_name("ray"), canonicalize_name("wheelway"))
-"""What a replica always runs on; the base provides them and nothing may replace them."""
+"""Distributions that every replica needs: the base provides them and nothing may replace them."""
 
 _KERNEL = ("platform_release", "platform_version")
 
@@ -65,7 +63,7 @@ class Base:
     importable: frozenset[str]
     """Which of `ray` and `wheelway` it would find on import."""
     fingerprint: str
-    """SHA-256 over all of this but the kernel: another one means that the base changed."""
+    """SHA-256 over all of this but the kernel; it is another one when the base changed."""
     _parsed: dict[str, Requirement | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -161,7 +159,7 @@ def detect(python: Path | None = None, *, timeout: float = 60.0) -> Base:
 
 
 def clean_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what would make an interpreter look elsewhere."""
+    """The environment without variables that would make an interpreter import from elsewhere."""
     return {
         key: value
         for key, value in environ.items()

@@ -6,10 +6,8 @@
     <cache>/base/<16 of the base's fingerprint>/    stand-ins, see `resolution`
     <cache>/uv/                                     uv's cache, which environments are linked from
 
-Everything is built aside and enters its place by one rename; a kill at any instant leaves only what
-the next opening sweeps. Which versions is decided in `resolution`, their bytes come from `uv`.
-
-What may change here: where things lie, what is shared and what is kept.
+Everything is built in a folder of its own and then renamed; a kill at any instant leaves only what
+the next opening sweeps. `resolution` decides which versions, `uv` brings their bytes.
 """
 
 from __future__ import annotations
@@ -145,8 +143,8 @@ class Environments:
         return overlay.is_usable(path) and overlay.is_intact(path)
 
     def recall(self, artifact: Artifact, lock_digest: str) -> None:
-        """It runs in this environment, whatever it would be prepared with now; in none if that is
-        no digest.
+        """Take a running artifact to have this environment, whatever it would be prepared with now;
+        none, if `lock_digest` is no digest.
         """
         if _DIGEST.fullmatch(lock_digest):
             python = str(overlay.python(self._path(lock_digest)))
@@ -181,14 +179,14 @@ class Environments:
             return tuple(digest for digest in unwanted if self._removed(digest, before))
 
     def forget(self, keep: AbstractSet[str]) -> None:
-        """Forget in what all other artifacts run; they are prepared again if somebody wants them.
-        `keep` has digests of artifacts.
+        """Forget the environments of all artifacts but those in `keep`, by digest; they are
+        prepared again if they are needed.
         """
         for digest in set(self._prepared) - keep:
             self._prepared.pop(digest, None)
 
     def _removed(self, digest: str, before: float) -> bool:
-        """Remove an environment; False when somebody wants it right now, or did lately."""
+        """Remove an environment; False when it is needed right now, or was lately."""
         turn = self._turn(digest)
         if not turn.acquire(blocking=False):
             return False
@@ -298,7 +296,7 @@ class Environments:
             yield Path(name)
 
     def _discard(self, folder: Path) -> None:
-        """Take an environment out of its place at once; its files may take longer."""
+        """Rename an environment away at once; deleting its files may take longer."""
         with self._scratch() as scratch, contextlib.suppress(FileNotFoundError):
             folder.rename(scratch / "discarded")
 

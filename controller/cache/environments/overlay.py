@@ -3,8 +3,7 @@
 It sees its own packages first and the base's after them. Its interpreter is a link to the base's
 real one, so whoever runs it needs no more than to read this folder and the base.
 
-What may change here: how an overlay is laid out (raise `LAYOUT` in `resolution`) and what makes it
-sound.
+Raise `LAYOUT` in `resolution` when an overlay is laid out otherwise.
 """
 
 from __future__ import annotations
@@ -153,8 +152,8 @@ def check(folder: Path, lock: Lock, base: Base, uv: Uv, until: float, *, what: s
 
 
 def compile_sources(folder: Path, uv: Uv, until: float) -> None:
-    """Leave byte code beside its modules, or each replica that starts would compile them anew: who
-    runs it may not write here. What cannot be compiled is left to who imports it.
+    """Compile the modules, or each replica that starts would do it anew, for it may not write here.
+    What cannot be compiled fails where it is imported.
 
     Raises:
         Transient: `EnvironmentTimeout`, `UvInterrupted`.
@@ -236,7 +235,7 @@ def _problem(
     importable: AbstractSet[str],
     folder: Path,
 ) -> str:
-    """What an environment's first run says against it; empty when nothing does."""
+    """What is wrong with an environment, by its first run; empty when nothing is."""
     if done.returncode != 0:
         return f"Python ended with {done.returncode}"
     try:

@@ -1,13 +1,11 @@
 """Resolution: from what a wheel requires to a lock of what must be installed on top of the base.
 
-uv resolves; what it may choose from is arranged here. What the base has is described to it by
-*stand-ins*, wheels of metadata only, so the base counts even offline and for packages that no index
-has (an editable install, a vendor's local version). First every version of the base is a
-constraint: what is missing is added and nothing changes. If that has no solution they become
-preferences: what must change shadows the base, and Ray's own requirements still hold (checked, and
-resolved together where they would not).
-
-What may change here: that order, and the format of the lock.
+uv resolves; what it may choose from is arranged here. *Stand-ins*, wheels of metadata only,
+describe to it what the base has, so that the base counts offline too, and for packages that no
+index has (an editable install, a vendor's local version). First every version of the base is a
+constraint: what is missing is added and nothing changes. If that has no solution, the versions
+become preferences: what must change shadows the base, and Ray's own requirements still hold (they
+are checked, and resolved together where they would not).
 """
 
 from __future__ import annotations
@@ -39,8 +37,7 @@ if TYPE_CHECKING:
     from controller.model import Artifact
 
 LAYOUT = 1
-"""Part of every lock's digest: raise it when those that were built before must not be
-used any more."""
+"""Part of every lock's digest: raise it when overlays that were built before must not be used."""
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>\S+)(?: \\)?$")
 _HASH = re.compile(r"^ {4}--hash=sha256:[0-9a-f]{64}(?: \\)?$")
 _WHEEL = "Wheel-Version: 1.0\nGenerator: wheelway\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -118,8 +115,8 @@ def _applies(base: Base, requirement: Requirement, artifact: Artifact) -> bool:
 
 
 def _bare(requirement: Requirement) -> str:
-    """Name, extras and specifier, which packaging has parsed: nothing else of a wheel's text may
-    reach uv, whose input has a syntax of its own. Markers were judged before, by `applies`.
+    """Name, extras and specifier as packaging has parsed them. Nothing else of a wheel's text may
+    reach uv, whose input has a syntax of its own; markers were judged before, by `applies`.
     """
     extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
     return f"{requirement.name}{extras}{requirement.specifier}"
@@ -183,7 +180,7 @@ def resolve(
 
 
 def unsolved(artifact: Artifact, base: Base, uv: Uv, error: NoSolution) -> Waiting | Rejected:
-    """What it means for the artifact that uv found no solution."""
+    """The error for an artifact of which uv found no solution."""
     if error.unseen and uv.options.offline:
         return Waiting(
             "RequirementMissingOffline",

@@ -5,7 +5,6 @@ and `tests/unit/test_environment_refusals.py` provokes them for real. Credential
 command line: an index goes in through the environment, or through uv's own configuration and
 keyring.
 
-What may change here: the environment uv runs in and the reading of its messages.
 https://docs.astral.sh/uv/reference/environment/ has its variables.
 """
 
@@ -72,11 +71,11 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 _GLANCE = 0.25
-"""Seconds between two looks at whether a run is still wanted."""
+"""Seconds between two checks whether a run was closed."""
 
 
 class NoSolution(Exception):  # noqa: N818 - an answer of the resolver, translated by who asked
-    """uv looked at all it could see and no set of versions fits.
+    """No set of versions fits, of all that uv could see.
 
     Attributes:
         explanation: why, a conclusion a line, without hints.
@@ -108,8 +107,8 @@ class Uv:
     binary: Path
     options: EnvironmentOptions
     cache: Path
-    """uv's cache unless the environment says UV_CACHE_DIR; on the file system of what is built, for
-    hard links."""
+    """uv's cache, unless the environment has UV_CACHE_DIR; on the file system of the environments,
+    for hard links."""
     environ: Mapping[str, str]
     clock: Callable[[], float] = time.monotonic
     index: Index | None = None
@@ -165,7 +164,7 @@ class Uv:
         raise failure
 
     def _check_ca_file(self) -> None:
-        """With one that it cannot read, uv itself would go on with the public authorities."""
+        """Raise where `ca_file` cannot be read: uv would go on with the public authorities."""
         if self.options.ca_file is None:
             return
         try:
@@ -259,7 +258,7 @@ def _missing(why: str) -> Stalled:
 
 
 def _redacted(text: str, access: Mapping[str, str]) -> str:
-    """What uv said without any password, should one ever be in it."""
+    """What uv said, without any password that it may hold."""
     for name, value in access.items():
         if name.endswith("_PASSWORD") and value:
             text = text.replace(value, "***")
@@ -267,7 +266,7 @@ def _redacted(text: str, access: Mapping[str, str]) -> str:
 
 
 def _failure(code: int, text: str) -> WheelwayError | NoSolution:
-    """What a failed run means; from the certain to the vague, since one text may hold several."""
+    """What a failed run means; certain patterns first, for a text may hold several."""
     said = _one_line(text)
     if code < 0:
         return Transient("UvInterrupted", f"uv was ended by signal {-code}; it is started again")
@@ -283,7 +282,7 @@ def _failure(code: int, text: str) -> WheelwayError | NoSolution:
 
 
 def _refusal(text: str, said: str) -> Stalled | None:
-    """What stands between us and the index until a person mends it; None when nothing does."""
+    """What a person must mend before the index can be used; None for nothing."""
     if _UNAUTHORIZED.search(text):
         refused = " ".join(line for line in text.splitlines() if _UNAUTHORIZED.search(line))
         return Stalled(
@@ -302,7 +301,7 @@ def _refusal(text: str, said: str) -> Stalled | None:
 
 
 def _verdict(text: str, said: str) -> Rejected | NoSolution | None:
-    """What uv says against the requirements themselves; None when it does not."""
+    """What is wrong with the requirements themselves; None for nothing."""
     if "No solution found" in text:
         unseen = "network was disabled" in text or "index lookups were disabled" in text
         derivation, hints = _explanation(text)

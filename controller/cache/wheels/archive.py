@@ -1,8 +1,7 @@
 """A wheel as a zip file of unknown origin: bounded before it is read, refused unless it is plain.
 
 Every size is checked before the bytes behind it are read, and whatever a parser trips over while
-the archive is open is the file's fault, not ours. The format is PKWARE's APPNOTE.TXT; `zipfile`
-reads it. What may change here: what counts as plain.
+the archive is open rejects the file. The format is PKWARE's APPNOTE.TXT; `zipfile` reads it.
 """
 
 from __future__ import annotations
@@ -40,8 +39,7 @@ _MAX_NAME = 255  # bytes of one path segment, on every file system we know
 
 @contextlib.contextmanager
 def opened(wheel: Path, name: str, limits: InspectionLimits) -> Iterator[zipfile.ZipFile]:
-    """The archive, its directory bounded and nothing else of it checked yet; `name` is what it is
-    called in messages and by itself.
+    """The archive, of which only the size of its directory is checked; `name` is for messages.
 
     Raises, also for what goes wrong in its block:
         Rejected: NotAZip, Truncated, ZipDamaged, TooManyFiles.
@@ -55,8 +53,8 @@ def opened(wheel: Path, name: str, limits: InspectionLimits) -> Iterator[zipfile
 
 
 def holds(archive: zipfile.ZipFile, path: re.Pattern[str], text: bytes, at_most: int) -> bool:
-    """Whether a file whose path matches has the text in it, or may have: it is encrypted, or longer
-    than `at_most` bytes, beyond which nothing is read. For an archive that is not checked yet.
+    """Whether a file whose path matches has the text in it. A file that is encrypted, or longer
+    than `at_most` bytes, may have it. For an archive that is not checked yet.
     """
     for entry in archive.infolist():
         if path.fullmatch(entry.filename):
@@ -82,7 +80,7 @@ def check(name: str, archive: zipfile.ZipFile, packed: int, limits: InspectionLi
 
 @contextlib.contextmanager
 def _translated(name: str) -> Iterator[None]:
-    """Whatever reading hostile bytes can raise becomes a rejection; a failing disk does not."""
+    """Turn whatever hostile bytes can raise into Rejected, but not the failure of a disk."""
     try:
         yield
     except OSError as error:

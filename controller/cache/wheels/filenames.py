@@ -1,6 +1,6 @@
 """What a wheel's file name says, judged before a byte is fetched.
 
-A name concerns its own file: the same bytes under another are another question.
+A refusal concerns this name alone: the same bytes may have a good one elsewhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def check_name(revision: Revision, supported: frozenset[Tag]) -> None:
-    """What can be told before a wheel is fetched: whether its name is one, and fits us.
+    """Judge by the name whether it is a wheel that can be used here.
 
     Raises:
         NoRelease: FilenameInvalid, MetadataMismatch, TagsIncompatible.
@@ -49,7 +49,7 @@ def check_name(revision: Revision, supported: frozenset[Tag]) -> None:
 
 
 def incompatible(name: str, where: str, tags: Iterable[Tag], supported: Iterable[Tag]) -> str:
-    """That a wheel does not fit; `where` is what says so."""
+    """The error for a wheel that does not fit; `where` says so."""
     return (
         f"{name} is for {_some(tags)} by its {where}; pipelines run where {_some(supported, 'cp')} "
         "fit; build it for that Python and platform, or as py3-none-any if it is pure Python"

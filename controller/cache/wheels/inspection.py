@@ -1,12 +1,12 @@
 """Is this file a wheel that we serve? Reads, never imports, builds or runs anything.
 
-The bytes come from whoever may publish, so `archive` judges the zip before anything is read from
-it; every rejection has one reason, what is wrong where, and what to do. The wheel format is that of
+The bytes are anybody's who may publish, so `archive` judges the zip before anything is read from
+it. Every rejection has one reason and says what is wrong where, and what to do. Wheels are those of
 PEP 427, RECORD of PEP 376 and 627, METADATA of PEP 566, entry points of the PyPA specification;
 `installer` and `packaging` read them wherever they can.
 
-What may change here: the gates. What may not: that a wheel is judged by its own bytes and the
-limits alone, so the same wheel always gets the same answer.
+A wheel is judged by its own bytes and the limits alone, so that the same wheel always gets the same
+answer.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def inspect(
     python_version: str,
     tree: Path,
 ) -> Artifact:
-    """Check a fetched wheel, cheapest gates first; whether it is meant for us at all comes before.
+    """Check a fetched wheel: whether it is meant for us, and then the cheapest gates first.
 
     Args:
         wheel: the file, its bytes already verified against `revision`.
@@ -96,7 +96,7 @@ def inspect(
         return Artifact(
             digest=revision.sha256,
             project=revision.project,
-            # As METADATA spells it: the same bytes have one version, whatever their file is called.
+            # As METADATA spells it: one for the same bytes, whatever their file is called.
             version=Version(metadata["version"]),
             filename=name,
             size=wheel.stat().st_size,
@@ -122,7 +122,7 @@ def _not_a_pipeline_wheel(name: str) -> NoRelease:
 
 
 def _check_layout(name: str, paths: Iterable[str]) -> tuple[str, ...]:
-    """Whether the wheel can be served unpacked; what only an installer would give effect to."""
+    """Raise where it cannot be served unpacked; returns what only an installer gives effect to."""
     ignored: list[str] = []
     for path in paths:
         top, *rest = path.split("/")
@@ -291,8 +291,8 @@ class _Source:
         return hashlib.sha256(body).hexdigest()
 
     def _record_issues(self, body: bytes) -> Iterator[str]:
-        """What installer lets pass: files that are not there, double lines, weak hashes. Line by
-        line, and no more of them than there are files: one beyond that has one of these faults.
+        """What `installer` lets pass: files that are not there, double lines, weak hashes. No more
+        lines are read than there are files, for one beyond that has one of these faults.
         """
         if b"\\" in body:  # installer reads them as slashes, replicas and importlib do not
             yield "its paths have backslashes, where a wheel has slashes (PEP 427)"
@@ -326,8 +326,8 @@ class _Source:
         )
 
     def _check_identity(self, project: str, version: str) -> None:
-        """METADATA against the folder that it lies in, which is the wheel's own business, and then
-        against what was listed, which may be the file name's.
+        """METADATA against its own folder, which is the wheel's fault, and then against what was
+        listed, which may be the fault of the file's name.
         """
         folder, _, of = self._folder.removesuffix(".dist-info").rpartition("-")
         says = f"METADATA says {project[:80]!r} {version[:40]!r}"

@@ -5,11 +5,11 @@
     <cache>/trees/<2 hex>/<digest>/...          the same wheel unpacked, for `sys.path`
     <cache>/incoming/<owner>/...                what is being written; its owner holds a lock on it
 
-Everything enters by one rename of a folder that is complete, so a reader never sees half of one and
-a kill at any instant leaves only what the next opening sweeps. What comes out was verified in this
-process. Data comes from a source's chunks (`add`) or from the store's own wheel (`tree`).
+Everything enters by one rename of a complete folder: no reader sees half of one, and a kill at any
+instant leaves only what the next opening sweeps. What comes out was verified in this process. Data
+comes from a source's chunks (`add`) or from the store's own wheel (`tree`).
 
-May change here: where things lie (raise `GENERATION`), how they are verified; never the identity.
+Raise `GENERATION` when things lie elsewhere; the identity never changes.
 """
 
 from __future__ import annotations
@@ -222,8 +222,8 @@ class Store:
     # -- upkeep ----------------------------------------------------------------------------------
 
     def drop_wheel(self, digest: str) -> None:
-        """Delete a wheel that was refused, unless there is a tree of it: then it was good once, or
-        is under another name, and both may be in use.
+        """Delete a wheel that was refused, unless it has a tree: then it was good once, or is good
+        under another name, and may be in use.
 
         Raises:
             Transient: `CacheUnusable`.
@@ -307,7 +307,7 @@ class Store:
             shutil.rmtree(staging, ignore_errors=True)  # gone already when it entered its place
 
     def _publish(self, staging: Path, path: Path, *, unless: Callable[[], bool]) -> None:
-        """Move a complete folder to its place, `unless` what came first there is as good."""
+        """Move a complete folder to its place, `unless` what is there already is as good."""
         files.sync_folder(staging)
         with self._exchange():
             if unless():
@@ -320,8 +320,8 @@ class Store:
 
     @contextlib.contextmanager
     def _exchange(self) -> Iterator[None]:
-        """Held, against other threads and processes alike, while a folder enters or leaves its
-        place: between the look at what is there and the rename nobody else acts.
+        """A lock for threads and processes alike, held while a folder enters or leaves its place,
+        so that nobody acts between the look at what is there and the rename.
         """
         with contextlib.ExitStack() as stack:
             with self._translated("its lock"):
@@ -331,14 +331,14 @@ class Store:
             yield
 
     def _discard(self, path: Path) -> None:
-        """Out of its place in one step, then deleted: nobody sees half of it, and no space is
-        needed for it, as the disk may be full.
+        """Rename a folder away, then delete it: nobody sees half of it, and it takes no space on a
+        disk that may be full.
         """
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._buried(path), ignore_errors=True)
 
     def _buried(self, path: Path) -> Path:
-        """Where it is now, for its deletion."""
+        """Rename a folder to where it can be deleted; returns that path."""
         trash = self._own / f"{path.name}.{secrets.token_hex(4)}"
         files.make_folder(self._own)
         return path.rename(trash)

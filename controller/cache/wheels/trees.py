@@ -1,6 +1,6 @@
 """A wheel unpacked for `sys.path`: made from the wheel, verified by the RECORD inside it.
 
-What may change here: how a tree is laid out and checked; where it lies is the store's business.
+How a tree is laid out and checked is decided here, where it lies in the store.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ EXECUTABLE = 0o555
 
 
 def matches(tree: Path, record_digest: str) -> bool:
-    """Whether the tree has that RECORD and the bytes it lists, and no importable file beside them;
-    what Python leaves in `__pycache__` is never read by a replica.
+    """Whether the tree has that RECORD, the bytes that it lists and no other importable file; no
+    replica reads what Python leaves in `__pycache__`.
     """
     try:
         (record,) = tree.glob("*.dist-info/RECORD")
@@ -48,8 +48,8 @@ def matches(tree: Path, record_digest: str) -> bool:
 
 
 def signature(tree: Path) -> bytes:
-    """A digest of where each file lies, its inode, size and times, but not of its bytes: while it
-    stays, so did they. Empty without a file.
+    """A digest of each file's path, inode, size and times. While it stays the same, so do the
+    bytes. Empty without a file.
     """
     found = sorted(
         (path, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in _files(tree)
@@ -66,7 +66,7 @@ def _files(tree: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def unpack(wheel: Path, folder: Path) -> None:
-    """Files are not synced one by one: a tree is derived, and hashed whole after every start."""
+    """Unpack a wheel. Files are not synced, for a tree is hashed whole after every start."""
     with zipfile.ZipFile(wheel) as archive:
         for info in archive.infolist():
             path = Path(archive.extract(info, folder))  # drops `..` and roots, were there any
