@@ -1,8 +1,8 @@
-"""What Ray's schema took once, remembered on the disk, so that a preview need not import Ray again.
+"""Documents that Ray's schema took, kept on the disk so that previews need not import Ray.
 
-Importing it is two thirds of a preview. Its answer depends on the document, on Ray, pydantic and
-Python, on the environment and on how this room asks: another of these, and nothing is remembered.
-Only what it took is kept. Daemons ask Ray itself; before anything is sent it always is asked.
+Importing it is two thirds of a preview. An answer depends on the document, on Ray, pydantic and
+Python, on the environment and on how this room asks: when one of these changes, nothing kept
+counts. Refusals are not kept. Daemons ask Ray itself, as is always done before a config is sent.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _IMPORTED: Final = ("request_router_config", "deployment_actors", "gang_scheduling_config")
-"""Options that may name code, which Ray imports to judge them: the answer is that code's."""
+"""Options that may name code, which Ray imports to judge them: the answer depends on that code."""
 
 
 class Accepted:
-    """One file of answers. What is missing there, damaged or of another Ray is asked for again."""
+    """One file of answers; what is missing, damaged or of another Ray is asked for again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -33,8 +33,8 @@ class Accepted:
         """By question, as JSON."""
 
     def save(self, answers: Mapping[str, str]) -> None:
-        """Keep these instead, if any of them is new; a disk that takes nothing costs time and
-        nothing else.
+        """Keep these instead, if any is new. A full disk costs later previews time and nothing
+        else.
         """
         lasting = {k: v for k, v in answers.items() if not any(name in k for name in _IMPORTED)}
         if self._judge is None or lasting.keys() <= self.answers.keys():
@@ -56,7 +56,7 @@ class Accepted:
 
 
 def _judge() -> str | None:
-    """Another value means that Ray might judge otherwise; None when it cannot be told."""
+    """A digest of all that Ray's answers depend on; None when it cannot be found out."""
     try:
         # The digests of all of its files; an installation in place has none.
         files = distribution("ray").read_text("RECORD")

@@ -32,7 +32,7 @@ _TAIL = 25
 
 
 _Text = Annotated[str, StringConstraints(min_length=0)]
-"""What UTF-8 can write: pydantic takes any text of which nothing is asked."""
+"""Text that UTF-8 can encode: pydantic checks that only of text with a constraint."""
 
 
 class _Replica(BaseModel):
@@ -76,9 +76,9 @@ def parse(
     sent: Mapping[str, Mapping[str, JSON]] | None = None,
     same: Collection[str] = (),
 ) -> tuple[Application, ...]:
-    """Every application that the dashboard reports, by name; what is as it was `before` is the
-    same object, and so is a document that is as it was `sent`: there are thousands. Those whose
-    names are the `same` are reported as before, and left out of the details.
+    """Every application that the dashboard reports, by name. One that is as it was `before` is the
+    same object, and so is a document that is as it was `sent`, for there are thousands. Those named
+    in `same` are reported as before, and left out of the details.
 
     Raises:
         ValueError: it is not what Ray reports. Nothing of it may be believed then, least of all
@@ -135,7 +135,7 @@ def _application(
 
 
 def _oddity(document: Mapping[str, JSON]) -> str:
-    """What no writer of strict JSON could say of it."""
+    """What of a document cannot be written as strict JSON; empty for nothing."""
     try:
         json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except ValueError as error:
@@ -187,8 +187,8 @@ def _message(own: str, deployments: Iterable[_Deployment]) -> str:
 
 
 def cause(text: str) -> str:
-    """What a message of Serve says about the pipeline: from our host's own marker on if there is
-    one, otherwise without Ray's frames and phrases; at most 25 lines, the last ones.
+    """What a message of Serve says about the pipeline: from our host's marker on, if it has one,
+    else without Ray's frames and phrases; at most the last 25 lines.
     """
     if not text:  # as it is of what is well
         return ""

@@ -46,7 +46,7 @@ class AllGiven(list[Mapping[str, Any]]):
         return map(Given, super().__iter__(), itertools.count())
 
     def dereferenced(self, written: JSON) -> JSON:
-        """What a template wrote, with the documents that its references stand for."""
+        """What a template wrote, with documents instead of references."""
         if written == self.reference:
             return self[:]
         if not isinstance(written, list):
@@ -112,8 +112,8 @@ class _Canonical(yaml.SafeDumper):
 
 
 def to_yaml(value: JSON) -> str:
-    """Canonical YAML: keys sorted, no anchors, ASCII; equal values give equal bytes. That of a
-    mapping or a list is that of its items, one after the other.
+    """Canonical YAML: keys sorted, no anchors, ASCII; equal values give equal bytes. The text of a
+    mapping or list is that of its items, one after the other.
     """
     return yaml.dump(
         plain(value), Dumper=_Canonical, sort_keys=True, default_flow_style=False, width=100

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 VERSION: Final = "/api/version"
 OPTIONAL_DEADLINE: Final = 3.0
-"""Seconds for all that may be missing: a pass waits for it."""
+"""Seconds for all optional facts together: a pass waits for them."""
 _FALLBACK: Final = "-fallback-"
-"""In the name of the proxy that stands behind HAProxy: `SERVE_PROXY_ACTOR-fallback-<node>`."""
+"""A part of the name of the proxy behind HAProxy: `SERVE_PROXY_ACTOR-fallback-<node>`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What was found; None where the cluster does not say."""
+    """Facts about a cluster; None where it does not say."""
 
     session: str
     """Changes when the head is restarted."""
@@ -66,8 +66,8 @@ def inspect(dashboard: Dashboard) -> Cluster:
     until = time.monotonic() + OPTIONAL_DEADLINE
 
     def optional(path: str, **params: str) -> dict[str, Any]:
-        """The `data` of a part of the dashboard that is a module of its own, on which nothing
-        depends: one that fails, or answers late or oddly, has nothing to say.
+        """The `data` of an optional module of the dashboard; empty when it fails, or answers late
+        or oddly.
         """
         remaining = until - time.monotonic()
         if remaining <= 0:
@@ -101,8 +101,8 @@ def _cpus(data: dict[str, JSON]) -> tuple[float | None, float | None]:
 
 
 def _hard_stop(optional: _Optional) -> float | None:
-    """By the label of the head's node, where HAProxy is; a head that was started by others has none
-    and Ray's default.
+    """The label of the head's node, where HAProxy is; Ray's default on a head that was started by
+    others.
     """
     for row in _listed(optional("/api/v0/nodes")):
         labels = row.get("labels")
@@ -113,10 +113,10 @@ def _hard_stop(optional: _Optional) -> float | None:
 
 
 def _haproxy(optional: _Optional) -> bool | None:
-    """By the actors that are the proxies: Serve starts one class with HAProxy and one without.
+    """Whether HAProxy is used, by the proxies' actors, whose class it decides.
 
-    With HAProxy the head has one of the other class as well, which answers only when no replica
-    does: it says nothing, least of all while HAProxy's own actor is started again (ray.serve's
+    With HAProxy the head also has an actor of the other class, for answers while there is no
+    replica. It proves nothing, least of all while HAProxy's own actor is started again (ray.serve's
     proxy_state.py, `_start_fallback_proxy_if_needed`).
     """
     for class_name, with_haproxy in (("HAProxyManager", True), ("ProxyActor", False)):

@@ -75,14 +75,14 @@ class Dashboard:
         self._client.close()
 
     def applications(self) -> tuple[Application, ...]:
-        """Every application on the cluster, ours or not, by name; the same objects as in the call
-        before as far as they are the same.
+        """Every application on the cluster, ours or not, by name; unchanged ones are the same
+        objects as in the call before.
         """
         response = self._send("GET", APPLICATIONS, limit=LARGEST_REPORT)
         before, known = self._reported or (Details(), ())
         try:
             text = response.content.decode("utf-8")
-            # It seldom is another, and a thousand applications are megabytes.
+            # The text is seldom another, and a thousand applications are megabytes.
             if self._reported is None or text != before.text:
                 details, spans, same = read(text, before)
                 known = parse(details, known, self._sent, same)
@@ -109,9 +109,7 @@ class Dashboard:
             raise Rejected("ConfigRefused", f"Ray refused the Serve config: {why}")
 
     def _body(self, serve_config: Mapping[str, JSON]) -> bytes:
-        """A config as JSON, of which only those applications are written anew that are not as in
-        the config before.
-        """
+        """A config as JSON; applications that are as in the config before are not encoded again."""
         applications = [self._texts.of(one["name"], one) for one in serve_config["applications"]]
         self._texts.forget_unused()
         others = {key: value for key, value in serve_config.items() if key != "applications"}
@@ -153,7 +151,7 @@ class Dashboard:
         refusal: int | None = None,
         **content: Any,
     ) -> httpx.Response:
-        """The answer, which is a success or has the status of a `refusal`."""
+        """The answer, which is a success or has the status `refusal`."""
         url, seconds = self._client.base_url, seconds or self._timeout
         try:
             response = exchange(self._client, method, path, seconds=seconds, limit=limit, **content)
@@ -266,7 +264,7 @@ def _bearer(path: Path) -> Callable[[httpx.Request], httpx.Request]:
 
 
 def _json(value: Mapping[str, JSON]) -> str:
-    """As Python's reader at the other end takes it: others' applications may hold an infinity."""
+    """JSON as Python reads it at the other end: others' applications may hold an infinity."""
     return json.dumps(value, separators=(",", ":"))
 
 

@@ -1,7 +1,7 @@
-"""Serve's answer on thousands of applications, of which nothing is parsed that it said before.
+"""Serve's answer on thousands of applications, of which only what is new is parsed.
 
-An object of JSON shows itself where it ends: a text that goes on as an object stood in the answer
-before has the same object there.
+An object of JSON shows where it ends, so a text that goes on as an object in the answer before has
+the same object there.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ _NEXT = re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*")
 _PYTHONS: Final = json.JSONDecoder(
     parse_constant={"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.__getitem__
 )
-"""Of what Python writes as JSON: what is in a stranger's application is theirs, and must hide none
-of ours. A NaN is one object, so that what holds it is equal to itself.
-"""
+"""A decoder of what Python writes as JSON: odd values in another's application must not hide ours.
+NaN is one object, so that a document that holds it is equal to itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """An answer that was understood: each of its applications is an object."""
+    """An answer that was parsed: each of its applications is an object."""
 
     text: str = ""
     spans: Mapping[str, slice] = field(default_factory=dict)
@@ -38,8 +37,8 @@ class Details:
 
 
 def read(text: str, before: Details) -> tuple[dict[str, JSON], dict[str, slice], set[str]]:
-    """What an answer says, but for the applications of which it says the same as the one before;
-    where in it each application stands; and the names of those that it leaves out.
+    """The document of an answer without the applications that are as in the answer before; where in
+    the text each application is; and the names of those left out.
 
     Raises:
         ValueError: it is no object of JSON as Python writes it.
@@ -81,8 +80,8 @@ def _value(text: str, at: int) -> tuple[Any, int]:
 
 
 def _through(text: str, at: int, member: Callable[[str, int], int]) -> int:
-    """Where the object ends that begins at `at`, blanks behind it included. `member` is told the
-    name of each of its values and where that begins, and says where it ends.
+    """The end of the object that begins at `at`, with the blanks behind it. `member` is called with
+    the name of each value and where that begins, and returns where it ends.
     """
     at = _after(_OPEN, text, at).end()
     if text.startswith("}", at):

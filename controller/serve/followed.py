@@ -1,9 +1,9 @@
-"""One log that is followed: each byte of it once, however often its stream begins anew.
+"""Follows one log: each byte comes once, however often its stream begins anew.
 
-Ray 2.60 ends a stream after some minutes, and begins the next so many lines before the log's end,
-taking 0 for 1000, or at its beginning (`StreamLog` in ray/dashboard/modules/log/log_agent.py). So
-it is asked for all of it each time, and what was seen is skipped here. A log that grew too long is
-put away as `.log.1` for a new one; Ray's stream stays with the old one until it ends.
+Ray 2.60 ends a stream after some minutes. The next begins a number of lines before the log's end (0
+means 1000), or at its beginning (`StreamLog` in ray/dashboard/modules/log/log_agent.py). So the
+whole log is asked for each time, and what was seen is skipped here. A log that grew too long is
+renamed to `.log.1`; Ray's stream stays with that file until it ends.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     """All of a log, as it is or as it grows; raises httpx.HTTPError."""
 
 WHOLE: Final = -1
-"""As a number of lines."""
+"""The number of lines that stands for the whole log."""
 _KNOWN_BY: Final = 256
-"""Bytes at a log's beginning, with the time of its first line, by which it is known again."""
+"""Bytes at a log's beginning, with the time of its first line, by which it is recognised."""
 
 
 class _Renewed(Exception):  # noqa: N818 - no error: another log has its name now
@@ -38,7 +38,7 @@ class _Seen:
         self._begin = b""
 
     async def rest(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """What is new of a log that is read from its beginning.
+        """The new bytes of a log that is read from its beginning.
 
         Raises:
             _Renewed: it is not the one that was seen.
@@ -84,7 +84,7 @@ async def followed(read: Read, name: str, lines: int, pause: float) -> AsyncIter
 
 
 async def _last(seen: _Seen, read: Read, name: str, lines: int, pause: float) -> bytes:
-    """The last lines of what is there now, with one that has only begun."""
+    """The last lines of what is there now, an unfinished one included."""
     last: deque[bytes] = deque(maxlen=lines)
     begun = b""
     while True:

@@ -37,7 +37,7 @@ _ROUTELESS = (
 )
 _SILENT = "no answer came ({answer.detail}), nor does it show the routes of this head"
 _PATH = "/+!:@$&'()*,;=~"
-"""What a path may hold as typed (RFC 3986, 3.3): HAProxy compares paths as they are sent."""
+"""What a path may hold unencoded (RFC 3986, 3.3): HAProxy compares paths as they are sent."""
 LARGEST_ANSWER = 16 * 2**20
 """Bytes of an answer: a release's metadata with its schemas and examples."""
 
@@ -63,8 +63,8 @@ class Ingress:
 
     @classmethod
     def connect(cls, options: RayOptions) -> Self:
-        """The configured one, which may have its certificate from the authority in `ca_file`, as
-        the dashboard has, or from a public one; raises Stalled where the file cannot be used.
+        """The configured ingress, with a certificate of the authority in `ca_file`, as the
+        dashboard has, or of a public one; raises Stalled where the file cannot be used.
         """
         ca_file = options.ingress_ca_file
         verify = True if ca_file is None else authorities(ca_file, and_public=True)
@@ -77,14 +77,14 @@ class Ingress:
     def vouched(
         self, answers: Mapping[str, Answer], applications: Iterable[Application]
     ) -> dict[str, Answer]:
-        """The answers, those marked as not reached that are not this head's (see `vouched`)."""
+        """The answers; those that are not this head's are marked as not reached (see `vouched`)."""
         names = {app.name for app in applications}
         if all(not said.reached or said.application in names for said in answers.values()):
             return dict(answers)
         return vouched(answers, names, self._table())
 
     def _table(self) -> dict[str, str] | None:
-        """Which application the ingress has at which route; None where it does not show that.
+        """The ingress's application by route; None where it does not show them.
 
         Both of Serve's proxies answer so (`/-/routes`); 503 as long as they know of none.
         """
@@ -123,8 +123,8 @@ class Ingress:
 def vouched(
     answers: Mapping[str, Answer], names: Collection[str], table: Mapping[str, str] | None
 ) -> dict[str, Answer]:
-    """The answers, those that are not this head's marked as not reached: another server has its
-    address, or it is just coming back and has not learnt its routes.
+    """The answers; those that are not this head's are marked as not reached. Then another server
+    has its address, or the ingress is just starting and does not know its routes yet.
 
     Args:
         answers: by route.

@@ -1,4 +1,4 @@
-"""What replicas log, as records: Serve's text format, or its JSON where an operator chose that.
+"""Records of replicas' logs, in Serve's text format, or in its JSON where an operator chose that.
 
 A record is a line with level and time and whatever follows it, such as a traceback, until the next.
 Pure. https://docs.ray.io/en/latest/serve/monitoring.html#ray-logging has the formats.
@@ -21,10 +21,10 @@ _HEAD = re.compile(
     r"\S+ \S+ (?:\S+ )?-- (?P<message>.*)"
 )
 _FAILED = re.compile(r"request (?P<id>\S+) of (?P<release>\S+@\S+\+[0-9a-f]{8}) failed")
-"""As `wheelway.asgi` says it."""
+"""The line that `wheelway.asgi` logs."""
 _TRACEBACK = "Traceback (most recent call last)"
 LONGEST_RECORD = 1 << 20
-"""Characters after which a record that does not end is told in parts."""
+"""Characters of a record; a longer one comes in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Record:
     """One record of one replica's log."""
 
     at: str
-    """As logged, which sorts as time does; empty for what precedes the first record."""
+    """As logged, in the order of time; empty for lines before the first record."""
     message: str
     """Its first line without level, time and replica."""
     text: str

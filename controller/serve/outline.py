@@ -45,7 +45,7 @@ class Schema:
             self._kept.save({k: v for k, v in self._answers.items() if isinstance(v, str)})
 
     def expect(self) -> None:
-        """Documents unlike those before are on their way."""
+        """Get ready for documents unlike those before."""
         self._asker.expect()
 
     def application(self, document: Mapping[str, JSON]) -> dict[str, JSON]:
@@ -123,7 +123,7 @@ class Schema:
 
 
 _TOGETHER = ("name", "route_prefix", "import_path", "host", "port")
-"""What Serve compares between applications, or with the rest, and what none may lack."""
+"""Keys that Serve compares between applications or with the rest, or that none may lack."""
 _HANDED_ON = {"py_executable", "env_vars"}
 """What of a runtime environment Ray's schema does not check."""
 _NOTHING: Final = object()
@@ -178,7 +178,7 @@ def _whole(outline: dict[str, JSON], taken: _Taken) -> dict[str, JSON]:
 
 
 def _is_free(value: JSON) -> TypeGuard[dict[str, JSON]]:
-    """Whether it is an object of JSON, and can be handed on as it is."""
+    """Whether it is an object of strict JSON."""
     return isinstance(value, dict) and _has_texts_as_keys(value) and not_json(value) is None
 
 

@@ -102,11 +102,11 @@ class Renderer:
         self._valid = Remembered(self._schema.validate)
 
     def fingerprint(self) -> str:
-        """Another value means that renders may come out differently; raises TemplateError."""
+        """A digest of the templates: while it stays, so do renders. Raises TemplateError."""
         return self._templates.fingerprint()
 
     def expect(self, options: Options) -> None:
-        """A release with these options is on its way to `place`; what checks them gets ready."""
+        """Get ready to check these options: a release with them is about to be placed."""
         if options.model_dump_json() not in self._met:
             self._schema.expect()
 
@@ -222,15 +222,15 @@ class Renderer:
         return config
 
     def check(self, serve: ServeOptions, ray: RayOptions) -> None:
-        """Render an ordinary release, and the whole config around it; raises TemplateError where a
-        template cannot be used, and Stalled as `serve_config`.
+        """Render an ordinary release and a whole config; raises TemplateError where a template
+        cannot be used, and Stalled as `serve_config`.
         """
         ordinary = self._application(_ORDINARY, _ORDINARY_RELEASE) | {"name": "ordinary"}
         self.serve_config([ordinary, self.encoded_routes(ray)], serve, ray.ingress_url)
 
     def to_yaml(self, config: Mapping[str, JSON]) -> str:
-        """Canonical YAML that `serve deploy` takes: equal configs give equal bytes. Of the
-        applications only those are written anew that are not as in the config before.
+        """Canonical YAML that `serve deploy` takes: equal configs give equal bytes. Applications
+        that are as in the config before are not written again.
         """
         applications = config.get("applications")
         texts = [self._texts.of(one["name"], one) for one in applications or ()]

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from controller.model import JSON
 
 POLL_EVERY: Final = 2.0
-"""Seconds between two questions which logs there are, while they are followed."""
+"""Seconds between two questions, while following, which logs there are."""
 STAYS: Final = 5.0
-"""Seconds for which the log of a replica that is gone is still followed: for its last words."""
+"""Seconds for which the log of a replica that is gone is still followed, for its last words."""
 QUIET: Final = 1.5
 """Seconds after which a followed record is taken to be whole; Ray reads the file each 0.5 s."""
 READING: Final = 120.0
@@ -53,7 +53,7 @@ _LIMIT: Final = 128 * 2**20
 _REFUSAL: Final = 64 * 1024
 """Characters of a refusal; the end of a traceback is of use."""
 LONGEST_LINE: Final = 1 << 20
-"""Bytes of one line; where more come without an end, the line is told in parts."""
+"""Bytes of one line; a longer one comes in parts."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,7 +69,7 @@ class LogFile:
 
 
 class ReplicaLogs:
-    """Those of one cluster. Every call may raise Waiting or Transient."""
+    """The logs of one cluster. Every call may raise Waiting or Transient."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         """`client` has the dashboard's base URL and authentication."""
@@ -86,8 +86,8 @@ class ReplicaLogs:
             yield cls(client)
 
     async def files(self, applications: Iterable[str]) -> tuple[list[LogFile], list[str]]:
-        """Every log of these applications' replicas, ended ones included; and of each node that
-        could not say which it has, why.
+        """Every log of these applications' replicas, ended ones included; and, by node, why it
+        could not list its logs.
         """
         found: set[LogFile] = set()
         silent: list[str] = []
@@ -229,7 +229,7 @@ class ReplicaLogs:
 
 
 async def _records(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[Record]]:
-    """The records of a log that goes on, each once another begins or nothing more comes of it."""
+    """The records of a log as it grows, each once another begins or nothing more comes."""
     splitter, lines = Splitter(), _lines(pieces)
     whole: list[str] | None = []
     while whole is not None:
@@ -273,7 +273,7 @@ def _translated(client: httpx.AsyncClient) -> Iterator[None]:
 
 
 async def _refusal(answer: httpx.Response) -> str:
-    """What an answer that was not read yet says, as far as it comes."""
+    """The text of an answer that was not read yet, as far as it comes."""
     said = ""
     with suppress(TimeoutError, httpx.HTTPError):  # the status alone says something
         async with asyncio.timeout(TIMEOUT):

@@ -1,8 +1,8 @@
 """Serve's own schema: what it makes of documents, and what it refuses.
 
 Ray's modules (ray.serve.schema, Ray 2.60) take about a second to import and 80 MB to keep, hence
-lazily, and in a daemon in a process of their own (`schema_process.py`). Whoever has a document to
-check goes by `outline.py`, which asks here once for all that are alike.
+lazily, and for a daemon in a process of their own (`schema_process.py`). Documents are checked by
+way of `outline.py`, which asks here once for all that are alike.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ class Asker:
         return QUESTIONS[question](document)
 
     def expect(self) -> None:
-        """Something will be asked soon: be ready for it. Waits for nothing."""
+        """Get ready, without waiting, for a question that will come soon."""
 
     def close(self) -> None:
-        """Nothing will be asked any more."""
+        """End: no more questions come."""
 
 
 # -- the questions -------------------------------------------------------------------------------
@@ -194,12 +194,12 @@ def _mistakes(error: ValidationError) -> list[str]:
 
 
 _CODE = ("deployment_actors", "gang_scheduling_config", "request_router_config", "user_config")
-"""Options of a deployment that hold no number of ours, or the names of functions that Ray would
+"""Options of a deployment that hold none of our numbers, or names of functions that Ray would
 import."""
 
 
 _OURS = "wheelway.host:"
-"""What is not ours runs already, as it is."""
+"""The start of our import paths; all other applications run already, as they are."""
 
 
 def _convert(document: Mapping[str, JSON]) -> None:

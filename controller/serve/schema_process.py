@@ -1,5 +1,5 @@
-"""Ray's schema in a process of its own, which lives while it is asked: a daemon that serves for
-months need not keep Ray's modules, 80 MB, for what it asks now and then.
+"""Ray's schema in a process of its own, which lives while it is asked: a daemon that runs for
+months need not keep Ray's modules, 80 MB, for a question now and then.
 
 Both ends of the pipe are here. A question goes in as a pickle, since YAML has more than JSON; an
 answer comes out as a line of JSON, within a time and a size. The process ends by itself when
@@ -37,19 +37,19 @@ if TYPE_CHECKING:
     from controller.model import JSON
 
 START = 60.0
-"""Seconds for importing Ray; two where nothing else wants the processor."""
+"""Seconds for importing Ray; it takes two on an idle machine."""
 START_WAIT = 5.0
-"""Seconds of that in which a question waits for it; after them it begins beside the passes."""
+"""Seconds for which a question waits for the start; after that it goes on beside the passes."""
 ANSWER = 10.0
 """Seconds for an answer; milliseconds as a rule."""
 IDLE = 60.0
 """Seconds without a question after which it ends."""
 _MOMENT = 10.0
-"""Seconds for what takes none: the end of what was killed, the rest of a line."""
+"""Seconds for what comes at once: the end of a killed process, the rest of a line."""
 _LIMIT = 16 * 2**20
 """Bytes of an answer."""
 REMEMBERED = 64
-"""Questions that broke it, of which is known how often."""
+"""Questions that broke it, of which the count is kept."""
 COMMAND = (sys.executable, "-P", "-m", __name__, str(IDLE))
 
 
@@ -76,7 +76,7 @@ class SchemaProcess(Asker):
         self._lock = threading.Lock()
         self._child: _Child | None = None
         self._broken: dict[str, tuple[int, float, str]] = {}
-        """What failed, by question ("" is the start): how often, left alone until when, and how."""
+        """Failures by question ("" is the start): how many, until when it rests, and why."""
 
     @property
     def pid(self) -> int | None:
@@ -120,7 +120,7 @@ class SchemaProcess(Asker):
             self._end()
 
     def _said(self, asked: bytes) -> dict[str, Any] | None:
-        """Its answer; None when it ended by itself."""
+        """The answer; None when the process ended by itself."""
         child = self._present()
         if not child.begins_within(self._start_wait):
             raise _unavailable(f"still starts; it has {self._start:g} s for that")
@@ -164,7 +164,7 @@ def _unavailable(how: str) -> Waiting:
 
 
 class _Broken(Exception):  # noqa: N818 - what the process is
-    """There is no answer; the text goes on from "the process"."""
+    """There is no answer; the text continues "the process"."""
 
 
 class _Child:
@@ -192,7 +192,7 @@ class _Child:
         self._reaper.start()
 
     def _reap(self) -> None:
-        """Read what it complains of, and take note of its end, whenever that is."""
+        """Read its standard error, and note its end, whenever that is."""
         with cast("IO[bytes]", self._process.stderr) as complaints:
             for line in iter(partial(complaints.readline, 1000), b""):
                 self._last_words = line.strip() or self._last_words
@@ -272,7 +272,7 @@ class _Child:
 
 
 def _comes(pipe: IO[bytes], seconds: float) -> bool:
-    """Whether something comes, or the end, in so many seconds."""
+    """Whether something, or the end, comes within so many seconds."""
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
         return bool(selector.select(max(0.0, seconds)))
@@ -282,7 +282,7 @@ def _comes(pipe: IO[bytes], seconds: float) -> bool:
 
 
 def main(idle: float) -> None:
-    """Answer questions until there is none for so many seconds, or standard input ends."""
+    """Answer questions until none comes for `idle` seconds, or standard input ends."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")

@@ -1,8 +1,8 @@
 """The Jinja templates in force: the shipped ones, and the operator's over them by file name.
 
-They are read as a whole when anything in either folder changed, so that a render never mixes two
-states. Values from outside enter through the filter `json` only. Whatever goes wrong in a template
-becomes a TemplateError that names its file and line; the caller keeps the last good config.
+All are read again when anything in either folder changed, so that a render never mixes two states.
+Values enter through the filter `json` only. Whatever goes wrong in a template becomes a
+TemplateError that names its file and line; the caller keeps the last good config.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Templates:
         return digest.hexdigest()
 
     def document(self, name: str, variables: Mapping[str, object]) -> dict[str, JSON]:
-        """The mapping in what a template makes of the variables.
+        """The mapping that a template renders to.
 
         Raises:
             TemplateError: syntax, an undefined variable, a value that `json` refuses, a result that
@@ -127,7 +127,7 @@ class Templates:
         return self._environment
 
     def _spot(self, error: BaseException, name: str) -> tuple[Path, int]:
-        """Where in the templates an exception came from: Jinja puts their lines in tracebacks."""
+        """The file and line of a template that an exception came from, by Jinja's traceback."""
         paths = {str(source.path): source.path for source in self._sources.values()}
         source = self._sources.get(name)
         spot = (source.path if source else shipped() / name, 1)

@@ -1,8 +1,8 @@
-"""How much each application is asked and how quickly it answers, as Ray exports it for Prometheus.
+"""How many requests each application gets and how quickly it answers, by Ray's metrics.
 
-Of one histogram that the replicas keep, `ray_serve_deployment_processing_latency_ms` (docs.ray.io,
-"Serve metrics"), at the addresses that the dashboard names. Rates come of two samples: Ray itself
-counts up every ten seconds, so a window is longer than that.
+It comes from one histogram of the replicas, `ray_serve_deployment_processing_latency_ms`
+(docs.ray.io, "Serve metrics"), at the addresses that the dashboard names. A rate takes two samples.
+Ray counts up every ten seconds, so a window is longer than that.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 HISTOGRAM: Final = "ray_serve_deployment_processing_latency_ms"
 WINDOW: Final = 30.0
-"""Seconds over which is counted; shorter while there are no two samples that far apart."""
+"""Seconds between the two samples; fewer while there are none that far apart."""
 SHORTEST: Final = 10.0
 """Seconds between Ray's own counts, by its default (RAY_metrics_report_interval_ms)."""
 TIMEOUT: Final = 3.0
 _LIMIT: Final = 64 * 2**20
 """Bytes of one page; each replica adds some ten thousand."""
 FRESH: Final = 60.0
-"""Seconds for which the addresses are taken to be the same."""
+"""Seconds until the addresses are asked for again."""
 
 _LINE = re.compile(rf"^{HISTOGRAM}_bucket\{{.*$", re.MULTILINE)
 
@@ -55,7 +55,7 @@ class _Sample(NamedTuple):
 
 
 class Traffic:
-    """One cluster's; for one thread. Nothing here raises: what cannot be had is absent."""
+    """The traffic of one cluster, for one thread. Never raises: what cannot be read is absent."""
 
     def __init__(
         self, dashboard: Dashboard, *, clock: Callable[[], float] = time.monotonic
