@@ -159,8 +159,8 @@ def _failure(
 
 
 def _timeline(chapter: ChapterDocument) -> "Iterable[RenderableType]":
-    """When each phase was first reached, how long that took, and where it is now if that is not the
-    last of them: it may have come back, or gone a second time.
+    """When each phase was first reached, and how long that took; and the present phase, if a
+    release came back or went a second time.
     """
     times = {phase: seconds(at) for phase, at in chapter["times"].items()}
     if not times:
@@ -178,6 +178,6 @@ def _timeline(chapter: ChapterDocument) -> "Iterable[RenderableType]":
 
 
 def happened(event: "EventDocument") -> str:
-    """What an event is of: the phase that was reached, or else the reason."""
+    """The phase that an event tells of, or else its reason."""
     phase, reason = event["fields"].get("phase"), event["reason"]
     return f"{phase} ({reason})" if phase else reason

@@ -1,4 +1,4 @@
-"""What the global options said, and what commands get from them: the configuration, the journal."""
+"""The global options of a command line, and what they lead to: the configuration, the journal."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Invocation:
     """`--config` or WHEELWAY_CONFIG."""
     debug: bool = False
     _told: set[str] = field(default_factory=set, repr=False, compare=False)
-    """Mistakes that a person was warned of: each question of one command meets them again."""
+    """Mistakes that were told already, for each question of a command meets them again."""
 
     def config_path(self) -> Path:
         """The configuration file to use.
@@ -91,8 +91,9 @@ class Invocation:
         return load(self.config_path())
 
     def config_as_far_as_it_goes(self) -> Config:
-        """The configuration; when it has mistakes, these are told and the defaults returned with
-        its `paths.state`: the journal may well say how the daemon goes on with the one before.
+        """The configuration. When it has mistakes, these are told, and the defaults returned with
+        its `paths.state`: the daemon may go on with the configuration before, and its journal tell
+        of it.
         """
         try:
             return self.config()
@@ -110,7 +111,7 @@ class Invocation:
             return Config(paths=PathOptions(state=state))
 
     def whereabouts(self) -> Whereabouts:
-        """Where the daemon of the configuration is, however much else is wrong with that.
+        """Where the daemon of the configuration is, whatever else is wrong in it.
 
         Raises:
             ConfigError: there is none, or not even this can be read of it.
@@ -153,11 +154,10 @@ def is_found_by_itself(config: Path) -> bool:
 
 
 def require_own(path: Path) -> None:
-    """Have a configuration that nobody named, and its folder, belong to who runs this, or to root.
+    """Refuse a configuration that nobody named unless it and its folder are this user's, or root's.
 
-    A configuration says which interpreter is run. In a folder that others may write to, as /tmp,
-    anybody could leave one for whoever comes by. git asks the same of a repository
-    (`safe.directory`).
+    A configuration says which interpreter is run, and in a folder such as /tmp anybody could leave
+    one. git asks the same of a repository (`safe.directory`).
 
     Raises:
         ConfigError: it is another user's.
@@ -178,11 +178,11 @@ def require_own(path: Path) -> None:
 
 
 def whereabouts(file: Path) -> Whereabouts | None:
-    """What a configuration file says of the daemon's journal and control socket, and no more: to
-    read a whole configuration takes longer than to ask a daemon, which knows its own.
+    """Where a configuration file puts the daemon's journal and control socket. No more is read, for
+    that takes longer than to ask a daemon, which knows its own.
 
-    None when that needs the whole of it to be read: it cannot be parsed, says something else than a
-    path, or the environment says it instead.
+    None when it takes the whole configuration: it cannot be parsed, has something else than a path,
+    or the environment has it.
     """
     if any(name.upper().startswith(_SET_ELSEWHERE) for name in os.environ):
         return None
@@ -211,8 +211,8 @@ def _is_file(path: Path) -> bool:
 
 
 def _state_of(path: Path) -> Path:
-    """Where a configuration that has mistakes says that the journal is, or else where it is by
-    default; the folder may not exist.
+    """The journal's folder by a configuration that has mistakes, else the default; it may not
+    exist.
     """
     from controller.config.loading import usable_path  # noqa: PLC0415 - pydantic is slow to import
 

@@ -1,7 +1,7 @@
-"""How commands ask the daemon: through its control socket, or in its journal when nobody answers.
+"""How commands ask the daemon: through its control socket, or its journal when nobody answers.
 
-The daemon knows more, and whoever may use its socket need not be able to read its files. Commands
-that only need what the journal has go on without it, and say so on stderr.
+The daemon knows more than its journal, and who may use its socket need not be able to read its
+files. Without the daemon, commands that only need the journal go on, and say so on stderr.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 READING: Final = 5.0
-"""Seconds for an answer to a question, which can be had elsewhere."""
+"""Seconds for an answer to a question, which the journal can answer as well."""
 ORDERING: Final = 30.0
 """Seconds for an answer to an order, which may wait for the journal."""
 
@@ -47,7 +47,7 @@ class Unanswered(Transient):
 
 
 class Silent(Waiting):
-    """Somebody listens there, and does not answer: what was done is not known."""
+    """The daemon listens and does not answer: what it did is not known."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -82,8 +82,8 @@ def get(asked: Invocation, *path: str, **query: str | int | bool | None) -> Any:
 def post(asked: Invocation, *path: str, more: float = 0.0, **body: JSON) -> Any:
     """Order something of the daemon, which may take `more` seconds than usual; raises as `get`.
 
-    Nothing is ordered of a daemon that does not answer an easier question first: it would be waited
-    for in vain, and nobody would know what it did.
+    The daemon is asked an easy question first: if it hangs, waiting would be in vain and nobody
+    would know what it did.
     """
     try:
         _ask(asked, "GET", "/livez", READING)
@@ -160,7 +160,7 @@ def _understood(answer: http.client.HTTPResponse, content: bytes) -> Any:
 
 @contextmanager
 def _instead(error: WheelwayError) -> Iterator[None]:
-    """Whoever may use neither the socket nor the journal is told of both."""
+    """Tell a user who may use neither the socket nor the journal of both."""
     try:
         yield
     except JournalError as other:
@@ -174,7 +174,7 @@ def _instead(error: WheelwayError) -> Iterator[None]:
 
 
 def note(message: str) -> None:
-    """Something to know beside the answer, on stderr."""
+    """Print a remark on stderr."""
     print(f"note: {clean(message)}", file=sys.stderr)
 
 
@@ -185,7 +185,7 @@ def told(
     say: Callable[[str], None] = note,
     **query: str | int | bool | None,
 ) -> _T:
-    """What the daemon tells; what its journal tells when it does not answer, which it says."""
+    """What the daemon tells; or its journal when the daemon does not answer, with a remark."""
     try:
         document: _T = get(asked, *path, **query)
     except (Unanswered, Silent, NotPermitted) as error:

@@ -144,8 +144,8 @@ class _Reading:
         return files
 
     def _left(self) -> None:
-        """What the journal kept of a release of which Ray has no log, or an empty one: one that
-        fails while it starts may end before it logs anything.
+        """Print the log tail that the journal kept, where Ray has no log or an empty one: a release
+        that fails while it starts may log nothing.
         """
         failed = self._chapter["quarantine"]
         where = f"Ray has nothing in its logs of {_label(self._chapter)}"

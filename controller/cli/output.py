@@ -1,7 +1,7 @@
-"""How commands print: tables without boxes, times, JSON; plain text where nobody watches.
+"""How commands print: tables without boxes, times, JSON; plain text where there is no terminal.
 
-On a terminal rich colours and wraps. Anywhere else the same words come as aligned plain text, as
-wide as they are: no escape sequences, nothing cut off, good for `grep` and logs.
+On a terminal rich colours and wraps. Elsewhere the same words are aligned plain text without escape
+sequences; nothing is wrapped or cut off.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ PHASE_STYLES: Final = {
 }
 
 LONGEST_LINE: Final = 240
-"""Characters of what is told in passing."""
+"""Characters of a message that is shown in one line."""
 _NAMED: Final = 20
-"""As many subjects of one reason are named."""
+"""Subjects of one reason that are named."""
 _SHOWN: Final = {"\n", "\t"}
 _PLAIN_WIDTH: Final = 100_000
 """Columns of a console that is no terminal: nothing is ever wrapped there."""
@@ -71,9 +71,7 @@ def clean(text: str) -> str:
 
 
 def first_line(text: str) -> str:
-    """The first line that says something, cut where it is very long: what is said in full elsewhere
-    is told here in passing.
-    """
+    """The first line that is not empty, cut where it is very long; the whole is shown elsewhere."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE].rsplit(" ", 1)[0] + " ..."
 
@@ -187,7 +185,7 @@ def stack(*parts: RenderableType) -> Group:
 
 
 def drawn_orders(overrides: OverridesDocument, now: float) -> Iterable[RenderableType]:
-    """What operators ordered and nobody lifted, under its head; nothing when there is nothing."""
+    """The orders in force under their head; nothing when there are none."""
     orders: list[tuple[SuspensionDocument, str, str]] = [
         *((pin, f"pinned to {', '.join(pin['versions'])}", "unpin") for pin in overrides["pins"]),
         *((order, "suspended", "resume") for order in overrides["suspensions"]),

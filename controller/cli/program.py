@@ -1,4 +1,4 @@
-"""The outermost layer of the command: errors become one sentence on stderr and an exit code."""
+"""Where errors of any command become one sentence on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """Beyond 2 these are the codes of sysexits.h, so that 2 is free for `plan`."""
+    """Exit codes: above 2 those of sysexits.h, so that 2 is free for `plan`."""
 
     meaning: str
 
@@ -151,7 +151,7 @@ def _tell_usage(error: typer.TyperException) -> None:
 
 
 def _silence_stdout() -> None:
-    """What is still buffered goes nowhere, so that the interpreter does not complain at its end.
+    """Discard what is still buffered, so that the interpreter does not complain at its end.
 
     https://docs.python.org/3/library/signal.html#note-on-sigpipe
     """

@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 TIMEOUT: Final = 1.0
 """Seconds for asking a new release for its first example; passes wait meanwhile."""
 LASTS: Final = 3.0
-"""Seconds that a condition must last to be told: what a rollout brings and takes along is none."""
+"""Seconds that a condition must last to be shown: most of a rollout are over sooner."""
 BETWEEN_FAILURES: Final = 5.0
-"""Seconds between two failed requests of a release that are told."""
+"""Least seconds between two failed requests of a release that are shown."""
 LONGEST_EXAMPLE: Final = 400
 """Characters of an example that still make a line to copy."""
 _BYTES: Final = "application/octet-stream"
 
 _UNDERWAY: Final = {"Verified", "Preparing"}
-"""Reasons of a fetched release that goes on; by any other, policy leaves it where it is."""
+"""Reasons of a fetched release that goes on; with any other it stays where it is."""
 _LEAVING: Final = {Phase.RETIRING, Phase.RETIRED, Phase.SUPERSEDED}
 _SHORT: Final = "InsufficientResources"
 _WAITS: Final = {(Phase.FETCHED, UNDECIDED), (Phase.STAGED, _SHORT)}
@@ -63,10 +63,10 @@ class _Run:
     pipeline: str
     version: str
     noticed: float | None = None
-    """When its wheel was noticed, and when the step before was; None for what ran already."""
+    """When its wheel was first listed, and when the step before was; None for what ran already."""
     before: float | None = None
     shown: tuple[Phase, str] | None = None
-    """The phase of the last line, with what made it a line of its own."""
+    """Phase and reason of the last line."""
 
     @property
     def label(self) -> str:
@@ -74,8 +74,8 @@ class _Run:
         return f"{self.pipeline} {self.version}"
 
     def reach(self, phase: Phase, at: float) -> str:
-        """The next line is of this phase: the seconds since it was noticed, and since the step
-        before. A release that comes back is counted anew.
+        """Seconds for the next line: since the wheel was first listed, and since the step before. A
+        release that comes back is counted anew.
         """
         if self.shown is not None and self.shown[0] in _LEAVING and phase not in _LEAVING:
             self.noticed = self.before = at
@@ -145,8 +145,8 @@ class Progress:
         self._out.print(Text(f"{told}  {clean(sentence)}", style=style), soft_wrap=True)
 
     def failed(self, found: FailedRequest) -> None:
-        """A request that a pipeline answered with 500; of many in a row the first, and a while
-        later the latest, and how many there were.
+        """Show a request that a pipeline answered with 500; of many in a row the first, and later
+        the latest with their number.
         """
         label = _label(found.release)
         with self._failing:
@@ -172,8 +172,8 @@ class Progress:
             self._tell_failed(label, waiting)
 
     def _time_of(self, at: float) -> str:
-        """The time of day before a line, which never goes back: what ended between two passes is
-        told by the second, after what others did meanwhile. Its seconds count from its own times.
+        """The time of day before a line. It never goes back, though a pass shows steps that ended
+        before it; the seconds in the line are exact.
         """
         self._told_at = max(self._told_at, at)
         return time_of_day(self._told_at)
@@ -210,13 +210,13 @@ class Progress:
         return word, first_line(event.message) if leaves else "", ""
 
     def _aside(self, run: _Run, phase: Phase, event: Event, step: str, why: str) -> None:
-        """A release that does not go on, with the reason; shown once for each reason."""
+        """Show a release that does not go on, once for each reason."""
         if run.shown != (phase, event.reason):
             run.shown = (phase, event.reason)
             self._line(event.at, run.label, step, first_line(why), style="yellow")
 
     def _note(self, event: Event) -> None:
-        """Something that is no step of a release."""
+        """Show an event that is no step of a release."""
         change, key = event.fields.get("condition"), (event.subject, event.reason)
         # Of a shortage a release's own step tells.
         if change and (event.reason in _BRIEF or (event.reason == _SHORT and named(event.subject))):
@@ -265,7 +265,7 @@ class Progress:
 
 
 class Warnings(logging.Handler):
-    """What the log warns of and no event tells, for whoever sees the steps instead of the log."""
+    """Shows warnings of the log that no event tells, for steps are shown instead of the log."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__(logging.WARNING)
@@ -277,7 +277,7 @@ class Warnings(logging.Handler):
             self._progress.say(first_line(record.getMessage()), style="yellow")
 
     def attach(self) -> None:
-        """Take them from here on, in place of the log."""
+        """Take the place of the log from here on."""
         for name in LOGGERS:
             logger = logging.getLogger(name)
             logger.setLevel(logging.WARNING)

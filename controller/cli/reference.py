@@ -1,7 +1,6 @@
-"""Every key of the configuration with its type, default and meaning, out of the models themselves.
+"""Every key of the configuration with its type, default and meaning, from the models themselves.
 
-The JSON schema that pydantic generates is the source of both forms: what `--schema --json` prints
-is what the text is made of.
+Both forms come from the JSON schema that pydantic generates, which `--schema --json` prints.
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ def _line_by_line(now: Callable[[], _Seen], out: Console, *, as_json: bool) -> N
 
 
 def _news(seen: JSON) -> tuple[JSON, ...]:
-    """What is worth another print: not what changes with every second or request."""
+    """What is worth printing again when it changes: not the time nor the traffic."""
     keys = ("pipeline", "version", "digest", "phase", "reason", "replicas")
     releases = [[release[key] for key in keys] for release in seen["releases"]]
     conditions = [(item["subject"], item["reason"]) for item in seen["conditions"]]
@@ -228,12 +228,12 @@ def _running(application: Application) -> tuple[int, int]:
 
 
 def rate(per_second: float) -> str:
-    """Two digits that say something."""
+    """Requests a second with two significant digits."""
     return f"{per_second:,.0f}" if per_second >= 10 or per_second == 0 else f"{per_second:.2g}"
 
 
 def duration(seconds: float) -> str:
-    """In the unit that fits: `0.4 ms`, `230 ms`, `2.1 s`."""
+    """Seconds in the unit that fits: `0.4 ms`, `230 ms`, `2.1 s`."""
     if seconds >= 1:
         return f"{seconds:.1f} s"
     return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
