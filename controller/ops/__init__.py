@@ -1,8 +1,7 @@
-"""What there is to tell of the journal, as the documents of API and CLI.
+"""The documents of API and CLI, made from the journal, and the orders of operators.
 
-The command reads the journal itself when no daemon answers, so both sides of the control socket
-need the same documents. What a person orders (`orders`) is written from here too, by either side.
-What may change here: what is told, and which words tell it. Keys of documents are only ever added.
+Both sides of the control socket need them, for the command reads the journal itself when no daemon
+answers, and writes orders into it. Keys of documents are only ever added.
 
     documents   the smaller documents: their types, and how each is made
     times       seconds as ISO 8601 and in a person's units

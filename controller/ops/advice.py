@@ -1,7 +1,7 @@
 """What a person can do about a quarantined release, by its reason; the words of `explain`.
 
-The message of a failure says what is wrong with this one; here stands what helps with all of its
-kind. A reason that is not listed gets what helps at its stage.
+A failure's message says what is wrong in this case; here is what helps with its kind. A reason that
+is not listed gets the advice for its stage.
 """
 
 from __future__ import annotations

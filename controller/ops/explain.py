@@ -1,7 +1,7 @@
 """What `explain` tells: all that the journal knows about one name, a pipeline, project or file.
 
-A wheel that was refused before anybody saw its pipelines is known by its project's name, one that
-no source would take by its file's name. People ask by whichever they have.
+A wheel that was refused before its pipelines were known goes by its project's name, one that no
+source takes by its file's name. People ask by whichever they have.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Known:
 
     @classmethod
     def of(cls, reader: Reader) -> Known:
-        """As it is now; of a release may be left nothing but its quarantine."""
+        """What the journal has now; of a release nothing but its quarantine may be left."""
         failed = {quarantine.subject.key: quarantine for quarantine in reader.quarantines()}
         records = {key: _left_of(quarantine) for key, quarantine in failed.items()}
         records |= {record.subject.key: record for record in reader.releases()}
@@ -250,7 +250,7 @@ def _refused(
 
 
 def _left_of(failed: Quarantine) -> ReleaseRecord:
-    """The record of a release of which nothing but its quarantine is left."""
+    """A record for a release of which only the quarantine is left."""
     return ReleaseRecord(
         failed.subject, Phase.QUARANTINED, failed.reason, failed.message, "", "", failed.at, {}
     )

@@ -1,4 +1,4 @@
-"""What a name stands for: a pipeline, a project, or a wheel's file; and what to say of one that
+"""What a name stands for: a pipeline, a project, or a wheel's file; and the error for one that
 stands for nothing.
 """
 
@@ -32,9 +32,9 @@ class Subject:
     name: str
     """Normalised (PEP 503), or a file's name as it is."""
     projects: frozenset[str]
-    """Under which distributions its wheels are listed."""
+    """Distributions under which its wheels are listed."""
     digests: frozenset[str]
-    """Of the listed wheels that go by this name."""
+    """Digests of the listed wheels of this name."""
 
     @classmethod
     def of(cls, name: str, records: Iterable[Tracked], revisions: Iterable[Revision]) -> Subject:
@@ -91,7 +91,7 @@ def unknown_name(
     revisions: Iterable[Revision],
     conditions: Iterable[Condition],
 ) -> WheelwayError:
-    """What to say of a name that stands for nothing: which ones come near."""
+    """The error for a name that stands for nothing, with names that come near."""
     names = {one.name for one in tracked}
     known = set(names)
     for revision in revisions:
@@ -108,7 +108,7 @@ def unknown_name(
 
 
 def unknown_version(name: str, version: Version, known: Iterable[Tracked]) -> WheelwayError:
-    """What to say of a version that a known name does not have: which ones there are."""
+    """The error for a version that a known name does not have, with those it has."""
     versions = ", ".join(str(v) for v in sorted({r.version for r in known}, reverse=True))
     hint = f"there is {versions}" if versions else "no version of it is known"
     return WheelwayError("VersionUnknown", f"{name} has no version {version}; {hint}")

@@ -1,6 +1,6 @@
 """What `status` tells: what is served, what comes, what failed, and whether anybody watches.
 
-All of it is read from the journal, so it is there while the daemon is down, and says so.
+All of it is read from the journal, so it is known while the daemon is down, and says that.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from controller.journal import DaemonStatus, Reader, ReleaseRecord
 
 _GLANCE: Final = 0.5
-"""Seconds for Ray's dashboard to take a connection."""
+"""Seconds that Ray's dashboard has to take a connection."""
 _SOON: Final = 10.0
-"""Seconds since the last pass for which no configuration calls a daemon late."""
+"""Seconds since the last pass after which a daemon may be late; less is never late."""
 ON_CLUSTER: Final = {Phase.STAGED, Phase.READY, Phase.LIVE, Phase.RETIRING}
 
 
@@ -83,8 +83,8 @@ class StatusDocument(TypedDict):
 def tell(
     reader: Reader, config: Callable[[], Config], now: float, *, everything: bool
 ) -> StatusDocument:
-    """Everything that `status` shows, as at one moment; the configuration is asked for only when
-    the daemon does not seem well.
+    """Everything that `status` shows, as at one moment; `config` is called only when the daemon may
+    be late.
     """
     with reader.snapshot():
         daemon = reader.status()
@@ -174,7 +174,7 @@ def _pulse(
             else f"no Ray answers at {url} either: nothing is served"
         )
         return "down", f"the daemon is down (process {daemon.pid} is gone); {left}; {last}"
-    # A pass takes longer than this only when something is wrong: no need to know the rest then.
+    # A pass takes longer than this only when something is wrong: the configuration is not needed.
     if now - daemon.at > _SOON and now - daemon.at > late_after(config()):
         return "late", (
             f"the daemon (process {daemon.pid}) has finished no pass for {age}, expected every "

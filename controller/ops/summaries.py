@@ -1,4 +1,4 @@
-"""What `explain` tells of everything at once: of each pipeline the answer in a sentence."""
+"""What `explain` tells without a name: of each pipeline the answer in a sentence."""
 
 from __future__ import annotations
 

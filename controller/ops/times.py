@@ -1,4 +1,4 @@
-"""Moments and spans of time, in and out of documents, and in a person's units."""
+"""Times in documents, and spans of time in a person's units."""
 
 from __future__ import annotations
 
