@@ -1,7 +1,7 @@
 """The sockets: a Unix socket for its group, a loopback port for this machine, and the servers.
 
-Each is served by uvicorn in a thread of its own, with a loop of its own and no say in signals. What
-cannot be opened is a condition, not the end of the daemon: it is tried again now and then.
+Each is served by uvicorn in a thread and a loop of its own, without handling signals. A socket that
+cannot be opened is a condition, not the end of the daemon; it is tried again now and then.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 BACKLOG: Final = 100
 MOST: Final = 64
-"""Connections of one server, beyond which one that asks for nothing has to go."""
+"""Connections of one server; beyond these a silent one is closed."""
 BUSY: Final = MOST + 2 * BACKLOG
 """Connections from which on requests are refused. Those that wait to be taken are taken at once,
 and only then silent ones are closed; so as many are at work at least.
@@ -47,7 +47,7 @@ AGAIN_AFTER: Final = 10.0
 GRACE: Final = 2.0
 """Seconds that requests have to end when the server ends."""
 RENEWAL_GRACE: Final = 60.0
-"""The same when another takes its place: the order to reload may be one, and waits for a pass."""
+"""The same when another takes its place: the order to reload, one of them, waits for a pass."""
 
 
 Listening = tuple[Path, str | None] | tuple[str, int]
@@ -70,8 +70,8 @@ class Api:
         self._conditions: tuple[Condition, ...] = ()
 
     def apply(self, options: ApiOptions) -> tuple[Condition, ...]:
-        """Have open what the options say; returns why something is not. Call it now and then, it
-        mends what broke.
+        """Open what the options say; returns why something could not be opened. Called now and
+        then, it also mends what broke.
         """
         wanted: list[Listening] = [(options.path(self._state), options.socket_group)]
         if options.address is not None:
@@ -205,7 +205,7 @@ class Server:
             return False
 
     def withdraw(self) -> None:
-        """Take its socket away, unless another took the place: nobody new finds it."""
+        """Remove its socket, unless it is another's by now, so that nobody new connects."""
         if self._path is not None and self._is_ours():
             with suppress(OSError):
                 self._path.unlink()
