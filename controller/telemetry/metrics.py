@@ -1,10 +1,10 @@
-"""What Prometheus may read of the daemon: counted pass by pass, and read from the journal when it
-is asked for.
+"""The daemon's metrics for Prometheus: counted pass by pass, or read from the journal when they are
+asked for.
 
-Names and units follow https://prometheus.io/docs/practices/naming/. Of labels whose values come
-from outside there is one, `pipeline`, and what is gone is dropped; all others have a fixed
-vocabulary or are names out of the configuration. `observability/` has a dashboard and alert rules
-made of these names: a name is changed there as well, and in docs/operating.md.
+Names and units follow https://prometheus.io/docs/practices/naming/. Only the label `pipeline` has
+values from outside, which are dropped when they are gone; all others have a fixed vocabulary or
+names of the configuration. The dashboard and alert rules in `observability/`, and
+docs/operating.md, use these names: change them together.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 MEASURE_FIRST: Final = 60.0
 MEASURE_EVERY: Final = 900.0
-"""Seconds until the cache's size is taken, and between two times: every file is looked at."""
+"""Seconds until the cache is measured, and between two times, for every file is looked at."""
 
 STEPS: Final = {
     "noticed": Phase.DISCOVERED,
@@ -63,7 +63,7 @@ _PASS_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60
 _RELEASE_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 30, 60, 120, 300, 900)
 _OVER: Final = {Phase.RETIRED, Phase.SUPERSEDED}
 _PARKED: Final = {"Verified", "Preparing", UNDECIDED}
-"""Reasons of a fetched release that goes on; by any other, policy left it where it was."""
+"""Reasons of a fetched release that goes on; with any other, policy left it where it was."""
 
 
 _COUNTERS: Final = {
@@ -120,10 +120,10 @@ class Metrics:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`journal` says what there is, whenever it is asked for; `version` is wheelway's, `cache`
-        the cache's folder at first.
+        """`journal` is read for each `render`; `version` is wheelway's, `cache` the cache's folder
+        at first.
         """
-        # One series more for each counter, with the time of its first increment: nobody reads them.
+        # Without the additional series of each counter with the time of its first increment.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # as the library has it
         self.registry = registry or CollectorRegistry()
         self._counters = {
@@ -196,7 +196,7 @@ class Metrics:
         self._counters[name].labels(*labels).inc(by)
 
     def recorded(self, *, well: bool) -> None:
-        """Whether the last pass could be written down."""
+        """Note whether the last pass could be recorded."""
         self._gauges["journal_writable"].set(well)
 
     def render(self) -> bytes:
@@ -212,7 +212,7 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _measure(self, assembly: Assembly) -> None:
-        """The cache's size, taken by a job now and then."""
+        """Measure the cache by a job, now and then."""
         root = assembly.reconciler.config.paths.cache
         self._gauges["cache_free_bytes"].set(_free(root))
         if self._monotonic() >= self._measure_at:
@@ -227,7 +227,7 @@ class Metrics:
             self._gauges["cache_bytes"].labels(part).set(size)
 
     def _went_live(self, event: Event, assembly: Assembly) -> None:
-        """The seconds of a release that is live for the first time."""
+        """Count how long a release took that is live for the first time."""
         about = named(event.subject)
         if about is None or event.fields.get("before") == Phase.LIVE:
             return
@@ -247,8 +247,8 @@ class Metrics:
         self._pipelines.add(pipeline)
 
     def _came_straight(self, record: ReleaseRecord, event: Event) -> bool:
-        """Whether nobody but the daemon was waited for: not one found running, mended by a person,
-        or left aside by the policy for a while.
+        """Whether only the daemon's work took time: the release was not found running, freed by a
+        person, or held back by policy for a while.
         """
         times = record.times
         if times.get(Phase.LIVE) != event.at or not {Phase.DISCOVERED, Phase.STAGED} <= set(times):
@@ -282,7 +282,7 @@ def _counted_elsewhere(
 
 
 class _Present(Collector):
-    """What there is, read from the journal when it is asked for; nothing when that cannot be."""
+    """Gauges read from the journal when they are asked for; none when it cannot be read."""
 
     def __init__(self, journal: Reader) -> None:
         self._journal = journal
@@ -322,7 +322,7 @@ class _Present(Collector):
 
 
 def _pipeline_of(subject: str, pipelines: Collection[str]) -> str:
-    """Which pipeline a condition is about, by itself or by a release; empty for none."""
+    """The pipeline that a condition is about, itself or by a release; empty for none."""
     if (release := named(subject)) is not None:
         return release[0]
     return subject if subject in pipelines else ""
@@ -341,7 +341,7 @@ def steps(times: Mapping[Phase, float], published: float | None) -> Iterator[tup
 
 
 def _free(root: Path) -> int:
-    """Bytes that are left where a folder is, or will be."""
+    """Free bytes of the file system where a folder is, or will be."""
     for folder in (root, *root.parents):
         with suppress(OSError):
             return shutil.disk_usage(folder).free
@@ -357,9 +357,7 @@ def _result(report: Report) -> str:
 
 
 def _current(journal: Reader) -> dict[tuple[str, Phase], int]:
-    """How many releases are in which phase, of every pipeline of which something is there or on its
-    way.
-    """
+    """How many releases are in each phase, of pipelines that have something there or under way."""
     counted = journal.counted()
     present = {pipeline for pipeline, phase in counted if phase not in _OVER}
     return {key: count for key, count in counted.items() if key[0] in present}
