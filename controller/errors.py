@@ -127,8 +127,8 @@ def dotted(keys: Sequence[str | int]) -> str:
 
 
 def without_frames(error: _E) -> _E:
-    """The same error, for who remembers it: its frames, and those of what led to it, would keep all
-    that was being worked on in memory.
+    """The same error without its frames and those of its causes, for whoever remembers it: they
+    would keep all that was being worked on in memory.
     """
     seen: set[int] = set()
     chain: list[BaseException | None] = [error]
@@ -142,7 +142,7 @@ def without_frames(error: _E) -> _E:
 
 
 def class_of(error: WheelwayError) -> str:
-    """Which of the four kinds an error is, for metrics; `Bug` for what was not foreseen."""
+    """Which of the four kinds an error is, for metrics; `Bug` for any other."""
     if error.reason == "InternalError":
         return "Bug"
     kinds = (Transient, Waiting, Stalled, Rejected)

@@ -62,7 +62,7 @@ def own_client(**options: Any) -> httpx.Client:
 
 
 def outward_client(**options: Any) -> httpx.Client:
-    """A client for what is out in the world: by the environment's proxies and authorities.
+    """A client for servers outside of the cluster, by the environment's proxies and authorities.
 
     Raises:
         ConfigError: the environment names some that cannot be used.
@@ -72,7 +72,7 @@ def outward_client(**options: Any) -> httpx.Client:
 
 
 def outward_authorities() -> ssl.SSLContext:
-    """Those that such a client trusts; loading them takes megabytes and milliseconds.
+    """The authorities that such a client trusts; loading them takes megabytes and milliseconds.
 
     Raises:
         ConfigError: the environment names some that cannot be used.
@@ -83,7 +83,7 @@ def outward_authorities() -> ssl.SSLContext:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """Say so, when it is the environment that httpx cannot use."""
+    """Raise ConfigError where httpx cannot use the environment."""
     try:
         yield
     except (ValueError, OSError, ImportError, httpx.InvalidURL) as error:
@@ -135,8 +135,8 @@ def _is_address(host: str) -> bool:
 
 
 def _beside(ask: Callable[[], httpx.Response], deadline: Deadline) -> httpx.Response:
-    """The answer of a host with a name: nothing ends the system's resolving, so that another thread
-    waits for it. What it finds too late sends nothing any more.
+    """The answer of a host with a name. Nothing can end the resolving of a name, so another thread
+    waits for it; after the deadline that thread sends nothing any more.
     """
     found: Future[httpx.Response] = Future()
 
@@ -224,7 +224,7 @@ def _whole(response: httpx.Response, body: list[bytes]) -> httpx.Response:
 
 
 def document(response: httpx.Response) -> Any:
-    """What a body of JSON says: strict JSON in UTF-8 (RFC 8259), so that it can be said again.
+    """The value of a body of strict JSON in UTF-8 (RFC 8259), so that it can be written again.
 
     Raises:
         ValueError: it is something else, or nested too deep.
@@ -248,9 +248,9 @@ class Deadline:
     """Shuts a request's connection down when its time is up.
 
     `otherwise` is called instead, in a thread of its own, when the request goes over a connection
-    that was there before. Until there is one, a request waits for the system to resolve a name,
-    which nothing here can end: `exchange` waits no longer, jobs in threads of their own do, for the
-    half minute or so that resolv.conf(5) allows.
+    that was there before. Before there is one, the system resolves a name, which nothing can end:
+    `exchange` stops waiting for it, jobs in threads of their own wait for the half minute or so
+    that resolv.conf(5) allows.
     """
 
     def __init__(self, seconds: float, otherwise: Callable[[], None] | None = None) -> None:
@@ -281,11 +281,11 @@ class Deadline:
                 self.expire()
 
     def missed(self) -> ExchangeTimeout:
-        """What is raised when it is over."""
+        """The error for a request whose time was up."""
         return ExchangeTimeout(f"not complete within {self.seconds:g} s")
 
     def expire(self) -> None:
-        """The time is up: nothing more comes, unless all has come."""
+        """Shut the connection down: the time is up."""
         with self._lock:
             if self._ended:
                 return
@@ -299,7 +299,7 @@ class Deadline:
 
 
 class _Watch:
-    """One thread for the deadlines of all: one each would cost more than the requests."""
+    """One thread for all deadlines: one each would cost more than the requests."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

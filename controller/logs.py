@@ -1,9 +1,8 @@
 """The daemon's log: to journald with fields, to a terminal with colour, or as lines of JSON.
 
-What is logged comes from everywhere through `logging`. A line that is about a kind of event says
-so with `extra=about(kind, FIELD=value)`: the fields can be filtered by, and each kind has a
-MESSAGE_ID that stays the same for ever (`KINDS`). What may change here: the forms, new kinds, new
-fields; never the identifier of a kind, nor the name of a field.
+All rooms log through `logging`. A line that is about a kind of event says so with
+`extra=about(kind, FIELD=value)`: its fields can be filtered by, and each kind has a MESSAGE_ID
+(`KINDS`). The identifier of a kind and the name of a field never change.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ SOCKET_TIMEOUT: Final = 1
 """Seconds that a line waits for a journald that takes none."""
 
 LOGGERS: Final = ("wheelway", "controller")
-"""Above all of the daemon's: its own voice, and those of its modules."""
+"""The loggers above all others of the daemon: its own, and that of its modules."""
 _WAIT: Final = struct.pack("@ll", SOCKET_TIMEOUT, 0)  # a timeval: socket(7), SO_SNDTIMEO
 _ATTRIBUTE: Final = "wheelway"
 _PRIORITIES: Final = (
@@ -68,14 +67,14 @@ _PRIORITIES: Final = (
     (logging.WARNING, 4),
     (logging.INFO, 6),
 )
-"""syslog(3)'s numbers for the levels from which on they count."""
+"""Least level and syslog(3)'s number for it."""
 _COLOURS: Final = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 """SGR parameters (ECMA-48, 8.3.117)."""
 
 
 @contextmanager
 def in_pass(number: int) -> Iterator[None]:
-    """What this thread logs meanwhile is said in a pass."""
+    """Inside, lines that this thread logs carry the number of the pass."""
     outside = PASS.set(number)
     try:
         yield
@@ -167,7 +166,7 @@ def begin(
         output = ToJournal(otherwise=output)
     least = logging.getLevelName(options.level.upper()) if level is None else level
     logging.basicConfig(level=least, handlers=[output], force=True)
-    # A line for every request, and more for each of its steps, tell nobody anything.
+    # Libraries that log a line for every request and each of its steps.
     for talkative in ("asyncio", "botocore", "httpcore", "httpx", "urllib3"):
         logging.getLogger(talkative).setLevel(max(least, logging.WARNING))
 

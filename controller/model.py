@@ -32,7 +32,7 @@ class Availability(StrEnum):
     RETAINED = "retained"
     """Keeps running where it runs, is never newly elected (yanked, unlisted)."""
     GONE = "gone"
-    """Its bytes can no longer be had: as if it were not listed, but it can be told why."""
+    """Its bytes can no longer be had: treated as not listed, but a person can be told why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +50,17 @@ class Revision:
     """Where the source finds the bytes again; opaque to everyone else."""
     sha256: str
     size: int | None
-    """Bytes; None when the source does not know: then the digest alone tells a whole file."""
+    """Bytes; None if the source does not know: then only the digest shows that a file is whole."""
     availability: Availability = Availability.SELECTABLE
     note: str = ""
     """What the source says of its availability, for a person; empty when it is an ordinary one."""
     published_at: float | None = field(default=None, compare=False)
-    """When it was published, as far as the source knows; nothing is decided by it."""
+    """When it was published, if the source knows; for a person only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Something a source or a gate would not take, with why; it concerns nothing else."""
+    """Something that a source or a gate refused, and why; it concerns nothing else."""
 
     subject: str
     """A file's name, `project==version` where there is no file yet, or a release; for a person."""
@@ -80,7 +80,7 @@ class Listing:
     unobserved: tuple[str, ...] = ()
     """Projects that may have more than was listed: nothing of them is known to be absent."""
     notes: tuple[Condition, ...] = ()
-    """What a person should know of it though nothing is refused for it."""
+    """What a person should know of it; nothing is refused for it."""
 
 
 # -- artifacts -----------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class Artifact:
     """`Requires-Dist` as written (PEP 508)."""
     pipelines: tuple[PipelineEntry, ...]
     notes: tuple[str, ...] = ()
-    """What of it has no effect when it is served, for a person."""
+    """Parts of it that have no effect when it is served, for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class Release:
     digest: str
     _hash: int = field(init=False, repr=False, compare=False)
     _version: str = field(init=False, repr=False, compare=False)
-    """Both are asked for many thousand times a pass."""
+    """Both are needed many thousand times a pass."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_hash", hash((self.pipeline, self.version, self.digest)))
@@ -276,7 +276,7 @@ class ApplicationStatus(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> ApplicationStatus | None:
-        """A word of a later Serve: neither ready nor failed, so what is there stays as it is."""
+        """A status of a later Serve is neither ready nor failed: what is there stays as it is."""
         return cls.NOT_STARTED if isinstance(value, str) else None
 
 
@@ -307,7 +307,7 @@ class Application:
     """The cause of a failure, dug out of the deployments' messages."""
     replicas: tuple[Replica, ...] = ()
     oddity: str = ""
-    """What of the document no strict JSON can say, when it is not ours."""
+    """What in another's document cannot be written as strict JSON."""
     project: str = field(init=False, compare=False)
     """The distribution of the release, by the document too; empty when it is not ours."""
 
@@ -333,9 +333,9 @@ class Answer:
     failing: str = ""
     """What a replica says when most of its requests fail."""
     reached: bool = True
-    """False when the ingress itself could not be asked: that is no route's fault."""
+    """False when the ingress itself could not be asked: then no route is at fault."""
     routeless: bool = False
-    """Not reached, as Serve's ingress has no route at all: a head's that has just started."""
+    """Not reached, for Serve's ingress has no route at all: the head has just started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,9 +344,9 @@ class PlacementRecord:
 
     name: str
     staged_at: float | None = None
-    """When its start began to count: it was built then, and there was room for it."""
+    """When the time for its start began to count: it was built, and there was room for it."""
     routed_at: float | None = None
-    """When its time to answer at its route began to count."""
+    """When the time for answering at its route began to count."""
     live_at: float | None = None
     building_since: float | None = None
     """When Serve began the build that is under way; None while there is none."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BASE = 1.0
 CAP = 300.0
 ASKED_CAP = 3600.0
-"""Seconds that another side may ask for at most. Some say years, or a date of a broken clock."""
+"""Most seconds that another side may ask for; some say years, or a broken clock's date."""
 
 
 def delay(
@@ -54,7 +54,7 @@ class Failure:
 def failed(
     error: WheelwayError, before: Failure | None, *, now: float, jitter: float, cap: float = CAP
 ) -> Failure:
-    """One more failure in a row, to be remembered: its wait is that of `delay`."""
+    """The record of one more failure in a row; its wait is that of `delay`."""
     count = before.count + 1 if before else 1
     wait = delay(count, jitter=jitter, retry_after=error.retry_after, cap=cap)
     return Failure(without_frames(error), count, now + wait)

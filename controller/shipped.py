@@ -1,4 +1,4 @@
-"""Where files that are not Python are: in the package once installed, beside it in a checkout."""
+"""Where shipped files lie: in the package once installed, beside it in a checkout."""
 
 from __future__ import annotations
 

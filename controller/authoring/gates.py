@@ -1,12 +1,11 @@
 """The gates of `wheelway check`: what a wheel has to pass before it is served, on any machine.
 
-The same code judges here as in the daemon: inspection, wishes and environments of the cache. What
-a replica does before it is ready is done by `wheelway.local`, in a process of the release's own
-environment that ends with this one at the latest. All files go into one temporary folder, removed
-at the end; only uv fills its own cache, as it does for the author's other projects.
+The daemon's own code judges: inspection, author options and environments of the cache. What a
+replica does before it is ready is done by `wheelway.local`, in a process of the release's own
+environment that never outlives this one. All files go into a temporary folder; only uv fills its
+own cache, as it does for the author's other projects.
 
-What may change here: which gates there are and in which order. Results are values; showing them is
-the CLI's.
+Results are values, which the CLI shows.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ INSPECT: Final = "inspect"
 WISHES: Final = "wishes"
 ENVIRONMENT: Final = "environment"
 STARTING: Final = ("verify", "import", "schemas", "load", "examples")
-"""What a replica does until it is ready: the gates of `wheelway.local`, in its order."""
+"""The gates of `wheelway.local`: what a replica does until it is ready, in that order."""
 RESOURCES: Final = "resources"
 
 _CHUNK = 1 << 20
@@ -74,7 +73,7 @@ class Gate:
     detail: Mapping[str, JSON] = field(default_factory=dict)
     """Facts for a script: the types' schemas, installed versions, peak memory in bytes."""
     log_tail: str = ""
-    """The last that whatever failed has said."""
+    """The last lines that it said before it failed."""
 
 
 def passed(gates: Iterable[Gate]) -> bool:
@@ -85,7 +84,7 @@ def passed(gates: Iterable[Gate]) -> bool:
 def served(gates: Iterable[Gate]) -> dict[str, bool]:
     """Each pipeline of a wheel with these results: whether it would be served.
 
-    Empty when no pipeline was got to.
+    Empty when no gate concerned a pipeline.
     """
     each: dict[str, bool] = {}
     for gate in gates:
@@ -353,7 +352,7 @@ def _installed(environment: Environment) -> list[str]:
 
 
 def _uv_environ() -> dict[str, str]:
-    """For uv: the author's own, with the author's own cache, so that nothing is fetched twice."""
+    """The author's environment for uv, with the author's cache: nothing is fetched twice."""
     own = {}
     with contextlib.suppress(subprocess.SubprocessError, OSError):  # then a cache of this check's
         own["UV_CACHE_DIR"] = subprocess.check_output(

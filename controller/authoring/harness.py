@@ -1,8 +1,7 @@
 """`wheelway.local` at work in a process of its own: started, listened to, ended.
 
-It reports each gate that a replica passes as a line of JSON on its stdout; what the pipeline itself
-says goes into a log. Whatever the pipeline does, the process and all that it started are killed in
-the end.
+It reports each gate as a line of JSON on its stdout; what the pipeline prints goes into a log. In
+the end the process and all that it started are killed.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ class Harness:
                     return
 
     def ended(self, deadline: float, allowed: float) -> Rejected:
-        """How it ended without having reported all its gates; `allowed` is what it had, in s."""
+        """The error of an end before all gates were reported; `allowed` is in seconds."""
         tail = self._last_words()
         try:
             code = self._process.wait(max(0.0, deadline - self._clock()))

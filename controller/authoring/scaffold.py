@@ -1,8 +1,7 @@
 """A new pipeline project, as `wheelway new` makes it: it builds with `uv build` and passes `check`.
 
-The files' text is in `controller/authoring/scaffolding`, one Jinja template a file; which file it
-becomes is in `FILES`. What belongs here is naming and writing; what a project should look like
-belongs there.
+The files' text is in `controller/authoring/scaffolding`, one Jinja template a file; `FILES` says
+which file it becomes.
 """
 
 from __future__ import annotations

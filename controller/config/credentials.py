@@ -1,6 +1,6 @@
 """Secrets that the service manager hands over: files in a folder of its own (systemd.exec(5)).
 
-What may change here: the names. Where the folder is, CREDENTIALS_DIRECTORY says.
+CREDENTIALS_DIRECTORY names the folder.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From the text of a configuration file to a `Config`, with file, line and key of each mistake."""
+"""Reads a configuration file into a `Config`, with file, line and key of each mistake."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEPTH: Final = 50
-"""Levels of tables and arrays: more than any setting needs, less than JSON's encoder goes down."""
+"""Most levels of tables: more than any setting needs, fewer than JSON's encoder takes."""
 UNKNOWN: Final = "unknown key; see `wheelway config check --schema` for the known ones"
 
 _Fields = TypeVar("_Fields", Config, Section)
@@ -113,7 +113,7 @@ def _mistakes(error: ValidationError, text: str, path: Path) -> list[str]:
 
 
 def _where(keys: Sequence[str | int], text: str, path: Path) -> str:
-    """Where a key was said: in an environment variable, which wins, or on a line of the file."""
+    """Where a key is set: in an environment variable, which wins, or on a line of the file."""
     given = {name.upper(): value for name, value in os.environ.items()}
     for depth in range(len(keys), 0, -1):
         name = _variable(keys[:depth])
@@ -128,7 +128,7 @@ def _variable(keys: Sequence[str | int]) -> str:
 
 
 def _says(value: str, keys: Sequence[str | int]) -> bool:
-    """Whether a variable's JSON says something of a key below its own, or is no table at all."""
+    """Whether a variable's JSON sets a key below its own, or is no table at all."""
     try:
         found: object = json.loads(value)
     except ValueError:

@@ -1,8 +1,8 @@
 """What wheels, indexes and operators require, read within bounds.
 
-`packaging` takes any text: a number of thousands of digits it cannot compare (Python converts 4,300
-at most), parentheses it follows by recursion, as uv does. So the same is refused everywhere, before
-anything is compared. What may change here: the bounds.
+`packaging` takes any text, but cannot compare a number of thousands of digits (Python converts
+4,300 at most), and follows parentheses by recursion, as uv does. So all rooms refuse the same,
+before anything is compared.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def parse_requirement(text: str) -> Requirement:
 
 
 def parse_specifiers(text: str) -> SpecifierSet:
-    """What versions are wanted (PEP 440): a `Requires-Python`, an operator's `versions`.
+    """A set of version specifiers (PEP 440): a `Requires-Python`, an operator's `versions`.
 
     Raises:
         ValueError: it is none, or beyond the bounds; the message is for a person.

@@ -1,9 +1,9 @@
 """The service's files on a machine: units, users, folders, a first configuration.
 
-They lie in `systemd/`, in a checkout as in the package, and work as they are where wheelway is
-installed in /opt/wheelway; for another place the paths in them are exchanged. What was laid down is
-remembered beside the configuration with its SHA-256, so that a file that somebody edited since is
-neither overwritten nor removed. Nothing is started, stopped or reloaded here.
+They lie in `systemd/`, in a checkout and in the package, and name /opt/wheelway; for another prefix
+the paths in them are replaced. Each installed file is recorded with its SHA-256 beside the
+configuration, so that one that somebody edited is neither overwritten nor removed. Nothing is
+started, stopped or reloaded here.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 UNITS: Final = ("wheelway.service", "wheelway-ray-head.service")
 CONFIGURATION: Final = Path("/etc/wheelway/controller.toml")
 RECORD: Final = Path("/etc/wheelway/installed.json")
-"""What was laid down. Not in the state folder: what root removes is not for the daemon to say."""
+"""What was installed. Not in the state folder: the daemon must not decide what root removes."""
 
 _PREFIX: Final = "/opt/wheelway"
 """Where the shipped units expect the command."""
 _STEPS_SINCE: Final = 254
-"""The systemd that knows all of the shipped drop-ins (RestartSteps; notify-reload is of 253)."""
+"""The systemd that knows all shipped drop-ins (RestartSteps; notify-reload came with 253)."""
 _BASE: Final = {
     "controller.toml": CONFIGURATION,
     "wheelway.service": Path("/etc/systemd/system/wheelway.service"),
@@ -48,7 +48,7 @@ _NEWER: Final = {
     for unit in UNITS
 }
 _HIDDEN: Final = ("/home", "/root", "/run", "/tmp", "/var/tmp")  # noqa: S108 - not used, refused
-"""What the units' ProtectHome and PrivateTmp hide from them, and what a boot empties."""
+"""Folders that ProtectHome and PrivateTmp hide from the units, or that a boot empties."""
 
 
 class Verb(StrEnum):
@@ -68,7 +68,7 @@ class FileChange:
     verb: Verb
     path: Path
     why: str = ""
-    """Where it is not plain."""
+    """Why, where that is not obvious."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def uninstall(target: Target, *, dry_run: bool = False) -> list[FileChange]:
 
 
 def drop_ins(target: Target) -> list[Path]:
-    """What operators added to our units (`systemctl edit`): never ours to remove."""
+    """Drop-ins that operators added to our units (`systemctl edit`), which are never removed."""
     folders = (target.at(Path("/etc/systemd/system") / f"{unit}.d") for unit in UNITS)
     return [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
 
@@ -175,7 +175,7 @@ def _files(target: Target) -> Mapping[Path, bytes]:
 
 
 def _check(target: Target) -> None:
-    """Whether systemd could start what the units name.
+    """Check that systemd could start the command that the units name.
 
     Raises:
         Stalled: it could not.
@@ -265,9 +265,9 @@ def _unwritable(path: Path, error: OSError) -> Stalled:
 
 
 class _Record:
-    """What is installed: files with their SHA-256, and folders that were made for them.
+    """The record of installed files with their SHA-256, and of folders made for them.
 
-    As a context manager it is read at the begin and kept at the end, however that comes.
+    As a context manager it is read at the start and written at the end, also after an error.
     """
 
     def __init__(self, target: Target, *, dry_run: bool) -> None:
