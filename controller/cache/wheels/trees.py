@@ -9,13 +9,12 @@ import contextlib
 import hashlib
 import os
 import zipfile
-from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
-
 from controller.cache import files
+from wheelway import loading
+from wheelway.failure import StartFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,25 +25,14 @@ EXECUTABLE = 0o555
 
 
 def matches(tree: Path, record_digest: str) -> bool:
-    """Whether the tree has that RECORD, the bytes that it lists and no other importable file; no
-    replica reads what Python leaves in `__pycache__`.
+    """Whether a replica would take the tree: that RECORD, the bytes it lists, and no importable
+    file beside them.
     """
     try:
-        (record,) = tree.glob("*.dist-info/RECORD")
-        listed = set()
-        body = record.read_bytes()
-        if hashlib.sha256(body).hexdigest() != record_digest:
-            return False
-        for row in parse_record_file(body.decode().splitlines()):
-            entry, path = RecordEntry.from_elements(*row), tree / row[0]
-            listed.add(str(path))
-            with path.open("rb") as stream:
-                if not entry.validate_stream(stream):
-                    return False
-    except (OSError, ValueError, InvalidRecordEntry):
+        loading.verify(tree, record_digest)
+    except (StartFailure, OSError):
         return False
-    importable = tuple(all_suffixes())
-    return all(path in listed or not path.endswith(importable) for path, _ in _files(tree))
+    return True
 
 
 def signature(tree: Path) -> bytes:
