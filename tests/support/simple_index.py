@@ -16,12 +16,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, unquote
 
+import pytest
+
+from controller.errors import WheelwayError
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
     from pathlib import Path
 
     from controller.model import Listing
+    from controller.sources import Source
 
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
@@ -202,3 +207,20 @@ def page_of(document: object, kind: str = JSON) -> Canned:
 def names(listing: Listing) -> list[str]:
     """The files that are offered, in its order."""
     return [revision.filename for revision in listing.revisions]
+
+
+def by_name(url: str) -> str:
+    """The same address by another host's name."""
+    return url.replace("127.0.0.1", "localhost")
+
+
+def leads_to(url: str, status: int = 302) -> Canned:
+    """A redirect."""
+    return Canned(status=status, headers={"Location": url})
+
+
+def failure(source: Source) -> WheelwayError:
+    """Why a source cannot be listed."""
+    with pytest.raises(WheelwayError) as caught:
+        source.list()
+    return caught.value

@@ -52,11 +52,27 @@ def wheel(tmp_path):
 
 
 @pytest.fixture
-def publish(at_standin, tmp_path):
+def built(tmp_path):
+    """Builds wheels."""
+
+    def build(name="demo", version="1.0", **how):
+        return make_wheel(tmp_path / "dist", name, version, **how)
+
+    return build
+
+
+@pytest.fixture
+def published(at_standin, wheel):
+    at_standin.shelf.publish(wheel)
+    return wheel
+
+
+@pytest.fixture
+def publish(at_standin, built):
     """Publishes a wheel to the stand-in."""
 
     def put(name="demo", version="1.0", **how):
-        return at_standin.shelf.publish(make_wheel(tmp_path / "dist", name, version, **how))
+        return at_standin.shelf.publish(built(name, version, **how))
 
     return put
 

@@ -30,12 +30,6 @@ GET = "GetPackageVersionAsset"
 
 
 @pytest.fixture
-def published(at_standin, wheel):
-    at_standin.shelf.publish(wheel)
-    return wheel
-
-
-@pytest.fixture
 def artifacts(source, clock, tmp_path):
     """Over the real store."""
     return artifacts_of(

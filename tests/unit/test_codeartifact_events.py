@@ -15,7 +15,6 @@ from controller.reconcile.jobs import Jobs
 from controller.sources.codeartifact import events
 from tests.support.codeartifact import to_queue
 from tests.support.head import eventually
-from tests.support.wheels import make_wheel
 
 pytestmark = pytest.mark.unit
 
@@ -44,11 +43,8 @@ def queue(sqs, request):
 
 
 @pytest.fixture
-def publish(at_standin, tmp_path):
-    def put(name="acme-a", version="1.0", **how):
-        return at_standin.shelf.publish(make_wheel(tmp_path / "dist", name, version, **how))
-
-    return put
+def publish(publish):
+    return lambda name="acme-a", version="1.0": publish(name, version)
 
 
 @pytest.fixture

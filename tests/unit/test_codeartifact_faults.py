@@ -25,12 +25,6 @@ GET = "GetPackageVersionAsset"
 
 
 @pytest.fixture
-def published(at_standin, wheel):
-    at_standin.shelf.publish(wheel)
-    return wheel
-
-
-@pytest.fixture
 def artifacts(source, clock):
     return artifacts_of(source, clock=clock)
 

@@ -17,27 +17,17 @@ from controller.sources.simple_index.selection import Fit, select
 from controller.sources.simple_index.web import Reply
 from tests.support.acme import reasons
 from tests.support.simple_index import HTML, JSON, Canned, SimpleIndex, html_page, names, page_of
-from tests.support.wheels import MULTIPLYING, make_wheel, sha256
+from tests.support.wheels import MULTIPLYING, sha256
 
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture
-def wheel(tmp_path):
-    """Makes a wheel."""
-
-    def make(name="demo", version="1.0", **how):
-        return make_wheel(tmp_path / "made", name, version, **how)
-
-    return make
 
 
 # -- pages -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", [JSON, HTML])
-def test_a_page_in_either_form_lists_its_wheels_and_their_bytes_can_be_had(form, connect, wheel):
-    made = wheel("My.Demo", "1.0+cu1")
+def test_a_page_in_either_form_lists_its_wheels_and_their_bytes_can_be_had(form, connect, built):
+    made = built("My.Demo", "1.0+cu1")
     with SimpleIndex(form=form) as index:
         index.publish(made, project="my-demo")
         source = connect(index, "My_Demo")
@@ -52,8 +42,8 @@ def test_a_page_in_either_form_lists_its_wheels_and_their_bytes_can_be_had(form,
         assert index.asked[-1].headers["accept-encoding"] == "identity"
 
 
-def test_json_is_asked_for_first_and_html_is_taken(index, connect, wheel):
-    index.publish(wheel())
+def test_json_is_asked_for_first_and_html_is_taken(index, connect, built):
+    index.publish(built())
     connect(index).list()
     assert index.asked[0].headers["accept"] == (
         "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, "
@@ -61,9 +51,9 @@ def test_json_is_asked_for_first_and_html_is_taken(index, connect, wheel):
     )
 
 
-def test_an_unchanged_poll_costs_one_304_a_package(index, connect, wheel):
+def test_an_unchanged_poll_costs_one_304_a_package(index, connect, built):
     for name in ("one", "two", "three"):
-        index.publish(wheel(name))
+        index.publish(built(name))
     source = connect(index, "one", "two", "three")
     first = source.list()
     index.paths()
@@ -72,8 +62,8 @@ def test_an_unchanged_poll_costs_one_304_a_package(index, connect, wheel):
     assert source.calls == {"ok": 3, "unchanged": 3}
 
 
-def test_an_etag_that_no_header_can_hold_is_left_alone(index, connect, wheel):
-    index.publish(wheel())
+def test_an_etag_that_no_header_can_hold_is_left_alone(index, connect, built):
+    index.publish(built())
     page = index.page("demo")
     odd = {**page.headers, "ETag": '"\xe9"'}
     index.answer("/simple/demo/", Canned(page.body, headers=odd))
@@ -82,16 +72,16 @@ def test_an_etag_that_no_header_can_hold_is_left_alone(index, connect, wheel):
     assert all("if-none-match" not in asked.headers for asked in index.asked)
 
 
-def test_an_index_without_etags_gives_the_same_listing_for_the_same_page(connect, wheel):
+def test_an_index_without_etags_gives_the_same_listing_for_the_same_page(connect, built):
     with SimpleIndex(etags=False) as index:
-        index.publish(wheel())
+        index.publish(built())
         source = connect(index)
         assert source.list() == source.list()
         assert source.calls == {"ok": 2}
 
 
-def test_a_date_stands_in_for_an_etag_once_it_is_a_minute_old(index, connect, wheel):
-    index.publish(wheel())
+def test_a_date_stands_in_for_an_etag_once_it_is_a_minute_old(index, connect, built):
+    index.publish(built())
     page = index.page("demo").body
     dated = {"Content-Type": JSON, "Last-Modified": "Mon, 01 Jan 2035 00:00:00 GMT"}
     fresh = Canned(page, headers={**dated, "Date": "Mon, 01 Jan 2035 00:00:59 GMT"})
@@ -105,9 +95,9 @@ def test_a_date_stands_in_for_an_etag_once_it_is_a_minute_old(index, connect, wh
 
 
 def test_a_new_version_a_new_file_and_a_withdrawn_one_are_seen_at_the_next_look(
-    index, connect, wheel
+    index, connect, built
 ):
-    first, second = wheel(), wheel(version="2.0")
+    first, second = built(), built(version="2.0")
     index.publish(first)
     source = connect(index)
     assert names(source.list()) == [first.name]
@@ -119,18 +109,18 @@ def test_a_new_version_a_new_file_and_a_withdrawn_one_are_seen_at_the_next_look(
     assert listing.unobserved == ()
 
 
-def test_other_bytes_under_the_same_name_are_another_digest(index, connect, wheel):
-    index.publish(wheel())
+def test_other_bytes_under_the_same_name_are_another_digest(index, connect, built):
+    index.publish(built())
     source = connect(index)
     [before] = source.list().revisions
-    index.publish(wheel(marker="other"))
+    index.publish(built(marker="other"))
     [after] = source.list().revisions
     assert before.filename == after.filename
     assert before.sha256 != after.sha256
 
 
-def test_links_are_relative_to_the_pages_own_address_or_its_base(connect, wheel):
-    made = wheel(version="1.0+cu1")
+def test_links_are_relative_to_the_pages_own_address_or_its_base(connect, built):
+    made = built(version="1.0+cu1")
     quoted = made.name.replace("+", "%2B")
     with SimpleIndex(form=HTML) as index:
         index.publish(made)
@@ -143,14 +133,14 @@ def test_links_are_relative_to_the_pages_own_address_or_its_base(connect, wheel)
         assert b"".join(source.fetch(revision)) == made.read_bytes()
 
 
-def test_a_key_that_is_not_used_may_be_wrong(index, connect, wheel):
-    index.publish(wheel(), **{"upload-time": "yesterday", "gpg-sig": "maybe", "yanked": ""})
+def test_a_key_that_is_not_used_may_be_wrong(index, connect, built):
+    index.publish(built(), **{"upload-time": "yesterday", "gpg-sig": "maybe", "yanked": ""})
     assert len(connect(index).list().revisions) == 1
 
 
 @pytest.mark.filterwarnings("ignore::pypi_simple.errors.UnexpectedRepoVersionWarning")
-def test_a_newer_minor_version_is_read_and_a_newer_major_one_is_not(index, connect, wheel):
-    index.publish(wheel())
+def test_a_newer_minor_version_is_read_and_a_newer_major_one_is_not(index, connect, built):
+    index.publish(built())
     page = json.loads(index.page("demo").body)
     index.answer("/simple/demo/", page_of(page | {"meta": {"api-version": "1.99"}}))
     source = connect(index)
@@ -214,17 +204,17 @@ def test_a_page_is_read_or_refused_whatever_it_holds(form, data):
         (HTML, "", "yanked"),
     ],
 )
-def test_a_yanked_file_keeps_running_and_is_not_newly_elected(form, yanked, note, connect, wheel):
+def test_a_yanked_file_keeps_running_and_is_not_newly_elected(form, yanked, note, connect, built):
     with SimpleIndex(form=form) as index:
-        index.publish(wheel(), yanked=yanked)
-        index.publish(wheel(version="0.9"))
+        index.publish(built(), yanked=yanked)
+        index.publish(built(version="0.9"))
         older, newer = connect(index).list().revisions
         assert (older.availability, older.note) == (Availability.SELECTABLE, "")
         assert (newer.availability, newer.note) == (Availability.RETAINED, note)
 
 
-def test_of_a_quarantined_project_nothing_is_newly_elected(index, connect, wheel):
-    index.publish(wheel())
+def test_of_a_quarantined_project_nothing_is_newly_elected(index, connect, built):
+    index.publish(built())
     page = json.loads(index.page("demo").body)
     index.answer("/simple/demo/", page_of(page | {"project-status": {"status": "quarantined"}}))
     [revision] = connect(index).list().revisions
@@ -234,29 +224,29 @@ def test_of_a_quarantined_project_nothing_is_newly_elected(index, connect, wheel
 
 @pytest.mark.parametrize("form", [JSON, HTML])
 def test_a_version_for_another_python_is_told_of_only_while_nothing_newer_fits(
-    form, connect, wheel
+    form, connect, built
 ):
     with SimpleIndex(form=form) as index:
         for version, wanted in {"1.0": "<3.9", "2.0": ">=3.9", "3.0": ">=3.14"}.items():
-            index.publish(wheel(version=version), **{"requires-python": wanted})
+            index.publish(built(version=version), **{"requires-python": wanted})
         source = connect(index, fit=Fit(python="3.11.7+"))
         listing = source.list()
         assert names(listing) == ["demo-2.0-py3-none-any.whl"]
         assert reasons(listing.pending) == {"demo-3.0-py3-none-any.whl": "RequiresPython"}
         assert "3.11.7" in listing.pending[0].message
-        index.publish(wheel(version="4.0"), **{"requires-python": "nonsense"})
+        index.publish(built(version="4.0"), **{"requires-python": "nonsense"})
         assert source.list().pending == ()
-        index.publish(wheel(version="5.0"), **{"requires-python": f">={'9' * 5000}"})
+        index.publish(built(version="5.0"), **{"requires-python": f">={'9' * 5000}"})
         assert "demo-5.0-py3-none-any.whl" in names(source.list())
 
 
 def test_every_wheel_that_fits_is_listed_and_those_for_other_platforms_are_not(
-    index, connect, wheel
+    index, connect, built
 ):
     fit = Fit(frozenset(parse_tag("cp311-cp311-linux_x86_64") | parse_tag("py3-none-any")))
     for tag in ("cp311-cp311-linux_x86_64", "py3-none-any", "cp312-cp312-win_amd64"):
-        index.publish(wheel(tag=tag))
-    index.publish(wheel(version="2.0", tag="cp311-cp311-win_amd64"))
+        index.publish(built(tag=tag))
+    index.publish(built(version="2.0", tag="cp311-cp311-win_amd64"))
     source = connect(index, fit=fit)
     listing = source.list()
     assert names(listing) == [
@@ -266,31 +256,31 @@ def test_every_wheel_that_fits_is_listed_and_those_for_other_platforms_are_not(
     assert reasons(listing.pending) == {"demo-2.0-cp311-cp311-win_amd64.whl": "TagsIncompatible"}
 
 
-def test_a_version_whose_wheel_has_not_arrived_is_waited_for(index, connect, wheel, tmp_path):
-    index.publish(wheel())
+def test_a_version_whose_wheel_has_not_arrived_is_waited_for(index, connect, built, tmp_path):
+    index.publish(built())
     for version in ("0.9", "2.0"):
         sdist = tmp_path / f"demo-{version}.tar.gz"
         sdist.write_bytes(b"source")
         index.publish(sdist)
     source = connect(index)
     assert reasons(source.list().pending) == {"demo==2.0": "WheelNotArrived"}
-    index.publish(wheel(version="2.0"))
+    index.publish(built(version="2.0"))
     listing = source.list()
     assert len(listing.revisions) == 2
     assert listing.pending == ()
 
 
-def test_files_that_are_no_wheels_of_the_package_are_refused_by_name(index, connect, wheel):
-    index.publish(wheel())
-    index.publish(wheel("other"), project="demo")
-    index.publish(wheel(filename="demo-latest.whl"), project="demo")
+def test_files_that_are_no_wheels_of_the_package_are_refused_by_name(index, connect, built):
+    index.publish(built())
+    index.publish(built("other"), project="demo")
+    index.publish(built(filename="demo-latest.whl"), project="demo")
     many = ".".join(f"py{number}" for number in range(400))
     bomb = {"filename": f"demo-1.0-{many}-{many}-{many}.whl"}
-    index.publish(wheel(version="3.0"), project="demo", **bomb)
+    index.publish(built(version="3.0"), project="demo", **bomb)
     short = f"demo-1.0-{MULTIPLYING}.whl"
-    index.publish(wheel(version="5.0"), project="demo", filename=short)
-    index.publish(wheel(version="6.0"), project="demo", filename="demo-6.0-py3-none-any.WHL")
-    index.publish(wheel(version="4.0"), project="demo", filename="demo-\a-py3-none-any.whl")
+    index.publish(built(version="5.0"), project="demo", filename=short)
+    index.publish(built(version="6.0"), project="demo", filename="demo-6.0-py3-none-any.WHL")
+    index.publish(built(version="4.0"), project="demo", filename="demo-\a-py3-none-any.whl")
     listing = connect(index).list()
     assert names(listing) == ["demo-1.0-py3-none-any.whl"]
     assert set(reasons(listing.refused)) == {
@@ -308,10 +298,10 @@ def test_files_that_are_no_wheels_of_the_package_are_refused_by_name(index, conn
 
 
 def test_an_index_without_sha_256_is_told_of_once_a_package_and_nothing_counts_as_absent(
-    index, connect, wheel
+    index, connect, built
 ):
-    index.publish(wheel(), hashes={"md5": "0" * 32})
-    index.publish(wheel(version="2.0"), hashes={})
+    index.publish(built(), hashes={"md5": "0" * 32})
+    index.publish(built(version="2.0"), hashes={})
     listing = connect(index).list()
     assert listing.revisions == ()
     assert reasons(listing.refused) == {"demo": "HashMissing"}
@@ -319,17 +309,17 @@ def test_an_index_without_sha_256_is_told_of_once_a_package_and_nothing_counts_a
     assert listing.unobserved == ("demo",)
 
 
-def test_single_files_without_sha_256_are_refused_beside_the_others(index, connect, wheel):
-    index.publish(wheel())
-    index.publish(wheel(version="2.0"), hashes={"sha256": "not one"})
+def test_single_files_without_sha_256_are_refused_beside_the_others(index, connect, built):
+    index.publish(built())
+    index.publish(built(version="2.0"), hashes={"sha256": "not one"})
     listing = connect(index).list()
     assert names(listing) == ["demo-1.0-py3-none-any.whl"]
     assert reasons(listing.refused) == {"demo-2.0-py3-none-any.whl": "HashMissing"}
     assert listing.unobserved == ()
 
 
-def test_missing_hashes_are_computed_once_if_that_is_allowed(index, connect, wheel):
-    made = wheel()
+def test_missing_hashes_are_computed_once_if_that_is_allowed(index, connect, built):
+    made = built()
     index.publish(made, hashes={}, size=None)
     source = connect(index, require_hashes=False)
     [revision] = source.list().revisions
@@ -340,8 +330,8 @@ def test_missing_hashes_are_computed_once_if_that_is_allowed(index, connect, whe
     assert index.paths() == ["/simple/demo/"]
 
 
-def test_a_file_without_hash_is_asked_about_again_when_the_page_changed(index, connect, wheel):
-    made = wheel()
+def test_a_file_without_hash_is_asked_about_again_when_the_page_changed(index, connect, built):
+    made = built()
     index.publish(made, hashes={})
     path = f"/files/{made.name}"
     tagged = Canned(made.read_bytes(), headers={"ETag": '"a"'})
@@ -349,21 +339,21 @@ def test_a_file_without_hash_is_asked_about_again_when_the_page_changed(index, c
     source = connect(index, require_hashes=False)
     first = source.list().revisions
     index.once(path, Canned(status=304))
-    index.publish(wheel(version="2.0"))
+    index.publish(built(version="2.0"))
     assert source.list().revisions[:1] == first
     assert index.asked[-1].headers["if-none-match"] == '"a"'
-    other = wheel(marker="other")
+    other = built(marker="other")
     index.answer(path, Canned(other.read_bytes(), headers={"ETag": '"b"'}))
-    index.publish(wheel(version="3.0"))
+    index.publish(built(version="3.0"))
     assert source.list().revisions[0].sha256 == sha256(other)
 
 
-def test_a_file_that_turns_out_to_be_another_at_the_fetch_is_read_again(index, connect, wheel):
-    made = wheel()
+def test_a_file_that_turns_out_to_be_another_at_the_fetch_is_read_again(index, connect, built):
+    made = built()
     index.publish(made, hashes={})
     source = connect(index, require_hashes=False)
     [revision] = source.list().revisions
-    other = wheel(marker="other")
+    other = built(marker="other")
     index.answer(f"/files/{made.name}", Canned(other.read_bytes()))
     with pytest.raises(Transient) as caught:
         b"".join(source.fetch(revision))
@@ -374,10 +364,10 @@ def test_a_file_that_turns_out_to_be_another_at_the_fetch_is_read_again(index, c
 
 
 def test_reading_for_hashes_ends_with_its_time_and_goes_on_at_the_next_look(
-    index, connect, wheel, clock, monkeypatch
+    index, connect, built, clock, monkeypatch
 ):
     monkeypatch.setattr("controller.sources.simple_index.hashes.BUDGET", 0.0)
-    index.publish(wheel(), hashes={})
+    index.publish(built(), hashes={})
     source = connect(index, require_hashes=False)
     listing = source.list()
     assert listing.revisions == ()
@@ -386,8 +376,8 @@ def test_reading_for_hashes_ends_with_its_time_and_goes_on_at_the_next_look(
     assert len(source.list().revisions) == 1
 
 
-def test_a_file_that_cannot_be_read_for_its_hash_is_told_of_by_name(index, connect, wheel):
-    made = wheel()
+def test_a_file_that_cannot_be_read_for_its_hash_is_told_of_by_name(index, connect, built):
+    made = built()
     index.publish(made, hashes={})
     index.once(f"/files/{made.name}", Canned(status=500))
     source = connect(index, require_hashes=False)

@@ -13,12 +13,12 @@ import pytest
 from controller.cache.wheels.store import Store
 from controller.config.settings import InspectionLimits
 from controller.config.sources import IndexSource as Options
-from controller.errors import Rejected, Stalled, Transient, WheelwayError
+from controller.errors import Rejected, Stalled, Transient
 from controller.sources.simple_index.web import PACE, Web
 from tests.support.canned import canned
 from tests.support.hostile import hostile
 from tests.support.indexes import free_port
-from tests.support.simple_index import Canned
+from tests.support.simple_index import Canned, by_name, failure, leads_to
 
 pytestmark = pytest.mark.unit
 
@@ -27,20 +27,6 @@ pytestmark = pytest.mark.unit
 def no_proxy(monkeypatch):
     """The machine's proxies are not for loopback."""
     monkeypatch.setenv("NO_PROXY", "*")
-
-
-def by_name(url):
-    return url.replace("127.0.0.1", "localhost")
-
-
-def leads_to(url, status=302):
-    return Canned(status=status, headers={"Location": url})
-
-
-def failure(source):
-    with pytest.raises(WheelwayError) as caught:
-        source.list()
-    return caught.value
 
 
 # -- what is read ----------------------------------------------------------------------------------

@@ -12,35 +12,24 @@ from controller.errors import Stalled, Transient, WheelwayError
 from controller.sources import open_source
 from tests.support.acme import reasons
 from tests.support.simple_index import HTML, JSON, Canned, SimpleIndex, names, page_of
-from tests.support.wheels import make_wheel
 
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture
-def wheel(tmp_path):
-    """Makes a wheel."""
-
-    def make(name="demo", version="1.0", **how):
-        return make_wheel(tmp_path / "made", name, version, **how)
-
-    return make
 
 
 # -- packages that are not there -------------------------------------------------------------------
 
 
-def test_a_package_that_does_not_exist_yet_is_a_note(index, connect, wheel):
-    index.publish(wheel())
+def test_a_package_that_does_not_exist_yet_is_a_note(index, connect, built):
+    index.publish(built())
     listing = connect(index, "demo", "later").list()
     assert names(listing) == ["demo-1.0-py3-none-any.whl"]
     assert reasons(listing.notes) == {"later": "PackageMissing"}
     assert listing.unobserved == ()
 
 
-def test_a_package_that_went_beside_others_is_absent(index, connect, wheel):
-    index.publish(wheel())
-    index.publish(wheel("other"))
+def test_a_package_that_went_beside_others_is_absent(index, connect, built):
+    index.publish(built())
+    index.publish(built("other"))
     source = connect(index, "demo", "other")
     assert len(source.list().revisions) == 2
     index.answer("/simple/demo/", Canned(status=410))
@@ -49,9 +38,9 @@ def test_a_package_that_went_beside_others_is_absent(index, connect, wheel):
     assert listing.unobserved == ()
 
 
-def test_when_nothing_is_there_at_all_nothing_is_believed_to_be_gone(index, connect, wheel):
+def test_when_nothing_is_there_at_all_nothing_is_believed_to_be_gone(index, connect, built):
     for name in ("demo", "other"):
-        index.publish(wheel(name))
+        index.publish(built(name))
     source = connect(index, "demo", "other")
     before = source.list()
     for name in ("demo", "other"):
@@ -62,8 +51,8 @@ def test_when_nothing_is_there_at_all_nothing_is_believed_to_be_gone(index, conn
     assert reasons(listing.notes) == {"demo": "PackageMissing", "other": "PackageMissing"}
 
 
-def test_an_empty_page_is_observed_if_it_says_that_it_is_one(index, connect, wheel):
-    made = wheel()
+def test_an_empty_page_is_observed_if_it_says_that_it_is_one(index, connect, built):
+    made = built()
     index.publish(made)
     source = connect(index)
     source.list()
@@ -78,14 +67,14 @@ def test_an_empty_page_is_observed_if_it_says_that_it_is_one(index, connect, whe
 
 
 def test_one_failing_package_keeps_what_it_listed_and_costs_the_others_nothing(
-    index, connect, wheel
+    index, connect, built
 ):
-    index.publish(wheel())
-    index.publish(wheel("other"))
+    index.publish(built())
+    index.publish(built("other"))
     source = connect(index, "demo", "other")
     source.list()
     index.answer("/simple/demo/", Canned(status=500))
-    index.publish(wheel("other", "2.0"))
+    index.publish(built("other", "2.0"))
     listing = source.list()
     assert names(listing) == [
         "demo-1.0-py3-none-any.whl",
@@ -99,8 +88,8 @@ def test_one_failing_package_keeps_what_it_listed_and_costs_the_others_nothing(
     assert (listing.unobserved, listing.notes) == ((), ())
 
 
-def test_a_package_that_fails_from_the_start_is_not_absent(index, connect, wheel):
-    index.publish(wheel())
+def test_a_package_that_fails_from_the_start_is_not_absent(index, connect, built):
+    index.publish(built())
     index.answer("/simple/other/", Canned(status=403))
     listing = connect(index, "demo", "other").list()
     assert names(listing) == ["demo-1.0-py3-none-any.whl"]
@@ -133,9 +122,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("canned", BROKEN.values(), ids=BROKEN.keys())
-def test_a_page_that_cannot_be_believed_changes_nothing(canned, index, connect, wheel):
-    index.publish(wheel())
-    index.publish(wheel("other"))
+def test_a_page_that_cannot_be_believed_changes_nothing(canned, index, connect, built):
+    index.publish(built())
+    index.publish(built("other"))
     source = connect(index, "demo", "other")
     before = source.list()
     index.answer("/simple/demo/", canned)
@@ -146,18 +135,18 @@ def test_a_page_that_cannot_be_believed_changes_nothing(canned, index, connect, 
     assert len(listing.notes) == 1
 
 
-def test_an_html_page_without_length_is_believed_when_it_is_whole(connect, wheel):
+def test_an_html_page_without_length_is_believed_when_it_is_whole(connect, built):
     with SimpleIndex(form=HTML) as index:
-        index.publish(wheel())
+        index.publish(built())
         page = index.page("demo").body
         canned = Canned(page, headers={"Content-Type": "text/html"}, length=False)
         index.answer("/simple/demo/", canned)
         assert len(connect(index).list().revisions) == 1
 
 
-def test_when_every_package_fails_the_source_does(index, connect, wheel):
+def test_when_every_package_fails_the_source_does(index, connect, built):
     for name in ("demo", "other"):
-        index.publish(wheel(name))
+        index.publish(built(name))
         index.answer(f"/simple/{name}/", Canned(status=502))
     with pytest.raises(Transient, match="502") as caught:
         connect(index, "demo", "other").list()
@@ -173,12 +162,12 @@ def test_an_index_that_is_down_is_not_asked_for_every_package(index, connect):
     assert len(index.paths()) < 12
 
 
-def test_the_trouble_of_many_packages_is_told_as_one(index, connect, wheel):
-    index.publish(wheel())
+def test_the_trouble_of_many_packages_is_told_as_one(index, connect, built):
+    index.publish(built())
     packages = [f"p{number}" for number in range(20)]
     source = connect(index, "demo", *packages)
     for name in packages:
-        index.publish(wheel(name))
+        index.publish(built(name))
     source.list()
     for name in packages:
         index.answer(f"/simple/{name}/", Canned(b"<html>", headers={"Content-Type": "text/html"}))
@@ -194,9 +183,9 @@ def test_the_trouble_of_many_packages_is_told_as_one(index, connect, wheel):
     [("7", 7.0), ("Fri, 15 Jan 2027 08:00:30 GMT", 30.0), ("999999999", 3600.0), ("soon", None)],
 )
 def test_a_throttled_index_is_left_alone_for_as_long_as_it_asks(
-    asked, wait, index, connect, wheel, clock
+    asked, wait, index, connect, built, clock
 ):
-    index.publish(wheel())
+    index.publish(built())
     source = connect(index)
     index.once("/simple/demo/", Canned(status=429, headers={"Retry-After": asked}))
     with pytest.raises(Transient) as caught:
@@ -214,11 +203,11 @@ def test_a_throttled_index_is_left_alone_for_as_long_as_it_asks(
 
 
 def test_after_a_throttled_page_no_other_is_asked_for_and_those_come_first_next_time(
-    index, connect, wheel, clock
+    index, connect, built, clock
 ):
     packages = [f"p{number:02}" for number in range(30)]
     for name in packages:
-        index.publish(wheel(name))
+        index.publish(built(name))
     source = connect(index, *packages)
     throttled = Canned(status=429, headers={"Retry-After": "5"})
     for name in packages[8:]:
@@ -254,13 +243,13 @@ def test_a_refused_password_is_not_tried_for_every_package(index, connect, tmp_p
 
 
 def test_packages_that_never_answer_do_not_keep_others_from_being_asked_about(
-    index, connect, wheel
+    index, connect, built
 ):
     bad, good = [f"a{number}" for number in range(8)], ["b", "c", "d"]
     for name in bad:
         index.answer(f"/simple/{name}/", Canned(status=500))
     for name in good:
-        index.publish(wheel(name))
+        index.publish(built(name))
     source = connect(index, *bad, *good)
     seen = set()
     for _ in range(4):
@@ -282,13 +271,13 @@ def test_a_password_that_is_answered_with_forbidden_is_not_tried_for_every_packa
 
 
 @pytest.mark.parametrize("form", [JSON, HTML])
-def test_a_glob_takes_what_matches_of_the_indexs_own_list(form, connect, wheel):
+def test_a_glob_takes_what_matches_of_the_indexs_own_list(form, connect, built):
     with SimpleIndex(form=form) as index:
         for name in ("acme-one", "acme-two", "other"):
-            index.publish(wheel(name))
+            index.publish(built(name))
         source = connect(index, "acme-*")
         assert [r.project for r in source.list().revisions] == ["acme-one", "acme-two"]
-        index.publish(wheel("acme-three"))
+        index.publish(built("acme-three"))
         assert len(source.list().revisions) == 3
         index.paths()
         source.list()
@@ -296,9 +285,9 @@ def test_a_glob_takes_what_matches_of_the_indexs_own_list(form, connect, wheel):
         assert source.calls["unchanged"] >= 4
 
 
-def test_a_package_that_left_the_indexs_list_is_absent(index, connect, wheel):
+def test_a_package_that_left_the_indexs_list_is_absent(index, connect, built):
     for name in ("acme-one", "acme-two"):
-        index.publish(wheel(name))
+        index.publish(built(name))
     source = connect(index, "acme-*")
     source.list()
     del index.files["acme-one"]
@@ -307,12 +296,12 @@ def test_a_package_that_left_the_indexs_list_is_absent(index, connect, wheel):
     assert listing.unobserved == ()
 
 
-def test_a_list_that_cannot_be_read_again_leaves_the_names_as_they_were(index, connect, wheel):
-    index.publish(wheel("acme-one"))
+def test_a_list_that_cannot_be_read_again_leaves_the_names_as_they_were(index, connect, built):
+    index.publish(built("acme-one"))
     source = connect(index, "acme-*")
     source.list()
     index.answer("/simple/", Canned(SIGN_IN, headers={"Content-Type": "application/json"}))
-    index.publish(wheel("acme-one", "2.0"))
+    index.publish(built("acme-one", "2.0"))
     listing = source.list()
     assert len(listing.revisions) == 2
     assert reasons(listing.notes) == {"index": "PageInvalid"}
@@ -321,10 +310,10 @@ def test_a_list_that_cannot_be_read_again_leaves_the_names_as_they_were(index, c
 @pytest.mark.parametrize("status", [403, 404, 500])
 @pytest.mark.parametrize("hidden", [["acme-one"], ["acme-one", "acme-two"]])
 def test_nothing_is_believed_to_be_gone_while_the_list_cannot_be_read(
-    status, hidden, index, connect, wheel
+    status, hidden, index, connect, built
 ):
     for name in ("acme-one", "acme-two"):
-        index.publish(wheel(name))
+        index.publish(built(name))
     source = connect(index, "acme-*")
     before = source.list()
     index.answer("/simple/", Canned(status=status))
@@ -363,8 +352,8 @@ def test_names_on_the_list_that_are_none_lead_nowhere(index, connect):
 # -- opening ---------------------------------------------------------------------------------------
 
 
-def test_an_index_is_opened_from_its_section_with_what_the_interpreter_takes(index, wheel):
-    index.publish(wheel(tag="cp27-cp27m-win32"))
+def test_an_index_is_opened_from_its_section_with_what_the_interpreter_takes(index, built):
+    index.publish(built(tag="cp27-cp27m-win32"))
     options = Options(type="index", url=index.url, packages=["demo"], poll_interval=7)
     tags = list(parse_tag("py3-none-any"))
     source = open_source(options, tags=tags, python_version="3.11.7")

@@ -8,9 +8,9 @@ import ssl
 import pytest
 import trustme
 
-from controller.errors import ConfigError, Stalled, WheelwayError
+from controller.errors import ConfigError, Stalled
 from controller.sources.simple_index.web import MAX_HOPS
-from tests.support.simple_index import Canned, SimpleIndex
+from tests.support.simple_index import Canned, SimpleIndex, by_name, failure, leads_to
 
 pytestmark = pytest.mark.unit
 
@@ -34,20 +34,6 @@ def ca_file(authority, tmp_path):
     path = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(path)
     return path
-
-
-def by_name(url):
-    return url.replace("127.0.0.1", "localhost")
-
-
-def leads_to(url, status=302):
-    return Canned(status=status, headers={"Location": url})
-
-
-def failure(source):
-    with pytest.raises(WheelwayError) as caught:
-        source.list()
-    return caught.value
 
 
 # -- redirects -------------------------------------------------------------------------------------
