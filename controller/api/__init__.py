@@ -8,7 +8,7 @@ and wake the daemon, of which this room knows no more than `Controls`. Errors ar
 away; FastAPI makes the OpenAPI document of them.
 
     seam         what the API needs of a daemon and of the rest
-    asked        what operations take
+    requests     what operations take
     operations   all of them; `events` is the one that goes on telling
     routing      what holds for every operation; `problems` for what goes wrong
     application  the operations as ASGI applications

@@ -12,15 +12,15 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import StreamingResponse
 from typing_extensions import TypedDict
 
-from controller.api import asked as given
+from controller.api import requests
 from controller.api.events import stream
-from controller.api.routing import Context, router, shown
+from controller.api.routing import Context, redacted, router
 from controller.api.seam import ApiContext
 from controller.errors import Waiting
-from controller.ops import explain as explaining
-from controller.ops import history as histories
+from controller.ops import explain as ops_explain
+from controller.ops import history as ops_history
 from controller.ops import orders, summaries
-from controller.ops import status as statuses
+from controller.ops import status as ops_status
 from controller.ops.documents import (
     OverridesDocument,
     PinDocument,
@@ -50,9 +50,9 @@ _CONFIG: Final = _text("application/yaml", "object", "As `serve deploy` takes it
 # -- what is told --------------------------------------------------------------------------------
 
 
-def _status(context: ApiContext, *, everything: bool) -> statuses.StatusDocument:
+def _status(context: ApiContext, *, everything: bool) -> ops_status.StatusDocument:
     now = context.clock()
-    seen = statuses.tell(context.reader, context.config, now, everything=everything)
+    seen = ops_status.tell(context.reader, context.config, now, everything=everything)
     # What cannot be written into the journal is not in it.
     if (unrecorded := context.controls.liveness().unrecorded) is not None:
         seen["conditions"].append(condition_document(unrecorded, now))
@@ -61,10 +61,10 @@ def _status(context: ApiContext, *, everything: bool) -> statuses.StatusDocument
 
 @OPERATIONS.get("/v1/status")
 def status(
-    context: Context, asked: Annotated[given.StatusAsked, Query()]
-) -> statuses.StatusDocument:
+    context: Context, request: Annotated[requests.StatusRequest, Query()]
+) -> ops_status.StatusDocument:
     """What is served, what is on its way, what failed, and whether passes go on."""
-    return _status(context, everything=asked.all)
+    return _status(context, everything=request.all)
 
 
 @OPERATIONS.get("/v1/explain/{name}")
@@ -78,11 +78,11 @@ def explain(
             examples=["iris"],
         ),
     ],
-    asked: Annotated[given.ExplainAsked, Query()],
-) -> explaining.StoryDocument:
+    request: Annotated[requests.ExplainRequest, Query()],
+) -> ops_explain.StoryDocument:
     """Why each version of a pipeline is live, or exactly why it is not."""
-    version = None if asked.version is None else Version(asked.version)
-    return explaining.tell(context.reader, name, version)
+    version = None if request.version is None else Version(request.version)
+    return ops_explain.tell(context.reader, name, version)
 
 
 @OPERATIONS.get("/v1/explain")
@@ -93,10 +93,10 @@ def explain_all(context: Context) -> list[summaries.SummaryDocument]:
 
 @OPERATIONS.get("/v1/history")
 def history(
-    context: Context, asked: Annotated[given.HistoryAsked, Query()]
-) -> histories.HistoryDocument:
+    context: Context, request: Annotated[requests.HistoryRequest, Query()]
+) -> ops_history.HistoryDocument:
     """What happened, which configs were sent, and why."""
-    return histories.tell(context.reader, asked.pipeline, asked.limit)
+    return ops_history.tell(context.reader, request.pipeline, request.limit)
 
 
 @OPERATIONS.get("/v1/configs/{digest}", responses=_CONFIG)
@@ -129,10 +129,10 @@ def planned_config(context: Context) -> Response:
 
 @OPERATIONS.get("/v1/quarantine")
 def quarantines(
-    context: Context, asked: Annotated[given.QuarantinesAsked, Query()]
+    context: Context, request: Annotated[requests.QuarantinesRequest, Query()]
 ) -> list[QuarantinedDocument]:
     """The releases that failed and are left alone."""
-    return statuses.quarantines(context.reader, everything=asked.all)
+    return ops_status.quarantines(context.reader, everything=request.all)
 
 
 @OPERATIONS.get("/v1/overrides")
@@ -148,7 +148,7 @@ def overrides(context: Context) -> OverridesDocument:
 )
 async def events(
     context: Context,
-    asked: Annotated[given.EventsAsked, Query()],
+    request: Annotated[requests.EventsRequest, Query()],
     seen: Annotated[
         str | None,
         Header(
@@ -161,25 +161,30 @@ async def events(
     """What happens, as it happens: server-sent events with EventDocument as data, whose id is the
     event's number in the journal.
     """
-    after = asked.after if seen is None else int(seen)
-    told = stream(context, after, asked.pipeline)
+    after = request.after if seen is None else int(seen)
+    told = stream(context, after, request.pipeline)
     return StreamingResponse(told, media_type="text/event-stream")
 
 
 # -- what is ordered -----------------------------------------------------------------------------
 
 
-class _Signed(TypedDict):
+_Suspension = Annotated[
+    requests.SuspensionRequest, Body(default_factory=requests.SuspensionRequest)
+]
+
+
+class _Signature(TypedDict):
     by: str
     at: float
     note: str
 
 
-def _signed(context: ApiContext, asked: given.Ordered) -> _Signed:
-    return {"by": asked.by, "at": context.clock(), "note": asked.note}
+def _signature(context: ApiContext, request: requests.OrderRequest) -> _Signature:
+    return {"by": request.by, "at": context.clock(), "note": request.note}
 
 
-def _heeded(context: ApiContext, done: _T) -> _T:
+def _then_wake(context: ApiContext, done: _T) -> _T:
     """What was ordered, with the daemon awake to see it."""
     context.controls.wake()
     return done
@@ -187,69 +192,64 @@ def _heeded(context: ApiContext, done: _T) -> _T:
 
 @OPERATIONS.post("/v1/reload")
 def reload(
-    context: Context, asked: Annotated[given.ReloadAsked, Body(default_factory=given.ReloadAsked)]
+    context: Context,
+    request: Annotated[requests.ReloadRequest, Body(default_factory=requests.ReloadRequest)],
 ) -> ReloadDocument:
     """Take up the configuration file as it is now, and tell whether it is in force."""
-    return context.controls.reload(asked.timeout)
+    return context.controls.reload(request.timeout)
 
 
 @OPERATIONS.post("/v1/reconcile")
 def reconcile(
     context: Context,
-    asked: Annotated[given.ReconcileAsked, Body(default_factory=given.ReconcileAsked)],
+    request: Annotated[requests.ReconcileRequest, Body(default_factory=requests.ReconcileRequest)],
 ) -> PassDocument:
     """Look at all sources now, and tell of the pass after that."""
-    return context.controls.reconcile(asked.timeout)
+    return context.controls.reconcile(request.timeout)
 
 
 @OPERATIONS.post("/v1/pin")
-def pin(context: Context, asked: given.PinAsked) -> PinDocument:
+def pin(context: Context, request: requests.PinRequest) -> PinDocument:
     """Have exactly these versions of a pipeline served, whatever the configuration says."""
-    versions, signed = map(Version, asked.versions), _signed(context, asked)
-    return _heeded(context, orders.pin(context.journal, asked.pipeline, versions, **signed))
+    versions, signature = map(Version, request.versions), _signature(context, request)
+    return _then_wake(context, orders.pin(context.journal, request.pipeline, versions, **signature))
 
 
 @OPERATIONS.post("/v1/unpin")
-def unpin(context: Context, asked: given.PipelineAsked) -> PinDocument:
+def unpin(context: Context, request: requests.PipelineRequest) -> PinDocument:
     """Let the configuration's policy decide again."""
-    signed = _signed(context, asked)
-    return _heeded(context, orders.unpin(context.journal, asked.pipeline, **signed))
+    signature = _signature(context, request)
+    return _then_wake(context, orders.unpin(context.journal, request.pipeline, **signature))
 
 
 @OPERATIONS.post("/v1/rollback")
-def rollback(context: Context, asked: given.PipelineAsked) -> orders.RollbackDocument:
+def rollback(context: Context, request: requests.PipelineRequest) -> orders.RollbackDocument:
     """Pin the newest version that was live before the present one."""
-    signed = _signed(context, asked)
-    return _heeded(context, orders.roll_back(context.journal, asked.pipeline, **signed))
+    signature = _signature(context, request)
+    return _then_wake(context, orders.roll_back(context.journal, request.pipeline, **signature))
 
 
 @OPERATIONS.post("/v1/suspend")
-def suspend(
-    context: Context,
-    asked: Annotated[given.SuspensionAsked, Body(default_factory=given.SuspensionAsked)],
-) -> SuspensionDocument:
+def suspend(context: Context, request: _Suspension) -> SuspensionDocument:
     """From the next pass on, have nothing changed on the cluster, for a pipeline or at all."""
-    signed = _signed(context, asked)
-    return _heeded(context, orders.suspend(context.journal, asked.pipeline or "", **signed))
+    signature = _signature(context, request)
+    return _then_wake(context, orders.suspend(context.journal, request.pipeline or "", **signature))
 
 
 @OPERATIONS.post("/v1/resume")
-def resume(
-    context: Context,
-    asked: Annotated[given.SuspensionAsked, Body(default_factory=given.SuspensionAsked)],
-) -> SuspensionDocument:
+def resume(context: Context, request: _Suspension) -> SuspensionDocument:
     """End a suspension."""
-    signed = _signed(context, asked)
-    return _heeded(context, orders.resume(context.journal, asked.pipeline or "", **signed))
+    signature = _signature(context, request)
+    return _then_wake(context, orders.resume(context.journal, request.pipeline or "", **signature))
 
 
 @OPERATIONS.post("/v1/quarantine/clear")
-def clear_quarantine(context: Context, asked: given.ClearAsked) -> list[QuarantinedDocument]:
+def clear_quarantine(context: Context, request: requests.ClearRequest) -> list[QuarantinedDocument]:
     """Have a pipeline's failed releases tried again."""
-    version = None if asked.version is None else Version(asked.version)
-    signed = _signed(context, asked)
-    lifted = orders.clear_quarantine(context.journal, asked.pipeline, version, **signed)
-    return _heeded(context, lifted)
+    version = None if request.version is None else Version(request.version)
+    signature = _signature(context, request)
+    lifted = orders.clear_quarantine(context.journal, request.pipeline, version, **signature)
+    return _then_wake(context, lifted)
 
 
 # -- what monitoring needs -----------------------------------------------------------------------
@@ -289,7 +289,7 @@ def livez(context: Context) -> HealthDocument:
         "age": liveness.age,
         "sentence": liveness.sentence,
     }
-    return shown(context, document)
+    return redacted(context, document)
 
 
 @MONITORING.get("/readyz")
@@ -321,6 +321,6 @@ def metrics(context: Context) -> Response:
 
 
 @MONITORING.get("/status.json")
-def status_for_all(context: Context) -> statuses.StatusDocument:
+def status_for_all(context: Context) -> ops_status.StatusDocument:
     """As status; on the port without its free texts."""
-    return shown(context, _status(context, everything=False))
+    return redacted(context, _status(context, everything=False))

@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 LARGEST: Final = 64 * 1024
 """Bytes of a request's body."""
-FREE: Final = {"by", "log_tail", "message", "note", "said", "sentence"}
+FREE_TEXTS: Final = {"by", "log_tail", "message", "note", "said", "sentence"}
 """Keys of documents whose values are text for a person."""
 
 
@@ -102,7 +102,7 @@ Context = Annotated[ApiContext, Depends(_context)]
 """What an operation works with."""
 
 
-def shown(context: ApiContext, document: _T) -> _T:
+def redacted(context: ApiContext, document: _T) -> _T:
     """What of a document may be told: to every user of the machine names, versions, phases and
     reasons, times and numbers, by which monitoring judges. Not what was written freely, by Ray, a
     wheel, an index or an operator: there stand paths, addresses and causes.
@@ -114,7 +114,7 @@ def shown(context: ApiContext, document: _T) -> _T:
 def _without_texts(document: Any) -> Any:
     if isinstance(document, dict):
         return {
-            key: "" if key in FREE and isinstance(value, str) else _without_texts(value)
+            key: "" if key in FREE_TEXTS and isinstance(value, str) else _without_texts(value)
             for key, value in document.items()
         }
     if isinstance(document, list):

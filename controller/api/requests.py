@@ -31,7 +31,7 @@ WHOLE: Final = BeforeValidator(_whole)
 Seconds = Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)]
 
 
-class Asked(BaseModel):
+class OperationRequest(BaseModel):
     """What an operation takes, of the query or as the body; nothing unknown."""
 
     model_config = ConfigDict(
@@ -39,28 +39,28 @@ class Asked(BaseModel):
     )
 
 
-class StatusAsked(Asked):
+class StatusRequest(OperationRequest):
     """What `status` takes."""
 
     all: Truth = False
     """Also what is over: retired, superseded, not kept."""
 
 
-class QuarantinesAsked(Asked):
+class QuarantinesRequest(OperationRequest):
     """What `quarantines` takes."""
 
     all: Truth = False
     """Also those whose wheel is listed no more."""
 
 
-class ExplainAsked(Asked):
+class ExplainRequest(OperationRequest):
     """What `explain` takes beside the name."""
 
     version: VersionText | None = None
     """One version; default: all."""
 
 
-class HistoryAsked(Asked):
+class HistoryRequest(OperationRequest):
     """What `history` takes."""
 
     pipeline: Name | None = None
@@ -69,7 +69,7 @@ class HistoryAsked(Asked):
     """At most this many events, and as many configs; the last ones."""
 
 
-class EventsAsked(Asked):
+class EventsRequest(OperationRequest):
     """What `events` takes."""
 
     after: Annotated[int, Field(ge=0, lt=10**18), WHOLE] | None = None
@@ -79,21 +79,21 @@ class EventsAsked(Asked):
     """One pipeline; default: everything."""
 
 
-class ReconcileAsked(Asked):
+class ReconcileRequest(OperationRequest):
     """What `reconcile` takes."""
 
     timeout: Seconds = 30.0
     """Seconds to wait for the sources."""
 
 
-class ReloadAsked(Asked):
+class ReloadRequest(OperationRequest):
     """What `reload` takes."""
 
     timeout: Seconds = 60.0
     """Seconds to wait until it was taken up."""
 
 
-class Ordered(Asked):
+class OrderRequest(OperationRequest):
     """What every order takes."""
 
     by: Annotated[str, Field(min_length=1, max_length=100)] = "operator"
@@ -102,7 +102,7 @@ class Ordered(Asked):
     """Why."""
 
 
-class PinAsked(Ordered):
+class PinRequest(OrderRequest):
     """What `pin` takes."""
 
     pipeline: Name
@@ -112,20 +112,20 @@ class PinAsked(Ordered):
     """Exactly these are served, and nothing else of the pipeline."""
 
 
-class PipelineAsked(Ordered):
+class PipelineRequest(OrderRequest):
     """What `unpin` and `rollback` take."""
 
     pipeline: Name
 
 
-class SuspensionAsked(Ordered):
+class SuspensionRequest(OrderRequest):
     """What `suspend` and `resume` take."""
 
     pipeline: Name | None = None
     """Null: everything."""
 
 
-class ClearAsked(PipelineAsked):
+class ClearRequest(PipelineRequest):
     """What `quarantine clear` takes."""
 
     version: VersionText | None = None
