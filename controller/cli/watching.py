@@ -174,19 +174,19 @@ def _line_by_line(now: Callable[[], _Seen], out: Console, *, as_json: bool) -> N
     before: JSON = None
     while True:
         try:
-            seen, aside, missing = now()
+            seen, remark, missing = now()
         except (JournalError, Waiting):
             if before is None:
                 raise
         else:
-            news = (*_news(seen), aside)
+            news = (*_news(seen), remark)
             if news != before:
                 before = news
                 if as_json:
                     sys.stdout.write(json.dumps(seen, ensure_ascii=False) + "\n")
                 else:
                     out.print(day_and_time(seconds(seen["at"])))
-                    out.print(shown(seen, aside, missing), end="\n\n")
+                    out.print(shown(seen, remark, missing), end="\n\n")
                 sys.stdout.flush()
         time.sleep(INTERVAL)
 

@@ -77,16 +77,16 @@ class Gatherer:
     def __init__(
         self,
         config: Config,
-        supply: Artifacts,
+        artifacts: Artifacts,
         renderer: Renderer,
         *,
         tags: Sequence[Tag],
         absences: Absences,
     ) -> None:
-        self._artifacts = supply
+        self._artifacts = artifacts
         self._renderer = renderer
         self._election = Election(absences)
-        self._stocktaking = Stocktaking(config, supply, tags=tags)
+        self._stocktaking = Stocktaking(config, artifacts, tags=tags)
         self._placed = Remembered(self._rendered)
         self._latest: tuple[tuple[object, ...], Desired] | None = None
         self.renew(config)
