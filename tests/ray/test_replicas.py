@@ -93,7 +93,9 @@ def site(folder):
         pipelines={},
         files={"zz_needed/__init__.py": "ONE = 1\n"},
     )
-    folder.configure('[environments]\noffline = true\nfind_links = ["links"]\n')
+    folder.configure(
+        '[rollout]\ninterval = 1\n[environments]\noffline = true\nfind_links = ["links"]\n'
+    )
     with folder.daemon():
         yield folder
 

@@ -29,7 +29,7 @@ SECOND = f"{INGRESS}/predict/demo/2.0"
 SOCKET = "/var/lib/wheelway/control.sock"
 CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
 STATE = {"/var/lib/wheelway", "/var/lib/wheelway-ray", "/var/cache/wheelway", "/var/log/wheelway"}
-IMPATIENT = "[Service]\nWatchdogSec=20\nTimeoutAbortSec=2\n"
+IMPATIENT = "[Service]\nWatchdogSec=10\nTimeoutAbortSec=1\n"
 QUICK = """\
 # So long a retired replica is kept for proxies to forget it; 30 s otherwise.
 RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=3
