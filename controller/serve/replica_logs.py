@@ -184,7 +184,9 @@ class ReplicaLogs:
         wait: float | None = READING,
     ) -> AsyncIterator[bytes]:
         """A log as it is, or as it grows; raises httpx.HTTPError. `wait`: seconds for each part."""
-        asked = {"node_id": node, "filename": name, "lines": str(lines), "interval": "0.5"}
+        asked = {"node_id": node, "filename": name, "lines": str(lines)}
+        if how == "stream":  # with a file Ray takes it for a mistake
+            asked["interval"] = "0.5"
         # Of what grows nothing comes before something is logged, not even the answer's head.
         timeout = httpx.Timeout(
             self._client.timeout.connect, read=None if how == "stream" else wait

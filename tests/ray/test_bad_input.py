@@ -212,7 +212,7 @@ def test_every_release_that_cannot_start_is_quarantined_while_another_serves(sit
     raising = site.quarantines()["raising"]
     assert raising.stage == "stage"
     assert "pipeline.py" in raising.log_tail
-    assert site.phases()[str(raising.release)] is Phase.QUARANTINED
+    assert site.phases()[str(raising.subject)] is Phase.QUARANTINED
     # The one that hangs is still given its time; it gets none any more.
     site.configure(CONFIG.format(ready_deadline=1))
     expect(site, STARTS | {"hanging": HANGING})

@@ -84,6 +84,8 @@ class _Answers(BaseHTTPRequestHandler):
             replicas.append({"log_file_path": None, "node_id": "n1"})  # it was never ready
             application = {"deployments": {"Host": {"replicas": replicas}}}
             self._say({"applications": {PLACEMENT: application}})
+        elif asked.path.endswith("file") and "interval" in query:
+            self._say("Server got itself in trouble", 500)  # GetLogOptions of Ray's state_head.py
         elif query["filename"] not in files:
             self._say("A file is not found", 500)
         else:
