@@ -30,7 +30,12 @@ _MOST = 4096
 
 
 class Schema:
-    """Ray's schema, asked once for each outline. Every check may raise Waiting, as its asker."""
+    """Ray's schema, asked once for each outline.
+
+    Every check may raise Waiting, as its asker. What Ray would refuse, drop or ignore is a
+    SchemaError of `application` and `envelope`; what it would refuse is a Rejected
+    (`ConfigRefused`) of `validate` and `validate_together`.
+    """
 
     def __init__(self, asker: Asker | None = None, *, kept: Accepted | None = None) -> None:
         """`asker`: by default in this process; `kept`: the answers of former runs."""
@@ -49,28 +54,16 @@ class Schema:
         self._asker.expect()
 
     def application(self, document: Mapping[str, JSON]) -> dict[str, JSON]:
-        """The application as Serve will report it back in `deployed_app_config`.
-
-        Raises:
-            SchemaError: Ray would refuse it, or drop a part of it.
-        """
+        """The application as Serve will report it back in `deployed_app_config`."""
         outline, taken = _split(document)
         return _whole(self._answer("application", outline), taken)
 
     def envelope(self, config: Mapping[str, JSON]) -> None:
-        """Check all of a config but its applications.
-
-        Raises:
-            SchemaError: Ray would refuse it, or ignore a part of it.
-        """
+        """Check all of a config but its applications."""
         self._answer("envelope", {**config, "applications": []})
 
     def validate(self, document: Mapping[str, JSON]) -> None:
-        """Check one application as Serve will when it gets it.
-
-        Raises:
-            Rejected: Ray would refuse it (`ConfigRefused`).
-        """
+        """Check one application as Serve will when it gets it."""
         name = f"application {document.get('name')!r}"
         try:
             self._answer("taken", _split(document)[0])
@@ -80,11 +73,7 @@ class Schema:
             raise Rejected("ConfigRefused", f"Ray Serve would refuse {name}: {error}") from error
 
     def validate_together(self, config: Mapping[str, JSON]) -> None:
-        """Check all of a config but what is inside its applications.
-
-        Raises:
-            Rejected: Ray would refuse it (`ConfigRefused`).
-        """
+        """Check all of a config but what is inside its applications."""
         applications = config.get("applications", ())
         names = Counter(document.get("name") for document in applications)
         routes = Counter(document.get("route_prefix", "/") for document in applications)

@@ -79,15 +79,13 @@ class Asker:
 
 
 # -- the questions -------------------------------------------------------------------------------
+# Each raises SchemaError, with all that Ray has to say.
 
 
 def application(document: Mapping[str, JSON]) -> dict[str, JSON]:
     """The application as Serve will report it back in `deployed_app_config`.
 
     Ray ignores unknown keys, so that a misspelt option does nothing; here they are refused.
-
-    Raises:
-        SchemaError: Ray would refuse it, or drop a part of it.
     """
     ray, checked = preload(), _without_policies(document)
     dumped = _dump(ray.schema.ServeApplicationSchema, checked, ())
@@ -108,20 +106,12 @@ def application(document: Mapping[str, JSON]) -> dict[str, JSON]:
 
 
 def envelope(config: Mapping[str, JSON]) -> None:
-    """Check all of a config but its applications.
-
-    Raises:
-        SchemaError: Ray would refuse it, or ignore a part of it.
-    """
+    """Check all of a config but its applications; what Ray would ignore is refused as well."""
     _dump(preload().schema.ServeDeploySchema, {**config, "applications": []}, ())
 
 
 def taken(document: Mapping[str, JSON]) -> None:
-    """Check one application as Serve will when it gets it.
-
-    Raises:
-        SchemaError: Ray would refuse it, with all that it has to say.
-    """
+    """Check one application as Serve will when it gets it."""
     checked = _without_policies(document)
     _check(preload().schema.ServeApplicationSchema, checked)
     if str(checked.get("import_path")).startswith(_OURS):
@@ -129,11 +119,7 @@ def taken(document: Mapping[str, JSON]) -> None:
 
 
 def taken_together(config: Mapping[str, JSON]) -> None:
-    """Check a whole config, but not the inside of its applications, as Serve will.
-
-    Raises:
-        SchemaError: Ray would refuse it, with all that it has to say.
-    """
+    """Check a whole config, but not the inside of its applications, as Serve will."""
     _check(preload().schema.ServeDeploySchema, config)
 
 
@@ -205,10 +191,7 @@ _OURS = "wheelway.host:"
 def _convert(document: Mapping[str, JSON]) -> None:
     """Convert an application's deployments as Serve's controller does (application_state.py,
     `override_deployment_info`, then deployment_state.py, Ray 2.60). There it happens in the one
-    loop that serves everybody: what raises there stops it.
-
-    Raises:
-        SchemaError: Ray cannot convert it.
+    loop that serves everybody: what raises there stops it. Here it raises SchemaError.
     """
     for number, deployment in enumerate(document.get("deployments", ())):
         options = {key: value for key, value in deployment.items() if key not in _CODE}
