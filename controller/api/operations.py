@@ -19,7 +19,7 @@ from controller.api.seam import ApiContext
 from controller.errors import Waiting
 from controller.ops import explain as ops_explain
 from controller.ops import history as ops_history
-from controller.ops import orders, summaries
+from controller.ops import orders
 from controller.ops import status as ops_status
 from controller.ops.documents import (
     OverridesDocument,
@@ -86,9 +86,9 @@ def explain(
 
 
 @OPERATIONS.get("/v1/explain")
-def explain_all(context: Context) -> list[summaries.SummaryDocument]:
+def explain_all(context: Context) -> list[ops_explain.SummaryDocument]:
     """Of each pipeline, whether it is live and why not."""
-    return summaries.tell(context.reader)
+    return ops_explain.tell_all(context.reader)
 
 
 @OPERATIONS.get("/v1/history")

@@ -18,8 +18,7 @@ from controller.cli.output import (
 )
 from controller.cli.parameters import AsJson, parsed_version, pipelines, versions
 from controller.model import Phase
-from controller.ops import summaries
-from controller.ops.explain import WHEN, ChapterDocument, StoryDocument, tell
+from controller.ops.explain import WHEN, ChapterDocument, StoryDocument, tell, tell_all
 from controller.ops.times import ago, seconds
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from controller.ops.documents import EventDocument, QuarantineDocument
-    from controller.ops.summaries import SummaryDocument
+    from controller.ops.explain import SummaryDocument
 
 
 def explain(
@@ -54,7 +53,7 @@ def explain(
     known of yet is found by its name. Without a name, each pipeline is told of in a sentence.
     """
     if name is None:
-        everything = told(invocation(ctx), "explain", otherwise=summaries.tell)
+        everything = told(invocation(ctx), "explain", otherwise=tell_all)
         show(everything, _drawn_all, as_json=as_json)
     else:
         show(story_of(invocation(ctx), name, version), drawn, as_json=as_json)

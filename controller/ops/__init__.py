@@ -7,7 +7,7 @@ answers, and writes orders into it. Keys of documents are only ever added.
     times       seconds as ISO 8601 and in a person's units
     status      what `status` tells
     names       what a name stands for
-    explain     what `explain` tells; `advice` has what helps, `summaries` all names at once
+    explain     what `explain` tells, of one name or of all; `advice` has what helps
     history     what `history` tells
     plans       what `plan` and `reconcile` tell
     orders      pin, unpin, roll back, suspend, resume, clear a quarantine

@@ -7,6 +7,7 @@ source takes by its file's name. People ask by whichever they have.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from typing_extensions import TypedDict
@@ -98,8 +99,23 @@ class StoryDocument(TypedDict):
     overrides: OverridesDocument
 
 
+@documented
+class SummaryDocument(TypedDict):
+    """Whether a pipeline is live, or why a file is not taken."""
+
+    name: str
+    """Of the pipeline; of a wheel that nobody could look into its project's, or the file's."""
+    summary: str
+    """The answer in a sentence."""
+    why: str
+    """Of the newest version that is not live, or of the file: what stands in its way; may be empty.
+    """
+    live: list[str]
+    """Every version that is live; the newest first."""
+
+
 @dataclass(frozen=True, slots=True)
-class Known:
+class _Known:
     """What the journal has of all releases."""
 
     records: Mapping[Tracked, ReleaseRecord]
@@ -108,7 +124,7 @@ class Known:
     """What the sources list."""
 
     @classmethod
-    def of(cls, reader: Reader) -> Known:
+    def of(cls, reader: Reader) -> _Known:
         """What the journal has now; of a release nothing but its quarantine may be left."""
         failed = {quarantine.subject.key: quarantine for quarantine in reader.quarantines()}
         records = {key: _left_of(quarantine) for key, quarantine in failed.items()}
@@ -121,7 +137,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Chapter:
+class _Chapter:
     """One release."""
 
     record: ReleaseRecord
@@ -143,7 +159,7 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> StoryDocu
             what comes near.
     """
     with reader.snapshot():
-        known, overrides, conditions = Known.of(reader), reader.overrides(), reader.conditions()
+        known, overrides, conditions = _Known.of(reader), reader.overrides(), reader.conditions()
         records, revisions = known.records, known.revisions
         conditions += _refused(reader, revisions, conditions)
         subject = Subject.of(name, records, revisions)
@@ -165,7 +181,7 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> StoryDocu
         wanted.sort(key=lambda r: (r.version, records[r].since))
         wheels = _own_wheels(reader, [records[release] for release in wanted], revisions)
         chapters = [
-            Chapter(records[release], known.quarantines.get(release), wheels[release])
+            _Chapter(records[release], known.quarantines.get(release), wheels[release])
             for release in reversed(wanted)
         ]
         told = [_chapter_document(chapter, reader) for chapter in chapters]
@@ -173,7 +189,7 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> StoryDocu
     live = sorted(serving, reverse=True)
     return {
         "name": subject.name,
-        "summary": summary(subject.name, chapters, live, version),
+        "summary": _summary(subject.name, chapters, live, version),
         "asked": None if version is None else str(version),
         "live": list(map(str, live)),
         "releases": told,
@@ -193,7 +209,7 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> StoryDocu
     }
 
 
-def _chapter_document(chapter: Chapter, reader: Reader) -> ChapterDocument:
+def _chapter_document(chapter: _Chapter, reader: Reader) -> ChapterDocument:
     record, failed, wheel = chapter.record, chapter.quarantine, chapter.wheel
     placement, subject = record.placement, record.subject
     events = reader.events(subject=str(subject), pipeline=subject.name, limit=EVENTS)
@@ -266,19 +282,55 @@ def _about(name: str, overrides: Overrides) -> Overrides:
 # -- in a sentence -------------------------------------------------------------------------------
 
 
-def summary(
+def tell_all(reader: Reader) -> list[SummaryDocument]:
+    """Of each pipeline that is listed or on the cluster, and of each file that is not taken."""
+    with reader.snapshot():
+        known, conditions = _Known.of(reader), reader.conditions()
+    wheels = {revision.sha256: revision for revision in known.revisions}
+    pipelines: dict[str, list[_Chapter]] = {}
+    for subject in sorted(known.records, key=attrgetter("key"), reverse=True):
+        failed, wheel = known.quarantines.get(subject), wheels.get(subject.digest)
+        chapter = _Chapter(known.records[subject], failed, wheel)
+        pipelines.setdefault(subject.name, []).append(chapter)
+    found = [
+        _of_pipeline(name, chapters)
+        for name, chapters in sorted(pipelines.items())
+        if any(chapter.wheel or chapter.live for chapter in chapters)
+    ]
+    return found + [
+        {
+            "name": condition.subject,
+            "summary": f"{condition.subject}: not taken ({condition.reason})",
+            "why": condition.message,
+            "live": [],
+        }
+        for condition, _ in conditions
+        if condition.subject.endswith(".whl") and not condition.ok
+    ]
+
+
+def _of_pipeline(name: str, chapters: list[_Chapter]) -> SummaryDocument:
+    live = list(dict.fromkeys(c.record.subject.version for c in chapters if c.live))
+    newest = next((chapter for chapter in chapters if chapter.wheel), None)
+    why = ""
+    if newest is not None and not newest.live:
+        why = (newest.quarantine or newest.record).message
+    return {
+        "name": name,
+        "summary": _summary(name, chapters, live),
+        "why": why,
+        "live": list(map(str, live)),
+    }
+
+
+def _summary(
     name: str,
-    chapters: Sequence[Chapter],
+    chapters: Sequence[_Chapter],
     live: Sequence[Version],
     asked: Version | None = None,
 ) -> str:
-    """Whether a name is live, in a sentence.
-
-    Args:
-        name: of the pipeline, the project or the file.
-        chapters: its releases, the newest version first.
-        live: every version that is live, the newest first.
-        asked: the one version that was asked for; the chapters are then of that alone.
+    """Whether a pipeline, project or file is live, in a sentence; chapters and live versions come
+    with the newest first, the chapters of one version alone if that was asked for.
     """
     versions = ", ".join(map(str, live))
     said = f"{versions} {'is' if len(live) == 1 else 'are'} live" if live else ""
@@ -299,7 +351,7 @@ def summary(
     return f"{name}: {said}; the newest, {what}, is not: {_phase(newest)}"
 
 
-def _phase(chapter: Chapter) -> str:
+def _phase(chapter: _Chapter) -> str:
     """How far a release came that is not live."""
     if chapter.quarantine is not None:
         return f"it failed {WHEN.get(chapter.quarantine.stage, '')} ({chapter.quarantine.reason})"

@@ -116,7 +116,6 @@ class Metrics:
         *,
         version: str,
         cache: Path,
-        registry: CollectorRegistry | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -125,7 +124,7 @@ class Metrics:
         """
         # Without the additional series of each counter with the time of its first increment.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # as the library has it
-        self.registry = registry or CollectorRegistry()
+        self.registry = CollectorRegistry()
         self._counters = {
             name: Counter(f"wheelway_{name}", meaning, labels, registry=self.registry)
             for name, (meaning, *labels) in _COUNTERS.items()
