@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from controller.errors import without_frames
 from controller.model import Condition
 from controller.sources.circuit_breaker import CircuitBreaker
 
@@ -72,7 +73,7 @@ class PackageFailures:
         with self._mutex:
             times = self._times(name)
             if error.reason not in OF_ALL:
-                self._met[name] = times + 1, error
+                self._met[name] = times + 1, without_frames(error)
             # A package that failed before tells nothing new while others are well.
             counts = error.reason != _OWN and not (times and self._well_in_round)
         self._breaker.failed(error, counts=counts)
