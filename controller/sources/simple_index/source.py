@@ -14,7 +14,7 @@ import hashlib
 import threading
 import time
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -228,10 +228,10 @@ class IndexSource:
         return _Root(_copy(reply), simple.projects(reply))
 
     def _poll_packages(self, names: Sequence[str]) -> dict[str, _Outcome]:
-        """What became of each package. Answers are read here, one after another, as they come."""
-        breaker = CircuitBreaker(_FINAL)
+        """What became of each package; answers are read one after another, as they come."""
+        breaker, reading = CircuitBreaker(_FINAL), threading.Lock()
 
-        def ask(name: str) -> Reply | WheelwayError:
+        def poll(name: str) -> _Outcome:
             if breaker.error is not None:
                 return breaker.error
             page, self._last_asked[name] = self._pages.get(name), self._round
@@ -240,22 +240,15 @@ class IndexSource:
             except WheelwayError as error:
                 forbidden = error.reason == "IndexForbidden" and not breaker.answered
                 breaker.failed(error, counts=forbidden or error.reason in _SHARED)
+                with reading:
+                    self._note_pause(error)
                 return error
             breaker.well()
-            return reply
+            with reading:
+                return self._understood(name, reply)
 
-        outcomes: dict[str, _Outcome] = {}
-        if not names:
-            return outcomes
-        with ThreadPoolExecutor(min(AT_ONCE, len(names)), "wheelway-index") as pool:
-            asked = {pool.submit(ask, name): name for name in names}
-            for done in as_completed(asked):
-                name = asked.pop(done)
-                outcomes[name] = self._understood(name, done.result())
-        for outcome in outcomes.values():
-            if isinstance(outcome, WheelwayError):
-                self._note_pause(outcome)
-        return outcomes
+        with ThreadPoolExecutor(AT_ONCE, "wheelway-index") as pool:
+            return dict(zip(names, pool.map(poll, names), strict=True))
 
     def _ask(self, url: str, copy: _Copy | None) -> Reply:
         headers = {"Accept": simple.ACCEPT}
@@ -275,10 +268,8 @@ class IndexSource:
 
     # -- believing -------------------------------------------------------------------------------
 
-    def _understood(self, name: str, answer: Reply | WheelwayError) -> _Outcome:
+    def _understood(self, name: str, answer: Reply) -> _Outcome:
         """A package after an answer; what was known of it stays unless there is news."""
-        if isinstance(answer, WheelwayError):
-            return answer
         if answer.status == 404:
             return None
         known = self._pages.get(name)
