@@ -7,10 +7,9 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from controller.cache import files
-from controller.errors import JournalError, Waiting
 from controller.journal import schema
 from controller.journal.reading import Reader
 
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-AGAIN_AFTER: Final = 10.0
-"""Seconds between two tries to write them anew."""
 
 
 class Restorable(Reader):
@@ -39,7 +35,6 @@ class Restorable(Reader):
         super().__init__(connection, path, reopen=reopen)
         self._lock = lock
         self._files = _identities(path)
-        self._tried_at, self._trouble = 0.0, ""
 
     def close(self) -> None:
         """Let go of the file and of the daemon's role; a second call does nothing."""
@@ -53,22 +48,13 @@ class Restorable(Reader):
         now = _identities(self.path)
         return ", ".join(name for name, before in self._files.items() if now[name] != before)
 
-    def write_anew(self, at: float) -> tuple[Path | None, str]:
+    def write_anew(self, at: float) -> Path | None:
         """Write what the connection has to the journal's path, and go on with that file. Returns
-        where another file that lay there was put, if one did; and what went wrong, if anything.
-        """
-        if self._trouble and 0 <= at - self._tried_at < AGAIN_AFTER:
-            return None, self._trouble
-        self._tried_at = at
-        try:
-            other, self._trouble = self._written_anew(at), ""
-        except (JournalError, Waiting) as error:
-            other, self._trouble = None, error.message
-        except OSError as error:
-            other, self._trouble = None, f"{error.filename or self.path}: {error.strerror}"
-        return other, self._trouble
+        where another file that lay there was put, if one did.
 
-    def _written_anew(self, at: float) -> Path | None:
+        Raises:
+            JournalError, Waiting, OSError: it cannot be written; nothing changed.
+        """
         folder = self.path.parent
         folder.mkdir(exist_ok=True)
         if _identities(self.path)[schema.LOCK] != self._files[schema.LOCK]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from controller.errors import JournalError
+from controller.errors import JournalError, Waiting
 from controller.journal import schema
 from controller.journal.pruning import Pruning
 from controller.journal.reading import Reader
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _R = TypeVar("_R", bound=Reader)
 
+AGAIN_AFTER: Final = 10.0
+"""Seconds between two tries to write a lost file anew."""
 CONFIGS_KEPT: Final = 200
 """Serve configs, by their digest, whose text is kept."""
 
@@ -53,6 +55,7 @@ class Journal(Pruning):
 
     set_aside: Path | None = None
     """Where a corrupt predecessor was put when this journal was opened."""
+    _tried_at, _trouble = 0.0, ""
 
     @classmethod
     def open(
@@ -113,11 +116,19 @@ class Journal(Pruning):
         """
         if not (lost := self.lost()):
             return None
-        other, trouble = self.write_anew(at)
-        if trouble:
-            return lost_condition(self.path, lost, trouble)
-        self.append(restored_event(at, self.path, lost, other))
-        return None
+        if not self._trouble or not 0 <= at - self._tried_at < AGAIN_AFTER:
+            self._tried_at = at
+            try:
+                other = self.write_anew(at)
+            except (JournalError, Waiting) as error:
+                self._trouble = error.message
+            except OSError as error:
+                self._trouble = f"{error.filename or self.path}: {error.strerror}"
+            else:
+                self._trouble = ""
+                self.append(restored_event(at, self.path, lost, other))
+                return None
+        return lost_condition(self.path, lost, self._trouble)
 
     # -- releases --------------------------------------------------------------------------------
 
