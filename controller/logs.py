@@ -54,12 +54,11 @@ KINDS: Final[Mapping[str, str]] = {
 PASS: Final[ContextVar[int]] = ContextVar("PASS", default=0)
 """Number of the pass that this thread makes; 0 outside of one."""
 
-SOCKET_TIMEOUT: Final = 1
+SOCKET_TIMEOUT: Final = 1.0
 """Seconds that a line waits for a journald that takes none."""
 
 LOGGERS: Final = ("wheelway", "controller")
 """The loggers above all others of the daemon: its own, and that of its modules."""
-_WAIT: Final = struct.pack("@ll", SOCKET_TIMEOUT, 0)  # a timeval: socket(7), SO_SNDTIMEO
 _ATTRIBUTE: Final = "wheelway"
 _PRIORITIES: Final = (
     (logging.CRITICAL, 2),
@@ -107,9 +106,8 @@ def tell(log: logging.Logger, event: Event, *, digest: str = "") -> None:
     phase, change = event.fields.get("phase", ""), event.fields.get("condition", "")
     by = event.fields.get("by", "")
     bad = phase == Phase.QUARANTINED or (change == "appeared" and not event.fields.get("ok"))
-    kind = f"Release{phase}" if phase else "OrderGiven" if by else ""
-    if change:
-        kind = f"Condition{change.capitalize()}"
+    of_release = f"Release{phase}" if phase else "OrderGiven" if by else ""
+    kind = f"Condition{change.capitalize()}" if change else of_release
     release = named(event.subject)
     pipeline, version = release or tuple(
         event.fields.get(name, "") for name in ("pipeline", "version")
@@ -153,9 +151,8 @@ def begin(
     """
     stream = stream or sys.stderr
     connected = is_journal(stream, environ.get("JOURNAL_STREAM", ""))
-    form = options.format
-    if form == "auto":
-        form = "journal" if connected else "text"
+    fits = "journal" if connected else "text"
+    form = fits if options.format == "auto" else options.format
     output: logging.Handler = logging.StreamHandler(stream)
     if form == "json":
         output.setFormatter(JsonLines())
@@ -234,14 +231,21 @@ class ToJournal(logging.Handler):
     not take goes to `otherwise`.
     """
 
-    def __init__(self, *, otherwise: logging.Handler, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        otherwise: logging.Handler,
+        path: Path | None = None,
+        timeout: float = SOCKET_TIMEOUT,
+    ) -> None:
         """`path` is journald's socket; it may be gone for a while: each line finds it anew."""
         super().__init__()
         self.setFormatter(logging.Formatter("%(message)s"))  # what else is known goes into fields
         self._transport = JournaldTransport(socket_path=path, connected=False)
         # The kernel waits, not Python: Python asks poll(2) first, which calls a buffer full as soon
         # as a quarter of it is (`unix_writable` in Linux's net/unix/af_unix.c).
-        self._transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _WAIT)
+        timeval = struct.pack("@ll", int(timeout), int(timeout % 1 * 1e6))  # socket(7)
+        self._transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
         self._otherwise = otherwise
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -280,8 +284,8 @@ class ToJournal(logging.Handler):
 
 
 def _entry(record: logging.LogRecord) -> Entry:
-    entry = getattr(record, _ATTRIBUTE, None)
-    return entry if isinstance(entry, Entry) else Entry()
+    found = getattr(record, _ATTRIBUTE, None)
+    return found if isinstance(found, Entry) else Entry()
 
 
 def _priority(level: int) -> int:

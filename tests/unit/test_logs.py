@@ -45,13 +45,14 @@ def log(journald):
 
 
 @contextmanager
-def logging_to(path):
+def logging_to(path, **options):
     """A logger that writes to a journald, and to `aside` what it does not take."""
     logger = logging.getLogger("wheelway.test")
     logger.propagate = False
     logger.setLevel(logging.DEBUG)
     logger.aside = io.StringIO()
-    logger.output = ToJournal(otherwise=logging.StreamHandler(logger.aside), path=path)
+    aside = logging.StreamHandler(logger.aside)
+    logger.output = ToJournal(otherwise=aside, path=path, **options)
     logger.addHandler(logger.output)
     yield logger
     logger.removeHandler(logger.output)
@@ -154,7 +155,7 @@ def test_a_journald_that_takes_nothing_holds_up_one_line_at_most(tmp_path, limit
         journald = in_own_network(lambda: Journald(path), {"net.unix.max_dgram_qlen": limit})
     else:
         journald = Journald(path)
-    with logging_to(path) as log:
+    with logging_to(path, timeout=0.1) as log:
         waits = log.output._transport.socket
         if limit == "the sender's":
             waits.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
