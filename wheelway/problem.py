@@ -133,21 +133,28 @@ def too_large(most: int) -> Problem:
 
 def unsupported_media_type(content_type: str) -> Problem:
     """415: only JSON is understood."""
-    detail = f"The body is {content_type!r}; send application/json."
-    return Problem(415, "UnsupportedMediaType", detail)
+    return Problem(
+        415, "UnsupportedMediaType", f"The body is {content_type!r}; send application/json."
+    )
 
 
 def unsupported_coding(coding: str) -> Problem:
     """415, with the codings that are understood (RFC 9110, 15.5.16)."""
-    detail = f"The body is encoded as {coding!r}; send it as it is, or by {CODINGS}."
-    accepted = ((b"accept-encoding", CODINGS.encode()),)
-    return Problem(415, "UnsupportedMediaType", detail, headers=accepted)
+    return Problem(
+        415,
+        "UnsupportedMediaType",
+        f"The body is encoded as {coding!r}; send it as it is, or by {CODINGS}.",
+        headers=((b"accept-encoding", CODINGS.encode()),),
+    )
 
 
 def coding_broken(coding: str, why: str) -> Problem:
     """422: the body is not what its content-encoding says."""
-    detail = f"The body is no {coding} ({why}), though its content-encoding says so."
-    return Problem(422, "InputInvalid", detail)
+    return Problem(
+        422,
+        "InputInvalid",
+        f"The body is no {coding} ({why}), though its content-encoding says so.",
+    )
 
 
 def invalid_input(error: ValidationError, body: bytes) -> Problem:
@@ -172,8 +179,9 @@ def pipeline_failed() -> Problem:
 
 def result_invalid() -> Problem:
     """500: not what the pipeline declared."""
-    detail = f"The pipeline's result violates its declared type; {_LOG}."
-    return Problem(500, "ResultInvalid", detail)
+    return Problem(
+        500, "ResultInvalid", f"The pipeline's result violates its declared type; {_LOG}."
+    )
 
 
 def not_loaded() -> Problem:
@@ -183,8 +191,12 @@ def not_loaded() -> Problem:
 
 def overloaded(capacity: int) -> Problem:
     """503: the queue is full."""
-    detail = f"{capacity} requests are being worked on or waiting, and no more may wait."
-    return Problem(503, "Overloaded", detail, headers=_SOON)
+    return Problem(
+        503,
+        "Overloaded",
+        f"{capacity} requests are being worked on or waiting, and no more may wait.",
+        headers=_SOON,
+    )
 
 
 def timed_out(seconds: float) -> Problem:

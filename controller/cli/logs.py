@@ -69,9 +69,9 @@ def _meant(what: str, chapters: "Sequence[ChapterDocument]") -> "ChapterDocument
     started = [chapter for chapter in chapters if _applications(chapter)]
     if found := next((c for c in started if c["live"]), None) or next(iter(started), None):
         return found
+    command = f"wheelway explain {what}"
     raise WheelwayError(
-        "LogMissing",
-        f"no replica of {what} was started yet, so there is no log; see `wheelway explain {what}`",
+        "LogMissing", f"no replica of {what} was started yet, so there is no log; see `{command}`"
     )
 
 
