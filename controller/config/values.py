@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, TypeAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LONGEST: Final = 10 * 365 * 86400.0
 """Seconds of the longest duration."""
@@ -55,30 +58,27 @@ def seconds(value: object) -> object:
     Raises:
         ValueError: a text that is neither a duration nor a number, or a truth value.
     """
-    if isinstance(value, bool):
-        raise ValueError('true and false are no durations; write seconds, or "30s"')  # noqa: TRY004 - pydantic translates it
-    if not isinstance(value, str) or _is_number(value):
-        return value
-    if not re.fullmatch(_DURATION, value.strip()):
-        raise ValueError(f'{value!r} is no duration; write seconds, or "30s", "5m", "1h30m", "7d"')
-    parts = re.findall(rf"({_NUMBER}) ?([a-z]+)", value)
-    return sum(float(number) * _UNITS_OF_TIME[unit] for number, unit in parts)
+    examples = 'seconds, or "30s"', ', "5m", "1h30m", "7d"'
+    return _sum(value, "duration", examples, _DURATION, _UNITS_OF_TIME)
 
 
 def size(value: object) -> object:
-    """Bytes of a text with a unit; what else it may be is left to pydantic.
+    """Bytes of a text with a unit, as `seconds` reads it."""
+    found = _sum(value, "size", ('bytes, or "16MiB"', ', "2GB"'), _SIZE, _UNITS_OF_SIZE)
+    return round(found) if found is not value and isinstance(found, float) else found
 
-    Raises:
-        ValueError: a text that is neither a size nor a number, or a truth value.
-    """
+
+def _sum(
+    value: object, what: str, examples: tuple[str, str], pattern: str, units: Mapping[str, float]
+) -> object:
     if isinstance(value, bool):
-        raise ValueError('true and false are no sizes; write bytes, or "16MiB"')  # noqa: TRY004 - pydantic translates it
+        raise ValueError(f"true and false are no {what}s; write {examples[0]}")  # noqa: TRY004 - pydantic translates it
     if not isinstance(value, str) or _is_number(value):
         return value
-    if not re.fullmatch(_SIZE, value.strip()):
-        raise ValueError(f'{value!r} is no size; write bytes, or "16MiB", "2GB"')
-    number, unit = re.findall(rf"({_NUMBER}) ?([A-Za-z]+)", value)[0]
-    return round(float(number) * _UNITS_OF_SIZE[unit.lower()])
+    if not re.fullmatch(pattern, value.strip()):
+        raise ValueError(f"{value!r} is no {what}; write {''.join(examples)}")
+    parts = re.findall(rf"({_NUMBER}) ?([A-Za-z]+)", value)
+    return sum(float(number) * units[unit.lower()] for number, unit in parts)
 
 
 def _is_number(text: str) -> bool:
