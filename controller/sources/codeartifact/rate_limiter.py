@@ -1,9 +1,9 @@
-"""How fast requests are sent: at once until the service says that there are too many.
+"""How fast requests are sent: at once, until the service refuses some as too many.
 
-Then by the rate that botocore's adaptive retries find (a token bucket, CUBIC), but by a clock that
-nobody can turn, and to be ended: botocore's own handler waits for as long as the wall
-clock was set back, and so does who closes the source (docs/adr/0013-the-pace-of-requests.md). No
-request is sent earlier than a refused one was told to come again.
+From then on at the rate that botocore's adaptive limiter finds, a token bucket whose rate follows
+CUBIC. It is put together here with a monotonic clock: botocore's own handler stands still for as
+long as the wall clock is set back, and so does whoever closes the source
+(docs/adr/0013-the-pace-of-requests.md). Nothing is sent before the time that a refusal asked for.
 """
 
 from __future__ import annotations
