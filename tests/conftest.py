@@ -39,7 +39,7 @@ IMPATIENT = {
     # So long a retired replica is kept for proxies to forget it; 30 s where it serves.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
     # So long Ray waits for a process to begin, also for one whose interpreter is gone; else 60 s.
-    "RAY_worker_register_timeout_seconds": "20",
+    "RAY_worker_register_timeout_seconds": "10",
 }
 
 LONG = ("test_rollout_histories",)
