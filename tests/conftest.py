@@ -42,8 +42,12 @@ IMPATIENT = {
     "RAY_worker_register_timeout_seconds": "10",
 }
 
-LONG = ("test_rollout_histories",)
-"""Files of unit tests that take a quarter of a minute and more."""
+LONG = {
+    *("test_beside_head", "test_codeartifact_daemon", "test_codeartifact_events"),
+    *("test_codeartifact_wire", "test_daemon", "test_daemon_edits", "test_held_loop"),
+    *("test_rollout_histories", "test_upkeep"),
+}
+"""Files of unit tests that take ten seconds and more; most of that they wait."""
 
 
 @cache
