@@ -126,7 +126,7 @@ class DirectorySource:
             Stalled: the folder is missing or may not be read.
             Transient: the file system failed.
         """
-        self._folder_watch.follow()  # before looking: what comes after the look must wake
+        self._folder_watch.follow()  # before listing: what comes after that must wake
         with self._mutex:
             names = self._names()
             found = [self._examine(name) for name in names]
