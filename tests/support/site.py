@@ -52,6 +52,10 @@ health_check_period = 1
 ray_actor_options = {{ num_cpus = 0.05 }}
 
 """
+IDLE = "[rollout]\ninterval = 300\n"
+"""Passes only when something wakes the daemon."""
+BUSY = "[rollout]\nabsence_grace = 0\ninterval = 0.2\n"
+"""A pass, and a look at the configuration file, at every turn."""
 
 
 class Site:

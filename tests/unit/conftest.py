@@ -25,6 +25,7 @@ from tests.support.passes import Clock, Passes
 from tests.support.receivers import Office
 from tests.support.scene import play
 from tests.support.simple_index import SimpleIndex
+from tests.support.site import BUSY, Site
 from tests.support.wheels import make_wheel
 
 
@@ -178,6 +179,21 @@ def at_work(paper_head, interpreter, tmp_path):
 @pytest.fixture
 def work(at_work):
     return at_work()
+
+
+@pytest.fixture
+def site(tmp_path, paper_head):
+    """Where a daemon works beside a paper head."""
+    opened = Site(tmp_path, paper_head)
+    opened.configure(BUSY)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def inquisitive(monkeypatch):
+    """Looks at Ray's side in every pass."""
+    monkeypatch.setattr("controller.daemon.loop.INSPECT_EVERY", 0.0)
 
 
 @pytest.fixture

@@ -21,29 +21,11 @@ from controller.model import Phase
 from controller.sources.directory.source import DirectorySource
 from tests.support.head import eventually
 from tests.support.indexes import free_port
-from tests.support.site import Site
+from tests.support.site import BUSY, IDLE
 
 pytestmark = pytest.mark.unit
 
 ROUTE = "/predict/demo/1.0"
-IDLE = "[rollout]\ninterval = 300\n"
-"""Passes only when something wakes the daemon."""
-BUSY = "[rollout]\nabsence_grace = 0\ninterval = 0.2\n"
-"""A pass, and a look at the configuration file, at every turn."""
-
-
-@pytest.fixture
-def site(tmp_path, paper_head):
-    opened = Site(tmp_path, paper_head)
-    opened.configure(BUSY)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def inquisitive(monkeypatch):
-    """Looks at Ray's side in every pass."""
-    monkeypatch.setattr(module, "INSPECT_EVERY", 0.0)
 
 
 def test_a_wheel_wakes_the_daemon_and_goes_live(site, paper_head):
