@@ -48,8 +48,11 @@ def publish(publish):
 
 
 @pytest.fixture
-def pushed(opened, queue):
-    """A source that listens; a poll would come much later than any test lasts."""
+def pushed(opened, queue, monkeypatch):
+    """A source that listens; a poll would come much later than any test lasts. Whoever closes it
+    waits for a question to SQS that is under way: a second at most.
+    """
+    monkeypatch.setattr("controller.sources.codeartifact.events.LONG_POLL", 1)
     return opened(packages=["acme-*"], events_queue_url=queue, poll_interval=3600)
 
 
