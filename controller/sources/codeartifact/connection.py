@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,6 @@ import botocore.session
 from botocore.config import Config
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
-    CredentialProvider,
-    CredentialResolver,
     DeferredRefreshableCredentials,
 )
 from botocore.exceptions import BotoCoreError, ClientError
@@ -45,6 +44,7 @@ from controller.sources.codeartifact.wire import Wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from botocore.credentials import CredentialResolver
     from mypy_boto3_codeartifact import CodeArtifactClient
     from mypy_boto3_sqs import SQSClient
 
@@ -208,8 +208,7 @@ class Connection:
             core.register("before-send", answering)
             if self._options.role_arn:
                 chain: CredentialResolver = core.get_component("credential_provider")
-                role = _Role(self._options, core, CredentialResolver(list(chain.providers)))
-                core.register_component("credential_provider", CredentialResolver([role]))
+                core.register_component("credential_provider", _Role(self._options, core, chain))
             self._session = core
         return self._session
 
@@ -269,38 +268,28 @@ class Connection:
         self._rate_limiter.learn(answer, refused=refused, retry_after=wait)
 
 
-class _Role(CredentialProvider):
+@dataclass(frozen=True, slots=True)
+class _Role:
     """Credentials of a role, assumed with those that the chain finds, renewed when they end."""
 
-    METHOD = "wheelway-role"
+    options: CodeArtifactSource
+    core: botocore.session.Session
+    chain: CredentialResolver
 
-    def __init__(
-        self,
-        options: CodeArtifactSource,
-        core: botocore.session.Session,
-        chain: CredentialResolver,
-    ) -> None:
-        super().__init__()
-        self._options = options
-        self._core = core
-        self._chain = chain
-
-    def load(self) -> DeferredRefreshableCredentials | None:
+    def load_credentials(self) -> DeferredRefreshableCredentials | None:
         """As botocore asks for it: None when there is nothing to assume the role with."""
-        source = self._chain.load_credentials()
+        source = self.chain.load_credentials()
         if source is None:
             return None
-        extra = {"RoleSessionName": "wheelway"}
-        if self._options.external_id:
-            extra["ExternalId"] = self._options.external_id
+        external = {"ExternalId": self.options.external_id} if self.options.external_id else {}
         fetcher = AssumeRoleCredentialFetcher(
-            client_creator=partial(self._core.create_client, region_name=self._options.region),
+            client_creator=partial(self.core.create_client, region_name=self.options.region),
             source_credentials=source,
-            role_arn=self._options.role_arn or "",
-            extra_args=extra,
+            role_arn=self.options.role_arn or "",
+            extra_args={"RoleSessionName": "wheelway", **external},
         )
         return DeferredRefreshableCredentials(
-            method=self.METHOD, refresh_using=fetcher.fetch_credentials
+            method="wheelway-role", refresh_using=fetcher.fetch_credentials
         )
 
 
