@@ -128,8 +128,8 @@ def entries(
             if path is not None and (body := read(path)) is not None:
                 options, settings = _parse(body, path, name, targets)
         except _MistakeError as mistake:
-            why = f"{mistake}; mend it and rebuild the wheel"
-            refusal = Refusal(f"{name} {version}", "WishesInvalid", why)
+            subject = f"{name} {version}"
+            refusal = Refusal(subject, "WishesInvalid", f"{mistake}; mend it and rebuild the wheel")
         found.append(PipelineEntry(name, target, options, settings, refusal=refusal))
     return tuple(found)
 
