@@ -1,4 +1,4 @@
-"""Where the `wheelway` command begins: it is also there for who installed the contract alone."""
+"""The start of the `wheelway` command, which also exists where only the contract is installed."""
 
 from __future__ import annotations
 

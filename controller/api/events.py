@@ -1,4 +1,4 @@
-"""What happens, as it happens: the journal's events as server-sent events.
+"""The journal's events as server-sent events, as they happen.
 
 Each has its number in the journal as its id, so a client that lost the connection goes on where it
 was (`Last-Event-ID`). https://html.spec.whatwg.org/multipage/server-sent-events.html

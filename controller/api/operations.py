@@ -1,4 +1,4 @@
-"""The operations, each called as its function: what it takes, gives and does.
+"""The operations: each is a function that says what it takes, gives and does.
 
 What changes something is written down for the next pass. Who orders it (`by`) is taken at its word:
 whoever may open the socket may order anything.

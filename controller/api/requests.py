@@ -1,4 +1,4 @@
-"""What operations take, of the query or as the body: checked by what the reference is made of."""
+"""What operations take, in the query or as the body; the reference is made from the same models."""
 
 import re
 from typing import Annotated, Final

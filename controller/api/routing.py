@@ -1,4 +1,4 @@
-"""How an operation is asked and answered: what holds for all of them."""
+"""How operations are asked and answered: what all of them have in common."""
 
 import logging
 from collections.abc import Callable, Coroutine

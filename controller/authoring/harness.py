@@ -1,4 +1,4 @@
-"""`wheelway.local` at work in a process of its own: started, listened to, ended.
+"""Runs `wheelway.local` in a process of its own, and takes its reports.
 
 It reports each gate as a line of JSON on its stdout; what the pipeline prints goes into a log. In
 the end the process and all that it started are killed.

@@ -1,4 +1,6 @@
-"""A folder belongs to who holds its lock (flock(2)), which ends with its process."""
+"""Folders with an owner: the process that holds the folder's lock (flock(2)), which ends
+with it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`wheelway config`: is the configuration right, what does it say, what can it say."""
+"""`wheelway config`: checks the configuration, lists its keys, and has the daemon take it up."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a person may order: poll now, pin, roll back, suspend; and all of it taken back.
+"""Orders of a person: poll now, pin, roll back, suspend; and how they are taken back.
 
 With the daemon down all but `reconcile` is written into its journal, and holds from its next pass.
 """

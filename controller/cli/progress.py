@@ -1,4 +1,4 @@
-"""The steps of each release as they happen, one line a step, for whoever watches `wheelway up`.
+"""The steps of each release as they happen, one line a step, for `wheelway up`.
 
     14:03:07  greeter 1.0    fetched, verified    0.1 s
     14:03:07  greeter 1.0    prepared             0.4 s  +0.3 s

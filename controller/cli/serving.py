@@ -1,4 +1,4 @@
-"""What serves, and keeps at it: `up` and `run`."""
+"""The commands that go on running: `up` and `run`."""
 
 import faulthandler
 import logging

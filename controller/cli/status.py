@@ -1,4 +1,4 @@
-"""`wheelway status`: what is served, what is on its way, what failed, and whether anybody watches.
+"""`wheelway status`: what is served, what is on its way, what failed, and how the daemon is.
 
 The daemon tells, or its journal while the daemon is down.
 """

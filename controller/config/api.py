@@ -1,4 +1,4 @@
-"""`[api]`: where the daemon listens, and for whom. Only this machine is ever listened to."""
+"""`[api]`: where the daemon listens, and for whom; always on this machine alone."""
 
 from __future__ import annotations
 

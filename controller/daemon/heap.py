@@ -1,4 +1,4 @@
-"""What a process that runs for months does with its memory; elsewhere Python's defaults are right.
+"""Memory of a process that runs for months; elsewhere Python's defaults are right.
 
 glibc's part (mallopt(3)) is left out where there is no glibc.
 """
@@ -15,17 +15,18 @@ _LARGE = 128 * 2**10
 
 
 def collect_seldom() -> None:
-    """Have Python look through everything for cycles a hundred times less often. A daemon keeps
-    hundreds of thousands of objects, hardly ever one that is in a cycle and over; looking through
-    all of them took a third of each pass in which something moved.
+    """Have Python collect the oldest generation a hundred times less often. A daemon keeps hundreds
+    of thousands of objects and hardly ever leaves a cycle; looking through all of them took a third
+    of each pass in which something moved.
     """
     young, middle, _ = gc.get_threshold()
     gc.set_threshold(young, middle, 1000)
 
 
 def return_large() -> None:
-    """Have large blocks returned to the system as soon as they are free. What Serve reports of a
-    thousand applications is megabytes of text: between small blocks it leaves holes for ever.
+    """Have large blocks returned to the system as soon as they are free. Serve's report on a
+    thousand applications is megabytes of text, which would leave holes between small blocks for
+    ever.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)

@@ -1,4 +1,4 @@
-"""The daemon: passes, one after another, until it is told to end.
+"""The daemon: makes one pass after another until it is told to end.
 
 It wakes for events (a source, a finished job, a signal, an order) and at the latest after the
 interval. The configuration file is read again when it changes; a broken edit is reported and the

@@ -1,4 +1,4 @@
-"""One connection to the journal's file, which remembers what it read until somebody writes.
+"""A connection to the journal's file, which remembers what it read until somebody writes.
 
 Its own writes say what they change; of those of others, through connections of their own, SQLite
 tells (`PRAGMA data_version`). A file that the daemon wrote anew is followed.

@@ -1,4 +1,4 @@
-"""What is over is forgotten in time, so that the journal has an end however long the daemon runs.
+"""Forgets what is over in time, so that the journal stays bounded however long the daemon runs.
 
 What may change here: what counts as over, and in which order it goes.
 """

@@ -1,4 +1,4 @@
-"""What comes out of the journal, and how values that are more than columns are written as text."""
+"""Values that come out of the journal, and listings as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the journal words the events that it appends by itself, and whom an event is about."""
+"""The words of events that the journal appends by itself, and what an event is about."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documents of the API, which every `--json` prints as well: each type says what JSON there is.
+"""The documents of the API, which `--json` prints as well: the types say what JSON they are.
 
 A document is its JSON: what is made here is written, read and drawn as it is, and the API's
 reference is made of the same types. Keys are only ever added. Times are ISO 8601 in UTC.

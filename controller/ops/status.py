@@ -1,4 +1,4 @@
-"""What `status` tells: what is served, what comes, what failed, and whether anybody watches.
+"""What `status` tells: what is served, what comes, what failed, and how the daemon is.
 
 All of it is read from the journal, so it is known while the daemon is down, and says that.
 """

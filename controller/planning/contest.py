@@ -1,4 +1,4 @@
-"""Nobody fights: why a planned config is not sent for now, though nothing is wrong with it.
+"""Nobody fights: why a planned config is not sent yet, though nothing is wrong with it.
 
 Somebody else may change what was sent: that is corrected, but after three corrections the daemon
 backs off and says what differs.

@@ -1,4 +1,4 @@
-"""From when on each deadline counts: when an application was staged, built, given its route.
+"""When each deadline begins: when an application was staged, built, given its route.
 
 The journal keeps the records that are made here. Time counts against a release only while it could
 have done its part: not while Serve builds it or has no room for it, and not while the ingress could

@@ -1,4 +1,4 @@
-"""Whether two Serve documents say the same.
+"""Whether two Serve documents are the same.
 
 Python takes `1`, `1.0` and `true` for equal; a pipeline that reads its settings does not.
 """

@@ -1,4 +1,6 @@
-"""Whether Ray's side fits: each misfit is a condition with its cure, not a traceback later."""
+"""Whether Ray, its interpreter and this program fit together: each misfit is a condition with its
+cure.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the passes saw and decided, written down: dates, phases, quarantines, conditions, events.
+"""Writes down what passes saw and decided: dates, phases, quarantines, conditions, events.
 
 Nothing is decided here. A pass's decisions are written in one transaction before they are acted
 upon, so that after a kill the next daemon knows what failed and what was seen.

@@ -1,4 +1,4 @@
-"""The wheels that no release comes of, remembered so that none is fetched twice for nothing.
+"""Wheels that no release comes of, remembered so that none is fetched twice.
 
 A repository holds far more libraries than pipelines, and a file may have a bad name. Neither is a
 failure: they are told, and the journal keeps them over restarts.

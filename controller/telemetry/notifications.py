@@ -1,4 +1,4 @@
-"""Notifications: what a pass changed that somebody wants to hear of, handed over by threads.
+"""Notifications of what passes changed, handed over by threads.
 
 Only transitions are told: a release that becomes live, is quarantined or retired; a condition that
 lasts, and its end. No pass ever waits here: each receiver has a thread and a bounded queue of its

@@ -1,4 +1,4 @@
-"""What a pass is told to: the log, the metrics, the notifications. None of them can fail a pass.
+"""Tells log, metrics and notifications of each pass. None of them can fail a pass.
 
 Events are read from the journal, whoever wrote them and however the pass ended: each is told once,
 also over a restart.

@@ -1,4 +1,4 @@
-"""The base: what Ray's own interpreter has, found out by running it once.
+"""The base: what Ray's own interpreter has, by running it once.
 
 Releases run on top of it: what it has need not be installed again, and wheels must fit its tags.
 Everything here is a snapshot. After a package was installed into the base, or Ray was upgraded,

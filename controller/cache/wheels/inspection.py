@@ -1,4 +1,5 @@
-"""Is this file a wheel that we serve? Reads, never imports, builds or runs anything.
+"""Decides whether a file is a wheel that is served. It reads, and never imports, builds or runs
+anything.
 
 The bytes are anybody's who may publish, so `archive` judges the zip before anything is read from
 it. Every rejection has one reason and says what is wrong where, and what to do. Wheels are those of

@@ -1,4 +1,4 @@
-"""What botocore raises, in the project's own errors: what failed, at what, why, what to do next.
+"""Translates what botocore raises into the project's own errors.
 
 Error codes are those of botocore's service models and of AWS's common errors; how denials are
 worded is in the user guide of IAM:
