@@ -106,23 +106,22 @@ def create(name: str, parent: Path) -> list[Path]:
     named = names(name)
     folder = parent / named.pipeline
     texts = _render(named)
+    written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        occupied = any(folder.iterdir())
-    except FileExistsError:
-        occupied = True
+        if not any(folder.iterdir()):
+            written = [_write(folder / path, text) for path, text in texts.items()]
+    except FileExistsError:  # something else than a folder
+        pass
     except OSError as error:
-        raise _unwritable(folder, error) from error
-    if occupied:
+        raise Stalled("FolderUnwritable", f"{folder} cannot be written: {error}") from error
+    if not written:
         raise Stalled(
             "FolderNotEmpty",
             f"{folder} exists already and is not an empty folder; nothing was written. "
             f"Choose another name, or move it away",
         )
-    try:
-        return [_write(folder / path, text) for path, text in texts.items()]
-    except OSError as error:
-        raise _unwritable(folder, error) from error
+    return written
 
 
 def _render(named: Names) -> dict[str, str]:
@@ -151,7 +150,3 @@ def _write(path: Path, text: str) -> Path:
     with path.open("x", encoding="utf-8") as file:  # x: never over a file that exists
         file.write(text)
     return path
-
-
-def _unwritable(folder: Path, error: OSError) -> Stalled:
-    return Stalled("FolderUnwritable", f"{folder} cannot be written: {error}")

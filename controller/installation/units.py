@@ -8,6 +8,7 @@ started, stopped or reloaded here.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -244,24 +245,25 @@ def _remove(record: _Record, path: Path) -> FileChange | None:
 
 
 def _content(path: Path) -> bytes | None:
-    try:
+    with _translated(path), contextlib.suppress(FileNotFoundError):
         return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _unwritable(path, error) from error
+    return None
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _unwritable(path: Path, error: OSError) -> Stalled:
-    return Stalled(
-        "FileUnwritable",
-        f"{path}: {error.strerror or error}; run this as root, or with --root for a folder of "
-        "your own",
-    )
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Stalled(
+            "FileUnwritable",
+            f"{path}: {error.strerror or error}; run this as root, or with --root for a folder of "
+            "your own",
+        ) from error
 
 
 class _Record:
@@ -317,7 +319,7 @@ class _Record:
             return
         here = self.target.at(path)
         staging = here.with_name(f".{here.name}.new")
-        try:
+        with _translated(here):
             self._make(path.parent)
             with staging.open("wb") as stream:
                 os.fchmod(stream.fileno(), 0o644)
@@ -325,8 +327,6 @@ class _Record:
                 stream.flush()
                 os.fsync(stream.fileno())
             staging.replace(here)
-        except OSError as error:
-            raise _unwritable(here, error) from error
 
     def _make(self, path: Path) -> None:
         here = self.target.at(path)
@@ -344,10 +344,8 @@ class _Record:
         if self._dry_run:
             return
         here = self.target.at(path)
-        try:
+        with _translated(here):
             here.unlink(missing_ok=True)
-        except OSError as error:
-            raise _unwritable(here, error) from error
 
     def _leave_folders(self) -> None:
         for made in sorted(self._folders, key=lambda path: -len(path.parts)):
