@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from controller.config.loading import line_of
+from controller.config.loading import line_of, nesting
 from controller.config.serve import AUTOSCALING, REPLICA_COUNTS
 from controller.config.settings import ActorOptions, Caps, Options, PipelinePolicy, ServeOptions
 from controller.config.values import Table  # noqa: TC001 - pydantic reads the annotations
@@ -228,7 +228,7 @@ def _parse(
         data = {} if (too_deep := _DEEP_KEY.search(text)) else tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOML and UTF-8 errors are ValueErrors
         raise _MistakeError(f"{path}: not valid TOML: {error}") from error
-    if too_deep or _deeper_than(data, _MAX_DEPTH):
+    if too_deep or nesting(data) > _MAX_DEPTH:
         raise _MistakeError(f"{path}: nested deeper than {_MAX_DEPTH} levels")
     parts = data.pop("pipelines", {})
     if not isinstance(parts, dict):
@@ -284,19 +284,6 @@ def _belongs(keys: Sequence[str | int]) -> str:
     if "options" in keys:
         return f"known are {', '.join(sorted(Options.model_fields))}"
     return "known are `options` and `settings`, and `pipelines.NAME` with these two"
-
-
-def _deeper_than(data: object, depth: int) -> bool:
-    """By levels, not by recursion: dotted keys nest deeper than Python's stack."""
-    level = [data]
-    for _ in range(depth + 1):
-        level = [
-            child
-            for item in level
-            if isinstance(item, (dict, list))
-            for child in (item.values() if isinstance(item, dict) else item)
-        ]
-    return bool(level)
 
 
 # -- layering ------------------------------------------------------------------------------------

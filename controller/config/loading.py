@@ -62,7 +62,7 @@ def parse(text: str, path: Path) -> Config:
         raise ConfigError(f"{path}:{line}: not valid TOML: {error}") from error
     except (ValueError, RecursionError) as error:  # such as a number of 5,000 digits
         raise ConfigError(f"{path}: this TOML cannot be read: {error}") from error
-    if _depth(data) > DEPTH:
+    if nesting(data) > DEPTH:
         raise ConfigError(f"{path}: tables and arrays are nested more than {DEPTH} deep")
     # Not fields, but what pydantic-settings itself can be told, down to reading a command line.
     if private := [key for key in data if key.startswith("_")]:
@@ -83,17 +83,17 @@ def parse(text: str, path: Path) -> Config:
     return _with_credentials(config)
 
 
-def _depth(data: object) -> int:
+def nesting(data: object) -> int:
     """How deep tables and arrays are nested; counted without recursion, it may be deep."""
-    depth, level = 0, [data]
+    levels, level = 0, [data]
     while level := [
         item
         for value in level
         if isinstance(value, (dict, list))
         for item in (value.values() if isinstance(value, dict) else value)
     ]:
-        depth += 1
-    return depth
+        levels += 1
+    return levels
 
 
 def _mistakes(error: ValidationError, text: str, path: Path) -> list[str]:
