@@ -17,12 +17,10 @@ share. Third-party exceptions are translated where they enter, with `raise ... f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from pydantic import ValidationError
 
 _E = TypeVar("_E", bound=BaseException)
 
@@ -113,11 +111,18 @@ class Mistake(NamedTuple):
         return f"{dotted(self.keys)}: {self.what}"
 
 
-def mistakes(error: ValidationError) -> list[Mistake]:
-    """What pydantic found, in the order of the fields."""
+class Found(Protocol):
+    """What pydantic raises, and FastAPI of it."""
+
+    def errors(self) -> Sequence[Any]:
+        """https://docs.pydantic.dev/latest/errors/errors/."""
+
+
+def mistakes(error: Found) -> list[Mistake]:
+    """What was found, in the order of the fields."""
     return [
         Mistake(one["loc"], one["msg"].removeprefix("Value error, "), one["type"], one["input"])
-        for one in error.errors(include_url=False, include_context=False)
+        for one in error.errors()
     ]
 
 

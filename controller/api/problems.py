@@ -15,7 +15,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
-from controller.errors import JournalError, Transient, Waiting, WheelwayError
+from controller.errors import (
+    JournalError,
+    Transient,
+    Waiting,
+    WheelwayError,
+    dotted,
+    mistakes,
+)
 from controller.ops.documents import documented
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -98,8 +105,8 @@ async def _invalid(request: Request, error: RequestValidationError) -> JSONRespo
     """Parameters or a body that are not understood: where, and why."""
     del request
     said = "; ".join(
-        f"{'.'.join(map(str, mistake['loc'][1:])) or 'the request'}: {mistake['msg']}"
-        for mistake in error.errors()[:10]
+        f"{dotted(mistake.keys[1:]) or 'the request'}: {mistake.what}"
+        for mistake in mistakes(error)[:10]
     )
     return problem(422, "RequestInvalid", said)
 
