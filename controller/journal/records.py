@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from packaging.version import Version
@@ -105,12 +106,19 @@ def listing_text(listing: Listing) -> str:
     return json.dumps(listing, default=_plain, separators=(",", ":"), sort_keys=True)
 
 
-def _plain(value: object) -> object:
-    if not is_dataclass(value) or isinstance(value, type):
-        return str(value)  # a version
-    # What equality does not ask for is only told.
-    given = {one.name: getattr(value, one.name) for one in fields(value) if one.compare}
-    return {_KEYS.get(name, name): one for name, one in given.items() if one or name not in _ADDED}
+def _plain(value: Any) -> object:
+    if isinstance(value, Version):
+        return str(value)
+    given = ((name, key, getattr(value, name)) for name, key in _keys(type(value)))
+    return {key: one for name, key, one in given if one or name not in _ADDED}
+
+
+@cache
+def _keys(kind: type[Any]) -> tuple[tuple[str, str], ...]:
+    """A dataclass's fields, each with its key in JSON. What equality does not ask for is only
+    told, and not kept.
+    """
+    return tuple((one.name, _KEYS.get(one.name, one.name)) for one in fields(kind) if one.compare)
 
 
 def listing_of(text: str) -> Listing:
