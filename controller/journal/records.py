@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from packaging.version import Version
@@ -109,16 +108,17 @@ def listing_text(listing: Listing) -> str:
 def _plain(value: Any) -> object:
     if isinstance(value, Version):
         return str(value)
-    given = ((name, key, getattr(value, name)) for name, key in _keys(type(value)))
+    given = ((name, key, getattr(value, name)) for name, key in _FIELDS[type(value)])
     return {key: one for name, key, one in given if one or name not in _ADDED}
 
 
-@cache
-def _keys(kind: type[Any]) -> tuple[tuple[str, str], ...]:
-    """A dataclass's fields, each with its key in JSON. What equality does not ask for is only
-    told, and not kept.
-    """
-    return tuple((one.name, _KEYS.get(one.name, one.name)) for one in fields(kind) if one.compare)
+_FIELDS = {
+    kind: tuple((one.name, _KEYS.get(one.name, one.name)) for one in fields(kind) if one.compare)
+    for kind in (Condition, Listing, Refusal, Revision)
+}
+"""By class: names of fields, each with its key in JSON. What equality does not ask for is only
+told, and not kept.
+"""
 
 
 def listing_of(text: str) -> Listing:
