@@ -104,7 +104,14 @@ def live(site, pipeline):
     """The release at the pipeline's route, once it is live."""
     release = site.wait_for(f"/predict/{pipeline}/1.0")
     site.wait_for_phase(release, Phase.LIVE)
+    # A replica that dies before Serve has taken note of its route would be one that never started.
+    eventually(lambda: release in running(site))
     return release
+
+
+def running(site):
+    """The releases that Serve has nothing to do about."""
+    return {str(a.release) for a in site.dashboard.applications() if a.status == "RUNNING"}
 
 
 def replicas(site, pipeline):

@@ -57,7 +57,7 @@ def test_a_daemon_killed_around_a_config_goes_on_where_it_was(
     assert len(paper_head.puts) - sent <= len(ROLLOUT) + 1
     assert list(paper_head.routes().values()) == [ROUTE]
     [live] = [r for r in work.journal.releases("demo") if r.phase is Phase.LIVE]
-    assert live.release.digest == sha256(wheel)
+    assert live.subject.digest == sha256(wheel)
     assert work.journal.quarantines() == []
 
 
@@ -74,7 +74,7 @@ def test_a_daemon_killed_between_two_passes_goes_on_where_it_was(work, paper_hea
     assert all(ROUTE in put.values() for put in paper_head.sent()[sent:])
     assert len(paper_head.puts) - sent <= len(ROLLOUT) + 1
     [live] = [r for r in work.journal.releases("demo") if r.phase is Phase.LIVE]
-    assert live.release.digest == sha256(wheel)
+    assert live.subject.digest == sha256(wheel)
 
 
 def test_a_daemon_killed_while_an_environment_is_built_builds_it_anew(tmp_path, paper_head):
@@ -84,7 +84,7 @@ def test_a_daemon_killed_while_an_environment_is_built_builds_it_anew(tmp_path, 
     environments = tmp_path / "cache" / "environments"
     with site.process() as process:
         site.drop("demo", requires=["lib"])
-        eventually(lambda: list(environments.glob(".*/environment")))
+        eventually(lambda: list(environments.glob(".*/**/environment")))
         process.kill()
         process.wait(60)
     with site.process():
