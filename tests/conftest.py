@@ -36,8 +36,8 @@ settings.load_profile("repeatable")
 IMPATIENT = {
     # Serve starts a replica that fails three times before it says so; here once is enough.
     "RAY_SERVE_MAX_PER_REPLICA_RETRY_COUNT": "1",
-    # So long a retired replica is kept for proxies to forget it; 30 s where it serves.
-    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
+    # So long a retired replica is kept for proxies and clients to forget it; 30 s where it serves.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "8",
     # So long Ray waits for a process to begin, also for one whose interpreter is gone; else 60 s.
     "RAY_worker_register_timeout_seconds": "10",
 }

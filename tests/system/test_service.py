@@ -32,7 +32,7 @@ STATE = {"/var/lib/wheelway", "/var/lib/wheelway-ray", "/var/cache/wheelway", "/
 IMPATIENT = "[Service]\nWatchdogSec=10\nTimeoutAbortSec=1\n"
 QUICK = """\
 # So long a retired replica is kept for proxies to forget it; 30 s otherwise.
-RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=3
+RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=8
 # Otherwise Ray starts a process for each logical CPU beforehand.
 RAY_prestart_worker_first_driver=0
 """
