@@ -135,13 +135,15 @@ def test_who_orders_on_and_on_while_files_are_deleted_has_every_order_kept(journ
 
     ordering = threading.Thread(target=order)
     ordering.start()
-    for round_ in range(3):
-        before = len(ordered)
-        eventually(lambda before=before: len(ordered) > before or not ordering.is_alive())
-        lose(state, "all")
-        assert journal.keep_file(float(round_)) is None
-    enough.set()
-    ordering.join(60)
+    try:
+        for round_ in range(3):
+            before = len(ordered)
+            eventually(lambda before=before: len(ordered) > before or not ordering.is_alive())
+            lose(state, "all")
+            assert journal.keep_file(float(round_)) is None
+    finally:
+        enough.set()
+        ordering.join(60)
     with Journal.read(state) as read:
         assert read.overrides().pins.keys() == set(ordered)
 
