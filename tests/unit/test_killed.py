@@ -80,7 +80,8 @@ def test_a_daemon_killed_between_two_passes_goes_on_where_it_was(work, paper_hea
 def test_a_daemon_killed_while_an_environment_is_built_builds_it_anew(tmp_path, paper_head):
     site = Site(tmp_path, paper_head)
     site.configure('[environments]\noffline = true\nfind_links = ["links"]\n')
-    make_wheel(tmp_path / "links", "lib")
+    long_to_compile = "x = [1, 2, 3]\n" * 200_000  # so that there is time to see it being built
+    make_wheel(tmp_path / "links", "lib", files={"lib/data.py": long_to_compile})
     environments = tmp_path / "cache" / "environments"
     with site.process() as process:
         site.drop("demo", requires=["lib"])
