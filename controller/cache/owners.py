@@ -9,11 +9,13 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
 import time
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from controller.cache import files
 from controller.errors import Transient
 
 if TYPE_CHECKING:
@@ -57,18 +59,43 @@ def _try(descriptor: int) -> bool:
     return True
 
 
-def make_own(parent: Path, owner: object, prefix: str = "") -> Path:
-    """A folder of this process's own, as long as the owner lives. Those beside it, with a name that
-    begins so, whose owners are gone are deleted.
+class Own:
+    """A folder of this process's own, as long as this object lives. Those beside it, with a name
+    that begins so, whose owners are gone are deleted. Several threads may ask for it at once.
+
+    Raises, as `path` does:
+        OSError: the folder cannot be made.
+        Transient: `CacheBusy`.
     """
-    with locked(parent):  # nobody sweeps between an owner's folder and its lock
-        for leftover in parent.glob(f"{prefix}*"):
-            _sweep(leftover)
-        own = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=parent))
-        lock = os.open(own, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    weakref.finalize(owner, _release, own, lock)
-    return own
+
+    def __init__(self, parent: Path, prefix: str = "") -> None:
+        self._parent = parent
+        self._prefix = prefix
+        self._mutex = threading.Lock()
+        self._make()
+
+    def path(self) -> Path:
+        """The folder. It is made again if somebody deleted it: the lock went with it, and without
+        one the next owner would delete what is in it.
+        """
+        with self._mutex:
+            if not self._path.is_dir():
+                self._release()
+                if not self._parent.is_dir():
+                    files.make_folder(self._parent)
+                self._make()
+            return self._path
+
+    def _make(self) -> None:
+        with locked(self._parent):  # nobody sweeps between an owner's folder and its lock
+            for leftover in self._parent.glob(f"{self._prefix}*"):
+                _sweep(leftover)
+            name = f"{self._prefix}{os.getpid()}-"
+            self._path = Path(tempfile.mkdtemp(prefix=name, dir=self._parent))
+            lock = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._path.chmod(0o755)  # another user's process that sweeps must be able to open it
+        self._release = weakref.finalize(self, _release, self._path, lock)
 
 
 def _sweep(leftover: Path) -> None:

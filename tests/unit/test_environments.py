@@ -227,3 +227,16 @@ def test_leftovers_are_swept_at_opening_unless_they_are_in_use(at_uv, tmp_path):
     assert used.is_dir()
     assert places(tmp_path) == []
     del in_use
+
+
+def test_nor_are_those_in_use_that_were_made_after_the_cache_was_deleted(
+    at_uv, find_links, tmp_path
+):
+    package(find_links, "zz-alpha", "1.0")
+    in_use = at_uv()
+    shutil.rmtree(tmp_path / "cache")
+    in_use.prepare(artifact("zz-alpha"))
+    [used] = (tmp_path / "cache" / "environments").glob(".*")
+    at_uv()
+    assert used.is_dir()
+    del in_use

@@ -104,7 +104,7 @@ class Environments:
         self._sound: set[str] = set()  # lock digests whose files were looked at in this process
         with files.opening(self._root):
             self._make_folders()
-            self._own = owners.make_own(self._folder, self, ".")
+            self._own = owners.Own(self._folder, ".")
 
     def prepare(self, artifact: Artifact) -> Environment:
         """Install what the artifact requires, unless that is already done.
@@ -291,8 +291,8 @@ class Environments:
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[Path]:
         """A folder that is gone afterwards; what resists is swept at the next opening."""
-        files.make_folder(self._own)
-        with tempfile.TemporaryDirectory(dir=self._own, ignore_cleanup_errors=True) as name:
+        own = self._own.path()
+        with tempfile.TemporaryDirectory(dir=own, ignore_cleanup_errors=True) as name:
             yield Path(name)
 
     def _discard(self, folder: Path) -> None:

@@ -265,7 +265,7 @@ class Store:
             if not folder.is_dir():
                 files.make_folder(folder)
         self._check_generation()
-        self._own = owners.make_own(self.root / "incoming", self)
+        self._own = owners.Own(self.root / "incoming")
 
     def _check_generation(self) -> None:
         path = self.root / "GENERATION"
@@ -298,8 +298,7 @@ class Store:
     @contextlib.contextmanager
     def _staging(self) -> Iterator[Path]:
         with self._translated("a new entry"):
-            files.make_folder(self._own)
-            staging = Path(tempfile.mkdtemp(dir=self._own))
+            staging = Path(tempfile.mkdtemp(dir=self._own.path()))
             staging.chmod(trees.FOLDER)
         try:
             yield staging
@@ -339,9 +338,7 @@ class Store:
 
     def _buried(self, path: Path) -> Path:
         """Rename a folder to where it can be deleted; returns that path."""
-        trash = self._own / f"{path.name}.{secrets.token_hex(4)}"
-        files.make_folder(self._own)
-        return path.rename(trash)
+        return path.rename(self._own.path() / f"{path.name}.{secrets.token_hex(4)}")
 
     @contextlib.contextmanager
     def _translated(self, what: str) -> Iterator[None]:
