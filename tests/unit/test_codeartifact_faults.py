@@ -8,7 +8,7 @@ import pytest
 from botocore.credentials import Credentials
 
 from controller.errors import Stalled, Transient, Waiting
-from controller.sources.codeartifact.connection import LONGEST_WAIT
+from controller.sources.codeartifact.rate_limiter import LONGEST_WAIT
 from tests.support.acme import artifacts_of
 from tests.support.codeartifact import (
     Fault,

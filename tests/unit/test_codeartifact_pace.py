@@ -8,29 +8,31 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from controller.errors import Transient
+from controller.sources.codeartifact import rate_limiter
 from controller.sources.codeartifact.rate_limiter import FORGIVEN, RateLimiter
 
 pytestmark = pytest.mark.unit
 
-REFUSED = {"Error": {"Code": "ThrottlingException"}, "ResponseMetadata": {"HTTPStatusCode": 429}}
-TAKEN = {"ResponseMetadata": {"HTTPStatusCode": 200}}
+REFUSED, TAKEN = True, False
 
 
 @pytest.fixture
-def pace(clock):
-    return RateLimiter(clock=clock)
+def closing():
+    return threading.Event()
 
 
-def learn(pace, parsed=TAKEN, retry_after=None):
-    """As botocore tells of an answer."""
-    answer = {
-        "response": (None, parsed),
-        "caught_exception": None,
-        "attempts": 1,
-        "request_dict": {"context": {}},
-        "operation": None,
-    }
-    pace.learn(answer, refused=parsed is REFUSED, retry_after=retry_after)
+@pytest.fixture
+def pace(closing, clock):
+    return RateLimiter(closing, clock=clock)
+
+
+def slow_down(pace, monkeypatch):
+    """From now on the next token comes after a quarter of an hour."""
+    monkeypatch.setattr(rate_limiter, "SLOWEST", 0.001)
+    pace._begin()
+    for _ in range(40):
+        pace.learn(refused=True)
 
 
 def asked(pace, seconds, service):
@@ -41,7 +43,7 @@ def asked(pace, seconds, service):
         while time.monotonic() < end:
             pace.acquire()
             answers.append(service())
-            learn(pace, answers[-1])
+            pace.learn(refused=answers[-1])
 
     with ThreadPoolExecutor(4) as askers:
         list(askers.map(lambda _: ask(), range(4)))
@@ -66,8 +68,8 @@ def test_requests_go_at_once_until_one_was_refused_and_again_a_minute_after(pace
 
 
 def test_nothing_is_sent_before_the_time_that_was_asked_for(pace, clock):
-    learn(pace, REFUSED, 30.0)
-    learn(pace, REFUSED, 5.0)
+    pace.learn(refused=True, retry_after=30.0)
+    pace.learn(refused=True, retry_after=5.0)
     assert pace.wait == 30.0
     clock.now += 25
     assert pace.wait == 5.0
@@ -76,7 +78,7 @@ def test_nothing_is_sent_before_the_time_that_was_asked_for(pace, clock):
 
 
 def test_a_step_of_the_wall_clock_changes_nothing(pace, monkeypatch):
-    learn(pace, REFUSED)
+    pace.learn(refused=True)
     pace.acquire()
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() - 3600)
@@ -86,12 +88,41 @@ def test_a_step_of_the_wall_clock_changes_nothing(pace, monkeypatch):
     assert not waiting.is_alive()
 
 
-def test_what_waits_for_its_turn_goes_when_the_source_ends(pace):
-    learn(pace, REFUSED)
-    waiting = [threading.Thread(target=pace.acquire, daemon=True) for _ in range(20)]
-    for one in waiting:
-        one.start()
-    pace.close()
-    for one in waiting:
-        one.join(10)  # 20 of them would need 40 s
-    assert not any(one.is_alive() for one in waiting)
+def test_what_waits_for_its_turn_goes_at_once_when_the_source_ends(pace, closing, monkeypatch):
+    monkeypatch.setattr(rate_limiter, "LONGEST_WAIT", 300.0)
+    slow_down(pace, monkeypatch)
+    with ThreadPoolExecutor(20) as pool:
+        waiting = [pool.submit(pace.acquire) for _ in range(20)]
+        closing.set()
+        pace.learn(refused=True)  # the answer to one that was under way
+        assert [one.result(30) for one in waiting] == [False] * 20
+
+
+def test_nothing_waits_for_its_turn_longer_than_it_may(pace, monkeypatch):
+    monkeypatch.setattr(rate_limiter, "LONGEST_WAIT", 0.2)
+    slow_down(pace, monkeypatch)
+    with ThreadPoolExecutor(20) as pool:
+        waiting = [pool.submit(pace.acquire) for _ in range(20)]
+        assert [one.result(30) for one in waiting] == [False] * 20
+
+
+def test_what_waits_for_its_turn_is_given_up_when_another_is_refused_for_long(pace, monkeypatch):
+    monkeypatch.setattr(rate_limiter, "LONGEST_WAIT", 5.0)
+    slow_down(pace, monkeypatch)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(pace.acquire) for _ in range(2)]
+        pace.learn(refused=True, retry_after=600.0)
+        assert [one.result(30) for one in waiting] == [False] * 2
+    began = time.monotonic()
+    assert not pace.acquire()
+    assert time.monotonic() - began < 5.0, "it is known at once"
+
+
+def test_a_turn_that_does_not_come_is_told_as_throttling(source, at_standin, monkeypatch):
+    monkeypatch.setattr(rate_limiter, "LONGEST_WAIT", 0.2)
+    slow_down(source._connection._rate_limiter, monkeypatch)
+    with pytest.raises(Transient, match="did not come within") as caught:
+        source.list()
+    assert caught.value.reason == "Throttled"
+    assert source.calls == {}
+    assert at_standin.asked() == []

@@ -38,7 +38,7 @@ from controller.sources.codeartifact.failures import (
     meaning,
     wait_asked_for,
 )
-from controller.sources.codeartifact.rate_limiter import RateLimiter
+from controller.sources.codeartifact.rate_limiter import LONGEST_WAIT, RateLimiter
 from controller.sources.codeartifact.wire import Wire
 
 if TYPE_CHECKING:
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3
 """Of one call, by botocore's `standard` retries, which are for hiccups; jobs retry after that."""
-LONGEST_WAIT = 10.0
-"""Most seconds that a request waits for its turn; a call that would wait longer is given up."""
 STALE = frozenset({"CredentialsExpired", "CredentialsInvalid", "CredentialsMissing"})
 """Reasons after which credentials are looked for again."""
 _WAYS = {
@@ -89,7 +87,7 @@ class Connection:
     ) -> None:
         self._options = options
         self._closing = closing
-        self._rate_limiter = RateLimiter(clock=clock)
+        self._rate_limiter = RateLimiter(closing, clock=clock)
         self._building = threading.Lock()
         self._counting = threading.Lock()
         self._session: botocore.session.Session | None = None
@@ -153,8 +151,7 @@ class Connection:
             self._wire.close()
 
     def interrupt(self) -> None:
-        """After `closing` was set: end what is under way, and what waits for its turn, at once."""
-        self._rate_limiter.close()
+        """After `closing` was set: end what is under way at once."""
         with self._building:
             if self._wire is not None:
                 self._wire.interrupt()
@@ -243,29 +240,35 @@ class Connection:
         """Before each attempt of each call: wait for its turn, count it."""
         del request
         operation = event_name.rpartition(".")[2]
-        if event_name.startswith("before-send.codeartifact"):
-            if (wait := self._rate_limiter.wait) > LONGEST_WAIT:
-                raise Transient(
-                    "Throttled",
-                    f"AWS asks source {self._options.name} to send fewer requests ({operation}); "
-                    f"the next one may go in {wait:.0f} s. If this lasts raise `poll_interval` or "
-                    "the account's quota",
-                    retry_after=wait,
-                )
-            if not self._closing.wait(wait):
-                self._rate_limiter.acquire()
+        paced = event_name.startswith("before-send.codeartifact")
+        granted = not paced or self._rate_limiter.acquire()
         if self._closing.is_set():
             raise Transient("SourceClosed", f"source {self._options.name} was closed")
+        if not granted:
+            wait = self._rate_limiter.wait
+            raise Transient(
+                "Throttled",
+                f"AWS asks source {self._options.name} to send fewer requests ({operation}); "
+                + (
+                    f"the next one may go in {wait:.0f} s"
+                    if wait
+                    else f"the turn of this one did not come within {LONGEST_WAIT:g} s"
+                )
+                + ". If this lasts raise `poll_interval` or the account's quota",
+                retry_after=wait or None,
+            )
         with self._counting:
             self._calls[operation] += 1
 
     def _on_answer(self, **answer: Any) -> None:
         """After each attempt: learn the pace from it. Botocore may still try again by itself."""
+        if isinstance(answer.get("caught_exception"), Transient):
+            return  # it was not sent: its turn did not come, or the source ended
         parsed: Mapping[str, Any] = (answer.get("response") or (None, {}))[1]  # none: nothing came
         about, code = parsed.get("ResponseMetadata", {}), parsed.get("Error", {}).get("Code")
         refused = code in THROTTLING or about.get("HTTPStatusCode") == 429
         wait = wait_asked_for(about.get("HTTPHeaders", {}), now=time.time()) if refused else None
-        self._rate_limiter.learn(answer, refused=refused, retry_after=wait)
+        self._rate_limiter.learn(refused=refused, retry_after=wait)
 
 
 @dataclass(frozen=True, slots=True)
