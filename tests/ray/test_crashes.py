@@ -1,4 +1,4 @@
-"""The daemon is killed and told to end; what serves never notices.
+"""The daemon is killed, cut off and told to end; what serves never notices.
 
 Kills before anything reached Ray are shown beside a paper head (`tests/unit/test_killed.py`).
 """
@@ -122,6 +122,27 @@ def test_a_daemon_killed_at_any_instant_goes_on_where_it_was_and_no_request_fail
             assert load.failures == [], instant
     assert site.quarantines() == {}
     assert len(load.answered) == 1 + len(INSTANTS)
+
+
+def test_a_dashboard_that_is_away_or_mute_costs_no_request_and_no_replica(site, forwarder):
+    site.config.write_text(site.basics.replace("[ray]", "[ray]\ntimeout = 3"))
+    with site.daemon():
+        live = site.wait_for(ROUTE)
+        site.wait_for_phase(live, Phase.LIVE)
+        pids = site.pids("steady")
+        with load_on(site.ingress + ROUTE, clients=2, pause=0.02) as load:
+            outages = {forwarder.url: forwarder.closed, "did not answer": forwarder.mute}
+            for told, outage in outages.items():
+                with outage():
+                    [condition] = eventually(lambda: site.conditions("DashboardUnreachable"))
+                    assert told in condition.message
+                    assert site.phases()[live] is Phase.LIVE
+                eventually(lambda: not site.conditions("DashboardUnreachable"))
+        assert load.failures == []
+        assert set(load.answered) == {live}
+    assert site.pids("steady") == pids
+    assert site.quarantines() == {}
+    site.configure("")
 
 
 def test_a_daemon_that_is_told_to_end_ends_and_serving_goes_on(site):

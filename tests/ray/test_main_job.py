@@ -9,6 +9,7 @@ from controller.journal import Journal
 from controller.model import Phase
 from tests.support.head import eventually
 from tests.support.load import load_on
+from tests.support.service import on_socket
 
 pytestmark = pytest.mark.ray
 
@@ -79,15 +80,27 @@ def test_other_bytes_take_over_a_route_under_load_and_bad_ones_do_not_without_a_
     assert site.phases()[new] is Phase.LIVE
 
 
-def test_changed_settings_reach_the_pipeline_without_a_new_process(site):
-    route = "/predict/tuned/1.0"
+def test_edits_and_orders_change_a_pipeline_where_it_runs(site):
+    route, tuned = "/predict/tuned/1.0", '[[pipelines]]\nname = "tuned"\n'
     site.drop("tuned", code=SETTINGS_CODE, wheelway_toml='[settings]\ngreeting = "hello"\n')
     site.wait_for(route)
     assert site.ask(route, {}).json() == {"greeting": "hello"}
     before = eventually(lambda: site.pids("tuned"))
-    site.configure('[[pipelines]]\nname = "tuned"\nsettings = { greeting = "good day" }\n')
+    site.configure(tuned + 'settings = { greeting = "good day" }\n')
     eventually(lambda: site.ask(route, {}).json() == {"greeting": "good day"})
     assert site.pids("tuned") == before
+    with on_socket(site.folder / "state" / "control.sock") as client:
+
+        def order(what, **body):
+            return client.post(f"/v1/{what}", json=body).raise_for_status().json()
+
+        order("suspend", pipeline="tuned")
+        site.configure(tuned + "active = false\n")
+        for _ in range(2):  # an edit counts once it was read twice
+            assert order("reconcile")["plan"]["changes"] == []
+        assert site.ask(route, {}).json() == {"greeting": "good day"}
+        order("resume", pipeline="tuned")
+    eventually(lambda: site.ask(route, {}).status_code == 404)
 
 
 def test_a_local_version_of_a_name_with_capitals_answers_as_typed_and_percent_encoded(site):
