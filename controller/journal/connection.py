@@ -116,7 +116,9 @@ class Connected:
 
 
 def remembered(query: Callable[[_C], _T]) -> Callable[[_C], _T]:
-    """Have a query of the table it is called as made once. What it returns is the caller's own."""
+    """Make a query once, then answer from memory until its table changes. The method is named as
+    the table is. Each caller gets a copy.
+    """
 
     @wraps(query)
     def asked(journal: _C) -> _T:

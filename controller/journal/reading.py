@@ -57,9 +57,9 @@ class Reader(Connected):
         return sorted(self._records(which, *values, over, *OVER), key=attrgetter("subject.key"))
 
     def records(self, releases: Collection[Tracked] = ()) -> dict[Tracked, ReleaseRecord]:
-        """Every release that is not over, and of `releases` all that are known. Ask for all of them
-        at once: only the last that were asked for are remembered. A release takes a wheel's record
-        over.
+        """Every release that is not over, and those of `releases` that are known. Ask for all of
+        them at once: only the last that were asked for are remembered. If a wheel failed inspection
+        and passes now, its release has the record that was the wheel's, and the wheel has none.
         """
         with self._mutex:
             current = self._remembered("releases", self._current)
@@ -126,25 +126,26 @@ class Reader(Connected):
 
     def quarantines(self, pipeline: str | None = None) -> list[Quarantine]:
         """Every quarantine in force, or one pipeline's; by pipeline, version and digest."""
-        groups = self._remembered("quarantines", self._quarantines).values()
-        found = (one for group in groups for one in group)
-        return _in_order(one for one in found if pipeline in {None, one.subject.name})
+        columns = "pipeline, version, digest, stage, reason, message, inputs, log_tail, at"
+        which, values = matching(pipeline=pipeline)
+        rows = self._run(f"SELECT {columns} FROM quarantines WHERE {which}", *values)  # noqa: S608 - ours
+        return _in_order(
+            Quarantine(tracked(name, Version(version), digest, stage), stage, *rest)
+            for name, version, digest, stage, *rest in rows
+        )
 
     def quarantines_of(self, *digests: AbstractSet[str]) -> list[Quarantine]:
-        """Those in force of wheels with these digests; in the same order."""
-        known = self._remembered("quarantines", self._quarantines)
+        """Those in force of wheels with these digests; in the same order. All are remembered, so
+        that a pass asks the file for none.
+        """
+        known = self._remembered("quarantines", self._by_digest)
         found = set().union(*(known.keys() & one for one in digests if known))
         return _in_order(one for digest in found for one in known[digest])
 
-    def _quarantines(self) -> dict[str, list[Quarantine]]:
-        """By the digest of the wheel, so that a pass pays for those alone that it asks for."""
+    def _by_digest(self) -> dict[str, list[Quarantine]]:
         found: dict[str, list[Quarantine]] = {}
-        for name, version, digest, stage, *rest in self._run(
-            "SELECT pipeline, version, digest, stage, reason, message, inputs, log_tail, at "
-            "FROM quarantines"
-        ):
-            quarantine = Quarantine(tracked(name, Version(version), digest, stage), stage, *rest)
-            found.setdefault(digest, []).append(quarantine)
+        for quarantine in self.quarantines():
+            found.setdefault(quarantine.subject.digest, []).append(quarantine)
         return found
 
     @remembered

@@ -211,14 +211,18 @@ def test_a_pass_in_which_one_release_moves_compares_no_settings_of_the_others(da
 
 def test_what_the_journal_is_asked_about_one_pipeline_is_no_dearer_for_all_others(daemon):
     def steps(made):
-        """Of SQLite's machine."""
+        """Of SQLite's machine, when one release of each pipeline failed."""
         counted = Counter()
         journal = made.journal
+        failed = {record.subject.pipeline: record.subject for record in journal.releases()}
+        with journal.transaction():
+            for one in failed.values():
+                journal.add_quarantine(Quarantine(one, "stage", "LoadFailed", "it failed", "x"))
         journal._connection.set_progress_handler(lambda: counted.update("n") or 0, 1)
         (one, *_) = journal.releases("pipeline-0")
         assert journal.events(subject=str(one.subject), pipeline="pipeline-0")
         assert journal.events(pipeline="pipeline-0", version=one.subject.version, since=0.0)
-        assert not journal.quarantines("pipeline-0")
+        assert len(journal.quarantines("pipeline-0")) == 1
         journal._connection.set_progress_handler(None, 1)
         return counted["n"]
 

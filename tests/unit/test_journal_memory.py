@@ -33,7 +33,7 @@ def seen(journal):
     return (
         journal.records({OLD}),
         journal.placements(),
-        journal.quarantines(),
+        journal.quarantines_of({IRIS.digest, OLD.digest}),
         journal.overrides(),
         journal.conditions(),
         journal.losses(),
