@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import ssl
 import threading
 from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit
 
 HEAD = b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\n"
 
 
 class Hostile(socketserver.ThreadingTCPServer):
     """`script` is called with each request's first line and what sends bytes; afterwards the
-    connection waits for the next request, unless it says so by returning True.
+    connection waits for the next request, unless it says so by returning True. With `behind`, a
+    URL, it is the proxy to that one whatever is asked for.
     """
 
     daemon_threads = True
@@ -22,6 +25,7 @@ class Hostile(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Hostile)
         self.tls = tls
         self.script = None
+        self.behind = None
         self.asked = []
         self.connections = 0
         self.sent = 0
@@ -63,8 +67,17 @@ class _Hostile(socketserver.StreamRequestHandler):
                         length = int(header.partition(b":")[2])
                 self.rfile.read(length)
                 self.server.asked.append(line)
+                if self.server.behind:
+                    self._tunnel()
+                    return
                 if self.server.script(line, self._send):
                     return
+
+    def _tunnel(self):
+        self._send(b"HTTP/1.1 200 X\r\n\r\n")
+        with socket.create_connection(urlsplit(self.server.behind).netloc.split(":")) as far:
+            threading.Thread(target=_pump, args=(far, self.request), daemon=True).start()
+            _pump(self.request, far)
 
     def _send(self, content):
         self.request.sendall(content)
@@ -73,6 +86,14 @@ class _Hostile(socketserver.StreamRequestHandler):
     def finish(self):
         with suppress(OSError):
             super().finish()
+
+
+def _pump(source, sink):
+    with suppress(OSError):
+        while data := source.recv(2**16):
+            sink.sendall(data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import resource
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import trustme
@@ -292,6 +294,35 @@ def test_a_proxy_that_drips_before_it_connects_is_given_up(server, opened, monke
     began = time.monotonic()
     assert refused(source).reason == "EndpointUnreachable"
     assert time.monotonic() - began < AFTER_ALL
+
+
+def test_a_source_that_reads_through_a_proxys_tls_is_closed_at_once(
+    at_standin, opened, monkeypatch, tmp_path
+):
+    for name in ("NO_PROXY", "no_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    authority, file = trustme.CA(), tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(file))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(file))
+    with hostile(authority) as proxy, hostile(authority) as server, ThreadPoolExecutor(1) as pool:
+        proxy.behind = server.url
+        monkeypatch.setenv("https_proxy", proxy.url)
+        reads = threading.Event()
+
+        def script(_line, send):
+            send(OK + b"content-length: 1000\r\n\r\n")
+            reads.set()
+            server.over.wait()
+
+        server.script = script
+        source = opened(packages=["demo"], endpoint_url=server.url, read_timeout=30)
+        listing = pool.submit(source.list)
+        assert reads.wait(AFTER_ALL)
+        source.close()
+        with pytest.raises(Transient) as caught:
+            listing.result(AFTER_ALL)
+        assert caught.value.reason == "SourceClosed"
+        assert proxy.asked[0].startswith("CONNECT ")
 
 
 # -- all clients ---------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from botocore.awsrequest import (
 from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError
+from urllib3.util.ssltransport import SSLTransport
 
 from controller.errors import Transient
 
@@ -193,9 +194,12 @@ class _Bounded(io.RawIOBase):
 
     def shut(self) -> None:
         """End it; may be called from any thread."""
+        under: Any = self._connection
+        while isinstance(under, SSLTransport):  # TLS in a proxy's TLS: it is no socket, it has one
+            under = under.socket
         with suppress(OSError):  # it is closed already
             # Of the plain class: an encrypted one would say goodbye, and wait for it.
-            socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
+            socket.socket.shutdown(under, socket.SHUT_RDWR)
 
     def readable(self) -> bool:
         return True
