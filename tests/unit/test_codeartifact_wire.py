@@ -13,7 +13,7 @@ import pytest
 import trustme
 from packaging.version import Version
 
-from controller.errors import Transient
+from controller.errors import Stalled, Transient
 from controller.model import Revision
 from controller.sources.codeartifact import CodeArtifactSource, wire
 from controller.sources.codeartifact.versions import Locator
@@ -268,6 +268,29 @@ def test_authorities_are_those_that_boto3_is_told_of(at_standin, opened, monkeyp
         with pytest.raises(Exception, match="is not trusted") as caught:
             opened(packages=["demo"], endpoint_url=server.url).list()
         assert caught.value.reason == "EndpointUntrusted"
+
+
+def test_after_refused_credentials_authorities_and_proxies_are_read_anew(
+    at_standin, opened, monkeypatch, tmp_path
+):
+    for name in ("NO_PROXY", "no_proxy", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    old, new, file = trustme.CA(), trustme.CA(), tmp_path / "ca.pem"
+    old.cert_pem.write_to_path(str(file))
+    new.cert_pem.write_to_path(str(tmp_path / "new.pem"))
+    (tmp_path / "aws-config").write_text(f"[default]\nca_bundle = {file}\n")
+    expired = HEAD % 403 + b"x-amzn-errortype: ExpiredTokenException\r\ncontent-length: 2\r\n\r\n{}"
+    with hostile(old) as server, hostile(new) as proxy, hostile(new) as successor:
+        server.script = once(expired)
+        source = opened(packages=["demo"], endpoint_url=server.url)
+        with pytest.raises(Stalled) as caught:
+            source.list()
+        assert caught.value.reason == "CredentialsExpired"
+        (tmp_path / "aws-config").write_text(f"[default]\nca_bundle = {tmp_path / 'new.pem'}\n")
+        monkeypatch.setenv("https_proxy", proxy.url)
+        proxy.behind, successor.script = successor.url, once(page())
+        assert source.list().revisions == ()
+        assert len(proxy.asked) == len(successor.asked) == 1
 
 
 def test_requests_go_through_the_proxy_of_the_environment(server, opened, monkeypatch):

@@ -93,7 +93,8 @@ class Connection:
         self._session: botocore.session.Session | None = None
         self._where: RepositoryAddress | None = None
         self._clients: dict[str, Any] = {}
-        self._wire: Wire | None = None
+        # Downloads and events send beside what is polled.
+        self._wire = Wire(options, closing, options.concurrency + 8)
         self._calls: Counter[str] = Counter()
 
     @property
@@ -137,7 +138,9 @@ class Connection:
             raise found from error
 
     def renew(self) -> None:
-        """Forget session and credentials: the next client finds them anew."""
+        """Forget session and credentials: the next client finds them anew, as well as authorities
+        and proxies.
+        """
         with self._building:
             self._session = self._where = None
             clients, self._clients = self._clients, {}
@@ -147,14 +150,11 @@ class Connection:
     def close(self) -> None:
         """Let go of clients and connections."""
         self.renew()
-        if self._wire is not None:
-            self._wire.close()
+        self._wire.close()
 
     def interrupt(self) -> None:
         """After `closing` was set: end what is under way at once."""
-        with self._building:
-            if self._wire is not None:
-                self._wire.interrupt()
+        self._wire.interrupt()
 
     # -- session ---------------------------------------------------------------------------------
 
@@ -194,12 +194,7 @@ class Connection:
         if self._session is None:
             core = botocore.session.Session(profile=self._options.profile)
             core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
-            self._wire = self._wire or Wire(
-                self._options,
-                self._closing,
-                core.get_config_variable("ca_bundle"),
-                self._options.concurrency + 8,  # downloads and events beside
-            )
+            self._wire.begin(core.get_config_variable("ca_bundle"))
             # What is registered for a client is called before what is for all: it may wait.
             answering: Any = self._wire.send  # the stubs know of none that answers
             core.register("before-send", answering)

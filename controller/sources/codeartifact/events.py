@@ -35,8 +35,8 @@ LONG_POLL = 2
 """Seconds that SQS holds a request while there is no message. An event ends it at once; longer ones
 only save requests, which cost half a dollar a month like this."""
 HIDDEN = 10
-"""Seconds until a message that was not deleted comes again. So long the next source waits for what
-this one took while it was closed."""
+"""Seconds for which SQS hides a message that was taken and not deleted. A message taken just before
+the source is closed reaches the next source after these."""
 
 
 class QueueWatch:

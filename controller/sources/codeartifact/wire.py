@@ -55,36 +55,39 @@ class AnswerTooLarge(boto.BotoCoreError):
 
 
 class Wire:
-    """The requests of one botocore session are sent here. Any method may be called from any thread.
+    """The requests of one source are sent here. Any method may be called from any thread.
 
     Args:
         options: the source, whose timeouts count.
         closing: set when the source ends; see `interrupt`.
-        authorities: a file of them; None for those that botocore takes by itself.
         connections: kept alive, for each host.
     """
 
     def __init__(
-        self,
-        options: CodeArtifactSource,
-        closing: threading.Event,
-        authorities: str | None,
-        connections: int,
+        self, options: CodeArtifactSource, closing: threading.Event, connections: int
     ) -> None:
         self._options = options
         self._closing = closing
         self._made: dict[str, URLLib3Session] = {}
         self._making = threading.Lock()
         self._reading: weakref.WeakSet[_Bounded] = weakref.WeakSet()
+        self._verify: str | bool = True
         self._common: Mapping[str, Any] = {
             "timeout": (options.connect_timeout, options.read_timeout),
-            "verify": authorities or os.environ.get("REQUESTS_CA_BUNDLE") or True,
             "max_pool_connections": connections,
             "socket_options": [
                 (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
                 (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
             ],
         }
+
+    def begin(self, authorities: str | None) -> None:
+        """Send by new connections, through the proxies that the environment names now.
+
+        `authorities` is a file of them; None for those that botocore takes by itself.
+        """
+        self._verify = authorities or os.environ.get("REQUESTS_CA_BUNDLE") or True
+        self.close()
 
     def send(self, *, request: AWSPreparedRequest, **_: object) -> AWSResponse:
         """The answer to a request; a wheel's body is still to be read, any other is there.
@@ -144,7 +147,10 @@ class Wire:
         with self._making:
             if host not in self._made:
                 self._made[host] = _Session(
-                    self._began, proxies=get_environ_proxies(url), **self._common
+                    self._began,
+                    proxies=get_environ_proxies(url),
+                    verify=self._verify,
+                    **self._common,
                 )
             return self._made[host]
 
