@@ -1,14 +1,12 @@
 """One loaded pipeline: what happens to an instance from `load` to `unload`, without any server.
 
-Stages that are `async def` run on an event loop. All others run in a pool of threads, neighbours
-sharing one hop; a pipeline with only asynchronous stages never leaves the loop. `load`,
-`reconfigure` and `unload`, when synchronous, have a thread of their own, so that busy stages do not
-hold them up.
+Stages that are `async def` run on an event loop, all others in a pool of threads, where neighbours
+share one hop. `load`, `reconfigure` and `unload`, when synchronous, have a thread of their own, so
+that busy stages do not hold them up.
 
-Which loop: the caller's own, as long as nothing goes wrong. An asynchronous stage that blocks would
-hold up everything else there (health checks, the other requests), so a `Runtime` can be `isolated`:
-its coroutines then run on a loop in a thread of their own, at the price of a hop a request. See
-watchdog.py for who decides.
+They run on the caller's own loop, as long as nothing goes wrong. An asynchronous stage that blocks
+would hold up health checks and other requests, so a `Runtime` can be `isolated` (`watchdog` decides
+when): its coroutines then run on a loop in a thread of their own, at the price of a hop a request.
 """
 
 from __future__ import annotations
@@ -56,10 +54,7 @@ RECONFIGURE_DEADLINE = 60.0
 
 
 def context_of(
-    pipeline: type[Pipeline],
-    release: Release,
-    settings: Mapping[str, Any],
-    logger: logging.Logger,
+    pipeline: type[Pipeline], release: Release, settings: Mapping[str, Any], logger: logging.Logger
 ) -> Context:
     """What a release's pipeline is told when it is loaded."""
     return Context(

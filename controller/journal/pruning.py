@@ -73,5 +73,5 @@ class Pruning(Keeping):
             *(*OVER, before, number, listed, AT_ONCE),
         )
         if gone:
-            self._forget(table, "past")
+            self._forget(table, "past", "asked")
         return len(gone) == AT_ONCE

@@ -63,12 +63,22 @@ class Reader(Connected):
         """
         with self._mutex:
             current = self._remembered("releases", self._current)
-            past = self._known.get("past", {})
-            self._known["past"] = past = {
-                one: past[one] if one in past else self._record(one)
-                for one in releases
-                if one not in current
-            }
+            asked: tuple[object, dict[Tracked, ReleaseRecord]] | None
+            asked = self._known.get("asked")
+            if asked is None or asked[0] is not releases:
+                asked = self._known["asked"] = releases, self._of(releases, current)
+            return dict(asked[1])
+
+    def _of(
+        self, releases: Collection[Tracked], current: Mapping[Tracked, ReleaseRecord]
+    ) -> dict[Tracked, ReleaseRecord]:
+        """Those that are `current`, and of `releases` all that are known."""
+        past = self._known.get("past", {})
+        self._known["past"] = past = {
+            one: past[one] if one in past else self._record(one)
+            for one in releases
+            if one not in current
+        }
         asked = {subject: record for subject, record in past.items() if record is not None}
         found = {**current, **asked}
         for subject, record in asked.items():

@@ -173,6 +173,7 @@ class Journal(Pruning):
 
     def _learn(self, release: Tracked) -> None:
         """Read again the one release that was written to."""
+        self._forget("asked")
         self._known.get("past", {}).pop(release, None)
         current: dict[Tracked, ReleaseRecord] | None = self._known.get("releases")
         if current is None:

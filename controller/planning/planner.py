@@ -55,8 +55,12 @@ def _same(before: Situation, situation: Situation) -> bool:
     """Whether only the time differs."""
     if replace(before, now=situation.now) != situation:
         return False
-    applications = zip(before.applications, situation.applications, strict=True)
-    return all(same_document(one.document, other.document) for one, other in applications) and all(
+    pairs = zip(before.applications, situation.applications, strict=True)
+    if before.applications is not situation.applications and not all(
+        same_document(one.document, other.document) for one, other in pairs
+    ):
+        return False
+    return before.placements is situation.placements or all(
         same_document(placement.document, situation.placements[release].document)
         for release, placement in before.placements.items()
     )

@@ -95,16 +95,18 @@ class Complaints:
     ) -> list[Condition]:
         """Conditions by the last answer of each route; one seen before does not count again."""
         found = []
-        replicas = {app.route: len(app.replicas) for app in applications}
-        for route, answer in sorted(answers.items()):
+        failing = self._failing
+        told = {r: a for r, a in answers.items() if a.settings_error or a.failing or r in failing}
+        replicas = {app.route: len(app.replicas) for app in applications if app.route in told}
+        for route, answer in sorted(told.items()):
             if answer.settings_error:
                 subject = answer.header or route
                 found.append(Condition(subject, "SettingsRefused", answer.settings_error))
-            if answer.failing or route in self._failing:
+            if answer.failing or route in failing:
                 needed = CLEAN * max(replicas.get(route, 1), 1)
                 found.extend(self._judged(route, answer, needed))
-        for route in self._failing.keys() - answers.keys():
-            del self._failing[route]
+        for route in failing.keys() - answers.keys():
+            del failing[route]
         return found
 
     def _judged(self, route: str, answer: Answer, needed: int) -> list[Condition]:

@@ -9,10 +9,11 @@ from controller.model import ApplicationStatus, Condition
 from controller.planning import causes
 from controller.planning.health import Diagnosis, Health, diagnose
 from controller.planning.plan import Cause, PlannedApplication
+from controller.planning.remembered import Remembered
 from controller.planning.situation import routed, since, was_live
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from controller.model import Application, Placement, Release
     from controller.planning.situation import Situation
@@ -26,24 +27,32 @@ class Turns:
 
     def __init__(self) -> None:
         self._since: dict[Release, float] = {}
+        self._missing = Remembered(_missing)
 
     def waiting(
         self,
         elected: Iterable[Release],
         placements: Mapping[Release, Placement],
-        applications: Iterable[Application],
+        applications: Sequence[Application],
         now: float,
     ) -> Mapping[Release, float]:
         """Since when each placed release waits to be on the cluster. An elected release whose
         environment is made again has no placement meanwhile, and keeps its turn. Call it every
         pass.
         """
-        there = {app.name for app in applications}
-        absent = self._since.keys() - placements.keys()
-        kept = absent.intersection(elected) if absent else ()
-        missing = [release for release, placed in placements.items() if placed.name not in there]
+        absent = self._since.keys() - placements.keys() if self._since else ()
+        kept = set(absent).intersection(elected) if absent else ()
+        missing = self._missing.of(None, (placements, applications))
         self._since = {release: self._since.get(release, now) for release in (*kept, *missing)}
         return self._since
+
+
+def _missing(
+    seen: tuple[Mapping[Release, Placement], Sequence[Application]],
+) -> list[Release]:
+    placements, applications = seen
+    there = {app.name for app in applications}
+    return [release for release, placed in placements.items() if placed.name not in there]
 
 
 def in_turn(

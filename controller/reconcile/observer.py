@@ -98,11 +98,11 @@ class Observer:
         Raises:
             Transient: `ClusterEmpty`, for as long as that may pass.
         """
-        names = {app.name for app in applications}
-        records = self._journal.placements().values()
-        gone = [r.name for r in records if r.live_at is not None and r.name not in names]
-        if names or not gone or self._emptied:
-            self._emptied = self._emptied and not names
+        if applications:
+            self._emptied, self._empty_since = False, None
+            return
+        gone = [r.name for r in self._journal.placements().values() if r.live_at is not None]
+        if not gone or self._emptied:
             self._empty_since = None
             return
         self._empty_since = self._empty_since or now
@@ -271,8 +271,10 @@ class Probes:
             away = {r: answer for r, answer in self._unreached.items() if r in routes.awake} | away
         self._unreached = away
         self._answers |= reached
-        settled = {r: answer for r, answer in self._answers.items() if r not in routes.needed}
-        return {**settled, **away, **said}
+        known = self._answers
+        if routes.needed:
+            known = {r: answer for r, answer in known.items() if r not in routes.needed}
+        return {**known, **away, **said}
 
     def _without_gap(
         self, records: Mapping[str, PlacementRecord], now: float

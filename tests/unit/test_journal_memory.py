@@ -25,13 +25,15 @@ pytestmark = pytest.mark.unit
 IRIS = Release("iris", Version("1.0"), "ab" * 32)
 OLD = Release("iris", Version("0.9"), "cd" * 32)
 FAILED = Quarantine(IRIS, "stage", "LoadFailed", "load() raised", "inputs", "", 5.0)
+ASKED = {OLD}
+"""One object, as in a pass at rest."""
 PIN = Pin("iris", (Version("0.9"),), "me", "", 6.0)
 
 
 def seen(journal):
     """All that a pass asks for."""
     return (
-        journal.records({OLD}),
+        journal.records(ASKED),
         journal.placements(),
         journal.quarantines_of({IRIS.digest, OLD.digest}),
         journal.overrides(),
@@ -112,7 +114,7 @@ def test_what_a_caller_does_with_an_answer_is_its_own_affair(journal):
     journal.date({"a": PlacementRecord("a", 1.0)})
     for answer in seen(journal)[:3]:
         answer.clear()
-    assert journal.records().keys() == {IRIS}
+    assert journal.records(ASKED).keys() == {IRIS}
     assert journal.placements().keys() == {"a"}
 
 
