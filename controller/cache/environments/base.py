@@ -109,7 +109,7 @@ class Base:
         """The first requirement, directly or through others, that what is installed does not meet.
 
         Args:
-            requirements: their own markers are not looked at, those of what they lead to are.
+            requirements: their own markers are not evaluated, those of what they lead to are.
             replaced: versions that take the place of installed ones. What these require themselves
                 is not followed: whoever chose them saw to that.
         """

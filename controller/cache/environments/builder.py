@@ -101,7 +101,7 @@ class Environments:
         """A lock is there as long as somebody has it or waits for it."""
         self._turns_lock = threading.Lock()
         self._prepared: dict[str, Environment] = {}  # by artifact digest
-        self._sound: set[str] = set()  # lock digests whose files were looked at in this process
+        self._sound: set[str] = set()  # lock digests whose files were checked in this process
         with files.opening(self._root):
             self._make_folders()
             self._own = owners.Own(self._folder, ".")

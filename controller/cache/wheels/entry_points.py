@@ -2,7 +2,7 @@
 
 The format: https://packaging.python.org/specifications/entry-points/. `importlib.metadata` is
 stricter about it than a reader of INI files: a comment that begins with `;`, or a value that goes
-on in the next line, breaks every look at entry points of whoever has the wheel on its `sys.path`.
+on in the next line, breaks every reading of entry points for whoever has the wheel on its `sys.path`.
 So this reads line by line, as it does.
 """
 

@@ -177,7 +177,7 @@ class Store:
             Waiting: `DiskFull`.
         """
         path, digest = self.tree_path(artifact.digest), artifact.record_digest
-        with self._exchange():  # not while `prune` looks at it
+        with self._exchange():  # not while `prune` checks it
             self._touch(path, self._path("wheels", artifact.digest))
         if self.is_whole(artifact):
             return path
@@ -320,7 +320,7 @@ class Store:
     @contextlib.contextmanager
     def _exchange(self) -> Iterator[None]:
         """A lock for threads and processes alike, held while a folder enters or leaves its place,
-        so that nobody acts between the look at what is there and the rename.
+        so that nobody acts between the check of what is there and the rename.
         """
         with contextlib.ExitStack() as stack:
             with self._translated("its lock"):

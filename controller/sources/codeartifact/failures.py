@@ -120,7 +120,7 @@ _NOT_THERE = {"domain": "DomainUnknown", "repository": "RepositoryUnknown"}
 """By what a ResourceNotFoundException is about, if it is about the whole source."""
 
 UNLIKE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What reading an answer of another shape raises; botocore's parser looks at neither."""
+"""What reading an answer of another shape raises; botocore's parser checks no shape."""
 _LACKING = re.compile(
     r"not authorized to perform: (?P<action>[\w-]+:\w+)(?: on resource: (?P<resource>\S+))?"
 )

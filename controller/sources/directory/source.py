@@ -4,7 +4,7 @@ Its job is to tell when a file is whole. A new file is whole once it ends as a z
 which no part of one can; a wheel that was moved in is whole at once. A file that ends otherwise is
 taken once it has not changed for a while, so that a broken one gets a verdict too. The same holds
 for a file that is written over, whose end may be the old one. Files are hashed once; later only
-their times and sizes are looked at.
+their times and sizes are checked.
 """
 
 from __future__ import annotations

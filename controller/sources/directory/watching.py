@@ -133,6 +133,6 @@ def _alive(observer: BaseObserver | None) -> bool:
 def _identity(folder: Path) -> tuple[int, int] | None:
     try:
         status = folder.stat()
-    except OSError:  # missing, or not to be looked at: listing it says which
+    except OSError:  # missing, or closed to us: listing it says which
         return None
     return status.st_dev, status.st_ino
