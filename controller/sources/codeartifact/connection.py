@@ -240,20 +240,25 @@ class Connection:
         if self._closing.is_set():
             raise Transient("SourceClosed", f"source {self._options.name} was closed")
         if not granted:
-            wait = self._rate_limiter.wait
-            raise Transient(
-                "Throttled",
-                f"AWS asks source {self._options.name} to send fewer requests ({operation}); "
-                + (
-                    f"the next one may go in {wait:.0f} s"
-                    if wait
-                    else f"the turn of this one did not come within {LONGEST_WAIT:g} s"
-                )
-                + ". If this lasts raise `poll_interval` or the account's quota",
-                retry_after=wait or None,
-            )
+            raise self._throttled(operation)
         with self._counting:
             self._calls[operation] += 1
+
+    def _throttled(self, operation: str) -> Transient:
+        if wait := self._rate_limiter.wait:
+            return Transient(
+                "Throttled",
+                f"AWS asks source {self._options.name} to send fewer requests ({operation}); "
+                f"the next one may go in {wait:.0f} s. If this lasts raise `poll_interval` or "
+                "the account's quota",
+                retry_after=wait,
+            )
+        return Transient(
+            "Throttled",
+            f"AWS asks source {self._options.name} to send fewer requests ({operation}); the turn "
+            f"of this one did not come within {LONGEST_WAIT:g} s. If this lasts raise "
+            "`poll_interval` or the account's quota",
+        )
 
     def _on_answer(self, **answer: Any) -> None:
         """After each attempt: learn the pace from it. Botocore may still try again by itself."""
