@@ -2,8 +2,8 @@
 
 The format: https://packaging.python.org/specifications/entry-points/. `importlib.metadata` is
 stricter about it than a reader of INI files: a comment that begins with `;`, or a value that goes
-on in the next line, breaks every reading of entry points for whoever has the wheel on its `sys.path`.
-So this reads line by line, as it does.
+on in the next line, breaks every reading of entry points by whoever has the wheel on its
+`sys.path`. So this reads line by line, as it does.
 """
 
 from __future__ import annotations
