@@ -239,7 +239,7 @@ class Daemon:
             artifacts=self.artifacts,
             dashboard=self.dashboard,
             ingress=self.ingress,  # type: ignore[arg-type]  # as much of it as is asked
-            renderer=Renderer(None, schema=self.schema, mark=MARK),
+            renderer=Renderer(self.folder / "templates", schema=self.schema, mark=MARK),
             journal=self.journal,
             tags=self.base.tags,
             fingerprint="benchmark",

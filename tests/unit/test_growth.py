@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from dataclasses import fields
 
 import pytest
 from packaging.version import Version
 
+from controller.config.settings import Config
 from controller.model import Phase, Quarantine, Release, Transition
 from controller.ops.status import tell
 from controller.planning.overrides import Pin
-from tests.support.paper_daemon import Daemon
+from controller.reconcile.desired import Desired
+from controller.serve.rendering import APPLICATION
+from controller.serve.templates import shipped
+from tests.support.paper_daemon import WAY, Daemon
 
 pytestmark = pytest.mark.unit
 
@@ -176,6 +181,130 @@ def test_and_goes_by_an_order_at_once(daemon):
     _, report = made.pass_()
     [change] = report.plan.changes
     assert (change.action, change.application.startswith("pipeline-0-1.3")) == ("add", True)
+
+
+class Watched:
+    """A daemon, and what its gatherer desires in each pass; one that `forgets` works it out anew
+    each time.
+    """
+
+    def __init__(self, daemon, *, forgets):
+        self.daemon = daemon
+        self.desired = None
+        self.documents = {}
+        """By name: of all that was ever placed."""
+        gatherer = daemon.reconciler._gatherer
+        gathered = gatherer.desired
+
+        def watched(*facts, **more):
+            if forgets:
+                gatherer._latest = None
+            self.desired = gathered(*facts, **more)
+            placed = self.desired.placements.values()
+            self.documents.update((one.name, one.document) for one in placed)
+            return self.desired
+
+        gatherer.desired = watched
+
+    def pass_(self):
+        """What came of a pass, and whether the gatherer answered as it did in the one before."""
+        before = self.desired
+        _, report = self.daemon.pass_()
+        shown = {part.name: getattr(self.desired, part.name) for part in fields(Desired)}
+        prepared = self.daemon.prepared
+        return (shown, prepared, report.sentence, report.plan.changes), self.desired is before
+
+    def newest(self):
+        return max(self.desired.inputs, key=lambda release: (release.version, release.pipeline))
+
+    # -- what becomes another ----------------------------------------------------------------
+
+    def lists_a_new_wheel(self):
+        self.daemon.publish(0)
+        self.daemon.artifacts.request_poll("paper")
+
+    def lists_another_which_fails(self):
+        self.daemon.publish(1)
+        self.daemon.artifacts.request_poll("paper")
+        self.pass_()
+        new = self.newest()
+        failed = Quarantine(new, "stage", "LoadFailed", "it failed", self.desired.inputs[new])
+        self.daemon.journal.add_quarantine(failed)
+
+    def clears_its_quarantine(self):
+        [failed] = self.daemon.journal.quarantines()
+        self.daemon.journal.clear_quarantine(failed.subject.pipeline, at=1.0)
+
+    def pins(self):
+        pin = Pin("pipeline-1", (Version("1.3"),), by="a person", note="", at=1.0)
+        self.daemon.journal.order(pin, message="pinned")
+
+    def unpins(self):
+        pin = self.daemon.journal.overrides().pins["pipeline-1"]
+        self.daemon.journal.lift(pin, at=1.0, by="a person")
+
+    def sees_an_application_of_an_old_release(self):
+        [old] = [one for name, one in self.documents.items() if "pipeline-1-1.3-" in name]
+        present = [app.document for app in self.daemon.dashboard.applications()]
+        self.daemon.head.receives(*present, {**old, "route_prefix": "/elsewhere"})
+
+    def sees_an_application_go(self):
+        present = [app.document for app in self.daemon.dashboard.applications()]
+        self.daemon.head.receives(*present[1:])
+
+    def edits_a_template(self):
+        folder = self.daemon.folder / "templates"
+        folder.mkdir()
+        text = (shipped() / APPLICATION).read_text()
+        (folder / APPLICATION).write_text(f"{text}# edited\n")
+
+    def drops_environments(self):
+        self.daemon.jobs.drop(lambda key: key[0] == "prepare")
+
+    def edits_the_configuration(self):
+        rules = [{"name": "pipeline-2", "keep": 1}]
+        given = self.daemon.config.model_dump(exclude={"pipelines"}, exclude_unset=True)
+        self.daemon.reconciler.renew(Config(**given, pipelines=rules))
+
+    def withdraws_a_wheel(self):
+        gone = self.newest().digest
+        source = self.daemon.source
+        source.revisions = [one for one in source.revisions if one.sha256 != gone]
+        self.daemon.artifacts.request_poll("paper")
+
+
+def test_a_daemon_at_rest_desires_what_it_would_work_out_anew_whatever_becomes_another(daemon):
+    twins = [Watched(daemon(4), forgets=forgets) for forgets in (False, True)]
+
+    def rested():
+        """What both desire once nothing is another."""
+        for _ in range(WAY):
+            (found, at_rest), (anew, _) = [twin.pass_() for twin in twins]
+            assert found == anew
+            if at_rest:
+                return found
+        pytest.fail("never at rest")
+
+    before = rested()
+    for change in (
+        Watched.lists_a_new_wheel,
+        Watched.lists_another_which_fails,
+        Watched.clears_its_quarantine,
+        Watched.pins,
+        Watched.unpins,
+        Watched.sees_an_application_of_an_old_release,
+        Watched.sees_an_application_go,
+        Watched.edits_a_template,
+        Watched.drops_environments,
+        Watched.edits_the_configuration,
+        Watched.withdraws_a_wheel,
+    ):
+        for twin in twins:
+            change(twin)
+        (found, _), (anew, _) = [twin.pass_() for twin in twins]
+        assert found == anew, change.__name__
+        assert found != before, change.__name__
+        before = rested()
 
 
 def test_what_stays_as_it_is_has_the_same_document_from_the_cluster_to_the_config(daemon):
