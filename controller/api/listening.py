@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 BACKLOG: Final = 100
 MOST: Final = 64
 """Connections of one server; beyond these a silent one is closed."""
-BUSY: Final = MOST + 2 * BACKLOG
-"""Connections from which on requests are refused. Those that wait to be taken are taken at once,
-and only then silent ones are closed; so as many are at work at least.
+BUSY: Final = 100
+"""Connections of one server from which on requests are refused with status 503. Silent ones are
+closed before that, so it takes as many requests at a time.
 """
 MODE: Final = 0o660
 """Of the Unix socket: its owner and its group."""
@@ -122,9 +122,7 @@ class _Connections:
     def __init__(self, application: ASGIApp) -> None:
         self._application = application
         self._open: dict[H11Protocol, None] = {}
-        """The oldest first."""
-        self._busy: set[H11Protocol] = set()
-        """Those with a request that is being answered."""
+        """The one that was made, or whose last request ended, the longest ago comes first."""
 
     def protocol(
         self,
@@ -136,28 +134,35 @@ class _Connections:
         """One more connection, as uvicorn makes it; the state is found in the scope of each of its
         requests.
         """
-        made = [one for one in self._open if one.transport is not None]
-        for one in made:
-            if one.transport.is_closing():
-                del self._open[one]
-        excess = len(self._open) + 1 - MOST
-        silent = [one for one in made if one in self._open and one not in self._busy]
-        for one in silent[: max(0, excess)]:
-            one.transport.abort()
-            del self._open[one]
         state = {**app_state}
         state["connection"] = connection = H11Protocol(config, server_state, state, _loop)
-        self._open[connection] = None
+        # asyncio makes up to BACKLOG of them before it connects the first. Called by the loop, each
+        # finds those before it connected, and so none is overlooked.
+        asyncio.get_running_loop().call_soon(self._add, connection)
         return connection
+
+    def _add(self, connection: H11Protocol) -> None:
+        """Count one more, in the place of the one that has been silent for longest."""
+        connected = connection.connections
+        self._open = {one: None for one in self._open if one in connected}
+        if len(self._open) >= MOST:
+            silent = (one for one in self._open if one.cycle is None or one.cycle.response_complete)
+            if (longest := next(silent, None)) is not None:
+                # At once: uvicorn counts an aborted one until the loop comes round to it.
+                connected.discard(longest)
+                del self._open[longest]
+                longest.transport.abort()
+        self._open[connection] = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI calls it."""
-        connection: H11Protocol = scope["state"]["connection"]
-        self._busy.add(connection)
         try:
             await self._application(scope, receive, send)
         finally:
-            self._busy.discard(connection)
+            connection: H11Protocol = scope["state"]["connection"]
+            if connection in self._open:
+                del self._open[connection]
+                self._open[connection] = None
 
 
 class Server:
