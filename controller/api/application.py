@@ -31,6 +31,7 @@ _OPEN: Final = FastAPI(openapi_url=None, routes=[*MONITORING.routes], exception_
 
 def whole(context: ApiContext) -> ASGIApp:
     """Every operation, the events and the OpenAPI document: for the Unix socket."""
+    EVERYTHING.openapi()  # FastAPI keeps it; built for the first request, it would hold up others
     return _bound(EVERYTHING, context)
 
 
@@ -64,9 +65,10 @@ def _bound(application: ASGIApp, context: ApiContext) -> ASGIApp:
     """The application with what its operations work with."""
 
     async def bound(scope: Scope, receive: Receive, send: Send) -> None:
-        state = {**scope.get("state", {}), "context": context}
+        asked = scope["method"]
+        state = {**scope.get("state", {}), "context": context, "method": asked}
         # FastAPI has no HEAD beside GET; the server leaves out the body.
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        method = "GET" if asked == "HEAD" else asked
         await application({**scope, "state": state, "method": method}, receive, send)
 
     return bound

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Final, TypeVar
 from fastapi import Body, Header, Path, Query, Response
 from packaging.version import Version
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import StreamingResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from typing_extensions import TypedDict
 
 from controller.api import requests
 from controller.api.events import stream
 from controller.api.routing import Context, redacted, router
-from controller.api.seam import ApiContext
+from controller.api.seam import ApiContext, Liveness
 from controller.errors import Waiting
 from controller.ops import explain as ops_explain
 from controller.ops import history as ops_history
@@ -36,6 +36,10 @@ _T = TypeVar("_T")
 
 OPERATIONS: Final = router()
 """Those of the Unix socket alone, for whoever may open it."""
+
+
+class _Yaml(Response):
+    media_type = "application/yaml"
 
 
 def _text(media_type: str, kind: str, description: str) -> dict[int | str, dict[str, Any]]:
@@ -99,7 +103,7 @@ def history(
     return ops_history.tell(context.reader, request.pipeline, request.limit)
 
 
-@OPERATIONS.get("/v1/configs/{digest}", responses=_CONFIG)
+@OPERATIONS.get("/v1/configs/{digest}", response_class=_Yaml, responses=_CONFIG)
 def config(
     context: Context,
     digest: Annotated[
@@ -112,7 +116,7 @@ def config(
     ],
 ) -> Response:
     """The text of a Serve config that was sent."""
-    return Response(context.reader.serve_config(digest), media_type="application/yaml")
+    return _Yaml(context.reader.serve_config(digest))
 
 
 @OPERATIONS.get("/v1/plan")
@@ -121,10 +125,10 @@ def plan(context: Context) -> PlanDocument:
     return context.controls.plan()
 
 
-@OPERATIONS.get("/v1/plan/config", responses=_CONFIG)
+@OPERATIONS.get("/v1/plan/config", response_class=_Yaml, responses=_CONFIG)
 def planned_config(context: Context) -> Response:
     """The text of the Serve config that the last pass planned."""
-    return Response(context.controls.planned_config(), media_type="application/yaml")
+    return _Yaml(context.controls.planned_config())
 
 
 @OPERATIONS.get("/v1/quarantine")
@@ -277,7 +281,10 @@ class HealthDocument(TypedDict):
 @MONITORING.get("/livez")
 def livez(context: Context) -> HealthDocument:
     """Whether passes go on; 503 when none has come to its end for too long."""
-    liveness = context.controls.liveness()
+    return _alive(context, context.controls.liveness())
+
+
+def _alive(context: ApiContext, liveness: Liveness) -> HealthDocument:
     if liveness.age > liveness.limit:
         raise Waiting(
             "NoPassLately",
@@ -295,7 +302,8 @@ def livez(context: Context) -> HealthDocument:
 @MONITORING.get("/readyz")
 def readyz(context: Context) -> HealthDocument:
     """Whether the last pass came to its end, saw Ray and could be recorded; 503 when not."""
-    liveness, document = context.controls.liveness(), livez(context)
+    liveness = context.controls.liveness()
+    document = _alive(context, liveness)
     if liveness.unrecorded is not None:
         raise Waiting(liveness.unrecorded.reason, liveness.unrecorded.message)
     for wrong, reason in (
@@ -314,7 +322,11 @@ def healthz(context: Context) -> HealthDocument:
     return readyz(context)
 
 
-@MONITORING.get("/metrics", responses=_text("text/plain", "string", "Prometheus's text format."))
+@MONITORING.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses=_text("text/plain", "string", "Prometheus's text format."),
+)
 def metrics(context: Context) -> Response:
     """Metrics for Prometheus."""
     return Response(context.metrics(), media_type=CONTENT_TYPE_LATEST)

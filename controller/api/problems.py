@@ -114,11 +114,12 @@ async def _invalid(request: Request, error: RequestValidationError) -> JSONRespo
 async def _unrouted(request: Request, error: HTTPException) -> JSONResponse:
     """No such path or method."""
     reason = {404: "PathUnknown", 405: "MethodNotAllowed"}.get(error.status_code, "RequestInvalid")
-    asked = f"{request.method} {request.url.path}"
+    asked = f"{request.state.method} {request.url.path}"
     why = f"{asked}: {error.detail}; /openapi.json on the socket has all there is"
     headers = dict(error.headers or {})
     if (allowed := headers.get("Allow")) is not None:
-        headers["Allow"] = allowed.replace("GET", "GET, HEAD")
+        methods = {*allowed.split(", "), *(["HEAD"] if "GET" in allowed else [])}
+        headers["Allow"] = ", ".join(sorted(methods))
     return problem(error.status_code, reason, why, headers)
 
 

@@ -36,6 +36,7 @@ class Route(APIRoute):
         answer = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
+            asked = request.state.method
             query = [key for key, _ in request.query_params.multi_items()]
             if twice := [key for key in query if query.count(key) > 1]:
                 raise Refused("RequestInvalid", f"{twice[0]} is given more than once")
@@ -48,7 +49,7 @@ class Route(APIRoute):
             except (WheelwayError, RequestValidationError, HTTPException):
                 raise
             except Exception as error:
-                log.exception("%s %s failed unexpectedly", request.method, request.url.path)
+                log.exception("%s %s failed unexpectedly", asked, request.url.path)
                 why = f"{type(error).__name__}: a mistake in wheelway itself; its log has more"
                 return problem(500, "InternalError", why)
             response.headers["cache-control"] = "no-store"
@@ -69,9 +70,11 @@ async def _with_json(request: Request) -> Request:
         raise Refused("RequestNotJson", "send JSON, as application/json")
     whole = bytes(body) or b"{}"
     try:
-        from_json(whole)
+        told = from_json(whole)
     except ValueError as error:
         raise Refused("RequestInvalid", f"the request: Invalid JSON: {error}") from error
+    if told is None:  # FastAPI may take it for no body: a null would suspend everything
+        raise Refused("RequestInvalid", "the request: Input should be an object, not null")
 
     async def receive() -> Message:
         return {"type": "http.request", "body": whole}

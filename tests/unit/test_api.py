@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from openapi_spec_validator import validate
@@ -108,7 +109,10 @@ def test_unknown_paths_methods_and_kinds_of_bodies_are_problems_too(client):
     assert problem(client.get("/v2/status")) == (404, "PathUnknown")
     answer = client.delete("/v1/status")
     assert problem(answer) == (405, "MethodNotAllowed")
-    assert "GET" in answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, HEAD"
+    assert client.put("/openapi.json").headers["allow"] == "GET, HEAD"
+    unanswered = client.get("/v1/pin"), client.head("/v1/pin")
+    assert {answer.headers["allow"] for answer in unanswered} == {"POST"}
     assert problem(client.post("/v1/resume", content=b"x=1")) == (415, "RequestNotJson")
     large = {"pipeline": "iris", "versions": ["1.3"], "note": "x" * 70_000}
     assert problem(client.post("/v1/pin", json=large)) == (413, "RequestTooLarge")
@@ -122,6 +126,23 @@ def test_an_empty_body_is_one_without_keys_whatever_its_type_and_head_is_get_wit
     told = client.head("/livez")
     assert (told.status_code, told.content) == (200, b"")
     assert int(told.headers["content-length"]) > 0
+
+
+@pytest.mark.parametrize("path", ["/v1/pin", "/v1/suspend"])
+def test_null_is_no_request_and_suspends_nothing(client, path):
+    answer = client.post(path, content=b"null", headers={"content-type": "application/json"})
+    assert problem(answer) == (422, "RequestInvalid")
+    assert answer.json()["detail"] == "the request: Input should be an object, not null"
+    assert client.get("/v1/overrides").json()["suspensions"] == []
+
+
+def test_readiness_is_judged_by_one_look_at_the_passes(service, client):
+    service.passes.ended(1, service.report, complete=True)
+    good = service.passes.liveness()
+    looks = iter([good, replace(good, failed=True)])
+    service.passes.liveness = lambda: next(looks)
+    assert client.get("/readyz").status_code == 200
+    assert problem(client.get("/readyz")) == (503, "PassFailed")
 
 
 def test_a_mistake_of_ours_is_told_as_one_and_logged(service, client, caplog):
