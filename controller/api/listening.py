@@ -38,7 +38,7 @@ MOST: Final = 64
 """Connections of one server; beyond these a silent one is closed."""
 BUSY: Final = 100
 """Connections of one server from which on requests are refused with status 503. Silent ones are
-closed before that, so it takes as many requests at a time.
+closed before that, so these have requests that are being answered.
 """
 MODE: Final = 0o660
 """Of the Unix socket: its owner and its group."""
