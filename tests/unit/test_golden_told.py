@@ -8,7 +8,8 @@ import logging
 import re
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -25,6 +26,9 @@ from controller.telemetry.notifications import Notifications
 from tests.support.canned import canned
 from tests.support.journald import Journald
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
 pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +37,9 @@ FIELD = re.compile(r"\{[a-z_.]+(![rs])?\}")
 """Of a message that `str.format` fills in."""
 OF_THE_PLACE = {"CODE_FILE", "CODE_FUNC", "CODE_LINE", "LOGGER", "THREAD_NAME"}
 """Fields whose values are those of the code that logs."""
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+Calls = dict[str, list[tuple[ast.Call, Function | None]]]
+"""By the name of what is called: the calls, each with the function that it is in."""
 OCCASIONS = {"live", "quarantined", "retired", "stalled", "condition", "resolved"}
 
 
@@ -54,13 +61,18 @@ def constants(trees: list[ast.Module]) -> dict[str, str]:
     return found
 
 
-def template(node: ast.expr) -> str | None:
-    """A message as it is written, `{}` where something is put in; None for one made elsewhere."""
+def template(node: ast.expr, given: Mapping[str, str] = MappingProxyType({})) -> str | None:
+    """A message as it is written, `{}` where something is put in that is not `given` by name; None
+    for one made elsewhere.
+    """
     if isinstance(node, ast.Constant):
         return FIELD.sub("{}", node.value) if isinstance(node.value, str) else None
     if isinstance(node, ast.JoinedStr):
         return "".join(
-            part.value if isinstance(part, ast.Constant) else "{}" for part in node.values
+            part.value
+            if isinstance(part, ast.Constant)
+            else given.get(ast.unparse(part.value), "{}")
+            for part in node.values
         )
     return None
 
@@ -76,22 +88,81 @@ def together(node: ast.AST) -> list[list[ast.expr]]:
     return []
 
 
+def inside(
+    node: ast.AST, function: Function | None = None
+) -> Iterator[tuple[ast.AST, Function | None]]:
+    """All that is below, each with the function that it is in."""
+    for child in ast.iter_child_nodes(node):
+        yield child, function
+        yield from inside(child, child if isinstance(child, Function) else function)
+
+
+def spelled(node: ast.expr, known: Mapping[str, str]) -> ast.expr:
+    """The text that a constant's name stands for; anything else as it is."""
+    name = node.id if isinstance(node, ast.Name) else ""
+    return ast.Constant(known[name]) if name in known else node
+
+
+def written(node: ast.expr, function: Function | None) -> ast.expr:
+    """A text as it is written: there, or where the function last gave it the name."""
+    if not isinstance(node, ast.Name) or function is None:
+        return node
+    before = [
+        given
+        for given in ast.walk(function)
+        if isinstance(given, ast.Assign)
+        and given.lineno < node.lineno
+        and ast.unparse(given.targets[0]) == node.id
+    ]
+    return max(before, key=lambda given: given.lineno).value if before else node
+
+
+def is_message(node: ast.expr) -> bool:
+    """Whether it is a text of several words."""
+    return " " in (template(node) or "")
+
+
+def completed(node: ast.expr, function: Function | None, calls: Calls) -> set[str]:
+    """A message, with the parts that the callers of its function put in."""
+    found = set()
+    for call, caller in calls.get(function.name if function else "", ()):
+        names = [argument.arg for argument in function.args.args if argument.arg != "self"]
+        texts = [written(part, caller) for part in call.args]
+        given = zip(names, texts, strict=False)
+        found.add(
+            template(node, {name: template(text) for name, text in given if is_message(text)})
+        )
+    return found or {template(node)}
+
+
 def spoken() -> dict[str, set[str]]:
     """By reason: the messages that are given with it, in calls, pairs and tables."""
     files = [*(ROOT / "controller").rglob("*.py"), *(ROOT / "wheelway").rglob("*.py")]
     trees = [ast.parse(file.read_text()) for file in sorted(files)]
     known = constants(trees)
     found: dict[str, set[str]] = {}
-    for node in (node for tree in trees for node in ast.walk(tree)):
-        for given in together(node):
-            texts = [
-                known.get(part.id) if isinstance(part, ast.Name) else template(part)
-                for part in given
-            ]
-            reasons = [text for text in texts if text and REASON.fullmatch(text)]
-            messages = [text for text in texts if text and " " in text]
-            if len(reasons) == 1 and len(messages) == 1:
-                found.setdefault(reasons[0], set()).add(messages[0])
+    for nodes in (list(inside(tree)) for tree in trees):
+        calls: Calls = {}
+        for node, function in nodes:
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func).removeprefix("self.")
+                calls.setdefault(called, []).append((node, function))
+        classes = {  # of libraries: their names look as reasons do
+            name.name
+            for node, _ in nodes
+            if isinstance(node, ast.ImportFrom) and not str(node.module).startswith("controller")
+            for name in node.names
+        }
+        for node, function in nodes:
+            for group in together(node):
+                parts = [spelled(part, known) for part in group]
+                words = [template(part) or "" for part in parts]
+                reasons = [word for word in words if REASON.fullmatch(word) and word not in classes]
+                named = (written(part, function) for part in parts)
+                messages = [*filter(is_message, parts)] or [*filter(is_message, named)]
+                if len(reasons) == 1 and len(messages) == 1:
+                    said = completed(messages[0], function, calls)
+                    found.setdefault(reasons[0], set()).update(said)
     return found
 
 
