@@ -219,6 +219,7 @@ def test_an_answer_that_never_ends_ends_no_other(monkeypatch):
         page = readers.submit(web.page, f"{server.url}/simple/later", {})
         together.wait()
         monkeypatch.setattr("controller.sources.simple_index.web.GRACE", 0.5)
+        monkeypatch.setattr("controller.sources.simple_index.web.PACE", 0)  # the others may be slow
         with pytest.raises(Transient) as caught:
             read("never")
         given_up.set()

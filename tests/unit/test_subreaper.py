@@ -20,13 +20,16 @@ pytestmark = pytest.mark.unit
 
 DAEMON = """
 import os, sys, time
+told, tell = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         print(os.getpid(), flush=True)
+        os.write(tell, b".")
         time.sleep(300)
     os._exit(0)
 os.wait()
+os.read(told, 1)
 time.sleep(300)
 """
 RAY = """\
@@ -77,7 +80,7 @@ def test_a_process_that_left_its_session_and_parent_is_still_found_and_ended(end
 
 
 def test_a_command_that_ends_by_itself_takes_what_it_started_with_it():
-    program = DAEMON.replace("os.wait()\ntime.sleep(300)", "os.wait()")
+    program = DAEMON.removesuffix("time.sleep(300)\n")
     command = [sys.executable, "-I", subreaper.__file__, "5", sys.executable, "-c", program]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reaper:
         daemon = int(reaper.stdout.readline())
