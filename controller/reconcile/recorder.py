@@ -152,14 +152,19 @@ class Recorder:
         names = {app.name for app in applications}
         present |= {subject for subject, record in known.items() if record.placement in names}
         stay = names if decided.hold else {app.document["name"] for app in decided.applications}
-        listed, inputs = self._artifacts.listed().digests, desired.inputs
+        listed, inputs = self._artifacts.listed(), desired.inputs
         inspected = cache(lambda: {release.digest for release in inputs})  # few ask
 
         def is_offered(subject: Tracked) -> bool:
-            """Of a wheel that nobody has looked into, any release may be."""
+            """Of a wheel that nobody has looked into, any release may be; and of a file that cannot
+            be read yet, its own.
+            """
             if subject in inputs or not self._artifacts.complete():
                 return True
-            return subject.digest in listed and subject.digest not in inspected()
+            project = desired.owners.get(subject.name, subject.name)
+            if {(project, subject.version), (subject.name, subject.version)} & listed.unread:
+                return True
+            return subject.digest in listed.digests and subject.digest not in inspected()
 
         return phases_of(
             decided,

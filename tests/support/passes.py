@@ -97,8 +97,9 @@ class Passes:
         urls = {"dashboard_url": self.head.dashboard_url, "ingress_url": self.head.ingress_url}
         ray = {**urls, "timeout": PATIENCE, **sections.pop("ray", {})}
         paths = {"cache": self.folder / "cache", "state": self.state, **sections.pop("paths", {})}
+        source = {"type": "directory", "name": "wheels", "path": self.wheels}
         self.config = Config(
-            sources=[{"type": "directory", "name": "wheels", "path": self.wheels}],
+            sources=[source | sections.pop("source", {})],
             ray=ray,
             environments={"offline": True, **sections.pop("environments", {})},
             paths=paths,

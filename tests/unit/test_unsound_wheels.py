@@ -119,3 +119,19 @@ def test_an_order_that_lifts_it_goes_by_its_projects_name(work):
     assert lifted["pipeline"] == "demo"
     [again] = work.settle().quarantines
     assert isinstance(again.subject, UnsoundWheel)
+
+
+def test_a_file_that_may_be_on_its_way_again_is_not_taken_for_gone(at_work):
+    work = at_work(source={"settle": 0.0})
+    (work.wheels / "iris-1.0-py3-none-any.whl").write_bytes(b"no zip")
+
+    def phases():
+        return [(record.phase, record.reason) for record in work.journal.releases("iris")]
+
+    for _ in range(4):
+        work.pass_(after=5.0)
+    assert phases() == [(Phase.QUARANTINED, "NotAZip")]
+    work.restart(source={"settle": 60.0})  # it may be being copied, for all that is known
+    for _ in range(4):
+        work.pass_(after=0.5)
+        assert phases() == [(Phase.QUARANTINED, "NotAZip")]
