@@ -7,7 +7,9 @@
     results.py       results that are what their schema says
     loading.py       a verified tree on `sys.path`, and the class that an entry point names
     execution.py     one loaded pipeline: load, examples, requests, settings, unload
+    calling.py       how its methods are called: threads, event loops
     asgi.py          the HTTP endpoints of a release
+    descriptions.py  those that are only read
     problem.py       errors as clients see them
     openapi.py       what a release says of itself to programs
     page.py          and to people (with fields.py)

@@ -12,7 +12,6 @@ the pipeline, pydantic's own serialiser, two ASGI messages. The server mounts th
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections import deque
 from http import HTTPStatus
@@ -23,13 +22,13 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from wheelway import content, openapi, page, problem, rescue
+from wheelway import content, problem, rescue
 from wheelway.deadlines import Cause, RequestDeadlines, progress_of
+from wheelway.descriptions import description_at
 from wheelway.limits import Limits, Outcomes
 from wheelway.logs import REQUEST
 from wheelway.problem import SANE_ID, sane_id
 from wheelway.results import ResultInvalid
-from wheelway.schema import JSON_TYPE
 
 if TYPE_CHECKING:
     import logging
@@ -95,7 +94,7 @@ class Application:
 
     def serve(self, runtime: Runtime, limits: Limits) -> None:
         """From now on answer by this pipeline and within these limits."""
-        runtime.on_return = self._wake
+        runtime.calls.on_return = self._wake
         self._runtime, self._limits, self._capacity = runtime, limits, limits.capacity
         self._digits = len(str(limits.max_request_bytes))
         content_type = runtime.interface.result_type.encode()
@@ -178,7 +177,7 @@ class Application:
         coding: bytes | None,
     ) -> Problem | None:
         """What is wrong with a request before its body is read."""
-        if self._in_flight + runtime.abandoned >= self._capacity:
+        if self._in_flight + runtime.calls.abandoned >= self._capacity:
             return problem.overloaded(self._capacity)
         # One of fewer digits than the limit has is not worth the parsing.
         if (
@@ -223,7 +222,10 @@ class Application:
                 value = runtime.interface.decode(body)
             except ValidationError as error:
                 return problem.invalid_input(error, body)
-            if self._waiting or self._running + runtime.abandoned >= limits.max_ongoing_requests:
+            if (
+                self._waiting
+                or self._running + runtime.calls.abandoned >= limits.max_ongoing_requests
+            ):
                 await self._turn()
             else:
                 self._running += 1
@@ -298,7 +300,7 @@ class Application:
 
     def _wake(self) -> None:
         runtime = self._runtime
-        abandoned = 0 if runtime is None else runtime.abandoned
+        abandoned = 0 if runtime is None else runtime.calls.abandoned
         while self._waiting and self._running + abandoned < self._limits.max_ongoing_requests:
             waiter = self._waiting.popleft()
             if not waiter.done():
@@ -310,17 +312,14 @@ class Application:
     async def _describe(self, scope: Scope, send: Send, path: str, route: str) -> None:
         """Answer at the paths that are only read, and at those that do not exist."""
         request_id = sane_id(scope) or self._new_id()
-        method, runtime = scope["method"], self._runtime
-        found: Problem | tuple[str, bytes, Headers]
-        if path not in {"", "/", "/docs", "/openapi.json", "/healthz"}:
-            found = problem.not_found(path)
-        elif method not in {"GET", "HEAD"}:
-            allow = "GET, HEAD, POST" if path in {"", "/"} else "GET, HEAD"
-            found = problem.method_not_allowed(method, allow)
-        elif runtime is None:
-            found = problem.not_loaded()
-        else:
-            found = self._page(path, route.rstrip("/"), runtime)
+        found = description_at(
+            path,
+            scope["method"],
+            release=self._release,
+            runtime=self._runtime,
+            route=route.rstrip("/"),
+            state=self._state(),
+        )
         if not isinstance(found, tuple):
             await self._complain(scope, send, found, request_id)
             return
@@ -328,26 +327,14 @@ class Application:
         headers += [(b"content-type", content_type.encode()), *self._marks(request_id)]
         headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+        body = b"" if scope["method"] == "HEAD" else body
+        await send({"type": "http.response.body", "body": body})
 
-    def _page(self, path: str, route: str, runtime: Runtime) -> tuple[str, bytes, Headers]:
-        interface, examples = runtime.interface, runtime.examples
-        if path == "/docs":
-            body = page.render(self._release, interface, examples, route).encode()
-            policy = [(b"content-security-policy", page.POLICY.encode())]
-            return "text/html; charset=utf-8", body, policy
-        document: Any
-        if path == "/healthz":
-            document = {"status": "ok"}
-        elif path == "/openapi.json":
-            document = openapi.document(self._release, interface, examples, route)
-        else:
-            document = openapi.metadata(self._release, interface, route)
-            if runtime.settings_error:
-                document["settings_error"] = runtime.settings_error
-            if self._outcomes.failing:
-                document["failing"] = self._outcomes.failing
-        return JSON_TYPE, json.dumps(document).encode(), []
+    def _state(self) -> dict[str, str]:
+        """What this replica has to tell beside what the release is."""
+        settings_error = self._runtime.settings_error if self._runtime else ""
+        state = {"settings_error": settings_error, "failing": self._outcomes.failing}
+        return {key: text for key, text in state.items() if text}
 
     async def _complain(self, scope: Scope, send: Send, what: Problem, request_id: bytes) -> None:
         await what.send(scope, send, request_id, *self._marks(request_id))

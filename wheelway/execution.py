@@ -1,28 +1,21 @@
 """One loaded pipeline: what happens to an instance from `load` to `unload`, without any server.
 
-Stages that are `async def` run on an event loop, all others in a pool of threads, where neighbours
-share one hop. `load`, `reconfigure` and `unload`, when synchronous, have a thread of their own, so
-that busy stages do not hold them up.
-
-They run on the caller's own loop, as long as nothing goes wrong. An asynchronous stage that blocks
-would hold up health checks and other requests, so a `Runtime` can be `isolated` (`watchdog` decides
-when): its coroutines then run on a loop in a thread of their own, at the price of a hop a request.
+calling.py says where its methods run. Its coroutines run on the caller's own loop, as long as
+nothing goes wrong. An asynchronous stage that blocks would hold up health checks and other
+requests, so a `Runtime` can be `isolated` (`watchdog` decides when): its coroutines then run on a
+loop in a thread of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import inspect
-import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
+from wheelway.calling import THREADS, Caller, is_async
 from wheelway.contract import Context, Pipeline
 from wheelway.failure import (
     EXAMPLE_FAILED,
@@ -40,15 +33,11 @@ from wheelway.stages import STAGES, examples_of, own
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from wheelway.contract import Release
 
-    Stage = Callable[[Any], Any]
-
-THREADS = 4
-"""Threads for synchronous stages when nobody says how many."""
 RECONFIGURE_DEADLINE = 60.0
 """Seconds that a pipeline gets to take new settings; Serve waits for it meanwhile."""
 
@@ -71,8 +60,7 @@ class Runtime:
     """One instance of a pipeline class, from `load` to `unload`.
 
     `run` takes a decoded request through all stages. `settings` are those in force,
-    `settings_error` says why the latest ones are not. `abandoned` counts stages that still run in
-    a thread though nobody waits for them any more: a thread cannot be interrupted.
+    `settings_error` says why the latest ones are not. `calls` is how its methods are called.
 
     Raises:
         StartFailure: SchemaInvalid, from the class's annotations.
@@ -93,21 +81,16 @@ class Runtime:
         self.examples: Sequence[Any] = ()
         self.isolated = isolated
         self.warm_up_seconds = 0.0
-        self.abandoned = 0
-        self.on_return: Callable[[], None] = lambda: None
-        """Called on the loop when `abandoned` has changed."""
         self.run: Callable[[Any], Awaitable[Any]]
         self.runs_on_loop = not isolated and any(
-            _is_async(getattr(pipeline, stage)) for stage in own(pipeline, STAGES)
+            is_async(getattr(pipeline, stage)) for stage in own(pipeline, STAGES)
         )
         """Whether code of the pipeline can hold up the caller's event loop."""
         self._pipeline = pipeline
         self._context = context
         self._tree = tree
         self._instance: Pipeline | None = None
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="stage")
-        self._control = ThreadPoolExecutor(1, thread_name_prefix="control")
-        self._loop = _LoopThread() if isolated else None
+        self.calls = Caller(threads, isolated=isolated)
         self._reconfiguring = asyncio.Lock()
         self._undoing: asyncio.Task[None] | None = None
 
@@ -137,11 +120,10 @@ class Runtime:
         Raises:
             StartFailure: SchemaInvalid, LoadFailed, LoadExited or OutOfMemory.
         """
-        self._home = asyncio.get_running_loop()
         try:
-            self._instance = instance = await self._call(self._pipeline)
+            self._instance = instance = await self.calls.call(self._pipeline)
             self.examples = examples_of(instance)
-            await self._call(instance.load, self._context)
+            await self.calls.call(instance.load, self._context)
         except StartFailure:
             raise
         # `load` is the author's: it may raise anything, also leave by sys.exit().
@@ -153,7 +135,7 @@ class Runtime:
             reason = LOAD_EXITED if exited else LOAD_FAILED
             raise blame(reason, f"{what} of {self._name} failed", error, self._tree) from error
         stages = [getattr(instance, stage) for stage in own(self._pipeline, STAGES)]
-        self.run = self._chain(stages)
+        self.run = self.calls.chain(stages)
 
     async def warm_up(self) -> None:
         """Take every example through all stages, as requests take them.
@@ -202,7 +184,7 @@ class Runtime:
             fresh = MappingProxyType(dict(settings))
             try:
                 async with asyncio.timeout(RECONFIGURE_DEADLINE) as deadline:
-                    await self._call(self._loaded.reconfigure, fresh)
+                    await self.calls.call(self._loaded.reconfigure, fresh)
             # The author's code may raise anything, and nothing of it may make the replica fail.
             except BaseException as error:
                 if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
@@ -220,7 +202,7 @@ class Runtime:
         cannot be interrupted, and there is one for all that changes an instance.
         """
         try:
-            await self._call(self._loaded.reconfigure, self.settings)
+            await self.calls.call(self._loaded.reconfigure, self.settings)
         # See reconfigure.
         except BaseException as error:
             if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
@@ -232,19 +214,14 @@ class Runtime:
         instance, self._instance = self._instance, None
         try:
             if instance is not None:
-                await self._call(instance.unload)
+                await self.calls.call(instance.unload)
         # See reconfigure.
         except BaseException as error:
             if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
                 raise
             self._context.logger.exception("`unload` failed")
         finally:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._control.shutdown(wait=False, cancel_futures=True)
-            if self._loop is not None:
-                self._loop.stop()
-
-    # -- how stages are called -------------------------------------------------------------------
+            self.calls.stop()
 
     @property
     def _name(self) -> str:
@@ -255,144 +232,3 @@ class Runtime:
         if self._instance is None:
             raise RuntimeError(f"{self._name} is not loaded")
         return self._instance
-
-    async def _call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call what is not a stage: in the control thread, unless it is a coroutine function."""
-        if _is_async(function):
-            return await self._on_loop(function(*args))
-        future = self._control.submit(_guarded, function, *args)
-        result = await asyncio.wrap_future(future)
-        return await self._on_loop(result) if inspect.isawaitable(result) else result
-
-    async def _on_loop(self, awaitable: Awaitable[Any]) -> Any:
-        return await (awaitable if self._loop is None else self._loop.run(awaitable))
-
-    def _chain(self, stages: Sequence[Stage]) -> Callable[[Any], Awaitable[Any]]:
-        """The stages as one coroutine function; a lone asynchronous stage is that itself."""
-        if all(map(_is_async, stages)):
-            chain: Callable[[Any], Awaitable[Any]] = _sequence(stages)
-        else:
-            chain = self._mixed(stages)
-        loop = self._loop
-        return chain if loop is None else lambda value: loop.run(chain(value))
-
-    def _mixed(self, stages: Sequence[Stage]) -> Callable[[Any], Awaitable[Any]]:
-        runs = _runs(stages)
-
-        async def run(value: Any) -> Any:
-            for is_async, neighbours in runs:
-                if is_async:
-                    for stage in neighbours:
-                        value = await stage(value)
-                    continue
-                rest: Sequence[Stage] = neighbours
-                while rest:
-                    value, rest = await self._hop(rest, value)
-                    if inspect.isawaitable(value):
-                        value = await value
-            return value
-
-        return run
-
-    async def _hop(self, stages: Sequence[Stage], value: Any) -> tuple[Any, Sequence[Stage]]:
-        """Run synchronous neighbours in a thread, with the caller's context variables."""
-        begun: list[Stage] = []
-        future = self._pool.submit(copy_context().run, _advance, stages, value, begun)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError as error:
-            stage = getattr(begun[-1], "__name__", "a stage") if begun else ""
-            error.add_note(f"it was in `{stage}`" if stage else "it waited for a thread")
-            if not future.cancel() and not future.done():
-                self._count(1)
-                future.add_done_callback(lambda _: self._count(-1))
-            raise
-
-    def _count(self, change: int) -> None:
-        """Change `abandoned`, from any thread, on the loop that reads it."""
-
-        def count() -> None:
-            self.abandoned += change
-            self.on_return()
-
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody reads it
-            self._home.call_soon_threadsafe(count)
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    function = inspect.unwrap(function)
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - an object whose call is `async def`
-    )
-
-
-def _runs(stages: Sequence[Stage]) -> list[tuple[bool, list[Stage]]]:
-    """Neighbouring stages of one kind together: (asynchronous?, stages)."""
-    runs: list[tuple[bool, list[Stage]]] = []
-    for stage in stages:
-        if runs and runs[-1][0] == _is_async(stage):
-            runs[-1][1].append(stage)
-        else:
-            runs.append((_is_async(stage), [stage]))
-    return runs
-
-
-def _sequence(stages: Sequence[Stage]) -> Callable[[Any], Coroutine[Any, Any, Any]]:
-    if len(stages) == 1:
-        return stages[0]
-
-    async def run(value: Any) -> Any:
-        for stage in stages:
-            value = await stage(value)
-        return value
-
-    return run
-
-
-def _advance(
-    stages: Sequence[Stage], value: Any, begun: list[Stage]
-) -> tuple[Any, Sequence[Stage]]:
-    """Run stages up to the first that returns something to be awaited; what is left comes back."""
-    for done, stage in enumerate(stages, start=1):
-        begun.append(stage)
-        value = _guarded(stage, value)
-        if inspect.isawaitable(value):
-            return value, stages[done:]
-    return value, ()
-
-
-def _guarded(function: Callable[..., Any], *args: Any) -> Any:
-    """Call it, but let no StopIteration out: a future cannot hold one, its waiter would hang."""
-    try:
-        return function(*args)
-    except StopIteration as error:
-        raise RuntimeError(f"{function!r} raised StopIteration") from error
-
-
-class _LoopThread:
-    """An event loop in a daemon thread of its own."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._run, name="isolated", daemon=True).start()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        self._loop.close()
-
-    def run(self, awaitable: Awaitable[Any]) -> asyncio.Future[Any]:
-        """Run it there; the returned future belongs to the calling loop."""
-
-        async def outcome() -> Any:
-            try:
-                return await awaitable
-            except (SystemExit, KeyboardInterrupt) as error:  # would end the loop for everybody
-                raise RuntimeError(f"a pipeline must not leave by {error!r}") from error
-
-        future: Future[Any] = asyncio.run_coroutine_threadsafe(outcome(), self._loop)
-        return asyncio.wrap_future(future)
-
-    def stop(self) -> None:
-        """Let it end once it is idle."""
-        self._loop.call_soon_threadsafe(self._loop.stop)

@@ -34,8 +34,9 @@ from typing import TYPE_CHECKING, Any
 
 from wheelway import __version__, memory, openapi
 from wheelway.asgi import Application
+from wheelway.calling import THREADS
 from wheelway.contract import Release
-from wheelway.execution import THREADS, Runtime, context_of
+from wheelway.execution import Runtime, context_of
 from wheelway.failure import StartFailure
 from wheelway.limits import Limits
 from wheelway.loading import load_class, verify

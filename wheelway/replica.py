@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from wheelway import memory
 from wheelway.asgi import Application
+from wheelway.calling import THREADS
 from wheelway.contract import Release
-from wheelway.execution import THREADS, Runtime, context_of
+from wheelway.execution import Runtime, context_of
 from wheelway.failure import StartFailure
 from wheelway.limits import Limits, limits_of
 from wheelway.loading import files_of, load_class, verify

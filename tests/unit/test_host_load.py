@@ -80,10 +80,10 @@ async def test_a_request_that_takes_too_long_is_504_and_its_thread_stays_account
     app, runtime = await application(Gated, settings, limits)
     async with client_of(app) as client:
         assert_problem(await client.post(ROUTE, json=1), 504, "TimedOut")
-        await until(lambda: runtime.abandoned == 1)
+        await until(lambda: runtime.calls.abandoned == 1)
         assert_problem(await client.post(ROUTE, json=2), 503, "Overloaded")
         settings["gate"].set()
-        await until(lambda: runtime.abandoned == 0)
+        await until(lambda: runtime.calls.abandoned == 0)
         assert (await client.post(ROUTE, json=3)).json() == 3
     await runtime.unload()
 
@@ -168,7 +168,7 @@ async def test_a_client_that_leaves_while_it_waits_ends_its_request():
         settings["gate"].set()
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             assert (await client.post("/", json=2)).json() == 2
-    assert runtime.abandoned == 0
+    assert runtime.calls.abandoned == 0
 
 
 async def test_the_end_of_the_server_unloads_the_pipeline():

@@ -1,0 +1,194 @@
+"""How the methods of a pipeline are called: in which thread, on which loop, with how many hops.
+
+Stages that are `async def` run on an event loop, all others in a pool of threads, where neighbours
+share one hop. `load`, `reconfigure` and `unload`, when synchronous, have a thread of their own, so
+that busy stages do not hold them up.
+
+Coroutines run on the caller's own loop, or, when `isolated`, on a loop in a thread of its own, at
+the price of a hop a request (see execution.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
+    Stage = Callable[[Any], Any]
+
+THREADS = 4
+"""Threads for synchronous stages when nobody says how many."""
+
+
+class Caller:
+    """Calls the methods of one instance, `load` before any stage, all from the same loop.
+
+    `abandoned` counts stages that still run in a thread though nobody waits for them any more: a
+    thread cannot be interrupted.
+    """
+
+    def __init__(self, threads: int = THREADS, *, isolated: bool = False) -> None:
+        self.abandoned = 0
+        self.on_return: Callable[[], None] = lambda: None
+        """Called on the loop when `abandoned` has changed."""
+        self._home: asyncio.AbstractEventLoop
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="stage")
+        self._control = ThreadPoolExecutor(1, thread_name_prefix="control")
+        self._loop = _LoopThread() if isolated else None
+
+    def stop(self) -> None:
+        """Give back the threads; what runs in them ends by itself."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._control.shutdown(wait=False, cancel_futures=True)
+        if self._loop is not None:
+            self._loop.stop()
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call what is not a stage: in the control thread, unless it is a coroutine function."""
+        self._home = asyncio.get_running_loop()
+        if is_async(function):
+            return await self._on_loop(function(*args))
+        future = self._control.submit(_guarded, function, *args)
+        result = await asyncio.wrap_future(future)
+        return await self._on_loop(result) if inspect.isawaitable(result) else result
+
+    def chain(self, stages: Sequence[Stage]) -> Callable[[Any], Awaitable[Any]]:
+        """The stages as one coroutine function; a lone asynchronous stage is that itself."""
+        if all(map(is_async, stages)):
+            chain: Callable[[Any], Awaitable[Any]] = _sequence(stages)
+        else:
+            chain = self._mixed(stages)
+        loop = self._loop
+        return chain if loop is None else lambda value: loop.run(chain(value))
+
+    async def _on_loop(self, awaitable: Awaitable[Any]) -> Any:
+        return await (awaitable if self._loop is None else self._loop.run(awaitable))
+
+    def _mixed(self, stages: Sequence[Stage]) -> Callable[[Any], Awaitable[Any]]:
+        runs = _runs(stages)
+
+        async def run(value: Any) -> Any:
+            for is_async, neighbours in runs:
+                if is_async:
+                    for stage in neighbours:
+                        value = await stage(value)
+                    continue
+                rest: Sequence[Stage] = neighbours
+                while rest:
+                    value, rest = await self._hop(rest, value)
+                    if inspect.isawaitable(value):
+                        value = await value
+            return value
+
+        return run
+
+    async def _hop(self, stages: Sequence[Stage], value: Any) -> tuple[Any, Sequence[Stage]]:
+        """Run synchronous neighbours in a thread, with the caller's context variables."""
+        begun: list[Stage] = []
+        future = self._pool.submit(copy_context().run, _advance, stages, value, begun)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError as error:
+            stage = getattr(begun[-1], "__name__", "a stage") if begun else ""
+            error.add_note(f"it was in `{stage}`" if stage else "it waited for a thread")
+            if not future.cancel() and not future.done():
+                self._count(1)
+                future.add_done_callback(lambda _: self._count(-1))
+            raise
+
+    def _count(self, change: int) -> None:
+        """Change `abandoned`, from any thread, on the loop that reads it."""
+
+        def count() -> None:
+            self.abandoned += change
+            self.on_return()
+
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody reads it
+            self._home.call_soon_threadsafe(count)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it makes a coroutine, as far as can be told without calling it."""
+    function = inspect.unwrap(function)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object whose call is `async def`
+    )
+
+
+def _runs(stages: Sequence[Stage]) -> list[tuple[bool, list[Stage]]]:
+    """Neighbouring stages of one kind together: (asynchronous?, stages)."""
+    runs: list[tuple[bool, list[Stage]]] = []
+    for stage in stages:
+        if runs and runs[-1][0] == is_async(stage):
+            runs[-1][1].append(stage)
+        else:
+            runs.append((is_async(stage), [stage]))
+    return runs
+
+
+def _sequence(stages: Sequence[Stage]) -> Callable[[Any], Coroutine[Any, Any, Any]]:
+    if len(stages) == 1:
+        return stages[0]
+
+    async def run(value: Any) -> Any:
+        for stage in stages:
+            value = await stage(value)
+        return value
+
+    return run
+
+
+def _advance(
+    stages: Sequence[Stage], value: Any, begun: list[Stage]
+) -> tuple[Any, Sequence[Stage]]:
+    """Run stages up to the first that returns something to be awaited; what is left comes back."""
+    for done, stage in enumerate(stages, start=1):
+        begun.append(stage)
+        value = _guarded(stage, value)
+        if inspect.isawaitable(value):
+            return value, stages[done:]
+    return value, ()
+
+
+def _guarded(function: Callable[..., Any], *args: Any) -> Any:
+    """Call it, but let no StopIteration out: a future cannot hold one, its waiter would hang."""
+    try:
+        return function(*args)
+    except StopIteration as error:
+        raise RuntimeError(f"{function!r} raised StopIteration") from error
+
+
+class _LoopThread:
+    """An event loop in a daemon thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._run, name="isolated", daemon=True).start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.close()
+
+    def run(self, awaitable: Awaitable[Any]) -> asyncio.Future[Any]:
+        """Run it there; the returned future belongs to the calling loop."""
+
+        async def outcome() -> Any:
+            try:
+                return await awaitable
+            except (SystemExit, KeyboardInterrupt) as error:  # would end the loop for everybody
+                raise RuntimeError(f"a pipeline must not leave by {error!r}") from error
+
+        future: Future[Any] = asyncio.run_coroutine_threadsafe(outcome(), self._loop)
+        return asyncio.wrap_future(future)
+
+    def stop(self) -> None:
+        """Let it end once it is idle."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
