@@ -14,7 +14,14 @@ from typing import Annotated, Any, Literal
 from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from controller.config.api import ApiOptions
@@ -175,6 +182,59 @@ class PolicyOptions(Section):
     """Whether pipelines that no `[[pipelines]]` names are served."""
 
 
+def _project(value: str) -> str:
+    try:
+        return canonicalize_name(value, validate=True)
+    except InvalidName as error:
+        raise ValueError(f"{value!r} is no distribution's name") from error
+
+
+def _specifiers(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_specifiers(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; write PEP 440 specifiers such as '>=1,<3'") from error
+
+
+def _versions(value: object) -> object:
+    if not isinstance(value, (list, tuple)):
+        return value
+    try:
+        return tuple(item if isinstance(item, Version) else Version(item) for item in value)
+    except (InvalidVersion, TypeError) as error:
+        raise ValueError(f"{error}; write PEP 440 versions as strings") from error
+
+
+Project = Annotated[str, AfterValidator(_project)]
+Specifiers = Annotated[SpecifierSet, BeforeValidator(_specifiers)]
+Versions = Annotated[tuple[Version, ...], BeforeValidator(_versions)]
+
+
+class WeightsPolicy(Section):
+    """`weights` of a rule: which weights wheels its pipelines take; the newest that is allowed and
+    fits a release is in force for it.
+    """
+
+    active: bool = True
+    """Whether they take any."""
+    project: Project | None = None
+    """The distribution whose weights these are, when several are for one pipeline; default: the
+    first that was."""
+    versions: Specifiers = SpecifierSet()
+    """PEP 440 specifiers, such as ">=2026"."""
+    keep: Annotated[int, Field(ge=1)] = 1
+    """How many of the newest matching versions are fetched and verified; the newest is in force,
+    the others are at hand when it fails."""
+    prereleases: bool = False
+    """Whether pre-releases and development releases (PEP 440) are taken."""
+    pins: Versions = ()
+    """Exactly one of these versions, the newest that fits; `versions` and `keep` do not apply."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+
 class PipelinePolicy(Section):
     """`[[pipelines]]`: the operator's rule for a pipeline; the first whose `name` matches wins."""
 
@@ -182,21 +242,23 @@ class PipelinePolicy(Section):
     """A pipeline's name or a glob (`acme-*`), normalised as PEP 503 does."""
     active: bool = True
     """Whether it is served at all."""
-    project: str | None = None
+    project: Project | None = None
     """The distribution whose pipeline this is, when several carry one of this name; default: the
     first that did."""
-    versions: SpecifierSet = SpecifierSet()
+    versions: Specifiers = SpecifierSet()
     """PEP 440 specifiers, such as ">=1,<3"."""
     keep: Annotated[int, Field(ge=1)] = 2
     """How many of the newest matching versions are served side by side."""
     prereleases: bool = False
     """Whether pre-releases and development releases (PEP 440) are served."""
-    pins: tuple[Version, ...] = ()
+    pins: Versions = ()
     """Exactly these versions instead of the newest; `versions` and `keep` do not apply."""
     options: Options = Options()
     """How its releases are run, over what their wheels wish for."""
     settings: Table = Field(default_factory=dict)
     """Handed to the pipeline, merged key by key over the wheel's own; changes need no restart."""
+    weights: WeightsPolicy = Field(default_factory=WeightsPolicy)
+    """Which weights it takes, of wheels that hold only data."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -206,34 +268,6 @@ class PipelinePolicy(Section):
         if not value.strip():
             raise ValueError("a pipeline's name or glob must not be empty")
         return re.sub(r"[-_.]+", "-", value).lower()  # as PEP 503, but a glob's signs stay
-
-    @field_validator("project")
-    @classmethod
-    def _is_project(cls, value: str | None) -> str | None:
-        try:
-            return None if value is None else canonicalize_name(value, validate=True)
-        except InvalidName as error:
-            raise ValueError(f"{value!r} is no distribution's name") from error
-
-    @field_validator("versions", mode="before")
-    @classmethod
-    def _specifiers(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        try:
-            return parse_specifiers(value)
-        except ValueError as error:
-            raise ValueError(f"{error}; write PEP 440 specifiers such as '>=1,<3'") from error
-
-    @field_validator("pins", mode="before")
-    @classmethod
-    def _versions(cls, value: object) -> object:
-        if not isinstance(value, (list, tuple)):
-            return value
-        try:
-            return tuple(item if isinstance(item, Version) else Version(item) for item in value)
-        except (InvalidVersion, TypeError) as error:
-            raise ValueError(f"{error}; write PEP 440 versions as strings") from error
 
 
 class Config(BaseSettings):

@@ -151,7 +151,7 @@ def _among_offered(
     awaited = {
         release.version
         for release in unlisted & case.missing & case.serving
-        if _excluded(release.version, case.rule) is None
+        if excluded(release.version, case.rule) is None
     }
     verdicts: list[Verdict] = []
     elected: set[Version] = set()
@@ -171,9 +171,9 @@ def _left_out(
     version: Version, newer: Collection[Version], rule: PipelinePolicy
 ) -> tuple[str, str] | None:
     """Why a fit version is not served: the rule excludes it, or newer ones fill `keep`."""
-    excluded = _excluded(version, rule)
-    if excluded is not None or rule.pins or len(newer) < rule.keep:
-        return excluded
+    why = excluded(version, rule)
+    if why is not None or rule.pins or len(newer) < rule.keep:
+        return why
     names = ", ".join(map(str, sorted(newer, reverse=True)))
     return MAKING_ROOM, f"keep = {rule.keep}, which newer versions fill: {names}"
 
@@ -183,7 +183,7 @@ def _gone(release: Release, case: Case) -> Verdict:
     gone = ABSENT, "no source lists this version any more"
     if release in case.missing:
         gone = MISSING, "no source lists it; it leaves once that lasts for rollout.absence_grace"
-    return Verdict(release, False, *(_excluded(release.version, case.rule) or gone))
+    return Verdict(release, False, *(excluded(release.version, case.rule) or gone))
 
 
 def undecided(case: Case, unknown: str) -> tuple[Verdict, ...]:
@@ -280,7 +280,7 @@ def _claims(
     return verdicts
 
 
-def _excluded(version: Version, rule: PipelinePolicy) -> tuple[str, str] | None:
+def excluded(version: Version, rule: PipelinePolicy) -> tuple[str, str] | None:
     """The reason for which the operator's rule takes a version out, if it does."""
     if not rule.active:
         return "Inactive", "the policy sets active = false"

@@ -1,0 +1,257 @@
+"""Which weights a release takes: the operator's policy applied to what the sources offer. Pure.
+
+Weights are judged by the words of pipelines (`policy.elect`), for each release by itself, since a
+wheel says which versions it fits. What is in force for a release stays until others are elected:
+their absence takes nothing away from what serves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from controller.model import Availability, Release
+from controller.planning.policy import Candidate, Case, Verdict, elect, excluded
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from controller.config.settings import PipelinePolicy
+    from controller.model import JSON, Revision
+    from controller.planning.overrides import Pin
+
+UNFIT = "FitsNot"
+"""The weights do not fit the release's version, by what their wheel says."""
+KEPT = "WeightsStay"
+"""Nothing else is fit to take the place of what is in force."""
+_KEPT_BY = "the cache"
+"""The source of what is in force and listed no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights for a pipeline as a replica is told of them."""
+
+    project: str
+    """The distribution's name, normalised (PEP 503)."""
+    version: Version
+    digest: str
+    """SHA-256 of the wheel."""
+    tree: str
+    """The wheel unpacked."""
+    record_digest: str
+    package: str
+    """The package whose folder holds the files."""
+
+    @property
+    def mark(self) -> str:
+        """The value of `x-wheelway-weights` in every answer with them."""
+        return f"{self.project}@{self.version}+{self.digest[:8]}"
+
+    @property
+    def document(self) -> dict[str, JSON]:
+        """What stands in an application's document."""
+        return {
+            "project": self.project,
+            "version": str(self.version),
+            "digest": self.digest,
+            "tree": self.tree,
+            "record_digest": self.record_digest,
+            "package": self.package,
+        }
+
+    @classmethod
+    def read(cls, said: object) -> Weights | None:
+        """The same of a document; None when it names none."""
+        if not isinstance(said, dict):
+            return None
+        try:
+            texts = {name: str(said[name]) for name in cls.__slots__}
+            return cls(**{**texts, "version": Version(texts["version"])})  # type: ignore[arg-type]
+        except (KeyError, InvalidVersion):
+            return None
+
+    def as_release(self, pipeline: str) -> Release:
+        """What policy judges."""
+        return Release(pipeline, self.version, self.digest)
+
+    def __str__(self) -> str:
+        return self.mark
+
+
+class WeightsOffer(NamedTuple):
+    """A wheel's offer of weights for one pipeline."""
+
+    revision: Revision
+    candidate: Candidate
+    """Its release has the pipeline's name, and version and digest of the weights."""
+    weights: Weights
+    fits: str = ""
+    """Which versions of the pipeline can take them (PEP 440); empty for all."""
+
+    def suits(self, version: Version) -> bool:
+        """Whether a version of the pipeline can take them."""
+        return not self.fits or SpecifierSet(self.fits).contains(version, prereleases=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The weights of one release."""
+
+    wanted: Weights | None = None
+    former: Weights | None = None
+    """What it falls back to: those that were proven last, other than these."""
+    verdicts: tuple[Verdict, ...] = ()
+    """On all that is offered."""
+    verdict: Verdict | None = None
+    """That on the wanted ones."""
+
+
+NONE = Choice()
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsCase:
+    """All that the weights of one release depend on."""
+
+    release: Release
+    offers: Sequence[WeightsOffer]
+    """For its pipeline, in order of preference."""
+    rule: PipelinePolicy
+    """The operator's, in the words of pipelines."""
+    pin: Pin | None = None
+    owner: str = ""
+    """The project whose weights these are; empty: whoever offers them."""
+    proven: Sequence[Weights] = ()
+    """Those that this release was seen live with, the last ones first."""
+    running: Weights | None = None
+    """Those in its application's document, for when nothing was recorded."""
+    refused: AbstractSet[str] = frozenset()
+    """Digests of those that failed with this release."""
+
+
+def choose(case: WeightsCase) -> Choice:
+    """Elect the weights of one release: the newest that policy allows, that fit, and that did not
+    fail with it.
+    """
+    pipeline, version = case.release.pipeline, case.release.version
+    if not case.rule.active:
+        return Choice(verdicts=tuple(_inactive(case)))
+    known = {offer.weights.digest: offer.weights for offer in reversed(case.offers)}
+    sound = [known.get(w.digest, w) for w in case.proven if w.digest not in case.refused]
+    in_force = next(iter(sound), None)
+    if in_force is None and case.running is not None and not case.proven:
+        running = known.get(case.running.digest, case.running)
+        in_force = running if running.digest not in case.refused else None
+    fitting = [offer.candidate for offer in case.offers if offer.suits(version)]
+    if in_force is not None and all(c.release.digest != in_force.digest for c in fitting):
+        fitting.append(_retained(in_force, pipeline))
+        known.setdefault(in_force.digest, in_force)
+    verdicts = elect(
+        Case(
+            candidates=fitting,
+            rule=case.rule,
+            pin=case.pin,
+            serving=frozenset([in_force.as_release(pipeline)] if in_force else ()),
+            quarantined=frozenset(c.release for c in fitting if c.release.digest in case.refused),
+            owner=case.owner,
+        )
+    )
+    chosen = next((verdict for verdict in verdicts if verdict.elected), None)
+    if chosen is None and in_force is not None:
+        chosen = _stays(in_force.as_release(pipeline), verdicts)
+        verdicts = tuple(chosen if v.release.digest == in_force.digest else v for v in verdicts)
+    wanted = known[chosen.release.digest] if chosen is not None else None
+    former = None
+    if wanted is not None:
+        former = next((weights for weights in sound if weights.digest != wanted.digest), None)
+    return Choice(wanted, former, (*verdicts, *_unfit(case)), chosen)
+
+
+def _retained(weights: Weights, pipeline: str) -> Candidate:
+    """What is in force and offered no more: it stays, and is never newly elected."""
+    release = weights.as_release(pipeline)
+    return Candidate(release, weights.project, _KEPT_BY, Availability.RETAINED)
+
+
+def _stays(release: Release, verdicts: Iterable[Verdict]) -> Verdict:
+    said = next((v for v in verdicts if v.release.digest == release.digest), None)
+    why = f" ({said.reason}: {said.message})" if said else ""
+    return Verdict(release, True, KEPT, f"in force until others are fit to be{why}")
+
+
+def _unfit(case: WeightsCase) -> Iterable[Verdict]:
+    version = case.release.version
+    for offer in case.offers:
+        if not offer.suits(version):
+            why = f"its wheel says fits = {offer.fits!r}, which {version} is not"
+            yield Verdict(offer.candidate.release, False, UNFIT, why)
+
+
+def _inactive(case: WeightsCase) -> Iterable[Verdict]:
+    for offer in case.offers:
+        why = "the policy sets active = false for weights"
+        yield Verdict(offer.candidate.release, False, "Inactive", why)
+
+
+# -- what must be looked into --------------------------------------------------------------------
+
+
+def uninspected(
+    case: WeightsCase, revisions: Iterable[Revision], unfit: Collection[Revision] = ()
+) -> Revision | None:
+    """The newest wheel of the owner that nobody looked into and that policy would elect for the
+    release, were it fit; None when enough newer ones are known to be.
+
+    Args:
+        case: what is known.
+        revisions: the owner's, the newest version first.
+        unfit: those that cannot be taken: they failed inspection, or are no weights.
+    """
+    rule = case.rule
+    if not rule.active:
+        return None
+    if case.pin is not None:
+        rule = rule.model_copy(update={"pins": case.pin.versions})
+    offers = {offer.revision.sha256: offer for offer in case.offers}
+    found = 0
+    for revision in revisions:
+        if revision.availability is not Availability.SELECTABLE or revision in unfit:
+            continue
+        if excluded(revision.version, rule) is not None:
+            continue
+        offer = offers.get(revision.sha256)
+        if offer is None:
+            return revision
+        found += offer.suits(case.release.version) and revision.sha256 not in case.refused
+        if found >= (1 if rule.pins else rule.keep):
+            return None
+    return None
+
+
+# -- in documents --------------------------------------------------------------------------------
+
+
+def in_document(document: Mapping[str, Any] | None) -> Weights | None:
+    """The weights that an application's replicas are to have: by its arguments, or its settings."""
+    arguments = (document or {}).get("args")
+    if isinstance(arguments, dict) and arguments.get("weights"):
+        return Weights.read(arguments["weights"])
+    return Weights.read(_said(document).get("weights"))
+
+
+def former_in_document(document: Mapping[str, Any] | None) -> Weights | None:
+    """The weights that they fall back to."""
+    return Weights.read(_said(document).get("former_weights"))
+
+
+def _said(document: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    for deployment in (document or {}).get("deployments") or ():
+        config = deployment.get("user_config")
+        if isinstance(config, dict):
+            return config
+    return {}
