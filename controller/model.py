@@ -87,6 +87,18 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
+class PartEntry:
+    """A part of a pipeline: an entry point in the group `wheelway.parts`."""
+
+    name: str
+    """As written; the name of its deployment."""
+    target: str
+    """`module:attribute`, as a pipeline's."""
+    options: Mapping[str, JSON] = field(default_factory=dict)
+    """Those that its author wrote, as a pipeline's."""
+
+
+@dataclass(frozen=True, slots=True)
 class PipelineEntry:
     """One pipeline of a wheel: an entry point in the group `wheelway.pipelines`."""
 
@@ -99,6 +111,20 @@ class PipelineEntry:
     settings: Mapping[str, JSON]
     refusal: Refusal | None = None
     """Why this one pipeline cannot be served, though its wheel is sound."""
+    parts: tuple[PartEntry, ...] = ()
+    """Sorted by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsEntry:
+    """Weights for one pipeline: an entry point in the group `wheelway.weights`."""
+
+    pipeline: str
+    """Whose they are; normalised (PEP 503)."""
+    package: str
+    """The package whose folder holds the files; dotted when it is inside another."""
+    fits: str = ""
+    """Which versions of the pipeline can take them (PEP 440); empty for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +146,9 @@ class Artifact:
     """`Requires-Dist` as written (PEP 508)."""
     pipelines: tuple[PipelineEntry, ...]
     notes: tuple[str, ...] = ()
-    """Parts of it that have no effect when it is served, for a person."""
+    """What of it has no effect when it is served, for a person."""
+    weights: tuple[WeightsEntry, ...] = ()
+    """Sorted by pipeline. A wheel that has any holds only data, and no pipelines."""
 
 
 @dataclass(frozen=True, slots=True)

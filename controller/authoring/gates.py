@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 from packaging.utils import InvalidWheelFilename
 
 from controller.authoring.harness import started
-from controller.cache import author_options
+from controller.cache import option_layers
 from controller.cache.environments import base, uv
 from controller.cache.environments.builder import Environments
 from controller.cache.environments.overlay import MARKER
@@ -223,8 +223,8 @@ class _Trial:
         if entry.refusal:
             raise Rejected(entry.refusal.reason, entry.refusal.message)
         rule, serve = rule_for(entry.name, self._config), self._config.serve
-        options = author_options.effective(serve, entry.options, rule)
-        return _Pipeline(entry, options, author_options.effective_settings(entry.settings, rule))
+        options = option_layers.effective(serve, entry.options, rule)
+        return _Pipeline(entry, options, option_layers.effective_settings(entry.settings, rule))
 
     def _wished(self, pipeline: _Pipeline, began: float) -> Gate:
         options = pipeline.options.model_dump(mode="json", exclude_none=True)

@@ -12,35 +12,38 @@ ships it; a wheel of a single module has none.
     ray_actor_options = { num_cpus = 0.5 }
     [pipelines.iris.settings]
     threshold = 0.7
+    [parts.risk.options]            # of the part of that name; [pipelines.iris.parts.risk.options]
+    threads = 2
 
-A mistake refuses the pipelines that it concerns and no other. The operator's options win over the
-author's, and an author's option beyond the operator's caps is refused, never cut: nobody runs with
-less than they believe. Settings are merged key by key at the top level only, for a pipeline may
-mean a nested table as one value.
+A mistake refuses the pipelines that it concerns and no other. What becomes of the options is in
+`option_layers`.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
 
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
+from controller.cache.option_layers import FILENAME, merge, set_options
 from controller.config.loading import line_of, nesting
-from controller.config.serve import AUTOSCALING, REPLICA_COUNTS
-from controller.config.settings import ActorOptions, Caps, Options, PipelinePolicy, ServeOptions
+from controller.config.serve import AUTOSCALING, REPLICA_COUNTS, DeploymentOptions, PartOptions
+from controller.config.settings import ActorOptions, Options, PipelinePolicy
 from controller.config.values import Table  # noqa: TC001 - pydantic reads the annotations
-from controller.errors import Rejected, dotted, mistakes
-from controller.model import JSON, PipelineEntry, Refusal
+from controller.errors import dotted, mistakes
+from controller.model import JSON, PartEntry, PipelineEntry, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
     from packaging.version import Version
 
-FILENAME = "wheelway.toml"
+    from controller.cache.wheels.parts import Parts
 
 _MAX_SIZE = 64 << 10  # bytes
 _MAX_DEPTH = 32
@@ -48,7 +51,6 @@ _MAX_DEPTH = 32
 _DEEP_KEY = re.compile(
     r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*)""" f"{{{_MAX_DEPTH}}}"
 )
-_SERVE_AUTO_MAX = 100  # ray.serve.config.AutoscalingConfig.default().max_replicas
 _BEFORE_THE_TREE = re.compile(
     r"(LD|RAY|WHEELWAY)_.*|GLIBC_TUNABLES|GCONV_PATH|LOCPATH|NLSPATH|PATH|HOME|TMPDIR"
     r"|PYTHON(PATH|HOME|STARTUP|USERBASE|PLATLIBDIR|PYCACHEPREFIX|BREAKPOINT|INSPECT|EXECUTABLE)"
@@ -56,15 +58,11 @@ _BEFORE_THE_TREE = re.compile(
 """Variables of Ray, and those by which other code than the verified tree is loaded."""
 _OPERATORS = frozenset(PipelinePolicy.model_fields) - {"options", "settings", "name"}
 """Keys that only the operator's policy may have."""
-_CAPPED: Final[dict[str, tuple[str, ...]]] = {  # where in the options each cap looks
-    name: ("ray_actor_options", name) if name in ActorOptions.model_fields else (name,)
-    for name in Caps.model_fields
-    if name not in {"num_replicas", "resources", "graceful_shutdown_timeout"}
-}
-_RESOURCES = ("ray_actor_options", "resources")
+_SHARED = {"settings", *Options.model_fields} - PartOptions.model_fields.keys()
+"""Keys that a part does not have, for it has its pipeline's."""
 
 
-class _WishedOptions(Options):
+class _WishedDeployment(DeploymentOptions):
     """Options as an author may set them: numbers alone where Serve would also take code."""
 
     @field_validator("autoscaling_config")
@@ -79,6 +77,16 @@ class _WishedOptions(Options):
                 raise ValueError(f"{key} must be a number from 0 up, not {number!r}")
         return value
 
+    @model_validator(mode="after")
+    def _one_kind_of_scaling(self) -> Self:
+        if isinstance(self.num_replicas, int) and self.autoscaling_config is not None:
+            raise ValueError("num_replicas is a number and autoscaling_config is set: keep one")
+        return self
+
+
+class _WishedOptions(_WishedDeployment, Options):
+    """Of a pipeline."""
+
     @field_validator("env_vars")
     @classmethod
     def _after_the_tree(cls, value: dict[str, str] | None) -> dict[str, str] | None:
@@ -90,18 +98,46 @@ class _WishedOptions(Options):
                 )
         return value
 
-    @model_validator(mode="after")
-    def _one_kind_of_scaling(self) -> _WishedOptions:
-        if isinstance(self.num_replicas, int) and self.autoscaling_config is not None:
-            raise ValueError("num_replicas is a number and autoscaling_config is set: keep one")
-        return self
+
+class _WishedPartOptions(_WishedDeployment, PartOptions):
+    """Of a part."""
 
 
-class _Part(BaseModel):
+class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _PartWishes(_Table):
+    """`[parts.NAME]`."""
+
+    options: _WishedPartOptions = _WishedPartOptions()
+
+
+class _Wishes(_Table):
+    """The whole file, or `[pipelines.NAME]` of it."""
 
     options: _WishedOptions = _WishedOptions()
     settings: Table = {}
+    parts: dict[str, _PartWishes] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Wished:
+    """What one pipeline is to get."""
+
+    options: Mapping[str, JSON] = field(default_factory=dict)
+    settings: Mapping[str, JSON] = field(default_factory=dict)
+    parts: Mapping[str, Mapping[str, JSON]] = field(default_factory=dict)
+    """The options of each part that has any."""
+
+    def overlaid(self, above: _Wished) -> _Wished:
+        """Merged with what goes before it."""
+        parts = {
+            name: merge(self.parts.get(name, {}), above.parts.get(name, {}))
+            for name in self.parts.keys() | above.parts.keys()
+        }
+        options = merge(self.options, above.options)
+        return _Wished(options, {**self.settings, **above.settings}, parts)
 
 
 def entries(
@@ -109,6 +145,7 @@ def entries(
     version: Version,
     paths: Container[str],
     read: Callable[[str], bytes | None],
+    parts: Mapping[str, Parts] = MappingProxyType({}),
 ) -> tuple[PipelineEntry, ...]:
     """The pipelines of a wheel with their wishes, sorted by name.
 
@@ -117,66 +154,26 @@ def entries(
         version: the wheel's, for naming the refusals.
         paths: of the wheel's files.
         read: the bytes of one of them.
+        parts: by pipeline, of those that have any.
     """
+    named = {name: parts[name].targets if name in parts else {} for name in targets}
     found = []
     for name, target in sorted(targets.items()):
-        options: dict[str, JSON] = {}
-        settings: dict[str, JSON] = {}
-        refusal = None
+        wished, refusal = _Wished(), parts[name].refusal if name in parts else None
         try:
             path = _path(target, paths)
             if path is not None and (body := read(path)) is not None:
-                options, settings = _parse(body, path, name, targets)
-        except _MistakeError as mistake:
+                wished = _parse(body, path, name, named)
+        except MistakeError as mistake:
             subject = f"{name} {version}"
             refusal = Refusal(subject, "WishesInvalid", f"{mistake}; mend it and rebuild the wheel")
-        found.append(PipelineEntry(name, target, options, settings, refusal=refusal))
-    return tuple(found)
-
-
-def effective(
-    serve: ServeOptions, author_options: Mapping[str, JSON], policy: PipelinePolicy | None
-) -> Options:
-    """The options a release runs with: defaults < the wheel's wishes < the operator's policy.
-
-    `ray_actor_options`, `autoscaling_config` and `env_vars` are merged key by key. A layer that
-    fixes `num_replicas` takes the autoscaling below it away, and the other way round.
-
-    Raises:
-        Rejected: `OptionAboveCap`, for a wish that would take effect; the operator's own word in
-            the defaults and the policy is not capped. `OptionsRefused`, when what each layer may
-            say is too much together.
-    """
-    override = _set_options(policy.options) if policy else {}
-    merged = _merge(_merge(_set_options(serve.defaults), author_options), override)
-    for option, wished, cap in _over(merged, author_options, override, serve):
-        raise Rejected(
-            "OptionAboveCap",
-            f"{FILENAME} asks for {option} = {wished}, the cap is {cap}; lower the wish in the "
-            "wheel, or let the operator raise the cap in [serve.caps] or set the option under "
-            "[[pipelines]]",
+        of_parts = tuple(
+            PartEntry(part, target, wished.parts.get(part, {}))
+            for part, target in sorted(named[name].items())
         )
-    try:
-        options = Options.model_validate(merged)
-    except ValidationError as error:  # each layer passed, what they say together does not
-        said = (f"{mistake.keys[0]}: {mistake.what}" for mistake in mistakes(error))
-        raise Rejected(
-            "OptionsRefused",
-            f"{FILENAME} and the operator's options together: {'; '.join(said)}; ask for less in "
-            "the wheel, or let the operator set less in [serve.defaults] or under [[pipelines]]",
-        ) from error
-    try:
-        serve.admit(options, FILENAME)
-    except ValueError as error:  # the operator's own word was admitted when it was read
-        raise Rejected("OptionAboveCap", f"{error}; or lower it in the wheel") from error
-    return options
-
-
-def effective_settings(
-    settings: Mapping[str, JSON], policy: PipelinePolicy | None
-) -> dict[str, JSON]:
-    """The wheel's settings overlaid by the operator's, key by key at the top level."""
-    return {**settings, **(policy.settings if policy else {})}
+        entry = PipelineEntry(name, target, wished.options, wished.settings, refusal, of_parts)
+        found.append(entry)
+    return tuple(found)
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -193,14 +190,14 @@ def _path(target: str, paths: Container[str]) -> str | None:
     # That of a namespace has always been read as well: it is the top-level package.
     found = [p for p in dict.fromkeys((own, packages[0])) if p and f"{p}/{FILENAME}" in paths]
     if len(found) > 1:
-        raise _MistakeError(
+        raise MistakeError(
             f"{found[0]}/{FILENAME} and {found[1]}/{FILENAME} are both for {target}: keep the first"
         )
     if found:
         return f"{found[0]}/{FILENAME}"
     for stray in (FILENAME, *(f"{package}/{FILENAME}" for package in packages)):
         if stray in paths:
-            raise _MistakeError(f"{stray}: is not read there; {_move(module, own)}")
+            raise MistakeError(f"{stray}: is not read there; {_move(module, own)}")
     return None
 
 
@@ -214,46 +211,66 @@ def _move(module: list[str], package: str) -> str:
     )
 
 
-class _MistakeError(ValueError):
-    """`file:line: key: what is wrong`."""
+class MistakeError(ValueError):
+    """`file:line: key: what is wrong`, of a `wheelway.toml`."""
 
 
-def _parse(
-    body: bytes, path: str, pipeline: str, names: Collection[str]
-) -> tuple[dict[str, JSON], dict[str, JSON]]:
+def parse_toml(body: bytes, path: str) -> tuple[str, dict[str, Any]]:
+    """The text of a `wheelway.toml` and what it says; `path` is where it lies.
+
+    Raises:
+        MistakeError: it is no TOML, or beyond what is read.
+    """
     if len(body) > _MAX_SIZE:
-        raise _MistakeError(f"{path}: has {len(body)} bytes, at most {_MAX_SIZE} are read")
+        raise MistakeError(f"{path}: has {len(body)} bytes, at most {_MAX_SIZE} are read")
     try:
         text = body.decode()
         data = {} if (too_deep := _DEEP_KEY.search(text)) else tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOML and UTF-8 errors are ValueErrors
-        raise _MistakeError(f"{path}: not valid TOML: {error}") from error
+        raise MistakeError(f"{path}: not valid TOML: {error}") from error
     if too_deep or nesting(data) > _MAX_DEPTH:
-        raise _MistakeError(f"{path}: nested deeper than {_MAX_DEPTH} levels")
-    parts = data.pop("pipelines", {})
-    if not isinstance(parts, dict):
-        raise _MistakeError(f"{path}:{line_of(text, ['pipelines'])}: pipelines: must be a table")
-    options, settings = _part(data, (), text, path)
-    for key, part in parts.items():
-        if canonicalize_name(key) not in names:
-            raise _MistakeError(
+        raise MistakeError(f"{path}: nested deeper than {_MAX_DEPTH} levels")
+    return text, data
+
+
+def _parse(body: bytes, path: str, pipeline: str, named: Mapping[str, Collection[str]]) -> _Wished:
+    """What the file says for one pipeline; `named` has the parts of each pipeline of the wheel."""
+    text, data = parse_toml(body, path)
+    pipelines = data.pop("pipelines", {})
+    if not isinstance(pipelines, dict):
+        raise MistakeError(f"{path}:{line_of(text, ['pipelines'])}: pipelines: must be a table")
+    everybodys = {part for parts in named.values() for part in parts}
+    wished = _wished(data, (), text, path, everybodys)
+    for key, table in pipelines.items():
+        if canonicalize_name(key) not in named:
+            raise MistakeError(
                 f"{path}:{line_of(text, ['pipelines', key, 'options'])}: pipelines.{key}: this "
-                f"wheel has no such pipeline, only {', '.join(sorted(names))}"
+                f"wheel has no such pipeline, only {', '.join(sorted(named))}"
             )
         if canonicalize_name(key) == pipeline:
-            own_options, own_settings = _part(part, ("pipelines", key), text, path)
-            options, settings = _merge(options, own_options), settings | own_settings
-    return options, settings
+            own = _wished(table, ("pipelines", key), text, path, named[pipeline])
+            wished = wished.overlaid(own)
+    return wished
 
 
-def _part(
-    data: object, prefix: tuple[str, ...], text: str, path: str
-) -> tuple[dict[str, JSON], dict[str, JSON]]:
+def _wished(
+    data: object, prefix: tuple[str, ...], text: str, path: str, parts: Collection[str]
+) -> _Wished:
     try:
-        part = _Part.model_validate(data)
+        wishes = _Wishes.model_validate(data)
     except ValidationError as error:
-        raise _MistakeError("; ".join(_mistakes(error, prefix, text, path))) from error
-    return _set_options(part.options), part.settings
+        raise MistakeError("; ".join(_mistakes(error, prefix, text, path))) from error
+    for name in wishes.parts:
+        if name not in parts:
+            keys = [*prefix, "parts", name]
+            only = f"no such part, only {', '.join(sorted(parts))}" if parts else "no parts"
+            whose = "this pipeline" if prefix else "this wheel"
+            raise MistakeError(
+                f"{path}:{line_of(text, [*keys, 'options'])}: {dotted(keys)}: {whose} has {only}; "
+                "parts are entry points in the group `wheelway.parts`, `<pipeline>.<part>`"
+            )
+    of_parts = {name: set_options(part.options) for name, part in wishes.parts.items()}
+    return _Wished(set_options(wishes.options), wishes.settings, of_parts)
 
 
 def _mistakes(
@@ -268,84 +285,42 @@ def _mistakes(
 
 def _belongs(keys: Sequence[str | int]) -> str:
     """Where a misplaced key belongs; or else which keys there are."""
-    key = str(keys[-1])
+    return _misplaced(keys) or f"known are {_known(keys)}"
+
+
+def _misplaced(keys: Sequence[str | int]) -> str | None:
+    """Where a key belongs that is known elsewhere."""
+    key, is_of_part = str(keys[-1]), _is_of_part(keys)
+    found = None
     if key in _OPERATORS:
-        return f"`{key}` is the operator's to say, under [[pipelines]] of the controller's file"
-    if "options" not in keys and key in Options.model_fields:
-        return f"`{key}` belongs under [options], or [pipelines.NAME.options]"
+        found = f"`{key}` is the operator's to say, under [[pipelines]] of the controller's file"
+    elif key == "fits":
+        found = "`fits` belongs into the `wheelway.toml` of weights, a wheel without pipelines"
+    elif is_of_part and key in _SHARED:
+        found = f"a part shares `{key}` with its pipeline: say it there"
+    elif "options" not in keys and key in Options.model_fields:
+        table = "parts.NAME.options" if is_of_part else "options"
+        found = f"`{key}` belongs under [{table}], or [pipelines.NAME.{table}]"
     for table, known in (
         ("ray_actor_options", set(ActorOptions.model_fields)),
         ("autoscaling_config", set(AUTOSCALING)),
     ):
-        if key in known and table not in keys:
-            return f"`{key}` belongs into `{table}` under [options]"
+        if found is None and key in known and table not in keys:
+            found = f"`{key}` belongs into `{table}` under [options]"
+    return found
+
+
+def _known(keys: Sequence[str | int]) -> str:
+    """The keys that there are beside a misspelt one."""
     if "ray_actor_options" in keys:
-        return f"known are {', '.join(sorted(ActorOptions.model_fields))}"
+        return ", ".join(sorted(ActorOptions.model_fields))
     if "options" in keys:
-        return f"known are {', '.join(sorted(Options.model_fields))}"
-    return "known are `options` and `settings`, and `pipelines.NAME` with these two"
+        return ", ".join(sorted((PartOptions if _is_of_part(keys) else Options).model_fields))
+    if _is_of_part(keys):
+        return "`options` alone"
+    return "`options` and `settings`, `parts.NAME.options`, and `pipelines.NAME` with all of these"
 
 
-# -- layering ------------------------------------------------------------------------------------
-
-
-def _set_options(options: Options) -> dict[str, JSON]:
-    """Only the options that were given."""
-    return options.model_dump(exclude_unset=True, exclude_none=True)
-
-
-def _merge(below: Mapping[str, JSON], above: Mapping[str, JSON]) -> dict[str, JSON]:
-    merged = dict(below)
-    if isinstance(above.get("num_replicas"), int):
-        merged.pop("autoscaling_config", None)
-    elif "autoscaling_config" in above and isinstance(merged.get("num_replicas"), int):
-        del merged["num_replicas"]
-    for key, value in above.items():
-        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = {**merged[key], **value} if nested else value
-    return merged
-
-
-def _over(
-    merged: Mapping[str, JSON],
-    author_options: Mapping[str, JSON],
-    override: Mapping[str, JSON],
-    serve: ServeOptions,
-) -> Iterable[tuple[str, JSON, float]]:
-    """Every author option that would take effect beyond its cap: option, value, cap."""
-    caps = serve.caps
-    capped = [(path, getattr(caps, name)) for name, path in _CAPPED.items()]
-    capped += [
-        ((*_RESOURCES, name), caps.resources) for name in _at(author_options, _RESOURCES) or ()
-    ]
-    capped.append((("graceful_shutdown_timeout",), serve.longest_shutdown))
-
-    def in_effect(path: tuple[str, ...]) -> JSON:
-        wished = _at(author_options, path)
-        kept = wished is not None and _at(override, path) is None and _at(merged, path) is not None
-        return wished if kept else None
-
-    for path, cap in capped:
-        wished = in_effect(path)
-        if cap is not None and wished is not None and wished > cap:
-            yield ".".join(path), wished, cap
-    if caps.num_replicas is None:
-        return
-    counts = [("autoscaling_config", key) for key in sorted(REPLICA_COUNTS)]
-    for path in (("num_replicas",), *counts):
-        wished = in_effect(path)
-        if isinstance(wished, int) and wished > caps.num_replicas:
-            yield ".".join(path), wished, caps.num_replicas
-    unbounded = _at(merged, ("autoscaling_config", "max_replicas")) is None
-    if in_effect(("num_replicas",)) == "auto" and unbounded and caps.num_replicas < _SERVE_AUTO_MAX:
-        most = f'"auto" without autoscaling_config.max_replicas (Serve takes {_SERVE_AUTO_MAX})'
-        yield "num_replicas", most, caps.num_replicas
-
-
-def _at(options: Mapping[str, JSON], path: tuple[str, ...]) -> JSON:
-    value: JSON = options
-    for key in path:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(key)
-    return value
+def _is_of_part(keys: Sequence[str | int]) -> bool:
+    """Whether they are below `parts.NAME`."""
+    return keys[:1] == ["parts"] or (keys[:1] == ["pipelines"] and keys[2:3] == ["parts"])

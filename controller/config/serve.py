@@ -59,12 +59,8 @@ SHUTDOWN_MARGIN: Final = 60.0
 """Seconds that a wheel may take to end after its longest request."""
 
 
-class Options(Section):
-    """How a release is run. In `wheelway.toml` these are the author's wishes, in `[serve.defaults]`
-    and `[[pipelines]]` the operator's word, which overrides them; every field is optional.
-
-    Those marked * change without restarting replicas.
-    """
+class DeploymentOptions(Section):
+    """How one deployment is run: a pipeline's, or that of a part of it."""
 
     num_replicas: int | Literal["auto"] | None = None
     """* Fixed number of replicas, or "auto"."""
@@ -72,30 +68,22 @@ class Options(Section):
     """* Serve's autoscaling settings (min_replicas, max_replicas, target_ongoing_requests...)."""
     max_ongoing_requests: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """* Requests one replica works on at the same time (100)."""
-    max_queued_requests: Annotated[int, Field(ge=0, le=100_000)] | None = None
-    """* Requests one replica lets wait beyond these before it answers 503 (200)."""
-    max_request_bytes: Bytes | None = None
-    """* Largest request body; beyond it 413 (16 MiB)."""
-    request_timeout: Timeout | None = None
-    """* Seconds for one request; beyond it 504 (60)."""
     graceful_shutdown_timeout: ShutdownTimeout | None = None
-    """* Seconds a replica may take to finish its requests when it is retired (`request_timeout` and
-    5 more)."""
+    """* Seconds a replica may take to finish its requests when it is retired (the pipeline's
+    `request_timeout` and 5 more)."""
     health_check_period: HealthCheckPeriod | None = None
     """* Seconds between two health checks of a replica (10)."""
     health_check_timeout: Timeout | None = None
     """* Seconds after which an unanswered health check has failed (30)."""
-    access_log: bool | None = None
-    """* Whether Serve logs a line for each request (false): that costs a small pipeline a sixth of
-    its requests."""
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """Threads for synchronous stages (4)."""
     max_memory: Bytes | None = None
     """Bytes a replica may allocate; default 80 % of what is available when it starts."""
-    env_vars: dict[str, str] | None = None
-    """Environment variables of the replicas."""
     ray_actor_options: ActorOptions | None = None
     """What a replica needs from Ray."""
+    inline: bool | None = None
+    """Whether a part runs in threads of its pipeline's replicas instead of in a deployment of its
+    own (false): for small machines. A pipeline's holds for all its parts."""
 
     @field_validator("num_replicas")
     @classmethod
@@ -113,6 +101,26 @@ class Options(Section):
                 raise ValueError(f"{key} must be from {least} to {most}")
         return value
 
+
+class Options(DeploymentOptions):
+    """How a release is run. In `wheelway.toml` these are the author's wishes, in `[serve.defaults]`
+    and `[[pipelines]]` the operator's word, which overrides them; every field is optional.
+
+    Those marked * change without restarting replicas.
+    """
+
+    max_queued_requests: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """* Requests one replica lets wait beyond these before it answers 503 (200)."""
+    max_request_bytes: Bytes | None = None
+    """* Largest request body; beyond it 413 (16 MiB)."""
+    request_timeout: Timeout | None = None
+    """* Seconds for one request; beyond it 504 (60)."""
+    access_log: bool | None = None
+    """* Whether Serve logs a line for each request (false): that costs a small pipeline a sixth of
+    its requests."""
+    env_vars: dict[str, str] | None = None
+    """Environment variables of the replicas, those of parts included."""
+
     @field_validator("env_vars")
     @classmethod
     def _passable(cls, value: dict[str, str] | None) -> dict[str, str] | None:
@@ -124,6 +132,12 @@ class Options(Section):
         if sum(len(name) + len(text) for name, text in (value or {}).items()) > _ENVIRONMENT_LIMIT:
             raise ValueError(f"together they may have {_ENVIRONMENT_LIMIT} characters at most")
         return value
+
+
+class PartOptions(DeploymentOptions):
+    """How a part of a pipeline is run. All else it shares with its pipeline: environment variables,
+    settings, the deadline of a request.
+    """
 
 
 class ActorOptions(Section):

@@ -125,6 +125,8 @@ class InspectionLimits(Section):
     max_pipelines: Annotated[int, Field(gt=0)] = 100
     """Pipelines of one wheel. Each is an application with replicas of its own, so a hundred already
     take a large machine."""
+    max_parts: Annotated[int, Field(ge=0)] = 20
+    """Parts of one pipeline. Each is a deployment with replicas of its own."""
 
 
 class EnvironmentOptions(Section):

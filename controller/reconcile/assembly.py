@@ -280,7 +280,7 @@ def refusals_in(journal: Reader, base: Base) -> Refusals:
     """What the journal remembers of wheels that no release comes of, and of the others."""
     return Refusals(
         journal.refused_wheels(),
-        by_bytes=entry_points.GROUP,
+        by_bytes=" ".join(entry_points.GROUPS),
         by_name=base.fingerprint,
         carriers={
             record.subject.digest

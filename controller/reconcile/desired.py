@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from controller.cache.author_options import effective, effective_settings
+from controller.cache.option_layers import effective, effective_settings
 from controller.config.settings import PipelinePolicy
 from controller.errors import Rejected, Waiting, WheelwayError, without_frames
 from controller.model import Artifact, Condition, Environment, Placement, Quarantine, Release

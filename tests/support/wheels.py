@@ -52,6 +52,8 @@ def make_wheel(
     version: str = "1.0",
     *,
     pipelines: Mapping[str, str] | None = None,
+    parts: Mapping[str, str] | None = None,
+    weights: Mapping[str, str] | None = None,
     code: str | None = None,
     files: Mapping[str, str | bytes] | None = None,
     requires: Iterable[str] = (),
@@ -82,6 +84,8 @@ def make_wheel(
         version: as written into file name and METADATA.
         pipelines: entry point name to `module:Class`; default: `{name: "<package>.pipeline:Demo"}`.
             Every class in `<package>.pipeline` gets the default code.
+        parts: `<pipeline>.<part>` to `module:Class`.
+        weights: pipeline to package; see `make_weights`.
         code: source of `<package>/pipeline.py` instead of the default.
         files: more files, or others in place of the default ones, by path in the wheel.
         requires: Requires-Dist.
@@ -135,11 +139,12 @@ def make_wheel(
         content[f"{info}/entry_points.txt"] = _bytes(
             entry_points
             if entry_points is not None
-            else "".join(
-                [
-                    "[wheelway.pipelines]\n",
-                    *(f"{key} = {value}\n" for key, value in pipelines.items()),
-                ]
+            else _entry_points(
+                {
+                    "wheelway.pipelines": pipelines,
+                    "wheelway.parts": parts or {},
+                    "wheelway.weights": weights or {},
+                }
             )
         )
     for path in without:
@@ -152,6 +157,45 @@ def make_wheel(
         body = edit_record(listed.decode()).encode() if record is None else _bytes(record)
         archive.append((_info(f"{info}/RECORD", compression), body))
     return _write(folder / (filename or f"{package}-{version}-{tag}.whl"), archive)
+
+
+def make_weights(
+    folder: Path,
+    name: str = "iris-weights",
+    version: str = "2026.11.28",
+    *,
+    pipelines: Mapping[str, str] | None = None,
+    files: Mapping[str, str | bytes] | None = None,
+    **more: object,
+) -> Path:
+    """Write a wheel of weights; returns its path.
+
+    Args:
+        folder: as `make_wheel`, which takes all `more` as well.
+        name: distribution name; its package is the same with `_` for `-` and `.`.
+        version: its own, not that of a pipeline.
+        pipelines: for whom, and in which package; default: `{"iris": "<package>"}`.
+        files: by path in the wheel; default: `<package>/model.bin`, which holds the version.
+    """
+    package = name.replace("-", "_").replace(".", "_")
+    return make_wheel(
+        folder,
+        name,
+        version,
+        pipelines={},
+        weights={"iris": package} if pipelines is None else pipelines,
+        files={f"{package}/model.bin": version} if files is None else files,
+        **{"without": [f"{package}/pipeline.py"], **more},
+    )
+
+
+def _entry_points(groups: Mapping[str, Mapping[str, str]]) -> str:
+    """A file of the groups that have entries."""
+    return "".join(
+        f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in entries.items())
+        for group, entries in groups.items()
+        if entries
+    )
 
 
 def entry(path: str, body: str | bytes = b"", *, mode: int = stat.S_IFREG | 0o644) -> Entry:

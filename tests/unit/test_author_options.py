@@ -12,7 +12,8 @@ import pytest
 from packaging.tags import sys_tags
 from packaging.version import Version
 
-from controller.cache.author_options import effective, entries
+from controller.cache.author_options import entries
+from controller.cache.option_layers import effective
 from controller.cache.wheels.inspection import inspect
 from controller.config.serve import AUTOSCALING
 from controller.config.settings import (

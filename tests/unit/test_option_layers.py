@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from controller.cache import author_options as layers
-from controller.cache.author_options import effective_settings
+from controller.cache import option_layers as layers
+from controller.cache.option_layers import effective_settings
 from controller.config.settings import Caps, Options, PipelinePolicy, ServeOptions
 from controller.errors import Rejected
 

@@ -52,8 +52,10 @@ def opened(wheel: Path, name: str, limits: InspectionLimits) -> Iterator[zipfile
             yield archive
 
 
-def holds(archive: zipfile.ZipFile, path: re.Pattern[str], text: bytes, at_most: int) -> bool:
-    """Whether a file whose path matches has the text in it. A file that is encrypted, or longer
+def holds(
+    archive: zipfile.ZipFile, path: re.Pattern[str], text: re.Pattern[bytes], at_most: int
+) -> bool:
+    """Whether a file whose path matches has such a text in it. A file that is encrypted, or longer
     than `at_most` bytes, may have it. For an archive that is not checked yet.
     """
     for entry in archive.infolist():
@@ -62,7 +64,7 @@ def holds(archive: zipfile.ZipFile, path: re.Pattern[str], text: bytes, at_most:
                 return True
             with archive.open(entry) as stream:
                 body = stream.read(at_most + 1)
-            if text in body or len(body) > at_most:
+            if text.search(body) or len(body) > at_most:
                 return True
     return False
 

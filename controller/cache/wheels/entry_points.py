@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import keyword
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from packaging.utils import InvalidName, canonicalize_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-GROUP = "wheelway.pipelines"
+GROUP: Final = "wheelway.pipelines"
 """The entry point group whose names are pipelines."""
+PARTS: Final = "wheelway.parts"
+"""The group whose names are parts of pipelines, `<pipeline>.<part>`."""
+WEIGHTS: Final = "wheelway.weights"
+"""The group whose names are the pipelines that weights are for."""
+GROUPS: Final = (GROUP, PARTS, WEIGHTS)
 
 _OBJECT = re.compile(r"(?P<module>[\w.]+)\s*(?::\s*(?P<attribute>[\w.]+))?\s*(?P<extras>\[.*\])?")
 _SHOWN = 80  # characters of what a wheel says, in a message
@@ -65,26 +70,33 @@ def pipelines(groups: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, str]
     """
     targets: dict[str, str] = {}
     for written, value in groups.get(GROUP, ()):
-        try:
-            pipeline = canonicalize_name(written, validate=True)
-        except InvalidName as error:
-            raise EntryPointError(
-                f"group `{GROUP}`: {written[:_SHOWN]!r} is no name: letters, digits, `.`, `-` and "
-                "`_` only"
-            ) from error
+        pipeline = pipeline_named(written, GROUP)
         if pipeline in targets:
-            raise EntryPointError(
-                f"group `{GROUP}`: two entry points are called {pipeline!r} once normalised "
-                "(PEP 503)"
-            )
-        targets[pipeline] = _target(written, value)
+            raise EntryPointError(f"group `{GROUP}`: {twice(pipeline)}")
+        targets[pipeline] = target_of(written, value, GROUP)
     return targets
+
+
+def pipeline_named(written: str, group: str) -> str:
+    """The pipeline that a name stands for; raises EntryPointError."""
+    try:
+        return canonicalize_name(written, validate=True)
+    except InvalidName as error:
+        raise EntryPointError(
+            f"group `{group}`: {written[:_SHOWN]!r} is no name: letters, digits, `.`, `-` and "
+            "`_` only"
+        ) from error
+
+
+def twice(pipeline: str) -> str:
+    """What to say of two entries for one pipeline."""
+    return f"two entry points are called {pipeline!r} once normalised (PEP 503)"
 
 
 def faults(groups: Mapping[str, Sequence[tuple[str, str]]]) -> Iterator[str]:
     """What is wrong in the groups of others: nobody here loads it, but somebody meant it."""
     for group, entries in groups.items():
-        if group == GROUP:
+        if group in GROUPS:
             continue
         seen: set[str] = set()
         for name, value in entries:
@@ -106,11 +118,23 @@ def _object(value: str) -> re.Match[str] | None:
     return match if sound else None
 
 
-def _target(written: str, value: str) -> str:
+def target_of(written: str, value: str, group: str) -> str:
+    """`module:attribute` of an entry; raises EntryPointError."""
     match = _object(value)
-    where = f"group `{GROUP}`: {written} = {value[:_SHOWN]!r}"
+    where = f"group `{group}`: {written[:_SHOWN]} = {value[:_SHOWN]!r}"
     if match is None or match["attribute"] is None:
         raise EntryPointError(f"{where} is not of the form `module:Class`")
     if match["extras"]:
         raise EntryPointError(f"{where} asks for extras; list what they stand for as dependencies")
     return f"{match['module']}:{match['attribute']}"
+
+
+def package_of(written: str, value: str, group: str) -> str:
+    """The package that an entry names; raises EntryPointError."""
+    match = _object(value)
+    if match is None or match["attribute"] or match["extras"]:
+        raise EntryPointError(
+            f"group `{group}`: {written[:_SHOWN]} = {value[:_SHOWN]!r} names no package, such as "
+            "`iris_weights`"
+        )
+    return match["module"]

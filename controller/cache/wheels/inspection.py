@@ -12,6 +12,7 @@ answer.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -29,8 +30,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from controller.cache import author_options
-from controller.cache.wheels import archive, entry_points, filenames
-from controller.cache.wheels.entry_points import GROUP, EntryPointError
+from controller.cache.wheels import archive, entry_points, filenames, parts, weights
+from controller.cache.wheels.entry_points import GROUP, GROUPS, WEIGHTS, EntryPointError
 from controller.config.requirements import parse_requirement, parse_specifiers
 from controller.errors import NoRelease, Rejected
 from controller.model import Artifact
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
 
     from controller.config.settings import InspectionLimits
-    from controller.model import Revision
+    from controller.model import Revision, WeightsEntry
 
 _REBUILD = archive.REBUILD
 _RUNTIME = frozenset({"ray", "wheelway"})
@@ -53,6 +54,7 @@ _MAX_METADATA = 2 << 20  # bytes of one file that is read into memory and parsed
 _MAX_RECORD = 64 << 20
 _MAX_REQUIREMENTS = 1000
 _ENTRY_POINTS = re.compile(r"[^/]+\.dist-info/entry_points\.txt")
+_OURS = re.compile(b"|".join(re.escape(group.encode()) for group in GROUPS))
 _NAMED = 3  # files that a message names
 
 
@@ -79,20 +81,27 @@ def inspect(
             wheel is in itself what another name would say.
         Rejected: those of `archive`, and ShadowsRuntime, DataFolder, MetadataMismatch,
             MetadataInvalid, WheelVersionUnsupported, TagsIncompatible, RequiresPython,
-            TooManyPipelines, EntryPointInvalid, RecordInvalid.
+            TooManyPipelines, EntryPointInvalid, RecordInvalid, PartWithoutPipeline; of weights
+            also NotOnlyData, WeightsMissing, WishesInvalid.
         Transient: `CacheUnusable`, when the file system fails.
     """
     name, supported = revision.filename, frozenset(tags)
     filenames.check_name(revision, supported)
     with archive.opened(wheel, name, limits) as opened:
-        if not archive.holds(opened, _ENTRY_POINTS, GROUP.encode(), _MAX_METADATA):
+        if not archive.holds(opened, _ENTRY_POINTS, _OURS, _MAX_METADATA):
             raise _not_a_pipeline_wheel(name)
         archive.check(name, opened, wheel.stat().st_size, limits)
         ignored = _check_layout(name, opened.namelist())
         source = _Source(name, opened, revision)
         metadata = source.metadata(python_version.rstrip("+"))  # a "+" marks an untagged build
         source.check_wheel(supported)
-        targets, faults = source.pipelines(limits.max_pipelines)
+        groups = source.read_entry_points(limits.max_pipelines)
+        targets = source.pipelines(groups)
+        of_them = parts.read(groups, targets, name, revision.version, limits.max_parts)
+        requires = tuple(metadata.get("requires_dist", ()))
+        given = source.weights(groups, requires)
+        if not targets and not given:
+            raise _not_a_pipeline_wheel(name)
         record_digest = source.check_record()
         return Artifact(
             digest=revision.sha256,
@@ -104,11 +113,12 @@ def inspect(
             wheel=wheel,
             tree=tree,
             record_digest=record_digest,
-            requires=tuple(metadata.get("requires_dist", ())),
+            requires=requires,
             pipelines=author_options.entries(
-                targets, revision.version, frozenset(opened.namelist()), source.read
+                targets, revision.version, frozenset(opened.namelist()), source.read, of_them
             ),
-            notes=(*ignored, *faults),
+            notes=(*ignored, *_faults(groups)),
+            weights=given,
         )
 
 
@@ -147,6 +157,13 @@ def _check_layout(name: str, paths: Iterable[str]) -> tuple[str, ...]:
     more = f" and {len(ignored) - _NAMED} more" if len(ignored) > _NAMED else ""
     why = "only an installer gives effect to `.pth` files and to what lies in `.data`"
     return (f"{', '.join(ignored[:_NAMED])}{more}: {why}; a pipeline is served unpacked as it is",)
+
+
+def _faults(groups: entry_points.Groups) -> tuple[str, ...]:
+    """What is wrong in groups of others."""
+    faults = list(itertools.islice(entry_points.faults(groups), _NAMED + 1))
+    more = ["and more of that kind"] if len(faults) > _NAMED else []
+    return (*faults[:_NAMED], *more)
 
 
 # -- what the wheel says about itself ------------------------------------------------------------
@@ -250,29 +267,42 @@ class _Source:
             why = filenames.incompatible(self._name, "WHEEL file", inside, supported)
             raise Rejected("TagsIncompatible", why)
 
-    def pipelines(self, most: int) -> tuple[dict[str, str], tuple[str, ...]]:
-        """Normalised pipeline name to `module:attribute`; what is wrong in other groups."""
-        try:
+    def read_entry_points(self, most: int) -> entry_points.Groups:
+        """All of them, of which at most so many are pipelines, and as many weights."""
+        with self._translated():
             groups = entry_points.read(self.text("entry_points.txt") or "")
-            if (count := len(groups.get(GROUP, ()))) > most:
+        for group in (GROUP, WEIGHTS):
+            if (count := len(groups.get(group, ()))) > most:
                 raise Rejected(
                     "TooManyPipelines",
-                    f"{self._name} has {count} entry points in the group `{GROUP}`, the limit is "
+                    f"{self._name} has {count} entry points in the group `{group}`, the limit is "
                     f"{most}; each is an application of its own. Publish fewer, or raise "
                     "`inspection.max_pipelines`",
                 )
-            targets = entry_points.pipelines(groups)
+        return groups
+
+    def pipelines(self, groups: entry_points.Groups) -> dict[str, str]:
+        """Normalised pipeline name to `module:attribute`."""
+        with self._translated():
+            return entry_points.pipelines(groups)
+
+    def weights(
+        self, groups: entry_points.Groups, requires: Iterable[str]
+    ) -> tuple[WeightsEntry, ...]:
+        """What it holds for pipelines of other wheels."""
+        with self._translated():
+            return weights.read(groups, self._name, self._files, requires, self.read)
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
         except EntryPointError as error:
             raise Rejected(
                 "EntryPointInvalid",
                 f"{self._name}: entry_points.txt, {error}; mend the project's entry points and "
                 "rebuild it",
             ) from error
-        if not targets:
-            raise _not_a_pipeline_wheel(self._name)
-        faults = list(itertools.islice(entry_points.faults(groups), _NAMED + 1))
-        more = ["and more of that kind"] if len(faults) > _NAMED else []
-        return targets, (*faults[:_NAMED], *more)
 
     def check_record(self) -> str:
         """RECORD lists every file with its right hash and nothing else; returns its SHA-256."""

@@ -1,0 +1,141 @@
+"""The layers of options: the operator's defaults, what a wheel asks for, the operator's policy.
+
+The operator's options win over the author's, and an author's option beyond the operator's caps is
+refused, never cut: nobody runs with less than they believe. Settings are merged key by key at the
+top level only, for a pipeline may mean a nested table as one value.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pydantic import BaseModel, ValidationError
+
+from controller.config.serve import REPLICA_COUNTS
+from controller.config.settings import ActorOptions, Caps, Options
+from controller.errors import Rejected, mistakes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from controller.config.settings import PipelinePolicy, ServeOptions
+    from controller.model import JSON
+
+FILENAME: Final = "wheelway.toml"
+"""What a wheel's author says is in it."""
+
+_SERVE_AUTO_MAX = 100  # ray.serve.config.AutoscalingConfig.default().max_replicas
+_CAPPED: Final[dict[str, tuple[str, ...]]] = {  # where in the options each cap looks
+    name: ("ray_actor_options", name) if name in ActorOptions.model_fields else (name,)
+    for name in Caps.model_fields
+    if name not in {"num_replicas", "resources", "graceful_shutdown_timeout"}
+}
+_RESOURCES = ("ray_actor_options", "resources")
+
+
+def effective(
+    serve: ServeOptions, author_options: Mapping[str, JSON], policy: PipelinePolicy | None
+) -> Options:
+    """The options a release runs with: defaults < the wheel's wishes < the operator's policy.
+
+    `ray_actor_options`, `autoscaling_config` and `env_vars` are merged key by key. A layer that
+    fixes `num_replicas` takes the autoscaling below it away, and the other way round.
+
+    Raises:
+        Rejected: `OptionAboveCap`, for a wish that would take effect; the operator's own word in
+            the defaults and the policy is not capped. `OptionsRefused`, when what each layer may
+            say is too much together.
+    """
+    override = set_options(policy.options) if policy else {}
+    merged = merge(merge(set_options(serve.defaults), author_options), override)
+    for option, wished, cap in _over(merged, author_options, override, serve):
+        raise Rejected(
+            "OptionAboveCap",
+            f"{FILENAME} asks for {option} = {wished}, the cap is {cap}; lower the wish in the "
+            "wheel, or let the operator raise the cap in [serve.caps] or set the option under "
+            "[[pipelines]]",
+        )
+    try:
+        options = Options.model_validate(merged)
+    except ValidationError as error:  # each layer passed, what they say together does not
+        said = (f"{mistake.keys[0]}: {mistake.what}" for mistake in mistakes(error))
+        raise Rejected(
+            "OptionsRefused",
+            f"{FILENAME} and the operator's options together: {'; '.join(said)}; ask for less in "
+            "the wheel, or let the operator set less in [serve.defaults] or under [[pipelines]]",
+        ) from error
+    try:
+        serve.admit(options, FILENAME)
+    except ValueError as error:  # the operator's own word was admitted when it was read
+        raise Rejected("OptionAboveCap", f"{error}; or lower it in the wheel") from error
+    return options
+
+
+def effective_settings(
+    settings: Mapping[str, JSON], policy: PipelinePolicy | None
+) -> dict[str, JSON]:
+    """The wheel's settings overlaid by the operator's, key by key at the top level."""
+    return {**settings, **(policy.settings if policy else {})}
+
+
+def set_options(options: BaseModel) -> dict[str, JSON]:
+    """Only the options that were given."""
+    return options.model_dump(exclude_unset=True, exclude_none=True)
+
+
+def merge(below: Mapping[str, JSON], above: Mapping[str, JSON]) -> dict[str, JSON]:
+    """One layer over another."""
+    merged = dict(below)
+    if isinstance(above.get("num_replicas"), int):
+        merged.pop("autoscaling_config", None)
+    elif "autoscaling_config" in above and isinstance(merged.get("num_replicas"), int):
+        del merged["num_replicas"]
+    for key, value in above.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if nested else value
+    return merged
+
+
+def _over(
+    merged: Mapping[str, JSON],
+    author_options: Mapping[str, JSON],
+    override: Mapping[str, JSON],
+    serve: ServeOptions,
+) -> Iterable[tuple[str, JSON, float]]:
+    """Every author option that would take effect beyond its cap: option, value, cap."""
+    caps = serve.caps
+    capped = [(path, getattr(caps, name)) for name, path in _CAPPED.items()]
+    capped += [
+        ((*_RESOURCES, name), caps.resources) for name in _at(author_options, _RESOURCES) or ()
+    ]
+    capped.append((("graceful_shutdown_timeout",), serve.longest_shutdown))
+
+    def in_effect(path: tuple[str, ...]) -> JSON:
+        wished = _at(author_options, path)
+        kept = wished is not None and _at(override, path) is None and _at(merged, path) is not None
+        return wished if kept else None
+
+    for path, cap in capped:
+        wished = in_effect(path)
+        if cap is not None and wished is not None and wished > cap:
+            yield ".".join(path), wished, cap
+    if caps.num_replicas is None:
+        return
+    counts = [("autoscaling_config", key) for key in sorted(REPLICA_COUNTS)]
+    for path in (("num_replicas",), *counts):
+        wished = in_effect(path)
+        if isinstance(wished, int) and wished > caps.num_replicas:
+            yield ".".join(path), wished, caps.num_replicas
+    unbounded = _at(merged, ("autoscaling_config", "max_replicas")) is None
+    if in_effect(("num_replicas",)) == "auto" and unbounded and caps.num_replicas < _SERVE_AUTO_MAX:
+        most = f'"auto" without autoscaling_config.max_replicas (Serve takes {_SERVE_AUTO_MAX})'
+        yield "num_replicas", most, caps.num_replicas
+
+
+def _at(options: Mapping[str, JSON], path: tuple[str, ...]) -> JSON:
+    value: JSON = options
+    for key in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value

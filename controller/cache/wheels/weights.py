@@ -1,0 +1,159 @@
+"""Wheels of weights: entry points in the group `wheelway.weights`, and nothing but data.
+
+    [wheelway.weights]
+    iris = iris_weights             # the package whose folder the pipeline gets
+
+The folder may hold a `wheelway.toml` with `fits = ">=1,<2"`, the versions of the pipeline that can
+take them. Nothing of such a wheel is ever imported or put on `sys.path`, so what its packages have
+as `__init__.py` (which build backends ask for) may say anything; any other Python is a mistake, as
+it would belong to the pipeline. Native code is let pass: compiled models come as such.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from controller.cache.author_options import MistakeError, parse_toml
+from controller.cache.option_layers import FILENAME
+from controller.cache.wheels.entry_points import (
+    GROUP,
+    PARTS,
+    WEIGHTS,
+    EntryPointError,
+    package_of,
+    pipeline_named,
+    twice,
+)
+from controller.config.loading import line_of
+from controller.config.requirements import parse_requirement, parse_specifiers
+from controller.errors import Rejected
+from controller.model import WeightsEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+_PYTHON = (".py", ".pyc", ".pyi")
+_INIT = "__init__.py"
+_NOT_DATA = (_INIT, FILENAME, "py.typed")
+_NOT_ONLY_DATA = "NotOnlyData"
+
+
+def read(
+    groups: Mapping[str, Sequence[tuple[str, str]]],
+    wheel: str,
+    paths: Collection[str],
+    requires: Iterable[str],
+    read_file: Callable[[str], bytes | None],
+) -> tuple[WeightsEntry, ...]:
+    """The weights of a wheel, sorted by pipeline.
+
+    Args:
+        groups: all its entry points.
+        wheel: its file name.
+        paths: of its files.
+        requires: its `Requires-Dist`, each of which can be parsed.
+        read_file: the bytes of one of the files.
+
+    Raises:
+        EntryPointError: an entry names no pipeline or package, or two name one pipeline.
+        Rejected: `NotOnlyData`, `WeightsMissing`, `WishesInvalid`.
+    """
+    packages: dict[str, str] = {}
+    for written, value in groups.get(WEIGHTS, ()):
+        pipeline = pipeline_named(written, WEIGHTS)
+        if pipeline in packages:
+            raise EntryPointError(f"group `{WEIGHTS}`: {twice(pipeline)}")
+        packages[pipeline] = package_of(written, value, WEIGHTS)
+    if not packages:
+        return ()
+    _check_only_data(groups, wheel, paths, requires)
+    folders = {name: package.replace(".", "/") for name, package in packages.items()}
+    for pipeline, folder in folders.items():
+        _check_folder(pipeline, folder, wheel, paths)
+    try:
+        _check_strays(folders, paths)
+        fits = {folder: _fits(folder, read_file) for folder in folders.values()}
+    except MistakeError as mistake:
+        raise Rejected(
+            "WishesInvalid", f"{wheel}: {mistake}; mend it and rebuild the wheel"
+        ) from mistake
+    return tuple(
+        WeightsEntry(name, package, fits[folders[name]])
+        for name, package in sorted(packages.items())
+    )
+
+
+def _check_only_data(
+    groups: Mapping[str, Sequence[tuple[str, str]]],
+    wheel: str,
+    paths: Iterable[str],
+    requires: Iterable[str],
+) -> None:
+    for group in (GROUP, PARTS):
+        if groups.get(group):
+            raise Rejected(
+                _NOT_ONLY_DATA,
+                f"{wheel} has entry points both in `{WEIGHTS}` and in `{group}`; weights come in a "
+                "wheel of their own, with a version of their own: publish two wheels",
+            )
+    code = [p for p in paths if p.endswith(_PYTHON) and p.rpartition("/")[2] != _INIT]
+    if code:
+        more = f" and {len(code) - 1} more" if len(code) > 1 else ""
+        raise Rejected(
+            _NOT_ONLY_DATA,
+            f"{wheel} has weights and holds {code[0]!r}{more}; a wheel of weights holds only data, "
+            "of which nothing is imported: move the code into the pipeline's wheel",
+        )
+    for requirement in requires:
+        marker = parse_requirement(requirement).marker
+        if marker is None or marker.evaluate({"extra": ""}):
+            raise Rejected(
+                _NOT_ONLY_DATA,
+                f"{wheel} has weights and requires {requirement[:200]!r}; a wheel of weights is "
+                "not installed: let the pipeline's wheel require what loads them",
+            )
+
+
+def _check_folder(pipeline: str, folder: str, wheel: str, paths: Iterable[str]) -> None:
+    inside = sorted(path for path in paths if path.startswith(f"{folder}/"))
+    if all(path.rpartition("/")[2] in _NOT_DATA for path in inside):
+        what = f"holds only {', '.join(inside[:3])}" if inside else "is not there"
+        raise Rejected(
+            "WeightsMissing",
+            f"{wheel}: the folder {folder!r}, named for the weights for {pipeline}, {what}; name "
+            "the package that holds the files, see that the build backend packs them (setuptools "
+            "needs package-data for that) and rebuild the wheel",
+        )
+
+
+def _check_strays(folders: Mapping[str, str], paths: Collection[str]) -> None:
+    """Raise for a `wheelway.toml` that somebody meant and nobody reads."""
+    for folder in folders.values():
+        above = ["", *(f"{folder[:at]}/" for at, sign in enumerate(folder) if sign == "/")]
+        for parent in above:
+            if f"{parent}{FILENAME}" in paths and parent.rstrip("/") not in folders.values():
+                raise MistakeError(
+                    f"{parent}{FILENAME}: is not read there; move it to {folder}/{FILENAME}"
+                )
+
+
+def _fits(folder: str, read_file: Callable[[str], bytes | None]) -> str:
+    """Which versions of their pipeline the weights in a folder say that they fit."""
+    path = f"{folder}/{FILENAME}"
+    if (body := read_file(path)) is None:
+        return ""
+    text, said = parse_toml(body, path)
+    for key in said.keys() - {"fits"}:
+        raise MistakeError(
+            f"{path}:{line_of(text, [key])}: {key}: unknown key; of weights only `fits` is known, "
+            "the versions of the pipeline that can take them"
+        )
+    fits, where = said.get("fits", ""), f"{path}:{line_of(text, ['fits'])}: fits"
+    if not isinstance(fits, str):
+        raise MistakeError(f"{where}: must be text, such as '>=1,<2'")
+    try:
+        return str(parse_specifiers(fits))
+    except ValueError as error:
+        raise MistakeError(
+            f"{where}: {error}; write PEP 440 specifiers, such as '>=1,<2'"
+        ) from error
