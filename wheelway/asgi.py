@@ -78,6 +78,8 @@ class Application:
         self._logger = logger
         self._echo = echo_request_id
         self._on_shutdown = on_shutdown
+        self.state: dict[str, Any] = {}
+        """What the metadata says of this replica, besides what the application itself knows."""
         self._runtime: Runtime | None = None
         self._limits = Limits()
         self._capacity = self._digits = 0
@@ -86,19 +88,25 @@ class Application:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._deadlines = RequestDeadlines()
         self._outcomes = Outcomes()
-        self._mark = (b"x-wheelway-release", str(release).encode())
-        self._result_headers: Headers = []
+        self._marks: Headers = [(b"x-wheelway-release", str(release).encode())]
+        """Who answers; in every answer."""
         # Unique without asking the kernel for randomness at every request.
         self._id_prefix = uuid4().hex[:16].encode()
         self._ids = count(1)
 
     def serve(self, runtime: Runtime, limits: Limits) -> None:
-        """From now on answer by this pipeline and within these limits."""
+        """From now on answer by this pipeline and within these limits; requests under way end on
+        the one that they began on.
+        """
         runtime.calls.on_return = self._wake
         self._runtime, self._limits, self._capacity = runtime, limits, limits.capacity
         self._digits = len(str(limits.max_request_bytes))
+        runtime.marks = self._marks[:1]
+        if runtime.weights:
+            runtime.marks.append((b"x-wheelway-weights", runtime.weights.encode()))
         content_type = runtime.interface.result_type.encode()
-        self._result_headers = [(b"content-type", content_type), self._mark]
+        runtime.result_headers = [(b"content-type", content_type), *runtime.marks]
+        self._marks = runtime.marks
         self._wake()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,18 +145,20 @@ class Application:
             request_id = self._new_id()
         REQUEST.set(request_id.decode("latin-1"))
         runtime, limits = self._runtime, self._limits
-        answer: bytes | Problem | None
         if runtime is None:
-            answer = problem.not_loaded()
-        else:
-            answer = self._refusal(runtime, limits, length, content_type, coding)
-        if answer is None and runtime is not None:
+            await self._complain(scope, send, problem.not_loaded(), request_id, self._marks)
+            return
+        answer: bytes | Problem | None
+        answer = self._refusal(runtime, limits, length, content_type, coding)
+        if answer is None:
             self._in_flight += 1
+            runtime.in_flight += 1
             try:
                 watched = self._deadlines.begin(scope, receive, limits.request_timeout)
                 answer = await self._attempt(runtime, limits, watched, request_id, coding)
             finally:
                 self._in_flight -= 1
+                runtime.in_flight -= 1
             if watched.rescued:
                 self._outcomes.failed("TimedOut")
                 rescue.close(receive)
@@ -158,7 +168,7 @@ class Application:
         if isinstance(answer, bytes):
             if self._outcomes.recent:
                 self._outcomes.succeeded()
-            headers = [*self._result_headers, (b"content-length", b"%d" % len(answer))]
+            headers = [*runtime.result_headers, (b"content-length", b"%d" % len(answer))]
             if self._echo:
                 headers.append((b"x-request-id", request_id))
             await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -166,7 +176,7 @@ class Application:
         elif answer is not None:
             if answer.status in _FAILURES:
                 self._outcomes.failed(answer.reason)
-            await self._complain(scope, send, answer, request_id)
+            await self._complain(scope, send, answer, request_id, runtime.marks)
 
     def _refusal(
         self,
@@ -261,7 +271,7 @@ class Application:
             request_id = sane_id(watched.scope) or self._new_id()
             what = problem.timed_out(self._limits.request_timeout)
             body = what.body(request_id.decode("latin-1"))
-            headers = [*what.about(body), self._mark, (b"x-request-id", request_id)]
+            headers = [*what.about(body), *self._marks, (b"x-request-id", request_id)]
             lines = b"".join(b"%s: %s\r\n" % header for header in headers)
             connection.answer(what.status, lines, body)
             self._tell_late(request_id, "the pipeline held the event loop")
@@ -311,7 +321,7 @@ class Application:
 
     async def _describe(self, scope: Scope, send: Send, path: str, route: str) -> None:
         """Answer at the paths that are only read, and at those that do not exist."""
-        request_id = sane_id(scope) or self._new_id()
+        request_id, marks = sane_id(scope) or self._new_id(), self._marks
         found = description_at(
             path,
             scope["method"],
@@ -321,27 +331,31 @@ class Application:
             state=self._state(),
         )
         if not isinstance(found, tuple):
-            await self._complain(scope, send, found, request_id)
+            await self._complain(scope, send, found, request_id, marks)
             return
         content_type, body, headers = found
-        headers += [(b"content-type", content_type.encode()), *self._marks(request_id)]
+        headers += [(b"content-type", content_type.encode()), *self._named(marks, request_id)]
         headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         body = b"" if scope["method"] == "HEAD" else body
         await send({"type": "http.response.body", "body": body})
 
-    def _state(self) -> dict[str, str]:
+    def _state(self) -> dict[str, Any]:
         """What this replica has to tell beside what the release is."""
-        settings_error = self._runtime.settings_error if self._runtime else ""
-        state = {"settings_error": settings_error, "failing": self._outcomes.failing}
-        return {key: text for key, text in state.items() if text}
+        state = {**self.state, "failing": self._outcomes.failing}
+        if self._runtime is not None:
+            state["weights"] = self._runtime.weights
+            state["settings_error"] = self._runtime.settings_error
+        return {key: what for key, what in state.items() if what}
 
-    async def _complain(self, scope: Scope, send: Send, what: Problem, request_id: bytes) -> None:
-        await what.send(scope, send, request_id, *self._marks(request_id))
+    async def _complain(
+        self, scope: Scope, send: Send, what: Problem, request_id: bytes, marks: Headers
+    ) -> None:
+        await what.send(scope, send, request_id, *self._named(marks, request_id))
 
-    def _marks(self, request_id: bytes) -> Headers:
+    def _named(self, marks: Headers, request_id: bytes) -> Headers:
         """Who answers, and the request's id unless the server says it."""
-        return [self._mark, (b"x-request-id", request_id)] if self._echo else [self._mark]
+        return [*marks, (b"x-request-id", request_id)] if self._echo else marks
 
     def _new_id(self) -> bytes:
         return b"%s-%x" % (self._id_prefix, next(self._ids))

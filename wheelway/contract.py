@@ -57,6 +57,9 @@ class Context:
     lies beside the package's `__init__.py`. Without one: the folder of the module itself."""
     logger: logging.Logger
     """Ends in the replica's log, with the release's name."""
+    weights: Path | None = None
+    """The folder of the weights to load, to be read only: the package that a wheel in the group
+    `wheelway.weights` names for this pipeline. None: there are none; use those of the wheel."""
 
 
 class Pipeline(ABC):

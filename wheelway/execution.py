@@ -37,13 +37,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wheelway.contract import Release
+    from wheelway.schema import Interface
 
 RECONFIGURE_DEADLINE = 60.0
 """Seconds that a pipeline gets to take new settings; Serve waits for it meanwhile."""
 
 
 def context_of(
-    pipeline: type[Pipeline], release: Release, settings: Mapping[str, Any], logger: logging.Logger
+    pipeline: type[Pipeline],
+    release: Release,
+    settings: Mapping[str, Any],
+    logger: logging.Logger,
+    weights: Path | None = None,
 ) -> Context:
     """What a release's pipeline is told when it is loaded."""
     return Context(
@@ -53,6 +58,7 @@ def context_of(
         settings=MappingProxyType(dict(settings)),
         files=files_of(pipeline),
         logger=logger,
+        weights=weights,
     )
 
 
@@ -61,6 +67,7 @@ class Runtime:
 
     `run` takes a decoded request through all stages. `settings` are those in force,
     `settings_error` says why the latest ones are not. `calls` is how its methods are called.
+    `weights` names those of its context; `interface` saves reading the class's types once more.
 
     Raises:
         StartFailure: SchemaInvalid, from the class's annotations.
@@ -74,8 +81,16 @@ class Runtime:
         tree: Path | None = None,
         threads: int = THREADS,
         isolated: bool = False,
+        weights: str = "",
+        interface: Interface | None = None,
     ) -> None:
-        self.interface = interface_of(pipeline)
+        self.interface = interface or interface_of(pipeline)
+        self.weights = weights
+        self.in_flight = 0
+        """Requests that began on it and have not ended; counted by who takes them."""
+        self.marks: list[tuple[bytes, bytes]] = []
+        """Headers that say who answers; set by who sends them, as those of a result."""
+        self.result_headers: list[tuple[bytes, bytes]] = []
         self.settings: Mapping[str, Any] = context.settings
         self.settings_error = ""
         self.examples: Sequence[Any] = ()
