@@ -1,22 +1,30 @@
 """A new pipeline project, as `wheelway new` makes it: it builds with `uv build` and passes `check`.
 
 The files' text is in `controller/authoring/scaffolding`, one Jinja template a file; `FILES` says
-which file it becomes.
+which file it becomes. Around a class that exists already (`wrapping`, `wrapper`) some of them are
+others, and the class's code comes along.
 """
 
 from __future__ import annotations
 
 import keyword
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from packaging.utils import InvalidName, canonicalize_name
 
+from controller.authoring import wrapper
+from controller.authoring.wrapping import wrapped
 from controller.errors import Stalled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from controller.model import JSON
 
 TEMPLATES: Final = Path(__file__).with_name("scaffolding")
 
@@ -30,6 +38,9 @@ FILES: Final = {
     "tests/test_pipeline.py": "test_pipeline.py.j2",
 }
 """Path in the project: template."""
+
+_OF_WRAPPED: Final = frozenset({"pipeline.py.j2", "test_pipeline.py.j2", "wheelway.toml.j2"})
+"""Templates that `scaffolding/wrapped` has its own of."""
 
 _TAKEN_PACKAGES: Final = frozenset(
     {"wheelway", "controller", "ray", "pydantic", "pytest", "tests", "test"}
@@ -93,60 +104,130 @@ def _hindrance(package: str) -> str:
     return ""
 
 
-def create(name: str, parent: Path) -> list[Path]:
-    """Write a new project into the folder `parent/<normalised name>`.
+@dataclass(frozen=True, slots=True)
+class Wrap:
+    """An existing class that a project is made around."""
 
-    Returns:
-        The written files, the folder being the common start of all of them.
+    target: str
+    """`module:Class`."""
+    root: Path
+    """The folder that the module is imported from."""
+    examples: Sequence[JSON] = ()
+    """Requests as a client would send them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What `create` wrote."""
+
+    folder: Path
+    files: list[Path]
+    stages: Mapping[str, str] = field(default_factory=dict)
+    """Of a wrapped class: the pipeline's methods to those that they call."""
+    open_points: Sequence[str] = ()
+    """What looking at the class could not tell: a sentence each."""
+
+
+def create(name: str, parent: Path, wrap: Wrap | None = None) -> Made:
+    """Write a new project into the folder `parent/<normalised name>`.
 
     Raises:
         Stalled: `NameInvalid` (see `names`); `FolderNotEmpty`, when there is something at the
-            folder's place already; `FolderUnwritable`. Nothing that exists is ever overwritten.
+            folder's place already; `FolderUnwritable`; `FileUnreadable`, of what is wrapped, and
+            all that `wrapping.wrapped` raises. Nothing that exists is ever overwritten.
     """
-    named = names(name)
-    folder = parent / named.pipeline
-    texts = _render(named)
-    written: list[Path] = []
+    project = _around(name, wrap) if wrap else _Project(names(name))
+    folder = parent / project.names.pipeline
+    texts = {**project.copies, **_render(project)}
+    files: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not any(folder.iterdir()):
-            written = [_write(folder / path, text) for path, text in texts.items()]
+            files = [_write(folder / path, text) for path, text in texts.items()]
     except FileExistsError:  # something else than a folder
         pass
     except OSError as error:
         raise Stalled("FolderUnwritable", f"{folder} cannot be written: {error}") from error
-    if not written:
+    if not files:
         raise Stalled(
             "FolderNotEmpty",
             f"{folder} exists already and is not an empty folder; nothing was written. "
             f"Choose another name, or move it away",
         )
-    return written
+    return Made(folder, files, project.stages, project.open_points)
 
 
-def _render(named: Names) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class _Project:
+    """One that is to be written."""
+
+    names: Names
+    values: Mapping[str, object] = field(default_factory=dict)
+    """What the templates get besides the names."""
+    copies: Mapping[str, bytes] = field(default_factory=dict)
+    stages: Mapping[str, str] = field(default_factory=dict)
+    open_points: Sequence[str] = ()
+
+
+def _around(name: str, wrap: Wrap) -> _Project:
+    found = wrapped(wrap.target, wrap.root)
+    tops = {module.partition(".")[0] for module in found.needs.modules}
+    for top in sorted(tops):
+        if hindrance := _hindrance(top):
+            raise Stalled(
+                "NameInvalid",
+                f"the module {top!r} cannot be packed beside a pipeline: it is called like "
+                f"{hindrance.removeprefix('a package that ')}; rename it first",
+            )
+    named = names(name)
+    if named.package in tops:
+        named = replace(named, package=f"{named.package}_pipeline")
+    if named.cls == found.name:
+        named = replace(named, cls=f"{named.cls}Pipeline")
+    here = Path.cwd()
+    above = [wrap.root, *wrap.root.parents]
+    folders = above[: above.index(here) + 1] if here in above else above[:1]
+    values, open_points = wrapper.values(found, named.cls, wrap.examples, folders)
+    try:
+        copies = wrapper.copies(found)
+    except OSError as error:
+        raise Stalled(
+            "FileUnreadable", f"{error.filename} cannot be read: {error.strerror}"
+        ) from error
+    stages = {stage: method.name for stage, method in found.stages.items()}
+    return _Project(named, values, copies, stages, open_points)
+
+
+def _render(project: _Project) -> dict[str, bytes]:
     # Python, TOML and Markdown, not HTML: autoescape would spoil them, and every value is a name
-    # that `names` has let through.
+    # that `names` has let through, or comes of the author's own code.
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
+        trim_blocks=True,
         autoescape=False,  # noqa: S701 - see above
     )
     values = {
-        "pipeline": named.pipeline,
-        "package": named.package,
-        "cls": named.cls,
+        **asdict(project.names),
         "wheelway": version("wheelway"),
+        "copied": (),
+        "requirements": (),
+        **project.values,
     }
+    wrapping = bool(project.stages)
     return {
-        path.format(package=named.package): environment.get_template(template).render(values)
+        path.format(package=project.names.package): environment.get_template(
+            f"wrapped/{template}" if wrapping and template in _OF_WRAPPED else template
+        )
+        .render(values)
+        .encode()
         for path, template in FILES.items()
     }
 
 
-def _write(path: Path, text: str) -> Path:
+def _write(path: Path, text: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("x", encoding="utf-8") as file:  # x: never over a file that exists
+    with path.open("xb") as file:  # x: never over a file that exists
         file.write(text)
     return path

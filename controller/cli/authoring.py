@@ -1,6 +1,6 @@
 """For those who write pipelines: `wheelway new` makes a project, `wheelway check` tries a wheel."""
 
-import os
+import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
@@ -43,19 +43,51 @@ def new(
     name: Annotated[str, typer.Argument(help="The pipeline's name, such as churn-score.")],
     *,
     into: Annotated[Path, typer.Option(metavar="DIR", help="Where its folder is made.")] = Path(),
+    wrap: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:CLASS", help="An existing model class to put it around."),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The folder that MODULE is imported from; default: here."),
+    ] = None,
+    example: Annotated[
+        list[str] | None,
+        typer.Option(metavar="JSON", help="A request as clients send it; more than one may be."),
+    ] = None,
 ) -> None:
-    """Make a pipeline project that passes `wheelway check`."""
-    from controller.authoring.scaffold import create  # noqa: PLC0415 - imports jinja2
+    """Make a pipeline project that passes `wheelway check`.
 
-    files = create(name, into)
-    folder = Path(os.path.commonpath(files))
+    With --wrap it answers with a class that exists: its load, infer or predict, pre_process and
+    post_process are found by reading its code, which is copied along and never run.
+    """
+    from controller.authoring.scaffold import Wrap, create  # noqa: PLC0415 - imports jinja2
+
+    if wrap is None and (root is not None or example):
+        raise typer.BadParameter("--root and --example say more of the class that --wrap names")
+    around = wrap and Wrap(wrap, (root or Path()).absolute(), _examples(example or []))
+    made = create(name, into, around or None)
     say(
-        f"Made {folder}:",
-        *(paragraph(str(file.relative_to(folder)), indent=2) for file in files),
+        f"Made {made.folder}:",
+        *(paragraph(str(file.relative_to(made.folder)), indent=2) for file in made.files),
+    )
+    if made.stages:
+        taken = ", ".join(f"{stage} by `{method}`" for stage, method in made.stages.items())
+        say(f"Around {wrap}: {taken}.")
+    if made.open_points:
+        say("To be seen to:", *(paragraph(f"- {point}", indent=2) for point in made.open_points))
+    say(
         "Next:",
-        paragraph(f"cd {shlex.quote(str(folder))}", indent=2),
+        paragraph(f"cd {shlex.quote(str(made.folder))}", indent=2),
         *(paragraph(line, indent=2) for line in ("uv build --wheel", "wheelway check dist/*.whl")),
     )
+
+
+def _examples(texts: "Sequence[str]") -> "list[JSON]":
+    try:
+        return [json.loads(text) for text in texts]
+    except json.JSONDecodeError as error:
+        raise typer.BadParameter(f"--example is not JSON: {error.doc!r}: {error}") from error
 
 
 def check(

@@ -45,6 +45,7 @@ ALL_IS_WELL = {"Running", "Building", "Starting"}
 """Reasons of a release that is on its way; they need no cure."""
 OF_ONE_COMMAND = {
     *("controller/cli", "controller/authoring/gates.py", "controller/authoring/scaffold.py"),
+    *("controller/authoring/modules.py", "controller/authoring/wrapping.py"),
     *("controller/rayhead/head.py", "controller/rayhead/ports.py", "controller/journal/reading.py"),
     *("controller/rayhead/service.py", "controller/installation/units.py"),
 }

@@ -56,7 +56,7 @@ def test_a_name_that_could_not_be_served_or_imported_is_refused_with_why(typed, 
 
 
 def test_the_files_are_returned_and_rendered_completely(tmp_path):
-    written = create("Churn_Score", tmp_path)
+    written = create("Churn_Score", tmp_path).files
 
     folder = tmp_path / "churn-score"
     assert {str(path.relative_to(folder)) for path in written} == {
@@ -106,8 +106,7 @@ def test_a_parent_that_cannot_be_written_is_reported(tmp_path):
 @pytest.mark.parametrize("typed", ["Churn_Score", "pipeline"])
 def test_a_new_project_passes_its_tests_builds_and_passes_the_gates(typed, tmp_path):
     (tmp_path / "there").mkdir()
-    written = create(typed, tmp_path / "there")
-    folder = written[0].parent
+    folder = create(typed, tmp_path / "there").folder
 
     _run(sys.executable, "-m", "pytest", "-q", cwd=folder)
     _run(uv.find_uv_bin(), "build", "--wheel", "--offline", cwd=folder)

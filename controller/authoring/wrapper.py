@@ -1,0 +1,384 @@
+"""The text of a pipeline around a wrapped class: what the templates are filled with.
+
+The class's code is copied into the project, byte for byte and under its own import names, so that
+the wheel holds all that it needs. What looking cannot tell is named.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from controller.authoring.modules import data_below
+from controller.authoring.requirements import required
+from controller.authoring.signatures import (
+    ANY,
+    PLAIN,
+    SCALARS,
+    Type,
+    name_of,
+    request_type,
+    result_type,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from controller.authoring.modules import Module
+    from controller.authoring.wrapping import Method, Parameter, Wrapped
+    from controller.model import JSON
+
+_ENDINGS: Final = ("path", "dir", "folder", "directory", "file")
+_CONFIGS: Final = frozenset({"cfg", "conf", "config", "configuration", "options", "params"})
+_EMPTY: Final = {"bool": "false", "float": "0.0", "int": "0", "dict": "{}", "list": "[]"}
+_NOT_DATA: Final = frozenset({".cfg", ".ini", ".lock", ".md", ".toml", ".txt"})
+_SHORT: Final = 80
+"""Characters of a value on one line."""
+_JSON_ALONE: Final = frozenset({"pydantic", "typing_extensions"})
+"""Packages with which a model returns no arrays."""
+
+
+@dataclass(slots=True)
+class Text:
+    """What is known of the project that is to be written."""
+
+    cls: str
+    wrapped: Wrapped
+    imports: set[str] = field(default_factory=set)
+    load: list[str] = field(default_factory=list)
+    """Statements."""
+    stages: list[dict[str, str]] = field(default_factory=list)
+    fields: list[str] = field(default_factory=list)
+    """Of the request's model, where the method takes several values."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """Names to TOML values that somebody has to fill in."""
+    open_points: list[str] = field(default_factory=list)
+    """Sentences on what looking could not tell."""
+
+    def use(self, found: Type) -> Type:
+        """A type whose imports the module has from now on."""
+        self.imports |= found.imports
+        return found
+
+
+def values(
+    wrapped: Wrapped, cls: str, examples: Sequence[JSON], folders: Iterable[Path]
+) -> tuple[dict[str, object], list[str]]:
+    """What the templates need, by name, and sentences on what looking could not tell.
+
+    Args:
+        wrapped: the class.
+        cls: what the pipeline's class is called.
+        examples: requests as a client would send them.
+        folders: where versions of requirements may be stated.
+    """
+    text = Text(cls, wrapped)
+    _write_load(text)
+    _write_stages(text)
+    if text.fields:
+        text.imports.add("from pydantic import BaseModel")
+    text.open_points += [*wrapped.left_out, *_open_points(text, examples)]
+    plain = any("plain(" in stage["expression"] for stage in text.stages)
+    if plain:
+        text.imports |= ANY.imports
+    found = {
+        "target": f"{wrapped.module.name}:{wrapped.name}",
+        "doc": _sentence(wrapped.doc) or f"`{wrapped.name}` behind wheelway's contract.",
+        "imports": _sorted(text.imports),
+        "examples": _literal(list(examples), indent=4),
+        "load": text.load,
+        "asynchronous": any("await " in line for line in text.load),
+        "stages": text.stages,
+        "fields": text.fields,
+        "plain": plain,
+        "unload": wrapped.stages.get("unload"),
+        "settings": text.settings,
+        "copied": sorted({name.partition(".")[0] for name in wrapped.needs.modules}),
+        "requirements": required(wrapped.needs.packages - {"wheelway", "ray"}, folders),
+    }
+    return found, text.open_points
+
+
+def copies(wrapped: Wrapped) -> dict[str, bytes]:
+    """The class's code and the files that it names, by their paths in the project.
+
+    Build backends want packages: a module at the top becomes one, of the same name and content.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    found: dict[str, bytes] = {}
+    for module in wrapped.needs.modules.values():
+        inner = not module.is_package and "." in module.name
+        own = module.name.rpartition(".")[2] if inner else "__init__"
+        found[f"src/{_folder(module)}/{own}.py"] = module.text
+    for path in list(found):
+        *packages, _ = path.split("/")[1:]
+        for end in range(1, len(packages) + 1):
+            found.setdefault(f"src/{'/'.join(packages[:end])}/__init__.py", b"")
+    for file, name in wrapped.needs.files.items():
+        module = wrapped.needs.modules[name]
+        there = file.relative_to(module.path.parent).as_posix()
+        found[f"src/{_folder(module)}/{there}"] = file.read_bytes()
+    return found
+
+
+def _folder(module: Module) -> str:
+    """The folder that a module's files lie in, below `src`."""
+    inner = not module.is_package and "." in module.name
+    return (module.name.rpartition(".")[0] if inner else module.name).replace(".", "/")
+
+
+# -- load ----------------------------------------------------------------------------------------
+
+
+def _write_load(text: Text) -> None:
+    wrapped = text.wrapped
+    cls = text.use(name_of(wrapped.name, wrapped.module, text.cls)).text
+    load = wrapped.stages.get("load")
+    if load is not None and load.makes_instance:
+        text.load = [f"self.model = {_awaiting(load)}{cls}.{load.name}({_given(text, load)})"]
+        return
+    made = _given(text, wrapped.constructor) if wrapped.constructor else ""
+    text.load = [f"self.model = {cls}({made})"]
+    if load is not None:
+        text.load.append(f"{_awaiting(load)}self.model.{load.name}({_given(text, load)})")
+
+
+def _given(text: Text, method: Method) -> str:
+    """The arguments with which it is called when a replica loads."""
+    wanted = [
+        one
+        for one in method.parameters
+        if one.required or (_is_path(one) and _is_text(one.default))
+    ]
+    if len(wanted) == 1 and wanted[0] == method.parameters[0] and wanted[0].by_position:
+        return _argument(text, method, wanted[0])
+    return ", ".join(
+        f"{one.name}={_argument(text, method, one)}"
+        if one.by_name
+        else _argument(text, method, one)
+        for one in wanted
+    )
+
+
+def _argument(text: Text, method: Method, parameter: Parameter) -> str:
+    if _is_path(parameter):
+        return _path(text, method, parameter)
+    if parameter.name in _CONFIGS | {"settings"}:
+        return "dict(context.settings)"
+    if parameter.name in {"logger", "log"}:
+        return "context.logger"
+    kind = ast.unparse(parameter.annotation) if parameter.annotation else ""
+    text.settings[parameter.name] = _EMPTY.get(kind.partition("[")[0], '""')
+    text.open_points.append(
+        f"`{method.name}` needs `{parameter.name}`: give it a value in wheelway.toml, [settings]"
+    )
+    return f'context.settings["{parameter.name}"]'
+
+
+def _is_path(parameter: Parameter) -> bool:
+    kind = ast.unparse(parameter.annotation) if parameter.annotation else ""
+    named = parameter.name.lower().endswith(_ENDINGS) and kind in {"", "str"}
+    return named or kind.rpartition(".")[2].startswith(("Path", "os.PathLike"))
+
+
+def _is_text(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _path(text: Text, method: Method, parameter: Parameter) -> str:
+    """The folder of the class's module; or the one file there, where the code names none."""
+    module, files = method.module, text.wrapped.needs.files
+    place = _folder(module)
+    if not any(name == module.name for name in files.values()):
+        beside = [
+            file
+            for file in data_below(module.path.parent)
+            if file.parent == module.path.parent and file.suffix not in _NOT_DATA
+        ]
+        files.update(dict.fromkeys(beside, module.name))
+        if len(beside) == 1 and not parameter.name.lower().endswith(("dir", "folder", "directory")):
+            place = f"{place}/{beside[0].name}"
+        if not beside:
+            text.open_points.append(
+                f"`{method.name}` needs a path, and no file lies beside {module.name}: copy what "
+                f"it reads into src/{place}"
+            )
+    found = f'context.files.parent / "{place}"'
+    divided = any(
+        isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.Div)
+        and ast.unparse(node.left) == parameter.name
+        for node in ast.walk(method.node)
+    )
+    kind = ast.unparse(parameter.annotation) if parameter.annotation else ""
+    return found if "Path" in kind or (not kind and divided) else f"str({found})"
+
+
+# -- stages --------------------------------------------------------------------------------------
+
+
+def _write_stages(text: Text) -> None:
+    stages = text.wrapped.stages
+    present = [name for name in ("pre_process", "infer", "post_process") if name in stages]
+    for name in present:
+        method = stages[name]
+        parameter, arguments = "request", "request"
+        kind = ANY
+        if name == present[0]:
+            kind, arguments = _request(text, method)
+        elif not method.parameters:
+            arguments = ""
+        elif name == "post_process":
+            parameter = arguments = "result"
+        called = "self.model" if method.name == "__call__" else f"self.model.{method.name}"
+        expression = f"{called}({arguments})"
+        returned = ANY
+        if name == present[-1]:
+            returned = _result(text, method)
+        if method.awaited:
+            converted = returned.conversion != "{}"
+            expression = f"(await {expression})" if converted else f"await {expression}"
+        text.use(kind), text.use(returned)
+        text.stages.append(
+            {
+                "name": name,
+                "def": "async def" if method.awaited else "def",
+                "parameter": f"{parameter}: {kind.text}",
+                "returns": returned.text,
+                "expression": returned.conversion.format(expression),
+            }
+        )
+
+
+def _request(text: Text, method: Method) -> tuple[Type, str]:
+    """The type of a request, and what the method is called with."""
+    parameters = method.parameters
+    wanted = [one for one in parameters if one.required]
+    if not parameters:
+        rows = Type("dict[str, Any]", ANY.imports)
+        return (rows, "**request") if method.takes_any_name else (ANY, "")
+    if len(parameters) == 1 or (len(wanted) == 1 and not _is_scalar(wanted[0])):
+        one = wanted[0] if wanted else parameters[0]
+        found = _requested(text, method, one)
+        kept = [f"`{other.name}`" for other in parameters if other is not one]
+        if kept:
+            text.open_points.append(f"`{method.name}` keeps its default of {', '.join(kept)}")
+        argument = found.conversion.format("request")
+        return found, argument if one.by_position and one is parameters[
+            0
+        ] else f"{one.name}={argument}"
+    given = []
+    for one in parameters:
+        if not (one.required or _is_literal(one.default)):
+            text.open_points.append(f"`{method.name}` keeps its default of `{one.name}`")
+            continue
+        found = text.use(_requested(text, method, one))
+        default = "" if one.default is None else f" = {ast.unparse(one.default)}"
+        text.fields.append(f"{one.name}: {found.text}{default}")
+        value = found.conversion.format(f"request.{one.name}")
+        given.append(f"{one.name}={value}" if one.by_name else value)
+    return Type("Request"), ", ".join(given)
+
+
+def _requested(text: Text, method: Method, parameter: Parameter) -> Type:
+    found = request_type(parameter.annotation, method.module, text.cls)
+    if found is None:
+        text.open_points.append(
+            f"the type of `{parameter.name}` in `{method.name}` cannot be told from the text: "
+            "annotate the request by hand"
+        )
+    return found or ANY
+
+
+def _result(text: Text, method: Method) -> Type:
+    found = result_type(method.node.returns, method.module, text.cls)
+    if found is None:
+        text.open_points.append(
+            f"the type that `{method.name}` returns cannot be told from the text: annotate the "
+            "result by hand"
+        )
+    if found is PLAIN and not text.wrapped.needs.packages - _JSON_ALONE:
+        return ANY
+    return found or ANY
+
+
+def _is_scalar(parameter: Parameter) -> bool:
+    return parameter.annotation is not None and ast.unparse(parameter.annotation) in SCALARS
+
+
+def _is_literal(node: ast.expr | None) -> bool:
+    try:
+        ast.literal_eval(node or ast.Constant(None))
+    except ValueError:
+        return False
+    return True
+
+
+def _awaiting(method: Method) -> str:
+    return "await " if method.awaited else ""
+
+
+# -- the rest ------------------------------------------------------------------------------------
+
+
+def _open_points(text: Text, examples: Sequence[JSON]) -> Iterable[str]:
+    for file in sorted(text.wrapped.needs.misplaced):
+        yield (
+            f"{file} is read by a path from the folder where the application was started: copy it "
+            "beside the code, and read it from `Path(__file__).parent`"
+        )
+    if not examples:
+        yield (
+            "there is no example: give `examples` a request that uses the whole model (or say "
+            "`--example JSON`)"
+        )
+
+
+def _sentence(doc: str) -> str:
+    return doc.replace("\\", "").replace('"', "'").strip()
+
+
+def _literal(value: JSON, indent: int = 0) -> str:
+    """A JSON value as Python: on one line if it is short, else an element a line."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        begin, end = "{", "}"
+        inner = [f"{_literal(key)}: {_literal(one, indent + 4)}" for key, one in value.items()]
+    elif isinstance(value, list):
+        begin, end = "[", "]"
+        inner = [_literal(one, indent + 4) for one in value]
+    else:
+        return repr(value)
+    line = f"{begin}{', '.join(inner)}{end}"
+    if len(line) + indent <= _SHORT:
+        return line
+    pad = " " * (indent + 4)
+    return "\n".join([begin, *(f"{pad}{one}," for one in inner), f"{' ' * indent}{end}"])
+
+
+def _sorted(imports: Iterable[str]) -> str:
+    """Grouped as isort does: the standard library first; one statement for each module."""
+    whole: set[str] = set()
+    names: dict[str, set[str]] = {"wheelway": {"Context", "Pipeline"}}
+    for statement in imports:
+        if statement.startswith("import "):
+            whole.add(statement)
+        else:
+            _, module, _, name = statement.split(" ", 3)
+            names.setdefault(module, set()).add(name)
+    statements = whole | {
+        f"from {module} import {', '.join(sorted(found))}" for module, found in names.items()
+    }
+    groups: dict[int, list[str]] = {}
+    for statement in sorted(statements, key=lambda one: (one.startswith("from "), one)):
+        top = statement.split(" ")[1].partition(".")[0]
+        own = 2 if top == "wheelway" else 1
+        groups.setdefault(0 if top in sys.stdlib_module_names else own, []).append(statement)
+    return "\n\n".join("\n".join(groups[key]) for key in sorted(groups))
