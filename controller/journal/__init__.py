@@ -2,17 +2,19 @@
 
 Decisions do not depend on it: a daemon without a journal observes and arrives at the same state.
 It dates deadlines, keeps quarantines and orders over a restart, and holds what `status`, `explain`
-and `history` tell. Tables change by a new migration in `schema` only. Values of `controller.model`
+and `history` tell. Tables change by a new migration only. Values of `controller.model`
 come in; these and the frozen records of `records` go out.
 
     records     what comes out
-    schema      the file: tables and their migrations, the daemon's lock, damage and how it is met
+    migrations  the tables
+    schema      the file: how it is opened, the daemon's lock, damage and how it is met
     connection  one connection to it, which asks nothing twice
     reading     `Reader`: every query; many at a time, in any process
     restoring   a file that was deleted under the daemon is written anew
     keeping     what was last seen, for the next run
     pruning     what is over is forgotten in time
     writing     `Journal`: a reader that writes; the daemon's, or for one short write beside it
+    weights_*   the same for weights: what releases are live with, what failed, whose they are
     wording     the events that the journal appends by itself
     permissions what a user who may not read it is told
     identity    the mark by which a daemon is known to others

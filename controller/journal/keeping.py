@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from controller.journal.records import listing_text
 from controller.journal.restoring import Restorable
+from controller.journal.wording import concerns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from controller.journal.records import DaemonStatus, RefusedWheel
-    from controller.model import Listing, Loss, PlacementRecord
+    from controller.model import Event, Listing, Loss, PlacementRecord
 
 _T = TypeVar("_T")
 
@@ -50,6 +51,20 @@ class Keeping(Restorable):
         while self._successor() is not None:
             self._run("ROLLBACK")
             self._run("BEGIN IMMEDIATE")
+
+    def append(self, event: Event) -> Event:
+        """Add an event; returns it, for the log. It is found by pipeline and version when its
+        subject is a release as `str()` writes it, or its fields have `pipeline` (and `version`).
+        """
+        pipeline, version = concerns(event)
+        with self.transaction():
+            self._run(
+                "INSERT INTO events (at, subject, pipeline, version, reason, message, fields) "
+                "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                *(event.at, event.subject, pipeline, version, event.reason, event.message),
+                json.dumps(dict(event.fields), sort_keys=True),
+            )
+        return event
 
     def _put(self, table: str, *row: object) -> None:
         """Write a row, in place of one with the same key."""

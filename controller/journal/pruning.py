@@ -54,6 +54,12 @@ class Pruning(Keeping):
                 limits = before, releases, json.dumps(sorted(set(listed)))
                 more = self._prune("releases", _OVER_RELEASES, *limits)
                 more |= self._prune("quarantines", _OVER_QUARANTINES, *limits)
+                for table in ("proven_weights", "refused_weights"):
+                    self._run(
+                        f"DELETE FROM {table} WHERE (pipeline, digest) "  # noqa: S608 - ours
+                        "NOT IN (SELECT pipeline, digest FROM releases)"
+                    )
+                    self._forget(table)
             for table in ("events", "configs"):
                 self._run(
                     f"DELETE FROM {table} WHERE id < (SELECT max(id) FROM {table}) "  # noqa: S608 - ours

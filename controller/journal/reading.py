@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from packaging.utils import canonicalize_version
 from packaging.version import Version
 
 from controller.errors import JournalError
-from controller.journal.connection import Connected, remembered
+from controller.journal.connection import remembered
 from controller.journal.records import (
     OVER,
     AppliedConfig,
@@ -20,6 +21,7 @@ from controller.journal.records import (
     listing_of,
 )
 from controller.journal.schema import SAME, key_of, matching
+from controller.journal.weights_reading import WeightsReader
 from controller.model import (
     Condition,
     Event,
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 _EVENTS = "SELECT id, at, subject, reason, message, fields FROM events WHERE"
 
 
-class Reader(Connected):
+class Reader(WeightsReader):
     """A journal that is only read."""
 
     # -- releases --------------------------------------------------------------------------------
@@ -171,16 +173,19 @@ class Reader(Connected):
     def overrides(self) -> Overrides:
         """What operators ordered by command and nobody lifted since."""
         pins: dict[str, Pin] = {}
+        weights: dict[str, Pin] = {}
         suspensions: dict[str, Suspension] = {}
-        for kind, pipeline, versions, *rest in self._run(
+        for kind, pipeline, versions, *signed in self._run(
             "SELECT kind, pipeline, versions, who, note, at FROM overrides ORDER BY kind, pipeline"
         ):
-            if kind == "pin":
-                pinned = tuple(Version(text) for text in json.loads(versions))
-                pins[pipeline] = Pin(pipeline, pinned, *rest)
-            else:
-                suspensions[pipeline] = Suspension(pipeline, *rest)
-        return Overrides(pins, suspensions)
+            pinned = tuple(Version(text) for text in json.loads(versions))
+            if kind == "suspension":
+                suspensions[pipeline] = Suspension(pipeline, *signed)
+                continue
+            of_weights = kind == "weights"
+            order = Pin(pipeline, pinned, *signed)
+            (weights if of_weights else pins)[pipeline] = replace(order, of_weights=of_weights)
+        return Overrides(pins, suspensions, weights)
 
     # -- the story -------------------------------------------------------------------------------
 

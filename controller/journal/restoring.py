@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from controller.cache import files
 from controller.journal import schema
+from controller.journal.migrations import MIGRATIONS
 from controller.journal.reading import Reader
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Restorable(Reader):
             finally:
                 new.unlink(missing_ok=True)
             # The old connection goes by itself: whose file was moved, deletes no `-wal` at its end.
-            self._connection = schema.open_writable(self.path, schema.MIGRATIONS)
+            self._connection = schema.open_writable(self.path, MIGRATIONS)
             self._version = None
             self._files = _identities(self.path)
             files.sync_folder(folder)

@@ -94,6 +94,8 @@ def with_note(by: str, note: str) -> str:
 
 def order_event(order: Pin | Suspension, what: str, message: str, by: str, at: float) -> Event:
     """An operator ordered something, or lifted it: `PinSet`, `SuspensionLifted` and so on."""
-    kind = "Pin" if isinstance(order, Pin) else "Suspension"
+    kind = "Suspension"
+    if isinstance(order, Pin):
+        kind = "WeightsPin" if order.of_weights else "Pin"
     about = {"pipeline": order.pipeline} if order.pipeline else {}
     return Event(at, order.pipeline or "everything", f"{kind}{what}", message, {**about, "by": by})

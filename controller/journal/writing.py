@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from controller.errors import JournalError, Waiting
 from controller.journal import schema
-from controller.journal.pruning import Pruning
+from controller.journal.migrations import MIGRATIONS
 from controller.journal.reading import Reader
 from controller.journal.schema import SAME, key_of
+from controller.journal.weights_writing import WeightsJournal
 from controller.journal.wording import (
-    concerns,
     condition_event,
     lost_condition,
     order_event,
@@ -46,7 +46,7 @@ CONFIGS_KEPT: Final = 200
 """Serve configs, by their digest, whose text is kept."""
 
 
-class Journal(Pruning):
+class Journal(WeightsJournal):
     """The journal as its daemon has it (`open`), or opened for one short write beside it (`amend`).
 
     Besides what `Reader` raises, writing raises Waiting("DiskFull"). A transaction belongs to one
@@ -63,7 +63,7 @@ class Journal(Pruning):
         folder: Path,
         *,
         clock: Callable[[], float] = time.time,
-        migrations: Sequence[str] = schema.MIGRATIONS,
+        migrations: Sequence[str] = MIGRATIONS,
     ) -> Self:
         """Open as the daemon: alone, creating, upgrading or setting aside the file as needed.
 
@@ -262,20 +262,6 @@ class Journal(Pruning):
 
     # -- the story -------------------------------------------------------------------------------
 
-    def append(self, event: Event) -> Event:
-        """Add an event; returns it, for the log. It is found by pipeline and version when its
-        subject is a release as `str()` writes it, or its fields have `pipeline` (and `version`).
-        """
-        pipeline, version = concerns(event)
-        with self.transaction():
-            self._run(
-                "INSERT INTO events (at, subject, pipeline, version, reason, message, fields) "
-                "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                *(event.at, event.subject, pipeline, version, event.reason, event.message),
-                json.dumps(dict(event.fields), sort_keys=True),
-            )
-        return event
-
     def set_conditions(self, conditions: Iterable[Condition], at: float) -> list[Event]:
         """Replace the present conditions by these; a second one of the same subject and reason
         replaces the first.
@@ -331,10 +317,12 @@ class Journal(Pruning):
 
 
 def _kind(order: Pin | Suspension) -> str:
-    return "pin" if isinstance(order, Pin) else "suspension"
+    if isinstance(order, Pin):
+        return "weights" if order.of_weights else "pin"
+    return "suspension"
 
 
 def _beside(kind: type[_R], folder: Path, *, write: bool) -> _R:
     path = folder / schema.FILE
-    opening = partial(schema.open_beside, path, schema.MIGRATIONS, write=write)
+    opening = partial(schema.open_beside, path, MIGRATIONS, write=write)
     return kind(opening(), path, reopen=opening)

@@ -22,6 +22,8 @@ class Pin:
     note: str
     """Why, in the operator's words; may be empty."""
     at: float
+    of_weights: bool = False
+    """Of its weights' versions, one of which is in force, instead of its own."""
 
     def __str__(self) -> str:
         versions, why = ", ".join(map(str, self.versions)), f" ({self.note})" if self.note else ""
@@ -50,6 +52,8 @@ class Overrides:
     """By pipeline."""
     suspensions: Mapping[str, Suspension] = field(default_factory=dict)
     """By pipeline; the empty name stands for everything."""
+    weights: Mapping[str, Pin] = field(default_factory=dict)
+    """By pipeline: pins of its weights."""
 
     def suspension_of(self, pipeline: str) -> Suspension | None:
         """The suspension that holds a pipeline, if any."""

@@ -66,14 +66,20 @@ class Weights:
 
     @classmethod
     def read(cls, said: object) -> Weights | None:
-        """The same of a document; None when it names none."""
-        if not isinstance(said, dict):
-            return None
+        """The same of a document that may name none, or be another's."""
         try:
-            texts = {name: str(said[name]) for name in cls.__slots__}
-            return cls(**{**texts, "version": Version(texts["version"])})  # type: ignore[arg-type]
+            return cls.of(said) if isinstance(said, dict) else None
         except (KeyError, InvalidVersion):
             return None
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Weights:
+        """The inverse of `document`."""
+        return cls(
+            str(document["project"]),
+            Version(str(document["version"])),
+            *(str(document[key]) for key in ("digest", "tree", "record_digest", "package")),
+        )
 
     def as_release(self, pipeline: str) -> Release:
         """What policy judges."""
@@ -81,6 +87,39 @@ class Weights:
 
     def __str__(self) -> str:
         return self.mark
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """Weights that a release was seen live with: every replica answered with them."""
+
+    weights: Weights
+    at: float
+    """When that was last seen to begin, seconds since the epoch; for a person only."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsQuarantine:
+    """Weights that failed with a release. Other bytes are other weights."""
+
+    release: Release
+    weights: Weights
+    reason: str
+    message: str
+    log_tail: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedWeights:
+    """What became of one offer of weights, for all releases of its pipeline; for a person."""
+
+    pipeline: str
+    project: str
+    version: Version
+    digest: str
+    reason: str
+    message: str
 
 
 class WeightsOffer(NamedTuple):

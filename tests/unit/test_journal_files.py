@@ -14,7 +14,8 @@ import pytest
 from packaging.version import Version
 
 from controller.journal import Journal
-from controller.journal.schema import FILE, LOCK, MIGRATIONS
+from controller.journal.migrations import MIGRATIONS
+from controller.journal.schema import FILE, LOCK
 from controller.model import Phase, Release, Transition
 from controller.ops import orders
 from controller.planning.overrides import Pin

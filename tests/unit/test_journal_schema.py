@@ -10,7 +10,8 @@ from packaging.version import Version
 
 from controller.errors import JournalError
 from controller.journal import DaemonStatus, Journal
-from controller.journal.schema import FILE, MIGRATIONS
+from controller.journal.migrations import MIGRATIONS
+from controller.journal.schema import FILE
 from controller.model import Event, Quarantine, tracked
 
 pytestmark = pytest.mark.unit

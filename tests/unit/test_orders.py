@@ -10,7 +10,8 @@ import pytest
 from packaging.version import Version
 
 from controller.errors import WheelwayError
-from controller.journal import Journal, schema
+from controller.journal import Journal
+from controller.journal.migrations import MIGRATIONS
 from controller.model import Availability, Event, Listing, Phase, Transition
 from controller.ops import orders
 from tests.support.service import fill, reach, release, revision
@@ -140,7 +141,7 @@ def test_orders_outlast_the_daemon_and_are_written_beside_it(journal, tmp_path):
 
 
 def test_a_journal_from_before_there_were_orders_is_migrated(tmp_path):
-    with Journal.open(tmp_path, migrations=schema.MIGRATIONS[:2]) as journal:
+    with Journal.open(tmp_path, migrations=MIGRATIONS[:2]) as journal:
         journal.append(Event(1.0, "x", "Y", "z"))
         with pytest.raises(sqlite3.OperationalError):
             journal._connection.execute("SELECT * FROM overrides")

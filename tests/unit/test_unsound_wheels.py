@@ -6,7 +6,7 @@ import pytest
 from packaging.version import Version
 
 from controller.journal import Journal
-from controller.journal.schema import MIGRATIONS
+from controller.journal.migrations import MIGRATIONS
 from controller.model import Phase, Quarantine, Release, Transition, UnsoundWheel
 from controller.ops import explain, orders, status
 

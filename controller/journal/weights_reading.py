@@ -1,0 +1,65 @@
+"""What the journal has of weights: which each release was seen live with, which failed with it,
+whose they are, and what became of each offer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+
+from packaging.version import Version
+
+from controller.journal.connection import Connected, remembered
+from controller.model import Release
+from controller.planning.weights import JudgedWeights, Proven, Weights, WeightsQuarantine
+
+
+class WeightsReader(Connected):
+    """What is known of weights."""
+
+    @remembered
+    def proven_weights(self) -> dict[Release, tuple[Proven, ...]]:
+        """By release: those it was seen live with, the last ones first."""
+        found: dict[Release, list[Proven]] = defaultdict(list)
+        for *key, document, at in self._run(
+            "SELECT pipeline, version, digest, document, at FROM proven_weights ORDER BY turn DESC"
+        ):
+            found[_release(*key)].append(Proven(_weights(document), at))
+        return {release: tuple(proven) for release, proven in found.items()}
+
+    @remembered
+    def refused_weights(self) -> dict[Release, tuple[WeightsQuarantine, ...]]:
+        """By release: those that failed with it."""
+        found: dict[Release, list[WeightsQuarantine]] = defaultdict(list)
+        for pipeline, version, digest, document, *rest in self._run(
+            "SELECT pipeline, version, digest, document, reason, message, log_tail, at "
+            "FROM refused_weights ORDER BY at, weights"
+        ):
+            release = _release(pipeline, version, digest)
+            found[release].append(WeightsQuarantine(release, _weights(document), *rest))
+        return {release: tuple(refused) for release, refused in found.items()}
+
+    @remembered
+    def weights_owners(self) -> dict[str, str]:
+        """By pipeline: the project whose weights it takes."""
+        return dict(self._run("SELECT pipeline, project FROM weights_owners"))
+
+    @remembered
+    def judged_weights(self) -> list[JudgedWeights]:
+        """What became of each offer, the newest version of each pipeline's first."""
+        rows = self._run(
+            "SELECT pipeline, project, version, digest, reason, message FROM judged_weights"
+        )
+        found = [
+            JudgedWeights(name, project, Version(v), *rest) for name, project, v, *rest in rows
+        ]
+        found.sort(key=lambda one: (one.version, one.digest), reverse=True)
+        return sorted(found, key=lambda one: one.pipeline)
+
+
+def _release(pipeline: str, version: str, digest: str) -> Release:
+    return Release(pipeline, Version(version), digest)
+
+
+def _weights(document: str) -> Weights:
+    return Weights.of(json.loads(document))

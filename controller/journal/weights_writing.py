@@ -1,0 +1,117 @@
+"""Writes down what becomes of weights: what releases are live with, what failed, whose they are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Final
+
+from packaging.version import Version
+
+from controller.journal.pruning import Pruning
+from controller.journal.wording import with_note
+from controller.model import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from controller.model import Release
+    from controller.planning.weights import JudgedWeights, Weights, WeightsQuarantine
+
+PROVEN_KEPT: Final = 20
+"""Weights of one release, the last it was live with: what it can be rolled back to."""
+
+
+class WeightsJournal(Pruning):
+    """A journal that keeps what becomes of weights."""
+
+    def weights_live(self, release: Release, weights: Weights, at: float) -> Event:
+        """Every replica of a release answered with these; returns the event that was appended."""
+        key = release.pipeline, release.digest
+        with self.transaction():
+            ((turn,),) = self._run("SELECT coalesce(max(turn), 0) + 1 FROM proven_weights")
+            before = self.proven_weights().get(release, ())
+            self._put(
+                "proven_weights",
+                *(release.pipeline, str(release.version), release.digest),
+                *(weights.digest, _text(weights), turn, at),
+            )
+            self._run(
+                "DELETE FROM proven_weights WHERE pipeline = ?1 AND digest = ?2 AND turn <= "
+                "(SELECT turn FROM proven_weights WHERE pipeline = ?1 AND digest = ?2 "
+                "ORDER BY turn DESC LIMIT 1 OFFSET ?3)",
+                *(*key, PROVEN_KEPT),
+            )
+            self._forget("proven_weights")
+            former = f", before with {before[0].weights}" if before else ""
+            said = f"every replica answers with {weights}{former}"
+            fields = {"weights": str(weights), "former": str(before[0].weights) if before else ""}
+            return self.append(Event(at, str(release), "WeightsLive", said, fields))
+
+    def refuse_weights(self, refused: WeightsQuarantine) -> Event:
+        """Quarantine weights for one release; returns the event that was appended."""
+        release, weights = refused.release, refused.weights
+        with self.transaction():
+            self._put(
+                "refused_weights",
+                *(release.pipeline, str(release.version), release.digest),
+                *(weights.digest, _text(weights), refused.reason, refused.message),
+                *(refused.log_tail, refused.at),
+            )
+            self._forget("refused_weights")
+            said = f"{weights} are quarantined for it: {refused.message}"
+            fields = {"weights": str(weights), "digest": weights.digest}
+            return self.append(Event(refused.at, str(release), refused.reason, said, fields))
+
+    def clear_refused_weights(
+        self,
+        which: Callable[[WeightsQuarantine], bool],
+        *,
+        at: float,
+        by: str = "operator",
+        note: str = "",
+    ) -> list[WeightsQuarantine]:
+        """Lift quarantines of weights; returns what was lifted."""
+        with self.transaction():
+            lifted = [
+                one for refused in self.refused_weights().values() for one in refused if which(one)
+            ]
+            for one in lifted:
+                self._run(
+                    "DELETE FROM refused_weights "
+                    "WHERE pipeline = ?1 AND digest = ?2 AND weights = ?3",
+                    *(one.release.pipeline, one.release.digest, one.weights.digest),
+                )
+                said = (
+                    f"that of {one.weights} was lifted by {with_note(by, note)}; it was: "
+                    f"{one.reason}: {one.message}"
+                )
+                fields = {"by": by, "weights": str(one.weights)}
+                self.append(Event(at, str(one.release), "QuarantineCleared", said, fields))
+            self._forget("refused_weights")
+        return lifted
+
+    def keep_weights_owners(self, owners: Mapping[str, str]) -> None:
+        """Remember these projects and no others as those whose weights pipelines take."""
+        before = self.weights_owners()
+        self._keep("weights_owners", "pipeline", before, owners, lambda *row: row)
+
+    def keep_judged_weights(self, judged: Iterable[JudgedWeights]) -> None:
+        """Remember what became of these offers and of no others."""
+        kept = sorted(judged, key=lambda one: (one.version, one.digest), reverse=True)
+        kept.sort(key=lambda one: one.pipeline)
+        if kept == self.judged_weights():
+            return
+        with self.transaction():
+            self._forget("judged_weights")
+            self._run("DELETE FROM judged_weights")
+            for one in kept:
+                self._put("judged_weights", *map(_plain, astuple(one)))
+
+
+def _text(weights: Weights) -> str:
+    return json.dumps(weights.document, sort_keys=True)
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Version) else value
