@@ -56,7 +56,7 @@ _BEFORE_THE_TREE = re.compile(
     r"|PYTHON(PATH|HOME|STARTUP|USERBASE|PLATLIBDIR|PYCACHEPREFIX|BREAKPOINT|INSPECT|EXECUTABLE)"
 )
 """Variables of Ray, and those by which other code than the verified tree is loaded."""
-_OPERATORS = frozenset(PipelinePolicy.model_fields) - {"options", "settings", "name"}
+_OPERATORS = frozenset(PipelinePolicy.model_fields) - {"options", "settings", "parts", "name"}
 """Keys that only the operator's policy may have."""
 _SHARED = {"settings", *Options.model_fields} - PartOptions.model_fields.keys()
 """Keys that a part does not have, for it has its pipeline's."""

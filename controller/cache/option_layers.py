@@ -7,19 +7,22 @@ top level only, for a pipeline may mean a nested table as one value.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from controller.config.serve import REPLICA_COUNTS
+from controller.config.serve import REPLICA_COUNTS, DeploymentOptions, PartOptions
 from controller.config.settings import ActorOptions, Caps, Options
 from controller.errors import Rejected, mistakes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from controller.config.settings import PipelinePolicy, ServeOptions
-    from controller.model import JSON
+    from controller.model import JSON, PipelineEntry
+
+_Kind = TypeVar("_Kind", bound=DeploymentOptions)
 
 FILENAME: Final = "wheelway.toml"
 """What a wheel's author says is in it."""
@@ -47,23 +50,8 @@ def effective(
             say is too much together.
     """
     override = set_options(policy.options) if policy else {}
-    merged = merge(merge(set_options(serve.defaults), author_options), override)
-    for option, wished, cap in _over(merged, author_options, override, serve):
-        raise Rejected(
-            "OptionAboveCap",
-            f"{FILENAME} asks for {option} = {wished}, the cap is {cap}; lower the wish in the "
-            "wheel, or let the operator raise the cap in [serve.caps] or set the option under "
-            "[[pipelines]]",
-        )
-    try:
-        options = Options.model_validate(merged)
-    except ValidationError as error:  # each layer passed, what they say together does not
-        said = (f"{mistake.keys[0]}: {mistake.what}" for mistake in mistakes(error))
-        raise Rejected(
-            "OptionsRefused",
-            f"{FILENAME} and the operator's options together: {'; '.join(said)}; ask for less in "
-            "the wheel, or let the operator set less in [serve.defaults] or under [[pipelines]]",
-        ) from error
+    layers = _Layers(set_options(serve.defaults), author_options, override)
+    options = _validated(layers, Options, layers.wished, serve)
     try:
         serve.admit(options, FILENAME)
     except ValueError as error:  # the operator's own word was admitted when it was read
@@ -71,11 +59,82 @@ def effective(
     return options
 
 
+def effective_parts(
+    serve: ServeOptions, entry: PipelineEntry, policy: PipelinePolicy | None
+) -> dict[str, PartOptions]:
+    """The options that each part of a pipeline runs with: as the pipeline's, with `inline` of the
+    pipeline below that of the part in each layer. Caps hold for each part by itself; of one that
+    runs inline only `threads` takes effect, so that all else may be beyond them.
+
+    Raises:
+        Rejected: as `effective`.
+    """
+    defaults = _for_parts(set_options(serve.defaults), PartOptions.model_fields)
+    author = _for_parts(entry.options, ("inline",))
+    operator = _for_parts(set_options(policy.options), ("inline",)) if policy else {}
+    found = {}
+    for part in entry.parts:
+        said = policy.parts.get(part.name) if policy else None
+        above = {**operator, **(set_options(said) if said else {})}
+        layers = _Layers(defaults, {**author, **part.options}, above)
+        in_effect = _for_parts(layers.wished, ("threads",)) if layers.is_inline else layers.wished
+        found[part.name] = _validated(layers, PartOptions, in_effect, serve, f"parts.{part.name}.")
+    return found
+
+
+def _for_parts(options: Mapping[str, JSON], names: Container[str]) -> dict[str, JSON]:
+    return {name: value for name, value in options.items() if name in names}
+
+
 def effective_settings(
     settings: Mapping[str, JSON], policy: PipelinePolicy | None
 ) -> dict[str, JSON]:
     """The wheel's settings overlaid by the operator's, key by key at the top level."""
     return {**settings, **(policy.settings if policy else {})}
+
+
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """What was said, from below."""
+
+    defaults: Mapping[str, JSON]
+    wished: Mapping[str, JSON]
+    override: Mapping[str, JSON]
+
+    @property
+    def merged(self) -> dict[str, JSON]:
+        return merge(merge(self.defaults, self.wished), self.override)
+
+    @property
+    def is_inline(self) -> bool:
+        return bool(self.merged.get("inline"))
+
+
+def _validated(
+    layers: _Layers,
+    kind: type[_Kind],
+    wished: Mapping[str, JSON],
+    serve: ServeOptions,
+    prefix: str = "",
+) -> _Kind:
+    """The layers together, of which `wished` may not be beyond the caps."""
+    merged = layers.merged
+    for option, wish, cap in _over(merged, wished, layers.override, serve):
+        raise Rejected(
+            "OptionAboveCap",
+            f"{FILENAME} asks for {prefix}{option} = {wish}, the cap is {cap}; lower the wish in "
+            "the wheel, or let the operator raise the cap in [serve.caps] or set the option under "
+            "[[pipelines]]",
+        )
+    try:
+        return kind.model_validate(merged)
+    except ValidationError as error:  # each layer passed, what they say together does not
+        said = (f"{prefix}{mistake.keys[0]}: {mistake.what}" for mistake in mistakes(error))
+        raise Rejected(
+            "OptionsRefused",
+            f"{FILENAME} and the operator's options together: {'; '.join(said)}; ask for less in "
+            "the wheel, or let the operator set less in [serve.defaults] or under [[pipelines]]",
+        ) from error
 
 
 def set_options(options: BaseModel) -> dict[str, JSON]:

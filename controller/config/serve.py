@@ -19,6 +19,8 @@ from controller.config.values import Bytes, Duration, PositiveSeconds, Table
 DAY: Final = 86400.0
 REPLICAS: Final = 10_000
 """The most that anybody may say; Ray's own limit is an int32, and a node's ports are a thousand."""
+PART_NAME: Final = r"^[a-z][a-z0-9_-]{0,62}$"
+"""A part's, and its deployment's."""
 REPLICA_COUNTS: Final = frozenset({"min_replicas", "initial_replicas", "max_replicas"})
 _MUCH: Final = 1_000_000
 """Of requests, factors, seconds in an autoscaling configuration."""
@@ -52,6 +54,7 @@ Units = Annotated[float, Field(ge=0, le=1_000_000)]
 """Of a resource: Ray counts ten-thousandths in an int64."""
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}$")]
 """A resource's name; Ray encodes it as ASCII."""
+PartName = Annotated[str, Field(pattern=PART_NAME)]
 Timeout = Annotated[float, Field(gt=0, le=DAY), Duration]
 ShutdownTimeout = Annotated[float, Field(ge=0, le=DAY), Duration]
 HealthCheckPeriod = Annotated[float, Field(ge=0.1, le=DAY), Duration]

@@ -26,7 +26,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from controller.config.api import ApiOptions
 from controller.config.requirements import parse_specifiers
-from controller.config.serve import ActorOptions, Caps, Options, ServeOptions
+from controller.config.serve import (
+    ActorOptions,
+    Caps,
+    Options,
+    PartName,
+    PartOptions,
+    ServeOptions,
+)
 from controller.config.sources import (
     AnySource,
     CodeArtifactSource,
@@ -53,6 +60,7 @@ __all__ = [
     "DirectorySource",
     "IndexSource",
     "Options",
+    "PartOptions",
     "ServeOptions",
     "index_source",
 ]
@@ -257,6 +265,8 @@ class PipelinePolicy(Section):
     """Exactly these versions instead of the newest; `versions` and `keep` do not apply."""
     options: Options = Options()
     """How its releases are run, over what their wheels wish for."""
+    parts: dict[PartName, PartOptions] = Field(default_factory=dict)
+    """How each part of its releases is run, likewise."""
     settings: Table = Field(default_factory=dict)
     """Handed to the pipeline, merged key by key over the wheel's own; changes need no restart."""
     weights: WeightsPolicy = Field(default_factory=WeightsPolicy)

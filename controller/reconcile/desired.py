@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from controller.cache.option_layers import effective, effective_settings
+from controller.cache.option_layers import effective, effective_parts, effective_settings
 from controller.config.settings import PipelinePolicy
 from controller.errors import Rejected, Waiting, WheelwayError, without_frames
 from controller.model import Artifact, Condition, Environment, Placement, Quarantine, Release
@@ -231,7 +231,9 @@ class Gatherer:
         rule = self._manners.of(release.pipeline, release.pipeline)
         try:
             if environment is None:
-                self._renderer.expect(effective(self._config.serve, entry.options, rule))
+                serve = self._config.serve
+                options = effective(serve, entry.options, rule)
+                self._renderer.expect(options, effective_parts(serve, entry, rule))
             if not isinstance(environment, Environment):
                 return environment
             # That digest tells settings apart that are equal to Python, as 0 and false are.
@@ -256,6 +258,7 @@ class Gatherer:
                 environment,
                 effective(serve, entry.options, rule),
                 effective_settings(entry.settings, rule),
+                effective_parts(serve, entry, rule),
             )
         except Waiting:
             raise
@@ -265,4 +268,6 @@ class Gatherer:
 
 def _manner(rule: PipelinePolicy) -> PipelinePolicy:
     """The part of a rule that says how releases run; the rest does not change placements."""
-    return PipelinePolicy(name=rule.name, options=rule.options, settings=rule.settings)
+    return PipelinePolicy(
+        name=rule.name, options=rule.options, settings=rule.settings, parts=rule.parts
+    )

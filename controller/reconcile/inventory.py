@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from controller.config.serve import PartOptions
 from controller.errors import NoRelease, Rejected, WheelwayError
 from controller.model import INSPECT, Artifact, Condition, Quarantine, UnsoundWheel
 from controller.planning.catalogue import Catalogue, Catalogues, Shelf, Wheels, is_of, shelve
@@ -220,7 +221,7 @@ class Stocktaking:
     def _inputs_on(self, inputs: tuple[Shelf, str]) -> dict[Release, str]:
         shelf, common = inputs
         return {
-            release: self._inputs(release.pipeline, entry.options, entry.settings, common)
+            release: self._inputs(release.pipeline, entry, common)
             for release, (_, entry) in shelf.entries.items()
         }
 
@@ -234,17 +235,16 @@ class Stocktaking:
         if reason == WRONG_BYTES:  # those that list it now sent them, not one that comes to it
             offers = found.catalogue.digests.get(wheel.digest, ())
             common = "\n".join([common, *sorted({offer.source for offer in offers})])
-        return self._inputs(wheel.project, {}, {}, common)
+        return self._inputs(wheel.project, None, common)
 
-    def _inputs(
-        self,
-        name: str,
-        author_options: Mapping[str, object],
-        settings: Mapping[str, object],
-        common: str,
-    ) -> str:
+    def _inputs(self, name: str, entry: PipelineEntry | None, common: str) -> str:
+        """Of a pipeline, or of a name of which the pipelines are not known."""
         rule = self._rules.of(name, name)
-        own = [dict(author_options), dict(settings), rule.settings, rule.options.model_dump_json()]
+        wishes = (entry.options, entry.settings) if entry is not None else ({}, {})
+        own = [*map(dict, wishes), rule.settings, rule.options.model_dump_json()]
+        for part in entry.parts if entry is not None else ():
+            over = rule.parts.get(part.name, PartOptions())
+            own += [part.name, dict(part.options), over.model_dump_json()]
         text = f"{common}\n{json.dumps(own, sort_keys=True, default=str)}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

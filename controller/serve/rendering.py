@@ -11,12 +11,11 @@ import hashlib
 import json
 import re
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import httpx
-from packaging.version import Version
 
-from controller.config.settings import Options
 from controller.errors import Rejected, Stalled, TemplateError
 from controller.model import Artifact, Environment, PipelineEntry, Placement, Release
 from controller.planning.daemons import marked
@@ -27,12 +26,21 @@ from controller.serve.canonical import AllGiven, to_yaml
 from controller.serve.outline import Schema
 from controller.serve.schema import SchemaError
 from controller.serve.templates import Templates
+from controller.serve.variables import (
+    ORDINARY,
+    ORDINARY_PARTS,
+    ORDINARY_RELEASE,
+    filled_options,
+    named,
+    part_of,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from controller.config.settings import RayOptions, ServeOptions
+    from controller.config.settings import Options, PartOptions, RayOptions, ServeOptions
     from controller.model import JSON
     from controller.planning.daemons import DaemonMark
 
@@ -40,19 +48,7 @@ APPLICATION = "application.yaml.j2"
 CONFIG = "serve.yaml.j2"
 ENCODED_ROUTES = "encoded_routes.yaml.j2"
 
-DEFAULTS: Mapping[str, JSON] = {
-    "max_ongoing_requests": 100,
-    "max_queued_requests": 200,
-    "max_request_bytes": 16 * 2**20,
-    "request_timeout": 60.0,
-    "health_check_period": 10.0,
-    "health_check_timeout": 30.0,
-    "threads": 4,
-    "access_log": False,
-}
-"""What an option is when nothing sets it; see `controller.config.settings.Options`."""
-MARGIN = 5.0
-"""Seconds that a retired replica has beyond the longest request."""
+_NO_PARTS: Mapping[str, PartOptions] = MappingProxyType({})
 _MOST = 4096
 """Options that are remembered."""
 
@@ -105,9 +101,9 @@ class Renderer:
         """A digest of the templates: while it stays, so do renders. Raises TemplateError."""
         return self._templates.fingerprint()
 
-    def expect(self, options: Options) -> None:
+    def expect(self, options: Options, parts: Mapping[str, PartOptions] = _NO_PARTS) -> None:
         """Get ready to check these options: a release with them is about to be placed."""
-        if options.model_dump_json() not in self._met:
+        if text_of(options, parts) not in self._met:
             self._schema.expect()
 
     def place(
@@ -118,26 +114,30 @@ class Renderer:
         environment: Environment,
         options: Options,
         settings: Mapping[str, JSON],
+        parts: Mapping[str, PartOptions] = _NO_PARTS,
     ) -> Placement:
-        """A release's application; `options` and `settings` are the effective ones.
+        """A release's application; `options` and `settings` are the effective ones, and so are
+        those of each of its `parts`, by name.
 
         Raises:
             TemplateError: the template cannot render any release.
             Rejected: it can, but not this one: an option or setting that Ray refuses.
         """
         variables = {
-            "release": _named(release, artifact.project),
+            "release": named(release, artifact.project),
             "target": entry.target,
             "tree": str(artifact.tree),
             "record_digest": artifact.record_digest,
             "environment": {"digest": environment.lock_digest, "python": environment.python},
-            "options": _filled(options),
+            "options": filled_options(options),
             "settings": dict(settings),
+            "parts": [part_of(part, parts[part.name], options) for part in entry.parts],
         }
         try:
             document = self._application(variables, release)
         except TemplateError as error:
-            self._application(_ORDINARY, _ORDINARY_RELEASE)  # raises if the template is to blame
+            ordinary = {**ORDINARY, "parts": ORDINARY_PARTS if entry.parts else []}
+            self._application(ordinary, ORDINARY_RELEASE)  # raises if the template is to blame
             raise Rejected(
                 "OptionsRefused",
                 f"{release}: Ray Serve could not run it with these options and settings: "
@@ -145,7 +145,7 @@ class Renderer:
             ) from error
         if len(self._met) >= _MOST:
             self._met.clear()
-        self._met.add(options.model_dump_json())
+        self._met.add(text_of(options, parts))
         name = _name(release, restart_digest(document))
         if self._mark is not None:
             document = marked(document, self._mark)
@@ -169,7 +169,27 @@ class Renderer:
                     f"args.{key} must stay as the shipped template has it: no replica starts "
                     "without it",
                 )
+        self._check_parts(document, variables["parts"])
         return {**document, "name": "", "route_prefix": None}
+
+    def _check_parts(
+        self, document: Mapping[str, JSON], parts: Sequence[Mapping[str, JSON]]
+    ) -> None:
+        """A template of before there were parts knows nothing of them."""
+        told = document.get("args", {}).get("parts") or {}
+        names = {deployment["name"] for deployment in document.get("deployments", ())}
+        missing = [
+            part["name"]
+            for part in parts
+            if part["name"] not in told or (not part["inline"] and part["name"] not in names)
+        ]
+        if missing:
+            self._templates.blame(
+                APPLICATION,
+                ("args", "parts"),
+                f"args.parts, and a deployment for each part, must stay as the shipped template "
+                f"has them; {', '.join(missing)} would not be found by its pipeline",
+            )
 
     def _normalised(self, name: str, variables: Mapping[str, object]) -> dict[str, JSON]:
         try:
@@ -225,7 +245,7 @@ class Renderer:
         """Render an ordinary release and a whole config; raises TemplateError where a template
         cannot be used, and Stalled as `serve_config`.
         """
-        ordinary = self._application(_ORDINARY, _ORDINARY_RELEASE) | {"name": "ordinary"}
+        ordinary = self._application(ORDINARY, ORDINARY_RELEASE) | {"name": "ordinary"}
         self.serve_config([ordinary, self.encoded_routes(ray)], serve, ray.ingress_url)
 
     def to_yaml(self, config: Mapping[str, JSON]) -> str:
@@ -253,53 +273,6 @@ class Renderer:
             self._valid.of(document.get("name"), document)
         self._valid.forget_unused()
         self._schema.validate_together(config)
-
-
-# -- variables -----------------------------------------------------------------------------------
-
-
-def _named(release: Release, project: str) -> dict[str, JSON]:
-    return {
-        "pipeline": release.pipeline,
-        "version": str(release.version),
-        "digest": release.digest,
-        "project": project,
-    }
-
-
-def _filled(options: Options) -> dict[str, JSON]:
-    """Every option, with its default where nothing sets it."""
-    filled = options.model_dump()
-    for name, value in DEFAULTS.items():
-        if filled[name] is None:
-            filled[name] = value
-    if filled["num_replicas"] is None and filled["autoscaling_config"] is None:
-        filled["num_replicas"] = 1
-    scaling = filled["autoscaling_config"]
-    if scaling is not None and scaling.get("min_replicas") == 0:
-        # A release is proven by a replica that ran its examples: one is started in any case, and
-        # scaled away later.
-        scaling = {**scaling, "initial_replicas": scaling.get("initial_replicas") or 1}
-        filled["autoscaling_config"] = scaling
-    if filled["graceful_shutdown_timeout"] is None:  # what was admitted may finish
-        filled["graceful_shutdown_timeout"] = filled["request_timeout"] + MARGIN
-    actor = filled["ray_actor_options"] or {}
-    cpus = actor.get("num_cpus")
-    filled["ray_actor_options"] = {**actor, "num_cpus": 1.0 if cpus is None else cpus}
-    return filled
-
-
-_ORDINARY_RELEASE = Release("ordinary", Version("1.0"), "0" * 64)
-_ORDINARY: Mapping[str, JSON] = {
-    "release": _named(_ORDINARY_RELEASE, "ordinary"),
-    "target": "ordinary:Ordinary",
-    "tree": "/ordinary",
-    "record_digest": "0" * 64,
-    "environment": {"digest": "", "python": None},
-    "options": _filled(Options()),
-    "settings": {},
-}
-"""A release that any sound template can render: it tells a bad template from a bad release."""
 
 
 # -- names ---------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from controller.config.settings import (
     ServeOptions,
 )
 from controller.errors import Rejected
-from controller.model import Artifact, Environment, PipelineEntry, Release
+from controller.model import Artifact, Environment, PartEntry, PipelineEntry, Release
 from controller.serve.rendering import Renderer
 from tests.support.wheels import revision_of
 
@@ -340,6 +340,9 @@ version = "1.0"
 
 [project.entry-points."wheelway.pipelines"]
 demo = "acme_demo.pipeline:Demo"
+
+[project.entry-points."wheelway.parts"]
+"demo.risk" = "acme_demo.pipeline:Risk"
 """
 
 BACKENDS = {
@@ -372,8 +375,10 @@ def test_each_build_backend_ships_the_wishes(tmp_path, backend):
     package = tmp_path / "src" / "acme_demo"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    (package / "pipeline.py").write_text("class Demo: ...\n")
-    (package / "wheelway.toml").write_text("[options]\nthreads = 3\n")
+    (package / "pipeline.py").write_text("class Demo: ...\nclass Risk: ...\n")
+    (package / "wheelway.toml").write_text(
+        "[options]\nthreads = 3\n[parts.risk.options]\nthreads = 1\n"
+    )
     (tmp_path / "pyproject.toml").write_text(PROJECT + BACKENDS[backend])
     subprocess.run([uv, "build", "--wheel", "--quiet"], cwd=tmp_path, check=True, timeout=240)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
@@ -381,4 +386,6 @@ def test_each_build_backend_ships_the_wishes(tmp_path, backend):
         assert "acme_demo/wheelway.toml" in archive.namelist()
     limits, tags = InspectionLimits(), tuple(sys_tags())
     found = inspect(wheel, revision_of(wheel), limits, tags, "3.11.7", tmp_path / "tree")
-    assert found.pipelines[0].options == {"threads": 3}
+    [pipeline] = found.pipelines
+    assert pipeline.options == {"threads": 3}
+    assert pipeline.parts == (PartEntry("risk", "acme_demo.pipeline:Risk", {"threads": 1}),)

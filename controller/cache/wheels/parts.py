@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from controller.cache.wheels.entry_points import PARTS, EntryPointError, target_of
+from controller.config.serve import PART_NAME
 from controller.errors import Rejected
 from controller.model import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_NAME = re.compile(PART_NAME)
 _SHOWN = 80  # characters of what a wheel says, in a message
 
 
