@@ -1,4 +1,4 @@
-"""What a pipeline's author imports: `Pipeline`, `Context` and nothing that needs Ray.
+"""What a pipeline's author imports: `Pipeline`, `Context`, `Refused`, `request`; nothing needs Ray.
 
     contract.py      what a pipeline is
     stages.py        what its methods take and return, read from their signatures
@@ -6,6 +6,8 @@
     json_schema.py   schemas that are JSON
     results.py       results that are what their schema says
     loading.py       a verified tree on `sys.path`, and the class that an entry point names
+    inbound.py       what a request brought besides its body
+    refusals.py      requests that a pipeline refuses
     execution.py     one loaded pipeline: load, examples, requests, settings, unload
     calling.py       how its methods are called: threads, event loops
     asgi.py          the HTTP endpoints of a release
@@ -34,10 +36,12 @@ Installing `wheelway` without extras brings pydantic alone, and this package nee
 from importlib.metadata import PackageNotFoundError, version
 
 from wheelway.contract import Context, Pipeline
+from wheelway.inbound import request
+from wheelway.refusals import Refused
 
 try:
     __version__ = version("wheelway")
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
 
-__all__ = ["Context", "Pipeline", "__version__"]
+__all__ = ["Context", "Pipeline", "Refused", "__version__", "request"]

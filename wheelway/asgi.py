@@ -25,9 +25,10 @@ from pydantic import ValidationError
 from wheelway import content, problem, rescue
 from wheelway.deadlines import Cause, RequestDeadlines, progress_of
 from wheelway.descriptions import description_at
+from wheelway.inbound import AT_HAND
 from wheelway.limits import Limits, Outcomes
-from wheelway.logs import REQUEST
 from wheelway.problem import SANE_ID, sane_id
+from wheelway.refusals import refusal_in
 from wheelway.results import ResultInvalid
 
 if TYPE_CHECKING:
@@ -143,7 +144,6 @@ class Application:
                 coding = value if coding is None else b"%s, %s" % (coding, value)
         if request_id is None or not SANE_ID.fullmatch(request_id):
             request_id = self._new_id()
-        REQUEST.set(request_id.decode("latin-1"))
         runtime, limits = self._runtime, self._limits
         if runtime is None:
             await self._complain(scope, send, problem.not_loaded(), request_id, self._marks)
@@ -155,6 +155,7 @@ class Application:
             runtime.in_flight += 1
             try:
                 watched = self._deadlines.begin(scope, receive, limits.request_timeout)
+                AT_HAND.set((request_id, scope, watched.due))
                 answer = await self._attempt(runtime, limits, watched, request_id, coding)
             finally:
                 self._in_flight -= 1
@@ -286,12 +287,16 @@ class Application:
 
     def _explain(self, error: BaseException, request_id: bytes) -> Problem:
         name = request_id.decode("latin-1")
+        told = {"wheelway_request_id": name}
+        if refused := refusal_in(error):
+            # repr: it may quote what the client sent, and must stay one line.
+            what = (name, self._release, refused.status, refused.reason, refused.message)
+            self._logger.info("request %s of %s was refused: %d %s: %r", *what, extra=told)
+            # One that the class lists lives on: it must not keep the frames of this request.
+            refused.__traceback__ = refused.__context__ = refused.__cause__ = None
+            return problem.refused(refused)
         self._logger.error(
-            "request %s of %s failed",
-            name,
-            self._release,
-            exc_info=error,
-            extra={"wheelway_request_id": name},
+            "request %s of %s failed", name, self._release, exc_info=error, extra=told
         )
         invalid = isinstance(error, ResultInvalid)
         return problem.result_invalid() if invalid else problem.pipeline_failed()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from wheelway.refusals import Refused
+
 
 @dataclass(frozen=True, slots=True)
 class Release:
@@ -74,6 +76,9 @@ class Pipeline(ABC):
     """Requests as a client would send them (JSON-able values, or `bytes`). Every replica runs them
     through all stages before it serves, so they warm it up, and a release that fails one of them
     never gets a route. They also appear in the documentation page."""
+    refusals: ClassVar[Sequence[Refused]] = ()
+    """What the stages raise when the caller is at fault, an instance of each, for the
+    documentation. Others may be raised all the same."""
 
     def load(self, context: Context) -> None:  # noqa: B027 - overriding it is optional
         """Load models, once a replica; may be `async def`. Raise: this release cannot work."""

@@ -19,14 +19,17 @@ from wheelway.calling import THREADS, Caller, is_async
 from wheelway.contract import Context, Pipeline
 from wheelway.failure import (
     EXAMPLE_FAILED,
+    EXAMPLE_REFUSED,
     EXAMPLE_RESULT_INVALID,
     LOAD_EXITED,
     LOAD_FAILED,
     StartFailure,
     blame,
     describe,
+    tail_of,
 )
 from wheelway.loading import files_of
+from wheelway.refusals import refusal_in
 from wheelway.results import ResultInvalid
 from wheelway.schema import body_of, interface_of
 from wheelway.stages import STAGES, examples_of, own
@@ -156,7 +159,7 @@ class Runtime:
         """Take every example through all stages, as requests take them.
 
         Raises:
-            StartFailure: ExampleFailed, ExampleResultInvalid or OutOfMemory.
+            StartFailure: ExampleFailed, ExampleRefused, ExampleResultInvalid or OutOfMemory.
         """
         begin = time.monotonic()
         for number, example in enumerate(self.examples, start=1):
@@ -173,6 +176,9 @@ class Runtime:
             except BaseException as error:
                 if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
                     raise
+                if refused := refusal_in(error):
+                    what = f"{what} was refused by it ({refused}); examples are what is answered"
+                    raise StartFailure(EXAMPLE_REFUSED, what, tail_of(error, self._tree)) from error
                 raise blame(EXAMPLE_FAILED, f"{what} failed", error, self._tree) from error
         self.warm_up_seconds = time.monotonic() - begin
 

@@ -26,6 +26,7 @@ LOAD_FAILED: Final = "LoadFailed"
 LOAD_EXITED: Final = "LoadExited"
 OUT_OF_MEMORY: Final = "OutOfMemory"
 EXAMPLE_FAILED: Final = "ExampleFailed"
+EXAMPLE_REFUSED: Final = "ExampleRefused"
 EXAMPLE_RESULT_INVALID: Final = "ExampleResultInvalid"
 
 _NO_MEMORY = (os.strerror(errno.ENOMEM), "std::bad_alloc")

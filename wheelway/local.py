@@ -28,6 +28,7 @@ import re
 import sys
 import time
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ from wheelway.calling import THREADS
 from wheelway.contract import Release
 from wheelway.execution import Runtime, context_of
 from wheelway.failure import StartFailure
+from wheelway.inbound import Headers, Request, at_hand
 from wheelway.limits import Limits
 from wheelway.loading import load_class, verify
 from wheelway.schema import body_of, value_of
@@ -62,15 +64,17 @@ class Loaded:
         self._runner = runner
         self._runtime = runtime
 
-    def __call__(self, request: Any) -> Any:
-        """Take one request through all stages.
+    def __call__(self, request: Any, *, headers: Mapping[str, str] | None = None) -> Any:
+        """Take one request through all stages, which find `headers` in `wheelway.request()`.
 
         Raises:
             pydantic.ValidationError: the request does not match the declared type.
             ResultInvalid: the result does not match the declared type.
-            Exception: whatever a stage raises.
+            Exception: whatever a stage raises, such as `Refused`.
         """
-        body = self._runner.run(self._runtime.answer(body_of(request)))
+        with at_hand(Request(Headers.of(headers or {}))):
+            answer = self._runtime.answer(body_of(request))
+            body = self._runner.run(answer, context=copy_context())
         return value_of(body, self._runtime.interface.result_type)
 
     def reconfigure(self, settings: Mapping[str, Any]) -> str:
@@ -99,11 +103,15 @@ def loaded(
 
 
 def run(
-    pipeline: type[Pipeline], request: Any, *, settings: Mapping[str, Any] | None = None
+    pipeline: type[Pipeline],
+    request: Any,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Any:
     """Load a pipeline, ask it once, unload it; see `Loaded`."""
     with loaded(pipeline, settings=settings) as ask:
-        return ask(request)
+        return ask(request, headers=headers)
 
 
 def _named_as(name: str) -> str:

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextvars import ContextVar
 from logging.handlers import MemoryHandler
+
+from wheelway.inbound import request_id
 
 FLUSH_EVERY = 1.0
 """Seconds that a line below ERROR may stay in memory: Serve buffers up to a thousand of them when
 it is tuned for throughput, and whoever follows the log would wait for the next error."""
-REQUEST: ContextVar[str] = ContextVar("REQUEST", default="")
-"""The id of the request that is being answered; the pipeline's threads have it as well."""
 
 
 def logger_on(served: logging.Logger, name: str) -> logging.Logger:
@@ -48,8 +47,8 @@ def flush(served: logging.Logger) -> None:
 
 def _with_request(record: logging.LogRecord) -> bool:
     """Serve's formats tell `request_id` of a record that has one."""
-    if (request := REQUEST.get()) and not hasattr(record, "request_id"):
-        record.request_id = request
+    if (found := request_id()) and not hasattr(record, "request_id"):
+        record.request_id = found
     return True
 
 

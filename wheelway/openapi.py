@@ -1,11 +1,11 @@
 """What a release says about itself to programs: its metadata and its OpenAPI 3.1 document.
 
-All of it comes from the pipeline's annotations, docstring and examples.
+All of it comes from the pipeline's annotations, docstring, examples and refusals.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from wheelway import problem
 from wheelway.schema import JSON_TYPE
@@ -26,6 +26,8 @@ PROBLEMS = {
     503: "Too many requests are waiting; try again after Retry-After seconds.",
     504: "The pipeline did not answer in time.",
 }
+_OF_REQUESTS: Final = (413, 415, 422, 500, 503, 504)
+"""Those that a pipeline's requests may meet."""
 
 
 def metadata(release: Release, interface: Interface, route: str) -> dict[str, Any]:
@@ -80,8 +82,9 @@ def _paths(
                     "200": _answer("The result.", interface.result_type, result),
                     **{
                         str(status): {"$ref": f"#/components/responses/Problem{status}"}
-                        for status in (413, 415, 422, 500, 503, 504)
+                        for status in _OF_REQUESTS
                     },
+                    **_refusals(interface),
                 },
             },
             "get": _get("metadata", "What this release is"),
@@ -90,6 +93,24 @@ def _paths(
         f"{route}/openapi.json": {"get": _get("openapi", "This document")},
         f"{route}/docs": {"get": _get("docs", "A page for people", "text/html", "string")},
     }
+
+
+def _refusals(interface: Interface) -> dict[str, Any]:
+    """The answers by which a pipeline refuses requests, with what the host says by the same
+    status.
+    """
+    described = {"$ref": "#/components/schemas/WheelwayProblem"}
+    answers: dict[str, Any] = {}
+    for status in sorted({refused.status for refused in interface.refusals}):
+        listed = [refused for refused in interface.refusals if refused.status == status]
+        texts = [PROBLEMS[status]] if status in _OF_REQUESTS else []
+        texts += [f"`{refused.reason}`: {refused.message}" for refused in listed]
+        answer = _answer("\n\n".join(texts), problem.PROBLEM_TYPE, described)
+        answer["content"][problem.PROBLEM_TYPE]["examples"] = {
+            refused.reason: {"value": problem.refused(refused).document("ID")} for refused in listed
+        }
+        answers[str(status)] = answer
+    return answers
 
 
 def _components(release: Release, interface: Interface) -> dict[str, Any]:

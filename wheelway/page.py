@@ -63,7 +63,7 @@ def render(release: Release, interface: Interface, examples: Sequence[Any], rout
         "file": "" if is_json else _FILE,
         "request_fields": _fields(request, needs=True),
         "result_fields": _fields(result, needs=False),
-        "problems": _rows((f"<b>{status}</b>", text) for status, text in PROBLEMS.items()),
+        "problems": _problems(interface),
     }
     return _PAGE.substitute({key: html.escape(text) for key, text in texts.items()} | parts)
 
@@ -115,6 +115,15 @@ def _fields(schema: dict[str, Any], *, needs: bool) -> str:
     heads, *rows = zip(*columns, strict=True)
     head = "".join(f"<th>{name}</th>" for name in heads)
     return f"<table><thead><tr>{head}</tr></thead>{_rows(rows)}</table>"
+
+
+def _problems(interface: Interface) -> str:
+    """The host's answers, and below each those of the pipeline by the same status."""
+    texts = {status: [html.escape(text)] for status, text in PROBLEMS.items()}
+    for refused in interface.refusals:
+        text = f"<code>{refused.reason}</code>: {html.escape(refused.message)}"
+        texts.setdefault(refused.status, []).append(text)
+    return _rows((f"<b>{status}</b>", "\n".join(texts[status])) for status in sorted(texts))
 
 
 def _rows(rows: Iterable[Sequence[str]]) -> str:

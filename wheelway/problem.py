@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
     from wheelway.asgi import Scope, Send
+    from wheelway.refusals import Refused
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -36,6 +37,9 @@ _MARKS: Final = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 
+_TITLES: Final = {status.value: status.phrase for status in HTTPStatus}
+"""A pipeline may refuse by a status that has none."""
+
 _SOON = ((b"retry-after", b"1"),)
 _LOG = (
     "its log has the cause under the request's id: `wheelway logs NAME --request ID` where it runs"
@@ -52,19 +56,21 @@ class Problem:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
+    def document(self, request_id: str) -> dict[str, Any]:
+        """As JSON's values; `instance` is the request's id, by which the log can be searched."""
+        return {
+            "type": "about:blank",
+            "title": _TITLES.get(self.status, "Client Error"),
+            "status": self.status,
+            "detail": self.detail,
+            "instance": request_id,
+            "reason": self.reason,
+            **self.extra,
+        }
+
     def body(self, request_id: str) -> bytes:
-        """The document; `instance` is the request's id, by which the log can be searched."""
-        return json.dumps(
-            {
-                "type": "about:blank",
-                "title": HTTPStatus(self.status).phrase,
-                "status": self.status,
-                "detail": self.detail,
-                "instance": request_id,
-                "reason": self.reason,
-                **self.extra,
-            }
-        ).encode()
+        """The document as it is sent."""
+        return json.dumps(self.document(request_id)).encode()
 
     def about(self, body: bytes) -> list[tuple[bytes, bytes]]:
         """The headers of an answer with this body."""
@@ -170,6 +176,11 @@ def invalid_input(error: ValidationError, body: bytes) -> Problem:
             "(RFC 8259, 8.1)."
         )
     return Problem(422, "InputInvalid", detail, extra={"errors": mistakes[:MISTAKES]})
+
+
+def refused(error: Refused) -> Problem:
+    """400 to 499: a stage found the caller wrong."""
+    return Problem(error.status, error.reason, error.message)
 
 
 def pipeline_failed() -> Problem:

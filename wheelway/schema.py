@@ -16,6 +16,7 @@ from pydantic_core import from_json, to_json, to_jsonable_python
 
 from wheelway import json_schema, results, stages
 from wheelway.failure import SCHEMA_INVALID, StartFailure
+from wheelway.refusals import refusals_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaMode
 
     from wheelway.contract import Pipeline
+    from wheelway.refusals import Refused
 
 JSON_TYPE = "application/json"
 BYTES_TYPE = "application/octet-stream"
@@ -49,6 +51,8 @@ class Interface:
     `#/components/schemas` of an OpenAPI document."""
     description: str = ""
     """The class's own docstring."""
+    refusals: tuple[Refused, ...] = ()
+    """Those that the class lists."""
 
     @property
     def request_type(self) -> str:
@@ -90,6 +94,7 @@ def interface_of(pipeline: type[Pipeline]) -> Interface:
         schemas=schemas,
         components=_components(request, asked, result, answered),
         description=inspect.cleandoc(pipeline.__doc__ or "").encode(errors="replace").decode(),
+        refusals=refusals_of(pipeline),
     )
 
 

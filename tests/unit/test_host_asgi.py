@@ -19,8 +19,8 @@ from tests.support.asking import (
 from tests.support.pipelines import Echo, Greeter, Shout
 from wheelway.asgi import Application
 from wheelway.contract import Pipeline
+from wheelway.inbound import request_id
 from wheelway.limits import Limits
-from wheelway.logs import REQUEST
 
 pytestmark = [pytest.mark.unit, pytest.mark.anyio]
 
@@ -51,10 +51,10 @@ async def test_a_sane_request_id_is_taken_over_and_any_other_replaced():
 async def test_what_is_logged_while_a_request_is_answered_has_the_id_that_its_answer_has():
     class Telling(Pipeline):
         def pre_process(self, request: int) -> list[str]:
-            return [REQUEST.get()]
+            return [request_id()]
 
         async def infer(self, ids: list[str]) -> list[str]:
-            return [*ids, REQUEST.get()]
+            return [*ids, request_id()]
 
     async with asking(Telling) as client:
         for asked in ("one-1", "not sane"):

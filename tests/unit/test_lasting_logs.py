@@ -14,7 +14,7 @@ import logging, logging.config, os, sys, time
 from ray.serve._private import logging_utils
 from ray.serve._private.common import ServeComponentType
 from ray.serve.schema import LoggingConfig
-from wheelway import host, logs
+from wheelway import host, inbound, logs
 
 logs.FLUSH_EVERY = 0.05
 folder, name = os.path.split(sys.argv[1])
@@ -30,7 +30,7 @@ configure()
 host._mend_print()
 served = logging.getLogger("ray.serve")
 logger = logs.logger_on(served, "ray.serve.wheelway.iris")
-logs.REQUEST.set("abc")
+inbound.AT_HAND.set(inbound.Request(id="abc"))
 
 def until(text):
     end = time.monotonic() + 30

@@ -116,6 +116,7 @@ def test_haproxy_opens_only_the_routes_to_the_network(tmp_path):
         ("client", "60s"),
         ("http-keep-alive", "20s"),
     ]
+    assert "\n    option forwardfor\n" in settings.read_text()
 
 
 def test_haproxys_limits_are_those_of_the_machine_and_of_the_longest_request(tmp_path):

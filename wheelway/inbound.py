@@ -1,0 +1,152 @@
+"""What a request brought besides its body, for the code that answers it: `wheelway.request()`.
+
+The host only notes what it has at hand anyway. A `Request` is made of that when somebody asks, so
+that pipelines which never do pay nothing. It is found by a context variable: a stage's threads,
+the tasks it starts and a loop of its own have a copy of the context.
+
+Whose address `client` is: what the server says. Of a connection from the machine itself that is
+the last address in X-Forwarded-For which is no trusted proxy's, else the connection's other end
+(`ProxyHeadersMiddleware` of uvicorn 0.54, which trusts FORWARDED_ALLOW_IPS). It is as true as what
+the proxy in front writes. HAProxy appends the address that it was asked from where wheelway starts
+the head (controller/rayhead/haproxy-on-loopback). Ray alone does not have it do so
+(ray/serve/_private/haproxy_templates.py of Ray 2.60): there a client that asks it directly says
+itself who it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from wheelway.limits import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from wheelway.asgi import Scope
+
+    Arrival = tuple[bytes, Scope, float]
+    """A request's id, its ASGI scope, and by when it must be answered (`time.monotonic()`)."""
+
+PATIENCE: Final = Limits().request_timeout
+"""Seconds that remain where nobody waits: in `load`, in examples, in tests."""
+
+
+class Headers(Mapping[str, str]):
+    """A request's headers, read-only; names are found in any case.
+
+    What came several times is one text, joined by commas (RFC 9110, 5.3), cookies by semicolons.
+    `repr` tells the names alone: values may be secrets, and end up in logs.
+    """
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, lines: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """As in an ASGI scope: names in lower case."""
+        self._lines = tuple(lines)
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Headers:
+        """From text."""
+        lines = ((name.lower(), value) for name, value in headers.items())
+        return cls((name.encode("latin-1"), value.encode("latin-1")) for name, value in lines)
+
+    def __getitem__(self, name: str) -> str:
+        wanted = name.lower().encode("latin-1", "replace")
+        found = [value for name, value in self._lines if name == wanted]
+        if not found:
+            raise KeyError(name)
+        return (b"; " if wanted == b"cookie" else b", ").join(found).decode("latin-1")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.decode("latin-1") for name, _ in self._lines))
+
+    def __len__(self) -> int:
+        return len({name for name, _ in self._lines})
+
+    def __repr__(self) -> str:
+        return f"<headers: {', '.join(self)}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a request brought besides its body.
+
+    It can be pickled, for another process or machine. What crosses are the seconds that remain:
+    an instant of this machine's monotonic clock means nothing to another one.
+    """
+
+    headers: Headers = field(default_factory=Headers)
+    id: str = ""
+    """As the answer and every line of the log have it; empty where nobody asked by HTTP."""
+    client: str = ""
+    """The address it came from, as far as the ingress knows; empty where that is unknown. Good for
+    logs and quotas, no proof of anything: see the module."""
+    due: float = field(default_factory=lambda: monotonic() + PATIENCE, repr=False, compare=False)
+    """By when to answer, by `time.monotonic()` of this process."""
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the host answers 504 in the pipeline's stead, of a stream those until its
+        first item; never below 0.
+
+        A duration, since that is what clients of databases and HTTP take as a timeout, and since
+        steps of the wall clock do not change it.
+        """
+        return max(0.0, self.due - monotonic())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (self.headers, self.id, self.client, self.remaining)
+
+
+def _arrived(headers: Headers, request_id: str, client: str, remaining: float) -> Request:
+    return Request(headers, request_id, client, monotonic() + remaining)
+
+
+AT_HAND: ContextVar[Request | Arrival | None] = ContextVar("AT_HAND", default=None)
+"""The request that is being answered."""
+
+
+def request() -> Request:
+    """What the request at hand brought, in any stage, thread or part. Where there is none, as in
+    `load`, in examples and in tests that give no headers, it has no headers and `PATIENCE`.
+    """
+    found = AT_HAND.get()
+    if found is None:
+        return Request()
+    if isinstance(found, Request):
+        return found
+    request_id, scope, due = found
+    client, *_ = scope.get("client") or ("",)
+    return Request(Headers(scope["headers"]), request_id.decode("latin-1"), _address(client), due)
+
+
+def request_id() -> str:
+    """The id of the request at hand, or empty."""
+    found = AT_HAND.get()
+    if isinstance(found, tuple):
+        return found[0].decode("latin-1")
+    return found.id if found else ""
+
+
+@contextmanager
+def at_hand(given: Request) -> Iterator[None]:
+    """Have `request()` tell of this one, in this context and those copied from it."""
+    token = AT_HAND.set(given)
+    try:
+        yield
+    finally:
+        AT_HAND.reset(token)
+
+
+def _address(host: str) -> str:
+    """An address, or empty: X-Forwarded-For may hold anything."""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return ""
