@@ -10,6 +10,7 @@
     refusals.py      requests that a pipeline refuses
     execution.py     one loaded pipeline: load, examples, requests, settings, unload
     calling.py       how its methods are called: threads, event loops
+    batches.py       requests that `infer_batch` answers together
     asgi.py          the HTTP endpoints of a release
     descriptions.py  those that are only read
     problem.py       errors as clients see them

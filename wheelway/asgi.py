@@ -100,6 +100,8 @@ class Application:
         the one that they began on.
         """
         runtime.calls.on_return = self._wake
+        if runtime.batches is not None:
+            runtime.batches.limits = limits
         self._runtime, self._limits, self._capacity = runtime, limits, limits.capacity
         self._digits = len(str(limits.max_request_bytes))
         runtime.marks = self._marks[:1]

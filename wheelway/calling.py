@@ -61,12 +61,12 @@ class Caller:
 
     def chain(self, stages: Sequence[Stage]) -> Callable[[Any], Awaitable[Any]]:
         """The stages as one coroutine function; a lone asynchronous stage is that itself."""
-        if all(map(is_async, stages)):
-            chain: Callable[[Any], Awaitable[Any]] = _sequence(stages)
-        else:
-            chain = self._mixed(stages)
-        loop = self._loop
+        chain, loop = self.steps(stages), self._loop
         return chain if loop is None else lambda value: loop.run(chain(value))
+
+    def steps(self, stages: Sequence[Stage]) -> Callable[[Any], Awaitable[Any]]:
+        """`chain`, for who is on the stages' loop already."""
+        return _sequence(stages) if all(map(is_async, stages)) else self._mixed(stages)
 
     async def _on_loop(self, awaitable: Awaitable[Any]) -> Any:
         return await (awaitable if self._loop is None else self._loop.run(awaitable))

@@ -8,7 +8,7 @@ then runs in a thread and may block) or `async def` (it then runs on an event lo
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -64,12 +64,13 @@ class Context:
     `wheelway.weights` names for this pipeline. None: there are none; use those of the wheel."""
 
 
-class Pipeline(ABC):
+class Pipeline(ABC):  # noqa: B024 - which of two methods must be there no decorator can say
     """A model with what goes before and after it.
 
-    The type of a request is the annotation of the first parameter of `pre_process`, else of
-    `infer`; that of a result is the return annotation of `post_process`, else of `infer`. Pydantic
-    validates both. No annotation means any JSON, `bytes` means the raw body.
+    Either `infer` or `infer_batch` must be defined. The type of a request is the annotation of the
+    first parameter of `pre_process`, else of `infer`; that of a result is the return annotation of
+    `post_process`, else of `infer`. Pydantic validates both. No annotation means any JSON, `bytes`
+    means the raw body.
     """
 
     examples: ClassVar[Sequence[Any]] = ()
@@ -87,9 +88,17 @@ class Pipeline(ABC):
         """Turn a request into what `infer` takes."""
         return request
 
-    @abstractmethod
     def infer(self, request: Any, /) -> Any:
         """Answer one request."""
+        raise NotImplementedError
+
+    def infer_batch(self, requests: list[Any], /) -> Any:
+        """Answer what waits, instead of `infer`: a list with a result for each request, in their
+        order. An exception in the list fails its own request, one that is raised all of them.
+
+        `pre_process` and `post_process` stay per request. Annotate it as `list[In]` to `list[Out]`.
+        """
+        raise NotImplementedError
 
     def post_process(self, result: Any, /) -> Any:
         """Turn what `infer` returned into the result."""

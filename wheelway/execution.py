@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
+from wheelway.batches import Batches
 from wheelway.calling import THREADS, Caller, is_async
 from wheelway.contract import Context, Pipeline
 from wheelway.failure import (
@@ -28,6 +29,7 @@ from wheelway.failure import (
     describe,
     tail_of,
 )
+from wheelway.limits import Limits
 from wheelway.loading import files_of
 from wheelway.refusals import refusal_in
 from wheelway.results import ResultInvalid
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from wheelway.contract import Release
     from wheelway.schema import Interface
 
+_DEFAULTS = Limits()
 RECONFIGURE_DEADLINE = 60.0
 """Seconds that a pipeline gets to take new settings; Serve waits for it meanwhile."""
 
@@ -86,6 +89,7 @@ class Runtime:
         isolated: bool = False,
         weights: str = "",
         interface: Interface | None = None,
+        limits: Limits = _DEFAULTS,
     ) -> None:
         self.interface = interface or interface_of(pipeline)
         self.weights = weights
@@ -109,6 +113,9 @@ class Runtime:
         self._tree = tree
         self._instance: Pipeline | None = None
         self.calls = Caller(threads, isolated=isolated)
+        self.batches: Batches | None = None
+        """Where requests come together, if the pipeline answers them so."""
+        self._limits = limits
         self._reconfiguring = asyncio.Lock()
         self._undoing: asyncio.Task[None] | None = None
 
@@ -152,8 +159,11 @@ class Runtime:
             what = "`load` left by sys.exit(); raise an exception instead" if exited else "`load`"
             reason = LOAD_EXITED if exited else LOAD_FAILED
             raise blame(reason, f"{what} of {self._name} failed", error, self._tree) from error
-        stages = [getattr(instance, stage) for stage in own(self._pipeline, STAGES)]
-        self.run = self.calls.chain(stages)
+        stages = {stage: getattr(instance, stage) for stage in own(self._pipeline, STAGES)}
+        if "infer_batch" in stages:
+            self.batches = Batches(self.calls, stages["infer_batch"], self._limits)
+            stages["infer_batch"] = self.batches.infer
+        self.run = self.calls.chain(list(stages.values()))
 
     async def warm_up(self) -> None:
         """Take every example through all stages, as requests take them.

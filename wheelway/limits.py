@@ -21,6 +21,12 @@ class Limits:
     """Requests in the pipeline at the same time."""
     max_queued_requests: int = 200
     """Requests waiting beyond these; one more is answered 503."""
+    max_batch_size: int = 32
+    """Requests that `infer_batch` is given at once. Most of what a model gains by batches it has
+    gained by then, a batch's failure hurts no more than these, and of 100 that run two more such
+    batches can wait."""
+    batch_wait_timeout: float = 0.0
+    """Seconds that a request may wait for others to come into its batch."""
 
     @property
     def capacity(self) -> int:

@@ -37,6 +37,7 @@ from wheelway.failure import (
     StartFailure,
     blame,
 )
+from wheelway.stages import check_inference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,7 +142,7 @@ def load_class(target: str, tree: Path | None = None) -> type[Pipeline]:
         tree: put first on `sys.path`, for good; None: imported from wherever it is found.
 
     Raises:
-        StartFailure: ImportFailed, NotAPipeline or AbstractPipeline.
+        StartFailure: ImportFailed, NotAPipeline, AbstractPipeline, or as `check_inference`.
     """
     module_name, _, attribute = target.partition(":")
     if tree is not None:
@@ -188,6 +189,7 @@ def _pipeline_class(found: Any, target: str) -> type[Pipeline]:
     if inspect.isabstract(found):
         missing = ", ".join(sorted(found.__abstractmethods__))
         raise StartFailure(ABSTRACT_PIPELINE, f"{target} does not define {missing}; define it")
+    check_inference(found)
     for stage in ("pre_process", "infer", "post_process"):
         function = inspect.unwrap(getattr(found, stage))
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):

@@ -180,6 +180,7 @@ class Replica:
             tree=arguments.tree,
             threads=arguments.threads,
             isolated=isolated,
+            limits=self._limits,
         )
 
     # -- an asynchronous stage that blocks -------------------------------------------------------

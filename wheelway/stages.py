@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import collections.abc
 import inspect
+import types
 import typing
 from functools import partialmethod
 from typing import TYPE_CHECKING, Any, Final
 
 from wheelway.contract import Pipeline
-from wheelway.failure import SCHEMA_INVALID, StartFailure
+from wheelway.failure import (
+    ABSTRACT_PIPELINE,
+    AMBIGUOUS_PIPELINE,
+    SCHEMA_INVALID,
+    StartFailure,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-STAGES: Final = ("pre_process", "infer", "post_process")
+STAGES: Final = ("pre_process", "infer", "infer_batch", "post_process")
+"""In the order in which a request passes them; of the two in the middle a pipeline has one."""
 _CALLED_WITH: Final = {
     **dict.fromkeys(STAGES, ("request",)),
+    "infer_batch": ("requests",),
     "load": ("context",),
     "reconfigure": ("settings",),
     "unload": (),
@@ -34,6 +42,17 @@ _STREAMS = frozenset(
         collections.abc.AsyncIterable,
     )
 )
+_LISTS = (
+    list,
+    collections.abc.Sequence,
+    collections.abc.MutableSequence,
+    collections.abc.Collection,
+    collections.abc.Iterable,
+)
+_NO_STREAM = (
+    "a batch cannot be streamed: return a list with a result for each request, and stream in "
+    "`post_process`"
+)
 _NOTHING = inspect.Parameter.empty
 
 
@@ -43,7 +62,7 @@ def request_hint(pipeline: type[Pipeline]) -> tuple[str, Any]:
     Raises:
         StartFailure: SchemaInvalid; the annotation cannot be resolved.
     """
-    stages = own(pipeline, ("pre_process", "infer"))
+    stages = own(pipeline, ("pre_process", "infer", "infer_batch"))
     return _first((stage, _parameter(pipeline, stage)) for stage in stages)
 
 
@@ -53,13 +72,44 @@ def result_hint(pipeline: type[Pipeline]) -> tuple[str, Any]:
     Raises:
         StartFailure: SchemaInvalid; the annotation cannot be resolved, or it is a stream's.
     """
-    stages = own(pipeline, ("post_process", "infer"))
+    stages = own(pipeline, ("post_process", "infer", "infer_batch"))
     stage, hint = _first((stage, _returned(pipeline, stage)) for stage in stages)
-    if hint in _STREAMS or typing.get_origin(hint) in _STREAMS:
+    if _is_stream(hint):
         raise _refused(
             pipeline, stage, f"returns {hint!r}; results cannot be streamed yet: return a list"
         )
     return stage, hint
+
+
+def check_inference(pipeline: type[Pipeline]) -> None:
+    """Make sure that there is one way to answer.
+
+    Raises:
+        StartFailure: AbstractPipeline, AmbiguousPipeline; or SchemaInvalid: `infer_batch` cannot
+            give a list.
+    """
+    name = f"{pipeline.__module__}:{pipeline.__qualname__}"
+    found = own(pipeline, ("infer", "infer_batch"))
+    if not found:
+        raise StartFailure(
+            ABSTRACT_PIPELINE, f"{name} defines neither `infer` nor `infer_batch`; define one"
+        )
+    if len(found) > 1:
+        raise StartFailure(
+            AMBIGUOUS_PIPELINE,
+            f"{name} defines both `infer` and `infer_batch`, and only one can answer; delete the "
+            "other, or call it by another name (`infer = Pipeline.infer` takes back one that is "
+            "inherited)",
+        )
+    if found == ["infer_batch"]:
+        method = _method(pipeline, "infer_batch")
+        if hasattr(method, "set_max_batch_size"):
+            raise _refused(
+                pipeline, "infer_batch", "is given batches as it is; take `@serve.batch` away"
+            )
+        function = inspect.unwrap(method)
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise _refused(pipeline, "infer_batch", f"is a generator; {_NO_STREAM}")
 
 
 def check_calls(pipeline: type[Pipeline]) -> None:
@@ -103,7 +153,10 @@ def _parameter(pipeline: type[Pipeline], stage: str) -> Any:
     parameter = next(iter(signature.parameters.values()))
     if parameter.kind is parameter.VAR_KEYWORD:
         return _NOTHING
-    return _one_of(method, _hints(pipeline, stage, method).get(parameter.name, _NOTHING))
+    hint = _hints(pipeline, stage, method).get(parameter.name, _NOTHING)
+    if stage == "infer_batch":
+        return _item(pipeline, hint, "takes")
+    return _one_of(method, hint)
 
 
 def _returned(pipeline: type[Pipeline], stage: str) -> Any:
@@ -112,7 +165,38 @@ def _returned(pipeline: type[Pipeline], stage: str) -> Any:
     # A plain function may say that it returns something to be awaited: what counts is its outcome.
     if typing.get_origin(hint) in (collections.abc.Awaitable, collections.abc.Coroutine):
         hint = typing.get_args(hint)[-1]
+    if stage == "infer_batch":
+        return _without_errors(_item(pipeline, hint, "returns"))
     return _one_of(method, hint)
+
+
+def _item(pipeline: type[Pipeline], hint: Any, verb: str) -> Any:
+    """Of the list that `infer_batch` takes or returns, what one request has of it."""
+    if hint in (_NOTHING, Any, *_LISTS):
+        return _NOTHING
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in _LISTS or (origin is tuple and arguments[1:] == (...,)):
+        return arguments[0] if arguments else _NOTHING
+    if _is_stream(hint):
+        raise _refused(pipeline, "infer_batch", f"{verb} {hint!r}; {_NO_STREAM}")
+    raise _refused(
+        pipeline,
+        "infer_batch",
+        f"{verb} {hint!r}; annotate it as `list[...]` of what `infer` would have for one request",
+    )
+
+
+def _without_errors(hint: Any) -> Any:
+    """A result that may also be an exception, as `Boxes | Exception`, without that."""
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        return hint
+    kinds = typing.get_args(hint)
+    results = [k for k in kinds if not (inspect.isclass(k) and issubclass(k, BaseException))]
+    return typing.Union[tuple(results or kinds)]  # noqa: UP007 - which ones is only known here
+
+
+def _is_stream(hint: Any) -> bool:
+    return hint in _STREAMS or typing.get_origin(hint) in _STREAMS
 
 
 def _one_of(method: Callable[..., Any], hint: Any) -> Any:

@@ -1,0 +1,534 @@
+"""Requests that `infer_batch` answers together: who is in a batch, and whom its failures reach."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import ClassVar
+
+import pytest
+
+from tests.support.asking import (
+    LOGGER,
+    RELEASE,
+    ROUTE,
+    acquire,
+    application,
+    asking,
+    assert_problem,
+    client_of,
+    until,
+)
+from tests.support.strict import refused
+from wheelway import Pipeline
+from wheelway.execution import Runtime, context_of
+from wheelway.failure import StartFailure
+from wheelway.limits import Limits
+from wheelway.local import loaded, run
+from wheelway.schema import interface_of
+
+pytestmark = [pytest.mark.unit, pytest.mark.anyio]
+
+SEEN: ContextVar[str] = ContextVar("SEEN", default="")
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+class Doubled(Pipeline):
+    """Answers with the double and the size of the batch; its batches wait for the test."""
+
+    def load(self, context):
+        self.sizes, self.entered = [], threading.Semaphore(0)
+        self.gate = context.settings.get("gate", threading.Event())
+        context.settings.get("instances", []).append(self)
+
+    def infer_batch(self, requests: list[int]) -> list[int]:
+        self.sizes.append(len(requests))
+        self.entered.release()
+        assert self.gate.wait(60)
+        return [2 * request for request in requests]
+
+
+class AsyncDoubled(Doubled):
+    async def infer_batch(self, requests: list[int]) -> list[int]:
+        self.sizes.append(len(requests))
+        self.entered.release()
+        while not self.gate.is_set():  # noqa: ASYNC110 - the tests of both kinds open the same gate
+            await asyncio.sleep(0.001)
+        return [2 * request for request in requests]
+
+
+BOTH = pytest.mark.parametrize("pipeline", [Doubled, AsyncDoubled])
+
+
+async def start(pipeline, limits=None, **options):
+    """A runtime, and the instance that it made."""
+    instances = []
+    settings = {"instances": instances, "gate": threading.Event()}
+    runtime = Runtime(
+        pipeline,
+        context_of(pipeline, RELEASE, settings, LOGGER),
+        limits=limits or Limits(),
+        **options,
+    )
+    await runtime.start()
+    return runtime, instances[0]
+
+
+def ask(runtime, *requests):
+    return [asyncio.ensure_future(runtime.run(request)) for request in requests]
+
+
+# -- who is in a batch ---------------------------------------------------------------------------
+
+
+@BOTH
+async def test_while_one_batch_runs_the_next_one_fills(pipeline):
+    runtime, instance = await start(pipeline)
+    first = ask(runtime, 1)
+    await acquire(instance.entered)
+    rest = ask(runtime, *range(2, 8))
+    await asyncio.sleep(0)
+    assert instance.sizes == [1], "one batch at a time"
+    instance.gate.set()
+    assert await asyncio.gather(*first, *rest) == [2, 4, 6, 8, 10, 12, 14]
+    assert instance.sizes == [1, 6]
+    await runtime.unload()
+
+
+@BOTH
+async def test_no_batch_is_larger_than_it_may_be_and_all_are_answered_in_their_order(pipeline):
+    runtime, instance = await start(pipeline, Limits(max_batch_size=4))
+    instance.gate.set()
+    assert await asyncio.gather(*ask(runtime, *range(10))) == [2 * n for n in range(10)]
+    assert instance.sizes == [4, 4, 2]
+    runtime.batches.limits = Limits(max_batch_size=10)
+    await asyncio.gather(*ask(runtime, *range(10)))
+    assert instance.sizes == [4, 4, 2, 10]
+    await runtime.unload()
+
+
+async def test_a_batch_of_a_loop_of_its_own_is_collected_there():
+    runtime, instance = await start(AsyncDoubled, isolated=True)
+    first = ask(runtime, 1)
+    await acquire(instance.entered)
+    rest = ask(runtime, 2, 3, 4)
+    await until(lambda: len(runtime.batches._waiting) == 3)
+    instance.gate.set()
+    assert await asyncio.gather(*first, *rest) == [2, 4, 6, 8]
+    assert instance.sizes == [1, 3]
+    await runtime.unload()
+
+
+@BOTH
+async def test_a_request_waits_for_others_for_no_longer_than_it_was_told_to(pipeline):
+    runtime, instance = await start(pipeline, Limits(max_batch_size=3, batch_wait_timeout=30))
+    instance.gate.set()
+    early = ask(runtime, 1)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    early += ask(runtime, 2, 3)  # the batch is full
+    assert await asyncio.wait_for(asyncio.gather(*early), 20) == [2, 4, 6]
+    runtime.batches.limits = Limits(max_batch_size=3, batch_wait_timeout=0.05)
+    assert await asyncio.wait_for(runtime.run(4), 20) == 8
+    assert instance.sizes == [3, 1]
+    await runtime.unload()
+
+
+async def test_a_request_that_waited_while_another_batch_ran_has_waited_already():
+    runtime, instance = await start(Doubled)
+    first = ask(runtime, 1)
+    await acquire(instance.entered)
+    runtime.batches.limits = Limits(batch_wait_timeout=60)
+    second = ask(runtime, 2)
+    await until(lambda: runtime.batches._waiting)
+    next(iter(runtime.batches._waiting)).since -= 60
+    instance.gate.set()
+    assert await asyncio.wait_for(asyncio.gather(*first, *second), 20) == [2, 4]
+    await runtime.unload()
+
+
+@BOTH
+async def test_who_leaves_is_out_of_the_batch_before_it_starts(pipeline):
+    runtime, instance = await start(pipeline)
+    first = ask(runtime, 1)
+    await acquire(instance.entered)
+    second, third, fourth = ask(runtime, 2, 3, 4)
+    await asyncio.sleep(0)
+    third.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await third
+    assert caught.value.__notes__ == ["it waited for the batch before its own"]
+    instance.gate.set()
+    assert await asyncio.gather(*first, second, fourth) == [2, 4, 8]
+    assert instance.sizes == [1, 2]
+    await runtime.unload()
+
+
+async def test_who_leaves_while_the_batch_waits_for_a_thread_is_not_in_it_either():
+    class Preparing(Doubled):
+        def pre_process(self, request: int) -> int:
+            if request == 9:
+                self.entered.release()
+                self.gate.wait(60)
+            return request
+
+    runtime, instance = await start(Preparing, threads=2)
+    busy = ask(runtime, 9, 9)
+    await acquire(instance.entered, 2)
+    rest = [asyncio.ensure_future(runtime.batches.infer(n)) for n in (1, 2, 3)]
+    await until(lambda: runtime.calls._pool._work_queue.qsize() == 1)
+    rest[1].cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await rest[1]
+    assert caught.value.__notes__ == ["its batch waited for a thread"]
+    instance.gate.set()
+    assert await asyncio.gather(rest[0], rest[2]) == [2, 6]
+    assert instance.sizes[0] == 2
+    assert await asyncio.gather(*busy) == [18, 18]
+    await runtime.unload()
+
+
+@BOTH
+async def test_who_leaves_a_batch_that_runs_takes_nobody_along(pipeline):
+    runtime, instance = await start(pipeline)
+    first, second = ask(runtime, 1, 2)
+    await acquire(instance.entered)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await first
+    assert caught.value.__notes__ == ["it was in `infer_batch`"]
+    instance.gate.set()
+    assert await second == 4
+    assert (instance.sizes, runtime.calls.abandoned) == ([2], 0)
+    await runtime.unload()
+
+
+async def test_a_batch_that_nobody_waits_for_holds_up_no_other_as_long_as_there_are_threads():
+    runtime, instance = await start(Doubled, threads=2)
+    hung = ask(runtime, 1, 2)
+    await acquire(instance.entered)
+    later = ask(runtime, 3)
+    for task in hung:
+        task.cancel()
+    await acquire(instance.entered)
+    assert instance.sizes == [2, 1]
+    await until(lambda: runtime.calls.abandoned == 1)
+    instance.gate.set()
+    assert await asyncio.gather(*later) == [6]
+    await until(lambda: runtime.calls.abandoned == 0)
+    await runtime.unload()
+
+
+async def test_a_coroutine_that_nobody_waits_for_is_ended():
+    ended = []
+
+    class Endless(Doubled):
+        async def infer_batch(self, requests: list[int]) -> list[int]:
+            self.entered.release()
+            try:
+                if requests != [3]:
+                    await asyncio.sleep(600)
+            finally:
+                ended.append(requests)
+            return requests
+
+    runtime, instance = await start(Endless)
+    tasks = ask(runtime, 1, 2)
+    await acquire(instance.entered)
+    later = ask(runtime, 3)
+    for task in tasks:
+        task.cancel()
+    assert await asyncio.wait_for(later[0], 20) == 3
+    assert ended == [[1, 2], [3]]
+    await runtime.unload()
+
+
+# -- over HTTP -----------------------------------------------------------------------------------
+
+
+class Errors(Pipeline):
+    """Each request says what its batch, or only its own item, does."""
+
+    ITEMS: ClassVar = {
+        "error": KeyError("mine alone"),
+        "leave": SystemExit(1),
+        "cancel": asyncio.CancelledError(),
+        "stopped": StopIteration(),
+        "lazy": iter(["a"]),
+        "number": 1,
+    }
+
+    def infer_batch(self, requests: list[str]) -> list[str | Exception]:
+        results = []
+        for request in requests:
+            match request:
+                case "raise":
+                    raise ValueError("all of them")
+                case "exit":
+                    raise SystemExit(3)
+                case "short":
+                    return results
+                case "generator":
+                    return (one for one in requests)
+                case "text":
+                    return "x" * len(requests)
+                case "stop":
+                    raise StopIteration
+                case _:
+                    results.append(self.ITEMS.get(request, request))
+        return results
+
+
+async def together(pipeline, *requests, **options):
+    """Answers to requests that come at once, hence into one batch."""
+    async with asking(pipeline, **options) as client:
+        answers = await asyncio.gather(*(client.post(ROUTE, json=request) for request in requests))
+        after = await client.post(ROUTE, json="after")
+        assert after.json() == "after", "nothing stays behind"
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason", "told"),
+    [
+        ("raise", "PipelineFailed", "ValueError: all of them"),
+        ("exit", "PipelineFailed", "`infer_batch` ended with SystemExit(3)"),
+        ("stop", "PipelineFailed", "raised StopIteration"),
+        ("short", "ResultInvalid", "was given 3 requests and returned 1 results"),
+        ("generator", "ResultInvalid", "returned a generator instead of a list"),
+        ("text", "ResultInvalid", "returned a str instead of a list"),
+    ],
+)
+async def test_what_fails_a_batch_fails_each_of_its_requests_and_no_other(
+    bad, reason, told, caplog
+):
+    for answer in await together(Errors, "good", bad, "fine"):
+        assert_problem(answer, 500, reason)
+    assert len(caplog.records) == 3
+    assert told in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason", "told"),
+    [
+        ("error", "PipelineFailed", "KeyError: 'mine alone'"),
+        ("leave", "PipelineFailed", "`infer_batch` ended with SystemExit(1)"),
+        ("cancel", "PipelineFailed", "`infer_batch` ended with CancelledError()"),
+        ("stopped", "PipelineFailed", "`infer_batch` ended with StopIteration()"),
+        ("lazy", "ResultInvalid", "returned a list_iterator for a request"),
+        ("number", "ResultInvalid", "Input should be a valid string"),
+    ],
+)
+async def test_what_fails_an_item_fails_its_request_alone(bad, reason, told, caplog):
+    good, failed, fine = await together(Errors, "good", bad, "fine")
+    assert (good.json(), fine.json()) == ("good", "fine")
+    assert_problem(failed, 500, reason)
+    assert told in caplog.text
+
+
+async def test_a_batch_that_cancels_itself_is_a_failure_and_not_the_end_of_its_requests():
+    class Cancelled(Pipeline):
+        async def infer_batch(self, requests: list[str]) -> list[str]:
+            if "bad" in requests:
+                raise asyncio.CancelledError
+            return requests
+
+    for answer in await together(Cancelled, "bad", "good"):
+        assert_problem(answer, 500, "PipelineFailed")
+
+
+async def test_what_does_not_fit_is_refused_before_it_is_in_a_batch():
+    sizes = []
+
+    class Sized(Pipeline):
+        def infer_batch(self, requests: list[str]) -> list[str]:
+            sizes.append(len(requests))
+            return requests
+
+    bad, good = await together(Sized, 1, "good")
+    assert_problem(bad, 422, "InputInvalid")
+    assert good.json() == "good"
+    assert sizes == [1, 1]
+
+
+async def test_a_hung_batch_is_504_and_those_behind_it_are_answered(caplog):
+    class Hanging(Doubled):
+        def infer_batch(self, requests: list[int]) -> list[int]:
+            if 1 in requests:
+                self.entered.release()
+                self.gate.wait(60)
+            return requests
+
+    instances = []
+    settings = {"instances": instances, "gate": threading.Event()}
+    limits = Limits(request_timeout=1.0, max_ongoing_requests=5)
+    app, runtime = await application(Hanging, settings, limits)
+    async with client_of(app) as client:
+        hung = asyncio.create_task(client.post(ROUTE, json=1))
+        await acquire(instances[0].entered)
+        await asyncio.sleep(0.5)
+        waiting = client.post(ROUTE, json=2)
+        late, answered = await asyncio.gather(hung, waiting)
+        assert_problem(late, 504, "TimedOut")
+        assert answered.json() == 2
+        assert runtime.calls.abandoned == 1
+    assert caplog.records[0].getMessage().endswith("within 1 s: it was in `infer_batch`")
+    settings["gate"].set()
+    await until(lambda: runtime.calls.abandoned == 0)
+    await runtime.unload()
+
+
+async def test_the_limits_of_batches_change_while_it_serves():
+    app, runtime = await application(Doubled, {}, Limits(max_batch_size=2))
+    assert runtime.batches.limits.max_batch_size == 2
+    app.serve(runtime, replace(Limits(), max_batch_size=7, batch_wait_timeout=0.25))
+    assert runtime.batches.limits.max_batch_size == 7
+    assert runtime.batches.limits.batch_wait_timeout == 0.25
+    await runtime.unload()
+
+
+async def test_a_batch_knows_nothing_that_is_known_of_one_of_its_requests():
+    class Asking(Pipeline):
+        async def pre_process(self, request: str) -> str:
+            SEEN.set(request)
+            return request
+
+        def infer_batch(self, requests: list[str]) -> list[str]:
+            return [SEEN.get() + request for request in requests]
+
+        async def post_process(self, result: str) -> str:
+            return SEEN.get() + result
+
+    async with asking(Asking) as client:
+        answers = await asyncio.gather(*(client.post(ROUTE, json=one) for one in "abc"))
+    assert [answer.json() for answer in answers] == ["aa", "bb", "cc"]
+
+
+# -- types ---------------------------------------------------------------------------------------
+
+
+class Typed(Pipeline):
+    def infer_batch(self, requests: Sequence[int]) -> Sequence[float | ValueError | None]:
+        return [request / 2 for request in requests]
+
+
+class Around(Typed):
+    def pre_process(self, request: str) -> int:
+        return int(request)
+
+    def post_process(self, result: float) -> bytes:
+        return str(result).encode()
+
+
+class Untyped(Pipeline):
+    def infer_batch(self, requests):
+        return requests
+
+
+class Tuples(Pipeline):
+    def infer_batch(self, requests: list) -> tuple[int, ...]:
+        return tuple(map(len, requests))
+
+
+def test_a_client_sends_and_gets_what_is_in_the_lists():
+    assert interface_of(Typed).schemas == (
+        {"type": "integer"},
+        {"anyOf": [{"type": "number"}, {"type": "null"}]},
+    )
+    assert interface_of(Around).schemas[0] == {"type": "string"}
+    assert interface_of(Around).result is None
+    assert interface_of(Untyped).schemas == ({}, {})
+    assert interface_of(Tuples).schemas == ({}, {"type": "integer"})
+
+
+def test_a_batch_of_one_is_what_a_test_gets():
+    assert run(Typed, 3) == 1.5
+    with loaded(Around) as around:
+        assert around("5") == b"2.5"
+
+
+# -- what is no batch function -------------------------------------------------------------------
+
+
+class Both(Typed):
+    def infer(self, request: int) -> int:
+        return request
+
+
+class Neither(Pipeline):
+    def pre_process(self, request: int) -> int:
+        return request
+
+
+class TakenBack(Both):
+    infer = Pipeline.infer
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "reason", "told"),
+    [
+        (Both, "AmbiguousPipeline", "Both defines both `infer` and `infer_batch`"),
+        (Neither, "AbstractPipeline", "Neither defines neither `infer` nor `infer_batch`"),
+    ],
+)
+def test_there_is_one_way_to_answer(pipeline, reason, told):
+    with pytest.raises(StartFailure) as caught, loaded(pipeline):
+        pytest.fail("it must not start")
+    assert caught.value.reason == reason
+    assert told in caught.value.message
+
+
+def test_what_is_inherited_may_be_taken_back():
+    assert run(TakenBack, 3) == 1.5
+
+
+class Yielding(Pipeline):
+    def infer_batch(self, requests: list[int]):
+        yield from requests
+
+
+class YieldingLater(Pipeline):
+    async def infer_batch(self, requests: list[int]):
+        yield requests
+
+
+class DeclaresStream(Pipeline):
+    def infer_batch(self, requests: list[int]) -> Iterator[int]:
+        return iter(requests)
+
+
+class TakesOne(Pipeline):
+    def infer_batch(self, request: int) -> list[int]:
+        return [request]
+
+
+class ReturnsOne(Pipeline):
+    def infer_batch(self, requests: list[int]) -> dict[int, int]:
+        return {request: request for request in requests}
+
+
+class TakesTwo(Pipeline):
+    def infer_batch(self, requests: list[int], sizes: list[int]) -> list[int]:
+        return requests
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "told"),
+    [
+        (Yielding, "is a generator; a batch cannot be streamed"),
+        (YieldingLater, "is a generator; a batch cannot be streamed"),
+        (DeclaresStream, "Iterator[int]; a batch cannot be streamed"),
+        (TakesOne, "takes <class 'int'>; annotate it as `list[...]`"),
+        (ReturnsOne, "returns dict[int, int]; annotate it as `list[...]`"),
+        (TakesTwo, "it is given one positional argument, the requests"),
+    ],
+)
+def test_what_cannot_be_given_a_list_or_return_one_is_refused(pipeline, told):
+    message = refused(pipeline)
+    assert f"`{pipeline.__name__}.infer_batch`" in message
+    assert told in message

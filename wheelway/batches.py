@@ -1,0 +1,219 @@
+"""`infer_batch`: requests that wait are answered together.
+
+`Batches.infer` stands where the stage `infer` would: each request passes it, is put with the others
+that wait, and comes out with its own result. While one batch runs the next one fills, so batches
+are as large as the load makes them, and a request that comes alone waits for nobody.
+
+One batch runs at a time, however many threads there are. A model that is fast in batches gains by
+larger ones; two at once would be half as large, would compete for the same cores, and would have
+authors guard what a batch changes. Only beside a batch that nobody waits for any more the next one
+runs: what hangs must not take the replica with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from wheelway.calling import is_async
+from wheelway.results import ResultInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wheelway.calling import Caller, Stage
+    from wheelway.limits import Limits
+
+_TEXTS: Final = (str, bytes, bytearray, memoryview)
+"""Sequences that are one value."""
+_LAZY: Final = (Iterator, AsyncIterator)
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    """One request, from its arrival until it has its result or its caller leaves."""
+
+    request: Any
+    since: float
+    """When it came, on the loop's clock."""
+    outcome: asyncio.Future[Any]
+    batch: _Batch | None = None
+    """None: it waits for one."""
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Requests that are given to `infer_batch` together."""
+
+    items: list[_Item] = field(default_factory=list)
+    awaited: int = 0
+    """How many of them somebody still waits for."""
+    begun: bool = False
+    task: asyncio.Task[None] | None = None
+
+    def begin(self) -> list[Any]:
+        """The requests, at the last moment, maybe in a thread: who has left by now is not there."""
+        self.begun = True
+        self.items = [item for item in self.items if not item.outcome.done()]
+        return [item.request for item in self.items]
+
+    def answer(self, results: Any) -> None:
+        """Give each request its result.
+
+        Raises:
+            ResultInvalid: it is not a result for each.
+        """
+        if not isinstance(results, Sequence) or isinstance(results, _TEXTS):
+            raise ResultInvalid(
+                f"`infer_batch` returned a {type(results).__qualname__} instead of a list with a "
+                "result for each request; of an array return `list(array)`, and leave streaming "
+                "to `post_process`"
+            )
+        if len(results) != len(self.items):
+            raise ResultInvalid(
+                f"`infer_batch` was given {len(self.items)} requests and returned {len(results)} "
+                "results; return one for each, in the same order"
+            )
+        for item, result in zip(self.items, results, strict=True):
+            if item.outcome.done():
+                continue
+            if isinstance(result, (BaseException, *_LAZY)):
+                item.outcome.set_exception(_error_of(result))
+            else:
+                item.outcome.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """Have it be the outcome of all that have none."""
+        for item in self.items:
+            if not item.outcome.done():
+                item.outcome.set_exception(error)
+
+
+class Batches:
+    """The requests of one pipeline that defines `infer_batch`; used on one loop.
+
+    `limits` may change at any time, and counts from the next batch on.
+    """
+
+    def __init__(self, calls: Caller, infer_batch: Stage, limits: Limits) -> None:
+        self.limits = limits
+        self._call = calls.steps([_opening(infer_batch)])
+        self._waiting: dict[_Item, None] = {}
+        """In the order they came."""
+        self._running: _Batch | None = None
+        self._full: asyncio.Future[None] | None = None
+        """There while a batch is given time to fill."""
+
+    async def infer(self, request: Any, /) -> Any:
+        """One request's result, or what `infer_batch` raised or returned as its error."""
+        loop = asyncio.get_running_loop()
+        item = _Item(request, loop.time(), loop.create_future())
+        self._waiting[item] = None
+        if self._running is None:
+            self._next()
+        elif self._full is not None and len(self._waiting) >= self.limits.max_batch_size:
+            self._go()
+        try:
+            return await item.outcome
+        except asyncio.CancelledError as error:
+            error.add_note(self._leave(item))
+            raise
+
+    def _next(self) -> None:
+        """Begin a batch with the loop's next turn, so that all that came in this one are in it."""
+        self._running = batch = _Batch()
+        # A context of its own: what is known of one request holds for none of the others.
+        batch.task = asyncio.get_running_loop().create_task(self._run(batch), context=Context())
+
+    async def _run(self, batch: _Batch) -> None:
+        try:
+            if self.limits.batch_wait_timeout:
+                await self._fill()
+            self._take(batch)
+            if batch.items:
+                batch.answer(await self._call(batch))
+        except (GeneratorExit, KeyboardInterrupt):
+            raise
+        except asyncio.CancelledError as error:
+            if batch.task is not None and batch.task.cancelling():
+                raise  # nobody waits for it any more, or the loop ends
+            batch.fail(_error_of(error))
+        # The author's, who may raise anything; out of a task some of it would end the loop.
+        except BaseException as error:  # noqa: BLE001 - it reaches each request
+            batch.fail(_error_of(error))
+        if self._running is batch:
+            self._go_on()
+
+    async def _fill(self) -> None:
+        """Wait for more requests, until the first has waited for as long as it may."""
+        loop = asyncio.get_running_loop()
+        first = next(iter(self._waiting), None)
+        if first is None or len(self._waiting) >= self.limits.max_batch_size:
+            return
+        left = first.since + self.limits.batch_wait_timeout - loop.time()
+        if left > 0:
+            self._full = loop.create_future()
+            await asyncio.wait((self._full,), timeout=left)
+            self._full = None
+
+    def _go(self) -> None:
+        if self._full is not None and not self._full.done():
+            self._full.set_result(None)
+
+    def _take(self, batch: _Batch) -> None:
+        most = self.limits.max_batch_size
+        batch.items = [item for item, _ in zip(self._waiting, range(most), strict=False)]
+        batch.awaited = len(batch.items)
+        for item in batch.items:
+            del self._waiting[item]
+            item.batch = batch
+
+    def _leave(self, item: _Item) -> str:
+        """Forget a request whose caller has gone; returns how far it came, for a person."""
+        batch = item.batch
+        if batch is None:
+            self._waiting.pop(item, None)
+            return "it waited for the batch before its own"
+        if item.outcome.done() and not item.outcome.cancelled():
+            item.outcome.exception()  # came in the same moment; asyncio logs what nobody looks at
+        batch.awaited -= 1
+        if not batch.awaited and self._running is batch and batch.task is not None:
+            batch.task.cancel()
+            self._go_on()
+        return "it was in `infer_batch`" if batch.begun else "its batch waited for a thread"
+
+    def _go_on(self) -> None:
+        self._running = None
+        if self._waiting:
+            self._next()
+
+
+def _opening(infer_batch: Stage) -> Callable[[_Batch], Any]:
+    """`infer_batch` as a stage whose value is a batch."""
+
+    async def on_loop(batch: _Batch) -> Any:
+        requests = batch.begin()
+        return await infer_batch(requests) if requests else []
+
+    def in_thread(batch: _Batch) -> Any:
+        requests = batch.begin()
+        return infer_batch(requests) if requests else []
+
+    return on_loop if is_async(infer_batch) else in_thread
+
+
+def _error_of(result: Any) -> BaseException:
+    """What a request fails with; an exception keeps its kind unless it would do more than that."""
+    if isinstance(result, Exception) and not isinstance(result, StopIteration):
+        return result
+    if not isinstance(result, BaseException):
+        return ResultInvalid(
+            f"`infer_batch` returned a {type(result).__qualname__} for a request; a batch cannot "
+            "be streamed: return what is whole, and stream in `post_process`"
+        )
+    error = RuntimeError(f"`infer_batch` ended with {result!r}")
+    error.__cause__ = result
+    return error
