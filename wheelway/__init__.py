@@ -9,6 +9,10 @@
     inbound.py       what a request brought besides its body
     refusals.py      requests that a pipeline refuses
     execution.py     one loaded pipeline: load, examples, requests, settings, unload
+    parts.py         what a pipeline sees of its parts
+    inline.py        parts in its own process
+    crossing.py      what goes between it and parts in others
+    entries.py       the parts of a pipeline, by entry points
     calling.py       how its methods are called: threads, event loops
     batches.py       requests that `infer_batch` answers together
     asgi.py          the HTTP endpoints of a release

@@ -9,14 +9,17 @@ then runs in a thread and may block) or `async def` (it then runs on an event lo
 from __future__ import annotations
 
 from abc import ABC
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from wheelway.parts import Parts
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from wheelway.parts import Part
     from wheelway.refusals import Refused
 
 
@@ -59,6 +62,9 @@ class Context:
     lies beside the package's `__init__.py`. Without one: the folder of the module itself."""
     logger: logging.Logger
     """Ends in the replica's log, with the release's name."""
+    parts: Mapping[str, Part] = field(default_factory=Parts)
+    """The parts of the pipeline by their names: `await context.parts["risk"](x)`, in a `def` stage
+    `context.parts["risk"](x).result()`. Empty for a part, which has none of its own."""
     weights: Path | None = None
     """The folder of the weights to load, to be read only: the package that a wheel in the group
     `wheelway.weights` names for this pipeline. None: there are none; use those of the wheel."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,6 +32,7 @@ from wheelway.failure import (
 )
 from wheelway.limits import Limits
 from wheelway.loading import files_of
+from wheelway.parts import ending_calls
 from wheelway.refusals import refusal_in
 from wheelway.results import ResultInvalid
 from wheelway.schema import body_of, interface_of
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wheelway.contract import Release
+    from wheelway.inline import PartGroup
     from wheelway.schema import Interface
 
 _DEFAULTS = Limits()
@@ -72,7 +75,8 @@ class Runtime:
     """One instance of a pipeline class, from `load` to `unload`.
 
     `run` takes a decoded request through all stages. `settings` are those in force,
-    `settings_error` says why the latest ones are not. `calls` is how its methods are called.
+    `settings_error` says why the latest ones are not. `calls` is how its methods are called. Its
+    `parts` are loaded before it, and unloaded after it.
     `weights` names those of its context; `interface` saves reading the class's types once more.
 
     Raises:
@@ -90,6 +94,7 @@ class Runtime:
         weights: str = "",
         interface: Interface | None = None,
         limits: Limits = _DEFAULTS,
+        parts: PartGroup | None = None,
     ) -> None:
         self.interface = interface or interface_of(pipeline)
         self.weights = weights
@@ -104,13 +109,12 @@ class Runtime:
         self.isolated = isolated
         self.warm_up_seconds = 0.0
         self.run: Callable[[Any], Awaitable[Any]]
-        self.runs_on_loop = not isolated and any(
-            is_async(getattr(pipeline, stage)) for stage in own(pipeline, STAGES)
-        )
+        self.runs_on_loop = not isolated and has_coroutines(pipeline)
         """Whether code of the pipeline can hold up the caller's event loop."""
         self._pipeline = pipeline
         self._context = context
         self._tree = tree
+        self._parts = parts
         self._instance: Pipeline | None = None
         self.calls = Caller(threads, isolated=isolated)
         self.batches: Batches | None = None
@@ -146,9 +150,12 @@ class Runtime:
             StartFailure: SchemaInvalid, LoadFailed, LoadExited or OutOfMemory.
         """
         try:
+            context = self._context
+            if self._parts is not None:
+                context = replace(context, parts=await self._parts.load())
             self._instance = instance = await self.calls.call(self._pipeline)
             self.examples = examples_of(instance)
-            await self.calls.call(instance.load, self._context)
+            await self.calls.call(instance.load, context)
         except StartFailure:
             raise
         # `load` is the author's: it may raise anything, also leave by sys.exit().
@@ -164,6 +171,8 @@ class Runtime:
             self.batches = Batches(self.calls, stages["infer_batch"], self._limits)
             stages["infer_batch"] = self.batches.infer
         self.run = self.calls.chain(list(stages.values()))
+        if self._parts is not None:
+            self.run = ending_calls(self.run)
 
     async def warm_up(self) -> None:
         """Take every example through all stages, as requests take them.
@@ -171,11 +180,13 @@ class Runtime:
         Raises:
             StartFailure: ExampleFailed, ExampleRefused, ExampleResultInvalid or OutOfMemory.
         """
+        if self._parts is not None:
+            await self._parts.warm_up()
         begin = time.monotonic()
         for number, example in enumerate(self.examples, start=1):
             what = f"example {number} of {len(self.examples)} of {self._name}"
             try:
-                await self.answer(body_of(example))
+                await self.take_example(example)
             except ValidationError as error:
                 what = f"{what} does not match the declared request type"
                 raise blame(EXAMPLE_FAILED, what, error, self._tree) from error
@@ -191,6 +202,10 @@ class Runtime:
                     raise StartFailure(EXAMPLE_REFUSED, what, tail_of(error, self._tree)) from error
                 raise blame(EXAMPLE_FAILED, f"{what} failed", error, self._tree) from error
         self.warm_up_seconds = time.monotonic() - begin
+
+    async def take_example(self, example: Any) -> None:
+        """Take one through all stages; raises as `answer` does."""
+        await self.answer(body_of(example))
 
     async def answer(self, body: bytes) -> bytes:
         """One request from body to body; raises ValidationError, ResultInvalid, or whatever the
@@ -213,6 +228,9 @@ class Runtime:
                 self.settings_error = ""
                 return
             fresh = MappingProxyType(dict(settings))
+            if self._parts is not None and (refusal := await self._parts.reconfigure(fresh)):
+                self.settings_error = refusal
+                return
             try:
                 async with asyncio.timeout(RECONFIGURE_DEADLINE) as deadline:
                     await self.calls.call(self._loaded.reconfigure, fresh)
@@ -223,6 +241,8 @@ class Runtime:
                 late = f"`reconfigure` did not end within {RECONFIGURE_DEADLINE:g} s"
                 self.settings_error = late if deadline.expired() else describe(error)
                 self._context.logger.exception("new settings refused, the former stay in force")
+                if self._parts is not None:
+                    await self._parts.reconfigure(self.settings)
                 if deadline.expired():
                     self._undoing = asyncio.create_task(self._put_back())
             else:
@@ -253,6 +273,8 @@ class Runtime:
             self._context.logger.exception("`unload` failed")
         finally:
             self.calls.stop()
+            if self._parts is not None:
+                await self._parts.unload()
 
     @property
     def _name(self) -> str:
@@ -263,3 +285,8 @@ class Runtime:
         if self._instance is None:
             raise RuntimeError(f"{self._name} is not loaded")
         return self._instance
+
+
+def has_coroutines(pipeline: type[Pipeline]) -> bool:
+    """Whether a stage is one, and so runs on an event loop."""
+    return any(is_async(getattr(pipeline, stage)) for stage in own(pipeline, STAGES))

@@ -33,13 +33,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wheelway import __version__, memory, openapi
+from wheelway import __version__, entries, memory, openapi
 from wheelway.asgi import Application
 from wheelway.calling import THREADS
 from wheelway.contract import Release
 from wheelway.execution import Runtime, context_of
 from wheelway.failure import StartFailure
 from wheelway.inbound import Headers, Request, at_hand
+from wheelway.inline import InlinePart, PartGroup, inline_parts, load_parts
 from wheelway.limits import Limits
 from wheelway.loading import load_class, verify
 from wheelway.schema import body_of, value_of
@@ -85,9 +86,16 @@ class Loaded:
 
 @contextmanager
 def loaded(
-    pipeline: type[Pipeline], *, settings: Mapping[str, Any] | None = None, threads: int = THREADS
+    pipeline: type[Pipeline],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    threads: int = THREADS,
+    parts: Mapping[str, type[Pipeline]] | None = None,
 ) -> Iterator[Loaded]:
     """A pipeline loaded as a replica would, its examples run, until the end of the `with` block.
+
+    Its parts run in this process, called as if they did not; by default they are those of the
+    installed project whose entry point names the class. `parts` are others, by name.
 
     Raises:
         StartFailure: a replica would not start either; `reason` and `message` say why.
@@ -95,7 +103,12 @@ def loaded(
     release = Release(_named_as(pipeline.__name__), "0+local", "0" * 64, "", __version__)
     with asyncio.Runner() as runner, _in_replica(release):
         context = _context(pipeline, release, settings or {})
-        runtime = runner.run(Runtime.started(pipeline, context, threads=threads))
+        if parts is None:
+            found = _load_parts(entries.parts_of(pipeline), pipeline)
+        else:
+            found = {name: InlinePart(part) for name, part in parts.items()}
+        group = _group(found, context, release)
+        runtime = runner.run(Runtime.started(pipeline, context, threads=threads, parts=group))
         try:
             yield Loaded(runner, runtime)
         finally:
@@ -108,10 +121,26 @@ def run(
     *,
     settings: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
+    parts: Mapping[str, type[Pipeline]] | None = None,
 ) -> Any:
-    """Load a pipeline, ask it once, unload it; see `Loaded`."""
-    with loaded(pipeline, settings=settings) as ask:
+    """Load a pipeline, ask it once, unload it; see `loaded`."""
+    with loaded(pipeline, settings=settings, parts=parts) as ask:
         return ask(request, headers=headers)
+
+
+def _load_parts(
+    targets: Mapping[str, str], pipeline: type[Pipeline], tree: Path | None = None
+) -> dict[str, InlinePart]:
+    return load_parts({name: (to, THREADS) for name, to in targets.items()}, pipeline, tree)
+
+
+def _group(
+    parts: Mapping[str, InlinePart], context: Context, release: Release, tree: Path | None = None
+) -> PartGroup | None:
+    if not parts:
+        return None
+    runtimes = inline_parts(parts, release, context.settings, context.logger, tree)
+    return PartGroup(runtimes, copying=True)
 
 
 def _named_as(name: str) -> str:
@@ -216,10 +245,17 @@ async def _gates(subject: Subject) -> AsyncIterator[dict[str, Any]]:
         verify(subject.tree, subject.record_digest)
         yield {"tree": str(subject.tree)}
     memory.limit(subject.max_memory, accelerated=subject.accelerated)
-    found = await asyncio.to_thread(load_class, subject.target, subject.tree)
-    yield {"class": f"{found.__module__}:{found.__qualname__}"}
+    found, parts = await asyncio.to_thread(_classes, subject)
+    names = {"parts": sorted(parts)} if parts else {}
+    yield {"class": f"{found.__module__}:{found.__qualname__}", **names}
     context = context_of(found, subject.release, subject.settings, _LOGGER)
-    runtime = Runtime(found, context, tree=subject.tree, threads=subject.threads)
+    runtime = Runtime(
+        found,
+        context,
+        tree=subject.tree,
+        threads=subject.threads,
+        parts=_group(parts, context, subject.release, subject.tree),
+    )
     openapi.document(subject.release, runtime.interface, (), "/predict")
     request, result = runtime.interface.schemas
     yield {"input": request, "output": result}
@@ -228,6 +264,17 @@ async def _gates(subject: Subject) -> AsyncIterator[dict[str, Any]]:
     await runtime.warm_up()
     count = len(runtime.examples)
     yield {"count": count} if count else {"count": 0, "hint": "examples warm up and document"}
+
+
+def _classes(subject: Subject) -> tuple[type[Pipeline], dict[str, InlinePart]]:
+    """The pipeline and its parts; raises StartFailure."""
+    found = load_class(subject.target, subject.tree)
+    name = subject.release.pipeline
+    if subject.tree is None:
+        parts = entries.parts_of(found, name) or entries.parts_of(found)
+    else:
+        parts = entries.parts_in(subject.tree, name)
+    return found, _load_parts(parts, found, subject.tree)
 
 
 # -- serving on a laptop -------------------------------------------------------------------------
@@ -242,10 +289,11 @@ async def serve(subject: Subject, *, host: str = "127.0.0.1", port: int = 8001) 
     """
     import uvicorn  # noqa: PLC0415 - optional, and only here
 
-    pipeline = await asyncio.to_thread(load_class, subject.target, subject.tree)
+    pipeline, parts = await asyncio.to_thread(_classes, subject)
     with _in_replica(subject.release):
         context = _context(pipeline, subject.release, subject.settings)
-        runtime = await Runtime.started(pipeline, context, threads=subject.threads)
+        group = _group(parts, context, subject.release, subject.tree)
+        runtime = await Runtime.started(pipeline, context, threads=subject.threads, parts=group)
         application = Application(subject.release, _LOGGER, on_shutdown=runtime.unload)
         application.serve(runtime, Limits())
         server = uvicorn.Server(uvicorn.Config(application, host=host, port=port, lifespan="on"))
