@@ -64,7 +64,8 @@ class Demo(Pipeline):
 """
 TALKING = """
 import io, logging.config, os
-from wheelway import Pipeline
+import wheelway
+from wheelway import Pipeline, Refused
 
 class Demo(Pipeline):
     def load(self, context):
@@ -79,6 +80,10 @@ class Demo(Pipeline):
         if request == 2:
             print("last words", flush=True)
             os._exit(5)
+        if request == 3:
+            found = wheelway.request()
+            words = f"{found.id} {found.client} {found.headers['X-Forwarded-For']}"
+            raise Refused(409, "Odd", f"{words} {30 < found.remaining < 60}")
         if request:
             raise ValueError("needle")
         return buffer.getvalue()
@@ -226,6 +231,17 @@ def test_the_log_has_what_a_request_failed_of_whatever_the_pipeline_did_to_loggi
     request = f" {answer.json()['instance']} -- "
     for line in ("hello from the pipeline", "printed for 1"):
         eventually(lambda line=line: f"{request}{line}" in log(), 30)
+    refused = site.client.post(
+        f"{site.ingress}{route}", json=3, headers={"x-forwarded-for": "10.9.9.9"}
+    ).json()
+    # Who asks from this machine is believed what it says of others.
+    words = f"{refused['instance']} 10.9.9.9 10.9.9.9, 127.0.0.1 True"
+    assert (refused["status"], refused["reason"], refused["detail"]) == (409, "Odd", words)
+    told = f"{refused['instance']} of talking@1.0"
+    line = eventually(lambda: [one for one in log().splitlines() if told in one])
+    assert len(line) == 1
+    assert line[0].startswith("INFO ")
+    assert f"was refused: 409 Odd: {words!r}" in line[0]
     with suppress(httpx.TransportError):  # nobody is left to answer
         site.ask(route, 2)
     eventually(lambda: " -- last words" in log(), 30)

@@ -45,6 +45,11 @@ class Demo(Pipeline):
     def infer(self, request: int) -> int:
         return {result}
 """
+REFUSE = """
+def refuse():
+    from wheelway import Refused
+    raise Refused(400, "TooOdd", "no")
+"""
 
 
 @pytest.fixture
@@ -107,6 +112,7 @@ def test_a_good_wheel_passes_every_gate_and_leaves_nothing_behind(folder):
         (code(load="self.hoard = bytearray(1 << 46)"), "load", "OutOfMemory"),
         (code(example="'one'"), "examples", "ExampleFailed"),
         (code(result="1 / 0"), "examples", "ExampleFailed"),
+        (code(result="refuse()") + REFUSE, "examples", "ExampleRefused"),
         (code(result="'two'"), "examples", "ExampleResultInvalid"),
     ],
 )

@@ -17,7 +17,7 @@ from wheelway import Pipeline, Refused, problem
 from wheelway.contract import Release
 from wheelway.execution import Runtime, context_of
 from wheelway.failure import StartFailure
-from wheelway.local import Subject, check, loaded, run
+from wheelway.local import loaded, run
 from wheelway.page import render
 from wheelway.refusals import LONGEST, RESERVED, refusal_in
 from wheelway.schema import interface_of
@@ -325,17 +325,15 @@ class BadExample(Pictures):
     examples = (b"good", b"bad")
 
 
-async def test_an_example_that_is_refused_refuses_the_release():
-    gates = []
-    subject = Subject(f"{__name__}:BadExample", Release("a", "1", "ab" * 32), {})
-    assert await check(subject, gates.append) is False
-    failed = next(gate for gate in gates if not gate.ok)
-    assert (failed.gate, failed.reason) == ("examples", "ExampleRefused")
-    assert failed.message == (
+def test_an_example_that_is_refused_refuses_the_release():
+    with pytest.raises(StartFailure) as caught, loaded(BadExample):
+        pass
+    assert caught.value.reason == "ExampleRefused"
+    assert caught.value.message == (
         f"example 2 of 2 of {__name__}:BadExample was refused by it (422 ImageUndecodable: The "
         "body is no <PNG>.); examples are what is answered"
     )
-    assert "raise self.refusals[0]" in failed.tail
+    assert "raise self.refusals[0]" in caught.value.tail
 
 
 async def test_in_load_it_is_a_failure_like_any_other():
