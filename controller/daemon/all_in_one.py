@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+import httpx
+
 from controller.config.loading import parse, read
 from controller.daemon.foreground import signals
 from controller.daemon.loop import Daemon
 from controller.errors import Stalled, WheelwayError
 from controller.journal import Journal
-from controller.rayhead import head
+from controller.rayhead import head, ports
 from controller.serve.replica_logs import following
 
 if TYPE_CHECKING:
@@ -121,12 +123,13 @@ def serve(
         num_cpus: logical CPUs of a head that is started here; None for `head.logical_cpus`.
 
     Raises:
-        WheelwayError: Ray or the daemon cannot start.
+        WheelwayError: Ray or the daemon cannot start, or there is no port for the routes.
     """
     daemon = Daemon(path)
     with ExitStack() as stack:
         tuning = head.Tuning(num_cpus, longest_request=daemon.config.serve.longest_request)
         if not head.answers(daemon.config.ray.dashboard_url):
+            _require_ingress(daemon.config)
             say("starting a Ray head (10 to 30 s) ...")
         ray = stack.enter_context(head.adopt_or_start(daemon.config.ray.dashboard_url, tuning))
         if ray.adopted:
@@ -152,6 +155,14 @@ def serve(
                 raise Stalled("HeadEnded", f"the Ray head ended by itself:\n{ray.last_words()}")
             say("ending the Ray head ...")
     return 0
+
+
+def _require_ingress(config: Config) -> None:
+    """Raise when the ingress of a head that is started now would find its port taken."""
+    dashboard, ingress = httpx.URL(config.ray.dashboard_url), httpx.URL(config.ray.ingress_url)
+    port = ingress.port or (443 if ingress.scheme == "https" else 80)
+    asked = {"host": ingress.host, "port": port, **config.serve.http_options}
+    ports.require_ingress(asked["host"], asked["port"], dashboard=dashboard.port or 80)
 
 
 def _begin_anew(state: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -68,6 +69,37 @@ def free(first: int, *, isolated: bool) -> Ports:
 
 def _range(first: int) -> tuple[int, int]:
     return first, first + 199
+
+
+def require_ingress(host: str, port: int, *, dashboard: int) -> None:
+    """Make sure that a head which is started now can serve routes at an address of this machine.
+
+    Raises:
+        Stalled: another process listens there ("IngressPortTaken"), or its own dashboard will.
+    """
+    if port == dashboard:
+        raise Stalled(
+            "PortsEqual",
+            f"the routes and Ray's dashboard cannot both be at port {port}: give one of them "
+            "another, by --port or --dashboard-port, or in the configuration",
+        )
+    if _is_held(host, port):
+        raise Stalled(
+            "IngressPortTaken",
+            f"another process holds port {port}, where the routes are to be; it may be an HAProxy "
+            f"that a former `ray stop` left behind (`ss -ltnp 'sport = :{port}'` names it): end "
+            "it, or choose another port by --port (`make run PORT=...`)",
+        )
+
+
+def _is_held(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:  # another one: it is no IPv4 address of this machine
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def is_free(port: int) -> bool:

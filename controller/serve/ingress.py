@@ -28,8 +28,8 @@ _UNREACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL)
 _SERVES_OWN = "/-/routes"
 """What Serve's own 404 points to."""
 _STRANGE = (
-    "what answers there ({answer.status}: {answer.detail}) is not the ingress of this head, or "
-    "has no routes yet"
+    "another program answers there than the ingress of this head, or that has no routes yet "
+    "({answer.status}: {answer.detail})"
 )
 _ROUTELESS = (
     "the ingress there is Serve's, and has no route at all ({answer.status}: {answer.detail}): it "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from controller.config.loading import load
 from controller.daemon.all_in_one import LocalRun, _begin_anew, prepare, serve
 from controller.errors import ConfigError, Stalled
 from controller.journal import Journal
+from tests.support.indexes import free_port
 
 pytestmark = pytest.mark.unit
 
@@ -74,7 +76,7 @@ def test_a_file_of_before_which_did_not_keep_edits_is_written_anew(place):
 
 
 def test_the_head_is_started_for_the_longest_request_that_is_configured(place, monkeypatch):
-    path, _ = prepare(place(dashboard_port=1))
+    path, _ = prepare(place(port=free_port(), dashboard_port=1))
     path.write_text(f'{path.read_text()}[serve]\nlongest_request = "20m"\n')
     asked = []
 
@@ -86,6 +88,40 @@ def test_the_head_is_started_for_the_longest_request_that_is_configured(place, m
     with pytest.raises(Stalled, match="enough is known"):
         serve(path, "", say=lambda _: None)
     assert asked == [1200.0]
+
+
+def test_a_port_for_the_routes_that_is_not_free_is_told_before_a_head_is_started(
+    place, monkeypatch
+):
+    monkeypatch.setattr("controller.rayhead.head.adopt_or_start", pytest.fail)
+    said = []
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        path, _ = prepare(place(port=port, dashboard_port=1))
+        with pytest.raises(Stalled, match=f"another process holds port {port}") as caught:
+            serve(path, "", say=said.append)
+    assert caught.value.reason == "IngressPortTaken"
+    path, _ = prepare(place(port=port, dashboard_port=port))
+    with pytest.raises(Stalled, match=f"cannot both be at port {port}") as caught:
+        serve(path, "", say=said.append)
+    assert caught.value.reason == "PortsEqual"
+    assert said == []
+
+
+def test_a_head_that_answers_already_has_its_ingress_where_it_is(place, monkeypatch):
+    asked = []
+
+    def adopt(url, _tuning):
+        asked.append(url)
+        raise Stalled("HeadEnded", "enough is known")
+
+    monkeypatch.setattr("controller.rayhead.head.answers", lambda _url: True)
+    monkeypatch.setattr("controller.rayhead.head.adopt_or_start", adopt)
+    with socket.create_server(("127.0.0.1", 0)) as ingress:
+        path, _ = prepare(place(port=ingress.getsockname()[1]))
+        with pytest.raises(Stalled, match="enough is known"):
+            serve(path, "", say=lambda _: None)
+    assert len(asked) == 1
 
 
 def test_what_ran_on_the_head_before_is_not_waited_for_on_one_just_started(tmp_path):
