@@ -62,7 +62,7 @@ explore: $(SET_UP) ## Seek random histories that break the rules, others each ti
 	@$(BIN)/python -m pytest -q tests/unit/test_rollout_histories.py --hypothesis-profile=explore $(ARGS)
 
 test-examples: $(SET_UP) ## Run the examples' own tests
-	@$(BIN)/python -m pytest -q examples/greeter/tests
+	@$(BIN)/python -m pytest -q examples/greeter/tests examples/legacy_fastapi/tests
 	@cd examples/iris && ../../$(BIN)/uv run --quiet --python ../../$(BIN)/python pytest -q
 
 check: lint types layers test-examples test ## Everything that must pass: form, types, layers, tests

@@ -89,7 +89,7 @@ def values(
         "target": f"{wrapped.module.name}:{wrapped.name}",
         "doc": _sentence(wrapped.doc) or f"`{wrapped.name}` behind wheelway's contract.",
         "imports": _sorted(text.imports),
-        "examples": _literal(list(examples), indent=4),
+        "examples": _tuple(examples),
         "load": text.load,
         "asynchronous": any("await " in line for line in text.load),
         "stages": text.stages,
@@ -342,6 +342,14 @@ def _open_points(text: Text, examples: Sequence[JSON]) -> Iterable[str]:
 
 def _sentence(doc: str) -> str:
     return doc.replace("\\", "").replace('"', "'").strip()
+
+
+def _tuple(examples: Sequence[JSON]) -> str:
+    inner = _literal(list(examples), indent=4)[1:-1]
+    comma = (
+        "," if inner and not inner.rstrip().endswith(",") else ""
+    )  # broken over lines it has one
+    return f"({inner}{comma})"
 
 
 def _literal(value: JSON, indent: int = 0) -> str:

@@ -1,0 +1,1 @@
+"""The application: models in a dict, filled from models.yaml."""
