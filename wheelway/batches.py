@@ -14,19 +14,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from wheelway.calling import is_async
+from wheelway.inbound import AT_HAND, several
+from wheelway.parts import ending_calls
 from wheelway.results import ResultInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wheelway.calling import Caller, Stage
+    from wheelway.inbound import Arrival, Request
     from wheelway.limits import Limits
 
+_PATIENCE: Final = 10.0
+"""Seconds; stages before it may take their time, and one of them may have failed."""
 _TEXTS: Final = (str, bytes, bytearray, memoryview)
 """Sequences that are one value."""
 _LAZY: Final = (Iterator, AsyncIterator)
@@ -40,6 +46,8 @@ class _Item:
     since: float
     """When it came, on the loop's clock."""
     outcome: asyncio.Future[Any]
+    arrival: Request | Arrival | None
+    """What it brought besides; see inbound.py."""
     batch: _Batch | None = None
     """None: it waits for one."""
 
@@ -100,17 +108,27 @@ class Batches:
 
     def __init__(self, calls: Caller, infer_batch: Stage, limits: Limits) -> None:
         self.limits = limits
-        self._call = calls.steps([_opening(infer_batch)])
+        self._call = ending_calls(calls.steps([_opening(infer_batch)]))
         self._waiting: dict[_Item, None] = {}
         """In the order they came."""
         self._running: _Batch | None = None
         self._full: asyncio.Future[None] | None = None
         """There while a batch is given time to fill."""
 
+    @contextmanager
+    def gathering(self, count: int) -> Iterator[None]:
+        """Have the next `count` requests come into one batch, if they come within `_PATIENCE`."""
+        before = self.limits
+        self.limits = replace(before, max_batch_size=count, batch_wait_timeout=_PATIENCE)
+        try:
+            yield
+        finally:
+            self.limits = before
+
     async def infer(self, request: Any, /) -> Any:
         """One request's result, or what `infer_batch` raised or returned as its error."""
         loop = asyncio.get_running_loop()
-        item = _Item(request, loop.time(), loop.create_future())
+        item = _Item(request, loop.time(), loop.create_future(), AT_HAND.get())
         self._waiting[item] = None
         if self._running is None:
             self._next()
@@ -125,7 +143,7 @@ class Batches:
     def _next(self) -> None:
         """Begin a batch with the loop's next turn, so that all that came in this one are in it."""
         self._running = batch = _Batch()
-        # A context of its own: what is known of one request holds for none of the others.
+        # A context of its own: what holds for one request holds for none of the others.
         batch.task = asyncio.get_running_loop().create_task(self._run(batch), context=Context())
 
     async def _run(self, batch: _Batch) -> None:
@@ -134,6 +152,7 @@ class Batches:
                 await self._fill()
             self._take(batch)
             if batch.items:
+                AT_HAND.set(several([item.arrival for item in batch.items]))
                 batch.answer(await self._call(batch))
         except (GeneratorExit, KeyboardInterrupt):
             raise

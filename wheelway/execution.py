@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from itertools import cycle, islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -175,7 +176,8 @@ class Runtime:
             self.run = ending_calls(self.run)
 
     async def warm_up(self) -> None:
-        """Take every example through all stages, as requests take them.
+        """Take every example through all stages, as requests take them, and all of them as one
+        batch where there are batches: what answers one request may not be able to answer several.
 
         Raises:
             StartFailure: ExampleFailed, ExampleRefused, ExampleResultInvalid or OutOfMemory.
@@ -183,25 +185,41 @@ class Runtime:
         if self._parts is not None:
             await self._parts.warm_up()
         begin = time.monotonic()
-        for number, example in enumerate(self.examples, start=1):
-            what = f"example {number} of {len(self.examples)} of {self._name}"
-            try:
-                await self.take_example(example)
-            except ValidationError as error:
-                what = f"{what} does not match the declared request type"
-                raise blame(EXAMPLE_FAILED, what, error, self._tree) from error
-            except ResultInvalid as error:
-                what = f"the result of {what} violates the declared result type"
-                raise blame(EXAMPLE_RESULT_INVALID, what, error, self._tree) from error
-            # The stages are the author's: they may raise anything.
-            except BaseException as error:
-                if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
-                    raise
-                if refused := refusal_in(error):
-                    what = f"{what} was refused by it ({refused}); examples are what is answered"
-                    raise StartFailure(EXAMPLE_REFUSED, what, tail_of(error, self._tree)) from error
-                raise blame(EXAMPLE_FAILED, f"{what} failed", error, self._tree) from error
+        for number in range(1, len(self.examples) + 1):
+            await self._try(number)
+        if self.batches is not None and self.examples:
+            await self._try_together(self.batches)
         self.warm_up_seconds = time.monotonic() - begin
+
+    async def _try_together(self, batches: Batches) -> None:
+        count = min(max(len(self.examples), 2), batches.limits.max_batch_size)
+        if count == 1:
+            return
+        numbers = islice(cycle(range(1, len(self.examples) + 1)), count)
+        with batches.gathering(count):
+            tries = (self._try(number, f", in a batch of {count},") for number in numbers)
+            outcomes = await asyncio.gather(*tries, return_exceptions=True)
+        for failure in filter(None, outcomes):
+            raise failure
+
+    async def _try(self, number: int, how: str = "") -> None:
+        what = f"example {number} of {len(self.examples)} of {self._name}{how}"
+        try:
+            await self.take_example(self.examples[number - 1])
+        except ValidationError as error:
+            what = f"{what} does not match the declared request type"
+            raise blame(EXAMPLE_FAILED, what, error, self._tree) from error
+        except ResultInvalid as error:
+            what = f"the result of {what} violates the declared result type"
+            raise blame(EXAMPLE_RESULT_INVALID, what, error, self._tree) from error
+        # The stages are the author's: they may raise anything.
+        except BaseException as error:
+            if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
+                raise
+            if refused := refusal_in(error):
+                what = f"{what} was refused by it ({refused}); examples are what is answered"
+                raise StartFailure(EXAMPLE_REFUSED, what, tail_of(error, self._tree)) from error
+            raise blame(EXAMPLE_FAILED, f"{what} failed", error, self._tree) from error
 
     async def take_example(self, example: Any) -> None:
         """Take one through all stages; raises as `answer` does."""

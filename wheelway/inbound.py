@@ -26,13 +26,15 @@ from typing import TYPE_CHECKING, Any, Final
 from wheelway.limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from wheelway.asgi import Scope
 
     Arrival = tuple[bytes, Scope, float]
     """A request's id, its ASGI scope, and by when it must be answered (`time.monotonic()`)."""
 
+IDS: Final = 32
+"""Of requests that are answered together, those whose ids each line of the log has."""
 PATIENCE: Final = Limits().request_timeout
 """Seconds that remain where nobody waits: in `load`, in examples, in tests."""
 
@@ -73,6 +75,33 @@ class Headers(Mapping[str, str]):
         return f"<headers: {', '.join(self)}>"
 
 
+class _Several(Headers):
+    """Those of requests that are answered together. To ask for one must not look like an answer:
+    what is not there might be taken for what the caller did not send.
+    """
+
+    __slots__ = ()
+
+    def __getitem__(self, name: str) -> str:
+        raise LookupError(self._why)
+
+    def __iter__(self) -> Iterator[str]:
+        raise LookupError(self._why)
+
+    def __len__(self) -> int:
+        raise LookupError(self._why)
+
+    def __repr__(self) -> str:
+        return "<headers: of several requests>"
+
+    @property
+    def _why(self) -> str:
+        return (
+            "`infer_batch` answers several requests, each with headers of its own; have "
+            "`pre_process` put what is needed of them into what it returns"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a request brought besides its body.
@@ -83,7 +112,8 @@ class Request:
 
     headers: Headers = field(default_factory=Headers)
     id: str = ""
-    """As the answer and every line of the log have it; empty where nobody asked by HTTP."""
+    """As the answer and every line of the log have it; empty where nobody asked by HTTP. In
+    `infer_batch` those of all its requests, joined by commas."""
     client: str = ""
     """The address it came from, as far as the ingress knows; empty where that is unknown. Good for
     logs and quotas, no proof of anything: see the module."""
@@ -128,10 +158,27 @@ def request() -> Request:
 
 def request_id() -> str:
     """The id of the request at hand, or empty."""
-    found = AT_HAND.get()
+    return _id(AT_HAND.get())
+
+
+def several(found: Sequence[Request | Arrival | None]) -> Request:
+    """What `request()` tells where all of these are answered together: the earliest deadline, and
+    the ids of the first, joined by commas.
+    """
+    ids = [_id(one) for one in found[:IDS]]
+    more = f"+{len(found) - IDS}" if len(found) > IDS else ""
+    due = min((_due(one) for one in found if one is not None), default=monotonic() + PATIENCE)
+    return Request(_Several(), ",".join(name for name in (*ids, more) if name), "", due)
+
+
+def _id(found: Request | Arrival | None) -> str:
     if isinstance(found, tuple):
         return found[0].decode("latin-1")
     return found.id if found else ""
+
+
+def _due(found: Request | Arrival) -> float:
+    return found[2] if isinstance(found, tuple) else found.due
 
 
 @contextmanager

@@ -79,9 +79,8 @@ def interface_of(pipeline: type[Pipeline]) -> Interface:
     Raises:
         StartFailure: SchemaInvalid; a method cannot be called as the contract says, an annotation
             cannot be resolved, pydantic cannot make a schema of it, or the schema is no JSON. Or as
-            `stages.check_inference`.
+            `stages.check_calls`.
     """
-    stages.check_inference(pipeline)
     stages.check_calls(pipeline)
     stages.check_examples(pipeline, inspect.getattr_static(pipeline, "examples"))
     request = _Side(pipeline, "request", *stages.request_hint(pipeline))

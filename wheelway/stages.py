@@ -117,7 +117,9 @@ def check_calls(pipeline: type[Pipeline]) -> None:
 
     Raises:
         StartFailure: SchemaInvalid; one takes fewer or more arguments than the contract gives it.
+            Or as `check_inference`.
     """
+    check_inference(pipeline)
     for name in own(pipeline, _CALLED_WITH):
         # Of a decorated method the outermost wrapper is what is called: it may well add arguments.
         signature = _signature(_method(pipeline, name), follow_wrapped=False)

@@ -11,7 +11,7 @@ import math
 import re
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from controller.config.sources import Section
 from controller.config.values import Bytes, Duration, PositiveSeconds, Table
@@ -57,6 +57,7 @@ Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}$")]
 PartName = Annotated[str, Field(pattern=PART_NAME)]
 Timeout = Annotated[float, Field(gt=0, le=DAY), Duration]
 ShutdownTimeout = Annotated[float, Field(ge=0, le=DAY), Duration]
+BatchWait = Annotated[float, Field(ge=0, le=10), Duration]
 HealthCheckPeriod = Annotated[float, Field(ge=0.1, le=DAY), Duration]
 SHUTDOWN_MARGIN: Final = 60.0
 """Seconds that a wheel may take to end after its longest request."""
@@ -80,6 +81,10 @@ class DeploymentOptions(Section):
     """* Seconds after which an unanswered health check has failed (30)."""
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """Threads for synchronous stages (4)."""
+    max_batch_size: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """* Requests that `infer_batch` is given at once (32)."""
+    batch_wait_timeout: BatchWait | None = None
+    """* Seconds that a request may wait for others to come into its batch (0)."""
     max_memory: Bytes | None = None
     """Bytes a replica may allocate; default 80 % of what is available when it starts."""
     ray_actor_options: ActorOptions | None = None
@@ -123,6 +128,14 @@ class Options(DeploymentOptions):
     its requests."""
     env_vars: dict[str, str] | None = None
     """Environment variables of the replicas, those of parts included."""
+
+    @field_validator("request_timeout")
+    @classmethod
+    def _longer_than_batches_wait(cls, value: float | None, info: ValidationInfo) -> float | None:
+        wait = info.data.get("batch_wait_timeout")
+        if value is not None and wait is not None and value <= wait:
+            raise ValueError(f"must be longer than batch_wait_timeout, which is {wait:g}")
+        return value
 
     @field_validator("env_vars")
     @classmethod

@@ -191,6 +191,13 @@ MISTAKES = {
     "a queue beyond int32": ("[options]\nmax_queued_requests = 2147483548", "100000"),
     "a retirement of years": ("[options]\ngraceful_shutdown_timeout = 1e300", "86400"),
     "a request of years": ("[options]\nrequest_timeout = 1e9", "86400"),
+    "no request in a batch": ("[options]\nmax_batch_size = 0", "options.max_batch_size"),
+    "a batch beyond int32": ("[options]\nmax_batch_size = 2147483648", "100000"),
+    "a batch that is waited for for ever": ("[options]\nbatch_wait_timeout = 1e9", "10"),
+    "a batch that is waited for until nobody waits any more": (
+        "[options]\nbatch_wait_timeout = 2\nrequest_timeout = 2",
+        "options.request_timeout: must be longer than batch_wait_timeout, which is 2",
+    ),
     "an infinite request": ("[options]\nrequest_timeout = inf", "options.request_timeout"),
     "a timeout that is no number": ("[options]\nhealth_check_timeout = nan", "finite"),
     "health asked for without a pause": ("[options]\nhealth_check_period = 5e-324", "0.1"),

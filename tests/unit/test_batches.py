@@ -1,6 +1,7 @@
 """Requests that `infer_batch` answers together: who is in a batch, and whom its failures reach."""
 
 import asyncio
+import pickle
 import threading
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
@@ -9,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 
+import wheelway
 from tests.support.asking import (
     LOGGER,
     RELEASE,
@@ -20,10 +22,12 @@ from tests.support.asking import (
     client_of,
     until,
 )
+from tests.support.head import eventually
 from tests.support.strict import refused
 from wheelway import Pipeline
 from wheelway.execution import Runtime, context_of
 from wheelway.failure import StartFailure
+from wheelway.inbound import Request, several
 from wheelway.limits import Limits
 from wheelway.local import loaded, run
 from wheelway.schema import interface_of
@@ -76,7 +80,7 @@ async def start(pipeline, limits=None, **options):
         **options,
     )
     await runtime.start()
-    return runtime, instances[0]
+    return runtime, next(iter(instances), None)
 
 
 def ask(runtime, *requests):
@@ -407,6 +411,131 @@ async def test_a_batch_knows_nothing_that_is_known_of_one_of_its_requests():
     async with asking(Asking) as client:
         answers = await asyncio.gather(*(client.post(ROUTE, json=one) for one in "abc"))
     assert [answer.json() for answer in answers] == ["aa", "bb", "cc"]
+
+
+async def test_of_what_its_requests_brought_a_batch_is_told_ids_and_the_earliest_deadline():
+    told = []
+
+    class Curious(Pipeline):
+        def pre_process(self, number: int) -> int:
+            assert wheelway.request().headers["x-request-id"] == f"id-{number}"
+            return number
+
+        def infer_batch(self, numbers: list[int]) -> list[float]:
+            told.append(wheelway.request())
+            return [wheelway.request().remaining] * len(numbers)
+
+        async def post_process(self, remaining: float) -> float:
+            assert "," not in wheelway.request().id
+            return remaining
+
+    limits = Limits(request_timeout=60, max_batch_size=20, batch_wait_timeout=30)
+    async with asking(Curious, None, limits) as client:
+        asked = [client.post(ROUTE, json=n, headers={"x-request-id": f"id-{n}"}) for n in range(40)]
+        answers = await asyncio.gather(*asked)
+    assert all(0 < answer.json() <= 60 for answer in answers)
+    ids = [one.id.split(",") for one in told]
+    assert [len(batch) for batch in ids] == [20, 20]
+    assert {name for batch in ids for name in batch} == {f"id-{n}" for n in range(40)}
+
+
+@pytest.mark.parametrize(
+    ("given", "most", "expected"),
+    [
+        ([1, 2, 3], 32, [[1], [2], [3], [1, 2, 3]]),
+        ([1], 32, [[1], [1, 1]]),
+        ([1, 2, 3], 2, [[1], [2], [3], [1, 2]]),
+        ([1, 2], 1, [[1], [2]]),
+        ([], 32, []),
+    ],
+)
+async def test_examples_run_one_by_one_and_then_as_a_batch(given, most, expected):
+    seen = []
+
+    class Seeing(Pipeline):
+        examples = given
+
+        def pre_process(self, request: int) -> int:
+            return request
+
+        def infer_batch(self, requests: list[int]) -> list[int]:
+            seen.append(sorted(requests))
+            return requests
+
+    for isolated in (False, True):
+        seen.clear()
+        runtime, _ = await start(Seeing, Limits(max_batch_size=most), isolated=isolated)
+        assert seen == expected
+        assert runtime.batches.limits == Limits(max_batch_size=most)
+        await runtime.unload()
+
+
+async def test_what_cannot_answer_several_at_once_does_not_start():
+    class Alone(Pipeline):
+        examples = ([1, 2], [3])
+
+        def infer_batch(self, requests: list[list[int]]) -> list[int]:
+            assert len({len(request) for request in requests}) == 1
+            return [sum(request) for request in requests]
+
+    with pytest.raises(StartFailure) as caught:
+        await start(Alone)
+    assert caught.value.reason == "ExampleFailed"
+    assert "Alone, in a batch of 2, failed: AssertionError" in caught.value.message
+
+
+def test_calls_of_parts_form_batches_of_the_part_and_end_with_the_batch_that_made_them():
+    ended = []
+
+    class Part(Doubled):
+        def infer_batch(self, requests: list[int]) -> list[int]:
+            return [request + 100 * len(requests) for request in requests]
+
+    class Endless(Pipeline):
+        async def infer(self, request: int) -> int:
+            try:
+                await asyncio.sleep(600)
+            finally:
+                ended.append(request)
+
+    class Whole(Pipeline):
+        def load(self, context):
+            self.parts = context.parts
+
+        async def infer_batch(self, requests: list[int]) -> list[int]:
+            self.left = [self.parts["endless"](request) for request in requests]
+            await asyncio.sleep(0.1)
+            return await asyncio.gather(*map(self.parts["part"], requests))
+
+    parts = {"part": Part, "endless": Endless}
+    with loaded(Whole, parts=parts) as whole:
+        assert [whole(request) for request in (7, 8)] == [107, 108]
+        eventually(lambda: 7 in ended)
+
+
+async def test_headers_of_a_batch_are_nobodys():
+    class Asking(Pipeline):
+        examples = (1,)
+
+        def infer_batch(self, requests: list[int]) -> list[int]:
+            return [wheelway.request().headers.get("x-tenant", "public") for _ in requests]
+
+    with pytest.raises(StartFailure, match="have `pre_process` put what is needed of them into"):
+        await start(Asking)
+
+
+def test_the_log_tells_no_more_ids_than_one_can_look_at():
+    arrivals = [(b"id-%d" % n, {}, 100.0 - n) for n in range(40)]
+    told = several(arrivals)
+    assert told.id == ",".join([*(f"id-{n}" for n in range(32)), "+8"])
+    assert (told.due, told.client) == (61.0, "")
+    assert several([None, None]).id == ""
+    one = several([None, Request(id="x", due=5)])
+    assert (one.id, one.due) == ("x", 5)
+    for lost in (len, list, dict, lambda headers: headers["x"], lambda headers: headers.get("x")):
+        with pytest.raises(LookupError, match="each with headers of its own"):
+            lost(told.headers)
+    assert pickle.loads(pickle.dumps(told)).id == told.id
 
 
 # -- types ---------------------------------------------------------------------------------------

@@ -121,6 +121,13 @@ def test_a_request_longer_than_the_ingress_lets_finish_is_refused_with_that_reas
     assert "wheelway ray-head --longest-request" in caught.value.message
 
 
+def test_a_batch_waits_less_than_the_operator_lets_a_request_take():
+    word = policy(options=Options(request_timeout=2))
+    with pytest.raises(Rejected, match="request_timeout: must be longer than batch_wait") as caught:
+        effective(Options(), {"batch_wait_timeout": 3}, word, Caps())
+    assert caught.value.reason == "OptionsRefused"
+
+
 def test_nobody_wishes_for_a_million_replicas_unless_the_operator_said_so():
     with pytest.raises(Rejected, match="num_replicas = 101, the cap is 100"):
         effective(Options(), {"num_replicas": 101}, None, Caps())
