@@ -86,13 +86,13 @@ def explain(
 ) -> ops_explain.StoryDocument:
     """Why each version of a pipeline is live, or exactly why it is not."""
     version = None if request.version is None else Version(request.version)
-    return ops_explain.tell(context.reader, name, version)
+    return ops_explain.tell(context.reader, name, version, now=context.clock())
 
 
 @OPERATIONS.get("/v1/explain")
 def explain_all(context: Context) -> list[ops_explain.SummaryDocument]:
     """Of each pipeline, whether it is live and why not."""
-    return ops_explain.tell_all(context.reader)
+    return ops_explain.tell_all(context.reader, now=context.clock())
 
 
 @OPERATIONS.get("/v1/history")

@@ -53,7 +53,8 @@ def explain(
     known of yet is found by its name. Without a name, each pipeline is told of in a sentence.
     """
     if name is None:
-        everything = told(invocation(ctx), "explain", otherwise=tell_all)
+        asked = invocation(ctx)
+        everything = told(asked, "explain", otherwise=lambda r: tell_all(r, now=time.time()))
         show(everything, _drawn_all, as_json=as_json)
     else:
         show(story_of(invocation(ctx), name, version), drawn, as_json=as_json)
@@ -64,7 +65,7 @@ def story_of(asked: Invocation, name: str, version: str | None) -> StoryDocument
     wanted = None if version is None else parsed_version(version)
     return told(
         *(asked, "explain", name),
-        otherwise=lambda reader: tell(reader, name, wanted),
+        otherwise=lambda reader: tell(reader, name, wanted, now=time.time()),
         version=None if wanted is None else str(wanted),
     )
 
@@ -89,7 +90,7 @@ def drawn(story: StoryDocument) -> "Iterable[RenderableType]":
     yield paragraph(story["summary"], style="bold")
     yield from drawn_orders(story["overrides"], now)
     for chapter in story["releases"]:
-        yield from ("", *_chapter(chapter, now))
+        yield from ("", *_chapter(chapter, now, story["last_seen"]))
     for wheel in story["unread"]:
         why = wheel["note"] or "policy asks for other versions, or it has just been noticed"
         said = f"{wheel['file']}: listed by {wheel['source']}, not fetched: {why}"
@@ -99,7 +100,9 @@ def drawn(story: StoryDocument) -> "Iterable[RenderableType]":
         yield from drawn_conditions(story["conditions"], now)
 
 
-def _chapter(chapter: ChapterDocument, now: float) -> "Iterable[RenderableType]":
+def _chapter(
+    chapter: ChapterDocument, now: float, last_seen: str | None
+) -> "Iterable[RenderableType]":
     from rich.text import Text  # noqa: PLC0415 - not for `--help`
 
     phase, reason, quarantine = chapter["phase"], chapter["reason"], chapter["quarantine"]
@@ -115,7 +118,8 @@ def _chapter(chapter: ChapterDocument, now: float) -> "Iterable[RenderableType]"
         f" ({phase} for {whole})" if span != whole else "",
     )
     if chapter["live"]:
-        yield paragraph(f"live at {chapter['route']}", indent=2)
+        then = " when the daemon was last seen" if last_seen else ""
+        yield paragraph(f"live at {chapter['route']}{then}", indent=2)
     elif quarantine is None and phase == Phase.QUARANTINED:
         lifted = "not live: its quarantine was lifted; the daemon tries it at its next pass"
         yield paragraph(lifted, indent=2)

@@ -27,6 +27,8 @@ from controller.ops.documents import (
     release_document,
 )
 from controller.ops.names import Subject, may_be_about, unknown_name, unknown_version
+from controller.ops.status import last_seen
+from controller.ops.times import ago, iso
 from controller.planning.overrides import Overrides
 
 if TYPE_CHECKING:
@@ -92,6 +94,8 @@ class StoryDocument(TypedDict):
     """The one version that was asked for; null: all of them."""
     live: list[str]
     """Every version of it that is live, asked for or not; the newest first."""
+    last_seen: str | None
+    """When a daemon that is down was last seen, and all this was so; null while it runs."""
     releases: list[ChapterDocument]
     """The newest version first."""
     unread: list[UnreadDocument]
@@ -151,7 +155,7 @@ class _Chapter:
         return self.record.phase is Phase.LIVE
 
 
-def tell(reader: Reader, name: str, version: Version | None = None) -> StoryDocument:
+def tell(reader: Reader, name: str, version: Version | None = None, *, now: float) -> StoryDocument:
     """Gather what is known about a name, all versions or one.
 
     Raises:
@@ -185,13 +189,15 @@ def tell(reader: Reader, name: str, version: Version | None = None) -> StoryDocu
             for release in reversed(wanted)
         ]
         told = [_chapter_document(chapter, reader) for chapter in chapters]
+        gone = last_seen(reader)
     serving = {release.version for release in meant if records[release].phase is Phase.LIVE}
     live = sorted(serving, reverse=True)
     return {
         "name": subject.name,
-        "summary": _summary(subject.name, chapters, live, version),
+        "summary": _summary(subject.name, chapters, live, version, down_for=_since(gone, now)),
         "asked": None if version is None else str(version),
         "live": list(map(str, live)),
+        "last_seen": None if gone is None else iso(gone),
         "releases": told,
         "unread": [
             {
@@ -282,10 +288,11 @@ def _about(name: str, overrides: Overrides) -> Overrides:
 # -- in a sentence -------------------------------------------------------------------------------
 
 
-def tell_all(reader: Reader) -> list[SummaryDocument]:
+def tell_all(reader: Reader, *, now: float) -> list[SummaryDocument]:
     """Of each pipeline that is listed or on the cluster, and of each file that is not taken."""
     with reader.snapshot():
         known, conditions = _Known.of(reader), reader.conditions()
+        down_for = _since(last_seen(reader), now)
     wheels = {revision.sha256: revision for revision in known.revisions}
     pipelines: dict[str, list[_Chapter]] = {}
     for subject in sorted(known.records, key=attrgetter("key"), reverse=True):
@@ -293,7 +300,7 @@ def tell_all(reader: Reader) -> list[SummaryDocument]:
         chapter = _Chapter(known.records[subject], failed, wheel)
         pipelines.setdefault(subject.name, []).append(chapter)
     found = [
-        _of_pipeline(name, chapters)
+        _of_pipeline(name, chapters, down_for)
         for name, chapters in sorted(pipelines.items())
         if any(chapter.wheel or chapter.live for chapter in chapters)
     ]
@@ -309,7 +316,7 @@ def tell_all(reader: Reader) -> list[SummaryDocument]:
     ]
 
 
-def _of_pipeline(name: str, chapters: list[_Chapter]) -> SummaryDocument:
+def _of_pipeline(name: str, chapters: list[_Chapter], down_for: str) -> SummaryDocument:
     live = list(dict.fromkeys(c.record.subject.version for c in chapters if c.live))
     newest = next((chapter for chapter in chapters if chapter.wheel), None)
     why = ""
@@ -317,7 +324,7 @@ def _of_pipeline(name: str, chapters: list[_Chapter]) -> SummaryDocument:
         why = (newest.quarantine or newest.record).message
     return {
         "name": name,
-        "summary": _summary(name, chapters, live),
+        "summary": _summary(name, chapters, live, down_for=down_for),
         "why": why,
         "live": list(map(str, live)),
     }
@@ -328,12 +335,13 @@ def _summary(
     chapters: Sequence[_Chapter],
     live: Sequence[Version],
     asked: Version | None = None,
+    *,
+    down_for: str = "",
 ) -> str:
     """Whether a pipeline, project or file is live, in a sentence; chapters and live versions come
     with the newest first, the chapters of one version alone if that was asked for.
     """
-    versions = ", ".join(map(str, live))
-    said = f"{versions} {'is' if len(live) == 1 else 'are'} live" if live else ""
+    said = f"{', '.join(map(str, live))} {_are(len(live), down_for)}" if live else ""
     newest = next((c for c in chapters if c.wheel or asked), None)
     if not chapters and asked is None:
         return f"{name}: no release of it is known yet"
@@ -349,6 +357,17 @@ def _summary(
     if subject.version in live:
         what += f" with other bytes ({subject.digest[:8]})"
     return f"{name}: {said}; the newest, {what}, is not: {_phase(newest)}"
+
+
+def _are(many: int, down_for: str) -> str:
+    if down_for:
+        what = "was" if many == 1 else "were"
+        return f"{what} live when the daemon was last seen, {down_for} ago"
+    return "is live" if many == 1 else "are live"
+
+
+def _since(seen: float | None, now: float) -> str:
+    return "" if seen is None else ago(now - seen)
 
 
 def _phase(chapter: _Chapter) -> str:

@@ -200,6 +200,12 @@ def _listens(url: str) -> bool:
     return True
 
 
+def last_seen(reader: Reader) -> float | None:
+    """When a daemon that is down finished its last pass; None while it is there, or never was."""
+    daemon = reader.status()
+    return None if daemon is None or _is_alive(daemon.pid) else daemon.at
+
+
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)

@@ -169,6 +169,20 @@ def test_explain_says_exactly_why_the_new_version_is_not_live(filled):
     assert ANSI not in result.stdout
 
 
+def test_what_was_live_when_the_daemon_was_last_seen_may_not_be_so_any_more(filled):
+    assert filled.json("explain", "iris")["last_seen"] is None
+    with Journal.open(filled.state) as journal:
+        passed(journal, pid=pid_of_a_process_that_ended(), at=time.time() - 3 * 3600 - 60)
+    told = filled("explain", "iris").stdout
+    was = "1.0 was live when the daemon was last seen, 3 h ago; the newest, 3.0, is not"
+    assert told.startswith(f"iris: {was}")
+    assert "live at /predict/iris/1.0 when the daemon was last seen\n" in told
+    assert "iris: 1.0 was live when the daemon was last seen, 3 h ago" in filled("explain").stdout
+    document = filled.json("explain", "iris")
+    assert document["live"] == ["1.0"]
+    assert document["last_seen"].endswith("Z")
+
+
 def test_a_wheel_refused_before_its_pipelines_are_known_is_found_by_pipeline_project_and_file(
     filled,
 ):
