@@ -126,6 +126,10 @@ class Options(DeploymentOptions):
     access_log: bool | None = None
     """* Whether Serve logs a line for each request (false): that costs a small pipeline a sixth of
     its requests."""
+    weights_swap: Literal["in-place", "restart"] | None = None
+    """How new weights come in force ("in-place"): loaded beside those that serve, in the same
+    replica, or in new replicas, where two instances have no room in one. Also the latter where
+    parts have deployments of their own, for all change together."""
     env_vars: dict[str, str] | None = None
     """Environment variables of the replicas, those of parts included."""
 

@@ -13,6 +13,7 @@ from controller.model import Availability, Release
 from controller.planning import wheel_names
 from controller.planning.documents import same_objects
 from controller.planning.policy import Candidate
+from controller.planning.weights import Weights, WeightsOffer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -175,6 +176,8 @@ class Shelf:
     """The same without the wheels."""
     entries: Mapping[Release, tuple[Artifact, PipelineEntry]] = field(default_factory=dict)
     sources: Mapping[Release, str] = field(default_factory=dict)
+    weights: Mapping[str, tuple[WeightsOffer, ...]] = field(default_factory=dict)
+    """By pipeline, best first: what of it is weights."""
 
 
 def is_of(artifact: Artifact, revision: Revision) -> bool:
@@ -187,6 +190,7 @@ def shelve(wheels: Wheels) -> Shelf:
     claims: dict[str, list[Claim]] = {}
     entries: dict[Release, tuple[Artifact, PipelineEntry]] = {}
     sources: dict[Release, str] = {}
+    weights: dict[str, list[WeightsOffer]] = {}
     for revision, artifact in zip(*wheels, strict=True):
         if artifact is None or not is_of(artifact, revision):
             continue
@@ -196,9 +200,27 @@ def shelve(wheels: Wheels) -> Shelf:
             claims.setdefault(entry.name, []).append(Claim(revision, offer))
             entries.setdefault(release, (artifact, entry))
             sources.setdefault(release, revision.source)
+        for given in _weights_in(revision, artifact):
+            weights.setdefault(given.candidate.release.pipeline, []).append(given)
     return Shelf(
         {name: tuple(made) for name, made in claims.items()},
         {name: tuple(claim.candidate for claim in made) for name, made in claims.items()},
         entries,
         sources,
+        {name: tuple(made) for name, made in weights.items()},
     )
+
+
+def _weights_in(revision: Revision, artifact: Artifact) -> Iterable[WeightsOffer]:
+    for entry in artifact.weights:
+        weights = Weights(
+            project=artifact.project,
+            version=artifact.version,
+            digest=revision.sha256,
+            tree=str(artifact.tree),
+            record_digest=artifact.record_digest,
+            package=entry.package,
+        )
+        judged = weights.as_release(entry.pipeline)
+        offer = Candidate(judged, revision.project, revision.source, revision.availability)
+        yield WeightsOffer(revision, offer, weights, entry.fits)

@@ -28,6 +28,8 @@ UNFIT = "FitsNot"
 """The weights do not fit the release's version, by what their wheel says."""
 KEPT = "WeightsStay"
 """Nothing else is fit to take the place of what is in force."""
+MOST_TRIED = 3
+"""Weights that a release which was never live is tried with, before it is itself to blame."""
 _KEPT_BY = "the cache"
 """The source of what is in force and listed no more."""
 
@@ -121,6 +123,11 @@ class JudgedWeights:
     reason: str
     message: str
 
+    @property
+    def mark(self) -> str:
+        """The name that answers have them under."""
+        return f"{self.project}@{self.version}+{self.digest[:8]}"
+
 
 class WeightsOffer(NamedTuple):
     """A wheel's offer of weights for one pipeline."""
@@ -144,6 +151,10 @@ class Choice:
     wanted: Weights | None = None
     former: Weights | None = None
     """What it falls back to: those that were proven last, other than these."""
+    without: bool = False
+    """Whether it falls back to none, for it has served so."""
+    is_suspect: bool = False
+    """Whether a start that fails is blamed on the wanted ones rather than on the release."""
     verdicts: tuple[Verdict, ...] = ()
     """On all that is offered."""
     verdict: Verdict | None = None
@@ -167,8 +178,12 @@ class WeightsCase:
     """The project whose weights these are; empty: whoever offers them."""
     proven: Sequence[Weights] = ()
     """Those that this release was seen live with, the last ones first."""
+    elsewhere: AbstractSet[str] = frozenset()
+    """Digests of those that any release of the pipeline was live with."""
     running: Weights | None = None
     """Those in its application's document, for when nothing was recorded."""
+    without: bool = False
+    """Whether it has served without any."""
     refused: AbstractSet[str] = frozenset()
     """Digests of those that failed with this release."""
 
@@ -205,10 +220,28 @@ def choose(case: WeightsCase) -> Choice:
         chosen = _stays(in_force.as_release(pipeline), verdicts)
         verdicts = tuple(chosen if v.release.digest == in_force.digest else v for v in verdicts)
     wanted = known[chosen.release.digest] if chosen is not None else None
-    former = None
-    if wanted is not None:
-        former = next((weights for weights in sound if weights.digest != wanted.digest), None)
-    return Choice(wanted, former, (*verdicts, *_unfit(case)), chosen)
+    verdicts = (*verdicts, *_unfit(case))
+    if wanted is None:
+        return Choice(verdicts=verdicts)
+    former = next((weights for weights in sound if weights.digest != wanted.digest), None)
+    return Choice(
+        wanted,
+        former,
+        without=former is None and case.without,
+        is_suspect=_is_suspect(wanted, case),
+        verdicts=verdicts,
+        verdict=chosen,
+    )
+
+
+def _is_suspect(wanted: Weights, case: WeightsCase) -> bool:
+    """Whether weights are what is new: to a release that has served, or to everybody. A release
+    that was never live is tried with a few such at most.
+    """
+    if any(wanted.digest == weights.digest for weights in case.proven):
+        return False
+    has_served = bool(case.proven) or case.without
+    return has_served or (wanted.digest not in case.elsewhere and len(case.refused) < MOST_TRIED)
 
 
 def _retained(weights: Weights, pipeline: str) -> Candidate:
@@ -286,6 +319,12 @@ def in_document(document: Mapping[str, Any] | None) -> Weights | None:
 def former_in_document(document: Mapping[str, Any] | None) -> Weights | None:
     """The weights that they fall back to."""
     return Weights.read(_said(document).get("former_weights"))
+
+
+def falls_back_to_none(document: Mapping[str, Any] | None) -> bool:
+    """Whether they fall back to serving without any."""
+    said = _said(document)
+    return "former_weights" in said and said["former_weights"] is None
 
 
 def _said(document: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -170,8 +170,8 @@ class Artifacts(Listings):
                 self._received_as[artifact.digest] = revision, artifact
             self.fetched_at[artifact.digest] = self._wall_clock()
             self.upkeep.vouch(artifact.digest)
-            # Whoever asks for the wheel is about to ask for its environment.
-            self._jobs.run_inline(("prepare", artifact.digest), self._preparer(artifact))
+            if artifact.pipelines:  # whoever asks for it is about to ask for its environment
+                self._jobs.run_inline(("prepare", artifact.digest), self._preparer(artifact))
             return artifact
 
         outcome = self._jobs.ensure(_fetching(revision), work)

@@ -313,8 +313,11 @@ def _receive(
 
 
 def _is_sound(store: Store, environments: Environments, artifact: Artifact) -> bool:
-    """Whether a tree and its environment are as they were made, by a quick look."""
-    return store.is_untouched(artifact) and environments.is_sound(artifact)
+    """Whether a tree and its environment are as they were made, by a quick look. Weights have none
+    of the latter.
+    """
+    sound = bool(artifact.weights) or environments.is_sound(artifact)
+    return sound and store.is_untouched(artifact)
 
 
 def _mend(store: Store, environments: Environments, artifact: Artifact, doubted: bool) -> bool:  # noqa: FBT001 - see Upkeep
@@ -322,7 +325,7 @@ def _mend(store: Store, environments: Environments, artifact: Artifact, doubted:
     whole = store.is_whole(artifact, afresh=doubted)
     if not whole:
         store.tree(artifact)
-    sound = environments.is_sound(artifact)
+    sound = bool(artifact.weights) or environments.is_sound(artifact)
     if not sound:
         environments.renew(artifact)
     return not (whole and sound)

@@ -16,19 +16,25 @@ from controller.errors import Rejected, Waiting, WheelwayError, without_frames
 from controller.model import Artifact, Condition, Environment, Placement, Quarantine, Release
 from controller.planning.election import Election, Offered, Present
 from controller.planning.overrides import NOTHING_ORDERED
+from controller.planning.ownership import RECHECK
 from controller.planning.policy import STANDS_IN, Verdict, rule_for
 from controller.planning.remembered import Remembered
-from controller.reconcile.inventory import Inventory, Recorded, Stocktaking, failed
+from controller.planning.weights import NONE, Choice
+from controller.planning.weights_election import NOTHING_RECORDED, WeightsElected
+from controller.reconcile.inventory import Inventory, Recorded, Stocktaking, failed, with_weights
+from controller.reconcile.weights import WeightsGatherer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from packaging.tags import Tag
 
     from controller.config.settings import Config
-    from controller.model import Application, PipelineEntry, PlacementRecord, Tracked
+    from controller.model import Application, PipelineEntry, PlacementRecord, Revision, Tracked
     from controller.planning.disappearance import Absences
     from controller.planning.overrides import Overrides
+    from controller.planning.weights_election import WeightsRecorded
     from controller.reconcile.artifacts import Artifacts
     from controller.serve.rendering import Renderer
 
@@ -54,6 +60,7 @@ class Desired:
     """The releases that were judged or are on the cluster, of which something may be new."""
     recheck_in: float = float("inf")
     """Seconds within which to look again."""
+    weights: WeightsElected = field(default_factory=WeightsElected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,8 @@ class _Pass:
     common: str
     """What every release's chance depends on."""
     now: float
+    weights: WeightsElected
+    present: AbstractSet[Release]
 
 
 class Gatherer:
@@ -87,6 +96,8 @@ class Gatherer:
         self._renderer = renderer
         self._election = Election(absences)
         self._stocktaking = Stocktaking(config, artifacts, tags=tags)
+        self._weights = WeightsGatherer(config, artifacts)
+        self._more: frozenset[Revision] = frozenset()
         self._placed = Remembered(self._rendered)
         self._latest: tuple[tuple[object, ...], Desired] | None = None
         self.renew(config)
@@ -95,6 +106,7 @@ class Gatherer:
         """Use another configuration from now on; what it does not change stays remembered."""
         self._config = config
         self._stocktaking.renew(config)
+        self._weights.renew(config)
         parts = (config.serve, config.environments, config.inspection)
         ingress = config.ray.ingress_url  # with another one, what failed at it may answer
         self._sections = [ingress, *(part.model_dump_json() for part in parts)]
@@ -117,6 +129,7 @@ class Gatherer:
         overrides: Overrides = NOTHING_ORDERED,
         grace: float = 0.0,
         owners: Mapping[str, str] = MappingProxyType({}),
+        weights: WeightsRecorded = NOTHING_RECORDED,
     ) -> Desired:
         """What should run, as far as it is known now; the same object as before while nothing is
         another. Starts the work that is missing.
@@ -131,16 +144,18 @@ class Gatherer:
             overrides: hold over policy.
             grace: seconds that a version must be missing before it counts as absent.
             owners: those recorded, by pipeline (`Desired.owners`).
+            weights: what was recorded of weights, and ordered.
         """
         common = "\n".join([fingerprint, *self._sections])
         recorded = {quarantine.subject: quarantine for quarantine in quarantines}
-        inventory = self._stocktaking.take(Recorded(recorded, overrides.pins, common), now)
+        of_all = Recorded(recorded, overrides.pins, common, self._more)
+        inventory = self._stocktaking.take(of_all, now)
         artifacts = self._artifacts
         hindrances = artifacts.conditions()
         # What else it depends on changes with the inventory, or is asked about each time.
         inputs = (
             *(inventory, artifacts.listed(), artifacts.preparations, hindrances, common),
-            *(tuple(applications), records, recorded, overrides, owners),
+            *(tuple(applications), records, recorded, overrides, owners, weights),
         )
         if self._latest is not None and self._latest[0] == inputs:
             return self._latest[1]
@@ -151,12 +166,16 @@ class Gatherer:
             conditions=[*hindrances, *inventory.conditions],
             unread=inventory.unread,
         )
+        ours = [app for app in applications if app.release is not None]
+        weighing = self._weights.begin(inventory, ours, records, weights, now)
         held = {  # with still the inputs that it failed with
             subject: failure
             for subject, failure in recorded.items()
-            if isinstance(subject, Release) and inventory.inputs.get(subject) == failure.inputs
+            if isinstance(subject, Release)
+            and subject in inventory.inputs
+            and failure.inputs
+            == with_weights(inventory.inputs[subject], weighing.of(subject).wanted)
         }
-        ours = [app for app in applications if app.release is not None]
         present = Present(ours, records, held, overrides.pins, owners)
         elected = self._election.judge(
             self._offered(inventory), present, self._rule_of, now, grace=grace
@@ -168,14 +187,17 @@ class Gatherer:
         found.conditions += elected.conditions
         found.recheck_in = elected.recheck_in
         found.concerned = {verdict.release for verdict in found.verdicts}.union(present.releases)
-        known = _Pass(inventory, common, now)
+        weighed = weighing.end(verdict.release for verdict in found.verdicts if verdict.elected)
+        self._weigh(weighed, inventory, found)
+        known = _Pass(inventory, common, now, weighed, frozenset(present.releases))
         for verdict in found.verdicts:
             if verdict.elected and verdict.reason != STANDS_IN:
                 self._place(verdict.release, known, found)
         for remembered in (self._rules, self._manners, self._placed):
             remembered.forget_unused()
         running = sum(v.elected and v.reason != STANDS_IN for v in found.verdicts)
-        at_rest = elected.is_timeless and not found.failed and len(found.placements) == running
+        timeless = elected.is_timeless and weighed.is_timeless and weighed.inspect == of_all.more
+        at_rest = timeless and not found.failed and len(found.placements) == running
         self._latest = (inputs, found) if at_rest else None
         return found
 
@@ -198,6 +220,20 @@ class Gatherer:
     def _rule_of(self, pipeline: str) -> PipelinePolicy:
         return self._rules.of(pipeline, pipeline)
 
+    def _weigh(self, weighed: WeightsElected, inventory: Inventory, found: Desired) -> None:
+        """Take in which weights each release has, and what must be looked into for that."""
+        found.weights = weighed
+        found.conditions += weighed.conditions
+        taken = {r: choice.wanted for r, choice in weighed.choices.items() if choice.wanted}
+        if taken:
+            known = inventory.inputs
+            given = {r: with_weights(known[r], w) for r, w in taken.items() if r in known}
+            found.inputs = {**known, **given}
+        if weighed.inspect != self._more:
+            self._more, found.recheck_in = weighed.inspect, 0.0
+        elif not weighed.is_timeless:
+            found.recheck_in = min(found.recheck_in, RECHECK)
+
     # -- the placements --------------------------------------------------------------------------
 
     def _place(self, release: Release, known: _Pass, found: Desired) -> None:
@@ -213,12 +249,14 @@ class Gatherer:
         stage = "prepare"
         if (refusal := entry.refusal) is not None:
             stage, placed = "wishes", Rejected(refusal.reason, refusal.message)
+        elif (why := known.weights.waiting.get(release)) and release not in known.present:
+            placed = Waiting("WaitingForWeights", f"its weights come first: {why}")
         else:
             placed = self._placement(release, artifact, entry, known)
         if isinstance(placed, Placement):
             found.placements[release] = placed
         elif isinstance(placed, Rejected):  # the release's own fault
-            failure = failed(release, stage, placed, known.inventory.inputs[release], known.now)
+            failure = failed(release, stage, placed, found.inputs[release], known.now)
             found.quarantines[release] = failure
             found.failed.append(failure)
         elif placed is not None:
@@ -238,17 +276,24 @@ class Gatherer:
                 return environment
             # That digest tells settings apart that are equal to Python, as 0 and false are.
             digest = known.inventory.inputs[release]
-            inputs = (release, artifact, entry, environment, rule, known.common, digest)
+            weights = known.weights.choices.get(release, NONE)
+            # Verdicts on others change nothing.
+            taken = Choice(weights.wanted, weights.former, without=weights.without)
+            deadline = self._config.rollout.ready_deadline
+            more = (taken, deadline, known.common, digest)
+            inputs = (release, artifact, entry, environment, rule, *more)
             return self._placed.of(release, inputs)
         except (Rejected, Waiting) as error:  # whatever comes of the environment; or not of inputs
             return without_frames(error)
 
     def _rendered(
         self,
-        inputs: tuple[Release, Artifact, PipelineEntry, Environment, PipelinePolicy, str, str],
+        inputs: tuple[
+            Release, Artifact, PipelineEntry, Environment, PipelinePolicy, Choice, float, str, str
+        ],
     ) -> Placement | WheelwayError:
         """A release's placement, or why there is none."""
-        release, artifact, entry, environment, rule, *_ = inputs
+        release, artifact, entry, environment, rule, weights, deadline, *_ = inputs
         serve = self._config.serve
         try:
             return self._renderer.place(
@@ -259,6 +304,8 @@ class Gatherer:
                 effective(serve, entry.options, rule),
                 effective_settings(entry.settings, rule),
                 effective_parts(serve, entry, rule),
+                weights,
+                deadline,
             )
         except Waiting:
             raise

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from controller.model import PipelineEntry, Release, Revision, Tracked
     from controller.planning.overrides import Pin
     from controller.planning.policy import Candidate
+    from controller.planning.weights import Weights, WeightsOffer
     from controller.reconcile.artifacts import Artifacts
 
 
@@ -40,6 +41,8 @@ class Recorded:
     pins: Mapping[str, Pin]
     common: str
     """What every release's chance depends on."""
+    more: frozenset[Revision] = frozenset()
+    """Wheels that are to be inspected besides, for what they may hold is wanted."""
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +62,8 @@ class Inventory:
     """By release: a digest of everything but the bytes that decides whether it can run."""
     shelves: dict[str, list[Shelf]] = field(default_factory=dict)
     """By pipeline: the shelves that have it."""
+    weights_shelves: dict[str, list[Shelf]] = field(default_factory=dict)
+    """By pipeline: the shelves that have weights for it."""
     conditions: list[Condition] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     """File names of the wheels that are being fetched and looked into."""
@@ -75,6 +80,14 @@ class Inventory:
         claims = [claim for shelf in shelves for claim in shelf.claims[pipeline]]
         claims.sort(key=lambda claim: self.catalogue.ranks[claim.revision])
         return tuple(claim.candidate for claim in claims)
+
+    def weights(self, pipeline: str) -> tuple[WeightsOffer, ...]:
+        """The weights that are offered for a pipeline, in order of preference."""
+        shelves = self.weights_shelves[pipeline]
+        if len(shelves) == 1:
+            return shelves[0].weights[pipeline]
+        offers = [offer for shelf in shelves for offer in shelf.weights[pipeline]]
+        return tuple(sorted(offers, key=lambda offer: self.catalogue.ranks[offer.revision]))
 
 
 class Stocktaking:
@@ -139,6 +152,7 @@ class Stocktaking:
             for project, offer in offers.items()
             for revision in self._wanted_of(project, offer, found, recorded)
         ]
+        wanted += (revision for revision in recorded.more if self._is_open(revision, found))
         # A wheel that came first is inspected first, so that the owner of a name is known soonest.
         wanted.sort(key=lambda revision: self._artifacts.first_seen(revision.sha256))
         brought = [
@@ -153,6 +167,17 @@ class Stocktaking:
             found.inputs.update(self._inputs_of.of(project, (shelf, recorded.common)))
             for name in shelf.claims:
                 found.shelves.setdefault(name, []).append(shelf)
+            for name in shelf.weights:
+                found.weights_shelves.setdefault(name, []).append(shelf)
+
+    def _is_open(self, revision: Revision, found: Inventory) -> bool:
+        """Whether it is listed and nobody knows what is inside."""
+        return (
+            revision in found.catalogue.ranks
+            and revision.sha256 not in found.artifacts
+            and revision not in found.unsound
+            and self._artifacts.refusals.of(revision) is None
+        )
 
     def _offers(self, project: str, found: Inventory) -> tuple[Wheels, Shelf]:
         revisions, artifacts = found.catalogue.projects[project], found.artifacts
@@ -167,7 +192,9 @@ class Stocktaking:
         failed: frozenset[Release] = frozenset()
         if known := shelf.entries.keys() & recorded.quarantines.keys():
             inputs = self._inputs_of.of(project, (shelf, recorded.common))
-            failed = frozenset(r for r in known if recorded.quarantines[r].inputs == inputs[r])
+            failed = frozenset(
+                r for r in known if without_weights(recorded.quarantines[r].inputs) == inputs[r]
+            )
         pins = tuple(recorded.pins[name] for name in recorded.pins.keys() & shelf.claims.keys())
         refused = self._artifacts.refusals.of
         unsound = found.unsound
@@ -247,6 +274,16 @@ class Stocktaking:
             own += [part.name, dict(part.options), over.model_dump_json()]
         text = f"{common}\n{json.dumps(own, sort_keys=True, default=str)}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def with_weights(inputs: str, weights: Weights | None) -> str:
+    """The inputs of a release that takes these: with others it is tried again."""
+    return inputs if weights is None else f"{inputs}+{weights.digest[:16]}"
+
+
+def without_weights(inputs: str) -> str:
+    """The inverse."""
+    return inputs.partition("+")[0]
 
 
 def failed(subject: Tracked, stage: str, error: Rejected, inputs: str, at: float) -> Quarantine:

@@ -21,6 +21,7 @@ from controller.model import Artifact, Environment, PipelineEntry, Placement, Re
 from controller.planning.daemons import marked
 from controller.planning.documents import same_document
 from controller.planning.remembered import Remembered
+from controller.planning.weights import NONE, Choice, Weights, in_document
 from controller.serve.application import release_of
 from controller.serve.canonical import AllGiven, to_yaml
 from controller.serve.outline import Schema
@@ -34,6 +35,7 @@ from controller.serve.variables import (
     named,
     part_of,
     text_of,
+    weights_of,
 )
 
 if TYPE_CHECKING:
@@ -115,9 +117,11 @@ class Renderer:
         options: Options,
         settings: Mapping[str, JSON],
         parts: Mapping[str, PartOptions] = _NO_PARTS,
+        weights: Choice = NONE,
+        weights_deadline: float = 300.0,
     ) -> Placement:
         """A release's application; `options` and `settings` are the effective ones, and so are
-        those of each of its `parts`, by name.
+        those of each of its `parts`, by name. New weights have `weights_deadline` seconds to load.
 
         Raises:
             TemplateError: the template cannot render any release.
@@ -132,11 +136,13 @@ class Renderer:
             "options": filled_options(options),
             "settings": dict(settings),
             "parts": [part_of(part, parts[part.name], options) for part in entry.parts],
+            **(of_weights := weights_of(weights, options, parts.values(), weights_deadline)),
         }
         try:
             document = self._application(variables, release)
         except TemplateError as error:
             ordinary = {**ORDINARY, "parts": ORDINARY_PARTS if entry.parts else []}
+            ordinary |= of_weights
             self._application(ordinary, ORDINARY_RELEASE)  # raises if the template is to blame
             raise Rejected(
                 "OptionsRefused",
@@ -170,6 +176,13 @@ class Renderer:
                     "without it",
                 )
         self._check_parts(document, variables["parts"])
+        if in_document(document) != Weights.read(variables["weights"]):
+            self._templates.blame(
+                APPLICATION,
+                ("args",),
+                "args.weights, and the weights in user_config, must stay as the shipped template "
+                "has them: replicas would go on with the former ones",
+            )
         return {**document, "name": "", "route_prefix": None}
 
     def _check_parts(

@@ -8,13 +8,16 @@ from packaging.version import Version
 
 from controller.config.settings import Options, PartOptions
 from controller.model import PartEntry, Release
+from controller.planning.weights import NONE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from controller.config.serve import DeploymentOptions
     from controller.model import JSON
+    from controller.planning.weights import Choice
 
+IN_PLACE, RESTART = "in-place", "restart"
 DEFAULTS: Mapping[str, JSON] = {
     "max_ongoing_requests": 100,
     "max_queued_requests": 200,
@@ -24,6 +27,7 @@ DEFAULTS: Mapping[str, JSON] = {
     "health_check_timeout": 30.0,
     "threads": 4,
     "access_log": False,
+    "weights_swap": IN_PLACE,
 }
 """What an option is when nothing sets it; see `controller.config.settings.Options`."""
 MARGIN = 5.0
@@ -55,6 +59,23 @@ def part_of(entry: PartEntry, options: PartOptions, pipeline: Options) -> dict[s
         filled["graceful_shutdown_timeout"] = filled_options(pipeline)["graceful_shutdown_timeout"]
     inline = bool(filled.pop("inline"))
     return {"name": entry.name, "target": entry.target, "inline": inline, "options": filled}
+
+
+def weights_of(
+    choice: Choice, options: Options, parts: Iterable[PartOptions], deadline: float = 300.0
+) -> dict[str, JSON]:
+    """The weights of a release, and how they come in force: a pipeline and parts of it that have
+    deployments of their own change together, which only new replicas do. In place they have
+    `deadline` seconds to load.
+    """
+    restart = options.weights_swap == RESTART or not all(part.inline for part in parts)
+    return {
+        "weights": choice.wanted.document if choice.wanted else None,
+        "former_weights": choice.former.document if choice.former else None,
+        "has_former": choice.former is not None or choice.without,
+        "weights_deadline": deadline,
+        "weights_swap": RESTART if restart else IN_PLACE,
+    }
 
 
 def _defaulted(options: DeploymentOptions) -> dict[str, JSON]:
@@ -92,6 +113,7 @@ ORDINARY: Mapping[str, JSON] = {
     "options": filled_options(Options()),
     "settings": {},
     "parts": [],
+    **weights_of(NONE, Options(), ()),
 }
 """A release that any sound template can render: it tells a bad template from a bad release."""
 ORDINARY_PARTS = [part_of(PartEntry("part", "ordinary:Part"), PartOptions(), Options())]

@@ -1,0 +1,268 @@
+"""The weights of every release, pass by pass: pure, but for what it remembers.
+
+`weights.choose` elects for one release. Its inputs are put together here: whose the weights of a
+pipeline are (by the rule for names, `ownership`), what is offered, pinned, proven and refused. A
+pipeline that nobody offers weights for costs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from controller.planning import ownership
+from controller.planning.catalogue import Catalogue
+from controller.planning.remembered import Remembered
+from controller.planning.weights import NONE, Choice, WeightsCase, choose, uninspected
+from controller.planning.weights_telling import WeightsStory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from controller.config.settings import PipelinePolicy
+    from controller.model import Condition, Release, Revision
+    from controller.planning.overrides import Pin
+    from controller.planning.weights import (
+        JudgedWeights,
+        Proven,
+        Weights,
+        WeightsOffer,
+        WeightsQuarantine,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsOffered:
+    """What the sources offer, as far as it was inspected."""
+
+    offers: Mapping[str, Sequence[WeightsOffer]] = field(default_factory=dict)
+    """By pipeline, in order of preference."""
+    pipelines: Collection[str] = ()
+    """Those that are offered themselves."""
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    complete: bool = True
+    """Whether each source was listed."""
+    awaited: Collection[Revision] = ()
+    """Wheels that are to be inspected."""
+    being_read: Collection[str] = ()
+    """File names of those that are being fetched now."""
+    unlisted: Collection[str] = ()
+    """Sources of which nothing was ever listed."""
+    unobserved: Collection[str] = ()
+    """Projects whose files could not all be listed."""
+    is_unfit: Callable[[Revision], bool] = lambda _: False
+    """Whether a wheel is known to be no weights'."""
+    first_seen: Callable[[str], float] = lambda _: 0.0
+    """When the wheel of a digest was first seen, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsRecorded:
+    """What was recorded and ordered."""
+
+    proven: Mapping[Release, tuple[Proven, ...]] = field(default_factory=dict)
+    """Those each release was live with, the last ones first."""
+    refused: Mapping[Release, tuple[WeightsQuarantine, ...]] = field(default_factory=dict)
+    owners: Mapping[str, str] = field(default_factory=dict)
+    """By pipeline: the project whose weights it took so far."""
+    pins: Mapping[str, Pin] = field(default_factory=dict)
+
+
+NOTHING_RECORDED = WeightsRecorded()
+
+
+@dataclass(frozen=True, slots=True)
+class RunningWeights:
+    """What the documents of applications on the cluster say."""
+
+    weights: Mapping[Release, Weights] = field(default_factory=dict)
+    without: Collection[Release] = ()
+    """Releases that have served without any."""
+
+
+@dataclass(slots=True)
+class WeightsElected:
+    """What the election comes to, for the releases that were asked about."""
+
+    choices: dict[Release, Choice] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    judged: list[JudgedWeights] = field(default_factory=list)
+    conditions: list[Condition] = field(default_factory=list)
+    inspect: frozenset[Revision] = frozenset()
+    """Wheels that must be looked into."""
+    waiting: dict[Release, str] = field(default_factory=dict)
+    """Releases that should not start yet, for their weights are being fetched, and what for."""
+    is_timeless: bool = True
+    """Whether the same facts give the same result at any later time."""
+
+
+class WeightsElection:
+    """The weights of one daemon's releases. Choices are remembered while their inputs stay the
+    same; since when names wait is memory that decides.
+    """
+
+    def __init__(self) -> None:
+        self._names = ownership.Names()
+        self._choices = Remembered(choose)
+        self._ordered: Remembered[tuple[Revision, ...], tuple[Revision, ...]] = Remembered(
+            _newest_first
+        )
+
+    def judge(
+        self,
+        offered: WeightsOffered,
+        recorded: WeightsRecorded,
+        running: RunningWeights,
+        rule_of: Callable[[str], PipelinePolicy],
+        now: float,
+    ) -> Round:
+        """Begin a pass: the names get their owners. Call it every pass, and end it.
+
+        Args:
+            offered: by the sources.
+            recorded: in the journal.
+            running: what the documents of applications on the cluster say.
+            rule_of: the operator's rule for a pipeline's weights, in the words of pipelines.
+            now: seconds since the epoch.
+        """
+        found = WeightsElected()
+        if offered.offers or recorded.owners:
+            found.owners = self._owners(offered, recorded, running, rule_of, now)
+            found.is_timeless = not self._names.are_waited_for
+        return Round(offered, recorded, running, rule_of, found, self._choices, self._ordered)
+
+    def _owners(
+        self,
+        offered: WeightsOffered,
+        recorded: WeightsRecorded,
+        running: RunningWeights,
+        rule_of: Callable[[str], PipelinePolicy],
+        now: float,
+    ) -> dict[str, str]:
+        serving = {
+            release.pipeline: weights.project for release, weights in running.weights.items()
+        }
+        projects, unobserved = offered.catalogue.projects, offered.unobserved
+        facts = ownership.Facts(
+            {
+                name: [offer.candidate for offer in offers]
+                for name, offers in offered.offers.items()
+            },
+            ordered=lambda name: rule_of(name).project,
+            recorded=recorded.owners,
+            there=lambda name, owner: (
+                not offered.complete
+                or owner in projects
+                or owner in unobserved
+                or serving.get(name) == owner
+            ),
+            serving=serving,
+            present=serving.keys(),
+            first_seen=offered.first_seen,
+        )
+        unknown = ownership.Unknown(offered.awaited, offered.unlisted)
+        return self._names.owners_of(facts, unknown, now)
+
+
+@dataclass(slots=True)
+class Round:
+    """One pass of an election."""
+
+    _offered: WeightsOffered
+    _recorded: WeightsRecorded
+    _running: RunningWeights
+    _rule_of: Callable[[str], PipelinePolicy]
+    _found: WeightsElected
+    _choices: Remembered[WeightsCase, Choice]
+    _ordered: Remembered[tuple[Revision, ...], tuple[Revision, ...]]
+    _elsewhere: dict[str, frozenset[str]] = field(init=False)
+    """By pipeline: digests of what its releases were live with."""
+
+    def __post_init__(self) -> None:
+        proven: dict[str, set[str]] = {}
+        for release, served in self._recorded.proven.items():
+            known = proven.setdefault(release.pipeline, set())
+            known.update(one.weights.digest for one in served)
+        self._elsewhere = {name: frozenset(digests) for name, digests in proven.items()}
+
+    def of(self, release: Release) -> Choice:
+        """The weights of a release."""
+        case = self._case(release)
+        return NONE if case is None else self._choices.of(release, case)
+
+    def end(self, elected: Iterable[Release]) -> WeightsElected:
+        """The result, for the releases that are to be served."""
+        found, inspect = self._found, set()
+        by_pipeline: dict[str, list[Release]] = {}
+        for release in elected:
+            by_pipeline.setdefault(release.pipeline, []).append(release)
+            case = self._case(release)
+            if case is None:
+                continue
+            choice = found.choices[release] = self._choices.of(release, case)
+            missing = self._missing(case)
+            if missing is not None:
+                inspect.add(missing)
+            if choice.wanted is None and (why := self._awaited(case, missing)):
+                found.waiting[release] = why
+        found.inspect = frozenset(inspect)
+        for pipeline in sorted(self._offered.offers):
+            offers, releases = self._offered.offers[pipeline], by_pipeline.get(pipeline, ())
+            owner = found.owners.get(pipeline, "")
+            judged, conditions = WeightsStory(
+                *(pipeline, offers, owner),
+                {release: found.choices.get(release, NONE) for release in releases},
+                {release: self._recorded.refused.get(release, ()) for release in releases},
+                is_offered=pipeline in self._offered.pipelines,
+            ).tell()
+            found.judged += judged
+            found.conditions += conditions
+        self._choices.forget_unused()
+        self._ordered.forget_unused()
+        return found
+
+    def _case(self, release: Release) -> WeightsCase | None:
+        """What the choice depends on; None where there are no weights and never were."""
+        name = release.pipeline
+        offers = self._offered.offers.get(name, ())
+        owner = self._found.owners.get(name, "")
+        proven = self._recorded.proven.get(release, ())
+        running = self._running.weights.get(release)
+        if not offers and not owner and not proven and running is None:
+            return None
+        return WeightsCase(
+            release,
+            offers if owner else (),  # undecided: what is in force stays
+            self._rule_of(name),
+            self._recorded.pins.get(name),
+            owner,
+            proven=tuple(one.weights for one in proven),
+            elsewhere=self._elsewhere.get(name, frozenset()),
+            running=running,
+            without=release in self._running.without,
+            refused=frozenset(q.weights.digest for q in self._recorded.refused.get(release, ())),
+        )
+
+    def _missing(self, case: WeightsCase) -> Revision | None:
+        project = self._offered.catalogue.projects.get(case.owner, ())
+        if not project:
+            return None
+        unfit = [revision for revision in project if self._offered.is_unfit(revision)]
+        return uninspected(case, self._ordered.of(case.owner, project), unfit)
+
+    def _awaited(self, case: WeightsCase, missing: Revision | None) -> str:
+        """What a release without weights waits for; empty when nothing is on its way."""
+        offered = self._offered
+        if not case.rule.active:
+            return ""
+        if not case.owner:
+            return f"whose weights {case.release.pipeline} takes is not known yet"
+        coming = [r for r in offered.awaited if r.project == case.owner]
+        reading = sorted(r.filename for r in coming if r.filename in offered.being_read)
+        if missing is not None and missing not in coming:
+            reading.append(missing.filename)
+        return f"{reading[-1]} is being fetched and looked into" if reading else ""
+
+
+def _newest_first(revisions: tuple[Revision, ...]) -> tuple[Revision, ...]:
+    return tuple(sorted(revisions, key=lambda revision: revision.version, reverse=True))

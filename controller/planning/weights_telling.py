@@ -1,0 +1,118 @@
+"""What a person is told of the weights that are offered for a pipeline: one reason for each wheel,
+and conditions for what stands in the way. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from controller.model import Condition
+from controller.planning.policy import CONFLICT, UNDECIDED
+from controller.planning.weights import UNFIT, JudgedWeights
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from controller.model import Release
+    from controller.planning.policy import Verdict
+    from controller.planning.weights import Choice, WeightsOffer, WeightsQuarantine
+
+FITS_NOTHING = "FitsNothing"
+"""Weights fit no version of their pipeline that is served."""
+NO_PIPELINE = "WaitingForPipeline"
+"""Weights are there before their pipeline."""
+NOT_SERVED = "NotServed"
+"""Nothing of their pipeline is to be served."""
+REFUSED = "WeightsRefused"
+"""Weights failed with a release, which goes on with others."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsStory:
+    """All that is told of one pipeline's weights depends on this."""
+
+    pipeline: str
+    offers: Sequence[WeightsOffer]
+    owner: str
+    """The project whose weights it takes; empty while that is unknown."""
+    choices: Mapping[Release, Choice]
+    """Of its releases that are to be served."""
+    refused: Mapping[Release, Sequence[WeightsQuarantine]]
+    """By the same releases: what failed with them."""
+    is_offered: bool
+    """Whether a source offers the pipeline itself."""
+
+    def tell(self) -> tuple[list[JudgedWeights], list[Condition]]:
+        """What became of each offer; and what stands in the way of the newest of each project."""
+        said: dict[str, list[Verdict]] = {}
+        for release in sorted(self.choices, reverse=True):
+            for verdict in self.choices[release].verdicts:
+                said.setdefault(verdict.release.digest, []).append(verdict)
+        judged: dict[str, JudgedWeights] = {}
+        newest: dict[str, JudgedWeights] = {}
+        for offer in self.offers:
+            weights = offer.weights
+            if weights.digest in judged:
+                continue
+            named = weights.project, weights.version, weights.digest
+            reason = self._reason(offer, said.get(weights.digest, ()))
+            one = judged[weights.digest] = JudgedWeights(self.pipeline, *named, *reason)
+            if one.version >= newest.setdefault(one.project, one).version:
+                newest[one.project] = one
+        return list(judged.values()), [*self._conditions(newest.values())]
+
+    def _conditions(self, newest: Collection[JudgedWeights]) -> Iterator[Condition]:
+        for one in newest:
+            if one.reason in {CONFLICT, FITS_NOTHING, NO_PIPELINE}:
+                waits = one.reason == NO_PIPELINE
+                yield Condition(one.mark, one.reason, one.message, ok=waits)
+        digests = {one.digest for one in newest}
+        for release, choice in self.choices.items():
+            for failed in self.refused[release]:
+                if failed.weights.digest in digests and choice.wanted != failed.weights:
+                    yield Condition(str(release), REFUSED, _goes_on(failed, choice))
+
+    def _reason(self, offer: WeightsOffer, said: Sequence[Verdict]) -> tuple[str, str]:
+        project, pipeline = offer.weights.project, self.pipeline
+        if not self.owner:
+            return UNDECIDED, f"whose weights {pipeline} takes is not known yet"
+        if project != self.owner:
+            return CONFLICT, (
+                f"the weights of {pipeline} are those of {self.owner}: "
+                f'`weights = {{ project = "{project}" }}` in its [[pipelines]] takes those of '
+                f"{project} instead"
+            )
+        if not self.choices and not self.is_offered:
+            return NO_PIPELINE, (
+                f"weights for {pipeline}, of which no source offers a version yet: they wait for it"
+            )
+        if not self.choices:
+            return NOT_SERVED, f"no version of {pipeline} is to be served"
+        return self._verdict(offer, said)
+
+    def _verdict(self, offer: WeightsOffer, said: Sequence[Verdict]) -> tuple[str, str]:
+        digest, releases = offer.weights.digest, sorted(self.choices, reverse=True)
+        takers = [r for r in releases if (w := self.choices[r].wanted) and w.digest == digest]
+        if takers:
+            verdict = self.choices[takers[0]].verdict
+            reason = verdict.reason if verdict is not None else "Elected"
+            return reason, f"for {', '.join(str(release.version) for release in takers)}"
+        for verdict in said:
+            if verdict.reason != UNFIT:
+                return verdict.reason, verdict.message
+        versions = ", ".join(str(release.version) for release in releases)
+        return FITS_NOTHING, (
+            f"its wheel says fits = {offer.fits!r}, which no version of {self.pipeline} does that "
+            f"is to be served: {versions}"
+        )
+
+
+def _goes_on(failed: WeightsQuarantine, choice: Choice) -> str:
+    others = f"{choice.wanted} stay in force" if choice.wanted else "it goes on without any"
+    cause = (failed.message.splitlines() or [""])[0]
+    return (
+        f"{failed.weights} failed with it ({failed.reason}: {cause}); {others}. Publish others, or "
+        f"`wheelway quarantine clear {failed.release.pipeline} {failed.weights.version} --weights` "
+        "has these tried again"
+    )

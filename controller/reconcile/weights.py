@@ -1,0 +1,111 @@
+"""From what the sources list to the weights of each release: here the facts are gathered, and
+`planning.weights_election` elects.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from controller.config.settings import PipelinePolicy
+from controller.planning.policy import rule_for
+from controller.planning.remembered import Remembered
+from controller.planning.situation import has_served
+from controller.planning.weights import falls_back_to_none, in_document
+from controller.planning.weights_election import (
+    RunningWeights,
+    WeightsElection,
+    WeightsOffered,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from controller.config.settings import Config
+    from controller.model import Application, PlacementRecord, Release, Revision
+    from controller.planning.weights import Weights
+    from controller.planning.weights_election import Round, WeightsRecorded
+    from controller.reconcile.artifacts import Artifacts
+    from controller.reconcile.inventory import Inventory
+
+
+class WeightsGatherer:
+    """Gathers what the weights of releases depend on, pass by pass."""
+
+    def __init__(self, config: Config, artifacts: Artifacts) -> None:
+        self._artifacts = artifacts
+        self._election = WeightsElection()
+        self.renew(config)
+
+    def renew(self, config: Config) -> None:
+        """Go by another configuration from now on."""
+        self._rules: Remembered[str, PipelinePolicy] = Remembered(lambda name: _rule(name, config))
+
+    def begin(
+        self,
+        inventory: Inventory,
+        applications: Iterable[Application],
+        records: Mapping[str, PlacementRecord],
+        recorded: WeightsRecorded,
+        now: float,
+    ) -> Round:
+        """Begin the election of a pass; see `WeightsElection.judge`. `records` are those of the
+        applications, by name.
+        """
+        self._rules.forget_unused()
+        running = _running(applications, records)
+        return self._election.judge(
+            self._offered(inventory), recorded, running, lambda n: self._rules.of(n, n), now
+        )
+
+    def _offered(self, inventory: Inventory) -> WeightsOffered:
+        artifacts, known = self._artifacts, inventory.artifacts
+
+        def is_unfit(revision: Revision) -> bool:
+            inside = known.get(revision.sha256)
+            if inside is not None:
+                return not inside.weights
+            return revision in inventory.unsound or artifacts.refusals.of(revision) is not None
+
+        return WeightsOffered(
+            {name: inventory.weights(name) for name in inventory.weights_shelves},
+            inventory.shelves.keys(),
+            inventory.catalogue,
+            complete=artifacts.complete(),
+            awaited=inventory.awaited,
+            being_read=inventory.unread,
+            unlisted=artifacts.unlisted(),
+            unobserved=artifacts.listed().unobserved,
+            is_unfit=is_unfit,
+            first_seen=artifacts.first_seen,
+        )
+
+
+def _running(
+    applications: Iterable[Application], records: Mapping[str, PlacementRecord]
+) -> RunningWeights:
+    """What the documents say; of a release that has several applications, that with the route."""
+    found: dict[Release, Weights] = {}
+    without: set[Release] = set()
+    for app in applications:
+        if app.release is None:
+            continue
+        weights = in_document(app.document)
+        if falls_back_to_none(app.document) or (weights is None and has_served(app, records)):
+            without.add(app.release)
+        if weights is not None and (app.route is not None or app.release not in found):
+            found[app.release] = weights
+    return RunningWeights(found, without)
+
+
+def _rule(pipeline: str, config: Config) -> PipelinePolicy:
+    """The operator's rule for the weights of a pipeline, in the words of pipelines."""
+    of = rule_for(pipeline, config).weights
+    return PipelinePolicy(
+        name=pipeline,
+        active=of.active,
+        project=of.project,
+        versions=of.versions,
+        keep=of.keep,
+        prereleases=of.prereleases,
+        pins=of.pins,
+    )

@@ -1,0 +1,186 @@
+"""Whose weights a pipeline takes, what must be fetched for them, and what is told of each wheel."""
+
+import pytest
+from packaging.version import Version
+
+from controller.model import Availability
+from controller.planning.catalogue import Catalogue
+from controller.planning.ownership import LONGEST_WAIT
+from controller.planning.weights import Proven, WeightsQuarantine
+from controller.planning.weights_election import (
+    RunningWeights,
+    WeightsElection,
+    WeightsOffered,
+    WeightsRecorded,
+)
+from tests.support.world import NOW, release
+from tests.unit.test_weights_choice import offer, revision, rule, weights
+
+pytestmark = pytest.mark.unit
+
+
+def offered(*offers, listed=(), pipelines=("iris",), **more):
+    revisions = [*(one.revision for one in offers), *listed]
+    projects = {}
+    for one in revisions:
+        projects.setdefault(one.project, []).append(one)
+    by_pipeline = {}
+    for one in offers:
+        by_pipeline.setdefault(one.candidate.release.pipeline, []).append(one)
+    catalogue = Catalogue(
+        tuple(revisions), projects={name: tuple(group) for name, group in projects.items()}
+    )
+    return WeightsOffered(by_pipeline, pipelines, catalogue, **more)
+
+
+def judge(what, recorded=None, *, releases=None, running=None, by=None, election=None):
+    election = election or WeightsElection()
+    recorded = recorded or WeightsRecorded()
+    running = running or RunningWeights()
+    started = election.judge(what, recorded, running, lambda _: by or rule(), NOW)
+    return started.end([release()] if releases is None else releases)
+
+
+def told(found):
+    return {str(one.version): one.reason for one in found.judged}
+
+
+def test_a_pipeline_without_weights_has_none_and_costs_nothing():
+    found = judge(offered())
+    assert (found.choices, found.judged, found.owners) == ({}, [], {})
+    assert found.is_timeless
+
+
+def test_each_release_has_its_own():
+    old, new = offer("2026.1", "1"), offer("2026.2", "2", fits=">=2")
+    found = judge(offered(old, new), releases=(release("1.0"), release("2.0")))
+    taken = {str(r.version): c.wanted for r, c in found.choices.items()}
+    assert taken == {"1.0": old.weights, "2.0": new.weights}
+    assert [(one.reason, one.message) for one in found.judged] == [
+        ("Elected", "for 1.0"),
+        ("Elected", "for 2.0"),
+    ]
+
+
+def test_weights_before_their_pipeline_wait_and_say_so():
+    found = judge(offered(offer(), pipelines=()), releases=())
+    (condition,) = found.conditions
+    assert (condition.subject, condition.reason, condition.ok) == (
+        weights().mark,
+        "WaitingForPipeline",
+        True,
+    )
+    assert found.choices == {}
+
+
+def test_weights_that_fit_nothing_say_so():
+    found = judge(offered(offer(fits=">=3")))
+    assert told(found) == {"2026.1": "FitsNothing"}
+    (condition,) = found.conditions
+    assert condition.message == (
+        "its wheel says fits = '>=3', which no version of iris does that is to be served: 1.0"
+    )
+
+
+def test_the_first_project_has_the_weights_and_the_other_is_told():
+    times = {"1" * 64: 10.0, "9" * 64: 20.0}
+    rivals = offer("2026.1", "1"), offer("2027", "9", project="rival")
+    found = judge(offered(*rivals, first_seen=times.__getitem__))
+    assert found.owners == {"iris": "iris-weights"}
+    assert found.choices[release()].wanted == weights("2026.1", "1")
+    (condition,) = found.conditions
+    assert (condition.subject, condition.reason) == (rivals[1].weights.mark, "Conflict")
+    assert 'weights = { project = "rival" }' in condition.message
+
+
+def test_the_operator_gives_them_to_another():
+    rivals = offer("2026.1", "1"), offer("2027", "9", project="rival")
+    recorded = WeightsRecorded(owners={"iris": "iris-weights"})
+    found = judge(offered(*rivals), recorded, by=rule(project="rival"))
+    assert found.choices[release()].wanted == weights("2027", "9", "rival")
+
+
+def test_an_owner_stays_one_while_anything_of_it_is_listed():
+    other = offer("2027", "9", project="rival")
+    recorded = WeightsRecorded(owners={"iris": "iris-weights"})
+    listed = [revision("2026.1", "1")]
+    found = judge(offered(other, listed=listed), recorded)
+    assert found.owners == {"iris": "iris-weights"}
+    assert told(found) == {"2027": "Conflict"}
+    assert judge(offered(other), recorded).owners == {"iris": "rival"}
+
+
+def test_a_name_waits_for_a_wheel_that_came_first_but_not_for_ever():
+    times = {"1" * 64: 10.0, "9" * 64: 20.0}
+    unread = revision("2026.1", "1")
+    what = offered(
+        offer("2027", "9", project="rival"),
+        listed=[unread],
+        awaited=[unread],
+        first_seen=times.__getitem__,
+    )
+    election = WeightsElection()
+    found = judge(what, election=election)
+    assert told(found) == {"2027": "NameUndecided"}
+    assert found.choices[release()].wanted is None
+    assert found.waiting[release()] == "whose weights iris takes is not known yet"
+    assert not found.is_timeless
+    later = election.judge(
+        what, WeightsRecorded(), RunningWeights(), lambda _: rule(), NOW + LONGEST_WAIT + 1
+    ).end([release()])
+    assert later.owners == {"iris": "rival"}
+
+
+def test_while_a_name_waits_what_is_in_force_stays():
+    recorded = WeightsRecorded(proven={release(): (Proven(weights(), NOW),)})
+    what = offered(offer("2027", "9"), unlisted=["wheels"])
+    found = judge(what, recorded, releases=(release(), release("2.0", "b")))
+    assert found.choices[release()].wanted == weights()
+
+
+def test_a_release_waits_for_weights_that_are_being_fetched():
+    recorded = WeightsRecorded(owners={"iris": "iris-weights"})
+    new = revision("2026.2", "2")
+    reading = offered(listed=[new], awaited=[new], being_read=[new.filename])
+    assert judge(reading, recorded).waiting == {
+        release(): f"{new.filename} is being fetched and looked into"
+    }
+    failing = offered(listed=[new], awaited=[new])
+    assert judge(failing, recorded).waiting == {}
+    off = judge(reading, recorded, by=rule(active=False))
+    assert off.waiting == {}
+
+
+def test_older_wheels_are_looked_into_when_the_newest_does_not_fit():
+    recorded = WeightsRecorded(owners={"iris": "iris-weights"})
+    older = [revision("2026.1", "1"), revision("2026.2", "2")]
+    found = judge(offered(offer("2026.3", "3", fits=">=9"), listed=older), recorded)
+    assert found.inspect == {older[1]}
+    assert release() in found.waiting
+    bad = offered(
+        offer("2026.3", "3", fits=">=9"), listed=older, is_unfit=lambda one: one is older[1]
+    )
+    assert judge(bad, recorded).inspect == {older[0]}
+
+
+def test_a_refused_one_is_told_of_until_newer_ones_come():
+    old, new = offer("2026.1", "1"), offer("2026.2", "2")
+    refused = WeightsQuarantine(release(), new.weights, "LoadFailed", "no such file\nline 2")
+    recorded = WeightsRecorded(
+        proven={release(): (Proven(old.weights, NOW),)}, refused={release(): (refused,)}
+    )
+    found = judge(offered(old, new), recorded)
+    (condition,) = found.conditions
+    assert (condition.subject, condition.reason) == (str(release()), "WeightsRefused")
+    assert condition.message.startswith(
+        f"{new.weights} failed with it (LoadFailed: no such file); {old.weights} stay in force."
+    )
+    assert told(found) == {"2026.1": "Elected", "2026.2": "Quarantined"}
+    assert judge(offered(old, new, offer("2026.3", "3")), recorded).conditions == []
+
+
+def test_an_older_source_of_the_same_bytes_counts_once():
+    again = offer("2026.1", "1", availability=Availability.RETAINED)
+    found = judge(offered(offer("2026.1", "1"), again))
+    assert len(found.judged) == 1
+    assert found.choices[release()].wanted.version == Version("2026.1")
