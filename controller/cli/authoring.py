@@ -117,7 +117,7 @@ def check(
     documents, good = [], True
     for wheel in wheels:
         if not wheel.is_file():
-            raise typer.BadParameter(f"{wheel}: there is no such file")
+            raise typer.BadParameter(f"{wheel}: {_instead_of(wheel)}")
         if as_json:
             found = list(gates(wheel, config))
             documents.append(as_document(wheel, found))
@@ -132,6 +132,17 @@ def check(
         print_json(documents[0] if len(documents) == 1 else documents)
     if not good:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _instead_of(path: Path) -> str:
+    """What to give for a path that is no file."""
+    if not path.is_dir():
+        return "there is no such file"
+    for folder in (path, path / "dist"):
+        if any(folder.glob("*.whl")):
+            return f"that is a folder; give the wheels in it: {shlex.quote(str(folder))}/*.whl"
+    quoted = shlex.quote(str(path))
+    return f"that is a folder; give a wheel: `uv build --wheel {quoted}` puts one into its dist/"
 
 
 def _verdict(wheel: Path, found: "Sequence[Gate]") -> str:

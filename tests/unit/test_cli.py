@@ -364,6 +364,25 @@ def test_check_refuses_what_is_no_wheel_and_runs_nothing_of_it(tmp_path):
     assert "demo-1.0-py3-none-any.whl would not be served." in told.stdout
 
 
+def test_check_of_a_folder_says_what_to_give_instead(tmp_path):
+    def told(path):
+        result = CliRunner().invoke(app, ["check", str(path)])
+        assert result.exit_code == ExitCode.USAGE
+        return " ".join(result.stderr.split())
+
+    project = tmp_path / "my project"
+    project.mkdir()
+    assert f"that is a folder; give a wheel: `uv build --wheel '{project}'` puts one" in told(
+        project
+    )
+    (project / "dist").mkdir()
+    (project / "dist" / "a-1.0-py3-none-any.whl").touch()
+    wheels = f"give the wheels in it: '{project}/dist'/*.whl"
+    assert wheels in told(project)
+    assert wheels in told(project / "dist")
+    assert "there is no such file" in told(tmp_path / "a.whl")
+
+
 def test_check_says_which_pipelines_of_a_wheel_would_be_served(tmp_path):
     targets = {name: f"demo.pipeline:{name.title()}" for name in ("good", "bad", "fine")}
     code = "from wheelway import Pipeline\n"
