@@ -54,9 +54,8 @@ def logs(
     story = story_of(asked, name, version)
     what = story["name"] if version is None else f"{story['name']} {version}"
     chapter = _meant(what, story["releases"])
-    others = [v for v in story["live"] if version is None and v != chapter["version"]]
-    if others:
-        note(f"this is {_label(chapter)}; live are {', '.join(others)} as well")
+    if version is None:
+        note(_chosen(chapter, [v for v in story["live"] if v != chapter["version"]]))
     import asyncio  # noqa: PLC0415 - for this command alone
 
     reading = _Reading(chapter, request, lines)
@@ -73,6 +72,14 @@ def _meant(what: str, chapters: "Sequence[ChapterDocument]") -> "ChapterDocument
     raise WheelwayError(
         "LogMissing", f"no replica of {what} was started yet, so there is no log; see `{command}`"
     )
+
+
+def _chosen(chapter: "ChapterDocument", others: "Sequence[str]") -> str:
+    """Which version it is that was not asked for by its number."""
+    if not chapter["live"]:
+        return f"this is {_label(chapter)}, which is {chapter['phase']}; none is live"
+    as_well = f"; {', '.join(others)} {'is' if len(others) == 1 else 'are'} live as well"
+    return f"this is {_label(chapter)}{as_well if others else ', the only one that is live'}"
 
 
 def _label(chapter: "ChapterDocument") -> str:

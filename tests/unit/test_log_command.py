@@ -125,6 +125,27 @@ def test_without_a_log_what_was_kept_of_the_failure_is_printed_else_why_there_is
     assert "what was kept of its failure: no model" in told.stderr
 
 
+def test_which_version_was_chosen_is_told_unless_it_was_named(wheelway):
+    def told(*args):
+        said = wheelway("logs", "iris", *args).stderr
+        return next((line for line in said.splitlines() if line.startswith("note: this is")), "")
+
+    def now(release, phase):
+        with Journal.open(wheelway.state) as journal:
+            journal.record(Transition(release, phase, "AsSaid", "as said", PLACEMENT), time.time())
+
+    assert told() == "note: this is iris 1.0, the only one that is live"
+    assert told("1.0") == ""
+    now(Release("iris", Version("0.9"), "c" * 64), Phase.LIVE)
+    assert told() == "note: this is iris 1.0; 0.9 is live as well"
+    now(Release("iris", Version("0.8"), "d" * 64), Phase.LIVE)
+    assert told() == "note: this is iris 1.0; 0.9, 0.8 are live as well"
+    for version, digest in (("0.9", "c"), ("0.8", "d")):
+        now(Release("iris", Version(version), digest * 64), Phase.RETIRED)
+    now(IRIS, Phase.RETIRED)
+    assert told() == "note: this is iris 1.0, which is Retired; none is live"
+
+
 def test_a_release_that_was_never_started_has_no_log(wheelway):
     waiting = Release("rose", Version("1.0"), "b" * 64)
     with Journal.open(wheelway.state) as journal:
