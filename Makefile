@@ -61,9 +61,15 @@ test: $(SET_UP) ## Run the tests; for instance ARGS="-m unit"
 explore: $(SET_UP) ## Seek random histories that break the rules, others each time; takes minutes
 	@$(BIN)/python -m pytest -q tests/unit/test_rollout_histories.py --hypothesis-profile=explore $(ARGS)
 
+# Some need nothing but what .venv has; others get what they require into environments of their own.
 test-examples: $(SET_UP) ## Run the examples' own tests
-	@$(BIN)/python -m pytest -q examples/greeter/tests examples/legacy_fastapi/tests
-	@cd examples/iris && ../../$(BIN)/uv run --quiet --python ../../$(BIN)/python pytest -q
+	@for example in greeter legacy_fastapi; do \
+	  $(BIN)/python -m pytest -q examples/$$example/tests || exit 1; \
+	done
+	@for example in detector iris; do \
+	  (cd examples/$$example && \
+	    ../../$(BIN)/uv run --quiet --python ../../$(BIN)/python pytest -q) || exit 1; \
+	done
 
 check: lint types layers test-examples test ## Everything that must pass: form, types, layers, tests
 
