@@ -1,0 +1,1 @@
+"""A wheelway pipeline that finds faces in pictures."""
