@@ -310,11 +310,28 @@ class ApplicationStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One replica of an application's ingress deployment."""
+    """One replica of a release's pipeline, or of another's application."""
 
     state: str
     pid: int | None
     """None until it has started: one that waits for CPUs and one that loads look the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a release that is on the cluster, as Serve reports its deployment."""
+
+    name: str
+    inline: bool = False
+    """It runs in its pipeline's replicas, and has no deployment."""
+    state: str = ""
+    """As Serve reports it (ray.serve.schema.DeploymentStatus); empty while it has no deployment."""
+    running: int = 0
+    """Replicas that have passed its examples."""
+    wanted: int | None = None
+    """Replicas that there should be; None while Serve does not say."""
+    message: str = ""
+    """The cause of its state, as `Application.message`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +351,9 @@ class Application:
     message: str = ""
     """The cause of a failure, dug out of the deployments' messages."""
     replicas: tuple[Replica, ...] = ()
+    """Without those of parts."""
+    parts: tuple[Part, ...] = ()
+    """Sorted by name."""
     oddity: str = ""
     """What in another's document cannot be written as strict JSON."""
     project: str = field(init=False, compare=False)

@@ -17,6 +17,7 @@ from controller.cli.output import (
     show,
 )
 from controller.cli.parameters import AsJson, parsed_version, pipelines, versions
+from controller.cli.status import replicas_of
 from controller.model import Phase
 from controller.ops.explain import WHEN, ChapterDocument, StoryDocument, tell, tell_all
 from controller.ops.times import ago, seconds
@@ -129,19 +130,28 @@ def _chapter(
         yield from _failure(quarantine, chapter["remedies"], live=chapter["live"])
     if chapter["note"]:
         yield paragraph(chapter["note"], indent=2)
-    known = {key: chapter[key] for key in ("file", "source", "placement")}
-    if said := ", ".join(f"{what} {value}" for what, value in known.items() if value):
-        yield paragraph(said, indent=2, style="dim")
-    if chapter["log"]:
-        command = f"wheelway logs {chapter['pipeline']} {chapter['version']}"
-        said = f"log {chapter['log']} in Ray's session folder: `{command}`"
-        yield paragraph(said, indent=2, style="dim")
+    yield from _place(chapter)
     yield from _timeline(chapter)
     if chapter["events"]:
         yield paragraph("events:", indent=2)
     for event in chapter["events"]:
         said = f"{happened(event)}: {first_line(event['message'])}"
         yield paragraph(f"{day_and_time(seconds(event['at']))}  {said}", indent=4)
+
+
+def _place(chapter: ChapterDocument) -> "Iterable[RenderableType]":
+    """Where it comes from, where it runs and logs, and its parts."""
+    known = {key: chapter[key] for key in ("file", "source", "placement")}
+    if said := ", ".join(f"{what} {value}" for what, value in known.items() if value):
+        yield paragraph(said, indent=2, style="dim")
+    for part in chapter["parts"]:
+        why = f": {first_line(part['message'])}" if part["message"] else ""
+        state = f"{part['state']}, " if part["state"] else ""
+        yield paragraph(f"part {part['name']}: {state}{replicas_of(part)}{why}", indent=2)
+    if chapter["log"]:
+        command = f"wheelway logs {chapter['pipeline']} {chapter['version']}"
+        said = f"log {chapter['log']} in Ray's session folder: `{command}`"
+        yield paragraph(said, indent=2, style="dim")
 
 
 def _failure(

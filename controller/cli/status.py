@@ -29,14 +29,15 @@ from controller.ops.status import StatusDocument, tell
 from controller.ops.times import ago, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import RenderableType
 
     from controller.journal import Reader
-    from controller.ops.documents import ReleaseDocument
+    from controller.ops.documents import PartDocument, ReleaseDocument
 
 HEADS: Final = ("pipeline", "version", "phase", "reason", "since", "route", "placement")
+_STATE_STYLES: Final = {"HEALTHY": "green", "UNHEALTHY": "red", "DEPLOY_FAILED": "red"}
 WIDE: Final = 120
 """Columns of a terminal from which on there is room for the placements."""
 
@@ -100,7 +101,7 @@ def drawn(
     yield paragraph(daemon["sentence"], style=style)
     yield ""
     if seen["releases"]:
-        rows = [_row(release, now) for release in seen["releases"]]
+        rows = [row for release in seen["releases"] for row in _rows(release, now)]
         yield releases or table(HEADS, rows, wide=WIDE)
     else:
         yield "No releases yet."
@@ -126,9 +127,9 @@ def drawn(
         yield from ("", paragraph(f"{first_line(alone[0])}{more}", style="dim"))
 
 
-def _row(release: "ReleaseDocument", now: float) -> "Sequence[Cell]":
+def _rows(release: "ReleaseDocument", now: float) -> "Iterator[Sequence[Cell]]":
     phase = release["phase"]
-    return (
+    yield (
         release["pipeline"],
         release["version"],
         (phase, PHASE_STYLES.get(phase, "")),
@@ -137,3 +138,19 @@ def _row(release: "ReleaseDocument", now: float) -> "Sequence[Cell]":
         release["route"] if phase == Phase.LIVE else "-",
         (release["placement"] or "-", "dim"),
     )
+    for part in release["parts"]:
+        yield (*part_cells(part), replicas_of(part), "", "-", "")
+
+
+def part_cells(part: "PartDocument") -> "tuple[Cell, Cell, Cell]":
+    """A part's name, no version, and its state, as of a release below which it stands."""
+    state = "inline" if part["inline"] else part["state"] or "-"
+    return f"  .{part['name']}", "", (state, _STATE_STYLES.get(state, ""))
+
+
+def replicas_of(part: "PartDocument") -> str:
+    """How many replicas of a part run, in words; of one that is inline there are none."""
+    if part["inline"]:
+        return "in its pipeline's replicas"
+    wanted = "-" if part["wanted"] is None else part["wanted"]
+    return f"{part['running']} of {wanted} replicas"

@@ -20,12 +20,14 @@ from controller.cli.output import (
     clean,
     console,
     day_and_time,
+    first_line,
     paragraph,
     stack,
     table,
 )
-from controller.cli.status import drawn, read_status
+from controller.cli.status import drawn, part_cells, read_status
 from controller.errors import JournalError, Waiting, WheelwayError
+from controller.ops.documents import part_document
 from controller.ops.times import ago, seconds
 from controller.serve.dashboard import Dashboard
 from controller.serve.traffic import Traffic
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 
     from controller.cli.invocation import Invocation
     from controller.config.settings import Config, RayOptions
-    from controller.model import JSON, Application
+    from controller.model import JSON, Application, Part
+    from controller.ops.documents import PartDocument, ReleaseDocument
     from controller.ops.status import StatusDocument
     from controller.serve.traffic import Flow
 
@@ -66,6 +69,8 @@ class Beside:
     replicas: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Of each application, by name: how many run, of how many."""
     flows: Mapping[str, Flow] = field(default_factory=dict)
+    parts: Mapping[str, Sequence[Part]] = field(default_factory=dict)
+    """Of each application."""
     note: str = ""
     """Why something is missing, for a person."""
 
@@ -111,8 +116,10 @@ class Watch:
         flows = self.seen.flows
         if self._clock() - self._traffic_at >= TRAFFIC_INTERVAL:
             self._traffic_at = self._clock()
-            flows = self._traffic.poll()
-        return Beside({app.name: _running(app) for app in applications}, flows)
+            calls = {(app.name, part.name) for app in applications for part in app.parts}
+            flows = self._traffic.poll(calls)
+        running = {app.name: _running(app) for app in applications}
+        return Beside(running, flows, {app.name: app.parts for app in applications})
 
 
 def watch(asked: Invocation, config: Config, *, everything: bool, as_json: bool) -> None:
@@ -143,7 +150,7 @@ def watch(asked: Invocation, config: Config, *, everything: bool, as_json: bool)
 
 def document(status: StatusDocument, beside: Beside) -> JSON:
     """`status --json` with more keys of each release: replicas (running, total),
-    requests_per_second and p50 (seconds); null where Ray does not say.
+    requests_per_second and p50 (seconds); null where Ray does not say. Its parts are those of now.
     """
 
     def said(placement: str) -> dict[str, JSON]:
@@ -154,7 +161,15 @@ def document(status: StatusDocument, beside: Beside) -> JSON:
             "p50": flow and flow.p50,
         }
 
-    return {**status, "releases": [{**r, **said(r["placement"])} for r in status["releases"]]}
+    def parts(release: ReleaseDocument) -> list[PartDocument]:
+        now = beside.parts.get(release["placement"])
+        return release["parts"] if now is None else list(map(part_document, now))
+
+    releases = [
+        {**release, **said(release["placement"]), "parts": parts(release)}
+        for release in status["releases"]
+    ]
+    return {**status, "releases": releases}
 
 
 def _on_terminal(now: Callable[[], _Seen], out: Console) -> None:
@@ -193,7 +208,7 @@ def _line_by_line(now: Callable[[], _Seen], out: Console, *, as_json: bool) -> N
 
 def _news(seen: JSON) -> tuple[JSON, ...]:
     """What is worth printing again when it changes: not the time nor the traffic."""
-    keys = ("pipeline", "version", "digest", "phase", "reason", "replicas")
+    keys = ("pipeline", "version", "digest", "phase", "reason", "replicas", "parts")
     releases = [[release[key] for key in keys] for release in seen["releases"]]
     conditions = [(item["subject"], item["reason"]) for item in seen["conditions"]]
     return releases, conditions, seen["daemon"]["state"]
@@ -202,7 +217,14 @@ def _news(seen: JSON) -> tuple[JSON, ...]:
 def shown(seen: JSON, *notes: str) -> RenderableType:
     """The overview for a person, with what Ray said."""
     now = seconds(seen["at"])
-    rows = [_row(release, now - seconds(release["since"])) for release in seen["releases"]]
+    rows = [
+        row
+        for release in seen["releases"]
+        for row in (
+            _row(release, now - seconds(release["since"])),
+            *map(_part_row, release["parts"]),
+        )
+    ]
     return stack(*drawn(seen, releases=table(HEADS, rows), note="\n".join(filter(None, notes))))
 
 
@@ -216,10 +238,20 @@ def _row(release: JSON, age: float) -> Sequence[Cell]:
         (phase, f"{style} bold" if age < FRESH else style),
         clean(release["reason"]),
         ago(age),
-        str(total) if running in {None, total} else (f"{running}/{total}", "yellow"),
+        _replicas(running, total),
         "-" if release["requests_per_second"] is None else rate(release["requests_per_second"]),
         "-" if release["p50"] is None else duration(release["p50"]),
     )
+
+
+def _part_row(part: PartDocument) -> Sequence[Cell]:
+    counts = "-" if part["inline"] else _replicas(part["running"], part["wanted"])
+    return (*part_cells(part), first_line(part["message"]), "", counts, "", "")
+
+
+def _replicas(running: int | None, total: int | str | None) -> Cell:
+    total = "-" if total is None else total
+    return str(total) if running in {None, total} else (f"{running}/{total}", "yellow")
 
 
 def _running(application: Application) -> tuple[int, int]:

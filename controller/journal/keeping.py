@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING, TypeVar
 
 from controller.journal.records import listing_text
@@ -15,10 +15,10 @@ from controller.journal.restoring import Restorable
 from controller.journal.wording import concerns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from controller.journal.records import DaemonStatus, RefusedWheel
-    from controller.model import Event, Listing, Loss, PlacementRecord
+    from controller.model import Event, Listing, Loss, Part, PlacementRecord
 
 _T = TypeVar("_T")
 
@@ -118,6 +118,10 @@ class Keeping(Restorable):
         """Remember these dates of what is on the cluster, and forget all others."""
         self._keep("placements", "name", self.placements(), records, lambda _, one: astuple(one))
 
+    def keep_parts(self, parts: Mapping[str, tuple[Part, ...]]) -> None:
+        """Remember these parts of what is on the cluster, by placement, and no others."""
+        self._keep("parts", "placement", self.parts(), parts, lambda *row: (row[0], _text(row[1])))
+
     def keep_refused(self, wheels: Sequence[RefusedWheel]) -> None:
         """Remember these wheels and no others as those that no release comes of."""
         if self.refused_wheels() == wheels:
@@ -148,3 +152,7 @@ class Keeping(Restorable):
             self._put("status", 1, *astuple(status))
             if told is not None:
                 self._put("meta", "told", str(told))
+
+
+def _text(parts: Iterable[Part]) -> str:
+    return json.dumps([asdict(part) for part in parts], sort_keys=True)

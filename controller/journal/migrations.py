@@ -131,5 +131,6 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (pipeline, digest)
     ) WITHOUT ROWID;
     """,
+    "CREATE TABLE parts (placement TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID",
 )
 """Migration n, counted from 1, leads from schema n - 1 to schema n."""

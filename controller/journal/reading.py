@@ -27,6 +27,7 @@ from controller.model import (
     Event,
     Listing,
     Loss,
+    Part,
     Phase,
     PlacementRecord,
     Quarantine,
@@ -334,6 +335,12 @@ class Reader(WeightsReader):
     def owners(self) -> dict[str, str]:
         """By pipeline: the project that owns its name."""
         return dict(self._run("SELECT pipeline, project FROM owners"))
+
+    @remembered
+    def parts(self) -> dict[str, tuple[Part, ...]]:
+        """By placement: the parts of what is on the cluster, of what has any."""
+        rows = self._run("SELECT placement, content FROM parts ORDER BY placement")
+        return {name: tuple(Part(**one) for one in json.loads(text)) for name, text in rows}
 
     @remembered
     def losses(self) -> dict[str, Loss]:

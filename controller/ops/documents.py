@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from typing_extensions import TypedDict
 
 from controller.ops.times import iso
+from controller.planning.health import briefly
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from controller.journal import ReleaseRecord
-    from controller.model import Condition, Event, Quarantine, Tracked
+    from controller.model import Condition, Event, Part, Quarantine, Tracked
     from controller.planning.overrides import Overrides, Pin, Suspension
 
 _T = TypeVar("_T", bound=type)
@@ -59,6 +62,23 @@ class QuarantinedDocument(_Named, QuarantineDocument):
 
 
 @documented
+class PartDocument(TypedDict):
+    """A part of a release, as it was last seen on the cluster."""
+
+    name: str
+    inline: bool
+    """Whether it runs in its pipeline's replicas, without a deployment of its own."""
+    state: str
+    """Serve's word for its deployment, such as HEALTHY; empty where it has none."""
+    running: int
+    """Replicas that passed its examples."""
+    wanted: int | None
+    """Replicas that there should be; null where Serve does not say."""
+    message: str
+    """Why it is as it is, in a line; may be empty."""
+
+
+@documented
 class ReleaseDocument(_Named):
     """A release, and how far it has come."""
 
@@ -76,10 +96,14 @@ class ReleaseDocument(_Named):
     times: dict[str, str]
     """By phase: when it was first reached."""
     quarantine: QuarantineDocument | None
+    parts: list[PartDocument]
+    """Of its latest Serve application, while that is on the cluster; by name."""
 
 
-def release_document(record: ReleaseRecord, quarantine: Quarantine | None) -> ReleaseDocument:
-    """A release as JSON."""
+def release_document(
+    record: ReleaseRecord, quarantine: Quarantine | None, parts: Mapping[str, Iterable[Part]]
+) -> ReleaseDocument:
+    """A release as JSON; `parts` are those of each placement."""
     return {
         **_named(record.subject),
         "phase": record.phase.value,
@@ -91,6 +115,19 @@ def release_document(record: ReleaseRecord, quarantine: Quarantine | None) -> Re
         "source": record.source,
         "times": {phase.value: iso(at) for phase, at in record.times.items()},
         "quarantine": quarantine_document(quarantine) if quarantine else None,
+        "parts": [part_document(part) for part in parts.get(record.placement, ())],
+    }
+
+
+def part_document(part: Part) -> PartDocument:
+    """A part as JSON."""
+    return {
+        "name": part.name,
+        "inline": part.inline,
+        "state": part.state,
+        "running": part.running,
+        "wanted": part.wanted,
+        "message": briefly(part.message),
     }
 
 

@@ -220,7 +220,7 @@ def _chapter_document(chapter: _Chapter, reader: Reader) -> ChapterDocument:
     placement, subject = record.placement, record.subject
     events = reader.events(subject=str(subject), pipeline=subject.name, limit=EVENTS)
     return {
-        **release_document(record, failed),
+        **release_document(record, failed, reader.parts()),
         "file": wheel.filename if wheel else "",
         "note": wheel.note if wheel else "",
         "live": chapter.live,

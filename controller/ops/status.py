@@ -93,7 +93,7 @@ def tell(
         quarantines = {failed.subject.key: failed for failed in reader.quarantines()}
         conditions = reader.conditions()
         listed = reader.listed()
-        overrides = reader.overrides()
+        overrides, parts = reader.overrides(), reader.parts()
     live: dict[str, list[ReleaseRecord]] = {}
     for record in records:
         if record.phase is Phase.LIVE:
@@ -108,7 +108,7 @@ def tell(
     return {
         "at": iso(now),
         "daemon": _daemon_document(daemon, config, now),
-        "releases": [release_document(r, quarantines.get(r.subject.key)) for r in shown],
+        "releases": [release_document(r, quarantines.get(r.subject.key), parts) for r in shown],
         "hidden": known - len(shown),
         "conditions": [condition_document(*pair) for pair in conditions],
         "overrides": overrides_document(overrides),

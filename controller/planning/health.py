@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from controller.model import ApplicationStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from controller.model import Application
 
 _MARKER = re.compile(r"wheelway-failure\[(\w+)\] ([^\n]*)")
@@ -62,6 +64,15 @@ def doubts_its_files(application: Application) -> bool:
     return marked is not None and marked[1] == DIGEST_MISMATCH
 
 
+def briefly(message: str) -> str:
+    """A cause in a line: the reason and what the host says, or else its first line."""
+    if marked := _MARKER.search(message):
+        return f"{marked[1]}: {marked[2].strip()}"
+    if _UNSCHEDULED in message:
+        return _needs(message)
+    return next(iter(message.strip().splitlines()), "")
+
+
 def diagnose(application: Application) -> Diagnosis:
     """How an application does, by what Serve reports."""
     status = application.status
@@ -72,24 +83,38 @@ def diagnose(application: Application) -> Diagnosis:
     if application.building:
         return Diagnosis(Health.STARTING, "Building", "Serve builds the application")
     if _UNSCHEDULED in application.message:
-        return _unscheduled(application.message)
-    return Diagnosis(Health.STARTING, "Starting", "a replica imports, loads and runs the examples")
+        waiting = [part.name for part in application.parts if _UNSCHEDULED in part.message]
+        return _unscheduled(application.message, waiting)
+    return Diagnosis(Health.STARTING, "Starting", _starting(application))
 
 
-def _unscheduled(message: str) -> Diagnosis:
+def _starting(application: Application) -> str:
+    """What goes on, as far as Serve tells of more than one deployment."""
+    parts = [part for part in application.parts if not part.inline]
+    coming = [part.name for part in parts if not part.running]
+    if not coming:
+        return "a replica imports, loads and runs the examples"
+    return f"replicas import, load and run the examples, of the parts {', '.join(coming)} too"
+
+
+def _unscheduled(message: str, parts: Sequence[str]) -> Diagnosis:
+    """`parts` are those that wait for room, if it is not the pipeline itself."""
+    whose = f" of the part {', '.join(parts)}" if parts else ""
     if _has_room(message):
         return Diagnosis(
             Health.SHORT,
             "SlowToSchedule",
-            "the cluster has room for a replica, yet its process does not start: the node is busy, "
-            f"or no single node has all of what it needs. Serve says: {_needs(message)}",
+            f"the cluster has room for a replica{whose}, yet its process does not start: the node "
+            "is busy, or no single node has all of what it needs. Serve says: "
+            f"{_needs(message)}",
         )
+    inline = "let parts run `inline`, " if parts else ""
     return Diagnosis(
         Health.SHORT,
         "InsufficientResources",
-        "no node has room for a replica: lower `num_cpus`, or `keep` fewer versions, under "
-        "[[pipelines]]; take away what is not needed (active = false), or give Ray more CPUs "
-        f"(`--num-cpus`). Serve says: {_needs(message)}",
+        f"no node has room for a replica{whose}: {inline}lower `num_cpus`, or `keep` fewer "
+        "versions, under [[pipelines]]; take away what is not needed (active = false), or give Ray "
+        f"more CPUs (`--num-cpus`). Serve says: {_needs(message)}",
     )
 
 

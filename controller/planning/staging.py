@@ -108,11 +108,11 @@ def start_of(app: Application, situation: Situation) -> Diagnosis:
     diagnosis = diagnose(app)
     if was_live(app, situation.records) or app.building:
         return diagnosis
-    if diagnosis.health is Health.READY and all(r.state == _STOPPING for r in app.replicas):
+    if diagnosis.health is Health.READY and (idle := _idle(app)) is not None:
         return Diagnosis(
             Health.SHORT,
             "NeverStarted",
-            "Serve calls it running, yet scaled it to no replica before one had passed its "
+            f"Serve calls it running, yet scaled {idle} to no replica before one had passed its "
             "examples: give `autoscaling_config` a longer `downscale_delay_s`, or min_replicas = 1",
         )
     if diagnosis.health is not Health.STARTING or situation.now < start_due(app, situation):
@@ -124,6 +124,14 @@ def start_of(app: Application, situation: Situation) -> Diagnosis:
         f"({diagnosis.message}): load hangs or takes longer than rollout.ready_deadline",
         app.message,
     )
+
+
+def _idle(app: Application) -> str | None:
+    """What of it has no replica."""
+    if all(replica.state == _STOPPING for replica in app.replicas):
+        return "it"
+    parts = (p.name for p in app.parts if not p.inline and p.wanted == 0 and not p.running)
+    return next((f"the part {name!r}" for name in parts), None)
 
 
 def start_due(app: Application, situation: Situation) -> float:

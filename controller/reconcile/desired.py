@@ -25,7 +25,7 @@ from controller.reconcile.inventory import Inventory, Recorded, Stocktaking, fai
 from controller.reconcile.weights import WeightsGatherer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from packaging.tags import Tag
@@ -242,9 +242,7 @@ class Gatherer:
         if inside is None:
             return
         artifact, entry = inside
-        if artifact.notes:
-            note = Condition(str(release), "WithoutEffect", "; ".join(artifact.notes), ok=True)
-            found.conditions.append(note)
+        found.conditions += self._notes(release, artifact, entry)
         placed: Placement | WheelwayError | None
         stage = "prepare"
         if (refusal := entry.refusal) is not None:
@@ -261,6 +259,19 @@ class Gatherer:
             found.failed.append(failure)
         elif placed is not None:
             found.conditions.append(Condition(str(release), placed.reason, placed.message))
+
+    def _notes(
+        self, release: Release, artifact: Artifact, entry: PipelineEntry
+    ) -> Iterator[Condition]:
+        """What of the wheel, or of the operator's rule for just this pipeline, does nothing."""
+        if artifact.notes:
+            yield Condition(str(release), "WithoutEffect", "; ".join(artifact.notes), ok=True)
+        rule = self._manners.of(release.pipeline, release.pipeline)
+        unknown = rule.parts.keys() - {part.name for part in entry.parts} if rule.parts else ()
+        if unknown and rule.name == release.pipeline:  # a glob is for many
+            names = ", ".join(sorted(unknown))
+            why = f"[[pipelines]] has options for {names}, no part of this release: they are idle"
+            yield Condition(str(release), "PartUnknown", why, ok=True)
 
     def _placement(
         self, release: Release, artifact: Artifact, entry: PipelineEntry, known: _Pass

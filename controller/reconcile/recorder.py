@@ -129,6 +129,7 @@ class Recorder:
             journal.keep_refused(self._artifacts.refusals.listed(listings.values()))
             journal.keep_losses(decided.losses)
             journal.keep_owners(desired.owners)
+            journal.keep_parts({app.name: app.parts for app in applications if app.parts})
             for quarantine in failures:
                 journal.add_quarantine(quarantine)
             for step in live:

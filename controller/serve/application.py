@@ -16,7 +16,7 @@ from packaging.version import Version
 from pydantic import AfterValidator, BaseModel, StringConstraints, ValidationError
 
 from controller.errors import mistakes
-from controller.model import Application, ApplicationStatus, Release, Replica
+from controller.model import Application, ApplicationStatus, Part, Release, Replica
 from controller.planning.documents import same_document
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ class _Replica(BaseModel):
 
 
 class _Deployment(BaseModel):
+    status: _Text = ""
     message: _Text | None = None
+    target_num_replicas: int | None = None
     replicas: list[_Replica] | None = None
 
 
@@ -113,6 +115,9 @@ def _application(
         release = release_of(document) if document else None
     status = ApplicationStatus(reported.status)
     deployments = reported.deployments or {}
+    parts = _parts(document, deployments) if document and release else ()
+    named = {part.name for part in parts}
+    others = [one for key, one in deployments.items() if key not in named]
     now = Application(
         name=name,
         status=status,
@@ -121,17 +126,43 @@ def _application(
         document=document,
         release=release,
         building=status is ApplicationStatus.DEPLOYING and not deployments,
-        message=_message(reported.message or "", deployments.values()),
+        message=_message(reported.message or "", others, parts),
         oddity="" if document is None or release is not None else _oddity(document),
         replicas=tuple(
             Replica(state=replica.state, pid=replica.pid)
-            for deployment in deployments.values()
+            for deployment in others
             for replica in deployment.replicas or ()
         ),
+        parts=parts,
     )
     if before is not None and before.document is document and before == now:
         return before
     return now
+
+
+def _parts(
+    document: Mapping[str, JSON], deployments: Mapping[str, _Deployment]
+) -> tuple[Part, ...]:
+    """What Serve reports of the parts that a document of ours names."""
+    told = document["args"].get("parts")
+    found = []
+    for name in sorted(told) if isinstance(told, dict) else ():
+        inline = isinstance(told[name], dict) and bool(told[name].get("inline"))
+        deployment = None if inline else deployments.get(name)
+        if deployment is None:
+            found.append(Part(name, inline))
+            continue
+        states = [replica.state for replica in deployment.replicas or ()]
+        found.append(
+            Part(
+                name,
+                state=deployment.status,
+                running=states.count("RUNNING"),
+                wanted=deployment.target_num_replicas,
+                message=cause(deployment.message or ""),
+            )
+        )
+    return tuple(found)
 
 
 def _oddity(document: Mapping[str, JSON]) -> str:
@@ -179,11 +210,22 @@ _DIED_IN_WORDS = (
 )
 
 
-def _message(own: str, deployments: Iterable[_Deployment]) -> str:
+def _message(own: str, deployments: Iterable[_Deployment], parts: Iterable[Part]) -> str:
+    """The causes, a part's first: when it fails, whatever calls it may fail for that."""
     causes = [cause(deployment.message or "") for deployment in deployments]
     if not _UPDATE_FAILED.match(own.strip()):
         causes.insert(0, cause(own))
-    return "\n".join(dict.fromkeys(filter(None, causes))) or own.strip()
+    of_parts = [_of_part(part) for part in parts]
+    return "\n".join(dict.fromkeys(filter(None, [*of_parts, *causes]))) or own.strip()
+
+
+def _of_part(part: Part) -> str:
+    """Its cause, told to be its own; the host of a part that fails says so by itself."""
+    marker = _MARKER.match(part.message)
+    at, says = marker.end() if marker else 0, f"the part {part.name!r}: "
+    if not part.message or part.message.startswith(says, at):
+        return part.message
+    return f"{part.message[:at]}{says}{part.message[at:]}"
 
 
 def cause(text: str) -> str:

@@ -19,7 +19,7 @@ from controller.errors import WheelwayError
 from controller.exchange import answer, own_client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from controller.serve.dashboard import Dashboard
 
@@ -71,8 +71,11 @@ class Traffic:
         """Close the connections."""
         self._client.close()
 
-    def poll(self) -> Mapping[str, Flow]:
-        """What happened since an earlier call, by application. Nothing at the first."""
+    def poll(self, parts: Collection[tuple[str, str]] = ()) -> Mapping[str, Flow]:
+        """What happened since an earlier call, by application. Nothing at the first.
+
+        `parts` names deployments whose calls are no requests, each by application and name.
+        """
         at = self._clock()
         urls = [f"http://{target}/metrics" for target in self._discovered(at)]
         pages = [answer(self._client, url, seconds=TIMEOUT, limit=_LIMIT) for url in urls]
@@ -81,7 +84,7 @@ class Traffic:
             self._samples.clear()
             self._targets_at = float("-inf")
             return {}
-        self._samples.append(_Sample(at, _counts(texts)))
+        self._samples.append(_Sample(at, _counts(texts, parts)))
         while len(self._samples) > 1 and at - self._samples[1].at >= WINDOW:
             self._samples.popleft()
         first, last = self._samples[0], self._samples[-1]
@@ -102,15 +105,19 @@ class Traffic:
         return self._targets
 
 
-def _counts(texts: Iterable[str]) -> dict[str, dict[float, float]]:
+def _counts(
+    texts: Iterable[str], parts: Collection[tuple[str, str]]
+) -> dict[str, dict[float, float]]:
     """The histogram's buckets, summed over the replicas. A page has thousands of other lines."""
     found: dict[str, dict[float, float]] = defaultdict(lambda: defaultdict(float))
     for text in texts:
         page = "\n".join([f"# TYPE {HISTOGRAM} histogram", *_LINE.findall(text), ""])
         for family in text_string_to_metric_families(page):
             for sample in family.samples:
-                bound = float(sample.labels["le"])
-                found[sample.labels.get("application", "")][bound] += sample.value
+                application = sample.labels.get("application", "")
+                if (application, sample.labels.get("deployment", "")) in parts:
+                    continue
+                found[application][float(sample.labels["le"])] += sample.value
     return found
 
 

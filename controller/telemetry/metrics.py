@@ -298,12 +298,19 @@ class _Present(Collector):
             "What stands in the way, by reason; the pipeline is empty where it is about none.",
             labels=["pipeline", "reason"],
         )
+        for name, which in (("", "that run"), ("_wanted", "that there should be")):
+            yield GaugeMetricFamily(
+                f"wheelway_part_replicas{name}",
+                f"Replicas of a part of a release {which}; none of those that run inline.",
+                labels=["pipeline", "version", "part"],
+            )
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """The names with their values."""
-        releases, conditions = self.describe()
+        releases, conditions, running, wanted = self.describe()
         try:
             phases, present = _current(self._journal), self._journal.conditions()
+            parts = _parts(self._journal)
         except WheelwayError:  # the daemon itself tells of it; a scrape must not fail for it
             return
         for (pipeline, phase), count in sorted(phases.items()):
@@ -316,8 +323,28 @@ class _Present(Collector):
         )
         for (pipeline, reason), count in sorted(reasons.items()):
             conditions.add_metric([pipeline, reason], count)
+        for family, replicas in zip((running, wanted), parts, strict=True):
+            for labels, count in sorted(replicas.items()):
+                family.add_metric(list(labels), count)
         yield releases
         yield conditions
+        yield running
+        yield wanted
+
+
+def _parts(journal: Reader) -> tuple[Tally[tuple[str, ...]], Tally[tuple[str, ...]]]:
+    """How many replicas of each part run and are wanted, by pipeline, version and part. While other
+    bytes take a version's place, those of both count.
+    """
+    running, wanted = Tally[tuple[str, ...]](), Tally[tuple[str, ...]]()
+    if parts := journal.parts():
+        for record in journal.records().values():
+            for part in parts.get(record.placement, ()):
+                labels = (record.subject.name, str(record.subject.version), part.name)
+                if not part.inline:
+                    running[labels] += part.running
+                    wanted[labels] += part.wanted or 0
+    return running, wanted
 
 
 def _pipeline_of(subject: str, pipelines: Collection[str]) -> str:
