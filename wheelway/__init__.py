@@ -15,6 +15,9 @@
     entries.py       the parts of a pipeline, by entry points
     calling.py       how its methods are called: threads, event loops
     batches.py       requests that `infer_batch` answers together
+    streams.py       what a generator yields, item by item, and how it is closed
+    framing.py       how the items of a stream travel, and how a broken one ends
+    sending.py       sends streams to their clients
     asgi.py          the HTTP endpoints of a release
     descriptions.py  those that are only read
     problem.py       errors as clients see them
@@ -33,6 +36,7 @@
     replica.py       what one replica does from start to end
     host.py          the same inside a Ray Serve replica; the only module that imports Ray
     fallback.py      answers for a release that has no replica
+    reading.py       reads streams outside of a server
     local.py         the same on an author's machine, and `wheelway check`'s gates
 
 Installing `wheelway` without extras brings pydantic alone, and this package needs no more.

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from http import HTTPStatus
 from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,7 @@ from wheelway.limits import Limits, Outcomes
 from wheelway.problem import SANE_ID, sane_id
 from wheelway.refusals import refusal_in
 from wheelway.results import ResultInvalid
+from wheelway.sending import Sender
 
 if TYPE_CHECKING:
     import logging
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
 _JSON = re.compile(rb"(?:application/json|[\w.+-]+/[\w.+-]+\+json)\s*(?:;.*)?", re.IGNORECASE)
 """Content types that mean JSON (RFC 8259, RFC 6839)."""
-_FAILURES = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.GATEWAY_TIMEOUT})
-"""Of the answers: those that tell of the pipeline, not of a request or of a busy replica."""
 
 
 class Application:
@@ -89,6 +87,7 @@ class Application:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._deadlines = RequestDeadlines()
         self._outcomes = Outcomes()
+        self._sender = Sender(self._deadlines, self._outcomes, self._explain, self._tell_late)
         self._marks: Headers = [(b"x-wheelway-release", str(release).encode())]
         """Who answers; in every answer."""
         # Unique without asking the kernel for randomness at every request.
@@ -158,7 +157,7 @@ class Application:
             try:
                 watched = self._deadlines.begin(scope, receive, limits.request_timeout)
                 AT_HAND.set((request_id, scope, watched.due))
-                answer = await self._attempt(runtime, limits, watched, request_id, coding)
+                answer = await self._attempt(runtime, limits, watched, request_id, coding, send)
             finally:
                 self._in_flight -= 1
                 runtime.in_flight -= 1
@@ -177,7 +176,7 @@ class Application:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": answer})
         elif answer is not None:
-            if answer.status in _FAILURES:
+            if answer.status in problem.FAILURES:
                 self._outcomes.failed(answer.reason)
             await self._complain(scope, send, answer, request_id, runtime.marks)
 
@@ -218,8 +217,11 @@ class Application:
         watched: Watched,
         request_id: bytes,
         coding: bytes | None,
+        send: Send,
     ) -> bytes | Problem | None:
-        """The result's body, or what went wrong; None: nobody is there any more to be told."""
+        """The result's body, or what went wrong; None: there is nothing to be told any more, or
+        nobody.
+        """
         receive = watched.receive
         try:
             message = await receive()
@@ -243,7 +245,13 @@ class Application:
             else:
                 self._running += 1
             try:
-                return runtime.interface.encode(await runtime.run(value))
+                result = await runtime.run(value)
+                answer = runtime.interface.encode(result)
+                if answer is None:
+                    headers = self._named(runtime.marks, request_id)
+                    stream = runtime, result, watched, request_id
+                    await self._sender.answer(*stream, send, headers, limits.stream_timeout)
+                return answer
             finally:
                 self._running -= 1
                 if self._waiting:
@@ -253,12 +261,13 @@ class Application:
         except asyncio.CancelledError as error:
             if watched.cause is None or watched.task.cancelling() > 1:  # somebody else's doing
                 raise
-            late = watched.cause is Cause.LATE
+            late = watched.cause is Cause.LATE and not watched.streaming
             watched.stopped_in = progress_of(error, watched) if late else ""
             return problem.timed_out(limits.request_timeout) if late else None
         # Stages are the author's and may raise anything: none of it may leave as a traceback.
         except BaseException as error:  # noqa: BLE001 - logged, with its traceback
-            return self._explain(error, request_id)
+            what = self._explain(error, request_id)
+            return None if watched.streaming else what
         finally:
             self._deadlines.end(watched)
 
@@ -279,11 +288,14 @@ class Application:
             connection.answer(what.status, lines, body)
             self._tell_late(request_id, "the pipeline held the event loop")
 
-    def _tell_late(self, request_id: bytes, stopped_in: str) -> None:
+    def _tell_late(self, request_id: bytes, stopped_in: str, stream: float | None = None) -> None:
+        """`stream`: the seconds within which one did not go on."""
         name = request_id.decode("latin-1")
+        what = "was not answered" if stream is None else "did not go on"
+        within = self._limits.request_timeout if stream is None else stream
         self._logger.error(
-            "request %s of %s at %s was not answered within %g s: %s",
-            *(name, self._release, self._route, self._limits.request_timeout, stopped_in),
+            "request %s of %s at %s %s within %g s: %s",
+            *(name, self._release, self._route, what, within, stopped_in),
             extra={"wheelway_request_id": name, "request_id": name},
         )
 

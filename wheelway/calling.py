@@ -12,14 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from wheelway.streams import GENERATORS, ForeignStream, LoopStream, Streamed, ThreadStream
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
+    from wheelway.streams import Stream
 
     Stage = Callable[[Any], Any]
 
@@ -38,6 +43,8 @@ class Caller:
         self.abandoned = 0
         self.on_return: Callable[[], None] = lambda: None
         """Called on the loop when `abandoned` has changed."""
+        self.on_stray: Callable[[BaseException], None] = lambda _: None
+        """Called, in any thread, with what the closing of a stream raised."""
         self._home: asyncio.AbstractEventLoop
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="stage")
         self._control = ThreadPoolExecutor(1, thread_name_prefix="control")
@@ -54,21 +61,49 @@ class Caller:
         """Call what is not a stage: in the control thread, unless it is a coroutine function."""
         self._home = asyncio.get_running_loop()
         if is_async(function):
-            return await self._on_loop(function(*args))
+            return await self.on_loop(function(*args))
         future = self._control.submit(_guarded, function, *args)
         result = await asyncio.wrap_future(future)
-        return await self._on_loop(result) if inspect.isawaitable(result) else result
+        return await self.on_loop(result) if inspect.isawaitable(result) else result
 
-    def chain(self, stages: Sequence[Stage]) -> Callable[[Any], Awaitable[Any]]:
-        """The stages as one coroutine function; a lone asynchronous stage is that itself."""
-        chain, loop = self.steps(stages), self._loop
+    def chain(
+        self, stages: Sequence[Stage], *, by_item: bool | None = False
+    ) -> Callable[[Any], Awaitable[Any]]:
+        """The stages as one coroutine function; a lone asynchronous stage is that itself.
+
+        `by_item` as in `stages.Result`: where it says so the last one is left out, and the result
+        is a `Streamed`.
+        """
+        chain, loop = self.steps(stages, by_item=by_item), self._loop
         return chain if loop is None else lambda value: loop.run(chain(value))
 
-    def steps(self, stages: Sequence[Stage]) -> Callable[[Any], Awaitable[Any]]:
+    def steps(
+        self, stages: Sequence[Stage], *, by_item: bool | None = False
+    ) -> Callable[[Any], Awaitable[Any]]:
         """`chain`, for who is on the stages' loop already."""
+        stages = [_opening(stage) if _only_opens(stage) else stage for stage in stages]
+        if by_item is not False:
+            stages[-1] = _streamed if by_item else _unless_streamed(stages[-1])
         return _sequence(stages) if all(map(is_async, stages)) else self._mixed(stages)
 
-    async def _on_loop(self, awaitable: Awaitable[Any]) -> Any:
+    def stream(self, source: Any, each: Sequence[Stage] = ()) -> Stream:
+        """Go through what a stage returned; `each`, one stage at most, gets every item."""
+        if not hasattr(source, "__aiter__"):
+            inside = each[0] if each and not is_async(each[0]) else None
+            outside = self.chain(each) if each and inside is None else None
+            return ThreadStream(self, iter(source), inside, outside)
+        items = aiter(source)
+        stages = self.steps(each) if each else None
+        if self._loop is None:
+            return LoopStream(self, items, stages)
+        return ForeignStream(self, items, stages, self._loop.loop)
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Call it in a thread of stages."""
+        return self._pool.submit(function, *args)
+
+    async def on_loop(self, awaitable: Awaitable[Any]) -> Any:
+        """Await it where the pipeline's coroutines run."""
         return await (awaitable if self._loop is None else self._loop.run(awaitable))
 
     def _mixed(self, stages: Sequence[Stage]) -> Callable[[Any], Awaitable[Any]]:
@@ -99,11 +134,11 @@ class Caller:
             stage = getattr(begun[-1], "__name__", "a stage") if begun else ""
             error.add_note(f"it was in `{stage}`" if stage else "it waited for a thread")
             if not future.cancel() and not future.done():
-                self._count(1)
-                future.add_done_callback(lambda _: self._count(-1))
+                self.count(1)
+                future.add_done_callback(lambda _: self.count(-1))
             raise
 
-    def _count(self, change: int) -> None:
+    def count(self, change: int) -> None:
         """Change `abandoned`, from any thread, on the loop that reads it."""
 
         def count() -> None:
@@ -120,6 +155,37 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object whose call is `async def`
     )
+
+
+def _only_opens(stage: Stage) -> bool:
+    """Whether calling it runs none of its code, which takes no thread."""
+    return inspect.isgeneratorfunction(stage) or inspect.isasyncgenfunction(stage)
+
+
+def _opening(stage: Stage) -> Stage:
+    async def opened(value: Any) -> Any:
+        return stage(value)
+
+    return opened
+
+
+async def _streamed(value: Any) -> Streamed:
+    return Streamed(value)
+
+
+def _unless_streamed(stage: Stage) -> Stage:
+    """`post_process`, left out where it is to get the items of a generator."""
+    if is_async(stage):
+
+        async def run(value: Any) -> Any:
+            return Streamed(value) if isinstance(value, GENERATORS) else await stage(value)
+
+        return functools.wraps(stage)(run)
+
+    def call(value: Any) -> Any:
+        return Streamed(value) if isinstance(value, GENERATORS) else stage(value)
+
+    return functools.wraps(stage)(call)
 
 
 def _runs(stages: Sequence[Stage]) -> list[tuple[bool, list[Stage]]]:
@@ -169,13 +235,13 @@ class _LoopThread:
     """An event loop in a daemon thread of its own."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self.loop = asyncio.new_event_loop()
         threading.Thread(target=self._run, name="isolated", daemon=True).start()
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        self._loop.close()
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        self.loop.close()
 
     def run(self, awaitable: Awaitable[Any]) -> asyncio.Future[Any]:
         """Run it there; the returned future belongs to the calling loop."""
@@ -186,9 +252,9 @@ class _LoopThread:
             except (SystemExit, KeyboardInterrupt) as error:  # would end the loop for everybody
                 raise RuntimeError(f"a pipeline must not leave by {error!r}") from error
 
-        future: Future[Any] = asyncio.run_coroutine_threadsafe(outcome(), self._loop)
+        future: Future[Any] = asyncio.run_coroutine_threadsafe(outcome(), self.loop)
         return asyncio.wrap_future(future)
 
     def stop(self) -> None:
         """Let it end once it is idle."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.loop.call_soon_threadsafe(self.loop.stop)

@@ -50,6 +50,8 @@ class Watched:
     """Where it was when its time was over, for a person."""
     rescued: bool = False
     """It has ended, after another thread answered it while the loop was held."""
+    streaming: bool = False
+    """Its answer has begun; it is due with its next item."""
 
 
 def progress_of(error: asyncio.CancelledError, watched: Watched) -> str:
@@ -72,6 +74,8 @@ class RequestDeadlines:
 
     def __init__(self) -> None:
         self._watched: set[Watched] = set()
+        self._streaming: set[Watched] = set()
+        """Those whose answer has begun: nobody else may give them one."""
         self._timer: asyncio.TimerHandle | None = None
         self._next = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -91,13 +95,44 @@ class RequestDeadlines:
     def end(self, watched: Watched) -> None:
         """Forget a request, which has ended by itself or not."""
         try:
-            self._watched.remove(watched)
+            (self._streaming if watched.streaming else self._watched).remove(watched)
         except KeyError:  # `claim` came first
             watched.rescued = True
         if watched.listener is not None:
             watched.listener.cancel()
         if watched.cause is not None:
             watched.task.uncancel()  # was ours, and has done its work
+
+    def begin_stream(self, watched: Watched, seconds: float) -> bool:
+        """From now on a request is due `seconds` after its last turn, and nobody but the caller
+        answers it. False: another thread did, and nothing may be sent.
+
+        Raises:
+            CancelledError: it is being ended.
+        """
+        try:
+            self._watched.remove(watched)
+        except KeyError:  # `claim` came first
+            return False
+        watched.streaming = True
+        self._streaming.add(watched)
+        if watched.listener is None:  # who asks for a stream may well leave it
+            watched.listener = asyncio.ensure_future(self._listen(watched))
+        self.extend(watched, seconds)
+        return True
+
+    def extend(self, watched: Watched, seconds: float) -> None:
+        """Give it `seconds` from now.
+
+        Raises:
+            CancelledError: it is being ended, but the pipeline's code has caught that.
+        """
+        if watched.cause is not None:
+            raise asyncio.CancelledError
+        now = monotonic()
+        watched.due = now + seconds
+        if self._timer is None or watched.due < self._next:
+            self._arm(min(seconds, INTERVAL), now)
 
     def overdue(self) -> list[Watched]:
         """For another thread, while the loop is held: what was wholly read, and should have been
@@ -133,7 +168,8 @@ class RequestDeadlines:
 
     def _check(self) -> None:
         now, self._timer = monotonic(), None
-        for watched in self._watched:
+        every = [*self._watched, *self._streaming]
+        for watched in every:
             if watched.cause is not None:
                 continue
             if watched.due <= now:
@@ -141,8 +177,8 @@ class RequestDeadlines:
             elif watched.seen and watched.body_read and watched.listener is None:
                 watched.listener = asyncio.ensure_future(self._listen(watched))
             watched.seen = True
-        if self._watched:
-            first = min(watched.due for watched in self._watched)
+        if every:
+            first = min(watched.due for watched in every)
             self._arm(min(max(first - now, 0.001), INTERVAL), now)
 
     def _cancel(self, watched: Watched, cause: Cause) -> None:

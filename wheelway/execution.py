@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from inspect import isasyncgenfunction, unwrap
 from itertools import cycle, islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -36,8 +37,10 @@ from wheelway.loading import files_of
 from wheelway.parts import ending_calls
 from wheelway.refusals import refusal_in
 from wheelway.results import ResultInvalid
+from wheelway.results import stream as stream_of
 from wheelway.schema import body_of, interface_of
 from wheelway.stages import STAGES, examples_of, own
+from wheelway.streams import Streamed
 
 if TYPE_CHECKING:
     import logging
@@ -46,9 +49,17 @@ if TYPE_CHECKING:
 
     from wheelway.contract import Release
     from wheelway.inline import PartGroup
+    from wheelway.results import Encoder
     from wheelway.schema import Interface
+    from wheelway.streams import Stream
 
 _DEFAULTS = Limits()
+EXAMPLE_ITEMS = 1000
+"""Items of an example's stream after which it is taken to be right and closed;"""
+EXAMPLE_SECONDS = 10.0
+"""or seconds, from the first of them on."""
+SHOWN_ITEMS = 3
+"""Items of it that are kept, to be shown."""
 RECONFIGURE_DEADLINE = 60.0
 """Seconds that a pipeline gets to take new settings; Serve waits for it meanwhile."""
 
@@ -70,6 +81,33 @@ def context_of(
         logger=logger,
         weights=weights,
     )
+
+
+class Items:
+    """The items of one stream, encoded. It has to be closed; see `Stream.aclose`."""
+
+    def __init__(self, stream: Stream, encode: Encoder) -> None:
+        self.count = 0
+        """Items until now."""
+        self.aclose = stream.aclose
+        self._stream = stream
+        self._encode = encode
+
+    async def next(self) -> bytes | None:
+        """The next one, None at the end; raises ResultInvalid, or whatever the pipeline raises."""
+        try:
+            item = await anext(self._stream)
+        except StopAsyncIteration:
+            return None
+        self.count += 1
+        try:
+            body = self._encode(item)
+        except ResultInvalid as error:
+            raise ResultInvalid(f"item {self.count} of a stream: {error}") from error
+        if body is None:
+            what = f"is a {type(item).__qualname__}: yield what is in it, one by one"
+            raise ResultInvalid(f"item {self.count} of a stream {what}")
+        return body
 
 
 class Runtime:
@@ -107,6 +145,8 @@ class Runtime:
         self.settings: Mapping[str, Any] = context.settings
         self.settings_error = ""
         self.examples: Sequence[Any] = ()
+        self.first_items: list[list[bytes]] = []
+        """Of each example that was answered by a stream, the first items."""
         self.isolated = isolated
         self.warm_up_seconds = 0.0
         self.run: Callable[[Any], Awaitable[Any]]
@@ -118,6 +158,9 @@ class Runtime:
         self._parts = parts
         self._instance: Pipeline | None = None
         self.calls = Caller(threads, isolated=isolated)
+        self.calls.on_stray = self._on_stray
+        self._each: list[Callable[[Any], Any]] = []
+        """What gets each item of a stream of `infer`."""
         self.batches: Batches | None = None
         """Where requests come together, if the pipeline answers them so."""
         self._limits = limits
@@ -171,7 +214,8 @@ class Runtime:
         if "infer_batch" in stages:
             self.batches = Batches(self.calls, stages["infer_batch"], self._limits)
             stages["infer_batch"] = self.batches.infer
-        self.run = self.calls.chain(list(stages.values()))
+        self._each = [stages["post_process"]] if self.interface.said.by_item is not False else []
+        self.run = self.calls.chain(list(stages.values()), by_item=self.interface.said.by_item)
         if self._parts is not None:
             self.run = ending_calls(self.run)
 
@@ -185,6 +229,7 @@ class Runtime:
         if self._parts is not None:
             await self._parts.warm_up()
         begin = time.monotonic()
+        self.first_items = []
         for number in range(1, len(self.examples) + 1):
             await self._try(number)
         if self.batches is not None and self.examples:
@@ -223,14 +268,55 @@ class Runtime:
 
     async def take_example(self, example: Any) -> None:
         """Take one through all stages; raises as `answer` does."""
-        await self.answer(body_of(example))
+        answer = await self.answer(body_of(example))
+        if isinstance(answer, Items):
+            first = await self._read(answer)
+            if len(self.first_items) < len(self.examples):  # else they are tried together, now
+                self.first_items.append(first)
 
-    async def answer(self, body: bytes) -> bytes:
-        """One request from body to body; raises ValidationError, ResultInvalid, or whatever the
-        pipeline raises.
+    async def _read(self, items: Items) -> list[bytes]:
+        """The first items of an example's stream; it is read to its end, or until it is known well
+        enough: one that never ends must not keep the release from starting.
         """
-        value = self.interface.decode(body)
-        return self.interface.encode(await self.run(value))
+        first = []
+        try:
+            async with asyncio.timeout(None) as deadline:
+                while items.count < EXAMPLE_ITEMS and (item := await items.next()) is not None:
+                    if items.count == 1:
+                        deadline.reschedule(asyncio.get_running_loop().time() + EXAMPLE_SECONDS)
+                    if items.count <= SHOWN_ITEMS:
+                        first.append(item)
+        except TimeoutError:
+            if not deadline.expired():  # the pipeline's own
+                raise
+        finally:
+            await items.aclose()
+        return first
+
+    async def answer(self, body: bytes) -> bytes | Items:
+        """One request from body to body, or to the items of a stream; raises ValidationError,
+        ResultInvalid, or whatever the pipeline raises.
+        """
+        result = await self.run(self.interface.decode(body))
+        encoded = self.interface.encode(result)
+        return self.items(result) if encoded is None else encoded
+
+    def items(self, result: Any) -> Items:
+        """The items of what `run` returned, where `interface.encode` said that it is a stream."""
+        # What turned out to be one only now: each item is what `post_process` says of a result.
+        by_result = isinstance(result, Streamed) and not self.interface.said.streams
+        encode = self.interface.encode if by_result else self.interface.encode_item
+        return Items(self.stream(result), encode)
+
+    def stream(self, result: Any) -> Stream:
+        """The same, as they are."""
+        if not isinstance(result, Streamed):
+            return self.calls.stream(result)
+        stream_of(result.source)
+        return self.calls.stream(result.source, self._each)
+
+    def _on_stray(self, error: BaseException) -> None:
+        self._context.logger.error("closing a stream of %s failed", self._name, exc_info=error)
 
     # -- later -----------------------------------------------------------------------------------
 
@@ -307,4 +393,5 @@ class Runtime:
 
 def has_coroutines(pipeline: type[Pipeline]) -> bool:
     """Whether a stage is one, and so runs on an event loop."""
-    return any(is_async(getattr(pipeline, stage)) for stage in own(pipeline, STAGES))
+    stages = [getattr(pipeline, stage) for stage in own(pipeline, STAGES)]
+    return any(is_async(stage) or isasyncgenfunction(unwrap(stage)) for stage in stages)

@@ -16,7 +16,10 @@ class Limits:
     max_request_bytes: int = 16 * 1024**2
     """Bytes of a request's body; beyond it 413."""
     request_timeout: float = 60.0
-    """Seconds from the request's headers to its result; beyond it 504."""
+    """Seconds from the request's headers to its result, of a stream to its first item; beyond it
+    504."""
+    stream_timeout: float = 60.0
+    """Seconds between two items of a stream, or for a client to take one."""
     max_ongoing_requests: int = 100
     """Requests in the pipeline at the same time."""
     max_queued_requests: int = 200

@@ -190,13 +190,6 @@ def _pipeline_class(found: Any, target: str) -> type[Pipeline]:
         missing = ", ".join(sorted(found.__abstractmethods__))
         raise StartFailure(ABSTRACT_PIPELINE, f"{target} does not define {missing}; define it")
     check_inference(found)
-    for stage in ("pre_process", "infer", "post_process"):
-        function = inspect.unwrap(getattr(found, stage))
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise StartFailure(
-                NOT_A_PIPELINE,
-                f"`{stage}` of {target} is a generator; results cannot be streamed yet: return",
-            )
     return found
 
 

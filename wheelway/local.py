@@ -31,6 +31,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from wheelway import __version__, entries, memory, openapi
@@ -43,6 +44,7 @@ from wheelway.inbound import Headers, Request, at_hand
 from wheelway.inline import InlinePart, PartGroup, inline_parts, load_parts
 from wheelway.limits import Limits
 from wheelway.loading import load_class, verify
+from wheelway.reading import Reader, Readings
 from wheelway.schema import body_of, value_of
 
 if TYPE_CHECKING:
@@ -64,9 +66,13 @@ class Loaded:
     def __init__(self, runner: asyncio.Runner, runtime: Runtime) -> None:
         self._runner = runner
         self._runtime = runtime
+        self._readings = Readings(runner)
 
     def __call__(self, request: Any, *, headers: Mapping[str, str] | None = None) -> Any:
         """Take one request through all stages, which find `headers` in `wheelway.request()`.
+
+        A stream comes as a generator of its items, each asked of the pipeline when it is asked for
+        here; what it raises is raised then. It is closed by its `close`, or with the pipeline.
 
         Raises:
             pydantic.ValidationError: the request does not match the declared type.
@@ -74,9 +80,18 @@ class Loaded:
             Exception: whatever a stage raises, such as `Refused`.
         """
         with at_hand(Request(Headers.of(headers or {}))):
-            answer = self._runtime.answer(body_of(request))
-            body = self._runner.run(answer, context=copy_context())
-        return value_of(body, self._runtime.interface.result_type)
+            answer = self._runner.run(self._answer(body_of(request)), context=copy_context())
+        if isinstance(answer, bytes):
+            return value_of(answer, self._runtime.interface.result_type)
+        return self._readings.items_of(answer, self._runtime.interface.stream_types[0])
+
+    async def _answer(self, body: bytes) -> bytes | Reader:
+        answer = await self._runtime.answer(body)
+        return answer if isinstance(answer, bytes) else Reader(answer)
+
+    def close(self) -> None:
+        """Close the streams that were not read to their end."""
+        self._readings.close()
 
     def reconfigure(self, settings: Mapping[str, Any]) -> str:
         """Hand over new settings; returns why the pipeline refused them, "" when it did not."""
@@ -109,9 +124,11 @@ def loaded(
             found = {name: InlinePart(part) for name, part in parts.items()}
         group = _group(found, context, release)
         runtime = runner.run(Runtime.started(pipeline, context, threads=threads, parts=group))
+        asking = Loaded(runner, runtime)
         try:
-            yield Loaded(runner, runtime)
+            yield asking
         finally:
+            asking.close()
             runner.run(runtime.unload())
 
 
@@ -123,9 +140,10 @@ def run(
     headers: Mapping[str, str] | None = None,
     parts: Mapping[str, type[Pipeline]] | None = None,
 ) -> Any:
-    """Load a pipeline, ask it once, unload it; see `loaded`."""
+    """Load a pipeline, ask it once, unload it; see `loaded`. Of a stream all items, as a list."""
     with loaded(pipeline, settings=settings, parts=parts) as ask:
-        return ask(request, headers=headers)
+        result = ask(request, headers=headers)
+        return list(result) if isinstance(result, GeneratorType) else result
 
 
 def _load_parts(
@@ -263,7 +281,14 @@ async def _gates(subject: Subject) -> AsyncIterator[dict[str, Any]]:
     yield {}
     await runtime.warm_up()
     count = len(runtime.examples)
-    yield {"count": count} if count else {"count": 0, "hint": "examples warm up and document"}
+    detail: dict[str, Any] = {"count": count}
+    if not count:
+        detail["hint"] = "examples warm up and document"
+    if runtime.first_items:
+        detail["first_items"] = [
+            [item.decode(errors="replace") for item in items] for items in runtime.first_items
+        ]
+    yield detail
 
 
 def _classes(subject: Subject) -> tuple[type[Pipeline], dict[str, InlinePart]]:

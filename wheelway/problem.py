@@ -27,6 +27,8 @@ CODINGS: Final = "gzip, deflate"
 """Of bodies that are decoded, as `accept-encoding` says them."""
 SANE_ID: Final = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
 """A request id that is taken over: it ends up in logs and JSON."""
+FAILURES: Final = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.GATEWAY_TIMEOUT})
+"""Statuses that tell of the pipeline, not of a request or of a busy replica."""
 MISTAKES = 100
 """Mistakes of one request body that are listed at most."""
 _MARKS: Final = {
@@ -213,3 +215,8 @@ def overloaded(capacity: int) -> Problem:
 def timed_out(seconds: float) -> Problem:
     """504: took longer than `request_timeout`."""
     return Problem(504, "TimedOut", f"The pipeline did not answer within {seconds:g} s.")
+
+
+def stream_timed_out(seconds: float) -> Problem:
+    """504 within a stream: its next item took longer than `stream_timeout`."""
+    return Problem(504, "TimedOut", f"The pipeline yielded no further item within {seconds:g} s.")

@@ -22,11 +22,14 @@ from pydantic_core import PydanticSerializationError
 
 from wheelway.failure import MISTAKES, mistakes
 from wheelway.json_schema import choices_of, listed, parts_of, resolved, table
+from wheelway.streams import Streamed, can_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from pydantic import TypeAdapter
+
+    Encoder = Callable[[Any], bytes | None]
 
 _ADVICE: Final = {
     "numpy": "of an array or a NumPy number return `.tolist()`",
@@ -44,8 +47,8 @@ _CLASS = re.compile(r"<class '([\w.]+)'>")
 _DEPTH = 100
 """Levels of a result within which foreign integers are looked for."""
 
-_LAZY: Final = (Iterator, AsyncIterator)
-"""What may be meant as a stream. Pydantic reads an iterator within a result as a list."""
+_LAZY: Final = (Iterator, AsyncIterator, Streamed)
+"""What is a stream. Pydantic reads an iterator within a result as a list."""
 
 # What follows is looked for in each result. Searching by a pattern costs half of what `in` does.
 _find_null = re.compile(rb"null").search
@@ -74,12 +77,16 @@ class ResultInvalid(Exception):  # noqa: N818 - named like the reason it is repo
     """A pipeline returned what its declared result type does not allow; the text says where."""
 
 
-def encoder(adapter: TypeAdapter[Any], schema: Mapping[str, Any]) -> Callable[[Any], bytes]:
-    """A function from results of a type to their bodies; it raises ResultInvalid.
+def encoder(  # noqa: C901 - what encodes each result stays in one piece: each call costs
+    adapter: TypeAdapter[Any], schema: Mapping[str, Any], *, may_stream: bool = False
+) -> Encoder:
+    """A function from results of a type to their bodies, or None of a stream; it raises
+    ResultInvalid.
 
     Args:
         adapter: of the type.
         schema: what is told to clients of the type (its JSON Schema in serialization mode).
+        may_stream: whether any iterator is a stream, not only what `infer` has streamed.
     """
     validate = adapter.validator.validate_python
     serialize = adapter.serializer.to_json
@@ -87,9 +94,11 @@ def encoder(adapter: TypeAdapter[Any], schema: Mapping[str, Any]) -> Callable[[A
     floats, integers = '"number"' in text, '"integer"' in text
     find_expected = _nulls_of(nullable_properties(schema))
 
-    def encode(result: Any) -> bytes:
+    def encode(result: Any) -> bytes | None:
         if isinstance(result, _LAZY):
-            raise ResultInvalid(_streams(result))
+            if may_stream or isinstance(result, Streamed):
+                return None
+            raise ResultInvalid(_no_stream(result))
         try:
             value = validate(result)
             body = serialize(value, by_alias=True)
@@ -126,13 +135,24 @@ def _nulls_of(names: Iterable[str]) -> Callable[[bytes], list[bytes]]:
     return re.compile(b"(?:%s):null" % keys).findall if keys else lambda _: []
 
 
-def raw(result: Any) -> bytes:
+def raw(result: Any) -> bytes | None:
     """A result that was declared as `bytes`; raises ResultInvalid for anything else."""
     if isinstance(result, bytes):
         return result
     if isinstance(result, (bytearray, memoryview)):
         return bytes(result)
+    if isinstance(result, Streamed):
+        return None
     raise ResultInvalid(f"declared bytes, returned {type(result).__qualname__}")
+
+
+def stream(result: Any) -> None:
+    """A result that was declared as a stream; raises ResultInvalid for anything else."""
+    if not (isinstance(result, Streamed) or can_stream(result)):
+        raise ResultInvalid(
+            f"result: is a {type(result).__qualname__}, and it is declared as a stream: yield the "
+            "items, or return an iterator over them"
+        )
 
 
 # -- numbers -------------------------------------------------------------------------------------
@@ -261,10 +281,10 @@ def _below(key: str | int, schema: Mapping[str, Any]) -> Any:
 # -- what is told --------------------------------------------------------------------------------
 
 
-def _streams(result: Any) -> str:
+def _no_stream(result: Any) -> str:
     return (
-        f"result: is a {type(result).__qualname__}; results cannot be streamed yet: "
-        "return a list of what it yields"
+        f"result: is a {type(result).__qualname__}, and its declared type is no stream's: return a "
+        "list of what it yields, or declare `Iterator[...]` to have it streamed"
     )
 
 

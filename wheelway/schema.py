@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 JSON_TYPE = "application/json"
 BYTES_TYPE = "application/octet-stream"
+LINES_TYPE = "application/x-ndjson"
+EVENTS_TYPE = "text/event-stream"
+TEXT_TYPE = "text/plain"
 
 _NO_TEXT = re.compile("[^\\t\\n\\r -~\\xa0-\\ufffc\\U00010000-\\U0010ffff]")
 """A control character, or the mark of what was no UTF-8."""
@@ -42,10 +45,15 @@ class Interface:
     result: TypeAdapter[Any] | None
     decode: Callable[[bytes], Any]
     """A request's body as the value for the first stage; raises pydantic's ValidationError."""
-    encode: Callable[[Any], bytes]
-    """The last stage's result as a body; raises ResultInvalid."""
+    encode: results.Encoder
+    """The last stage's result as a body, None where it is a stream; raises ResultInvalid."""
+    encode_item: results.Encoder
+    """The same of each item of a stream; None where such an item is itself one."""
+    said: stages.Result
+    """What the result is by the signatures."""
     schemas: tuple[dict[str, Any], dict[str, Any]]
-    """JSON Schemas (draft 2020-12) of request and result, each complete in itself."""
+    """JSON Schemas (draft 2020-12) of request and result (of a stream, each item of it), each
+    complete in itself."""
     components: tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
     """Schemas of request and result that share their definitions, and those definitions, for
     `#/components/schemas` of an OpenAPI document."""
@@ -61,8 +69,30 @@ class Interface:
 
     @property
     def result_type(self) -> str:
-        """The content type of a result's body."""
+        """The content type of a result's body; of a stream, the one that nobody has to ask for."""
+        return self.result_types[0]
+
+    @property
+    def result_types(self) -> tuple[str, ...]:
+        """All content types that a client may choose from, by `accept`."""
+        return self.stream_types if self.said.streams else (self._plain_type,)
+
+    @property
+    def stream_types(self) -> tuple[str, ...]:
+        """The same, of a result that is a stream, be it by its looks or not."""
+        if self._item is bytes:
+            return (BYTES_TYPE,)
+        text = (TEXT_TYPE,) if self._item is str else ()
+        return (LINES_TYPE, EVENTS_TYPE, *text)
+
+    @property
+    def _plain_type(self) -> str:
         return BYTES_TYPE if self.result is None else JSON_TYPE
+
+    @property
+    def _item(self) -> Any:
+        """The type of an item; that of the result where only `infer` may turn out to stream."""
+        return self.said.hint if self.said.item is stages.NOTHING else self.said.item
 
     def shown(self, examples: Sequence[Any]) -> list[Any]:
         """Examples of requests as documents show them; bodies that are no text are left out."""
@@ -84,19 +114,35 @@ def interface_of(pipeline: type[Pipeline]) -> Interface:
     stages.check_calls(pipeline)
     stages.check_examples(pipeline, inspect.getattr_static(pipeline, "examples"))
     request = _Side(pipeline, "request", *stages.request_hint(pipeline))
-    result = _Side(pipeline, "result", *stages.result_hint(pipeline))
+    said = stages.result_of(pipeline)
+    result = _Side(pipeline, "result", said.stage, said.hint)
     asked, answered = request.adapter(), result.adapter()
     schemas = request.schema(asked), result.schema(answered)
+    whole = _encoder(answered, schemas[1], may_stream=said.item is not stages.NOTHING)
+    item = whole
+    if said.item is not said.hint and said.item is not stages.NOTHING:
+        each = _Side(pipeline, "result", said.stage, said.item)
+        item = _encoder(adapter := each.adapter(), each.schema(adapter))
     return Interface(
         request=asked,
         result=answered,
         decode=bytes if asked is None else asked.validator.validate_json,
-        encode=results.raw if answered is None else results.encoder(answered, schemas[1]),
+        encode=results.stream if said.streams else whole,
+        encode_item=item,
+        said=said,
         schemas=schemas,
         components=_components(request, asked, result, answered),
         description=inspect.cleandoc(pipeline.__doc__ or "").encode(errors="replace").decode(),
         refusals=refusals_of(pipeline),
     )
+
+
+def _encoder(
+    adapter: TypeAdapter[Any] | None, schema: dict[str, Any], *, may_stream: bool = False
+) -> results.Encoder:
+    if adapter is None:
+        return results.raw
+    return results.encoder(adapter, schema, may_stream=may_stream)
 
 
 def body_of(example: Any) -> bytes:

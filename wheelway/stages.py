@@ -7,6 +7,7 @@ that cannot be called as the contract says would answer every request with 500: 
 from __future__ import annotations
 
 import collections.abc
+import dataclasses
 import inspect
 import types
 import typing
@@ -33,15 +34,13 @@ _CALLED_WITH: Final = {
     "reconfigure": ("settings",),
     "unload": (),
 }
-_STREAMS = frozenset(
-    (
-        collections.abc.Generator,
-        collections.abc.Iterator,
-        collections.abc.AsyncGenerator,
-        collections.abc.AsyncIterator,
-        collections.abc.AsyncIterable,
-    )
+_STREAMS = (
+    collections.abc.Iterator,
+    collections.abc.AsyncIterable,
 )
+"""Annotations that are, or are derived from, one of these say that a stage streams."""
+_LOOSE = (collections.abc.Iterable, object, Any)
+"""What a generator may say that it returns, and so may others."""
 _LISTS = (
     list,
     collections.abc.Sequence,
@@ -53,7 +52,23 @@ _NO_STREAM = (
     "a batch cannot be streamed: return a list with a result for each request, and stream in "
     "`post_process`"
 )
-_NOTHING = inspect.Parameter.empty
+NOTHING = inspect.Parameter.empty
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Result:
+    """What a pipeline answers with, as its signatures say it."""
+
+    stage: str
+    """The one that says it."""
+    hint: Any
+    """The type of the result, or of each item of a stream; `Any` where nothing says it."""
+    streams: bool
+    """Whether it is a stream by its looks, whatever the request."""
+    item: Any
+    """The type of an item if the result turns out to be a stream; NOTHING: it must not."""
+    by_item: bool | None = False
+    """Whether `post_process` gets each item of what `infer` returns; None: of a generator."""
 
 
 def request_hint(pipeline: type[Pipeline]) -> tuple[str, Any]:
@@ -66,19 +81,70 @@ def request_hint(pipeline: type[Pipeline]) -> tuple[str, Any]:
     return _first((stage, _parameter(pipeline, stage)) for stage in stages)
 
 
-def result_hint(pipeline: type[Pipeline]) -> tuple[str, Any]:
-    """The stage that says what a result is, and its annotation; `Any` where none has one.
+def result_of(pipeline: type[Pipeline]) -> Result:
+    """What a pipeline answers with.
 
     Raises:
-        StartFailure: SchemaInvalid; the annotation cannot be resolved, or it is a stream's.
+        StartFailure: SchemaInvalid; an annotation cannot be resolved, a generator says that it
+            returns something else, or `pre_process` is one, or one per item.
     """
-    stages = own(pipeline, ("post_process", "infer", "infer_batch"))
-    stage, hint = _first((stage, _returned(pipeline, stage)) for stage in stages)
-    if _is_stream(hint):
+    for stage in own(pipeline, ("pre_process",)):
+        if _yields(pipeline, stage):
+            what = "is a generator; only `infer` and `post_process` may be one"
+            raise _refused(pipeline, stage, what)
+    (answering,) = own(pipeline, ("infer", "infer_batch"))
+    inferred = _result(pipeline, answering)
+    if not own(pipeline, ("post_process",)):
+        return inferred
+    last = _result(pipeline, "post_process")
+    if _is_stream(_parameter(pipeline, "post_process")):  # it takes the stream as a whole
+        return last
+    if inferred.streams and last.streams:
         raise _refused(
-            pipeline, stage, f"returns {hint!r}; results cannot be streamed yet: return a list"
+            pipeline,
+            "post_process",
+            "yields, and so does `infer`, of which it gets each item: return one result for each, "
+            "or annotate its argument as `Iterator[...]` to get the stream as a whole",
         )
-    return stage, hint
+    said = last.streams or _returned(pipeline, "post_process") is not NOTHING
+    whole = last if said else inferred
+    if inferred.streams:
+        return dataclasses.replace(whole, streams=True, item=whole.hint, by_item=True)
+    may_stream = answering == "infer" and inferred.item is not NOTHING
+    return dataclasses.replace(whole, by_item=None if may_stream else False)
+
+
+def _result(pipeline: type[Pipeline], stage: str) -> Result:
+    """What one stage returns."""
+    hint = _returned(pipeline, stage)
+    bare = hint
+    while typing.get_origin(bare) is typing.Annotated:
+        bare = bare.__origin__
+    kind, generator = typing.get_origin(bare) or bare, _yields(pipeline, stage)
+    item = (*typing.get_args(bare), Any)[0]
+    if _is_stream(bare) or (generator and kind in (*_LOOSE, NOTHING)):
+        return Result(stage, item, True, item)
+    if generator:
+        raise _refused(
+            pipeline,
+            stage,
+            f"is a generator, but returns {hint!r} by its annotation: say `Iterator[...]` of what "
+            "it yields, or return instead of yielding",
+        )
+    if hint is NOTHING:
+        return Result("infer", Any, False, Any)
+    return Result(stage, hint, False, item if kind in _LOOSE else NOTHING)
+
+
+def _is_stream(hint: Any) -> bool:
+    kind = typing.get_origin(hint) or hint
+    return inspect.isclass(kind) and issubclass(kind, _STREAMS)
+
+
+def _yields(pipeline: type[Pipeline], stage: str) -> bool:
+    """Whether a stage is a generator, as far as can be told without calling it."""
+    function = inspect.unwrap(_method(pipeline, stage))
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def check_inference(pipeline: type[Pipeline]) -> None:
@@ -107,8 +173,7 @@ def check_inference(pipeline: type[Pipeline]) -> None:
             raise _refused(
                 pipeline, "infer_batch", "is given batches as it is; take `@serve.batch` away"
             )
-        function = inspect.unwrap(method)
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        if _yields(pipeline, "infer_batch"):
             raise _refused(pipeline, "infer_batch", f"is a generator; {_NO_STREAM}")
 
 
@@ -144,18 +209,18 @@ def own(pipeline: type[Pipeline], names: Iterable[str]) -> list[str]:
 
 
 def _first(annotations: Iterable[tuple[str, Any]]) -> tuple[str, Any]:
-    return next((found for found in annotations if found[1] is not _NOTHING), ("infer", Any))
+    return next((found for found in annotations if found[1] is not NOTHING), ("infer", Any))
 
 
 def _parameter(pipeline: type[Pipeline], stage: str) -> Any:
     method = _method(pipeline, stage)
     signature = _signature(method)
     if signature is None or not signature.parameters:
-        return _NOTHING
+        return NOTHING
     parameter = next(iter(signature.parameters.values()))
     if parameter.kind is parameter.VAR_KEYWORD:
-        return _NOTHING
-    hint = _hints(pipeline, stage, method).get(parameter.name, _NOTHING)
+        return NOTHING
+    hint = _hints(pipeline, stage, method).get(parameter.name, NOTHING)
     if stage == "infer_batch":
         return _item(pipeline, hint, "takes")
     return _one_of(method, hint)
@@ -163,7 +228,7 @@ def _parameter(pipeline: type[Pipeline], stage: str) -> Any:
 
 def _returned(pipeline: type[Pipeline], stage: str) -> Any:
     method = _method(pipeline, stage)
-    hint = _hints(pipeline, stage, method).get("return", _NOTHING)
+    hint = _hints(pipeline, stage, method).get("return", NOTHING)
     # A plain function may say that it returns something to be awaited: what counts is its outcome.
     if typing.get_origin(hint) in (collections.abc.Awaitable, collections.abc.Coroutine):
         hint = typing.get_args(hint)[-1]
@@ -174,11 +239,11 @@ def _returned(pipeline: type[Pipeline], stage: str) -> Any:
 
 def _item(pipeline: type[Pipeline], hint: Any, verb: str) -> Any:
     """Of the list that `infer_batch` takes or returns, what one request has of it."""
-    if hint in (_NOTHING, Any, *_LISTS):
-        return _NOTHING
+    if hint in (NOTHING, Any, *_LISTS):
+        return NOTHING
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in _LISTS or (origin is tuple and arguments[1:] == (...,)):
-        return arguments[0] if arguments else _NOTHING
+        return arguments[0] if arguments else NOTHING
     if _is_stream(hint):
         raise _refused(pipeline, "infer_batch", f"{verb} {hint!r}; {_NO_STREAM}")
     raise _refused(
@@ -197,16 +262,12 @@ def _without_errors(hint: Any) -> Any:
     return typing.Union[tuple(results or kinds)]  # noqa: UP007 - which ones is only known here
 
 
-def _is_stream(hint: Any) -> bool:
-    return hint in _STREAMS or typing.get_origin(hint) in _STREAMS
-
-
 def _one_of(method: Callable[..., Any], hint: Any) -> Any:
     """Of a method under Ray's `@serve.batch`, which is written for lists, what one caller has."""
     if not hasattr(method, "set_max_batch_size"):
         return hint
     listed = typing.get_origin(hint) in (list, collections.abc.Sequence)
-    return typing.get_args(hint)[0] if listed else _NOTHING
+    return typing.get_args(hint)[0] if listed else NOTHING
 
 
 def _method(pipeline: type[Pipeline], name: str) -> Callable[..., Any]:
