@@ -26,6 +26,7 @@ from wheelway.deadlines import Cause, RequestDeadlines, progress_of
 from wheelway.descriptions import description_at
 from wheelway.inbound import AT_HAND
 from wheelway.limits import Limits, Outcomes
+from wheelway.parts import PartFailed
 from wheelway.problem import SANE_ID, sane_id
 from wheelway.refusals import refusal_in
 from wheelway.results import ResultInvalid
@@ -309,6 +310,9 @@ class Application:
             # One that the class lists lives on: it must not keep the frames of this request.
             refused.__traceback__ = refused.__context__ = refused.__cause__ = None
             return problem.refused(refused)
+        if isinstance(error, PartFailed) and (shortage := problem.part_failed(error)):
+            self._logger.error("request %s of %s: %s", name, self._release, error, extra=told)
+            return shortage
         self._logger.error(
             "request %s of %s failed", name, self._release, exc_info=error, extra=told
         )

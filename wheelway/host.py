@@ -1,4 +1,4 @@
-"""A release inside Ray Serve; the only module here that imports Ray.
+"""A release inside Ray Serve; with handles.py the only module here that imports Ray.
 
 A release's application has `import_path: wheelway.host:build`. Serve calls `build` in a task of its
 own, without the pipeline's environment: it must not touch pipeline code, and does not. Everything
@@ -30,6 +30,7 @@ import builtins
 import io
 import logging
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -42,16 +43,21 @@ from starlette.middleware import Middleware
 from wheelway.encoded import EncodedRoutes
 from wheelway.failure import StartFailure
 from wheelway.fallback import DEPLOYMENT, Fallback, Outlooks
+from wheelway.handles import sender
 from wheelway.logs import flush as write_out
 from wheelway.logs import logger_on
+from wheelway.remote import PartReplica, RemotePart
 from wheelway.replica import Arguments, Replica
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from _typeshed import SupportsWrite
+    from ray.serve.handle import DeploymentHandle
 
     from wheelway.asgi import Application, Receive, Scope, Send
+    from wheelway.contract import Release
+    from wheelway.inbound import Request
 
 _BEHIND_HAPROXY = constants.RAY_SERVE_ENABLE_HA_PROXY
 """Whether Serve's own proxy gets only what no replica can take; else it gets everything."""
@@ -59,8 +65,17 @@ _IN_PROXY = "wheelway.host.proxy_middlewares"
 
 
 def build(args: dict[str, Any]) -> serve.Application:
-    """The application of one release; `args` as in `replica.Arguments.of`."""
-    return serve.deployment(name=DEPLOYMENT)(serve.ingress()(Host)).bind(args)
+    """The application of one release; `args` as in `replica.Arguments.of`.
+
+    A deployment of its own for each part that is not inline; its handle reaches the host.
+    """
+    host = serve.deployment(name=DEPLOYMENT)(serve.ingress()(Host))
+    parts = {
+        name: serve.deployment(name=name)(PartHost).bind(name, args)
+        for name, part in (args.get("parts") or {}).items()
+        if not part["inline"]
+    }
+    return host.bind(args, parts) if parts else host.bind(args)
 
 
 def build_encoded_routes(args: dict[str, Any]) -> serve.Application:
@@ -76,7 +91,9 @@ def build_encoded_routes(args: dict[str, Any]) -> serve.Application:
 class Host:
     """One replica of a release under Serve."""
 
-    def __init__(self, args: dict[str, Any]) -> None:
+    def __init__(
+        self, args: dict[str, Any], parts: Mapping[str, DeploymentHandle[Any]] | None = None
+    ) -> None:
         arguments = Arguments.of(
             args,
             serve.get_replica_context().app_name,
@@ -84,11 +101,17 @@ class Host:
         )
         _watch_clients_ourselves()
         _mend_print()
-        # Serve's handlers write into the replica's log.
-        served = logging.getLogger(constants.SERVE_LOGGER_NAME)
-        logger = logger_on(served, f"{served.name}.wheelway.{arguments.release.pipeline}")
+        logger = _logger(arguments.release)
         # Serve's middleware sends x-request-id by itself, and makes one where it is missing.
-        self._replica = Replica(arguments, logger, echo_request_id=False)
+        self._replica = Replica(
+            arguments,
+            logger,
+            echo_request_id=False,
+            parts={
+                name: RemotePart(name, sender(name, handle))
+                for name, handle in (parts or {}).items()
+            },
+        )
 
     def __serve_build_asgi_app__(self) -> Application:
         """Asked for by `serve.ingress()`, in the replica, after `__init__`."""
@@ -96,17 +119,63 @@ class Host:
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Start, or take new settings and limits; see the module's docstring."""
-        try:
+        with _plain():
             await self._replica.reconfigure(user_config)
-        except StartFailure as failure:
-            # Serve puts the whole chain into the message it reports; the failure already holds
-            # what a person needs of it.
-            raise StartFailure(failure.reason, failure.message, failure.tail) from None
 
     async def check_health(self) -> None:
         """Healthy as long as the loop turns: whether single requests fail is not its business."""
         if not self._replica.ready:
             raise RuntimeError("the release was never loaded: its deployment has no user_config")
+
+
+class PartHost:
+    """One replica of a part under Serve."""
+
+    def __init__(self, part: str, args: dict[str, Any]) -> None:
+        arguments = Arguments.of_part(
+            part,
+            args,
+            serve.get_replica_context().app_name,
+            accelerated=bool(ray.get_gpu_ids()),
+        )
+        _mend_print()
+        self._replica = PartReplica(part, arguments, _logger(arguments.release).getChild(part))
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Start, or take new settings; see the module's docstring."""
+        with _plain():
+            await self._replica.reconfigure(user_config)
+
+    async def check_health(self) -> None:
+        """See `Host`."""
+        if not self._replica.ready:
+            raise RuntimeError("the part was never loaded: its deployment has no user_config")
+
+    async def answer(self, data: bytes, carried: Request | None) -> AsyncIterator[bytes]:
+        """Called by the handle of a pipeline; see remote.py."""
+        # A generator function as such: Serve looks for one.
+        async for frame in self._replica.answer(data, carried):
+            yield frame
+
+    async def __del__(self) -> None:
+        await self._replica.unload()
+
+
+@contextmanager
+def _plain() -> Iterator[None]:
+    """Serve puts the whole chain of a failure into the message that it reports; one of ours already
+    holds what a person needs of it.
+    """
+    try:
+        yield
+    except StartFailure as failure:
+        raise StartFailure(failure.reason, failure.message, failure.tail) from None
+
+
+def _logger(release: Release) -> logging.Logger:
+    # Serve's handlers write into the replica's log.
+    served = logging.getLogger(constants.SERVE_LOGGER_NAME)
+    return logger_on(served, f"{served.name}.wheelway.{release.pipeline}")
 
 
 def _mend_print() -> None:

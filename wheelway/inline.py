@@ -170,30 +170,36 @@ def inline_parts(
     settings: Mapping[str, Any],
     logger: logging.Logger,
     tree: Path | None = None,
+    weights: Path | None = None,
 ) -> dict[str, PartRuntime]:
     """Runtimes for them, not loaded yet; raises StartFailure, which names the part."""
     made = {}
     for name, part in parts.items():
         with naming(name):
-            made[name] = part_runtime(
-                name, part.pipeline, release, settings, logger, tree=tree, threads=part.threads
-            )
+            context = context_of(part.pipeline, release, settings, logger.getChild(name), weights)
+            made[name] = part_runtime(name, part.pipeline, context, tree, part.threads)
     return made
 
 
 def part_runtime(
     name: str,
     pipeline: type[Pipeline],
-    release: Release,
-    settings: Mapping[str, Any],
-    logger: logging.Logger,
-    **options: Any,
+    context: Context,
+    tree: Path | None = None,
+    threads: int = THREADS,
 ) -> PartRuntime:
-    """The runtime of a part, isolated unless told otherwise; options are those of `Runtime`."""
-    context = context_of(pipeline, release, settings, logger.getChild(name))
-    context = replace(context, parts=Parts(of_part=name))
-    options.setdefault("isolated", has_coroutines(pipeline))
-    return PartRuntime(pipeline, context, **options)
+    """The runtime of a part: coroutines have a loop of their own, and there are no further parts.
+
+    Raises:
+        StartFailure: SchemaInvalid.
+    """
+    return PartRuntime(
+        pipeline,
+        replace(context, parts=Parts(of_part=name)),
+        tree=tree,
+        threads=threads,
+        isolated=has_coroutines(pipeline),
+    )
 
 
 @contextmanager

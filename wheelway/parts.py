@@ -128,9 +128,9 @@ class Call:
         self._task: asyncio.Task[Any] | None = None
         self._future: Future[Any] | None = None
         if _running_loop() is home:
-            self._task = home.create_task(_outcome(invoke, request))
+            self._task = home.create_task(_outcome(part, invoke, request))
         else:
-            self._future = asyncio.run_coroutine_threadsafe(_outcome(invoke, request), home)
+            self._future = asyncio.run_coroutine_threadsafe(_outcome(part, invoke, request), home)
 
     def __await__(self) -> Generator[Any, None, Any]:
         """The result; of a part that streams there is none to be awaited."""
@@ -247,8 +247,11 @@ def ending_calls(run: Invoke) -> Invoke:
 _END = object()
 
 
-async def _outcome(invoke: Invoke, request: Any) -> Any:
-    return await invoke(request)
+async def _outcome(part: str, invoke: Invoke, request: Any) -> Any:
+    try:
+        return await invoke(request)
+    except (SystemExit, KeyboardInterrupt) as error:  # of a task, it would end the whole loop
+        raise PartFailed(f"the part {part!r} left by {error!r}") from error
 
 
 async def _settled(task: asyncio.Task[Any]) -> Any:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json
 
+from wheelway.parts import PartFailed, PartOverloaded, PartUnavailable
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
@@ -210,6 +212,17 @@ def overloaded(capacity: int) -> Problem:
         f"{capacity} requests are being worked on or waiting, and no more may wait.",
         headers=_SOON,
     )
+
+
+def part_failed(error: PartFailed) -> Problem | None:
+    """503: a part of the pipeline was not to be had; None where it is no shortage."""
+    if isinstance(error, PartOverloaded):
+        detail = "A part of the pipeline has as many calls waiting as it may have."
+        return Problem(503, "Overloaded", detail, headers=_SOON)
+    if isinstance(error, PartUnavailable):
+        detail = f"A part of the pipeline was not there to answer, or died meanwhile; {_LOG}."
+        return Problem(503, "PartUnavailable", detail, headers=_SOON)
+    return None
 
 
 def timed_out(seconds: float) -> Problem:

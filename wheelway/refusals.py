@@ -33,6 +33,7 @@ RESERVED: Final = {
     "ResultInvalid": 500,
     "NotLoaded": 503,
     "Overloaded": 503,
+    "PartUnavailable": 503,
     "TimedOut": 504,
 }
 """The host's own reasons (problem.py) and the status of each."""

@@ -7,7 +7,7 @@ arguments and the user_config of the release's application document, which the c
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +17,7 @@ from wheelway.calling import THREADS
 from wheelway.contract import Release
 from wheelway.execution import Runtime, context_of
 from wheelway.failure import StartFailure
+from wheelway.inline import InlinePart, PartGroup, inline_parts, load_parts
 from wheelway.limits import Limits, limits_of
 from wheelway.loading import files_of, load_class, verify
 from wheelway.watchdog import HELD_AFTER, Hold, Watchdog
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wheelway.contract import Pipeline
+    from wheelway.parts import Invoke
 
 _MOVED = (
     "an asynchronous stage",
@@ -52,6 +54,8 @@ class Arguments:
     """Bytes that may be allocated beyond what the replica holds before the import."""
     accelerated: bool = False
     """Whether a GPU was given to the replica."""
+    inline: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """Of the parts that run in it, by name: what they are, as `target`, and their threads."""
 
     @classmethod
     def of(
@@ -74,6 +78,25 @@ class Arguments:
             threads=args.get("threads") or THREADS,
             max_memory=args.get("max_memory"),
             accelerated=accelerated,
+            inline={
+                name: (part["target"], part.get("threads") or THREADS)
+                for name, part in (args.get("parts") or {}).items()
+                if part["inline"]
+            },
+        )
+
+    @classmethod
+    def of_part(
+        cls, name: str, args: Mapping[str, Any], application: str, *, accelerated: bool
+    ) -> Self:
+        """The same for a replica of one of its parts."""
+        part = args["parts"][name]
+        return replace(
+            cls.of(args, application, accelerated=accelerated),
+            target=part["target"],
+            threads=part.get("threads") or THREADS,
+            max_memory=part.get("max_memory"),
+            inline={},
         )
 
 
@@ -90,7 +113,9 @@ class Replica:
         logger: logging.Logger,
         *,
         echo_request_id: bool = True,
+        parts: Mapping[str, Invoke] | None = None,
     ) -> None:
+        """`parts` are those that run elsewhere."""
         self.application = Application(
             arguments.release,
             logger,
@@ -101,6 +126,8 @@ class Replica:
         self._logger = logger
         self._runtime: Runtime | None = None
         self._class: type[Pipeline] | None = None
+        self._inline: Mapping[str, InlinePart] = {}
+        self._elsewhere = parts or {}
         self._limits = Limits()
         self._watchdog: Watchdog | None = None
         self._isolation: asyncio.Task[None] | None = None
@@ -169,7 +196,9 @@ class Replica:
         arguments = self._arguments
         verify(arguments.tree, arguments.record_digest)
         memory.limit(arguments.max_memory, accelerated=arguments.accelerated)
-        return load_class(arguments.target, arguments.tree)
+        found = load_class(arguments.target, arguments.tree)
+        self._inline = load_parts(arguments.inline, found, arguments.tree)
+        return found
 
     async def _started(self, settings: Mapping[str, Any], *, isolated: bool) -> Runtime:
         arguments = self._arguments
@@ -181,7 +210,15 @@ class Replica:
             threads=arguments.threads,
             isolated=isolated,
             limits=self._limits,
+            parts=self._parts(settings),
         )
+
+    def _parts(self, settings: Mapping[str, Any]) -> PartGroup | None:
+        if not self._inline and not self._elsewhere:
+            return None
+        release, tree = self._arguments.release, self._arguments.tree
+        inline = inline_parts(self._inline, release, settings, self._logger, tree)
+        return PartGroup(inline, self._elsewhere)
 
     # -- an asynchronous stage that blocks -------------------------------------------------------
 

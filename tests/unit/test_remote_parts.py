@@ -1,0 +1,258 @@
+"""Parts in replicas of their own, as their pipeline calls them: all but what Serve does between."""
+
+import asyncio
+import logging
+import pickle
+
+import pytest
+
+from tests.support.asking import LOGGER, ROUTE, client_of
+from tests.support.wheels import make_wheel, tree_of
+from wheelway.failure import StartFailure
+from wheelway.inbound import Headers, Request, at_hand
+from wheelway.parts import PartFailed, PartOverloaded, PartUnavailable
+from wheelway.remote import PIECE, PartReplica, RemotePart
+from wheelway.replica import Arguments, Replica
+
+pytestmark = [pytest.mark.unit, pytest.mark.anyio]
+
+CODE = """
+import asyncio, os, time
+import numpy as np
+from wheelway import Pipeline, Refused, request
+
+class Strange(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+class Part(Pipeline):
+    examples = ("double",)
+
+    def load(self, context):
+        self.by, self.logger = context.settings["by"], context.logger
+
+    def reconfigure(self, settings):
+        self.by = settings["by"]
+
+    def infer(self, what):
+        if not isinstance(what, str):
+            return what * 2
+        if what == "double":
+            return self.by
+        if what == "refuse":
+            raise Refused(409, "NotNow", "later")
+        if what == "exit":
+            raise SystemExit(3)
+        if what == "strange":
+            raise Strange(1, 2)
+        if what == "lambda":
+            return lambda: None
+        if what == "who":
+            return dict(request().headers), request().id, request().remaining
+        if what == "tell":
+            self.logger.warning("told")
+            return None
+        if what == "wait":
+            time.sleep(20)
+        raise ValueError(f"unknown {what}")
+
+class Coroutine(Part):
+    async def infer(self, what):
+        if what == "hold":
+            time.sleep(0.5)
+        return super().infer(what)
+
+class Demo(Pipeline):
+    def load(self, context):
+        self.part = context.parts["part"]
+        self.first = self.part("double").result()
+
+    async def infer(self, what: str):
+        try:
+            return await self.part(what)
+        except ValueError as error:
+            return f"caught {error}"
+"""
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _unlimited(monkeypatch):
+    """The limit holds for the process: here that is the test run's."""
+    monkeypatch.setattr("wheelway.memory.limit", lambda _, **_more: None)
+
+
+@pytest.fixture
+def arguments(tmp_path, request):
+    name = f"remote{abs(hash(request.node.name)) % 10**8}"
+    tree, digest = tree_of(make_wheel(tmp_path, name, code=CODE))
+    return {
+        "release": {"pipeline": name, "version": "1.0", "digest": "ab" * 32},
+        "target": f"{name}.pipeline:Demo",
+        "tree": str(tree),
+        "record_digest": digest,
+        "parts": {
+            "part": {
+                "target": f"{name}.pipeline:Part",
+                "inline": False,
+                "threads": 2,
+                "max_memory": None,
+            }
+        },
+    }
+
+
+async def started(arguments, settings=None):
+    told = Arguments.of_part("part", arguments, "app", accelerated=False)
+    replica = PartReplica("part", told, LOGGER.getChild("part"))
+    await replica.reconfigure({"settings": settings or {"by": 2}})
+    return replica
+
+
+async def test_a_value_an_array_and_bytes_larger_than_a_message_pass_both_ways(arguments):
+    import numpy as np
+
+    replica = await started(arguments)
+    sizes = []
+
+    async def send(data, carried):
+        async for frame in replica.answer(data, carried):
+            sizes.append(len(frame))
+            yield frame
+
+    call = RemotePart("part", send)
+    assert await call(21) == 42
+    array = np.arange(400_000.0)
+    doubled = await call(array)
+    assert (doubled == array * 2).all()
+    doubled[0] = 1  # its own
+    assert await call(b"x" * 3_000_000) == b"x" * 6_000_000
+    assert max(sizes) <= PIECE + 1
+    await replica.unload()
+
+
+async def test_what_a_part_raises_arrives_as_it_was_with_the_parts_own_traceback(arguments):
+    replica = await started(arguments)
+    call = RemotePart("part", replica.answer)
+    with pytest.raises(ValueError, match="unknown thing") as caught:
+        await call("thing")
+    assert "pipeline.py" in str(caught.value.__cause__)
+    with pytest.raises(PartFailed, match=r"the part 'part' raised .*Strange: 1 and 2"):
+        await call("strange")
+    with pytest.raises(TypeError, match="the result of the part 'part' cannot be sent"):
+        await call("lambda")
+    await replica.unload()
+
+
+async def test_a_part_is_told_of_the_request_and_ends_with_it(arguments):
+    replica = await started(arguments)
+    call = RemotePart("part", replica.answer)
+    with at_hand(Request(Headers.of({"x-tenant": "acme"}), "id-1", "10.0.0.1")):
+        headers, request_id, remaining = await call("who")
+    assert (headers, request_id) == ({"x-tenant": "acme"}, "id-1")
+    assert 50 < remaining <= 60
+    begun = asyncio.get_running_loop().create_task(call("wait"))
+    await asyncio.sleep(0.1)
+    begun.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await begun
+    assert replica._runtime.calls.abandoned == 1
+
+
+async def test_new_settings_reach_the_part_and_one_that_cannot_start_is_named(arguments):
+    replica = await started(arguments)
+    call = RemotePart("part", replica.answer)
+    await replica.reconfigure({"settings": {"by": 7}})
+    assert await call("double") == 7
+    await replica.unload()
+    with pytest.raises(StartFailure, match=r"wheelway-failure\[LoadFailed\] the part 'part': "):
+        await started(arguments, {"other": 1})
+
+
+async def test_a_broken_off_answer_is_never_a_whole_one():
+    async def nothing(_data, _carried):
+        return
+        yield b""
+
+    async def half(_data, _carried):
+        yield b"M" + pickle.dumps(1)[:3]
+
+    for send in (nothing, half):
+        with pytest.raises(PartUnavailable, match="broke off in the middle"):
+            await RemotePart("part", send)(1)
+
+
+async def test_a_replica_answers_by_its_parts_wherever_they_are(arguments, caplog):
+    part = await started(arguments, {"by": 3})
+    replica = Replica(
+        Arguments.of(arguments), LOGGER, parts={"part": RemotePart("part", part.answer)}
+    )
+    await answers(replica, caplog)
+    await part.unload()
+
+
+async def test_a_replica_runs_parts_inline_by_option(arguments, caplog):
+    arguments["parts"]["part"]["inline"] = True
+    await answers(Replica(Arguments.of(arguments), LOGGER), caplog)
+
+
+async def answers(replica, caplog):
+    await replica.reconfigure({"settings": {"by": 3}, "limits": {"request_timeout": 0.5}})
+    async with client_of(replica.application) as client:
+        assert (await client.post(ROUTE, json="double")).json() == 3
+        assert (await client.post(ROUTE, json="thing")).json() == "caught unknown thing"
+        refused = await client.post(ROUTE, json="refuse")
+        assert (refused.status_code, refused.json()["reason"]) == (409, "NotNow")
+        assert (await client.post(ROUTE, json="wait")).status_code == 504
+        with caplog.at_level(logging.INFO):
+            failed = await client.post(ROUTE, json="strange")
+        assert (failed.status_code, failed.json()["reason"]) == (500, "PipelineFailed")
+        assert caplog.text.count("in infer\n    raise Strange") == 1
+        assert (await client.post(ROUTE, json="exit")).status_code == 500
+        assert (await client.post(ROUTE, json="double")).json() == 3
+    await replica.unload()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PartOverloaded("the part 'part' ..."), "Overloaded"),
+        (PartUnavailable("the part 'part' ..."), "PartUnavailable"),
+    ],
+)
+async def test_a_shortage_of_a_part_is_503_and_no_failure_of_the_pipeline(
+    arguments, caplog, error, reason
+):
+    part = await started(arguments)
+
+    async def send(data, carried):
+        if pickle.loads(data) == "short":
+            raise error
+        async for frame in part.answer(data, carried):
+            yield frame
+
+    replica = Replica(Arguments.of(arguments), LOGGER, parts={"part": RemotePart("part", send)})
+    await replica.reconfigure({"settings": {"by": 3}})
+    async with client_of(replica.application) as client:
+        answer = await client.post(ROUTE, json="short")
+        assert (answer.status_code, answer.json()["reason"]) == (503, reason)
+        assert answer.headers["retry-after"] == "1"
+    assert "Traceback" not in caplog.text
+    await replica.unload()
+    await part.unload()
+
+
+async def test_a_coroutine_of_a_part_that_blocks_does_not_hold_the_replicas_loop(arguments):
+    arguments["parts"]["part"]["target"] = arguments["target"].replace("Demo", "Coroutine")
+    replica = await started(arguments)
+    call = RemotePart("part", replica.answer)
+    begun = asyncio.ensure_future(call("hold"))
+    await asyncio.sleep(0.1)
+    assert not begun.done()  # the loop turned
+    with pytest.raises(ValueError, match="unknown hold"):
+        await begun
+    await replica.unload()

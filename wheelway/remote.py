@@ -1,0 +1,222 @@
+"""Parts in processes of their own: how a pipeline's replica calls one, and what it answers there.
+
+Nothing here knows Ray: `host.py` brings bytes from one to the other. An answer is a stream of
+frames, a byte that says what follows and then a pickle (crossing.py), in pieces where it is long.
+A result is one `_VALUE`; a stream begins by `_STREAM` and only ends by `_END`, so that one that
+broke off is never taken for a whole one. What was raised is a frame as well: it arrives as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from wheelway import memory
+from wheelway.crossing import packed, packed_error, raised, unpacked
+from wheelway.execution import context_of
+from wheelway.failure import StartFailure
+from wheelway.inbound import AT_HAND, Request
+from wheelway.inbound import request as request_at_hand
+from wheelway.inline import naming, part_runtime
+from wheelway.loading import load_class, verify
+from wheelway.parts import PartUnavailable
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Iterator, Mapping
+
+    from wheelway.contract import Pipeline
+    from wheelway.inline import PartRuntime
+    from wheelway.replica import Arguments
+
+    Send = Callable[[bytes, Request | None], AsyncIterator[bytes]]
+    """Has a replica of a part answer a pickled request, in frames; closing it ends the call."""
+
+PIECE = 2**20
+"""Bytes of a frame: Serve's gRPC takes at most 4 MiB (RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH in
+ray/serve/_private/constants.py, Ray 2.60)."""
+WITHOUT_REQUEST = 900.0
+"""Seconds for a call that no request waits for."""
+
+_VALUE, _STREAM, _ITEM, _END, _RAISED, _MORE = b"V", b"S", b"I", b"E", b"X", b"M"
+
+
+class RemotePart:
+    """Calls a part that has replicas of its own; an `Invoke`."""
+
+    def __init__(self, name: str, send: Send) -> None:
+        self._name = name
+        self._send = send
+
+    async def __call__(self, request: Any) -> Any:
+        """Its result, or its items; raises what it raised, or `PartFailed`."""
+        data = packed(request, f"the request to the part {self._name!r}")
+        carried = None if AT_HAND.get() is None else request_at_hand()
+        answer = _Answer(self._name, self._send(data, carried))
+        try:
+            # A request ends what it has begun; see parts.py.
+            async with asyncio.timeout(None if carried else WITHOUT_REQUEST):
+                kind, content = await answer.next()
+                if kind == _VALUE:
+                    await answer.end()
+        except BaseException:
+            await answer.aclose()
+            raise
+        return answer if kind == _STREAM else unpacked(content)
+
+
+class _Answer(AsyncIterator[Any]):
+    """The frames of an answer; the items, of one that streams."""
+
+    def __init__(self, part: str, frames: AsyncIterator[bytes]) -> None:
+        self._part = part
+        self._frames = frames
+        self._ended = False
+
+    async def __anext__(self) -> Any:
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            kind, content = await self.next()
+        except BaseException:
+            await self.aclose()
+            raise
+        if kind == _END:
+            await self.end()
+            raise StopAsyncIteration
+        return unpacked(content)
+
+    async def next(self) -> tuple[bytes, bytes]:
+        """The next whole frame; raises what the part raised."""
+        pieces: list[memoryview] = []
+        async for frame in self._frames:
+            kind = frame[:1]
+            pieces.append(memoryview(frame)[1:])
+            if kind == _MORE:
+                continue
+            content = b"".join(pieces)
+            if kind == _RAISED:
+                await self.end()
+                raise raised(content)
+            return kind, content
+        raise PartUnavailable(f"the part {self._part!r} broke off in the middle of its answer")
+
+    async def end(self) -> None:
+        """Let the call end by itself: all was said."""
+        self._ended = True
+        async for _ in self._frames:
+            pass
+
+    async def aclose(self) -> None:
+        """End the call."""
+        self._ended = True
+        if (aclose := getattr(self._frames, "aclose", None)) is not None:
+            await aclose()
+
+
+class PartReplica:
+    """One replica of a part. Where its stages are coroutines they have a loop of their own: one
+    that blocks holds up the part's calls, and nobody who asks whether the replica is healthy.
+    """
+
+    def __init__(self, part: str, arguments: Arguments, logger: logging.Logger) -> None:
+        self._part = part
+        self._arguments = arguments
+        self._logger = logger
+        self._runtime: PartRuntime | None = None
+        self._changing = asyncio.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the part is loaded and its examples passed."""
+        return self._runtime is not None
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """The first time start the part, later hand over settings.
+
+        Raises:
+            StartFailure: the part cannot start, and so its release cannot; it names the part. Never
+                once it has: one that refuses new settings keeps the former ones, and logs why.
+        """
+        settings = user_config.get("settings") or {}
+        async with self._changing:
+            if self._runtime is not None:
+                await self._runtime.reconfigure(settings)
+                return
+            try:
+                with naming(self._part):
+                    self._runtime = await self._started(settings)
+            except StartFailure as failure:  # what Serve reports of it is cut short
+                self._logger.error("%s does not start", self._arguments.release, exc_info=failure)
+                raise
+        self._logger.info(
+            "the part %r of %s started from %s, %d examples passed",
+            *(self._part, self._arguments.release, self._arguments.tree),
+            len(self._runtime.examples),
+        )
+
+    async def answer(self, data: bytes, carried: Request | None) -> AsyncIterator[bytes]:
+        """Answer a call; `carried` is the request that it is made for."""
+        AT_HAND.set(carried)
+        outcome: Any = None
+        try:
+            if self._runtime is None:
+                raise PartUnavailable(f"the part {self._part!r} is not loaded")  # noqa: TRY301
+            seconds = carried.remaining if carried else WITHOUT_REQUEST
+            async with asyncio.timeout(seconds):
+                outcome = await self._runtime.run(unpacked(data))
+            if not isinstance(outcome, AsyncIterator):
+                for frame in _framed(_VALUE, packed(outcome, self._what("the result"))):
+                    yield frame
+                return
+            yield _STREAM
+            async for item in outcome:
+                for frame in _framed(_ITEM, packed(item, self._what("an item"))):
+                    yield frame
+            yield _END
+        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
+            raise
+        # Stages are the author's and may raise anything; the caller is told.
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the call was made
+            for frame in _framed(_RAISED, packed_error(error, self._part, self._arguments.tree)):
+                yield frame
+        finally:
+            if (aclose := getattr(outcome, "aclose", None)) is not None:
+                await aclose()
+
+    async def unload(self) -> None:
+        """End it: nothing is answered any more."""
+        if self._runtime is not None:
+            await self._runtime.unload()
+
+    def _what(self, of: str) -> str:
+        return f"{of} of the part {self._part!r}"
+
+    async def _started(self, settings: Mapping[str, Any]) -> PartRuntime:
+        arguments = self._arguments
+        # Off the loop: reading, hashing and importing may take seconds.
+        pipeline = await asyncio.to_thread(self._load_class)
+        context = context_of(pipeline, arguments.release, settings, self._logger)
+        runtime = part_runtime(self._part, pipeline, context, arguments.tree, arguments.threads)
+        try:
+            await runtime.start()
+        except BaseException:
+            await runtime.unload()
+            raise
+        return runtime
+
+    def _load_class(self) -> type[Pipeline]:
+        arguments = self._arguments
+        verify(arguments.tree, arguments.record_digest)
+        memory.limit(arguments.max_memory, accelerated=arguments.accelerated)
+        return load_class(arguments.target, arguments.tree)
+
+
+def _framed(kind: bytes, content: bytes) -> Iterator[bytes]:
+    whole = memoryview(content)
+    start = 0
+    while len(content) - start > PIECE:
+        yield _MORE + whole[start : start + PIECE]
+        start += PIECE
+    yield kind + whole[start:]
