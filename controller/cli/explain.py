@@ -91,7 +91,7 @@ def drawn(story: StoryDocument) -> "Iterable[RenderableType]":
     yield paragraph(story["summary"], style="bold")
     yield from drawn_orders(story["overrides"], now)
     for chapter in story["releases"]:
-        yield from ("", *_chapter(chapter, now, story["last_seen"]))
+        yield from ("", *_chapter(chapter, now, story.get("last_seen")))
     for wheel in story["unread"]:
         why = wheel["note"] or "policy asks for other versions, or it has just been noticed"
         said = f"{wheel['file']}: listed by {wheel['source']}, not fetched: {why}"

@@ -109,6 +109,9 @@ def drawn(
         yield paragraph(note, style="dim")
     if seen["hidden"]:
         yield paragraph(f"{seen['hidden']} older not shown (--all)", style="dim")
+    if unseen := seen.get("hidden_quarantined"):  # a daemon of before does not tell
+        said = f"{unseen} quarantined not shown (`wheelway quarantine list --all`)"
+        yield paragraph(said, style="dim")
     failed = [(r, r["quarantine"]) for r in seen["releases"] if r["quarantine"] is not None]
     if failed:
         yield from ("", paragraph("Quarantined", style="bold"))

@@ -76,6 +76,8 @@ class StatusDocument(TypedDict):
     """By pipeline, its newest version first."""
     hidden: int
     """How many that are over were left out."""
+    hidden_quarantined: int
+    """How many quarantined ones are not told of here; the sentence of a pass counts them too."""
     conditions: list[ConditionDocument]
     overrides: OverridesDocument
 
@@ -110,6 +112,7 @@ def tell(
         "daemon": _daemon_document(daemon, config, now),
         "releases": [release_document(r, quarantines.get(r.subject.key), parts) for r in shown],
         "hidden": known - len(shown),
+        "hidden_quarantined": len(quarantines.keys() - {r.subject.key for r in shown}),
         "conditions": [condition_document(*pair) for pair in conditions],
         "overrides": overrides_document(overrides),
     }

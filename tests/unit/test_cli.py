@@ -75,6 +75,18 @@ def test_a_failed_release_is_past_once_other_bytes_of_its_version_are_live(fille
     assert [row["phase"] for row in shown if row["version"] == "2.0"] == ["Live"]
 
 
+def test_a_quarantined_release_that_is_not_shown_is_counted(filled):
+    assert filled.json("status")["hidden_quarantined"] == 0
+    assert "quarantined not shown" not in filled("status").stdout
+    with Journal.open(filled.state) as journal:
+        journal.save_listing(Listing("directory", (revision("greeter", LOCAL),)), time.time())
+    told = filled("status").stdout
+    assert "2 quarantined not shown (`wheelway quarantine list --all`)" in told
+    listed = filled("quarantine", "list", "--all").stdout
+    assert "LoadFailed" in listed
+    assert "NotAZip" in listed
+
+
 @pytest.mark.parametrize(
     ("dead", "age", "state"),
     [(False, 0, "running"), (False, 3600, "late"), (True, 0, "down"), (True, 3600, "down")],
