@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 from packaging.utils import InvalidWheelFilename
 
 from controller.authoring.harness import started
-from controller.cache import option_layers
+from controller.authoring.wishes import Wished
 from controller.cache.environments import base, uv
 from controller.cache.environments.builder import Environments
 from controller.cache.environments.overlay import MARKER
@@ -34,15 +34,14 @@ from controller.cache.wheels.store import Store
 from controller.errors import Rejected, Stalled, WheelwayError
 from controller.model import Revision
 from controller.planning import wheel_names
-from controller.planning.policy import rule_for
 from controller.sources import index_access, open_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from controller.cache.environments.base import Base
-    from controller.config.settings import Config, Options
-    from controller.model import JSON, Artifact, Environment, PipelineEntry
+    from controller.config.settings import Config
+    from controller.model import JSON, Artifact, Environment, PipelineEntry, WeightsEntry
     from controller.sources.codeartifact import CodeArtifactIndex
 
 INSPECT: Final = "inspect"
@@ -129,15 +128,6 @@ def check(
         yield from _Trial(Path(name), found, config, clock, index).gates(wheel)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pipeline:
-    """One pipeline of the wheel with what it would run with."""
-
-    entry: PipelineEntry
-    options: Options
-    settings: Mapping[str, JSON]
-
-
 class _Trial:
     """One wheel's way through the gates, in a folder of its own."""
 
@@ -171,26 +161,29 @@ class _Trial:
             yield self._failed(INSPECT, error, began)
             yield from _not_run(WISHES, ENVIRONMENT, *STARTING, RESOURCES)
             return
-        names = ", ".join(entry.name for entry in artifact.pipelines)
+        names = ", ".join([*map(_named, artifact.pipelines), *map(_for_whom, artifact.weights)])
         about = f"{artifact.project} {artifact.version}, {artifact.size} bytes: {names}"
         about = "; but without effect: ".join([about, *artifact.notes])
         yield self._passed(INSPECT, began, about, digest=artifact.digest, size=artifact.size)
+        if artifact.weights:  # data alone: what they are good for is seen with their pipeline
+            return
         able = []
         for entry in artifact.pipelines:
             began = self._clock()
             try:
-                able.append(self._wishes(entry))
+                able.append(wished := Wished.of(entry, self._config))
             except WheelwayError as error:
                 yield replace(self._failed(WISHES, error, began), pipeline=entry.name)
                 yield from _not_run(*STARTING, RESOURCES, pipeline=entry.name)
             else:
-                yield self._wished(able[-1], began)
+                gate = self._passed(WISHES, began, wished.about, **wished.detail)
+                yield replace(gate, pipeline=entry.name)
         if able:
             yield from self._run(artifact, able)
         else:
             yield from _not_run(ENVIRONMENT)
 
-    def _run(self, artifact: Artifact, able: Iterable[_Pipeline]) -> Iterator[Gate]:
+    def _run(self, artifact: Artifact, able: Iterable[Wished]) -> Iterator[Gate]:
         began = self._clock()
         try:
             environment = self._environments.prepare(artifact)
@@ -219,22 +212,10 @@ class _Trial:
         self._store.tree(artifact)
         return artifact
 
-    def _wishes(self, entry: PipelineEntry) -> _Pipeline:
-        if entry.refusal:
-            raise Rejected(entry.refusal.reason, entry.refusal.message)
-        rule, serve = rule_for(entry.name, self._config), self._config.serve
-        options = option_layers.effective(serve, entry.options, rule)
-        return _Pipeline(entry, options, option_layers.effective_settings(entry.settings, rule))
-
-    def _wished(self, pipeline: _Pipeline, began: float) -> Gate:
-        options = pipeline.options.model_dump(mode="json", exclude_none=True)
-        gate = self._passed(WISHES, began, options=options, settings=dict(pipeline.settings))
-        return replace(gate, pipeline=pipeline.entry.name)
-
     # -- in a process ----------------------------------------------------------------------------
 
     def _start(
-        self, artifact: Artifact, environment: Environment, pipeline: _Pipeline
+        self, artifact: Artifact, environment: Environment, pipeline: Wished
     ) -> Iterator[Gate]:
         began = last = self._clock()
         deadline = began + self._config.rollout.ready_deadline
@@ -271,6 +252,15 @@ class _Trial:
         tail = error.log_tail if isinstance(error, Rejected) else ""
         seconds = self._clock() - began
         return Gate(name, False, error.reason, error.message, seconds, log_tail=tail)
+
+
+def _named(entry: PipelineEntry) -> str:
+    parts = ", ".join(part.name for part in entry.parts)
+    return f"{entry.name} (parts {parts})" if parts else entry.name
+
+
+def _for_whom(weights: WeightsEntry) -> str:
+    return f"weights for {weights.pipeline} {weights.fits or '(any version)'}"
 
 
 def _not_run(*names: str, pipeline: str = "") -> Iterator[Gate]:
@@ -321,7 +311,7 @@ def _readable(wheel: Path) -> Iterator[None]:
 
 
 def _command(
-    artifact: Artifact, environment: Environment, found: Base, pipeline: _Pipeline
+    artifact: Artifact, environment: Environment, found: Base, pipeline: Wished
 ) -> list[str]:
     options = {
         "tree": artifact.tree,

@@ -147,9 +147,13 @@ def _instead_of(path: Path) -> str:
 
 def _verdict(wheel: Path, found: "Sequence[Gate]") -> str:
     """One sentence: a pipeline that fails keeps no other one of its wheel from being served."""
-    from controller.authoring.gates import served  # noqa: PLC0415 - imports uv's side
+    from controller.authoring.gates import passed, served  # noqa: PLC0415 - imports uv's side
 
     each = served(found)
+    if not each and passed(found):
+        return (
+            f"{wheel.name} passes every gate; it is proven with its pipeline, where that is live."
+        )
     good = sorted(name for name, ok in each.items() if ok)
     bad = sorted(name for name, ok in each.items() if not ok)
     if good and bad:

@@ -20,7 +20,7 @@ from controller.config.settings import (
     RolloutOptions,
     ServeOptions,
 )
-from tests.support.wheels import MULTIPLYING, make_wheel
+from tests.support.wheels import MULTIPLYING, make_weights, make_wheel
 
 pytestmark = pytest.mark.unit
 
@@ -291,3 +291,66 @@ def test_the_guide_for_authors_knows_every_option_and_every_reason_for_a_refusal
     assert {"NotAZip", "LoadFailed"} < reasons
     assert reasons - known == set()
     assert set(Options.model_fields) | set(ActorOptions.model_fields) <= known
+
+
+SCORECARD = """
+from wheelway import Pipeline
+
+class Risk(Pipeline):
+    examples = (1,)
+    def infer(self, request: int) -> int:
+        return request * {factor}
+
+class Card(Pipeline):
+    examples = (1,)
+    def load(self, context):
+        self.risk = context.parts["risk"]
+    async def infer(self, request: int) -> int:
+        return await self.risk(request)
+"""
+
+
+def scorecard(folder, *, factor="2", **more):
+    made = {
+        "pipelines": {"card": "demo.pipeline:Card"},
+        "parts": {"card.risk": "demo.pipeline:Risk"},
+    }
+    return make_wheel(folder, code=SCORECARD.format(factor=factor), **made, **more)
+
+
+def test_parts_are_named_and_run_with_their_pipeline(folder):
+    wheel = scorecard(folder, wheelway_toml="[parts.risk.options]\nnum_replicas = 2\n")
+    results = list(check(wheel, config()))
+    assert passed(results), results
+    by_name = {gate.name: gate for gate in results}
+    assert by_name["inspect"].message.endswith(": card (parts risk)")
+    assert by_name["wishes"].message == "parts with deployments of their own: risk"
+    assert by_name["wishes"].detail["parts"] == {"risk": {"num_replicas": 2}}
+
+
+def test_a_part_that_fails_is_named_by_its_gate(folder):
+    failed = failure(list(check(scorecard(folder, factor="unknown"), config())))
+    assert "risk" in failed.message
+
+
+@pytest.mark.parametrize(
+    ("toml", "reason"),
+    [
+        ("[parts.rsk.options]\n", "WishesInvalid"),
+        ("[parts.risk.options]\nthreads = 3\n", "OptionAboveCap"),
+    ],
+)
+def test_what_a_part_wishes_in_vain_stops_its_pipeline_at_that_gate(folder, toml, reason):
+    wheel = scorecard(folder, wheelway_toml=toml)
+    [failed] = [gate for gate in check(wheel, config(caps=Caps(threads=2))) if gate.ok is False]
+    assert (failed.name, failed.reason, failed.pipeline) == ("wishes", reason, "card")
+
+
+def test_weights_are_looked_into_and_nothing_of_them_is_run(folder):
+    wheel = make_weights(folder, wheelway_toml="fits = '>=1'")
+    [inspected] = check(wheel, config())
+    assert inspected.ok
+    assert inspected.message.endswith(": weights for iris >=1")
+    bad = make_weights(folder, version="1", files={}, wheelway_toml="fits = '>=1'")
+    failed = failure(list(check(bad, config())))
+    assert (failed.name, failed.reason) == ("inspect", "WeightsMissing")
