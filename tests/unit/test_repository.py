@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import wheelway
+from controller.authoring.scaffold import create
 from controller.cli.program import ExitCode
 from controller.config.settings import Options
 
@@ -152,3 +155,23 @@ def test_the_architecture_names_each_part_of_the_controller():
 
 def test_the_changelog_knows_the_version():
     assert f"## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_all_of_ours_is_linted_and_no_project_that_somebody_made_in_the_checkout(tmp_path):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    create("churn-score", tmp_path)
+    folders = {path.parent.name for path in ROOT.glob("*/*.py")} | {"examples"}
+    assert {"controller", "tests", "wheelway"} < folders
+    for folder in folders:
+        (tmp_path / folder / "inner").mkdir(parents=True)
+        (tmp_path / folder / "inner" / "module.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--show-files"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    linted = {str(Path(line).relative_to(tmp_path)) for line in done.stdout.splitlines()}
+    ours = {f"{folder}/inner/module.py" for folder in folders}
+    assert linted == {*ours, "pyproject.toml"}
