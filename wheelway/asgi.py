@@ -34,7 +34,7 @@ from wheelway.sending import Sender
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
     from wheelway.contract import Release
     from wheelway.deadlines import Watched
@@ -78,7 +78,7 @@ class Application:
         self._logger = logger
         self._echo = echo_request_id
         self._on_shutdown = on_shutdown
-        self.state: dict[str, Any] = {}
+        self.state: Callable[[], Mapping[str, Any]] = dict
         """What the metadata says of this replica, besides what the application itself knows."""
         self._runtime: Runtime | None = None
         self._limits = Limits()
@@ -365,7 +365,7 @@ class Application:
 
     def _state(self) -> dict[str, Any]:
         """What this replica has to tell beside what the release is."""
-        state = {**self.state, "failing": self._outcomes.failing}
+        state = {**self.state(), "failing": self._outcomes.failing}
         if self._runtime is not None:
             state["weights"] = self._runtime.weights
             state["settings_error"] = self._runtime.settings_error

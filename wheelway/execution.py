@@ -167,6 +167,11 @@ class Runtime:
         self._reconfiguring = asyncio.Lock()
         self._undoing: asyncio.Task[None] | None = None
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a request still runs on it, be it that nobody waits for that any more."""
+        return self.in_flight > 0 or self.calls.abandoned > 0
+
     # -- start -----------------------------------------------------------------------------------
 
     @classmethod

@@ -30,6 +30,7 @@ OUT_OF_MEMORY: Final = "OutOfMemory"
 EXAMPLE_FAILED: Final = "ExampleFailed"
 EXAMPLE_REFUSED: Final = "ExampleRefused"
 EXAMPLE_RESULT_INVALID: Final = "ExampleResultInvalid"
+START_TIMEOUT: Final = "StartTimeout"
 
 _NO_MEMORY = (os.strerror(errno.ENOMEM), "std::bad_alloc")
 """How native libraries put it, in the text of a RuntimeError."""

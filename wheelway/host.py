@@ -106,6 +106,7 @@ class Host:
         self._replica = Replica(
             arguments,
             logger,
+            name=serve.get_replica_context().replica_tag,
             echo_request_id=False,
             parts={
                 name: RemotePart(name, sender(name, handle))

@@ -11,11 +11,17 @@ nobody writes; and GPU libraries map far more than they use.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 SHARE = 0.8
 """Of the available memory that a replica may take when nobody says how much."""
+
+SPARE = 64 << 20
+"""Bytes that may be allocated at least after an instance was replaced by another."""
 
 _CGROUP = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
@@ -40,6 +46,50 @@ def limit(max_memory: int | None, *, accelerated: bool = False) -> int | None:
         soft = min(soft, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
     return soft
+
+
+class Room:
+    """How much a replica may allocate while it has one instance, and while it has two."""
+
+    def __init__(self, max_memory: int | None, *, accelerated: bool = False) -> None:
+        self._max_memory = max_memory
+        self._accelerated = accelerated
+        self._soft: int | None = None
+
+    def limit(self) -> None:
+        """For the first instance."""
+        self._soft = limit(self._max_memory, accelerated=self._accelerated)
+
+    def widen(self) -> None:
+        """For another beside it: as much again, beyond what this process holds now."""
+        limit(self._max_memory, accelerated=self._accelerated)
+
+    def narrow(self) -> None:
+        """For one, again. What malloc did not give back must not make every allocation fail."""
+        used = _kilobytes(_PROC / "self/status", "VmData")
+        if self._soft is None or used is None:
+            return
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        soft = max(self._soft, used + SPARE)
+        if hard != resource.RLIM_INFINITY:
+            soft = min(soft, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def give_back() -> None:
+    """Return to the kernel what an instance held that was unloaded.
+
+    An instance is often part of a cycle, and Serve froze the first one with all else that was there
+    when its replica had started (`gc.freeze`): nobody else would ever collect it. What it had on
+    the heap, glibc keeps for itself unless it is asked (malloc_trim(3)).
+    """
+    frozen = gc.get_freeze_count()
+    gc.unfreeze()
+    gc.collect()
+    if frozen:
+        gc.freeze()
+    with suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak() -> int:

@@ -18,9 +18,12 @@ from wheelway.contract import Release
 from wheelway.execution import Runtime, context_of
 from wheelway.failure import StartFailure
 from wheelway.inline import InlinePart, PartGroup, inline_parts, load_parts
+from wheelway.instances import DEADLINE, FINISH, Form, Instances
 from wheelway.limits import Limits, limits_of
 from wheelway.loading import files_of, load_class, verify
+from wheelway.schema import interface_of
 from wheelway.watchdog import HELD_AFTER, Hold, Watchdog
+from wheelway.weights import Refusal, Weights
 
 if TYPE_CHECKING:
     import logging
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from wheelway.contract import Pipeline
     from wheelway.parts import Invoke
+    from wheelway.schema import Interface
 
 _MOVED = (
     "an asynchronous stage",
@@ -56,6 +60,8 @@ class Arguments:
     """Whether a GPU was given to the replica."""
     inline: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """Of the parts that run in it, by name: what they are, as `target`, and their threads."""
+    weights: Weights | None = None
+    """Those that it starts with and keeps; None: `user_config` names them, if there are any."""
 
     @classmethod
     def of(
@@ -83,6 +89,7 @@ class Arguments:
                 for name, part in (args.get("parts") or {}).items()
                 if part["inline"]
             },
+            weights=Weights.of(args.get("weights")),
         )
 
     @classmethod
@@ -112,6 +119,7 @@ class Replica:
         arguments: Arguments,
         logger: logging.Logger,
         *,
+        name: str = "",
         echo_request_id: bool = True,
         parts: Mapping[str, Invoke] | None = None,
     ) -> None:
@@ -122,63 +130,87 @@ class Replica:
             echo_request_id=echo_request_id,
             on_shutdown=self.unload,
         )
+        self.application.state = self._told
         self._arguments = arguments
         self._logger = logger
-        self._runtime: Runtime | None = None
+        self._name = name
+        self._room = memory.Room(arguments.max_memory, accelerated=arguments.accelerated)
+        self._instances = Instances(self._started, self._serve, self._room, logger)
         self._class: type[Pipeline] | None = None
         self._inline: Mapping[str, InlinePart] = {}
         self._elsewhere = parts or {}
+        self._interface: Interface | None = None
         self._limits = Limits()
         self._watchdog: Watchdog | None = None
-        self._isolation: asyncio.Task[None] | None = None
         self._warned: set[bool] = set()
         """Of holds by coroutines, of others: once each."""
-        self._changing = asyncio.Lock()
+        self._starting = asyncio.Lock()
 
     @property
     def ready(self) -> bool:
         """Whether the pipeline is loaded and its examples passed."""
-        return self._runtime is not None
+        return self._instances.running is not None
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        """The first time start the release, later hand over settings and limits.
+        """The first time start the release; later take limits, and have settings and weights taken
+        in the background: Serve takes a replica out of the ingress until this returns. The metadata
+        says when they are in force, or why they are not.
 
         Raises:
-            StartFailure: the release cannot start. Never once it has: a pipeline that refuses new
-                settings keeps the former ones, its metadata then has a `settings_error`.
+            StartFailure: the release cannot start. Never once it has.
         """
-        settings = user_config.get("settings") or {}
-        async with self._changing:
+        async with self._starting:
             self._limits = limits_of(user_config)
-            if self._runtime is None:
+            self._instances.finish = max(FINISH, self._limits.request_timeout)
+            self._instances.deadline = user_config.get("weights_deadline") or DEADLINE
+            if not self.ready:
                 try:
-                    self._runtime = await self._start(settings)
+                    await self._start(user_config)
                 except StartFailure as failure:  # what Serve reports of it is cut short
                     self._logger.error(
                         "%s does not start", self._arguments.release, exc_info=failure
                     )
                     raise
-            else:
-                await self._runtime.reconfigure(settings)
-            self.application.serve(self._runtime, self._limits)
+                return
+            assert self._instances.running is not None  # noqa: S101 - as `ready` says
+            self._serve(self._instances.running)
+            self._instances.take_settings(user_config.get("settings") or {})
+            if self._arguments.weights is None:
+                self._instances.take_weights(Weights.of(user_config.get("weights")))
+
+    async def settled(self) -> None:
+        """Wait until what `reconfigure` asked for last is in force or refused."""
+        await self._instances.settled()
 
     async def unload(self) -> None:
         """End it: nothing is served any more."""
         if self._watchdog is not None:
             self._watchdog.stop()
-        if self._isolation is not None:
-            self._isolation.cancel()
-        if self._runtime is not None:
-            await self._runtime.unload()
+        await self._instances.unload()
 
-    async def _start(self, settings: Mapping[str, Any]) -> Runtime:
-        arguments = self._arguments
+    def _serve(self, runtime: Runtime) -> None:
+        self.application.serve(runtime, self._limits)
+
+    def _told(self) -> Mapping[str, Any]:
+        return {"replica": self._name, **self._instances.told()}
+
+    # -- start -----------------------------------------------------------------------------------
+
+    async def _start(self, user_config: Mapping[str, Any]) -> None:
+        arguments, settings = self._arguments, user_config.get("settings") or {}
         # Off the loop: reading, hashing and importing may take seconds.
         self._class = await asyncio.to_thread(self._load_class)
-        runtime = await self._started(settings, isolated=False)
-        if runtime.runs_on_loop and await self._holds_the_loop(runtime):
-            await runtime.unload()
-            runtime = await self._started(settings, isolated=True)
+        form, refusal = Form(arguments.weights or Weights.of(user_config.get("weights"))), None
+        try:
+            runtime, form = await self._first(form, settings)
+        except StartFailure as failure:
+            former = Form(Weights.of(user_config.get("former_weights")))
+            if arguments.weights or "former_weights" not in user_config or former == form:
+                raise
+            await asyncio.to_thread(memory.give_back)
+            refusal = Refusal(form.weights, failure)
+            runtime, form = await self._first(former, settings)
+        self._instances.begin(runtime, form, refusal)
         # Whatever the stages are: validators and serialisers run on the loop, and a `def` may
         # return something to be awaited.
         self._watchdog = Watchdog(
@@ -190,34 +222,63 @@ class Replica:
             arguments.tree,
             len(runtime.examples),
         )
-        return runtime
 
     def _load_class(self) -> type[Pipeline]:
         arguments = self._arguments
         verify(arguments.tree, arguments.record_digest)
-        memory.limit(arguments.max_memory, accelerated=arguments.accelerated)
+        self._room.limit()
         found = load_class(arguments.target, arguments.tree)
         self._inline = load_parts(arguments.inline, found, arguments.tree)
         return found
 
-    async def _started(self, settings: Mapping[str, Any], *, isolated: bool) -> Runtime:
-        arguments = self._arguments
-        assert self._class is not None  # noqa: S101 - only called after _load_class
-        return await Runtime.started(
-            self._class,
-            context_of(self._class, arguments.release, settings, self._logger),
-            tree=arguments.tree,
-            threads=arguments.threads,
-            isolated=isolated,
-            limits=self._limits,
-            parts=self._parts(settings),
-        )
+    async def _first(self, form: Form, settings: Mapping[str, Any]) -> tuple[Runtime, Form]:
+        """An instance, with a loop of its own if the examples hold this one."""
+        runtime = await self._started(form, settings)
+        if runtime.runs_on_loop and await self._holds_the_loop(runtime):
+            await runtime.unload()
+            form = replace(form, isolated=True)
+            runtime = await self._started(form, settings)
+        return runtime, form
 
-    def _parts(self, settings: Mapping[str, Any]) -> PartGroup | None:
+    async def _started(self, form: Form, settings: Mapping[str, Any]) -> Runtime:
+        arguments, weights = self._arguments, form.weights
+        assert self._class is not None  # noqa: S101 - only called after _load_class
+        if self._interface is None:
+            self._interface = interface_of(self._class)
+        try:
+            if weights is not None:
+                await asyncio.to_thread(weights.verify)
+            return await Runtime.started(
+                self._class,
+                context_of(
+                    self._class,
+                    arguments.release,
+                    settings,
+                    self._logger,
+                    weights.folder if weights else None,
+                ),
+                tree=arguments.tree,
+                threads=arguments.threads,
+                isolated=form.isolated,
+                weights=str(weights or ""),
+                interface=self._interface,
+                limits=self._limits,
+                parts=self._parts(settings, weights),
+            )
+        except StartFailure as failure:
+            raise (weights.failed(failure) if weights else failure) from failure.__cause__
+
+    def _parts(self, settings: Mapping[str, Any], weights: Weights | None) -> PartGroup | None:
         if not self._inline and not self._elsewhere:
             return None
-        release, tree = self._arguments.release, self._arguments.tree
-        inline = inline_parts(self._inline, release, settings, self._logger, tree)
+        inline = inline_parts(
+            self._inline,
+            self._arguments.release,
+            settings,
+            self._logger,
+            self._arguments.tree,
+            weights and weights.folder,
+        )
         return PartGroup(inline, self._elsewhere)
 
     # -- an asynchronous stage that blocks -------------------------------------------------------
@@ -256,22 +317,4 @@ class Replica:
         self._warned.add(hold.by_coroutine)
         self._warn(hold)
         if hold.by_coroutine:
-            self._isolation = asyncio.create_task(self._isolate())
-
-    async def _isolate(self) -> None:
-        """Replace the instance by one on a loop of its own: what the old one holds (locks, HTTP
-        clients) belongs to the loop it was made on and cannot move.
-        """
-        async with self._changing:
-            former = self._runtime
-            if former is None or former.isolated:
-                return
-            try:
-                self._runtime = await self._started(former.settings, isolated=True)
-            except StartFailure:
-                self._logger.exception("it stays where it is: a second instance does not start")
-                return
-            self.application.serve(self._runtime, self._limits)
-        # What runs on the former one ends within the request timeout, one way or another.
-        await asyncio.sleep(self._limits.request_timeout)
-        await former.unload()
+            self._instances.isolate()

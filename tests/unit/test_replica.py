@@ -75,8 +75,10 @@ async def test_a_replica_starts_with_its_first_settings_and_takes_later_ones(tmp
         assert (await client.post(ROUTE, json=1)).json() == 2
         assert (await client.post(ROUTE, json=1111)).status_code == 413
         await replica.reconfigure({"settings": {"add": 5}, "limits": {"max_request_bytes": 9}})
+        await replica.settled()
         assert (await client.post(ROUTE, json=1111)).json() == 1116
         await replica.reconfigure({"settings": {}, "limits": {}})
+        await replica.settled()
         assert (await client.post(ROUTE, json=1)).json() == 6
         assert (await client.get(ROUTE)).json()["settings_error"] == "KeyError: 'add'"
     assert not list(tree.rglob("*.pyc")), "the tree is shared: nothing is written into it"
@@ -238,7 +240,7 @@ async def test_an_asynchronous_stage_that_blocks_gets_a_loop_of_its_own(
     await replica.reconfigure({"settings": {}})
     async with client_of(replica.application) as client:
         assert (await client.post(ROUTE, json=str(first))).json() == 1
-        await until(lambda: replica._runtime.isolated)
+        await until(lambda: replica._instances.running.isolated)
         asked = asyncio.create_task(client.post(ROUTE, json=str(second)))
         for _ in range(4):
             await asyncio.sleep(0.01)
@@ -257,5 +259,5 @@ async def test_examples_that_hold_the_loop_decide_it_before_the_first_request(
     code = BLOCKING.replace("    def load", f"    examples = ({seconds},)\n\n    def load")
     replica, _ = replica_of(tmp_path, name, code)
     await replica.reconfigure({"settings": {}})
-    assert replica._runtime.isolated == isolated
+    assert replica._instances.running.isolated == isolated
     await replica.unload()
