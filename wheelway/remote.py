@@ -21,6 +21,7 @@ from wheelway.inbound import request as request_at_hand
 from wheelway.inline import naming, part_runtime
 from wheelway.loading import load_class, verify
 from wheelway.parts import PartUnavailable
+from wheelway.weights import verified, with_weights
 
 if TYPE_CHECKING:
     import logging
@@ -197,13 +198,15 @@ class PartReplica:
         arguments = self._arguments
         # Off the loop: reading, hashing and importing may take seconds.
         pipeline = await asyncio.to_thread(self._load_class)
-        context = context_of(pipeline, arguments.release, settings, self._logger)
-        runtime = part_runtime(self._part, pipeline, context, arguments.tree, arguments.threads)
-        try:
-            await runtime.start()
-        except BaseException:
-            await runtime.unload()
-            raise
+        with with_weights(arguments.weights):
+            folder = await asyncio.to_thread(verified, arguments.weights)
+            context = context_of(pipeline, arguments.release, settings, self._logger, folder)
+            runtime = part_runtime(self._part, pipeline, context, arguments.tree, arguments.threads)
+            try:
+                await runtime.start()
+            except BaseException:
+                await runtime.unload()
+                raise
         return runtime
 
     def _load_class(self) -> type[Pipeline]:

@@ -23,7 +23,7 @@ from wheelway.limits import Limits, limits_of
 from wheelway.loading import files_of, load_class, verify
 from wheelway.schema import interface_of
 from wheelway.watchdog import HELD_AFTER, Hold, Watchdog
-from wheelway.weights import Refusal, Weights
+from wheelway.weights import Refusal, Weights, verified, with_weights
 
 if TYPE_CHECKING:
     import logging
@@ -245,30 +245,22 @@ class Replica:
         assert self._class is not None  # noqa: S101 - only called after _load_class
         if self._interface is None:
             self._interface = interface_of(self._class)
-        try:
-            if weights is not None:
-                await asyncio.to_thread(weights.verify)
+        with with_weights(weights):
+            folder = await asyncio.to_thread(verified, weights)
+            context = context_of(self._class, arguments.release, settings, self._logger, folder)
             return await Runtime.started(
                 self._class,
-                context_of(
-                    self._class,
-                    arguments.release,
-                    settings,
-                    self._logger,
-                    weights.folder if weights else None,
-                ),
+                context,
                 tree=arguments.tree,
                 threads=arguments.threads,
                 isolated=form.isolated,
                 weights=str(weights or ""),
                 interface=self._interface,
                 limits=self._limits,
-                parts=self._parts(settings, weights),
+                parts=self._parts(settings, folder),
             )
-        except StartFailure as failure:
-            raise (weights.failed(failure) if weights else failure) from failure.__cause__
 
-    def _parts(self, settings: Mapping[str, Any], weights: Weights | None) -> PartGroup | None:
+    def _parts(self, settings: Mapping[str, Any], weights: Path | None) -> PartGroup | None:
         if not self._inline and not self._elsewhere:
             return None
         inline = inline_parts(
@@ -277,7 +269,7 @@ class Replica:
             settings,
             self._logger,
             self._arguments.tree,
-            weights and weights.folder,
+            weights,
         )
         return PartGroup(inline, self._elsewhere)
 

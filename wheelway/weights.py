@@ -6,6 +6,7 @@ one replica (instances.py); else in its `args`, so that replicas are rolled inst
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -15,7 +16,7 @@ from wheelway.failure import DIGEST_MISMATCH, LOAD_FAILED, StartFailure
 from wheelway.loading import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 WITH_WEIGHTS: Final = "with the weights "
 """What the message of a failure begins with in which weights took part."""
@@ -76,10 +77,25 @@ class Weights:
             )
         readonly.protect(self.tree)
 
-    def failed(self, failure: StartFailure) -> StartFailure:
-        """The failure of an instance that was to load them."""
-        message = f"{WITH_WEIGHTS}{self}: {failure.message}"
-        return StartFailure(failure.reason, message, failure.tail)
+
+def verified(weights: Weights | None) -> Path | None:
+    """What is to be found in `context.weights`; see `Weights.verify`."""
+    if weights is None:
+        return None
+    weights.verify()
+    return weights.folder
+
+
+@contextmanager
+def with_weights(weights: Weights | None) -> Iterator[None]:
+    """A StartFailure in here is told to be that of an instance with these weights."""
+    try:
+        yield
+    except StartFailure as failure:
+        if weights is None:
+            raise
+        message = f"{WITH_WEIGHTS}{weights}: {failure.message}"
+        raise StartFailure(failure.reason, message, failure.tail) from failure.__cause__
 
 
 @dataclass(frozen=True, slots=True)
