@@ -1,0 +1,1 @@
+"""A wheelway pipeline that answers questions from the Constitution of the United States."""
