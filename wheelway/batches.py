@@ -2,7 +2,8 @@
 
 `Batches.infer` stands where the stage `infer` would: each request passes it, is put with the others
 that wait, and comes out with its own result. While one batch runs the next one fills, so batches
-are as large as the load makes them, and a request that comes alone waits for nobody.
+are as large as the load makes them, and a request that comes alone waits for nobody: where nothing
+else is in the pipeline it takes all stages in one hop, as it would without batches.
 
 One batch runs at a time, however many threads there are. A model that is fast in batches gains by
 larger ones; two at once would be half as large, would compete for the same cores, and would have
@@ -13,19 +14,21 @@ runs: what hangs must not take the replica with it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import Context
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from wheelway.calling import is_async
 from wheelway.inbound import AT_HAND, several
-from wheelway.parts import ending_calls
+from wheelway.parts import ending_calls, hand_over_calls
 from wheelway.results import ResultInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from wheelway.calling import Caller, Stage
     from wheelway.inbound import Arrival, Request
@@ -35,7 +38,10 @@ _PATIENCE: Final = 10.0
 """Seconds; stages before it may take their time, and one of them may have failed."""
 _TEXTS: Final = (str, bytes, bytearray, memoryview)
 """Sequences that are one value."""
-_LAZY: Final = (Iterator, AsyncIterator)
+_FAILED: Final = (BaseException, Iterator, AsyncIterator)
+"""What is not the result of a request."""
+_TURN: ContextVar[object] = ContextVar("_TURN")
+"""Of a request that is alone in its pipeline: by what it has its turn."""
 
 
 @dataclass(slots=True, eq=False)
@@ -68,27 +74,12 @@ class _Batch:
         self.items = [item for item in self.items if not item.outcome.done()]
         return [item.request for item in self.items]
 
-    def answer(self, results: Any) -> None:
-        """Give each request its result.
-
-        Raises:
-            ResultInvalid: it is not a result for each.
-        """
-        if not isinstance(results, Sequence) or isinstance(results, _TEXTS):
-            raise ResultInvalid(
-                f"`infer_batch` returned a {type(results).__qualname__} instead of a list with a "
-                "result for each request; of an array return `list(array)`, and leave streaming "
-                "to `post_process`"
-            )
-        if len(results) != len(self.items):
-            raise ResultInvalid(
-                f"`infer_batch` was given {len(self.items)} requests and returned {len(results)} "
-                "results; return one for each, in the same order"
-            )
-        for item, result in zip(self.items, results, strict=True):
+    def answer(self, returned: Any) -> None:
+        """Give each request its result; raises as `_results`."""
+        for item, result in zip(self.items, _results(returned, len(self.items)), strict=True):
             if item.outcome.done():
                 continue
-            if isinstance(result, (BaseException, *_LAZY)):
+            if isinstance(result, _FAILED):
                 item.outcome.set_exception(_error_of(result))
             else:
                 item.outcome.set_result(result)
@@ -101,21 +92,37 @@ class _Batch:
 
 
 class Batches:
-    """The requests of one pipeline that defines `infer_batch`; used on one loop.
+    """The requests of one pipeline that defines `infer_batch`.
 
     `limits` may change at any time, and counts from the next batch on.
+
+    Args:
+        calls: how the pipeline's methods are called.
+        stages: by name, in their order, `infer_batch` among them.
     """
 
-    def __init__(self, calls: Caller, infer_batch: Stage, limits: Limits) -> None:
+    def __init__(self, calls: Caller, stages: Mapping[str, Stage], limits: Limits) -> None:
         self.limits = limits
+        infer_batch = stages["infer_batch"]
         self._call = ending_calls(calls.steps([_opening(infer_batch)]))
+        self._together = calls.chain([*{**stages, "infer_batch": self.infer}.values()])
+        self._alone = None
+        if not is_async(infer_batch):
+            stages = {**stages, "infer_batch": self._by_itself(infer_batch)}
+            self._alone = calls.chain(list(stages.values()))
+        self._inside = 0
+        """Requests that are in any stage; of the caller's loop."""
         self._waiting: dict[_Item, None] = {}
         """In the order they came."""
-        self._running: _Batch | None = None
+        self._turn: object = None
+        """The batch that runs, or whatever has the turn of one; changed under `_guard`."""
+        self._guard = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """That of those who wait."""
         self._full: asyncio.Future[None] | None = None
         """There while a batch is given time to fill."""
 
-    @contextmanager
+    @contextlib.contextmanager
     def gathering(self, count: int) -> Iterator[None]:
         """Have the next `count` requests come into one batch, if they come within `_PATIENCE`."""
         before = self.limits
@@ -125,26 +132,79 @@ class Batches:
         finally:
             self.limits = before
 
+    async def run(self, request: Any) -> Any:
+        """Take one request through all stages."""
+        self._inside += 1
+        try:
+            if self._alone is None or self._inside > 1 or self.limits.batch_wait_timeout:
+                return await self._together(request)
+            turn = object()
+            _TURN.set(turn)
+            try:
+                return await self._alone(request)
+            finally:
+                self._give_back(turn)
+        finally:
+            self._inside -= 1
+
+    def _by_itself(self, infer_batch: Stage) -> Stage:
+        """A stage, for a thread, that has a request be a batch if none runs at that moment."""
+
+        def infer_alone(request: Any) -> Any:
+            turn = _TURN.get()
+            if not self._claim(turn):
+                return self.infer(request)
+            context = _context_of([AT_HAND.get()])
+            hand_over_calls(context)
+            returned = context.run(infer_batch, [request])
+            if inspect.isawaitable(returned):
+                return _awaited(returned, context)
+            self._give_back(turn)
+            return _single(returned)
+
+        infer_alone.__name__ = "infer_batch"  # as it is told where a request was
+        return infer_alone
+
     async def infer(self, request: Any, /) -> Any:
         """One request's result, or what `infer_batch` raised or returned as its error."""
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         item = _Item(request, loop.time(), loop.create_future(), AT_HAND.get())
         self._waiting[item] = None
-        if self._running is None:
-            self._next()
-        elif self._full is not None and len(self._waiting) >= self.limits.max_batch_size:
-            self._go()
+        if self._full is None:
+            self._go_on()
+        elif len(self._waiting) >= self.limits.max_batch_size and not self._full.done():
+            self._full.set_result(None)
         try:
             return await item.outcome
         except asyncio.CancelledError as error:
             error.add_note(self._leave(item))
             raise
 
-    def _next(self) -> None:
-        """Begin a batch with the loop's next turn, so that all that came in this one are in it."""
-        self._running = batch = _Batch()
-        # A context of its own: what holds for one request holds for none of the others.
-        batch.task = asyncio.get_running_loop().create_task(self._run(batch), context=Context())
+    def _go_on(self) -> None:
+        """Begin a batch, if one may, with the loop's next turn: all that came in this one are in
+        it.
+        """
+        if self._turn is None and self._waiting and self._claim(batch := _Batch()):
+            # A context of its own: what holds for one request holds for none of the others.
+            batch.task = asyncio.get_running_loop().create_task(self._run(batch), context=Context())
+
+    def _claim(self, turn: object) -> bool:
+        with self._guard:
+            if self._turn is not None:
+                return False
+            self._turn = turn
+            return True
+
+    def _give_back(self, turn: object) -> None:
+        """End a turn, in any thread, unless it was ended before."""
+        with self._guard:
+            if self._turn is not turn:
+                return
+            self._turn = None
+        # Who came before that has seen it taken, and waits; who comes now sees it free.
+        if self._waiting and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                self._loop.call_soon_threadsafe(self._go_on)
 
     async def _run(self, batch: _Batch) -> None:
         try:
@@ -163,8 +223,7 @@ class Batches:
         # The author's, who may raise anything; out of a task some of it would end the loop.
         except BaseException as error:  # noqa: BLE001 - it reaches each request
             batch.fail(_error_of(error))
-        if self._running is batch:
-            self._go_on()
+        self._give_back(batch)
 
     async def _fill(self) -> None:
         """Wait for more requests, until the first has waited for as long as it may."""
@@ -177,10 +236,6 @@ class Batches:
             self._full = loop.create_future()
             await asyncio.wait((self._full,), timeout=left)
             self._full = None
-
-    def _go(self) -> None:
-        if self._full is not None and not self._full.done():
-            self._full.set_result(None)
 
     def _take(self, batch: _Batch) -> None:
         most = self.limits.max_batch_size
@@ -199,15 +254,10 @@ class Batches:
         if item.outcome.done() and not item.outcome.cancelled():
             item.outcome.exception()  # came in the same moment; asyncio logs what nobody looks at
         batch.awaited -= 1
-        if not batch.awaited and self._running is batch and batch.task is not None:
+        if not batch.awaited and batch.task is not None and not batch.task.done():
             batch.task.cancel()
-            self._go_on()
+            self._give_back(batch)
         return "it was in `infer_batch`" if batch.begun else "its batch waited for a thread"
-
-    def _go_on(self) -> None:
-        self._running = None
-        if self._waiting:
-            self._next()
 
 
 def _opening(infer_batch: Stage) -> Callable[[_Batch], Any]:
@@ -222,6 +272,48 @@ def _opening(infer_batch: Stage) -> Callable[[_Batch], Any]:
         return infer_batch(requests) if requests else []
 
     return on_loop if is_async(infer_batch) else in_thread
+
+
+def _results(returned: Any, count: int) -> Sequence[Any]:
+    """What `infer_batch` returned, if that is one result for each request.
+
+    Raises:
+        ResultInvalid: it is not.
+    """
+    if not isinstance(returned, Sequence) or isinstance(returned, _TEXTS):
+        raise ResultInvalid(
+            f"`infer_batch` returned a {type(returned).__qualname__} instead of a list with a "
+            "result for each request; of an array return `list(array)`, and leave streaming to "
+            "`post_process`"
+        )
+    if len(returned) != count:
+        raise ResultInvalid(
+            f"`infer_batch` was given {count} requests and returned {len(returned)} results; "
+            "return one for each, in the same order"
+        )
+    return returned
+
+
+def _single(returned: Any) -> Any:
+    """The result of a request that was alone in its batch."""
+    (result,) = _results(returned, 1)
+    if isinstance(result, _FAILED):
+        raise _error_of(result)
+    return result
+
+
+async def _awaited(returned: Awaitable[Any], context: Context) -> Any:
+    async def outcome() -> Any:
+        return await returned
+
+    return _single(await asyncio.get_running_loop().create_task(outcome(), context=context))
+
+
+def _context_of(arrivals: Sequence[Request | Arrival | None]) -> Context:
+    """What holds for several requests: nothing that one of them, or its stages, have set."""
+    context = Context()
+    context.run(AT_HAND.set, several(arrivals))
+    return context
 
 
 def _error_of(result: Any) -> BaseException:

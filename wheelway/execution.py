@@ -217,10 +217,12 @@ class Runtime:
             raise blame(reason, f"{what} of {self._name} failed", error, self._tree) from error
         stages = {stage: getattr(instance, stage) for stage in own(self._pipeline, STAGES)}
         if "infer_batch" in stages:
-            self.batches = Batches(self.calls, stages["infer_batch"], self._limits)
-            stages["infer_batch"] = self.batches.infer
-        self._each = [stages["post_process"]] if self.interface.said.by_item is not False else []
-        self.run = self.calls.chain(list(stages.values()), by_item=self.interface.said.by_item)
+            self.batches = Batches(self.calls, stages, self._limits)
+            self.run = self.batches.run
+        else:
+            by_item = self.interface.said.by_item
+            self._each = [stages["post_process"]] if by_item is not False else []
+            self.run = self.calls.chain(list(stages.values()), by_item=by_item)
         if self._parts is not None:
             self.run = ending_calls(self.run)
 

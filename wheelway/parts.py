@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
     from concurrent.futures import Future
+    from contextvars import Context
 
     Invoke = Callable[[Any], Awaitable[Any]]
     """Calls a part, on the loop that its pipeline was started on; gives its result, or an
@@ -242,6 +243,11 @@ def ending_calls(run: Invoke) -> Invoke:
                 call.cancel()
 
     return run_then_end
+
+
+def hand_over_calls(context: Context) -> None:
+    """Have calls that are begun in that context end with the request of this one."""
+    context.run(_CALLS.set, _CALLS.get())
 
 
 _END = object()

@@ -3,7 +3,7 @@
 import asyncio
 import pickle
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import ClassVar
@@ -66,6 +66,7 @@ class AsyncDoubled(Doubled):
         return [2 * request for request in requests]
 
 
+PAIRS = Limits(max_batch_size=2, batch_wait_timeout=30)
 BOTH = pytest.mark.parametrize("pipeline", [Doubled, AsyncDoubled])
 
 
@@ -107,12 +108,12 @@ async def test_while_one_batch_runs_the_next_one_fills(pipeline):
 @BOTH
 async def test_no_batch_is_larger_than_it_may_be_and_all_are_answered_in_their_order(pipeline):
     runtime, instance = await start(pipeline, Limits(max_batch_size=4))
+    first = ask(runtime, 0)
+    await acquire(instance.entered)
+    rest = ask(runtime, *range(1, 11))
     instance.gate.set()
-    assert await asyncio.gather(*ask(runtime, *range(10))) == [2 * n for n in range(10)]
-    assert instance.sizes == [4, 4, 2]
-    runtime.batches.limits = Limits(max_batch_size=10)
-    await asyncio.gather(*ask(runtime, *range(10)))
-    assert instance.sizes == [4, 4, 2, 10]
+    assert await asyncio.gather(*first, *rest) == [2 * n for n in range(11)]
+    assert instance.sizes == [1, 4, 4, 2]
     await runtime.unload()
 
 
@@ -199,7 +200,7 @@ async def test_who_leaves_while_the_batch_waits_for_a_thread_is_not_in_it_either
 
 @BOTH
 async def test_who_leaves_a_batch_that_runs_takes_nobody_along(pipeline):
-    runtime, instance = await start(pipeline)
+    runtime, instance = await start(pipeline, PAIRS)
     first, second = ask(runtime, 1, 2)
     await acquire(instance.entered)
     first.cancel()
@@ -212,15 +213,18 @@ async def test_who_leaves_a_batch_that_runs_takes_nobody_along(pipeline):
     await runtime.unload()
 
 
-async def test_a_batch_that_nobody_waits_for_holds_up_no_other_as_long_as_there_are_threads():
-    runtime, instance = await start(Doubled, threads=2)
-    hung = ask(runtime, 1, 2)
+@pytest.mark.parametrize("limits", [Limits(), PAIRS])
+async def test_a_batch_that_nobody_waits_for_holds_up_no_other_as_long_as_there_are_threads(limits):
+    runtime, instance = await start(Doubled, limits, threads=2)
+    hung = ask(runtime, 1, 2) if limits is PAIRS else ask(runtime, 1)
     await acquire(instance.entered)
+    runtime.batches.limits = Limits()
     later = ask(runtime, 3)
+    await asyncio.sleep(0)
     for task in hung:
         task.cancel()
     await acquire(instance.entered)
-    assert instance.sizes == [2, 1]
+    assert instance.sizes == [len(hung), 1]
     await until(lambda: runtime.calls.abandoned == 1)
     instance.gate.set()
     assert await asyncio.gather(*later) == [6]
@@ -249,6 +253,117 @@ async def test_a_coroutine_that_nobody_waits_for_is_ended():
         task.cancel()
     assert await asyncio.wait_for(later[0], 20) == 3
     assert ended == [[1, 2], [3]]
+    await runtime.unload()
+
+
+# -- a request that is alone ---------------------------------------------------------------------
+
+
+class Staged(Pipeline):
+    """Says in which threads its stages ran."""
+
+    def load(self, context):
+        self.gate = context.settings["gate"]
+        self.entered = threading.Semaphore(0)
+        context.settings["instances"].append(self)
+
+    def pre_process(self, request: str) -> list:
+        if request == "wait":
+            self.entered.release()
+            self.gate.wait(60)
+        return [threading.get_ident()]
+
+    def infer_batch(self, requests: list) -> list:
+        return [[*request, threading.get_ident(), len(requests)] for request in requests]
+
+    def post_process(self, result: list) -> list:
+        return [*result, threading.get_ident()]
+
+
+async def test_a_request_that_is_alone_takes_all_stages_in_one_hop():
+    runtime, _ = await start(Staged)
+    before, during, count, after = await runtime.run("alone")
+    assert (before, after, count) == (during, during, 1)
+    await runtime.unload()
+
+
+async def test_what_holds_up_one_request_before_its_batch_holds_up_no_other():
+    runtime, instance = await start(Staged, threads=2)
+    waiting = ask(runtime, "wait")
+    await acquire(instance.entered)
+    for _ in range(2):
+        assert (await asyncio.wait_for(runtime.run("other"), 20))[2] == 1
+    instance.gate.set()
+    assert (await asyncio.wait_for(waiting[0], 20))[2] == 1
+    await runtime.unload()
+
+
+async def test_one_that_was_alone_joins_the_others_where_a_batch_runs_when_its_turn_comes():
+    class Preparing(Doubled):
+        def pre_process(self, request: int) -> int:
+            if request == 1:
+                self.entered.release()
+                self.settled.wait(60)
+            return request
+
+        def load(self, context):
+            super().load(context)
+            self.settled = threading.Event()
+
+    runtime, instance = await start(Preparing)
+    alone = ask(runtime, 1)
+    await acquire(instance.entered)  # it prepares
+    other = ask(runtime, 2)
+    await acquire(instance.entered)  # a batch runs
+    third = ask(runtime, 3)
+    instance.settled.set()
+    await until(lambda: len(runtime.batches._waiting) == 2)
+    instance.gate.set()
+    assert await asyncio.gather(*alone, *other, *third) == [2, 4, 6]
+    assert instance.sizes == [1, 2]
+    await runtime.unload()
+
+
+async def test_those_that_come_while_one_is_alone_wait_for_its_batch_and_not_for_what_follows():
+    class Late(Doubled):
+        def post_process(self, result: int) -> int:
+            if result == 2:
+                assert self.done.wait(60)
+            return result
+
+        def load(self, context):
+            super().load(context)
+            self.done = threading.Event()
+
+    runtime, instance = await start(Late)
+    alone = ask(runtime, 1)
+    await acquire(instance.entered)
+    others = ask(runtime, 2, 3)
+    await until(lambda: len(runtime.batches._waiting) == 2)
+    instance.gate.set()
+    assert await asyncio.wait_for(asyncio.gather(*others), 20) == [4, 6]
+    instance.done.set()
+    assert await alone[0] == 2
+    assert instance.sizes == [1, 2]
+    await runtime.unload()
+
+
+async def test_infer_batch_may_return_what_is_to_be_awaited():
+    class Later(Pipeline):
+        examples = (1, 2)
+
+        def infer_batch(self, requests: list[int]) -> Awaitable[list[int]]:
+            async def later():
+                await asyncio.sleep(0)
+                with pytest.raises(LookupError):
+                    wheelway.request().headers["x"]
+                return [2 * request for request in requests]
+
+            return later()
+
+    runtime, _ = await start(Later)
+    assert await runtime.run(3) == 6
+    assert await asyncio.gather(*ask(runtime, 4, 5, 6)) == [8, 10, 12]
     await runtime.unload()
 
 
@@ -288,12 +403,16 @@ class Errors(Pipeline):
         return results
 
 
-async def together(pipeline, *requests, **options):
-    """Answers to requests that come at once, hence into one batch."""
-    async with asking(pipeline, **options) as client:
+async def together(pipeline, *requests):
+    """Answers to requests that come into one batch."""
+    limits = Limits(max_batch_size=len(requests), batch_wait_timeout=30)
+    app, runtime = await application(pipeline, None, limits)
+    async with client_of(app) as client:
         answers = await asyncio.gather(*(client.post(ROUTE, json=request) for request in requests))
+        app.serve(runtime, Limits())
         after = await client.post(ROUTE, json="after")
         assert after.json() == "after", "nothing stays behind"
+    await runtime.unload()
     return answers
 
 
@@ -315,6 +434,9 @@ async def test_what_fails_a_batch_fails_each_of_its_requests_and_no_other(
         assert_problem(answer, 500, reason)
     assert len(caplog.records) == 3
     assert told in caplog.text
+    async with asking(Errors) as client:  # also where it is alone
+        assert_problem(await client.post(ROUTE, json=bad), 500, reason)
+        assert (await client.post(ROUTE, json="after")).json() == "after"
 
 
 @pytest.mark.parametrize(
@@ -332,6 +454,10 @@ async def test_what_fails_an_item_fails_its_request_alone(bad, reason, told, cap
     good, failed, fine = await together(Errors, "good", bad, "fine")
     assert (good.json(), fine.json()) == ("good", "fine")
     assert_problem(failed, 500, reason)
+    assert told in caplog.text
+    caplog.clear()
+    async with asking(Errors) as client:
+        assert_problem(await client.post(ROUTE, json=bad), 500, reason)
     assert told in caplog.text
 
 
@@ -354,10 +480,11 @@ async def test_what_does_not_fit_is_refused_before_it_is_in_a_batch():
             sizes.append(len(requests))
             return requests
 
-    bad, good = await together(Sized, 1, "good")
+    async with asking(Sized) as client:
+        bad, good = await asyncio.gather(*(client.post(ROUTE, json=one) for one in (1, "good")))
     assert_problem(bad, 422, "InputInvalid")
     assert good.json() == "good"
-    assert sizes == [1, 1]
+    assert sizes == [1]
 
 
 async def test_a_hung_batch_is_504_and_those_behind_it_are_answered(caplog):
@@ -409,8 +536,9 @@ async def test_a_batch_knows_nothing_that_is_known_of_one_of_its_requests():
             return SEEN.get() + result
 
     async with asking(Asking) as client:
-        answers = await asyncio.gather(*(client.post(ROUTE, json=one) for one in "abc"))
-    assert [answer.json() for answer in answers] == ["aa", "bb", "cc"]
+        answers = [await client.post(ROUTE, json="-")]
+        answers += await asyncio.gather(*(client.post(ROUTE, json=one) for one in "abc"))
+    assert [answer.json() for answer in answers] == ["--", "aa", "bb", "cc"]
 
 
 async def test_of_what_its_requests_brought_a_batch_is_told_ids_and_the_earliest_deadline():
