@@ -191,17 +191,14 @@ class Renderer:
         """A template of before there were parts knows nothing of them."""
         told = document.get("args", {}).get("parts") or {}
         names = {deployment["name"] for deployment in document.get("deployments", ())}
-        missing = [
-            part["name"]
-            for part in parts
-            if part["name"] not in told or (not part["inline"] and part["name"] not in names)
-        ]
-        if missing:
+        if not all(
+            part["name"] in told and (part["inline"] or part["name"] in names) for part in parts
+        ):
             self._templates.blame(
                 APPLICATION,
                 ("args", "parts"),
-                f"args.parts, and a deployment for each part, must stay as the shipped template "
-                f"has them; {', '.join(missing)} would not be found by its pipeline",
+                "args.parts, and a deployment for each part that is not inline, must stay as the "
+                "shipped template has them: a pipeline would not find its parts",
             )
 
     def _normalised(self, name: str, variables: Mapping[str, object]) -> dict[str, JSON]:

@@ -50,6 +50,8 @@ class PaperHead:
         """Observations that a build, a start and a deletion take."""
         self.failing: dict[str, str] = {}
         """By pipeline: what its replicas say while they fail to start."""
+        self.failing_parts: dict[tuple[str, str], str] = {}
+        """The same of parts, by a release's header and the part's name."""
         self.mute: set[str] = set()
         """Routes to which the ingress does not lead."""
         self.instead: Reply | Literal["nothing"] | None = None
@@ -222,6 +224,13 @@ class PaperHead:
             state = "RUNNING" if status == "RUNNING" else "STARTING"
             failure = self._fault(app) if status == "DEPLOY_FAILED" else ""
             deployments["Host"] = {"message": failure, "replicas": [{"state": state, "pid": 1}]}
+            for part, count in self._parts(app):
+                deployments[part] = {
+                    "status": "HEALTHY" if state == "RUNNING" else "UPDATING",
+                    "target_num_replicas": count,
+                    "message": self._fault_of(app, part) if status == "DEPLOY_FAILED" else "",
+                    "replicas": [{"state": state, "pid": 2 + n} for n in range(count)],
+                }
         failed = "Failed to update the deployments ['Host']."
         return {
             "name": name,
@@ -239,7 +248,20 @@ class PaperHead:
             return "DELETING"
         if app.building or app.starting:
             return "DEPLOYING"
-        return "DEPLOY_FAILED" if self._fault(app) else "RUNNING"
+        of_parts = [self._fault_of(app, part) for part, _ in self._parts(app)]
+        return "DEPLOY_FAILED" if self._fault(app) or any(of_parts) else "RUNNING"
+
+    def _parts(self, app: _Served) -> list[tuple[str, int]]:
+        """Deployments beside the pipeline's, and how many replicas each has."""
+        told = ((app.document or {}).get("args") or {}).get("parts", {})
+        deployments = (app.document or {}).get("deployments", ())
+        return [
+            (one["name"], one.get("num_replicas", 1)) for one in deployments if one["name"] in told
+        ]
+
+    def _fault_of(self, app: _Served, part: str) -> str:
+        release = release_of(app.document or {})
+        return self.failing_parts.get((release.header, part), "") if release else ""
 
     def _fault(self, app: _Served) -> str:
         release = release_of(app.document or {})

@@ -7,7 +7,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from controller.config.settings import Options
-from controller.model import Artifact, Environment, PipelineEntry, Release
+from controller.model import Artifact, Environment, PartEntry, PipelineEntry, Release
 from controller.serve.templates import shipped
 
 BASE = Environment("", None)
@@ -27,6 +27,7 @@ def place(
     options=PLAIN,
     settings=(),
     tree="/cache/tree",
+    parts=(),
 ):
     of = of or release()
     artifact = Artifact(
@@ -41,8 +42,9 @@ def place(
         requires=(),
         pipelines=(),
     )
-    entry = PipelineEntry(of.pipeline, "acme.iris:Iris", {}, {})
-    return renderer.place(of, entry, artifact, environment, options, dict(settings))
+    named = tuple(PartEntry(name, f"acme.iris:{name.title()}") for name in sorted(dict(parts)))
+    entry = PipelineEntry(of.pipeline, "acme.iris:Iris", {}, {}, None, named)
+    return renderer.place(of, entry, artifact, environment, options, dict(settings), dict(parts))
 
 
 def edited(folder, name, old, new):
