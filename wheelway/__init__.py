@@ -8,6 +8,7 @@
     loading.py       a verified tree on `sys.path`, and the class that an entry point names
     inbound.py       what a request brought besides its body
     refusals.py      requests that a pipeline refuses
+    faults.py        whose fault an exception is
     execution.py     one loaded pipeline: load, examples, requests, settings, unload
     parts.py         what a pipeline sees of its parts
     inline.py        parts in its own process

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
+from functools import partial
 from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -24,12 +25,10 @@ from pydantic import ValidationError
 from wheelway import content, problem, rescue
 from wheelway.deadlines import Cause, RequestDeadlines, progress_of
 from wheelway.descriptions import description_at
+from wheelway.faults import explain
 from wheelway.inbound import AT_HAND
 from wheelway.limits import Limits, Outcomes
-from wheelway.parts import PartFailed
 from wheelway.problem import SANE_ID, sane_id
-from wheelway.refusals import refusal_in
-from wheelway.results import ResultInvalid
 from wheelway.sending import Sender
 
 if TYPE_CHECKING:
@@ -88,6 +87,7 @@ class Application:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._deadlines = RequestDeadlines()
         self._outcomes = Outcomes()
+        self._explain = partial(explain, release, logger)
         self._sender = Sender(self._deadlines, self._outcomes, self._explain, self._tell_late)
         self._marks: Headers = [(b"x-wheelway-release", str(release).encode())]
         """Who answers; in every answer."""
@@ -299,25 +299,6 @@ class Application:
             *(name, self._release, self._route, what, within, stopped_in),
             extra={"wheelway_request_id": name, "request_id": name},
         )
-
-    def _explain(self, error: BaseException, request_id: bytes) -> Problem:
-        name = request_id.decode("latin-1")
-        told = {"wheelway_request_id": name}
-        if refused := refusal_in(error):
-            # repr: it may quote what the client sent, and must stay one line.
-            what = (name, self._release, refused.status, refused.reason, refused.message)
-            self._logger.info("request %s of %s was refused: %d %s: %r", *what, extra=told)
-            # One that the class lists lives on: it must not keep the frames of this request.
-            refused.__traceback__ = refused.__context__ = refused.__cause__ = None
-            return problem.refused(refused)
-        if isinstance(error, PartFailed) and (shortage := problem.part_failed(error)):
-            self._logger.error("request %s of %s: %s", name, self._release, error, extra=told)
-            return shortage
-        self._logger.error(
-            "request %s of %s failed", name, self._release, exc_info=error, extra=told
-        )
-        invalid = isinstance(error, ResultInvalid)
-        return problem.result_invalid() if invalid else problem.pipeline_failed()
 
     async def _turn(self) -> None:
         """Wait until `_wake` says that one more may run; it is then already counted as running."""

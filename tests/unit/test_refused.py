@@ -1,9 +1,12 @@
 """What a stage refuses: the caller's mistake, told to the caller and to nobody as a failure."""
 
+import ast
 import asyncio
+import inspect
+import json
 import logging
 import pickle
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import ClassVar
 
 import httpx
@@ -13,7 +16,7 @@ from pydantic import BaseModel, field_validator
 
 from tests.support.asking import LOGGER, ROUTE, application, asking, assert_problem, serving
 from tests.support.pipelines import Echo, Greeter
-from wheelway import Pipeline, Refused, problem
+from wheelway import Pipeline, Refused, problem, request
 from wheelway.contract import Release
 from wheelway.execution import Runtime, context_of
 from wheelway.failure import StartFailure
@@ -193,6 +196,87 @@ async def test_every_status_from_400_to_499_can_be_had_also_one_without_a_name(s
         assert_problem(await client.post(f"http://127.0.0.1:{port}/", json=1), status, "No")
 
 
+class Generating(Pipeline):
+    def infer(self, place: str) -> Iterator[str]:
+        if place == "first":
+            raise Refused(404, "First", "no")
+        for _ in range(3):
+            yield f"{request().id} {request().headers['x-tenant']}"
+            if place == "second":
+                raise Refused(409, "Second", "no")
+
+
+class Awaiting(Pipeline):
+    async def infer(self, place: str) -> AsyncIterator[str]:
+        for item in Generating().infer(place):
+            await asyncio.sleep(0)
+            yield item
+
+
+@pytest.mark.parametrize("pipeline", [Generating, Awaiting])
+@pytest.mark.parametrize("isolated", [False, True])
+async def test_a_stream_is_refused_as_an_answer_or_broken_off_and_knows_its_request(
+    pipeline, isolated
+):
+    app, _ = await application(pipeline, isolated=isolated)
+    headers = {"x-request-id": "one", "x-tenant": "acme"}
+    async with (
+        serving(app) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as client,
+    ):
+        assert_problem(await client.post("/", json="first"), 404, "First")
+        for _ in range(12):
+            begun = await client.post("/", json="second")
+            assert begun.status_code == 200
+            item, broken = begun.text.splitlines()
+            assert item == '"one acme"'
+            assert json.loads(broken)["problem"]["reason"] == "Second"
+        assert (await client.post("/", json="none")).text == '"one acme"\n' * 3
+        assert "failing" not in (await client.get("/")).json()
+
+
+class Batching(Pipeline):
+    def infer_batch(self, numbers: list[int]) -> list[int]:
+        if -1 in numbers:
+            raise Refused(409, "Whole", "no")
+        return [number or Refused(404, "Item", "no") for number in numbers]
+
+
+async def test_a_refused_item_of_a_batch_is_its_own_requests_and_a_refused_batch_is_everybodys():
+    app, _ = await application(Batching)
+    async with serving(app) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as ask:
+        answers = await asyncio.gather(*(ask.post("/", json=n % 3) for n in range(12)))
+        for n, answer in enumerate(answers):
+            if n % 3:
+                assert answer.json() == n % 3
+            else:
+                assert_problem(answer, 404, "Item")
+        assert_problem(await ask.post("/", json=-1), 409, "Whole")
+        assert "failing" not in (await ask.get("/")).json()
+
+
+class Whole(Pipeline):
+    def load(self, context):
+        self.part = context.parts["inner"]
+
+    async def infer(self, place: str) -> str:
+        return f"{request().headers['x-tenant']} {await self.part(place)}"
+
+
+class Inner(Pipeline):
+    def infer(self, place: str) -> str:
+        if place == "part":
+            raise Refused(409, "InPart", "no")
+        return request().headers["x-tenant"]
+
+
+def test_a_part_refuses_for_its_pipeline_and_knows_the_request():
+    with loaded(Whole, parts={"inner": Inner}) as whole:
+        assert whole("none", headers={"x-tenant": "acme"}) == "acme acme"
+        with pytest.raises(Refused, match="409 InPart: no"):
+            whole("part", headers={"x-tenant": "acme"})
+
+
 # -- what it says of itself ----------------------------------------------------------------------
 
 
@@ -281,19 +365,15 @@ def test_anything_but_a_callers_mistake_is_a_value_error_in_words(status, reason
 
 
 def test_the_hosts_own_reasons_keep_their_status_and_may_be_said_with_it():
-    made = [
-        problem.not_found("/"),
-        problem.method_not_allowed("PUT", "GET"),
-        problem.too_large(1),
-        problem.unsupported_media_type("a/b"),
-        problem.coding_broken("gzip", "why"),
-        problem.pipeline_failed(),
-        problem.result_invalid(),
-        problem.not_loaded(),
-        problem.overloaded(1),
-        problem.timed_out(1),
-    ]
-    assert {one.reason: one.status for one in made} == RESERVED
+    made = {
+        call.args[1].value: call.args[0].value
+        for call in ast.walk(ast.parse(inspect.getsource(problem)))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id == "Problem"
+        and isinstance(call.args[0], ast.Constant)
+    }
+    assert made == RESERVED
     assert Refused(422, "InputInvalid", "no").reason == "InputInvalid"
 
 
