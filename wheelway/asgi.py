@@ -100,8 +100,7 @@ class Application:
         the one that they began on.
         """
         runtime.calls.on_return = self._wake
-        if runtime.batches is not None:
-            runtime.batches.limits = limits
+        runtime.keep_to(limits)
         self._runtime, self._limits, self._capacity = runtime, limits, limits.capacity
         self._digits = len(str(limits.max_request_bytes))
         runtime.marks = self._marks[:1]

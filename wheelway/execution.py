@@ -371,6 +371,12 @@ class Runtime:
                 raise
             self._context.logger.exception("the former settings could not be put back")
 
+    def keep_to(self, limits: Limits) -> None:
+        """Have batches be bounded by these from now on."""
+        self._limits = limits
+        if self.batches is not None:
+            self.batches.limits = limits
+
     async def unload(self) -> None:
         """Call the pipeline's `unload` and give back threads; errors are logged, not raised."""
         instance, self._instance = self._instance, None

@@ -19,6 +19,7 @@ from wheelway.failure import StartFailure
 from wheelway.inbound import AT_HAND, Request
 from wheelway.inbound import request as request_at_hand
 from wheelway.inline import naming, part_runtime
+from wheelway.limits import limits_of
 from wheelway.loading import load_class, verify
 from wheelway.parts import PartUnavailable
 from wheelway.weights import verified, with_weights
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from wheelway.contract import Pipeline
     from wheelway.inline import PartRuntime
+    from wheelway.limits import Limits
     from wheelway.replica import Arguments
 
     Send = Callable[[bytes, Request | None], AsyncIterator[bytes]]
@@ -134,20 +136,22 @@ class PartReplica:
         return self._runtime is not None
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        """The first time start the part, later hand over settings.
+        """The first time start the part, later hand over settings and limits.
 
         Raises:
             StartFailure: the part cannot start, and so its release cannot; it names the part. Never
                 once it has: one that refuses new settings keeps the former ones, and logs why.
         """
         settings = user_config.get("settings") or {}
+        limits = limits_of(user_config)
         async with self._changing:
             if self._runtime is not None:
+                self._runtime.keep_to(limits)
                 await self._runtime.reconfigure(settings)
                 return
             try:
                 with naming(self._part):
-                    self._runtime = await self._started(settings)
+                    self._runtime = await self._started(settings, limits)
             except StartFailure as failure:  # what Serve reports of it is cut short
                 self._logger.error("%s does not start", self._arguments.release, exc_info=failure)
                 raise
@@ -194,7 +198,7 @@ class PartReplica:
     def _what(self, of: str) -> str:
         return f"{of} of the part {self._part!r}"
 
-    async def _started(self, settings: Mapping[str, Any]) -> PartRuntime:
+    async def _started(self, settings: Mapping[str, Any], limits: Limits) -> PartRuntime:
         arguments = self._arguments
         # Off the loop: reading, hashing and importing may take seconds.
         pipeline = await asyncio.to_thread(self._load_class)
@@ -202,6 +206,7 @@ class PartReplica:
             folder = await asyncio.to_thread(verified, arguments.weights)
             context = context_of(pipeline, arguments.release, settings, self._logger, folder)
             runtime = part_runtime(self._part, pipeline, context, arguments.tree, arguments.threads)
+            runtime.keep_to(limits)
             try:
                 await runtime.start()
             except BaseException:

@@ -24,12 +24,15 @@ from tests.support.asking import (
 )
 from tests.support.head import eventually
 from tests.support.strict import refused
+from tests.support.wheels import make_wheel, tree_of
 from wheelway import Pipeline
 from wheelway.execution import Runtime, context_of
 from wheelway.failure import StartFailure
 from wheelway.inbound import Request, several
 from wheelway.limits import Limits
 from wheelway.local import loaded, run
+from wheelway.remote import PartReplica, RemotePart
+from wheelway.replica import Arguments
 from wheelway.schema import interface_of
 
 pytestmark = [pytest.mark.unit, pytest.mark.anyio]
@@ -639,6 +642,47 @@ def test_calls_of_parts_form_batches_of_the_part_and_end_with_the_batch_that_mad
     with loaded(Whole, parts=parts) as whole:
         assert [whole(request) for request in (7, 8)] == [107, 108]
         eventually(lambda: 7 in ended)
+
+
+BATCHED_PART = """
+from wheelway import Pipeline
+
+class Demo(Pipeline):
+    pass
+
+class Part(Pipeline):
+    examples = (1, 2, 3)
+
+    def load(self, context):
+        self.sizes = []
+
+    def infer_batch(self, requests: list[int]) -> list[list[int]]:
+        self.sizes.append(len(requests))
+        return [self.sizes] * len(requests)
+"""
+
+
+async def test_a_part_in_replicas_of_its_own_keeps_to_its_limits(tmp_path, monkeypatch):
+    monkeypatch.setattr("wheelway.memory.limit", lambda _, **_more: None)
+    tree, digest = tree_of(make_wheel(tmp_path, "batchpart", code=BATCHED_PART))
+    part = {"target": "batchpart.pipeline:Part", "inline": False, "threads": 2, "max_memory": None}
+    arguments = {
+        "release": {"pipeline": "batchpart", "version": "1.0", "digest": "ab" * 32},
+        "target": "batchpart.pipeline:Demo",
+        "tree": str(tree),
+        "record_digest": digest,
+        "parts": {"part": part},
+    }
+    told = Arguments.of_part("part", arguments, "app", accelerated=False)
+    replica = PartReplica("part", told, LOGGER)
+    await replica.reconfigure({"settings": {}, "limits": {"max_batch_size": 2}})
+    call = RemotePart("part", replica.answer)
+    assert await call(1) == [1, 1, 1, 2, 1]
+    assert replica._runtime.batches.limits == Limits(max_batch_size=2)
+    await replica.reconfigure({"settings": {}, "limits": {"batch_wait_timeout": 0.5}})
+    assert replica._runtime.batches.limits == Limits(batch_wait_timeout=0.5)
+    assert (await asyncio.gather(call(1), call(2), call(3)))[0][-1] == 3
+    await replica.unload()
 
 
 async def test_headers_of_a_batch_are_nobodys():

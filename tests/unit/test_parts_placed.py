@@ -60,6 +60,28 @@ def test_each_part_is_a_deployment_in_the_releases_environment_with_defaults_of_
     assert found["risk"]["graceful_shutdown_timeout_s"] >= 95, "its pipeline may still call it"
 
 
+def test_a_part_has_limits_of_its_own_for_batches_where_it_was_given_any(renderer):
+    limits = {
+        name: one["user_config"].get("limits")
+        for name, one in deployments(
+            place(
+                renderer,
+                options=Options(max_batch_size=8),
+                parts={
+                    "churn": PartOptions(),
+                    "risk": PartOptions(max_batch_size=4, batch_wait_timeout=0.5),
+                    "slow": PartOptions(batch_wait_timeout=0),
+                },
+            )
+        ).items()
+    }
+    assert limits["Host"]["max_batch_size"] == 8
+    assert "batch_wait_timeout" not in limits["Host"]
+    assert limits["churn"] is None
+    assert limits["risk"] == {"max_batch_size": 4, "batch_wait_timeout": 0.5}
+    assert limits["slow"] == {"batch_wait_timeout": 0}
+
+
 def test_an_inline_part_has_no_deployment(renderer):
     placed = place(renderer, parts={"risk": PartOptions(inline=True, threads=8)})
     assert list(deployments(placed)) == ["Host"]
@@ -82,7 +104,7 @@ def test_what_restarts_replicas_of_a_part_is_another_application_and_what_does_n
     names = {
         name(),
         name(num_replicas=2),
-        name(max_ongoing_requests=7),
+        name(max_ongoing_requests=7, max_batch_size=7, batch_wait_timeout=1),
         name(health_check_period=3),
     }
     assert names == {name()}
