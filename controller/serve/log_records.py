@@ -21,7 +21,7 @@ _HEAD = re.compile(
     r"\S+ \S+ (?:\S+ )?-- (?P<message>.*)"
 )
 _FAILED = re.compile(r"request (?P<id>\S+) of (?P<release>\S+@\S+\+[0-9a-f]{8}) failed")
-"""The line that `wheelway.asgi` logs."""
+"""The line that `wheelway.faults` logs."""
 _TRACEBACK = "Traceback (most recent call last)"
 LONGEST_RECORD = 1 << 20
 """Characters of a record; a longer one comes in parts."""
