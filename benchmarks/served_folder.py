@@ -88,16 +88,16 @@ class ServedFolder:
         until(lambda: not self.dashboard.applications(), every=0.2)
         time.sleep(SETTLE)
 
-    def first_answer(self, route: str, deadline: float = 180.0) -> float:
+    def first_answer(self, route: str, deadline: float = 180.0, body: bytes = b"{}") -> float:
         """When a POST at the route was first answered with 200."""
-        until(lambda: self.ask(route)[0] == 200, deadline)
+        until(lambda: self.ask(route, body)[0] == 200, deadline)
         return time.time()
 
-    def ask(self, route: str) -> tuple[int, str]:
+    def ask(self, route: str, body: bytes = b"{}") -> tuple[int, str]:
         """Status and release header of a POST, on a connection of its own; (0, "") for none."""
         connection = http.client.HTTPConnection("127.0.0.1", self.head.ports.ingress, timeout=10)
         try:
-            connection.request("POST", route, b"{}", {"Content-Type": "application/json"})
+            connection.request("POST", route, body, {"Content-Type": "application/json"})
             response = connection.getresponse()
             response.read()
             return response.status, response.getheader("x-wheelway-release", "")

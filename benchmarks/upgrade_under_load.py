@@ -82,8 +82,12 @@ class Load:
         self.answered.append(now)
 
 
-async def client(url: str, load: Load, first: float, period: float) -> None:
-    """A request every `period` seconds from `first` on, one after the other."""
+async def client(
+    url: str, load: Load, first: float, period: float, header: str = "x-wheelway-release"
+) -> None:
+    """A request every `period` seconds from `first` on, one after the other; `header` says who
+    answered.
+    """
     timeout = aiohttp.ClientTimeout(total=30)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         due = first
@@ -94,7 +98,7 @@ async def client(url: str, load: Load, first: float, period: float) -> None:
             try:
                 async with session.post(url, json={"n": 1}) as answer:
                     await answer.read()
-                    release = answer.headers.get("x-wheelway-release", "")
+                    release = answer.headers.get(header, "")
                     load.note(due, own, answer.status, release)
             except (aiohttp.ClientError, TimeoutError) as error:
                 load.failures.append(repr(error))

@@ -35,12 +35,11 @@
     failure.py       why a release does not start, in words that reach the operator
     encoded.py       routes that a client percent-encoded
     replica.py       what one replica does from start to end
+    instances.py     the instance that serves, and another that takes its place
+    weights.py       what a pipeline of other code reads, from a wheel that holds only data
     host.py          the same inside a Ray Serve replica; only it and handles.py import Ray
     handles.py       calls of parts by Serve's handles
     remote.py        parts in processes of their own, whoever brings the bytes
-    instances.py     the instance that serves, and another that takes its place
-    weights.py       what a pipeline of other code reads, from a wheel that holds only data
-    host.py          the same inside a Ray Serve replica; the only module that imports Ray
     fallback.py      answers for a release that has no replica
     reading.py       reads streams outside of a server
     local.py         the same on an author's machine, and `wheelway check`'s gates

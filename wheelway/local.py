@@ -106,18 +106,20 @@ def loaded(
     settings: Mapping[str, Any] | None = None,
     threads: int = THREADS,
     parts: Mapping[str, type[Pipeline]] | None = None,
+    weights: Path | None = None,
 ) -> Iterator[Loaded]:
     """A pipeline loaded as a replica would, its examples run, until the end of the `with` block.
 
     Its parts run in this process, called as if they did not; by default they are those of the
-    installed project whose entry point names the class. `parts` are others, by name.
+    installed project whose entry point names the class. `parts` are others, by name. `weights` is
+    the folder that it finds in `context.weights`.
 
     Raises:
         StartFailure: a replica would not start either; `reason` and `message` say why.
     """
     release = Release(_named_as(pipeline.__name__), "0+local", "0" * 64, "", __version__)
     with asyncio.Runner() as runner, _in_replica(release):
-        context = _context(pipeline, release, settings or {})
+        context = _context(pipeline, release, settings or {}, weights)
         if parts is None:
             found = _load_parts(entries.parts_of(pipeline), pipeline)
         else:
@@ -139,9 +141,10 @@ def run(
     settings: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
     parts: Mapping[str, type[Pipeline]] | None = None,
+    weights: Path | None = None,
 ) -> Any:
     """Load a pipeline, ask it once, unload it; see `loaded`. Of a stream all items, as a list."""
-    with loaded(pipeline, settings=settings, parts=parts) as ask:
+    with loaded(pipeline, settings=settings, parts=parts, weights=weights) as ask:
         result = ask(request, headers=headers)
         return list(result) if isinstance(result, GeneratorType) else result
 
@@ -157,7 +160,8 @@ def _group(
 ) -> PartGroup | None:
     if not parts:
         return None
-    runtimes = inline_parts(parts, release, context.settings, context.logger, tree)
+    told = context.settings, context.logger, tree, context.weights
+    runtimes = inline_parts(parts, release, *told)
     return PartGroup(runtimes, copying=True)
 
 
@@ -199,8 +203,11 @@ def _in_replica(release: Release) -> Iterator[None]:
         context._INTERNAL_REPLICA_CONTEXT = None  # noqa: SLF001 - as above
 
 
-def _context(pipeline: type[Pipeline], release: Release, settings: Mapping[str, Any]) -> Context:
-    return context_of(pipeline, release, settings, _LOGGER.getChild(release.pipeline))
+def _context(
+    pipeline: type[Pipeline], release: Release, settings: Mapping[str, Any], weights: Path | None
+) -> Context:
+    logger = _LOGGER.getChild(release.pipeline)
+    return context_of(pipeline, release, settings, logger, weights and weights.absolute())
 
 
 # -- gates ---------------------------------------------------------------------------------------
@@ -235,6 +242,8 @@ class Subject:
     max_memory: int | None = None
     accelerated: bool = False
     """A replica would have a GPU."""
+    weights: Path | None = None
+    """The folder in `context.weights`."""
 
 
 async def check(subject: Subject, report: Callable[[Gate], None]) -> bool:
@@ -266,7 +275,7 @@ async def _gates(subject: Subject) -> AsyncIterator[dict[str, Any]]:
     found, parts = await asyncio.to_thread(_classes, subject)
     names = {"parts": sorted(parts)} if parts else {}
     yield {"class": f"{found.__module__}:{found.__qualname__}", **names}
-    context = context_of(found, subject.release, subject.settings, _LOGGER)
+    context = _context(found, subject.release, subject.settings, subject.weights)
     runtime = Runtime(
         found,
         context,
@@ -316,7 +325,7 @@ async def serve(subject: Subject, *, host: str = "127.0.0.1", port: int = 8001) 
 
     pipeline, parts = await asyncio.to_thread(_classes, subject)
     with _in_replica(subject.release):
-        context = _context(pipeline, subject.release, subject.settings)
+        context = _context(pipeline, subject.release, subject.settings, subject.weights)
         group = _group(parts, context, subject.release, subject.tree)
         runtime = await Runtime.started(pipeline, context, threads=subject.threads, parts=group)
         application = Application(subject.release, _LOGGER, on_shutdown=runtime.unload)
@@ -346,6 +355,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         threads=options.threads,
         max_memory=options.max_memory,
         accelerated=options.accelerated,
+        weights=options.weights,
     )
     if options.json:
         return _print_gates(subject)
@@ -391,6 +401,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--version", default="0+local")
     add("--digest", default="0" * 64, help="SHA-256 of the wheel")
     add("--environment", default="", help="SHA-256 of the locked requirements")
+    add("--weights", type=Path, help="the folder that it finds in context.weights")
     add("--settings", type=json.loads, default={}, help="a JSON object")
     add("--threads", type=int, default=THREADS)
     add("--max-memory", type=int, default=None, help="bytes")
