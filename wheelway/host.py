@@ -14,6 +14,10 @@ settings on:
   loads; requests cannot come earlier.
 * A `reconfigure` that raises later makes a running replica unhealthy: `Replica.reconfigure` never
   does on the pipeline's account.
+* Until a later `reconfigure` returns the replica is UPDATING, and only those that are RUNNING are
+  told to HAProxy (`get_running_replica_infos` in deployment_state.py): requests wait for it, with
+  one replica all of them (12 s, where the settings took 12 s). `Replica.reconfigure` returns at
+  once, and goes on in the background; that is over before HAProxy hears of it.
 * With RAY_SERVE_THROUGHPUT_OPTIMIZED user code shares the replica's main loop with `check_health`
   and HAProxy's checks: synchronous stages run in threads, blocking asynchronous ones are given
   their own loop (watchdog.py). Without it Serve runs user code on a second loop; Serve's own

@@ -233,3 +233,21 @@ def test_a_pipeline_can_be_served_on_a_laptop(tmp_path):
         server.send_signal(signal.SIGINT)
         server.communicate(timeout=20)
     assert server.returncode == 0
+
+
+def test_weights_on_a_laptop_are_a_folder(tmp_path):
+    (tmp_path / "model").write_text("3")
+
+    class Weighed(Pipeline):
+        examples = (1,)
+
+        def load(self, context):
+            self.add = int((context.weights / "model").read_text()) if context.weights else 0
+
+        def infer(self, request: int) -> int:
+            return request + self.add
+
+    assert run(Weighed, 1) == 1
+    assert run(Weighed, 1, weights=tmp_path) == 4
+    with loaded(Weighed, weights=tmp_path) as weighed:
+        assert weighed(2) == 5
