@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from pydantic_core import from_json
@@ -21,12 +20,7 @@ if TYPE_CHECKING:
 
 _MOST: Final = 100
 """Media ranges that are read of one request."""
-_ELEMENT: Final = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*")+')
-_RANGE: Final = re.compile(
-    r"\s*(?P<type>[^\s/;]+)/(?P<subtype>[^\s/;]+)\s*"
-    r"(?:;(?:.*;)?\s*q=(?P<q>[^\s;]*)\s*(?:;.*)?|;.*)?",
-    re.IGNORECASE | re.DOTALL,
-)
+_QUOTED: Final = re.compile(r'"(?:\\.|[^"\\])*"')
 _QUALITY: Final = re.compile(r"0(?:\.\d{0,3})?|1(?:\.0{0,3})?")
 
 
@@ -52,7 +46,7 @@ def preferred(types: Sequence[str], accept: str) -> str:
     """The one that an `accept` header likes best; the first where it says nothing of any of them.
     Of those it likes as much, one that it names goes before one that it only allows.
     """
-    ranges = list(islice(_ranges(accept), _MOST))
+    ranges = list(_ranges(accept))
 
     def liking(content_type: str) -> tuple[float, int]:
         matching = [
@@ -71,17 +65,19 @@ def _ranges(accept: str) -> Iterator[tuple[str, int, float]]:
     """What each media range begins like, how exact it is, and its weight; what cannot be understood
     is left out.
     """
-    for element in _ELEMENT.findall(accept):
-        found = _RANGE.fullmatch(element)
-        if found is None or not _QUALITY.fullmatch(quality := found["q"] or "1"):
+    for element in _QUOTED.sub("", accept).lower().split(",")[:_MOST]:
+        name, *parameters = (part.strip() for part in element.split(";"))
+        weights = [part[2:] for part in parameters if part.startswith("q=")]
+        quality = weights[-1] if weights else "1"
+        kind, slash, subtype = name.partition("/")
+        if not (kind and slash and subtype and _QUALITY.fullmatch(quality)):
             continue
-        kind, subtype = found["type"].lower(), found["subtype"].lower()
         if subtype != "*":
-            yield f"{kind}/{subtype}/", 2, float(quality)
-        elif kind == "*":
-            yield "", 0, float(quality)
-        else:
+            yield f"{name}/", 2, float(quality)
+        elif kind != "*":
             yield f"{kind}/", 1, float(quality)
+        else:
+            yield "", 0, float(quality)
 
 
 def _as_text(item: bytes) -> bytes:
