@@ -122,7 +122,9 @@ class Options(DeploymentOptions):
     max_request_bytes: Bytes | None = None
     """* Largest request body; beyond it 413 (16 MiB)."""
     request_timeout: Timeout | None = None
-    """* Seconds for one request; beyond it 504 (60)."""
+    """* Seconds for one request, to the first item of a stream; beyond it 504 (60)."""
+    stream_timeout: Timeout | None = None
+    """* Seconds between two items of a stream; beyond it the stream breaks off (60)."""
     access_log: bool | None = None
     """* Whether Serve logs a line for each request (false): that costs a small pipeline a sixth of
     its requests."""
@@ -205,7 +207,9 @@ class Caps(Section):
     max_request_bytes: Bytes | None = 2**30
     """Bytes of a request body."""
     request_timeout: PositiveSeconds | None = None
-    """Seconds for one request."""
+    """Seconds for one request, to the first item of a stream."""
+    stream_timeout: PositiveSeconds | None = None
+    """Seconds between two items of a stream."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads of one replica for synchronous stages."""
     graceful_shutdown_timeout: ShutdownTimeout | None = None
@@ -227,9 +231,9 @@ class ServeOptions(Section):
     http_options: Table = Field(default_factory=dict)
     """Serve's HTTP options (host, port, ...); host and port default to those of `ingress_url`."""
     longest_request: Timeout = 900.0
-    """The longest `request_timeout` of any release. When one goes live the ingress is replaced, and
-    ends requests that last longer: start the head with the same number (`wheelway ray-head
-    --longest-request`; `wheelway up` does)."""
+    """The longest `request_timeout` and `stream_timeout` of any release. When one goes live the
+    ingress is replaced, and ends requests, streams among them, that last longer: start the head
+    with the same number (`wheelway ray-head --longest-request`; `wheelway up` does)."""
     defaults: Options = Options()
     """Options of every pipeline, below the wheel's own wishes."""
     caps: Caps = Caps()
@@ -254,10 +258,10 @@ class ServeOptions(Section):
         Raises:
             ValueError: they may last too long; `whose` says where that was said.
         """
-        if (options.request_timeout or 0) > self.longest_request:
-            raise ValueError(
-                f"{whose}: request_timeout = {options.request_timeout:g}, but {self.why_not_longer}"
-            )
+        for name in ("request_timeout", "stream_timeout"):
+            seconds = getattr(options, name) or 0
+            if seconds > self.longest_request:
+                raise ValueError(f"{whose}: {name} = {seconds:g}, but {self.why_not_longer}")
 
     @property
     def longest_shutdown(self) -> float:

@@ -65,6 +65,7 @@ ABOVE = {
     "max_memory": ({"max_memory": 11}, "max_memory = 11, the cap is 10"),
     "max_request_bytes": ({"max_request_bytes": 11}, "max_request_bytes = 11, the cap is 10"),
     "request_timeout": ({"request_timeout": 11}, "request_timeout = 11, the cap is 10"),
+    "stream_timeout": ({"stream_timeout": 11}, "stream_timeout = 11, the cap is 10"),
     "threads": ({"threads": 11}, "threads = 11, the cap is 10"),
     "graceful_shutdown_timeout": (
         {"graceful_shutdown_timeout": 11},
@@ -85,6 +86,7 @@ CAPS = Caps(
     max_memory=10,
     max_request_bytes=10,
     request_timeout=10,
+    stream_timeout=10,
     threads=10,
     graceful_shutdown_timeout=10,
     health_check_period=10,
@@ -111,13 +113,14 @@ def test_the_operators_own_word_is_not_capped_and_settles_the_wish(option):
     assert effective(word, {}, None, CAPS) == word
 
 
-def test_a_request_longer_than_the_ingress_lets_finish_is_refused_with_that_reason():
+@pytest.mark.parametrize("option", ["request_timeout", "stream_timeout"])
+def test_what_is_longer_than_the_ingress_lets_finish_is_refused_with_that_reason(option):
     serve = ServeOptions(longest_request="5m")
-    assert layers.effective(serve, {"request_timeout": 300}, None).request_timeout == 300
+    assert getattr(layers.effective(serve, {option: 300}, None), option) == 300
     with pytest.raises(Rejected, match="whenever a release goes live") as caught:
-        layers.effective(serve, {"request_timeout": 301}, None)
+        layers.effective(serve, {option: 301}, None)
     assert caught.value.reason == "OptionAboveCap"
-    assert "request_timeout = 301" in caught.value.message
+    assert f"{option} = 301" in caught.value.message
     assert "wheelway ray-head --longest-request" in caught.value.message
 
 

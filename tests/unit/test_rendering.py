@@ -245,6 +245,7 @@ def test_another_wheelway_changes_the_name(renderer):
         {"options": Options(max_ongoing_requests=5, max_queued_requests=0, request_timeout=1)},
         {"options": Options(graceful_shutdown_timeout=1, health_check_period=1)},
         {"options": Options(max_request_bytes=10)},
+        {"options": Options(stream_timeout=8)},
         {"options": Options(max_batch_size=8)},
         {"options": Options(batch_wait_timeout=0.01)},
     ],

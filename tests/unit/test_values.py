@@ -134,6 +134,7 @@ def test_a_number_that_would_keep_serves_controller_from_its_work_is_the_operato
     "text",
     [
         "[serve.defaults]\nrequest_timeout = 901\n",
+        "[serve.defaults]\nstream_timeout = 901\n",
         '[[pipelines]]\nname = "slow"\noptions = { request_timeout = "16m" }\n',
     ],
 )
