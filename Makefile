@@ -66,7 +66,7 @@ test-examples: $(SET_UP) ## Run the examples' own tests
 	@for example in greeter legacy_fastapi; do \
 	  $(BIN)/python -m pytest -q examples/$$example/tests || exit 1; \
 	done
-	@for example in detector iris rag scorecard; do \
+	@for example in detector iris iris_weights rag scorecard; do \
 	  (cd examples/$$example && \
 	    ../../$(BIN)/uv run --quiet --python ../../$(BIN)/python pytest -q) || exit 1; \
 	done
