@@ -53,7 +53,9 @@ def logs(
     asked = invocation(ctx)
     story = story_of(asked, name, version)
     what = story["name"] if version is None else f"{story['name']} {version}"
-    chapter = _meant(what, story["releases"])
+    # A project may have the name of one of several pipelines: that one is meant.
+    own = [c for c in story["releases"] if c["pipeline"] == story["name"]]
+    chapter = _meant(what, own or story["releases"])
     if version is None:
         note(_chosen(chapter, [v for v in story["live"] if v != chapter["version"]]))
     import asyncio  # noqa: PLC0415 - for this command alone

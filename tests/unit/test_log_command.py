@@ -6,6 +6,7 @@ import io
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from packaging.version import Version
@@ -16,7 +17,7 @@ from controller.cli import app
 from controller.cli.program import ExitCode
 from controller.cli.progress import BETWEEN_FAILURES, Progress
 from controller.journal import Journal
-from controller.model import Phase, Quarantine, Release, Transition
+from controller.model import Listing, Phase, Quarantine, Release, Revision, Transition
 from controller.ops.advice import BY_REASON, BY_STAGE, remedies
 from controller.serve.log_records import FailedRequest
 from tests.support.head import eventually
@@ -63,6 +64,16 @@ def test_logs_prints_all_replicas_of_a_release_in_order_of_time(wheelway):
     assert result.stdout.splitlines()[-2:] == [OTHER.strip(), FIRST.splitlines()[-1]]
     last = wheelway("logs", "Iris", "1.0.0", "-n", "1").stdout
     assert last == FIRST.splitlines(keepends=True)[-1]
+
+
+def test_logs_are_of_the_pipeline_of_that_name_whatever_else_its_project_carries(wheelway):
+    iris = Revision("shelf", "iris", IRIS.version, "iris-1.0.whl", "x", IRIS.digest, 1)
+    with Journal.amend(wheelway.state) as journal:
+        journal.save_listing(Listing("shelf", (iris,)), 1.0)
+        beside = replace(IRIS, pipeline="rose")
+        moved = Transition(beside, Phase.LIVE, "AnswersAtRoute", "as said", "rose-1.0-1")
+        journal.record(moved, time.time() + 9, source="shelf")
+    assert "loaded 3 models" in wheelway("logs", "iris").stdout
 
 
 def test_logs_prints_what_is_about_one_request_with_its_traceback(wheelway):
