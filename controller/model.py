@@ -315,6 +315,8 @@ class Replica:
     state: str
     pid: int | None
     """None until it has started: one that waits for CPUs and one that loads look the same."""
+    id: str = ""
+    """Serve's unique id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +368,17 @@ class Application:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightsError:
+    """What a replica says of weights that it could not take."""
+
+    digest: str
+    """Empty: it cannot do without any."""
+    reason: str
+    message: str
+    log_tail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What came back from the ingress at one route."""
 
@@ -380,6 +393,11 @@ class Answer:
     """What the release says about settings that it could not take."""
     failing: str = ""
     """What a replica says when most of its requests fail."""
+    weights: str = ""
+    """The `x-wheelway-weights` header: the weights in force there."""
+    weights_error: WeightsError | None = None
+    replica: str = field(default="", compare=False)
+    """Serve's id of the replica that answered."""
     reached: bool = True
     """False when the ingress itself could not be asked: then no route is at fault."""
     routeless: bool = False

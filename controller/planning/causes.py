@@ -23,6 +23,9 @@ CHECKING_FILES = Cause("CheckingFiles", "its files are looked at once more befor
 PROMOTED = Cause("ExamplesPassed", "promoted: it is ready")
 HOLDS_ROUTE = Cause("HoldsRoute", "it is what policy elects for its route")
 SETTINGS = Cause("SettingsChanged", "its settings or scaling changed, which restarts nothing")
+NEW_WEIGHTS = Cause("NewWeights", "replicas load other weights, which restarts nothing")
+WEIGHTS_ROLLED_BACK = Cause("WeightsRolledBack", "it goes back to weights that it was live with")
+NO_WEIGHTS = Cause("WeightsWithdrawn", "it serves without weights from now on")
 
 AWAITS_PREPARATION = Cause("SuccessorNotPrepared", "kept until what takes its place is prepared")
 AWAITS_READINESS = Cause("SuccessorNotReady", "keeps its route until what takes its place is ready")

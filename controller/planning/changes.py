@@ -11,12 +11,14 @@ from controller.planning.health import Health, diagnose
 from controller.planning.plan import Cause, Change, PlannedApplication
 from controller.planning.promotion import failure_of
 from controller.planning.situation import in_force, is_working, needs_encoding, since
+from controller.planning.weights import former_in_document, in_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from controller.model import Quarantine, Transition
+    from controller.model import Application, Quarantine, Tracked, Transition
     from controller.planning.situation import Situation
+    from controller.planning.weights import WeightsQuarantine
 
 BUILD_RUNNING = "BuildRunning"
 """The reason of a config that waits, as it would restart a build."""
@@ -84,7 +86,7 @@ def differences(
             found.append(Change("add", name, application.cause, route=route))
         elif not same_document(app.document, application.document):
             same = app.route == route and application.cause is not causes.ENCODED_ROUTES
-            cause = causes.SETTINGS if same else application.cause
+            cause = _lightweight(app, application) if same else application.cause
             found.append(Change("change", name, cause, was=app.route, route=route))
     for name, app in there.items():
         cause = leaving.get(name, causes.NO_LONGER_WANTED)
@@ -92,14 +94,35 @@ def differences(
     return tuple(found)
 
 
+def _lightweight(app: Application, planned: PlannedApplication) -> Cause:
+    """Why an application that keeps its route is applied otherwise."""
+    before, after = in_document(app.document), in_document(planned.document)
+    if after is not None and (before is None or before.digest != after.digest):
+        back = former_in_document(app.document)
+        went = before is not None and (
+            after.version < before.version or (back is not None and back.digest == after.digest)
+        )
+        cause = causes.WEIGHTS_ROLLED_BACK if went else causes.NEW_WEIGHTS
+        told = f"{before or 'none'} -> {after}"
+    elif before is not None and after is None:
+        cause, told = causes.NO_WEIGHTS, f"{before} -> none"
+    else:
+        return causes.SETTINGS
+    return Cause(cause.reason, f"{cause.message} ({told})")
+
+
 def removal_reasons(
-    situation: Situation, transitions: Iterable[Transition], quarantines: Iterable[Quarantine]
+    situation: Situation,
+    transitions: Iterable[Transition],
+    quarantines: Iterable[Quarantine],
+    refused: Iterable[WeightsQuarantine] = (),
 ) -> dict[str, Cause]:
     """By name: why an application of ours would leave, where that is known."""
     retired = {
         t.placement: Cause(t.reason, t.message) for t in transitions if t.phase is Phase.RETIRING
     }
-    failed = {q.subject: q.reason for q in quarantines}
+    failed: dict[Tracked, str] = {q.subject: q.reason for q in quarantines}
+    failed |= {one.release: one.reason for one in refused}
     unelected = {v.release: Cause(v.reason, v.message) for v in situation.verdicts if not v.elected}
     extra = situation.encoded_routes
     found = {str(extra["name"]): causes.NOTHING_TO_ENCODE} if extra else {}

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from controller.model import JSON, Condition, Loss, Phase, Quarantine, Transition
+    from controller.planning.weights import WeightsQuarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class Plan:
     """Empty: nothing to PUT."""
     transitions: tuple[Transition, ...] = ()
     quarantines: tuple[Quarantine, ...] = ()
+    refused_weights: tuple[WeightsQuarantine, ...] = ()
     conditions: tuple[Condition, ...] = ()
     hold: Cause | None = None
     """Why a PUT must wait though there are changes; None: go."""

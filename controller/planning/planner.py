@@ -46,7 +46,8 @@ class Planner:
             if in_time and _same(before, situation):
                 return decided
         decided = plan(situation)
-        at_rest = not (decided.changes or decided.quarantines or decided.hold)
+        failed = decided.quarantines or decided.refused_weights
+        at_rest = not (decided.changes or failed or decided.hold)
         self._latest = (situation, decided) if at_rest else None
         return decided
 
@@ -73,9 +74,17 @@ class Pace:
         self.interval = interval
         self._moving_since: float | None = None
 
-    def next_in(self, decided: Plan, now: float, *, sent: bool, next_poll: float) -> float:
+    def next_in(
+        self,
+        decided: Plan,
+        now: float,
+        *,
+        sent: bool,
+        next_poll: float,
+        swapping: bool = False,
+    ) -> float:
         """Seconds until the next pass. `sent`: a config was sent; `next_poll`: seconds until a
-        source is to be listed.
+        source is to be listed; `swapping`: replicas load other weights.
         """
         on_the_way = {
             (transition.phase, transition.reason)
@@ -84,9 +93,9 @@ class Pace:
             and transition.reason not in {"InsufficientResources", SUSPENDED}
         }
         building_holds = decided.hold is not None and decided.hold.reason == BUILD_RUNNING
-        if sent or building_holds or on_the_way:
+        if sent or building_holds or on_the_way or swapping:
             self._moving_since = self._moving_since or now
-            building = on_the_way <= {(Phase.STAGED, "Building")}
+            building = not swapping and on_the_way <= {(Phase.STAGED, "Building")}
             slowly = building or now - self._moving_since >= _FOR_A_WHILE
             return MOVING_SLOWLY if slowly else MOVING
         self._moving_since = None

@@ -43,11 +43,13 @@ from controller.planning.situation import (
     is_working,
     phases,
     quarantine,
+    refused_weights,
     routed,
     routes_of,
     was_live,
 )
 from controller.planning.staging import admit, start_due, start_of
+from controller.planning.weights_telling import REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from controller.model import Application, Placement
     from controller.planning.policy import Verdict
     from controller.planning.situation import Route, Situation
+    from controller.planning.weights import WeightsQuarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class _Step:
     stage: Placement | None = None
     transitions: tuple[Transition, ...] = ()
     quarantines: tuple[Quarantine, ...] = ()
+    refused_weights: tuple[WeightsQuarantine, ...] = ()
     conditions: tuple[Condition, ...] = ()
     wake_at: float | None = None
     settled: bool = False
@@ -98,7 +102,8 @@ def plan(situation: Situation) -> Plan:
         *(t for route in routes for t in _succeeded(route, stay, situation)),
     )
     quarantines = tuple(q for step in steps for q in step.quarantines)
-    leaving = changes.removal_reasons(situation, transitions, quarantines)
+    refused = tuple(q for step in steps for q in step.refused_weights)
+    leaving = changes.removal_reasons(situation, transitions, quarantines, refused)
     differences = changes.differences(applications, situation, leaving)
     urgent = returned.union(
         planned.document["name"] for step in steps if step.urgent for planned in step.keep
@@ -115,6 +120,7 @@ def plan(situation: Situation) -> Plan:
         changes=differences,
         transitions=transitions,
         quarantines=quarantines,
+        refused_weights=refused,
         conditions=(
             *(c for step in steps for c in step.conditions),
             *queued,
@@ -219,6 +225,8 @@ def _staged(route: Route, wanted: Placement, target: Application, situation: Sit
     falls_back = was_live(target, situation.records) and not _holder_works(route, situation)
     if failed and not falls_back:
         stays = _predecessors(route, situation, causes.KEEPS_ROUTE, without=target)
+        if refused := refused_weights(target, diagnosis, situation):
+            return _Step(stays, refused_weights=refused, transitions=_goes_on(route, refused))
         return _Step(keep=stays, quarantines=(quarantine(release, "stage", diagnosis, situation),))
     why = Condition(str(release), diagnosis.reason, diagnosis.message)
     starting, due = diagnosis.health is Health.STARTING, start_due(target, situation)
@@ -253,10 +261,21 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
         )
         wake_at = None if unreachable else promotion.answer_due(target, situation)
         return _Step(keep=keep, transitions=waiting, wake_at=wake_at)
-    failed = (quarantine(wanted.release, "promote", failure, situation),)
     before = fallback(route, situation)
     back = (_given(before, route.path, causes.HAS_ROUTE_BACK),) if before else ()
+    if refused := refused_weights(target, failure, situation):
+        return _Step(back, refused_weights=refused, urgent=True)
+    failed = (quarantine(wanted.release, "promote", failure, situation),)
     return _Step(keep=back, quarantines=failed, urgent=True)
+
+
+def _goes_on(route: Route, refused: Sequence[WeightsQuarantine]) -> tuple[Transition, ...]:
+    """The release of weights that failed serves on with others, if it does."""
+    holder = route.holder
+    if holder is None or holder.release != refused[0].release:
+        return ()
+    why = f"{refused[0].weights} failed; it goes on as it was"
+    return phases(holder, Phase.LIVE, REFUSED, why)
 
 
 def _unelected(

@@ -11,6 +11,7 @@ from controller.model import ApplicationStatus, Quarantine, Transition
 from controller.planning.overrides import NOTHING_ORDERED
 from controller.planning.plan import PlannedApplication
 from controller.planning.policy import STANDS_IN
+from controller.planning.weights import WeightsQuarantine, blamed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from controller.planning.overrides import Overrides
     from controller.planning.plan import Cause
     from controller.planning.policy import Verdict
+    from controller.planning.weights import Weights
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~/-]*")
 """Characters that percent-encoding leaves as they are (RFC 3986)."""
@@ -77,6 +79,8 @@ class Situation:
     """The application that answers percent-encoded spellings of routes, for when it is needed."""
     overrides: Overrides = NOTHING_ORDERED
     """What operators ordered; pins are in the verdicts already."""
+    suspects: Mapping[Release, Weights] = field(default_factory=dict)
+    """By release: weights that a start which fails is blamed on, for they are what is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +251,20 @@ def quarantine(
         log_tail=diagnosis.log_tail,
         at=situation.now,
     )
+
+
+def refused_weights(
+    app: Application, diagnosis: Diagnosis, situation: Situation
+) -> tuple[WeightsQuarantine, ...]:
+    """The weights that are to blame for an application's failed start, if any are."""
+    suspect = situation.suspects.get(app.release) if app.release is not None else None
+    reason, message = diagnosis.reason, diagnosis.message
+    if app.release is None or suspect is None:
+        return ()
+    if not blamed(suspect, app.document, reason, message):
+        return ()
+    said = reason, message, diagnosis.log_tail
+    return (WeightsQuarantine(app.release, suspect, *said, situation.now),)
 
 
 def needs_encoding(path: str) -> bool:

@@ -30,6 +30,10 @@ KEPT = "WeightsStay"
 """Nothing else is fit to take the place of what is in force."""
 MOST_TRIED = 3
 """Weights that a release which was never live is tried with, before it is itself to blame."""
+WITH_WEIGHTS = "with the weights "
+"""What a host's report of a failed start begins with, where weights took part in what failed."""
+_UNSAID = {"OutOfMemory", "ReplicaDied", "StartTimeout"}
+"""Reasons of failures that nobody is left to tell more of."""
 _KEPT_BY = "the cache"
 """The source of what is in force and listed no more."""
 
@@ -305,6 +309,17 @@ def uninspected(
     return None
 
 
+def blamed(
+    suspect: Weights | None, document: Mapping[str, Any] | None, reason: str, message: str
+) -> bool:
+    """Whether a failed start of an application is the fault of its weights: they are what is new,
+    and took part in what failed.
+    """
+    named = in_document(document)
+    is_new = suspect is not None and named is not None and named.digest == suspect.digest
+    return is_new and (reason in _UNSAID or message.startswith(WITH_WEIGHTS))
+
+
 # -- in documents --------------------------------------------------------------------------------
 
 
@@ -325,6 +340,12 @@ def falls_back_to_none(document: Mapping[str, Any] | None) -> bool:
     """Whether they fall back to serving without any."""
     said = _said(document)
     return "former_weights" in said and said["former_weights"] is None
+
+
+def weights_named(document: Mapping[str, Any] | None) -> list[str]:
+    """Digests of all weights that a document names: what its replicas may read at any time."""
+    named = in_document(document), former_in_document(document)
+    return [weights.digest for weights in named if weights is not None]
 
 
 def _said(document: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -95,6 +95,17 @@ class WeightsElected:
     is_timeless: bool = True
     """Whether the same facts give the same result at any later time."""
 
+    @property
+    def digests(self) -> set[str]:
+        """Of all weights that releases have or fall back to."""
+        chosen = [w for c in self.choices.values() for w in (c.wanted, c.former)]
+        return {weights.digest for weights in chosen if weights is not None}
+
+    @property
+    def suspects(self) -> dict[Release, Weights]:
+        """By release: the weights that a start which fails is blamed on."""
+        return {r: c.wanted for r, c in self.choices.items() if c.wanted and c.is_suspect}
+
 
 class WeightsElection:
     """The weights of one daemon's releases. Choices are remembered while their inputs stay the

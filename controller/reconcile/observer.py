@@ -19,7 +19,7 @@ from controller.planning.probing import due, routes_to_probe
 from controller.planning.remembered import Remembered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from controller.journal import Reader
     from controller.model import Answer, Application, PlacementRecord
@@ -144,6 +144,18 @@ def _routes(seen: tuple[Collection[Application], Mapping[str, PlacementRecord]])
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of asking the ingress."""
+
+    records: dict[str, PlacementRecord]
+    """With dates for what is new and without time that does not count."""
+    answers: dict[str, Answer]
+    """By route: the last one, for those whose answer a plan needs and all that were ever asked."""
+    heard: dict[str, list[Answer]]
+    """By route: every answer of this poll."""
+
+
 class Probes:
     """Asks one cluster's ingress. `probe_deadline` is in seconds, `budget` how many seconds of a
     poll questions may begin in. `close` it.
@@ -201,9 +213,10 @@ class Probes:
         now: float,
         *,
         progressed: Callable[[], None],
-    ) -> tuple[dict[str, PlacementRecord], dict[str, Answer]]:
-        """The records, with dates for what is new and without time that does not count; and the
-        ingress's answers at the routes in question. `progressed` is called after each answer.
+        more: Sequence[str] = (),
+    ) -> Asked:
+        """Date what is new, and ask the ingress at the routes in question, at those of `more`
+        besides. `progressed` is called after each answer.
         """
         dates = dated(applications, records, now)
         if self._restarted_at is not None:
@@ -214,7 +227,8 @@ class Probes:
         routes = self._routes_now(applications, dates)
         before, since = self._said, self._observed_at
         asked = due(routes.needed, routes.settled, self._asked, since=since, now=now)
-        said = self._ingress.vouched(self._ask_at(asked, progressed), applications)
+        answers = self._ask_at([*asked, *more], progressed)
+        said = self._ingress.vouched(dict(answers[: len(asked)]), applications)
         said = self._with_grace(said, now)
         self._asked |= dict.fromkeys(said, now)
         self._said, self._observed_at, self._unobserved_at = said, now, None
@@ -226,7 +240,10 @@ class Probes:
             now=now,
             probe_deadline=self.deadline,
         )
-        return dates, self._known(said, routes)
+        heard: dict[str, list[Answer]] = {}
+        for route, answer in answers:
+            heard.setdefault(route, []).append(answer)
+        return Asked(dates, self._known(said, routes), heard)
 
     def _routes_now(
         self, applications: Collection[Application], dates: Mapping[str, PlacementRecord]
@@ -239,16 +256,19 @@ class Probes:
             self._asked = {r: at for r, at in self._asked.items() if r in routes.held}
         return routes
 
-    def _ask_at(self, routes: Iterable[str], progressed: Callable[[], None]) -> dict[str, Answer]:
+    def _ask_at(
+        self, routes: Sequence[str], progressed: Callable[[], None]
+    ) -> list[tuple[str, Answer]]:
+        """The answers, in order of the questions; there was no time for those after them."""
         until = self._monotonic() + self._budget
 
         def probe(route: str) -> Answer | None:
             return self._ingress.probe(route) if self._monotonic() < until else None
 
-        said = {}
+        said = []
         for route, answer in zip(routes, self._threads.map(probe, routes), strict=True):
             if answer is not None:
-                said[route] = answer
+                said.append((route, answer))
                 progressed()
         return said
 

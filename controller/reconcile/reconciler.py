@@ -26,6 +26,8 @@ from controller.planning.planner import MOVING, Pace, Planner
 from controller.planning.probing import Complaints
 from controller.planning.situation import Limits, Situation
 from controller.planning.staging import Turns, in_turn
+from controller.planning.swaps import Judged, Swaps, with_news
+from controller.planning.weights import weights_named
 from controller.reconcile.applier import Applier
 from controller.reconcile.desired import Desired, Gatherer
 from controller.reconcile.holdover import Holdover
@@ -33,6 +35,7 @@ from controller.reconcile.observer import Observer, Probes
 from controller.reconcile.preflight import BLOCKING
 from controller.reconcile.recorder import Recorder
 from controller.reconcile.report import Report, Reports
+from controller.reconcile.weights import weights_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from controller.planning.daemons import DaemonMark
     from controller.planning.overrides import Overrides
     from controller.planning.plan import Plan
+    from controller.planning.weights_election import WeightsRecorded
     from controller.reconcile.applier import Sent
     from controller.reconcile.artifacts import Artifacts
     from controller.serve.dashboard import Dashboard
@@ -74,6 +78,12 @@ class _Observed:
     records: Mapping[str, PlacementRecord]
     answers: Mapping[str, Answer]
     overrides: Overrides
+    weights: WeightsRecorded
+    """What was recorded of weights, and what the answers add to it."""
+    judged: Judged
+    """What the answers say of weights."""
+    swapping: bool
+    """Whether replicas are about to serve with other weights."""
 
 
 class Reconciler:
@@ -113,6 +123,7 @@ class Reconciler:
         self._complaints = Complaints()
         self._probes = Probes(ingress, probe_deadline=config.rollout.probe_deadline)
         self._planner = Planner()
+        self._swaps = Swaps()
         self._reports = Reports()
         self._mark = mark
         self._contest = Contest(mark, wait=to_claim_back(config.rollout.interval))
@@ -174,6 +185,7 @@ class Reconciler:
         events: tuple[Event, ...] = ()
         if recorder is not None:  # before acting: what was decided must outlive us
             events = recorder.record(applications, desired, decided, known, now)
+            events += recorder.weigh(desired.weights, observed.judged, decided.refused_weights)
         self.progressed()
         done = self._send(decided, now, recorder)
         conditions = self._conditions(observed, desired, decided, done)
@@ -187,19 +199,36 @@ class Reconciler:
             records=observed.records,
             conditions=conditions,
             events=events,
-            next_in=self._pace.next_in(decided, now, sent=done.sent, next_poll=recheck),
+            next_in=self._pace.next_in(
+                decided, now, sent=done.sent, next_poll=recheck, swapping=observed.swapping
+            ),
         )
 
     def _observe(
         self, applications: tuple[Application, ...], now: float, recorder: Recorder | None
     ) -> _Observed:
-        records, answers = self._probes.ask(
-            applications, self._journal.placements(), now, progressed=self.progressed
+        journal, overrides = self._journal, self._journal.overrides()
+        recorded = weights_recorded(journal, overrides)
+        swaps = self._swaps.under_way(applications, recorded.proven)
+        asked = self._probes.ask(
+            *(applications, journal.placements(), now),
+            progressed=self.progressed,
+            more=self._swaps.questions(swaps),
+        )
+        judged = self._swaps.judge(
+            *(swaps, applications, asked.answers, asked.heard),
+            now=now,
+            deadline=self.config.rollout.ready_deadline,
         )
         if recorder is not None:
-            recorder.date(records)
+            recorder.date(asked.records)
             recorder.absolve(self._artifacts.upkeep.take_restored())
-        return _Observed(now, applications, records, answers, self._journal.overrides())
+        return _Observed(
+            *(now, applications, asked.records, asked.answers, overrides),
+            weights=with_news(recorded, judged, now),
+            judged=judged,
+            swapping=bool(swaps),
+        )
 
     def _unobservable(
         self, error: WheelwayError, now: float, recorder: Recorder | None, *, asked: bool
@@ -240,6 +269,7 @@ class Reconciler:
             overrides=observed.overrides,
             grace=grace,
             owners=self._journal.owners(),
+            weights=observed.weights,
         )
         self.progressed()
         return desired
@@ -254,9 +284,11 @@ class Reconciler:
         applications = observed.applications
         told = [app for app in applications if app.message and doubts_its_files(app)]
         doubted = [app.release.digest for app in told if app.release]
+        doubted += observed.judged.damaged
         # Else a pass need not even count what there is.
         if doubted or self._artifacts.upkeep.is_due():
             placed = {release.digest for release in desired.placements}
+            placed |= desired.weights.digests
             self._artifacts.keep_sound(applications, placed, doubted)
 
     def _decide(self, situation: Situation, observed: _Observed) -> Plan:
@@ -296,6 +328,7 @@ class Reconciler:
             unchecked=self._unchecked(observed, desired, waiting_since),
             encoded_routes=self._encoded_routes(),
             overrides=observed.overrides,
+            suspects=desired.weights.suspects,
         )
 
     def _unchecked(
@@ -342,6 +375,7 @@ class Reconciler:
         said = self._complaints.conditions(observed.answers, observed.applications)
         notes = self.notes if self.unknown is None else (*self.notes, self.unknown)
         found = [*notes, *desired.conditions, *decided.conditions, *said]
+        found += observed.judged.conditions
         if done.refusal is not None:
             found.append(Condition("serve config", done.refusal.reason, done.refusal.message))
         return *found, *self._holdover.besides(found)
@@ -355,7 +389,10 @@ class Reconciler:
             documents = [app.document or {} for app in present]
             documents.extend(placement.document for placement in desired.placements.values())
             self._artifacts.tidy(
-                [app.release.digest for app in present if app.release],
+                [
+                    *(app.release.digest for app in present if app.release),
+                    *(digest for document in documents for digest in weights_named(document)),
+                ],
                 [str(document.get("args", {}).get("environment", "")) for document in documents],
             )
         if observed.at >= self._forget_at:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from controller.journal import Journal, ReleaseRecord
     from controller.model import Application, Condition, Event, PlacementRecord, Quarantine, Tracked
     from controller.planning.plan import Plan
+    from controller.planning.swaps import Judged
+    from controller.planning.weights import WeightsQuarantine
+    from controller.planning.weights_election import WeightsElected
     from controller.reconcile.artifacts import Artifacts
     from controller.reconcile.desired import Desired
 
@@ -140,6 +143,20 @@ class Recorder:
             events = [journal.record(one.transition, one.at, source=one.source) for one in steps]
         self._told = None if steps else inputs
         return tuple(event for event in events if event is not None)
+
+    def weigh(
+        self, weighed: WeightsElected, judged: Judged, blamed: Sequence[WeightsQuarantine]
+    ) -> tuple[Event, ...]:
+        """Write down what became of weights. Returns the events worth telling of."""
+        journal, now = self._journal, self._wall_clock()
+        refused = [replace(one, at=now) for one in (*judged.refused, *blamed)]
+        with journal.transaction():
+            journal.keep_weights_owners(weighed.owners)
+            journal.keep_judged_weights(weighed.judged)
+            return (
+                *(journal.weights_live(release, weights, now) for release, weights in judged.live),
+                *map(journal.refuse_weights, refused),
+            )
 
     def _transitions(
         self,

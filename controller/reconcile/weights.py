@@ -15,17 +15,30 @@ from controller.planning.weights_election import (
     RunningWeights,
     WeightsElection,
     WeightsOffered,
+    WeightsRecorded,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from controller.config.settings import Config
+    from controller.journal import Reader
     from controller.model import Application, PlacementRecord, Release, Revision
+    from controller.planning.overrides import Overrides
     from controller.planning.weights import Weights
-    from controller.planning.weights_election import Round, WeightsRecorded
+    from controller.planning.weights_election import Round
     from controller.reconcile.artifacts import Artifacts
     from controller.reconcile.inventory import Inventory
+
+
+def weights_recorded(journal: Reader, overrides: Overrides) -> WeightsRecorded:
+    """What the journal has of weights, with the pins that operators ordered."""
+    return WeightsRecorded(
+        journal.proven_weights(),
+        journal.refused_weights(),
+        journal.weights_owners(),
+        overrides.weights,
+    )
 
 
 class WeightsGatherer:

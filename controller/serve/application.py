@@ -38,6 +38,7 @@ _Text = Annotated[str, StringConstraints(min_length=0)]
 class _Replica(BaseModel):
     state: _Text
     pid: int | None = None
+    replica_id: _Text = ""
 
 
 class _Deployment(BaseModel):
@@ -129,7 +130,7 @@ def _application(
         message=_message(reported.message or "", others, parts),
         oddity="" if document is None or release is not None else _oddity(document),
         replicas=tuple(
-            Replica(state=replica.state, pid=replica.pid)
+            Replica(replica.state, replica.pid, replica.replica_id)
             for deployment in others
             for replica in deployment.replicas or ()
         ),

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from controller.exchange import answer, document, exchange, is_untrusted, own_client
-from controller.model import Answer
+from controller.model import Answer, WeightsError
 from controller.serve.dashboard import authorities
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from controller.config.settings import RayOptions
-    from controller.model import Application
+    from controller.model import JSON, Application
 
 HEADER = "x-wheelway-release"
+WEIGHTS = "x-wheelway-weights"
 _UNREACHED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL)
 _SERVES_OWN = "/-/routes"
 """What Serve's own 404 points to."""
@@ -94,7 +95,7 @@ class Ingress:
             return {}
         if not response.is_success:
             return None
-        return _texts(response)
+        return _texts(_object(response))
 
     def probe(self, route: str) -> Answer:
         """`GET` the metadata at a route. Never raises: no answer is an answer without a status."""
@@ -109,7 +110,8 @@ class Ingress:
                 detail += "; set ray.ca_file to the CA that signed it"
             reached = not isinstance(error, _UNREACHED)
             return Answer(header=None, status=None, reached=reached, detail=detail)
-        metadata = _texts(response)
+        said = _object(response)
+        metadata = _texts(said)
         return Answer(
             header=response.headers.get(HEADER),
             status=response.status_code,
@@ -117,6 +119,9 @@ class Ingress:
             application=metadata.get("application", ""),
             settings_error=metadata.get("settings_error", ""),
             failing=metadata.get("failing", ""),
+            weights=response.headers.get(WEIGHTS, ""),
+            weights_error=_weights_error(said.get("weights_error")),
+            replica=metadata.get("replica", ""),
         )
 
 
@@ -146,14 +151,28 @@ def vouched(
     return {route: judged(answer) for route, answer in answers.items()}
 
 
-def _texts(response: httpx.Response) -> dict[str, str]:
-    """What an object of JSON says in text; nothing of anything else."""
+def _object(response: httpx.Response) -> dict[str, JSON]:
+    """An object of JSON; empty of anything else."""
     try:
         said = document(response)
     except ValueError:
         return {}
-    items = said.items() if isinstance(said, dict) else ()
-    return {key: value for key, value in items if isinstance(value, str)}
+    return said if isinstance(said, dict) else {}
+
+
+def _texts(said: Mapping[str, JSON]) -> dict[str, str]:
+    """What an object says in text."""
+    return {key: value for key, value in said.items() if isinstance(value, str)}
+
+
+def _weights_error(said: JSON) -> WeightsError | None:
+    if not isinstance(said, dict):
+        return None
+    texts = _texts(said)
+    if not {"digest", "reason", "message"} <= texts.keys():
+        return None
+    named = texts["digest"], texts["reason"], texts["message"]
+    return WeightsError(*named, texts.get("tail", ""))
 
 
 def _shortened(text: str) -> str:

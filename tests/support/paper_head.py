@@ -12,7 +12,7 @@ import json
 import platform
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from controller.serve.application import release_of
 from controller.serve.dashboard import APPLICATIONS
+from tests.support.paper_replicas import PaperReplica, fault, mark, said, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,9 @@ class _Served:
     starting: int = 0
     leaving: int | None = None
     """Observations until each is over."""
+    replicas: list[PaperReplica] = field(default_factory=list)
+    """Those that serve."""
+    asked: int = 0
 
 
 class PaperHead:
@@ -48,6 +52,10 @@ class PaperHead:
     def __init__(self) -> None:
         self.building, self.starting, self.leaving = 1, 1, 1
         """Observations that a build, a start and a deletion take."""
+        self.replicas, self.loading = 1, 1
+        """How many each application has, and observations until one has loaded other weights."""
+        self.refused_weights: dict[str, dict[str, str]] = {}
+        """By version: reason and message of what replicas refuse."""
         self.failing: dict[str, str] = {}
         """By pipeline: what its replicas say while they fail to start."""
         self.failing_parts: dict[tuple[str, str], str] = {}
@@ -203,6 +211,8 @@ class PaperHead:
         elif before.building:
             before.building = self.building
         before.document, before.route = document, document.get("route_prefix", "/")
+        for replica in before.replicas:
+            replica.told(said(document), self.loading)
 
     def _observed(self) -> dict[str, Any]:
         """What every application looks like now; then all of them take a step."""
@@ -214,6 +224,8 @@ class PaperHead:
                 app.building -= 1
             elif app.starting:
                 app.starting -= 1
+            for replica in app.replicas:
+                replica.steps(self.refused_weights)
         self._served = {name: app for name, app in self._served.items() if app.leaving != 0}
         return seen
 
@@ -223,7 +235,12 @@ class PaperHead:
         if not app.building and app.leaving is None:
             state = "RUNNING" if status == "RUNNING" else "STARTING"
             failure = self._fault(app) if status == "DEPLOY_FAILED" else ""
-            deployments["Host"] = {"message": failure, "replicas": [{"state": state, "pid": 1}]}
+            replicas = [
+                {"state": state, "pid": 1, "replica_id": replica.id}
+                for replica in self._replicas(name, app)
+            ]
+            starting = [{"state": state, "pid": 1, "replica_id": f"{name}#new"}]
+            deployments["Host"] = {"message": failure, "replicas": replicas or starting}
             for part, count in self._parts(app):
                 deployments[part] = {
                     "status": "HEALTHY" if state == "RUNNING" else "UPDATING",
@@ -265,7 +282,17 @@ class PaperHead:
 
     def _fault(self, app: _Served) -> str:
         release = release_of(app.document or {})
-        return self.failing.get(release.pipeline, "") if release else ""
+        if release is None:
+            return ""
+        failing = self.failing.get(release.pipeline, "")
+        return failing or ("" if app.replicas else fault(said(app.document), self.refused_weights))
+
+    def _replicas(self, name: str, app: _Served) -> list[PaperReplica]:
+        """Those of an application that has started."""
+        if not app.replicas and self._status(app) == "RUNNING":
+            config = said(app.document)
+            app.replicas = started(name, self.replicas, config, self.refused_weights)
+        return app.replicas
 
     def _at_the_ingress(self, path: str) -> Reply | None:
         if self.instead is not None:
@@ -280,7 +307,14 @@ class PaperHead:
             if app.route == path and path not in self.mute and self._status(app) == "RUNNING":
                 release = release_of(app.document or {})
                 headers = {"x-wheelway-release": release.header} if release else {}
-                return _json({"application": name} | self.said.get(path, {}), headers)
+                told = {"application": name} | self.said.get(path, {})
+                if replicas := self._replicas(name, app) if release else []:
+                    app.asked += 1
+                    replica = replicas[app.asked % len(replicas)]
+                    told |= replica.metadata()
+                    if replica.serves:
+                        headers["x-wheelway-weights"] = mark(replica.serves)
+                return _json(told, headers)
         return 404, {}, "nobody is here"
 
     def _table(self) -> Reply:

@@ -27,7 +27,7 @@ from controller.serve.dashboard import Dashboard
 from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer
 from controller.sources import Source, open_source
-from tests.support.wheels import make_wheel
+from tests.support.wheels import make_weights, make_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,7 +180,18 @@ class Passes:
 
     def drop(self, name: str = "demo", version: str = "1.0", **how: object) -> Path:
         """Publish a wheel; the watched folder says so."""
-        made = make_wheel(self.folder / "made", name, version, **how)
+        return self._publish(make_wheel(self.folder / "made", name, version, **how))
+
+    def drop_weights(self, version: str = "2026.1", name: str = "demo-weights", **how: Any) -> Path:
+        """Publish weights for `demo`; `fits` says which versions of it can take them."""
+        package = name.replace("-", "_")
+        files = {f"{package}/model.bin": how.pop("content", version)}
+        if fits := how.pop("fits", ""):
+            files[f"{package}/wheelway.toml"] = f"fits = '{fits}'"
+        how = {"pipelines": {"demo": package}, "files": files, **how}
+        return self._publish(make_weights(self.folder / "made", name, version, **how))
+
+    def _publish(self, made: Path) -> Path:
         target = self.wheels / made.name
         os.replace(made, target)  # noqa: PTH105 - the same call publishers make
         self.artifacts.request_poll("wheels")
@@ -232,4 +243,5 @@ class Passes:
         journal = self.journal
         told = journal.events(limit=1000), journal.conditions(), journal.configs()
         found = journal.releases(), journal.placements(), journal.quarantines(), journal.listings()
-        return *told, *found
+        weights = journal.proven_weights(), journal.refused_weights(), journal.judged_weights()
+        return *told, *found, *weights

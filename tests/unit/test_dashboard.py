@@ -56,7 +56,7 @@ def test_a_running_release_is_read_with_its_document_verbatim(server, dashboard)
     assert found.route == "/predict/iris/1.0"
     assert found.document == routed
     assert found.release == Release("iris", Version("1.0"), "a" * 64)
-    assert found.replicas == (Replica("RUNNING", 42), Replica("STARTING", None))
+    assert found.replicas == (Replica("RUNNING", 42, "a"), Replica("STARTING", None, "b"))
     assert not found.building
     assert found.message == ""
 

@@ -93,7 +93,8 @@ def live(number):
 def waves(probes, hanging, applications, records, now):
     """How many questions of one look hang one after the other, and what is known then."""
     hanging.asked.clear()
-    records, answers = probes.ask(applications, records, now, progressed=lambda: None)
+    asked = probes.ask(applications, records, now, progressed=lambda: None)
+    records, answers = asked.records, asked.answers
     return -(-len(hanging.asked) // 8), records, answers
 
 
@@ -167,7 +168,7 @@ def test_once_it_answers_at_one_route_what_it_last_said_counts_at_the_others():
     probes = Probes(ingress, probe_deadline=30.0)
 
     def known(after):
-        return probes.ask(applications, records, NOW + after, progressed=lambda: None)[1]
+        return probes.ask(applications, records, NOW + after, progressed=lambda: None).answers
 
     before = known(0)
     assert before == ingress.answers
@@ -192,7 +193,8 @@ def test_an_ingress_without_any_route_is_told_of_once_that_lasts_and_blames_nobo
     def told(after):
         nonlocal records
         known = [promoted]
-        records, answers = probes.ask(known, records, NOW + after, progressed=lambda: None)
+        asked = probes.ask(known, records, NOW + after, progressed=lambda: None)
+        records, answers = asked.records, asked.answers
         facts = ([elected(promoted.release)], [placement(promoted.release)], known)
         decided = plan(situated(*facts, records.values(), answers, now=NOW + after))
         assert (decided.changes, decided.quarantines) == ((), ())

@@ -1,0 +1,225 @@
+"""Whether the weights in the config are those that serve: by what each replica says at the ingress.
+
+A release is only told live with new weights when every replica that the dashboard lists has
+answered with their header, and they are only refused by a replica's own word, or when one goes on
+with others for too long. This is memory between passes; the time is a parameter. A process that
+comes later observes anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from controller.model import ApplicationStatus, Condition
+from controller.planning.health import DIGEST_MISMATCH
+from controller.planning.remembered import Remembered
+from controller.planning.weights import Proven, WeightsQuarantine, in_document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from controller.model import Answer, Application, Release
+    from controller.planning.weights import Weights
+    from controller.planning.weights_election import WeightsRecorded
+
+LOADING: Final = "WeightsLoading"
+"""Replicas are about to serve with the weights in the config."""
+GRACE: Final = 60.0
+"""Seconds beyond the deadline that replicas keep by themselves."""
+LONG: Final = 5.0
+"""Seconds after which it is told that they still load."""
+_AT_ONCE: Final = 16
+"""Questions for one application in one pass."""
+_ALL_AT_ONCE: Final = 64
+"""The same for all of them."""
+_SERVING: Final = {"RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION"}
+"""States of replicas that may answer (ray.serve._private.common.ReplicaState)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """An application that holds its route, and is not known to serve with its weights."""
+
+    application: str
+    release: Release
+    weights: Weights
+    route: str
+    replicas: frozenset[str]
+    """Ids of those that may answer."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    weights: Weights
+    heard: dict[str, str] = field(default_factory=dict)
+    """By replica: the mark of the weights that it answered with last."""
+    waited: float = 0.0
+    """Seconds in which it answered."""
+    at: float | None = None
+    """When it answered last."""
+
+
+@dataclass(slots=True)
+class Judged:
+    """What answers say of weights."""
+
+    live: list[tuple[Release, Weights]] = field(default_factory=list)
+    """Every replica serves with them."""
+    refused: list[WeightsQuarantine] = field(default_factory=list)
+    damaged: set[str] = field(default_factory=set)
+    """Digests of those whose files are not as they were published."""
+    conditions: list[Condition] = field(default_factory=list)
+
+
+class Swaps:
+    """Follows the swaps of one cluster."""
+
+    def __init__(self) -> None:
+        self._under_way = Remembered(_under_way)
+        self._progress: dict[str, _Progress] = {}
+
+    def under_way(
+        self,
+        applications: Sequence[Application],
+        proven: Mapping[Release, Sequence[Proven]],
+    ) -> list[Swap]:
+        """The applications that must be asked. Call it every pass."""
+        swaps: list[Swap] = self._under_way.of(None, (tuple(applications), proven))
+        if self._progress or swaps:
+            known = self._progress
+            self._progress = {
+                one.application: before
+                if (before := known.get(one.application)) and before.weights == one.weights
+                else _Progress(one.weights)
+                for one in swaps
+            }
+        return swaps
+
+    def questions(self, swaps: Sequence[Swap]) -> list[str]:
+        """Routes to ask, each several times, as any replica may answer; those of the fewest
+        replicas first.
+        """
+        routes = []
+        for swap in sorted(swaps, key=lambda one: (len(one.replicas), one.route)):
+            heard = self._progress[swap.application].heard
+            unheard = [r for r in swap.replicas if heard.get(r) != swap.weights.mark]
+            routes += [swap.route] * min(max(2 * len(unheard) - 1, 1), _AT_ONCE)
+        return routes[:_ALL_AT_ONCE]
+
+    def judge(
+        self,
+        swaps: Iterable[Swap],
+        applications: Iterable[Application],
+        answers: Mapping[str, Answer],
+        heard: Mapping[str, Sequence[Answer]],
+        *,
+        now: float,
+        deadline: float,
+    ) -> Judged:
+        """What follows from the `answers` that are known, and all that were `heard` in this pass,
+        both by route. Replicas have `deadline` seconds to load, and say themselves when they have
+        not.
+        """
+        found = complaints(applications, {r: [a] for r, a in answers.items()} | dict(heard), now)
+        refused = {(one.release, one.weights.digest) for one in found.refused}
+        for swap in swaps:
+            own = [a for a in heard.get(swap.route, ()) if a.application == swap.application]
+            progress = self._progress[swap.application]
+            for answer in own:
+                progress.heard[answer.replica] = answer.weights
+            if own:
+                progress.waited += now - progress.at if progress.at is not None else 0.0
+                progress.at = now
+            else:
+                progress.at = None
+            said = [progress.heard.get(replica) for replica in swap.replicas]
+            if said and all(mark == swap.weights.mark for mark in said):
+                found.live.append((swap.release, swap.weights))
+                continue
+            others = [mark for mark in said if mark not in {None, swap.weights.mark}]
+            if (swap.release, swap.weights.digest) in refused:
+                continue
+            if others and progress.waited >= deadline + GRACE:
+                found.refused.append(_late(swap, others[0] or "none", deadline + GRACE, now))
+                continue
+            if progress.waited < LONG:
+                continue
+            former = next((mark for mark in others if mark), "")
+            until = f"; {former} serve until then" if former else ""
+            text = f"replicas load {swap.weights}{until}"
+            found.conditions.append(Condition(str(swap.release), LOADING, text, ok=True))
+        return found
+
+
+def complaints(
+    applications: Iterable[Application], heard: Mapping[str, Sequence[Answer]], now: float
+) -> Judged:
+    """What replicas say of weights that they could not take, be it those that served before."""
+    complaining = {
+        route: errors
+        for route, said in heard.items()
+        if (errors := [(a.application, a.weights_error) for a in said if a.weights_error])
+    }
+    found = Judged()
+    if not complaining:
+        return found
+    for app in applications:
+        errors = complaining.get(app.route or "", [])
+        error = next((error for name, error in errors if name == app.name), None)
+        wanted = in_document(app.document)
+        if app.release is None or error is None:
+            continue
+        if wanted is None and not error.digest:
+            text = f"it cannot serve without weights, and goes on with what it has: {error.message}"
+            found.conditions.append(Condition(str(app.release), error.reason, text))
+        elif wanted is not None and error.digest == wanted.digest:
+            if error.reason == DIGEST_MISMATCH:
+                found.damaged.add(wanted.digest)
+                text = f"the files of {wanted} are made again: {error.message}"
+                found.conditions.append(Condition(str(app.release), error.reason, text))
+                continue
+            said = error.reason, error.message, error.log_tail
+            found.refused.append(WeightsQuarantine(app.release, wanted, *said, now))
+    return found
+
+
+def with_news(recorded: WeightsRecorded, judged: Judged, at: float) -> WeightsRecorded:
+    """What is recorded once this is. The time is only told."""
+    if not judged.live and not judged.refused:
+        return recorded
+    proven, refused = dict(recorded.proven), dict(recorded.refused)
+    for release, weights in judged.live:
+        others = [p for p in proven.get(release, ()) if p.weights.digest != weights.digest]
+        proven[release] = (Proven(weights, at), *others)
+    for one in judged.refused:
+        refused[one.release] = (*refused.get(one.release, ()), one)
+    return replace(recorded, proven=proven, refused=refused)
+
+
+def _under_way(
+    seen: tuple[tuple[Application, ...], Mapping[Release, Sequence[Proven]]],
+) -> list[Swap]:
+    applications, proven = seen
+    found = []
+    for app in applications:
+        if app.release is None or app.route is None or app.status is ApplicationStatus.DELETING:
+            continue
+        weights = in_document(app.document)
+        if weights is None:
+            continue
+        last = next(iter(proven.get(app.release, ())), None)
+        if last is None or last.weights.digest != weights.digest:
+            ids = frozenset(replica.id for replica in app.replicas if replica.state in _SERVING)
+            if ids:  # one that is scaled to none would be woken
+                found.append(Swap(app.name, app.release, weights, app.route, ids))
+    return found
+
+
+def _late(swap: Swap, others: str, seconds: float, now: float) -> WeightsQuarantine:
+    why = (
+        f"a replica still serves with {others} {seconds:g} s after it was told to load "
+        f"{swap.weights}, and says nothing of why; its log may (`wheelway logs "
+        f"{swap.release.pipeline} {swap.release.version}`)"
+    )
+    return WeightsQuarantine(swap.release, swap.weights, "StartTimeout", why, at=now)
