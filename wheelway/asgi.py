@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
+from dataclasses import asdict
 from functools import partial
 from itertools import count
 from types import SimpleNamespace
@@ -349,6 +350,8 @@ class Application:
         if self._runtime is not None:
             state["weights"] = self._runtime.weights
             state["settings_error"] = self._runtime.settings_error
+            if self._runtime.batches is not None and self._runtime.batches.sizes.count:
+                state["batches"] = asdict(self._runtime.batches.sizes)
         return {key: what for key, what in state.items() if what}
 
     async def _complain(

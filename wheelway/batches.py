@@ -40,8 +40,6 @@ _TEXTS: Final = (str, bytes, bytearray, memoryview)
 """Sequences that are one value."""
 _FAILED: Final = (BaseException, Iterator, AsyncIterator)
 """What is not the result of a request."""
-_TURN: ContextVar[object] = ContextVar("_TURN")
-"""Of a request that is alone in its pipeline: by what it has its turn."""
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +57,19 @@ class _Item:
 
 
 @dataclass(slots=True, eq=False)
-class _Batch:
+class _Turn:
+    """Whose holder may call `infer_batch`; there is one at a time."""
+
+    over: bool = False
+    """Nobody waits for what it is for: it has ended, or cannot begin any more."""
+
+
+_ALONE: ContextVar[_Turn] = ContextVar("_ALONE")
+"""The turn of a request that is alone in its pipeline, should it get one."""
+
+
+@dataclass(slots=True, eq=False)
+class _Batch(_Turn):
     """Requests that are given to `infer_batch` together."""
 
     items: list[_Item] = field(default_factory=list)
@@ -91,6 +101,21 @@ class _Batch:
                 item.outcome.set_exception(error)
 
 
+@dataclass(slots=True)
+class Sizes:
+    """How large batches were."""
+
+    count: int = 0
+    requests: int = 0
+    largest: int = 0
+
+    def add(self, size: int) -> None:
+        """One more batch."""
+        self.count += 1
+        self.requests += size
+        self.largest = max(self.largest, size)
+
+
 class Batches:
     """The requests of one pipeline that defines `infer_batch`.
 
@@ -103,6 +128,7 @@ class Batches:
 
     def __init__(self, calls: Caller, stages: Mapping[str, Stage], limits: Limits) -> None:
         self.limits = limits
+        self.sizes = Sizes()
         infer_batch = stages["infer_batch"]
         self._call = ending_calls(calls.steps([_opening(infer_batch)]))
         self._together = calls.chain([*{**stages, "infer_batch": self.infer}.values()])
@@ -114,8 +140,8 @@ class Batches:
         """Requests that are in any stage; of the caller's loop."""
         self._waiting: dict[_Item, None] = {}
         """In the order they came."""
-        self._turn: object = None
-        """The batch that runs, or whatever has the turn of one; changed under `_guard`."""
+        self._turn: _Turn | None = None
+        """Of what runs; changed under `_guard`."""
         self._guard = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         """That of those who wait."""
@@ -138,8 +164,8 @@ class Batches:
         try:
             if self._alone is None or self._inside > 1 or self.limits.batch_wait_timeout:
                 return await self._together(request)
-            turn = object()
-            _TURN.set(turn)
+            turn = _Turn()
+            _ALONE.set(turn)
             try:
                 return await self._alone(request)
             finally:
@@ -151,11 +177,14 @@ class Batches:
         """A stage, for a thread, that has a request be a batch if none runs at that moment."""
 
         def infer_alone(request: Any) -> Any:
-            turn = _TURN.get()
+            turn = _ALONE.get()
             if not self._claim(turn):
+                if turn.over:
+                    raise RuntimeError("nobody waits for it any more")
                 return self.infer(request)
             context = _context_of([AT_HAND.get()])
             hand_over_calls(context)
+            self.sizes.add(1)
             returned = context.run(infer_batch, [request])
             if inspect.isawaitable(returned):
                 return _awaited(returned, context)
@@ -188,16 +217,17 @@ class Batches:
             # A context of its own: what holds for one request holds for none of the others.
             batch.task = asyncio.get_running_loop().create_task(self._run(batch), context=Context())
 
-    def _claim(self, turn: object) -> bool:
+    def _claim(self, turn: _Turn) -> bool:
         with self._guard:
-            if self._turn is not None:
+            if self._turn is not None or turn.over:
                 return False
             self._turn = turn
             return True
 
-    def _give_back(self, turn: object) -> None:
+    def _give_back(self, turn: _Turn) -> None:
         """End a turn, in any thread, unless it was ended before."""
         with self._guard:
+            turn.over = True
             if self._turn is not turn:
                 return
             self._turn = None
@@ -213,6 +243,7 @@ class Batches:
             self._take(batch)
             if batch.items:
                 AT_HAND.set(several([item.arrival for item in batch.items]))
+                self.sizes.add(len(batch.items))
                 batch.answer(await self._call(batch))
         except (GeneratorExit, KeyboardInterrupt):
             raise

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
-from wheelway.batches import Batches
+from wheelway.batches import Batches, Sizes
 from wheelway.calling import THREADS, Caller, is_async
 from wheelway.contract import Context, Pipeline
 from wheelway.failure import (
@@ -241,6 +241,7 @@ class Runtime:
             await self._try(number)
         if self.batches is not None and self.examples:
             await self._try_together(self.batches)
+            self.batches.sizes = Sizes()
         self.warm_up_seconds = time.monotonic() - begin
 
     async def _try_together(self, batches: Batches) -> None:

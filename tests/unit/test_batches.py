@@ -5,7 +5,7 @@ import pickle
 import threading
 from collections.abc import Awaitable, Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import ClassVar
 
 import pytest
@@ -301,6 +301,20 @@ async def test_what_holds_up_one_request_before_its_batch_holds_up_no_other():
     await runtime.unload()
 
 
+async def test_what_nobody_waits_for_any_more_takes_no_turn():
+    runtime, instance = await start(Staged, threads=2)
+    waiting = ask(runtime, "wait")
+    await acquire(instance.entered)
+    waiting[0].cancel()
+    await asyncio.wait(waiting)
+    assert runtime.calls.abandoned == 1
+    instance.gate.set()
+    await until(lambda: runtime.calls.abandoned == 0)
+    assert (await runtime.run("other"))[2] == 1
+    assert asdict(runtime.batches.sizes) == {"count": 1, "requests": 1, "largest": 1}
+    await runtime.unload()
+
+
 async def test_one_that_was_alone_joins_the_others_where_a_batch_runs_when_its_turn_comes():
     class Preparing(Doubled):
         def pre_process(self, request: int) -> int:
@@ -514,6 +528,22 @@ async def test_a_hung_batch_is_504_and_those_behind_it_are_answered(caplog):
     assert caplog.records[0].getMessage().endswith("within 1 s: it was in `infer_batch`")
     settings["gate"].set()
     await until(lambda: runtime.calls.abandoned == 0)
+    await runtime.unload()
+
+
+async def test_the_metadata_tells_how_large_batches_were():
+    settings = {"gate": threading.Event(), "instances": []}
+    app, runtime = await application(Doubled, settings)
+    async with client_of(app) as client:
+        assert "batches" not in (await client.get(ROUTE)).json()
+        first = asyncio.create_task(client.post(ROUTE, json=1))
+        await acquire(settings["instances"][0].entered)
+        others = [asyncio.create_task(client.post(ROUTE, json=n)) for n in range(5)]
+        await until(lambda: len(runtime.batches._waiting) == 5)
+        settings["gate"].set()
+        await asyncio.gather(first, *others)
+        told = (await client.get(ROUTE)).json()["batches"]
+    assert told == {"count": 2, "requests": 6, "largest": 5}
     await runtime.unload()
 
 
