@@ -12,7 +12,8 @@
     execution.py     one loaded pipeline: load, examples, requests, settings, unload
     parts.py         what a pipeline sees of its parts
     inline.py        parts in its own process
-    crossing.py      what goes between it and parts in others
+    remote.py        parts in processes of their own: who calls, and who answers
+    crossing.py      what goes between both
     entries.py       the parts of a pipeline, by entry points
     calling.py       how its methods are called: threads, event loops
     batches.py       requests that `infer_batch` answers together
@@ -37,9 +38,9 @@
     replica.py       what one replica does from start to end
     instances.py     the instance that serves, and another that takes its place
     weights.py       what a pipeline of other code reads, from a wheel that holds only data
-    host.py          the same inside a Ray Serve replica; only it and handles.py import Ray
+    host.py          the same inside a Ray Serve replica; imports Ray, as the next two alone
     handles.py       calls of parts by Serve's handles
-    remote.py        parts in processes of their own, whoever brings the bytes
+    draining.py      parts that stay until their pipeline has drained
     fallback.py      answers for a release that has no replica
     reading.py       reads streams outside of a server
     local.py         the same on an author's machine, and `wheelway check`'s gates

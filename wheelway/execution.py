@@ -34,7 +34,7 @@ from wheelway.failure import (
 )
 from wheelway.limits import Limits
 from wheelway.loading import files_of
-from wheelway.parts import ending_calls
+from wheelway.parts import call_ender, ending_calls
 from wheelway.refusals import refusal_in
 from wheelway.results import ResultInvalid
 from wheelway.results import stream as stream_of
@@ -318,10 +318,14 @@ class Runtime:
 
     def stream(self, result: Any) -> Stream:
         """The same, as they are."""
-        if not isinstance(result, Streamed):
-            return self.calls.stream(result)
-        stream_of(result.source)
-        return self.calls.stream(result.source, self._each)
+        each: list[Callable[[Any], Any]] = []
+        if isinstance(result, Streamed):
+            result, each = result.source, self._each
+            stream_of(result)
+        stream = self.calls.stream(result, each)
+        if self._parts is not None:
+            stream.on_close = call_ender()
+        return stream
 
     def _on_stray(self, error: BaseException) -> None:
         self._context.logger.error("closing a stream of %s failed", self._name, exc_info=error)

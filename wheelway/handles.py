@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
+from wheelway.draining import keep_replicas
 from wheelway.parts import PartOverloaded, PartUnavailable
 from wheelway.remote import PIECE
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 def sender(part: str, handle: DeploymentHandle[Any]) -> Send:
     """How to have a replica of a part answer."""
+    keep_replicas(handle)
     ways: dict[bool, DeploymentHandle[Any]] = {}
 
     async def send(data: bytes, carried: Request | None) -> AsyncIterator[bytes]:

@@ -30,6 +30,7 @@ settings on:
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import io
 import logging
@@ -161,6 +162,10 @@ class PartHost:
         # A generator function as such: Serve looks for one.
         async for frame in self._replica.answer(data, carried):
             yield frame
+
+    async def hold(self) -> None:
+        """Keep this replica until the caller ends; see draining.py."""
+        await asyncio.Event().wait()
 
     async def __del__(self) -> None:
         await self._replica.unload()

@@ -18,11 +18,12 @@ from pydantic.errors import PydanticSchemaGenerationError
 from wheelway import crossing, stages
 from wheelway.calling import THREADS
 from wheelway.contract import Pipeline
-from wheelway.execution import Runtime, context_of, has_coroutines
+from wheelway.execution import Items, Runtime, context_of, has_coroutines
 from wheelway.failure import PART_CIRCULAR, StartFailure
 from wheelway.loading import load_class
 from wheelway.parts import Part, Parts
 from wheelway.schema import interface_of
+from wheelway.streams import GENERATORS, Stream, Streamed, can_stream
 
 if TYPE_CHECKING:
     import logging
@@ -41,16 +42,24 @@ class PartRuntime(Runtime):
     def __init__(self, pipeline: type[Pipeline], context: Context, **options: Any) -> None:
         stages.check_calls(pipeline)
         stages.check_examples(pipeline, inspect.getattr_static(pipeline, "examples"))
-        super().__init__(pipeline, context, interface=interface_of(_Anything), **options)
+        interface = replace(interface_of(_Anything), said=stages.result_of(pipeline))
+        super().__init__(pipeline, context, interface=interface, **options)
         self._adapter = _adapter_of(pipeline)
+
+    async def call(self, request: Any) -> Any:
+        """What comes of one request: a result, or the `Stream` of its items."""
+        result = await self.run(request)
+        streams = isinstance(result, (Streamed, *GENERATORS)) or (
+            self.interface.said.streams and can_stream(result)
+        )
+        return self.stream(result) if streams else result
 
     async def take_example(self, example: Any) -> None:
         """Take one through all stages, as its pipeline would; see `Runtime.warm_up`."""
         value = example if self._adapter is None else self._adapter.validate_python(example)
-        outcome = await self.run(value)
-        if hasattr(outcome, "__aiter__"):
-            async for _ in outcome:
-                pass
+        outcome = await self.call(value)
+        if isinstance(outcome, Stream):
+            await self._read(Items(outcome, lambda _: b""))
 
 
 class PartGroup:
@@ -113,22 +122,21 @@ class PartGroup:
 
     def _here(self, name: str, runtime: PartRuntime) -> Invoke:
         async def invoke(request: Any) -> Any:
-            return await runtime.run(request)
-
-        async def invoke_copying(request: Any) -> Any:
-            outcome = await runtime.run(
-                crossing.copied(request, f"the request to the part {name!r}")
-            )
-            if hasattr(outcome, "__aiter__"):
+            request = crossing.copied(request, f"the request to the part {name!r}")
+            outcome = await runtime.call(request)
+            if isinstance(outcome, Stream):
                 return _copied_items(name, outcome)
             return crossing.copied(outcome, f"the result of the part {name!r}")
 
-        return invoke_copying if self._copying else invoke
+        return invoke if self._copying else runtime.call
 
 
-async def _copied_items(name: str, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for item in items:
-        yield crossing.copied(item, f"an item of the part {name!r}")
+async def _copied_items(name: str, items: Stream) -> AsyncIterator[Any]:
+    try:
+        async for item in items:
+            yield crossing.copied(item, f"an item of the part {name!r}")
+    finally:
+        await items.aclose()
 
 
 @dataclass(frozen=True, slots=True)

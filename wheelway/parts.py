@@ -19,10 +19,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from wheelway.streams import Streamed
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
     from concurrent.futures import Future
     from contextvars import Context
 
@@ -128,6 +131,9 @@ class Call:
         self._home = home
         self._task: asyncio.Task[Any] | None = None
         self._future: Future[Any] | None = None
+        self._stream: AsyncIterator[Any] | None = None
+        self._asked: Future[Any] | None = None
+        """The item that another thread waits for."""
         if _running_loop() is home:
             self._task = home.create_task(_outcome(part, invoke, request))
         else:
@@ -158,13 +164,15 @@ class Call:
                 async for item in items:
                     yield item
             finally:
+                self._stream = None
                 await _close(items)
             return
         items = self._items(await asyncio.wrap_future(self._elsewhere()))
         try:
-            while (item := await asyncio.wrap_future(self._there(_next(items)))) is not _END:
+            while (item := await asyncio.wrap_future(self._ask(items))) is not _END:
                 yield item
         finally:
+            self._stream = None
             self._there(_close(items))
 
     def __iter__(self) -> Iterator[Any]:
@@ -172,21 +180,34 @@ class Call:
         self._refuse_on_loop("for", "use `async for`")
         items = self._items(self._elsewhere().result())
         try:
-            while (item := self._there(_next(items)).result()) is not _END:
+            while (item := self._ask(items).result()) is not _END:
                 yield item
         finally:
+            self._stream = None
             self._there(_close(items))
 
+    async def outcome(self) -> Any:
+        """The result, or the items of a part that streams, whichever it is."""
+        if self._task is not None and _running_loop() is self._home:
+            outcome = await self._task
+        else:
+            outcome = await asyncio.wrap_future(self._elsewhere())
+        return aiter(self) if isinstance(outcome, AsyncIterator) else outcome
+
     def cancel(self) -> None:
-        """End it; from any thread."""
-        if self._future is not None:
-            self._future.cancel()
-        if (task := self._task) is not None and not task.done():
-            if _running_loop() is self._home:
-                task.cancel()
-            else:
-                with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                    self._home.call_soon_threadsafe(task.cancel)
+        """End it, stream or not; from any thread."""
+        if _running_loop() is self._home:
+            self._cancel()
+            return
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            self._home.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        for begun in (self._task, self._future, self._asked):
+            if begun is not None:
+                begun.cancel()
+        if self._stream is not None:
+            self._closing = self._home.create_task(_close(self._stream))
 
     def __repr__(self) -> str:
         """What it is, for those who find it where they expected a result."""
@@ -216,7 +237,12 @@ class Call:
                 f"the part {self._part!r} gives one result: await the call, or take its "
                 "`result()` in a `def` stage"
             )
+        self._stream = outcome
         return outcome
+
+    def _ask(self, items: AsyncIterator[Any]) -> Future[Any]:
+        self._asked = self._there(_next(items))
+        return self._asked
 
     def _refuse_on_loop(self, what: str, instead: str) -> None:
         if _running_loop() is not None:
@@ -227,27 +253,44 @@ class Call:
 
 
 def ending_calls(run: Invoke) -> Invoke:
-    """The same, but calls of parts that a request has begun end with it; one that is returned is
-    its result.
+    """The same, but calls of parts that a request has begun end with it: now, or where it is
+    answered by a stream with that, see `call_ender`. A call that is returned is its result.
     """
 
     async def run_then_end(value: Any) -> Any:
         calls: set[Call] = set()
         token = _CALLS.set(calls)
+        streams = False
         try:
             outcome = await run(value)
-            return await outcome if isinstance(outcome, Call) else outcome
+            if isinstance(outcome, Call):
+                outcome = await outcome.outcome()
+            kind = type(outcome)
+            streams = kind is Streamed or hasattr(kind, "__anext__") or hasattr(kind, "__next__")
+            return outcome
         finally:
             _CALLS.reset(token)
-            for call in calls:
-                call.cancel()
+            if streams:  # it goes on in this context, the request's own, or in copies of it
+                _CALLS.set(calls)
+            else:
+                _end(calls)
 
     return run_then_end
+
+
+def call_ender() -> Callable[[], None]:
+    """Ends the calls that were begun, and are to be begun, for the request at hand."""
+    return partial(_end, _CALLS.get() or set())
 
 
 def hand_over_calls(context: Context) -> None:
     """Have calls that are begun in that context end with the request of this one."""
     context.run(_CALLS.set, _CALLS.get())
+
+
+def _end(calls: Iterable[Call]) -> None:
+    for call in list(calls):
+        call.cancel()
 
 
 _END = object()

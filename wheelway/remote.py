@@ -22,6 +22,7 @@ from wheelway.inline import naming, part_runtime
 from wheelway.limits import limits_of
 from wheelway.loading import load_class, verify
 from wheelway.parts import PartUnavailable
+from wheelway.streams import Stream
 from wheelway.weights import verified, with_weights
 
 if TYPE_CHECKING:
@@ -170,8 +171,8 @@ class PartReplica:
                 raise PartUnavailable(f"the part {self._part!r} is not loaded")  # noqa: TRY301
             seconds = carried.remaining if carried else WITHOUT_REQUEST
             async with asyncio.timeout(seconds):
-                outcome = await self._runtime.run(unpacked(data))
-            if not isinstance(outcome, AsyncIterator):
+                outcome = await self._runtime.call(unpacked(data))
+            if not isinstance(outcome, Stream):
                 for frame in _framed(_VALUE, packed(outcome, self._what("the result"))):
                     yield frame
                 return
@@ -187,8 +188,8 @@ class PartReplica:
             for frame in _framed(_RAISED, packed_error(error, self._part, self._arguments.tree)):
                 yield frame
         finally:
-            if (aclose := getattr(outcome, "aclose", None)) is not None:
-                await aclose()
+            if isinstance(outcome, Stream):
+                await outcome.aclose()
 
     async def unload(self) -> None:
         """End it: nothing is answered any more."""

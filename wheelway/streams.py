@@ -52,6 +52,8 @@ class Stream:
     """
 
     def __init__(self, calls: Caller) -> None:
+        self.on_close: Callable[[], None] = _nothing
+        """Called before the source is closed."""
         self._calls = calls
         self._closed = False
 
@@ -75,6 +77,7 @@ class Stream:
         """
         if not self._closed:
             self._closed = True
+            self.on_close()
             await self._close(patience)
 
     def _stray(self, error: BaseException) -> None:

@@ -52,9 +52,20 @@ class Part(Pipeline):
         if what == "tell":
             self.logger.warning("told")
             return None
+        if what == "stream":
+            return self.items()
         if what == "wait":
             time.sleep(20)
         raise ValueError(f"unknown {what}")
+
+    def items(self):
+        try:
+            for number in range(5):
+                yield number
+                if number == 3:
+                    raise ValueError("enough")
+        finally:
+            self.logger.warning("closed")
 
 class Coroutine(Part):
     async def infer(self, what):
@@ -161,6 +172,21 @@ async def test_a_part_is_told_of_the_request_and_ends_with_it(arguments):
     with pytest.raises(asyncio.CancelledError):
         await begun
     assert replica._runtime.calls.abandoned == 1
+
+
+async def test_a_stream_arrives_item_by_item_and_what_ends_it_too(arguments, caplog):
+    replica = await started(arguments)
+    call = RemotePart("part", replica.answer)
+    items = await call("stream")
+    assert [await anext(items) for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="enough"):
+        await anext(items)
+    caplog.clear()
+    items = await call("stream")
+    assert await anext(items) == 0
+    await items.aclose()
+    assert "closed" in caplog.text
+    await replica.unload()
 
 
 async def test_new_settings_reach_the_part_and_one_that_cannot_start_is_named(arguments):

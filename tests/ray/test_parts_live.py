@@ -1,0 +1,160 @@
+"""Parts of a pipeline as deployments of their own: called, refused, killed, drained."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from controller.model import Phase
+from tests.support.head import eventually
+
+pytestmark = pytest.mark.ray
+
+CODE = """
+import asyncio, os, time
+import numpy as np
+import wheelway
+from wheelway import Pipeline, Refused
+
+class Risk(Pipeline):
+    examples = (np.zeros(3),)
+
+    def load(self, context):
+        self.context = context
+
+    def infer(self, what):
+        if isinstance(what, (np.ndarray, bytes)):
+            return what * 2
+        if what == "pid":
+            return os.getpid()
+        if what == "refuse":
+            raise Refused(409, "NotNow", "later")
+        if what == "fail":
+            self.fail()
+        if what == "told":
+            found = wheelway.request()
+            self.context.logger.warning("told in the part")
+            return [found.id, found.headers["x-tenant"], self.context.settings["by"]]
+        if what == "wait":
+            time.sleep(3)
+        return what
+
+    def fail(self):
+        raise ValueError("of the part")
+
+class Churn(Pipeline):
+    async def infer(self, most):
+        try:
+            for number in range(most):
+                await asyncio.sleep(0.01)
+                yield number
+        finally:
+            self.logger.warning("churn was closed")
+
+    def load(self, context):
+        self.logger = context.logger
+
+class Demo(Pipeline):
+    examples = ("pid",)
+
+    def load(self, context):
+        self.parts = context.parts
+        self.pid = context.parts["risk"]("pid").result()  # waits until there is one
+
+    async def infer(self, what: str):
+        risk = self.parts["risk"]
+        if what == "pid":
+            return [os.getpid(), await risk(what)]
+        if what == "array":
+            large = await risk(np.ones(1_000_000))
+            return [float(large.sum()), len(await risk(b"x" * 3_000_000))]
+        if what == "catch":
+            try:
+                return await risk("fail")
+            except ValueError as error:
+                return f"caught {error}"
+        if what == "stream":
+            return [number async for number in self.parts["churn"](100)]
+        if what == "streams":
+            return self.parts["churn"](10_000)
+        if what.startswith("later"):
+            await asyncio.sleep(float(what[5:]))
+            return [await risk("late"), VERSION]
+        return await risk(what)
+"""
+PARTS = {"risk": "Risk", "churn": "Churn"}
+
+
+def drop(site, name, code=CODE, version="1.0", marker="", **how):
+    """A wheel of one pipeline with two parts."""
+    module = f"{name.replace('-', '_')}.pipeline"
+    return site.drop(
+        name,
+        version,
+        code=code.replace("VERSION", repr(marker)),
+        parts={f"{name}.{part}": f"{module}:{kind}" for part, kind in PARTS.items()},
+        **{"wheelway_toml": "[settings]\nby = 2\n", **how},
+    )
+
+
+def deployments(site, name):
+    """Of the pipeline's running applications, as the dashboard tells of them."""
+    told = site.client.get(f"{site.dashboard_url}/api/serve/applications/").json()
+    return [
+        application["deployments"]
+        for key, application in told["applications"].items()
+        if key.startswith(f"{name}-") and application["status"] == "RUNNING"
+    ]
+
+
+def live(site, name):
+    site.wait_for_phase(site.wait_for(f"/predict/{name}/1.0"), Phase.LIVE)
+
+
+def test_parts_are_deployments_that_are_called_killed_and_drained(at_work):
+    site, route = at_work, "/predict/scores/1.0"
+    drop(site, "scores", marker="first")
+    live(site, "scores")
+
+    def ask(what, **headers):
+        return site.client.post(f"{site.ingress}{route}", json=what, headers=headers)
+
+    (running,) = deployments(site, "scores")
+    assert set(running) == {"Host", "risk", "churn"}
+    host, part = ask("pid").json()
+    assert host != part
+    assert ask("array").json() == [2_000_000.0, 6_000_000]
+    refused = ask("refuse")
+    assert (refused.status_code, refused.json()["reason"]) == (409, "NotNow")
+    assert ask("catch").json() == "caught of the part"
+    assert ask("told", **{"x-tenant": "acme", "x-request-id": "id-7"}).json() == ["id-7", "acme", 2]
+    assert ask("stream").json() == list(range(100))
+
+    with site.client.stream("POST", f"{site.ingress}{route}", json="streams") as answer:
+        lines = answer.iter_lines()
+        assert [next(lines) for _ in range(3)] == ["0", "1", "2"]
+    failed = ask("fail", **{"x-request-id": "id-8"})
+    assert (failed.status_code, failed.json()["reason"]) == (500, "PipelineFailed")
+
+    # A replica that dies takes the requests along that it works on, and no others.
+    answers = []
+    waiting = threading.Thread(target=lambda: answers.append(ask("wait")))
+    waiting.start()
+    time.sleep(1)
+    os.kill(part, signal.SIGKILL)
+    waiting.join()
+    assert (answers[0].status_code, answers[0].json()["reason"]) == (503, "PartUnavailable")
+    assert ask("pid").json() == [host, other := ask("pid").json()[1]]
+    assert other != part
+
+    # Other bytes on the same route: what still works on the former ones may call their parts.
+    late = [threading.Thread(target=lambda s=s: answers.append(ask(f"later{s}"))) for s in (12, 20)]
+    for thread in late:
+        thread.start()
+    drop(site, "scores", marker="second")
+    eventually(lambda: ask("later0").json() == ["late", "second"])
+    for thread in late:
+        thread.join()
+    assert [answer.json() for answer in answers[1:]] == [["late", "first"]] * 2
