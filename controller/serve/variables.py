@@ -30,6 +30,9 @@ DEFAULTS: Mapping[str, JSON] = {
     "weights_swap": IN_PLACE,
 }
 """What an option is when nothing sets it; see `controller.config.settings.Options`."""
+_CPUS_OF_PARTS = 0.0
+"""What a replica of a part reserves: that of its pipeline reserves for all of them, so that what
+fits a small machine without parts fits it with them."""
 MARGIN = 5.0
 """Seconds that a retired replica has beyond the longest request."""
 
@@ -54,7 +57,7 @@ def filled_options(options: Options) -> dict[str, JSON]:
 
 def part_of(entry: PartEntry, options: PartOptions, pipeline: Options) -> dict[str, JSON]:
     """A part with every option of its own; what it is called with, its pipeline waits for."""
-    filled = _defaulted(options)
+    filled = _defaulted(options, _CPUS_OF_PARTS)
     if filled["graceful_shutdown_timeout"] is None:
         filled["graceful_shutdown_timeout"] = filled_options(pipeline)["graceful_shutdown_timeout"]
     inline = bool(filled.pop("inline"))
@@ -78,7 +81,7 @@ def weights_of(
     }
 
 
-def _defaulted(options: DeploymentOptions) -> dict[str, JSON]:
+def _defaulted(options: DeploymentOptions, cpus: float = 1.0) -> dict[str, JSON]:
     filled = options.model_dump()
     for name, value in DEFAULTS.items():
         if name in filled and filled[name] is None:
@@ -92,8 +95,9 @@ def _defaulted(options: DeploymentOptions) -> dict[str, JSON]:
         scaling = {**scaling, "initial_replicas": scaling.get("initial_replicas") or 1}
         filled["autoscaling_config"] = scaling
     actor = filled["ray_actor_options"] or {}
-    cpus = actor.get("num_cpus")
-    filled["ray_actor_options"] = {**actor, "num_cpus": 1.0 if cpus is None else cpus}
+    if actor.get("num_cpus") is None:
+        actor = {**actor, "num_cpus": cpus}
+    filled["ray_actor_options"] = actor
     return filled
 
 

@@ -84,6 +84,7 @@ class Demo(Pipeline):
             return [await risk("late"), VERSION]
         return await risk(what)
 """
+TOML = "[options]\ngraceful_shutdown_timeout = 40\n[settings]\nby = 2\n"
 PARTS = {"risk": "Risk", "churn": "Churn"}
 
 
@@ -95,17 +96,17 @@ def drop(site, name, code=CODE, version="1.0", marker="", **how):
         version,
         code=code.replace("VERSION", repr(marker)),
         parts={f"{name}.{part}": f"{module}:{kind}" for part, kind in PARTS.items()},
-        **{"wheelway_toml": "[settings]\nby = 2\n", **how},
+        **{"wheelway_toml": TOML, **how},
     )
 
 
-def deployments(site, name):
-    """Of the pipeline's running applications, as the dashboard tells of them."""
+def deployments(site, name, status="RUNNING"):
+    """Of the pipeline's applications in that status, as the dashboard tells of them."""
     told = site.client.get(f"{site.dashboard_url}/api/serve/applications/").json()
     return [
         application["deployments"]
         for key, application in told["applications"].items()
-        if key.startswith(f"{name}-") and application["status"] == "RUNNING"
+        if key.startswith(f"{name}-") and application["status"] == status
     ]
 
 
@@ -157,4 +158,31 @@ def test_parts_are_deployments_that_are_called_killed_and_drained(at_work):
     eventually(lambda: ask("later0").json() == ["late", "second"])
     for thread in late:
         thread.join()
-    assert [answer.json() for answer in answers[1:]] == [["late", "first"]] * 2
+    assert [answer.text for answer in answers[1:]] == ['["late","first"]'] * 2
+    eventually(lambda: len(deployments(site, "scores", "DELETING")) == 0)
+
+
+def test_a_part_that_fails_fails_its_release_alone_and_is_named(at_work):
+    failing = CODE.replace("self.context = context", "raise RuntimeError('no model')")
+    drop(at_work, "broken-scores", code=failing)
+    drop(at_work, "sound-scores")
+    found = at_work.quarantine("broken-scores")
+    assert found.reason == "LoadFailed"
+    assert "the part 'risk': `load` of broken_scores.pipeline:Risk failed" in found.message
+    assert "no model" in found.message
+    live(at_work, "sound-scores")
+
+
+def test_parts_run_in_the_pipelines_own_replica_by_option(at_work):
+    drop(at_work, "inline-scores", wheelway_toml="[options]\ninline = true\n" + TOML[10:])
+    live(at_work, "inline-scores")
+    (running,) = deployments(at_work, "inline-scores")
+    assert set(running) == {"Host"}
+
+    def ask(what):
+        return at_work.ask("/predict/inline-scores/1.0", what).json()
+
+    host, part = ask("pid")
+    assert host == part
+    assert ask("catch") == "caught of the part"
+    assert ask("stream") == list(range(100))
