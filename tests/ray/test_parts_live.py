@@ -122,7 +122,7 @@ def test_parts_are_deployments_that_are_called_killed_and_drained(at_work):
     def ask(what, **headers):
         return site.client.post(f"{site.ingress}{route}", json=what, headers=headers)
 
-    (running,) = deployments(site, "scores")
+    (running,) = eventually(lambda: deployments(site, "scores"))
     assert set(running) == {"Host", "risk", "churn"}
     host, part = ask("pid").json()
     assert host != part
@@ -176,7 +176,7 @@ def test_a_part_that_fails_fails_its_release_alone_and_is_named(at_work):
 def test_parts_run_in_the_pipelines_own_replica_by_option(at_work):
     drop(at_work, "inline-scores", wheelway_toml="[options]\ninline = true\n" + TOML[10:])
     live(at_work, "inline-scores")
-    (running,) = deployments(at_work, "inline-scores")
+    (running,) = eventually(lambda: deployments(at_work, "inline-scores"))
     assert set(running) == {"Host"}
 
     def ask(what):
