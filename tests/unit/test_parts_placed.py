@@ -53,7 +53,7 @@ def test_each_part_is_a_deployment_in_the_releases_environment_with_defaults_of_
     }
     assert found["risk"]["num_replicas"] == 3
     assert found["risk"]["ray_actor_options"]["num_gpus"] == 1
-    assert found["churn"]["ray_actor_options"]["num_cpus"] == 1
+    assert found["churn"]["ray_actor_options"]["num_cpus"] == 0
     assert found["churn"]["autoscaling_config"]["initial_replicas"] == 1
     assert "num_replicas" not in found["churn"]
     assert found["risk"]["max_ongoing_requests"] == 100
