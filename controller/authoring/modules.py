@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_JOINING: Final = frozenset({"join", "joinpath", "with_name"})
 _LONGEST: Final = 255
 """Characters that Linux allows a file's name."""
 
@@ -122,16 +123,21 @@ class Root:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._bases = (folder, folder / "src")
         self._modules: dict[str, Module] = {}
 
     def find(self, name: str) -> Path | None:
         """A module's file, in the folder or its `src`; a folder without `__init__.py` has none."""
-        for base in (self.folder, self.folder / "src"):
+        for base in self._bases:
             place = base.joinpath(*name.split("."))
             for file in (place / "__init__.py", place.with_name(f"{place.name}.py")):
                 if file.is_file():
                     return file
         return None
+
+    def has_modules(self, name: str) -> bool:
+        """Whether a folder of that name, which need have no `__init__.py`, has modules in it."""
+        return any(any((base / name).rglob("*.py")) for base in self._bases)
 
     def module(self, name: str) -> Module:
         """A module's text.
@@ -166,7 +172,7 @@ class Needs:
     files: dict[Path, str] = field(default_factory=dict)
     """Other files that the modules name, found beside them, and by which module."""
     misplaced: set[str] = field(default_factory=set)
-    """Files that the modules name relative to the root: where they run next, it is another."""
+    """Files that they seem to read by a path from the current folder: served, that is another."""
 
 
 def needs(root: Root, name: str) -> Needs:
@@ -186,14 +192,10 @@ def needs(root: Root, name: str) -> Needs:
             own = list(_with_packages(root, imported))
             waiting += own
             top = imported.partition(".")[0]
-            if not own and not (root.folder / top).is_dir() and top not in sys.stdlib_module_names:
+            if not own and not root.has_modules(top) and top not in sys.stdlib_module_names:
                 found.packages.add(top)
-        for file in _named_files(module):
-            found.files.setdefault(file, one)
-        found.misplaced |= {
-            text for text in _texts(module.tree) if "/" in text and _is_file(root.folder, text)
-        }
-    found.misplaced -= {str(file.relative_to(root.folder)) for file in found.files}
+        found.files |= {file: one for file in _named_files(module) if file not in found.files}
+        found.misplaced |= {text for text in _opened(module.tree) if _is_file(root.folder, text)}
     return found
 
 
@@ -211,6 +213,19 @@ def _texts(tree: ast.AST) -> Iterator[str]:
         text = node.value if isinstance(node, ast.Constant) else None
         if isinstance(text, str) and 0 < len(text) <= _LONGEST and text.isprintable():
             yield text
+
+
+def _opened(tree: ast.AST) -> Iterator[str]:
+    """Texts that are paths from the current folder, by their looks: what is handed to a function
+    that does not join paths, such as `open`, and whatever has a slash.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args:
+            called = ast.unparse(node.func).rpartition(".")[2]
+            if called not in _JOINING and isinstance(node.args[0], ast.Constant):
+                yield from _texts(node.args[0])
+        elif isinstance(node, ast.Assign):
+            yield from (text for text in _texts(node.value) if "/" in text)
 
 
 def _is_file(folder: Path, text: str) -> bool:

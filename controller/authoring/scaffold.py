@@ -8,6 +8,7 @@ others, and the class's code comes along.
 from __future__ import annotations
 
 import keyword
+import shutil
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -133,8 +134,8 @@ def create(name: str, parent: Path, wrap: Wrap | None = None) -> Made:
 
     Raises:
         Stalled: `NameInvalid` (see `names`); `FolderNotEmpty`, when there is something at the
-            folder's place already; `FolderUnwritable`; `FileUnreadable`, of what is wrapped, and
-            all that `wrapping.wrapped` raises. Nothing that exists is ever overwritten.
+            folder's place already; `FolderUnwritable`; and all that `wrapping.wrapped`
+            raises. Nothing that exists is ever overwritten.
     """
     project = _around(name, wrap) if wrap else _Project(names(name))
     folder = parent / project.names.pipeline
@@ -164,7 +165,7 @@ class _Project:
     names: Names
     values: Mapping[str, object] = field(default_factory=dict)
     """What the templates get besides the names."""
-    copies: Mapping[str, bytes] = field(default_factory=dict)
+    copies: Mapping[str, bytes | Path] = field(default_factory=dict)
     stages: Mapping[str, str] = field(default_factory=dict)
     open_points: Sequence[str] = ()
 
@@ -188,14 +189,8 @@ def _around(name: str, wrap: Wrap) -> _Project:
     above = [wrap.root, *wrap.root.parents]
     folders = above[: above.index(here) + 1] if here in above else above[:1]
     values, open_points = wrapper.values(found, named.cls, wrap.examples, folders)
-    try:
-        copies = wrapper.copies(found)
-    except OSError as error:
-        raise Stalled(
-            "FileUnreadable", f"{error.filename} cannot be read: {error.strerror}"
-        ) from error
     stages = {stage: method.name for stage, method in found.stages.items()}
-    return _Project(named, values, copies, stages, open_points)
+    return _Project(named, values, wrapper.copies(found), stages, open_points)
 
 
 def _render(project: _Project) -> dict[str, bytes]:
@@ -226,8 +221,13 @@ def _render(project: _Project) -> dict[str, bytes]:
     }
 
 
-def _write(path: Path, text: bytes) -> Path:
+def _write(path: Path, content: bytes | Path) -> Path:
+    """A file with these bytes, or those of another file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:  # x: never over a file that exists
-        file.write(text)
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            with content.open("rb") as source:
+                shutil.copyfileobj(source, file)
     return path

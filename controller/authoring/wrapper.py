@@ -7,12 +7,11 @@ the wheel holds all that it needs. What looking cannot tell is named.
 from __future__ import annotations
 
 import ast
-import json
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from controller.authoring.modules import data_below
+from controller.authoring.python_text import import_block, tuple_of
 from controller.authoring.requirements import required
 from controller.authoring.signatures import (
     ANY,
@@ -36,8 +35,6 @@ _ENDINGS: Final = ("path", "dir", "folder", "directory", "file")
 _CONFIGS: Final = frozenset({"cfg", "conf", "config", "configuration", "options", "params"})
 _EMPTY: Final = {"bool": "false", "float": "0.0", "int": "0", "dict": "{}", "list": "[]"}
 _NOT_DATA: Final = frozenset({".cfg", ".ini", ".lock", ".md", ".toml", ".txt"})
-_SHORT: Final = 80
-"""Characters of a value on one line."""
 _JSON_ALONE: Final = frozenset({"pydantic", "typing_extensions"})
 """Packages with which a model returns no arrays."""
 
@@ -88,8 +85,8 @@ def values(
     found = {
         "target": f"{wrapped.module.name}:{wrapped.name}",
         "doc": _sentence(wrapped.doc) or f"`{wrapped.name}` behind wheelway's contract.",
-        "imports": _sorted(text.imports),
-        "examples": _tuple(examples),
+        "imports": import_block(text.imports),
+        "examples": tuple_of(examples),
         "load": text.load,
         "asynchronous": any("await " in line for line in text.load),
         "stages": text.stages,
@@ -103,15 +100,12 @@ def values(
     return found, text.open_points
 
 
-def copies(wrapped: Wrapped) -> dict[str, bytes]:
+def copies(wrapped: Wrapped) -> dict[str, bytes | Path]:
     """The class's code and the files that it names, by their paths in the project.
 
     Build backends want packages: a module at the top becomes one, of the same name and content.
-
-    Raises:
-        OSError: one cannot be read.
     """
-    found: dict[str, bytes] = {}
+    found: dict[str, bytes | Path] = {}
     for module in wrapped.needs.modules.values():
         inner = not module.is_package and "." in module.name
         own = module.name.rpartition(".")[2] if inner else "__init__"
@@ -123,7 +117,7 @@ def copies(wrapped: Wrapped) -> dict[str, bytes]:
     for file, name in wrapped.needs.files.items():
         module = wrapped.needs.modules[name]
         there = file.relative_to(module.path.parent).as_posix()
-        found[f"src/{_folder(module)}/{there}"] = file.read_bytes()
+        found[f"src/{_folder(module)}/{there}"] = file
     return found
 
 
@@ -244,7 +238,8 @@ def _write_stages(text: Text) -> None:
         if method.awaited:
             converted = returned.conversion != "{}"
             expression = f"(await {expression})" if converted else f"await {expression}"
-        text.use(kind), text.use(returned)
+        text.use(kind)
+        text.use(returned)
         text.stages.append(
             {
                 "name": name,
@@ -270,9 +265,8 @@ def _request(text: Text, method: Method) -> tuple[Type, str]:
         if kept:
             text.open_points.append(f"`{method.name}` keeps its default of {', '.join(kept)}")
         argument = found.conversion.format("request")
-        return found, argument if one.by_position and one is parameters[
-            0
-        ] else f"{one.name}={argument}"
+        first = one.by_position and one is parameters[0]
+        return found, argument if first else f"{one.name}={argument}"
     given = []
     for one in parameters:
         if not (one.required or _is_literal(one.default)):
@@ -342,51 +336,3 @@ def _open_points(text: Text, examples: Sequence[JSON]) -> Iterable[str]:
 
 def _sentence(doc: str) -> str:
     return doc.replace("\\", "").replace('"', "'").strip()
-
-
-def _tuple(examples: Sequence[JSON]) -> str:
-    inner = _literal(list(examples), indent=4)[1:-1]
-    comma = (
-        "," if inner and not inner.rstrip().endswith(",") else ""
-    )  # broken over lines it has one
-    return f"({inner}{comma})"
-
-
-def _literal(value: JSON, indent: int = 0) -> str:
-    """A JSON value as Python: on one line if it is short, else an element a line."""
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, dict):
-        begin, end = "{", "}"
-        inner = [f"{_literal(key)}: {_literal(one, indent + 4)}" for key, one in value.items()]
-    elif isinstance(value, list):
-        begin, end = "[", "]"
-        inner = [_literal(one, indent + 4) for one in value]
-    else:
-        return repr(value)
-    line = f"{begin}{', '.join(inner)}{end}"
-    if len(line) + indent <= _SHORT:
-        return line
-    pad = " " * (indent + 4)
-    return "\n".join([begin, *(f"{pad}{one}," for one in inner), f"{' ' * indent}{end}"])
-
-
-def _sorted(imports: Iterable[str]) -> str:
-    """Grouped as isort does: the standard library first; one statement for each module."""
-    whole: set[str] = set()
-    names: dict[str, set[str]] = {"wheelway": {"Context", "Pipeline"}}
-    for statement in imports:
-        if statement.startswith("import "):
-            whole.add(statement)
-        else:
-            _, module, _, name = statement.split(" ", 3)
-            names.setdefault(module, set()).add(name)
-    statements = whole | {
-        f"from {module} import {', '.join(sorted(found))}" for module, found in names.items()
-    }
-    groups: dict[int, list[str]] = {}
-    for statement in sorted(statements, key=lambda one: (one.startswith("from "), one)):
-        top = statement.split(" ")[1].partition(".")[0]
-        own = 2 if top == "wheelway" else 1
-        groups.setdefault(0 if top in sys.stdlib_module_names else own, []).append(statement)
-    return "\n\n".join("\n".join(groups[key]) for key in sorted(groups))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from controller.authoring.modules import Needs, Root, needs
 from controller.errors import Stalled
@@ -190,6 +190,8 @@ def _collect(
     for statement in node.body:
         if isinstance(statement, _FUNCTIONS):
             found.setdefault(statement.name, Method(statement.name, statement, module))
+    if any("dataclass" in ast.unparse(one) for one in node.decorator_list):
+        found.setdefault("__init__", Method("__init__", _constructor(node), module))
     for base in node.bases:
         text = ast.unparse(base.value if isinstance(base, ast.Subscript) else base)
         if text.rpartition(".")[2] in _BARE_BASES:
@@ -199,6 +201,17 @@ def _collect(
             yield text
         elif place[1] not in seen:
             yield from _collect(root, *place, found, seen)
+
+
+def _constructor(node: ast.ClassDef) -> ast.FunctionDef:
+    """What `dataclass` makes of a class: its fields, those with a default optional."""
+    fields = [
+        f"{one.target.id}: {ast.unparse(one.annotation)}{' = ...' if one.value else ''}"
+        for one in node.body
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+    ]
+    [function] = ast.parse(f"def __init__({', '.join(['self', *fields])}): ...").body
+    return cast("ast.FunctionDef", function)
 
 
 def _place(root: Root, module: Module, text: str) -> tuple[Module, ast.ClassDef] | None:

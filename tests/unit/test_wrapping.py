@@ -318,6 +318,57 @@ def test_a_file_of_the_current_folder_is_pointed_at(wrap):
     assert any("etc/words.txt is read by a path" in point for point in made.open_points)
 
 
+def test_a_file_that_is_opened_from_the_current_folder_is_pointed_at_though_it_comes_along(wrap):
+    code = """
+        import os
+        class Model:
+            def load(self):
+                self.a = open("a.bin").read()
+                self.b = open(os.path.join(os.path.dirname(__file__), "b.bin")).read()
+            def predict(self, n): ...
+        """
+    said = "\n".join(wrap(code, [1], {"a.bin": "", "b.bin": ""}).open_points)
+    assert "a.bin is read by a path" in said
+    assert "b.bin" not in said
+
+
+def test_the_fields_of_a_dataclass_are_what_it_is_made_with(wrap, pipeline):
+    code = """
+        from dataclasses import dataclass
+        @dataclass
+        class Model:
+            threshold: float
+            name: str = "a"
+            def predict(self, n: int) -> list: return [self.threshold, self.name]
+        """
+    with loaded(pipeline(wrap(code, [1])), settings={"threshold": 0.5}) as scored:
+        assert scored(1) == [0.5, "a"]
+
+
+CONVERTED = {
+    "pandas.DataFrame": ("list[dict[str, Any]]", "pd.DataFrame(request)"),
+    "torch.Tensor": ("list[float] | list[list[float]]", "torch.as_tensor(request)"),
+    "PIL.Image.Image": ("bytes", "Image.open(BytesIO(request))"),
+}
+
+
+@pytest.mark.parametrize("kind", CONVERTED)
+def test_what_has_no_form_in_json_is_made_of_what_has(kind, wrap):
+    module, _, name = kind.rpartition(".")
+    hint, expression = CONVERTED[kind]
+    method = f"def predict(self, x: {name}) -> {name}: return x"
+    made = wrap(f"from {module} import {name}\n\nclass Model:\n    {method}\n")
+    assert f"request: {hint}" in text(made)
+    assert f"self.model.predict({expression})" in text(made)
+
+
+def test_a_folder_without_code_is_no_package(wrap):
+    made = wrap(
+        "import torch\nclass Model:\n    def predict(self, n): ...\n", files={"torch/a.pt": ""}
+    )
+    assert '"torch"' in text(made, "pyproject.toml")
+
+
 def test_requirements_are_those_of_the_code_in_the_versions_that_are_stated(wrap):
     code = """
         import numpy, sklearn.linear_model, yaml, acme_words
