@@ -155,5 +155,6 @@ def replicas_of(part: "PartDocument") -> str:
     """How many replicas of a part run, in words; of one that is inline there are none."""
     if part["inline"]:
         return "in its pipeline's replicas"
-    wanted = "-" if part["wanted"] is None else part["wanted"]
-    return f"{part['running']} of {wanted} replicas"
+    if part["wanted"] is None:
+        return f"{part['running']} replicas"
+    return f"{part['running']} of {part['wanted']} replicas"

@@ -118,7 +118,7 @@ MISTAKES = {
     "settings": ("[parts.risk.settings]\nx = 1", "a part shares `settings` with its pipeline"),
     "an unknown option": (
         "[parts.risk.options]\nthread = 2",
-        "unknown key; known are autoscaling_config, graceful_shutdown_timeout",
+        "unknown key; known are autoscaling_config, batch_wait_timeout",
     ),
     "an option without its table": (
         "[parts.risk]\nthreads = 2",

@@ -273,11 +273,11 @@ class _Source:
             groups = entry_points.read(self.text("entry_points.txt") or "")
         for group in (GROUP, WEIGHTS):
             if (count := len(groups.get(group, ()))) > most:
+                why = "; each is an application of its own" if group == GROUP else ""
                 raise Rejected(
                     "TooManyPipelines",
                     f"{self._name} has {count} entry points in the group `{group}`, the limit is "
-                    f"{most}; each is an application of its own. Publish fewer, or raise "
-                    "`inspection.max_pipelines`",
+                    f"{most}{why}. Publish fewer, or raise `inspection.max_pipelines`",
                 )
         return groups
 
