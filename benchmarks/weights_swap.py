@@ -1,7 +1,7 @@
 """Ten new weights for one release under constant load, one of them bad: does a client notice?
 
     timeout 900 python benchmarks/weights_swap.py [--swaps 10] [--bad 6] [--rate 100]
-                                                  [--bytes 32] [--objects 50] [--json FILE]
+                                                  [--bytes 32] [--objects 20] [--json FILE]
 
 A pipeline and its weights are live; then newer weights are published, again and again, each as soon
 as the ones before are served. Those of `--bad` fail in `load`: the daemon has to put the former
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--bad", type=int, default=6, help="which one is bad; 0: none")
     parser.add_argument("--rate", type=float, default=100.0, help="requests a second")
     parser.add_argument("--bytes", type=int, default=32, help="MiB of a wheel of weights")
-    parser.add_argument("--objects", type=int, default=50, help="thousands of small objects")
+    parser.add_argument("--objects", type=int, default=20, help="thousands of small objects")
     parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
     options = parser.parse_args()
     before = machine()
