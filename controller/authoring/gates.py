@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename
 
 from controller.authoring.harness import started
@@ -93,7 +94,11 @@ def served(gates: Iterable[Gate]) -> dict[str, bool]:
 
 
 def check(
-    wheel: Path, config: Config, *, clock: Callable[[], float] = time.monotonic
+    wheel: Path,
+    config: Config,
+    *,
+    weights: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Gate]:
     """Try a wheel, yielding each gate when it ends; close the iterator to stop in between.
 
@@ -104,6 +109,7 @@ def check(
         wheel: the file, under the name that it is to be published by.
         config: limits, environments, caps and policy to judge by. `rollout.ready_deadline` bounds
             the time from the start of a pipeline's process to its last example.
+        weights: a wheel of weights to load, or a folder as pipelines find it in `context.weights`.
         clock: monotonic seconds.
 
     Raises:
@@ -125,7 +131,7 @@ def check(
         if (access := index_access(config)) is not None:
             index = open_index(access, config.environments.timeout)
             stack.callback(index.close)
-        yield from _Trial(Path(name), found, config, clock, index).gates(wheel)
+        yield from _Trial(Path(name), found, config, clock, index).gates(wheel, weights)
 
 
 class _Trial:
@@ -143,6 +149,8 @@ class _Trial:
         self._base = found
         self._config = config
         self._clock = clock
+        self._weights: Mapping[str, Path] = {}
+        """The folder that each pipeline finds in `context.weights`."""
         self._store = Store(folder / "cache")
         self._environments = Environments(
             folder / "cache",
@@ -153,10 +161,11 @@ class _Trial:
             index=index,
         )
 
-    def gates(self, wheel: Path) -> Iterator[Gate]:
+    def gates(self, wheel: Path, weights: Path | None) -> Iterator[Gate]:
         began = self._clock()
         try:
             artifact = self._inspect(wheel)
+            self._weights = self._folders(weights, artifact)
         except WheelwayError as error:
             yield self._failed(INSPECT, error, began)
             yield from _not_run(WISHES, ENVIRONMENT, *STARTING, RESOURCES)
@@ -212,6 +221,28 @@ class _Trial:
         self._store.tree(artifact)
         return artifact
 
+    def _folders(self, weights: Path | None, artifact: Artifact) -> dict[str, Path]:
+        if weights is None:
+            return {}
+        names = {entry.name for entry in artifact.pipelines}
+        if weights.is_dir():
+            return dict.fromkeys(names, weights.absolute())
+        given = self._inspect(weights)
+        found = {
+            entry.pipeline: given.tree.joinpath(*entry.package.split("."))
+            for entry in given.weights
+            if entry.pipeline in names
+            and SpecifierSet(entry.fits).contains(artifact.version, prereleases=True)
+        }
+        if not found:
+            whom = ", ".join(map(_for_whom, given.weights)) or "no weights at all"
+            raise Rejected(
+                "FitsNothing",
+                f"{weights.name} has {whom}; {artifact.filename} has {', '.join(sorted(names))} "
+                f"{artifact.version}",
+            )
+        return found
+
     # -- in a process ----------------------------------------------------------------------------
 
     def _start(
@@ -221,7 +252,8 @@ class _Trial:
         deadline = began + self._config.rollout.ready_deadline
         remaining = list(STARTING)
         peak = 0
-        command = _command(artifact, environment, self._base, pipeline)
+        weights = self._weights.get(pipeline.entry.name)
+        command = _command(artifact, environment, self._base, pipeline, weights)
         environ = base.clean_environ(os.environ) | (pipeline.options.env_vars or {})
         with started(command, environ, self._folder, clock=self._clock) as harness:
             for report in harness.reports(deadline):
@@ -311,7 +343,11 @@ def _readable(wheel: Path) -> Iterator[None]:
 
 
 def _command(
-    artifact: Artifact, environment: Environment, found: Base, pipeline: Wished
+    artifact: Artifact,
+    environment: Environment,
+    found: Base,
+    pipeline: Wished,
+    weights: Path | None,
 ) -> list[str]:
     options = {
         "tree": artifact.tree,
@@ -320,6 +356,7 @@ def _command(
         "version": artifact.version,
         "digest": artifact.digest,
         "environment": environment.lock_digest,
+        "weights": weights,
         "settings": json.dumps(pipeline.settings),
         "threads": pipeline.options.threads,
         "max-memory": pipeline.options.max_memory,

@@ -104,6 +104,9 @@ def check(
     find_links: Annotated[
         list[Path] | None, typer.Option(metavar="DIR", help="A folder with more wheels.")
     ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="A wheel of weights, or a folder, to load.")
+    ] = None,
 ) -> None:
     """Try wheels here, as the daemon and a replica would.
 
@@ -114,15 +117,17 @@ def check(
     from controller.authoring.gates import passed  # noqa: PLC0415 - as above
 
     config = _judging(invocation(ctx), timeout, find_links or [], offline=offline)
+    if weights is not None and not weights.exists():
+        raise typer.BadParameter(f"{weights}: there is no such file")
     documents, good = [], True
     for wheel in wheels:
         if not wheel.is_file():
             raise typer.BadParameter(f"{wheel}: {_instead_of(wheel)}")
         if as_json:
-            found = list(gates(wheel, config))
+            found = list(gates(wheel, config, weights=weights))
             documents.append(as_document(wheel, found))
         else:
-            found = _shown(gates(wheel, config))
+            found = _shown(gates(wheel, config, weights=weights))
             for gate in found:
                 if gate.ok is False:
                     say(*_failure(gate))

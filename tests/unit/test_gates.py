@@ -354,3 +354,33 @@ def test_weights_are_looked_into_and_nothing_of_them_is_run(folder):
     bad = make_weights(folder, version="1", files={}, wheelway_toml="fits = '>=1'")
     failed = failure(list(check(bad, config())))
     assert (failed.name, failed.reason) == ("inspect", "WeightsMissing")
+
+
+READING = """
+from wheelway import Pipeline
+
+class Demo(Pipeline):
+    examples = (1,)
+
+    def load(self, context):
+        self.add = int((context.weights / "model.bin").read_text())
+
+    def infer(self, request: int) -> int:
+        return request + self.add
+"""
+
+
+def test_weights_are_tried_with_their_pipeline_from_a_wheel_or_a_folder(folder):
+    wheel = make_wheel(folder, "iris", code=READING)
+    assert failure(list(check(wheel, config()))).name == "load"
+    weights = make_weights(folder, version="7")
+    assert passed(list(check(wheel, config(), weights=weights)))
+    (folder / "mine").mkdir()
+    (folder / "mine/model.bin").write_text("1")
+    assert passed(list(check(wheel, config(), weights=folder / "mine")))
+    bad = make_weights(folder, version="8", files={"iris_weights/model.bin": "?"})
+    assert failure(list(check(wheel, config(), weights=bad))).reason == "LoadFailed"
+    later = make_weights(folder, version="9", wheelway_toml="fits = '>=2'")
+    failed = failure(list(check(wheel, config(), weights=later)))
+    assert (failed.name, failed.reason) == ("inspect", "FitsNothing")
+    assert "weights for iris >=2; iris-1.0-py3-none-any.whl has iris 1.0" in failed.message
