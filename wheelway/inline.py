@@ -100,6 +100,11 @@ class PartGroup:
             with naming(name):
                 await runtime.warm_up()
 
+    @property
+    def example_counts(self) -> dict[str, int]:
+        """How many each of those that are here has, once loaded."""
+        return {name: len(runtime.examples) for name, runtime in self._inline.items()}
+
     async def reconfigure(self, settings: Mapping[str, Any]) -> str:
         """Hand new settings to those that are here; why one refused them, and none has them then.
         Empty when all took them.

@@ -276,13 +276,8 @@ async def _gates(subject: Subject) -> AsyncIterator[dict[str, Any]]:
     names = {"parts": sorted(parts)} if parts else {}
     yield {"class": f"{found.__module__}:{found.__qualname__}", **names}
     context = _context(found, subject.release, subject.settings, subject.weights)
-    runtime = Runtime(
-        found,
-        context,
-        tree=subject.tree,
-        threads=subject.threads,
-        parts=_group(parts, context, subject.release, subject.tree),
-    )
+    group = _group(parts, context, subject.release, subject.tree)
+    runtime = Runtime(found, context, tree=subject.tree, threads=subject.threads, parts=group)
     openapi.document(subject.release, runtime.interface, (), "/predict")
     request, result = runtime.interface.schemas
     yield {"input": request, "output": result}
@@ -293,6 +288,8 @@ async def _gates(subject: Subject) -> AsyncIterator[dict[str, Any]]:
     detail: dict[str, Any] = {"count": count}
     if not count:
         detail["hint"] = "examples warm up and document"
+    if group is not None:
+        detail["parts"] = group.example_counts
     if runtime.first_items:
         detail["first_items"] = [
             [item.decode(errors="replace") for item in items] for items in runtime.first_items

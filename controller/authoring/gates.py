@@ -306,6 +306,8 @@ def _reported(report: Mapping[str, JSON]) -> Gate:
     message = report["message"]
     if report["ok"] and report["gate"] == "examples":
         message = f"{detail['count']} passed" if detail["count"] else "none: give the class some"
+        parts = [f"{count} of {name}" for name, count in detail.get("parts", {}).items()]
+        message = ", ".join([message, *parts])
     return Gate(
         name=report["gate"],
         ok=report["ok"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import threading
 import time
 
@@ -13,7 +14,9 @@ import pytest
 from wheelway import Pipeline
 from wheelway.contract import Release
 from wheelway.entries import parts_in
+from wheelway.execution import Runtime, context_of
 from wheelway.failure import StartFailure
+from wheelway.inline import InlinePart, PartGroup, inline_parts
 from wheelway.local import Subject, check, loaded, run
 
 pytestmark = pytest.mark.unit
@@ -307,6 +310,7 @@ def test_parts_of_a_tree_and_of_an_installed_project_are_found_by_entry_points(
     subject = Subject("acme_scores:Score", Release("score-card", "1.0", "0" * 64), {})
     assert asyncio.run(check(subject, gates.append))
     assert gates[1].detail["parts"] == ["risk"]
+    assert gates[4].detail["parts"] == {"risk": 1}
 
 
 class Counts(Pipeline):
@@ -391,3 +395,19 @@ def test_each_item_of_a_part_goes_through_its_post_process():
             return f"{item}!"
 
     assert run(Handed, 2, parts={"counts": Shouting}) == ["0!", "1!"]
+
+
+async def _isolated(pipeline, parts):
+    release = Release("pair", "1.0", "0" * 64)
+    context = context_of(pipeline, release, {}, logging.getLogger("pair"))
+    found = {name: InlinePart(part) for name, part in parts.items()}
+    group = PartGroup(inline_parts(found, release, {}, context.logger))
+    runtime = await Runtime.started(pipeline, context, isolated=True, parts=group)
+    try:
+        return await runtime.answer(b'{"age": 3}')
+    finally:
+        await runtime.unload()
+
+
+def test_a_pipeline_on_a_loop_of_its_own_calls_its_parts_as_before():
+    assert asyncio.run(_isolated(Awaiting, BOTH)) == b'{"risk":0.3,"churn":6}'
