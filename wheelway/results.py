@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Encoder = Callable[[Any], bytes | None]
 
 _ADVICE: Final = {
+    "wheelway": "the call of a part has to be awaited, or asked for its `result()`",
     "numpy": "of an array or a NumPy number return `.tolist()`",
     "pandas": 'of a DataFrame return `.to_dict(orient="records")`, of a Series `.tolist()`',
     "polars": "of a DataFrame return `.to_dicts()`, of a Series `.to_list()`",
