@@ -19,13 +19,26 @@ _REQUIREMENTS: Final = (
     "Change what the wheel requires and publish it, or make the packages available to the index "
     "or the `find_links` of [environments]."
 )
+_PARTS: Final = (
+    'Correct [project.entry-points."wheelway.parts"] in pyproject.toml, build the wheel anew and '
+    "publish it."
+)
 _RUN: Final = "`wheelway check WHEEL` runs the same steps on any machine and shows the traceback."
 _WISHES: Final = "Correct `wheelway.toml` in the wheel, or set the option under [[pipelines]]."
 
 BY_REASON: Final = {
     **dict.fromkeys(
-        ("TooLarge", "TooManyFiles", "RatioTooHigh", "PathTooLong", "TooManyPipelines"),
+        (
+            *("TooLarge", "TooManyFiles", "RatioTooHigh", "PathTooLong"),
+            *("TooManyPipelines", "TooManyParts"),
+        ),
         _LIMITS,
+    ),
+    **dict.fromkeys(("PartInvalid", "PartCircular", "PartWithoutPipeline"), _PARTS),
+    "NotOnlyData": "Publish two wheels: the code with its pipelines, and the weights alone.",
+    "WeightsMissing": (
+        "Have the build tool pack the data (`python -m zipfile -l WHEEL` lists what it packed), "
+        "and publish the wheel anew."
     ),
     **dict.fromkeys(("WishesInvalid", "OptionAboveCap", "OptionsRefused"), _WISHES),
     "MetadataMismatch": "Publish the file under the name its build tool gave it.",
@@ -39,7 +52,8 @@ BY_REASON: Final = {
     ),
     "RequiresPython": "Publish a wheel that allows the Python version that Ray runs on.",
     "OutOfMemory": (
-        "Load less, or raise `max_memory` of the pipeline (wheelway.toml or [[pipelines]])."
+        "Load less, or raise `max_memory` of the pipeline, or of the part that is named "
+        "(wheelway.toml or [[pipelines]])."
     ),
     "StartTimeout": (
         "Make `load` faster, ship in the wheel what it downloads, or raise `ready_deadline` in "

@@ -14,7 +14,7 @@ from controller.ops.explain import tell
 from controller.reconcile.refusals import ONE_BY_ONE, Refusals
 from controller.sources.directory.source import DirectorySource
 from tests.support.passes import reasons, routes
-from tests.support.wheels import make_wheel, revision_of
+from tests.support.wheels import make_wheel, revision_of, sha256
 
 pytestmark = pytest.mark.unit
 
@@ -197,7 +197,7 @@ def test_explain_tells_of_a_library_that_it_carries_no_pipeline(work):
     wheel = library(work, "1.0")
     work.settle()
     for name in ("acme-lib", wheel.name):
-        told = tell(work.journal, name)
+        told = tell(work.journal, name, now=work.clock())
         assert [c["reason"] for c in told["conditions"]] == ["NotAPipelineWheel"]
         assert told["unread"] == []
 
@@ -292,3 +292,14 @@ def test_what_is_listed_no_more_is_forgotten_and_looked_into_again_when_it_comes
     library(work, "1.0")
     work.settle()
     assert work.received == [wheel.name] * 2
+
+
+def test_what_an_earlier_wheelway_took_for_a_library_is_looked_into_again(work):
+    """It knew nothing of weights."""
+    wheel = work.drop_weights()
+    before = RefusedWheel(sha256(wheel), "", "NotAPipelineWheel", "none", "wheelway.pipelines")
+    work.journal.keep_refused([before])
+    work.restart()
+    work.settle()
+    assert work.received == [wheel.name]
+    assert work.journal.refused_wheels() == []
