@@ -213,7 +213,7 @@ def shown(story):
 def test_explain_tells_of_a_standing_what_its_source_says(journal):
     note = "archived in CodeArtifact: it runs from the cache"
     journal.save_listing(Listing("wheels", (revision("1.0", Availability.RETAINED, note),)), 0.0)
-    story = tell(journal, "acme-iris", Version("1.0"))
+    story = tell(journal, "acme-iris", Version("1.0"), now=1.0)
     assert note in shown(story)
     assert story["unread"][0]["note"] == note
 
@@ -229,9 +229,9 @@ def test_explain_tells_of_versions_without_a_wheel_and_of_the_whole_package(jour
         ],
         0.0,
     )
-    found = [c["reason"] for c in tell(journal, "Acme_Iris")["conditions"]]
+    found = [c["reason"] for c in tell(journal, "Acme_Iris", now=1.0)["conditions"]]
     assert sorted(found) == ["Disposed", "SdistOnly", "UpstreamAllowed"]
-    found = [c["reason"] for c in tell(journal, "acme-iris", Version("0.9"))["conditions"]]
+    found = [c["reason"] for c in tell(journal, "acme-iris", Version("0.9"), now=1.0)["conditions"]]
     assert sorted(found) == ["Disposed", "UpstreamAllowed"]
 
 

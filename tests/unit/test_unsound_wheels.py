@@ -71,7 +71,7 @@ def test_an_upgrade_tells_the_wheels_of_an_earlier_journal_from_its_releases(tmp
         failed = {one.subject.name: type(one.subject) for one in journal.quarantines()}
         assert failed == {"a": UnsoundWheel, "b": Release, "c": UnsoundWheel}
         # What it says of them is told beside each, whichever kind it is of.
-        chapters = [explain.tell(journal, name)["releases"] for name in stages]
+        chapters = [explain.tell(journal, name, now=1.0)["releases"] for name in stages]
         assert [chapter["quarantine"]["stage"] for [chapter] in chapters] == [*stages.values()]
         assert len(status.quarantines(journal, everything=False)) == len(stages)
 
@@ -86,7 +86,7 @@ def test_once_its_wheel_passes_a_release_is_live_and_the_wheel_held_back_no_more
     assert failed.subject == UnsoundWheel("demo", VERSION, failed.subject.digest)
     assert report.sentence == "0 live, 1 quarantined"
     assert [event.subject for event in work.journal.events()] == [str(failed.subject)]
-    [told] = explain.tell(work.journal, "demo")["releases"]
+    [told] = explain.tell(work.journal, "demo", now=work.clock())["releases"]
     assert (told["pipeline"], told["digest"]) == ("demo", failed.subject.digest)
     work.restart()
     work.settle()
