@@ -19,7 +19,7 @@ from controller.api.seam import ApiContext, Liveness
 from controller.errors import Waiting
 from controller.ops import explain as ops_explain
 from controller.ops import history as ops_history
-from controller.ops import orders
+from controller.ops import orders, weights
 from controller.ops import status as ops_status
 from controller.ops.documents import (
     OverridesDocument,
@@ -216,20 +216,27 @@ def reconcile(
 def pin(context: Context, request: requests.PinRequest) -> PinDocument:
     """Have exactly these versions of a pipeline served, whatever the configuration says."""
     versions, signature = map(Version, request.versions), _signature(context, request)
-    return _then_wake(context, orders.pin(context.journal, request.pipeline, versions, **signature))
+    order = weights.pin if request.weights else orders.pin
+    return _then_wake(context, order(context.journal, request.pipeline, versions, **signature))
 
 
 @OPERATIONS.post("/v1/unpin")
 def unpin(context: Context, request: requests.PipelineRequest) -> PinDocument:
     """Let the configuration's policy decide again."""
     signature = _signature(context, request)
-    return _then_wake(context, orders.unpin(context.journal, request.pipeline, **signature))
+    order = weights.unpin if request.weights else orders.unpin
+    return _then_wake(context, order(context.journal, request.pipeline, **signature))
 
 
 @OPERATIONS.post("/v1/rollback")
-def rollback(context: Context, request: requests.PipelineRequest) -> orders.RollbackDocument:
-    """Pin the newest version that was live before the present one."""
+def rollback(
+    context: Context, request: requests.PipelineRequest
+) -> orders.RollbackDocument | weights.WeightsRollbackDocument:
+    """Pin the newest version that was live before the present one, or the weights that were."""
     signature = _signature(context, request)
+    if request.weights:
+        back = weights.roll_back(context.journal, request.pipeline, **signature)
+        return _then_wake(context, back)
     return _then_wake(context, orders.roll_back(context.journal, request.pipeline, **signature))
 
 
@@ -249,10 +256,11 @@ def resume(context: Context, request: _Suspension) -> SuspensionDocument:
 
 @OPERATIONS.post("/v1/quarantine/clear")
 def clear_quarantine(context: Context, request: requests.ClearRequest) -> list[QuarantinedDocument]:
-    """Have a pipeline's failed releases tried again."""
+    """Have a pipeline's failed releases tried again, or weights that failed with one."""
     version = None if request.version is None else Version(request.version)
     signature = _signature(context, request)
-    lifted = orders.clear_quarantine(context.journal, request.pipeline, version, **signature)
+    order = weights.clear_quarantine if request.weights else orders.clear_quarantine
+    lifted = order(context.journal, request.pipeline, version, **signature)
     return _then_wake(context, lifted)
 
 

@@ -32,6 +32,7 @@ STATUSES: Final = {
     "VersionUnknown": HTTPStatus.NOT_FOUND,
     "ConfigUnknown": HTTPStatus.NOT_FOUND,
     "NotPinned": HTTPStatus.NOT_FOUND,
+    "WeightsUnknown": HTTPStatus.NOT_FOUND,
     "NotSuspended": HTTPStatus.NOT_FOUND,
     "NotQuarantined": HTTPStatus.NOT_FOUND,
     "ConfigForgotten": HTTPStatus.GONE,

@@ -110,12 +110,16 @@ class PinRequest(OrderRequest):
         tuple[VersionText, ...], Strict(strict=False), Field(min_length=1, max_length=50)
     ]
     """Exactly these are served, and nothing else of the pipeline."""
+    weights: bool = False
+    """They are versions of its weights, of which the newest that fits is in force."""
 
 
 class PipelineRequest(OrderRequest):
     """What `unpin` and `rollback` take."""
 
     pipeline: Name
+    weights: bool = False
+    """Of its weights instead."""
 
 
 class SuspensionRequest(OrderRequest):
@@ -129,4 +133,4 @@ class ClearRequest(PipelineRequest):
     """What `quarantine clear` takes."""
 
     version: VersionText | None = None
-    """Null: all versions."""
+    """Null: all versions. With `weights` theirs."""

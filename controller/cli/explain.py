@@ -92,6 +92,12 @@ def drawn(story: StoryDocument) -> "Iterable[RenderableType]":
     yield from drawn_orders(story["overrides"], now)
     for chapter in story["releases"]:
         yield from ("", *_chapter(chapter, now, story.get("last_seen")))
+    if weights := story.get("weights"):
+        yield from ("", paragraph("Weights", style="bold"))
+        for one in weights:
+            named = f"{one['project']} {one['version']} ({one['digest'][:8]})"
+            said = f"{named} for {one['pipeline']}: {one['reason']}: {one['message']}"
+            yield paragraph(said, indent=2)
     for wheel in story["unread"]:
         why = wheel["note"] or "policy asks for other versions, or it has just been noticed"
         said = f"{wheel['file']}: listed by {wheel['source']}, not fetched: {why}"
@@ -131,6 +137,7 @@ def _chapter(
     if chapter["note"]:
         yield paragraph(chapter["note"], indent=2)
     yield from _place(chapter)
+    yield from _weights(chapter)
     yield from _timeline(chapter)
     if chapter["events"]:
         yield paragraph("events:", indent=2)
@@ -152,6 +159,23 @@ def _place(chapter: ChapterDocument) -> "Iterable[RenderableType]":
         command = f"wheelway logs {chapter['pipeline']} {chapter['version']}"
         said = f"log {chapter['log']} in Ray's session folder: `{command}`"
         yield paragraph(said, indent=2, style="dim")
+
+
+def _weights(chapter: ChapterDocument) -> "Iterable[RenderableType]":
+    """The weights that it serves with, those before, and those that failed with it."""
+    if (present := chapter.get("weights")) is not None:
+        former = chapter["former_weights"]
+        before = f", before with {', '.join(former)}" if former else ""
+        yield paragraph(f"seen live with {present}{before}", indent=2)
+    for failed in chapter.get("refused_weights", ()):
+        said = f"{failed['weights']} failed with it: {failed['reason']}"
+        yield paragraph(said, indent=2, style="red")
+        yield paragraph(failed["message"], indent=4)
+        for line in failed["log_tail"].rstrip().splitlines():
+            yield paragraph(f"| {line}", indent=4, style="dim")
+        version = str(failed["weights"]).partition("@")[2].rpartition("+")[0]
+        again = f"wheelway quarantine clear {failed['pipeline']} {version} --weights"
+        yield paragraph(f"publish others, or `{again}`", indent=4)
 
 
 def _failure(

@@ -12,17 +12,18 @@ import typer
 from controller.cli.invocation import invocation
 from controller.cli.link import ordered, post, told, whoami
 from controller.cli.output import first_line, paragraph, show, table
-from controller.cli.parameters import AsJson, Name, NameOrAll, Note, parsed_version
+from controller.cli.parameters import AsJson, Name, NameOrAll, Note, OfWeights, parsed_version
 from controller.cli.plans import drawn_found
 from controller.cli.program import ExitCode
 from controller.ops import orders
+from controller.ops import weights as of_weights
 from controller.ops.status import quarantines
 from controller.ops.times import ago, seconds
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from controller.ops.documents import QuarantinedDocument
+    from controller.ops.documents import PinDocument, QuarantinedDocument
     from controller.ops.plans import PassDocument
 
 _OTHERS_LEAVE: Final = "others leave: now if that is live already, else once it is."
@@ -67,14 +68,17 @@ def _order(
     *given: Any,
     note: str,
     as_json: bool,
+    weights: bool = False,
     **body: Any,
 ) -> None:
     """Order what is at a path below `/v1/` of the API, and tell what was done.
 
     `given` is what the order is given in a journal beside the pipeline, `body` the same for the
-    API.
+    API; `weights`: it is about those.
     """
-    order, said = _ORDERS[path]
+    order, said = _OF_WEIGHTS[path] if weights else _ORDERS[path]
+    if weights:  # nobody else is told: a daemon of before takes no such key
+        body["weights"] = True
     how = {"by": whoami(), "note": note}
     done: Any = ordered(
         invocation(ctx),
@@ -138,37 +142,96 @@ _ORDERS: Final[Mapping[str, tuple[Callable[..., Any], Callable[[Any], str]]]] = 
 """By path: what does it in a journal and returns the API's document, and what tells of that."""
 
 
+def _pinned_weights(done: "PinDocument") -> str:
+    name, versions = done["pipeline"], done["versions"]
+    which = versions[0] if len(versions) == 1 else f"the newest that fits of {', '.join(versions)}"
+    return (
+        f"The weights of {name} are pinned to {which}; the present ones serve until these do.\n"
+        f"`wheelway status` shows how far it is, `wheelway unpin {name} --weights` ends it."
+    )
+
+
+_OF_WEIGHTS: Final[Mapping[str, tuple[Callable[..., Any], Callable[[Any], str]]]] = {
+    "pin": (of_weights.pin, _pinned_weights),
+    "unpin": (
+        of_weights.unpin,
+        lambda done: (
+            f"The weights of {done['pipeline']} are no longer pinned: the configuration decides "
+            "again, and the newest that it allows come back."
+        ),
+    ),
+    "rollback": (
+        of_weights.roll_back,
+        lambda done: (
+            f"The weights of {done['pin']['pipeline']} go back from {done['before']} to "
+            f"{done['after']}: they are pinned; the present ones serve until these do.\n"
+            f"`wheelway status` shows how far it is, `wheelway unpin {done['pin']['pipeline']} "
+            "--weights` ends it."
+        ),
+    ),
+    "quarantine/clear": (
+        of_weights.clear_quarantine,
+        lambda lifted: "\n".join(
+            [
+                f"lifted: {one['weights']} for {one['pipeline']} {one['version']} ({one['reason']})"
+                for one in lifted
+            ]
+            + ["The daemon tries again at its next pass; see `wheelway status`."]
+        ),
+    ),
+}
+"""The same for weights."""
+
+
 def pin(
     ctx: typer.Context,
     name: Name,
     versions: Annotated[list[str], typer.Argument(help="Exactly these are served.")],
     *,
+    weights: OfWeights = False,
     note: Note = "",
     as_json: AsJson = False,
 ) -> None:
     """Serve exactly these versions of a pipeline, whatever the configuration says.
 
-    What is served now leaves once they are live. It holds until `wheelway unpin`.
+    What is served now leaves once they are live. It holds until `wheelway unpin`. With --weights
+    the newest of these that fits is in force.
     """
     wanted = [parsed_version(text) for text in versions]
     asked = [str(version) for version in wanted]
-    _order(ctx, "pin", name, wanted, versions=asked, note=note, as_json=as_json)
+    how: Any = {"weights": weights, "note": note, "as_json": as_json}
+    _order(ctx, "pin", name, wanted, versions=asked, **how)
 
 
-def unpin(ctx: typer.Context, name: Name, *, note: Note = "", as_json: AsJson = False) -> None:
+def unpin(
+    ctx: typer.Context,
+    name: Name,
+    *,
+    weights: OfWeights = False,
+    note: Note = "",
+    as_json: AsJson = False,
+) -> None:
     """Let the configuration decide again which versions of a pipeline are served.
 
     The newest that it allows come back, and what was pinned leaves unless it is among them.
     """
-    _order(ctx, "unpin", name, note=note, as_json=as_json)
+    _order(ctx, "unpin", name, weights=weights, note=note, as_json=as_json)
 
 
-def rollback(ctx: typer.Context, name: Name, *, note: Note = "", as_json: AsJson = False) -> None:
+def rollback(
+    ctx: typer.Context,
+    name: Name,
+    *,
+    weights: OfWeights = False,
+    note: Note = "",
+    as_json: AsJson = False,
+) -> None:
     """Go back to the version that was live before the newest that is.
 
-    It is pinned; what is served now leaves once it is live. Its wheel has to be in a source.
+    It is pinned; what is served now leaves once it is live. Its wheel has to be in a source. With
+    --weights the newest release that is live goes back to the weights it was live with before.
     """
-    _order(ctx, "rollback", name, note=note, as_json=as_json)
+    _order(ctx, "rollback", name, weights=weights, note=note, as_json=as_json)
 
 
 def suspend(
@@ -207,7 +270,7 @@ def list_(
         bool, typer.Option("--all", help="Also those whose wheel is listed no more.")
     ] = False,
 ) -> None:
-    """List the releases that failed and are left alone.
+    """List the releases that failed and are left alone, and weights that failed with one.
 
     What failed and is gone is remembered, in case the same bytes come back; --all shows it too.
     """
@@ -231,7 +294,7 @@ def _drawn_quarantines(found: "list[QuarantinedDocument]") -> "Iterable[Renderab
         (
             q["pipeline"],
             q["version"],
-            q["stage"],
+            q.get("weights") or q["stage"],
             (q["reason"], "red"),
             ago(now - seconds(q["at"])),
             first_line(q["message"]),
@@ -247,10 +310,15 @@ def clear(
     name: Name,
     version: Annotated[str | None, typer.Argument(help="One version; default: all.")] = None,
     *,
+    weights: OfWeights = False,
     note: Note = "",
     as_json: AsJson = False,
 ) -> None:
-    """Lift a quarantine: the daemon tries the release again at its next pass."""
+    """Lift a quarantine: the daemon tries the release again at its next pass.
+
+    With --weights: it tries weights again that failed with a release.
+    """
     wanted = None if version is None else parsed_version(version)
     asked = None if wanted is None else str(wanted)
-    _order(ctx, "quarantine/clear", name, wanted, version=asked, note=note, as_json=as_json)
+    how: Any = {"weights": weights, "note": note, "as_json": as_json}
+    _order(ctx, "quarantine/clear", name, wanted, version=asked, **how)

@@ -189,6 +189,10 @@ def drawn_orders(overrides: OverridesDocument, now: float) -> Iterable[Renderabl
     orders: list[tuple[SuspensionDocument, str, str]] = [
         *((pin, f"pinned to {', '.join(pin['versions'])}", "unpin") for pin in overrides["pins"]),
         *((order, "suspended", "resume") for order in overrides["suspensions"]),
+        *(
+            (pin, f"weights pinned to {', '.join(pin['versions'])}", "unpin --weights")
+            for pin in overrides.get("weights", ())
+        ),
     ]
     if orders:
         yield from ("", paragraph("Ordered", style="bold"))

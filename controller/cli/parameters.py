@@ -53,6 +53,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 Name = Annotated[str, typer.Argument(help="The pipeline.")]
 NameOrAll = Annotated[str | None, typer.Argument(help="A pipeline; default: everything.")]
 Note = Annotated[str, typer.Option("--note", "-m", metavar="TEXT", help="Why, for others.")]
+OfWeights = Annotated[bool, typer.Option("--weights", help="Of its weights; a version is theirs.")]
 NumCpus = Annotated[
     int | None,
     typer.Option(min=1, help="CPUs to hand out; default: 4 a core up to 64, at least 16."),

@@ -48,6 +48,16 @@ class WeightsJournal(Pruning):
             fields = {"weights": str(weights), "former": str(before[0].weights) if before else ""}
             return self.append(Event(at, str(release), "WeightsLive", said, fields))
 
+    def drop_weights(self, releases: Iterable[Release]) -> None:
+        """Forget what these releases were live with: they are to serve without any."""
+        proven = self.proven_weights()
+        for release in proven.keys() & set(releases):
+            self._run(
+                "DELETE FROM proven_weights WHERE pipeline = ?1 AND digest = ?2",
+                *(release.pipeline, release.digest),
+            )
+            self._forget("proven_weights")
+
     def refuse_weights(self, refused: WeightsQuarantine) -> Event:
         """Quarantine weights for one release; returns the event that was appended."""
         release, weights = refused.release, refused.weights

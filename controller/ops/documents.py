@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from typing_extensions import TypedDict
 
+from controller.model import Release
 from controller.ops.times import iso
 from controller.planning.health import briefly
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from controller.journal import ReleaseRecord
     from controller.model import Condition, Event, Part, Quarantine, Tracked
     from controller.planning.overrides import Overrides, Pin, Suspension
+    from controller.planning.weights import Proven, WeightsQuarantine
 
 _T = TypeVar("_T", bound=type)
 
@@ -41,7 +43,7 @@ class QuarantineDocument(TypedDict):
     """Why a release was set aside."""
 
     stage: str
-    """inspect, wishes, prepare, stage, promote."""
+    """inspect, wishes, prepare, stage, promote; weights."""
     reason: str
     message: str
     log_tail: str
@@ -59,6 +61,9 @@ class QuarantinedDocument(_Named, QuarantineDocument):
     """A release that was set aside, and why; the pipeline of a wheel that could not be inspected is
     its project's name.
     """
+
+    weights: str | None
+    """Those that failed with the release, which goes on without them; null: it failed itself."""
 
 
 @documented
@@ -98,12 +103,20 @@ class ReleaseDocument(_Named):
     quarantine: QuarantineDocument | None
     parts: list[PartDocument]
     """Of its latest Serve application, while that is on the cluster; by name."""
+    weights: str | None
+    """Those that it was last seen live with; null: none."""
 
 
 def release_document(
-    record: ReleaseRecord, quarantine: Quarantine | None, parts: Mapping[str, Iterable[Part]]
+    record: ReleaseRecord,
+    quarantine: Quarantine | None,
+    parts: Mapping[str, Iterable[Part]],
+    weights: Mapping[Release, Sequence[Proven]],
 ) -> ReleaseDocument:
-    """A release as JSON; `parts` are those of each placement."""
+    """A release as JSON; `parts` are those of each placement, `weights` those that each release was
+    live with.
+    """
+    served = weights.get(record.subject, ()) if isinstance(record.subject, Release) else ()
     return {
         **_named(record.subject),
         "phase": record.phase.value,
@@ -116,6 +129,7 @@ def release_document(
         "times": {phase.value: iso(at) for phase, at in record.times.items()},
         "quarantine": quarantine_document(quarantine) if quarantine else None,
         "parts": [part_document(part) for part in parts.get(record.placement, ())],
+        "weights": str(served[0].weights) if served else None,
     }
 
 
@@ -144,7 +158,20 @@ def quarantine_document(quarantine: Quarantine) -> QuarantineDocument:
 
 def quarantined_document(quarantine: Quarantine) -> QuarantinedDocument:
     """Which release was set aside and why, as JSON."""
-    return {**_named(quarantine.subject), **quarantine_document(quarantine)}
+    return {**_named(quarantine.subject), **quarantine_document(quarantine), "weights": None}
+
+
+def refused_weights_document(refused: WeightsQuarantine) -> QuarantinedDocument:
+    """Which weights failed with which release and why, as JSON."""
+    return {
+        **_named(refused.release),
+        "stage": "weights",
+        "reason": refused.reason,
+        "message": refused.message,
+        "log_tail": refused.log_tail,
+        "at": iso(refused.at),
+        "weights": str(refused.weights),
+    }
 
 
 def _named(subject: Tracked) -> _Named:
@@ -231,6 +258,8 @@ class OverridesDocument(TypedDict):
 
     pins: list[PinDocument]
     suspensions: list[SuspensionDocument]
+    weights: list[PinDocument]
+    """Pins of weights: the versions are theirs."""
 
 
 def suspension_document(order: Pin | Suspension) -> SuspensionDocument:
@@ -248,4 +277,5 @@ def overrides_document(overrides: Overrides) -> OverridesDocument:
     return {
         "pins": [pin_document(pin) for pin in overrides.pins.values()],
         "suspensions": [suspension_document(order) for order in overrides.suspensions.values()],
+        "weights": [pin_document(pin) for pin in overrides.weights.values()],
     }

@@ -13,22 +13,30 @@ from typing import TYPE_CHECKING, Final
 from typing_extensions import TypedDict
 
 from controller.journal import ReleaseRecord
-from controller.model import Condition, Phase
+from controller.model import Condition, Phase, Release
 from controller.ops.advice import remedies
 from controller.ops.documents import (
     ConditionDocument,
     EventDocument,
     OverridesDocument,
+    QuarantinedDocument,
     ReleaseDocument,
     condition_document,
     documented,
     event_document,
     overrides_document,
+    refused_weights_document,
     release_document,
 )
 from controller.ops.names import Subject, may_be_about, unknown_name, unknown_version
 from controller.ops.status import last_seen
 from controller.ops.times import ago, iso
+from controller.ops.weights import (
+    OfferedWeightsDocument,
+    is_asked_for,
+    offered_weights,
+    summary_of_weights,
+)
 from controller.planning.overrides import Overrides
 
 if TYPE_CHECKING:
@@ -38,6 +46,7 @@ if TYPE_CHECKING:
 
     from controller.journal import Reader
     from controller.model import Quarantine, Revision, Tracked
+    from controller.planning.weights import Proven, WeightsQuarantine
 
 EVENTS: Final = 30
 """The last events of a release that are told."""
@@ -67,6 +76,10 @@ class ChapterDocument(ReleaseDocument):
     """What helps, in sentences, the most useful first."""
     events: list[EventDocument]
     """The last ones, oldest first."""
+    former_weights: list[str]
+    """Those that it was live with before, the last ones first."""
+    refused_weights: list[QuarantinedDocument]
+    """Those that failed with it, while it went on with others."""
 
 
 @documented
@@ -98,6 +111,8 @@ class StoryDocument(TypedDict):
     """When a daemon that is down was last seen, and all this was so; null while it runs."""
     releases: list[ChapterDocument]
     """The newest version first."""
+    weights: list[OfferedWeightsDocument]
+    """Those for the pipeline, or of the project, that were looked into; the newest first."""
     unread: list[UnreadDocument]
     conditions: list[ConditionDocument]
     overrides: OverridesDocument
@@ -168,19 +183,23 @@ def tell(reader: Reader, name: str, version: Version | None = None, *, now: floa
         conditions += _refused(reader, revisions, conditions)
         subject = Subject.of(name, records, revisions)
         meant = [r for r in records if subject.has(r)]
+        weights = offered_weights(reader, subject.name)
         seen = {release.digest for release in records} | {c.subject for c, _ in conditions}
+        seen |= {one.digest for one in reader.judged_weights()}
         unread = [
             revision
             for revision in revisions
             if subject.lists(revision) and seen.isdisjoint((revision.sha256, revision.filename))
         ]
         troubles = [pair for pair in conditions if subject.is_meant_by(pair[0].subject)]
-        if not (meant or unread or troubles):
+        if not (meant or unread or troubles or weights):
             raise unknown_name(name, records, revisions, [c for c, _ in conditions])
         wanted = [r for r in meant if version is None or r.version == version]
         unread = [r for r in unread if version is None or r.version == version]
         troubles = [p for p in troubles if version is None or may_be_about(p[0].subject, version)]
-        if version is not None and not (wanted or unread or troubles):
+        if version is not None:
+            weights = [one for one in weights if is_asked_for(one, subject.name, version)]
+        if version is not None and not (wanted or unread or troubles or weights):
             raise unknown_version(name, version, meant)
         wanted.sort(key=lambda r: (r.version, records[r].since))
         wheels = _own_wheels(reader, [records[release] for release in wanted], revisions)
@@ -194,11 +213,14 @@ def tell(reader: Reader, name: str, version: Version | None = None, *, now: floa
     live = sorted(serving, reverse=True)
     return {
         "name": subject.name,
-        "summary": _summary(subject.name, chapters, live, version, down_for=_since(gone, now)),
+        "summary": summary_of_weights(subject.name, weights)
+        if weights and not (chapters or unread)
+        else _summary(subject.name, chapters, live, version, down_for=_since(gone, now)),
         "asked": None if version is None else str(version),
         "live": list(map(str, live)),
         "last_seen": None if gone is None else iso(gone),
         "releases": told,
+        "weights": weights,
         "unread": [
             {
                 "source": revision.source,
@@ -219,14 +241,21 @@ def _chapter_document(chapter: _Chapter, reader: Reader) -> ChapterDocument:
     record, failed, wheel = chapter.record, chapter.quarantine, chapter.wheel
     placement, subject = record.placement, record.subject
     events = reader.events(subject=str(subject), pipeline=subject.name, limit=EVENTS)
+    proven = reader.proven_weights()
+    served: Sequence[Proven] = ()
+    refused: Sequence[WeightsQuarantine] = ()
+    if isinstance(subject, Release):
+        served, refused = proven.get(subject, ()), reader.refused_weights().get(subject, ())
     return {
-        **release_document(record, failed, reader.parts()),
+        **release_document(record, failed, reader.parts(), proven),
         "file": wheel.filename if wheel else "",
         "note": wheel.note if wheel else "",
         "live": chapter.live,
         "log": f"logs/serve/replica_{placement}_*.log" if placement else "",
         "remedies": remedies(failed) if failed else [],
         "events": [event_document(event) for event in events],
+        "former_weights": [str(one.weights) for one in served[1:]],
+        "refused_weights": [refused_weights_document(one) for one in refused],
     }
 
 
@@ -282,6 +311,7 @@ def _about(name: str, overrides: Overrides) -> Overrides:
     return Overrides(
         {key: pin for key, pin in overrides.pins.items() if key == name},
         {key: order for key, order in overrides.suspensions.items() if key in {"", name}},
+        {key: pin for key, pin in overrides.weights.items() if key == name},
     )
 
 

@@ -23,6 +23,7 @@ from controller.ops.documents import (
     documented,
     overrides_document,
     quarantined_document,
+    refused_weights_document,
     release_document,
 )
 from controller.ops.times import ago, iso
@@ -96,6 +97,7 @@ def tell(
         conditions = reader.conditions()
         listed = reader.listed()
         overrides, parts = reader.overrides(), reader.parts()
+        weights = reader.proven_weights()
     live: dict[str, list[ReleaseRecord]] = {}
     for record in records:
         if record.phase is Phase.LIVE:
@@ -110,7 +112,9 @@ def tell(
     return {
         "at": iso(now),
         "daemon": _daemon_document(daemon, config, now),
-        "releases": [release_document(r, quarantines.get(r.subject.key), parts) for r in shown],
+        "releases": [
+            release_document(r, quarantines.get(r.subject.key), parts, weights) for r in shown
+        ],
         "hidden": known - len(shown),
         "hidden_quarantined": len(quarantines.keys() - {r.subject.key for r in shown}),
         "conditions": [condition_document(*pair) for pair in conditions],
@@ -119,14 +123,21 @@ def tell(
 
 
 def quarantines(reader: Reader, *, everything: bool) -> list[QuarantinedDocument]:
-    """The releases that failed and are left alone; with `everything` also those that are over,
-    because their wheel is listed no more: they are remembered in case it comes back.
+    """The releases that failed and are left alone, and the weights that failed with one; with
+    `everything` also those that are over, because their wheel is listed no more: they are
+    remembered in case it comes back.
     """
     with reader.snapshot():
-        found = reader.quarantines()
-        known = reader.records([quarantine.subject for quarantine in found])
+        found, weights = reader.quarantines(), reader.refused_weights()
+        known = reader.records([*(quarantine.subject for quarantine in found), *weights])
     over = {subject for subject, record in known.items() if record.over}
-    return [quarantined_document(q) for q in found if everything or q.subject not in over]
+    releases = [quarantined_document(q) for q in found if everything or q.subject not in over]
+    return releases + [
+        refused_weights_document(one)
+        for release in sorted(weights)
+        if everything or release not in over
+        for one in weights[release]
+    ]
 
 
 def _is_past(record: ReleaseRecord, live: Sequence[ReleaseRecord], listed: set[str]) -> bool:

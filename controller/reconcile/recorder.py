@@ -57,6 +57,7 @@ class Recorder:
         self._wall_clock = wall_clock
         self._told: object = None
         """The inputs of the last pass, if it left nothing to write down."""
+        self._weighed: WeightsElected | None = None
         self._absolved: Counter[str] = Counter()  # by digest
 
     def date(self, records: Mapping[str, PlacementRecord]) -> None:
@@ -150,9 +151,13 @@ class Recorder:
         """Write down what became of weights. Returns the events worth telling of."""
         journal, now = self._journal, self._wall_clock()
         refused = [replace(one, at=now) for one in (*judged.refused, *blamed)]
+        if weighed is self._weighed and not judged.live and not refused:
+            return ()
+        self._weighed = weighed
         with journal.transaction():
             journal.keep_weights_owners(weighed.owners)
             journal.keep_judged_weights(weighed.judged)
+            journal.drop_weights(r for r, choice in weighed.choices.items() if not choice.wanted)
             return (
                 *(journal.weights_live(release, weights, now) for release, weights in judged.live),
                 *map(journal.refuse_weights, refused),

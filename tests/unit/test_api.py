@@ -164,7 +164,8 @@ def test_a_pin_is_kept_told_and_lifted(service, client):
         "at": pinned.json()["at"],
     }
     assert service.made == 1, "a pass begins at once"
-    assert client.get("/v1/overrides").json() == {"pins": [pinned.json()], "suspensions": []}
+    ordered = {"pins": [pinned.json()], "suspensions": [], "weights": []}
+    assert client.get("/v1/overrides").json() == ordered
     assert client.get("/v1/status").json()["overrides"]["pins"] == [pinned.json()]
     with Journal.read(service.folder) as journal:
         assert journal.events(pipeline="iris")[-1].message == "pinned to 1.3, 1.2 by alice (why)"

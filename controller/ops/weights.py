@@ -1,0 +1,235 @@
+"""What is told of weights, and what a person orders of them: the same words as for pipelines, but
+that a version is that of the weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+from typing_extensions import TypedDict
+
+from controller.errors import WheelwayError
+from controller.model import Availability, Phase, Release
+from controller.ops.documents import (
+    PinDocument,
+    QuarantinedDocument,
+    documented,
+    pin_document,
+    refused_weights_document,
+)
+from controller.planning.overrides import Pin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from packaging.version import Version
+
+    from controller.journal import Journal, Reader
+    from controller.planning.weights import WeightsQuarantine
+
+
+@documented
+class OfferedWeightsDocument(TypedDict):
+    """A wheel of weights that a source offers, and what became of it."""
+
+    pipeline: str
+    project: str
+    version: str
+    digest: str
+    reason: str
+    """`Elected` and `Pinned` are in force, or about to be."""
+    message: str
+
+
+def offered_weights(reader: Reader, name: str) -> list[OfferedWeightsDocument]:
+    """The weights of a pipeline, or of a project, that were looked into; the newest first."""
+    return [
+        {
+            "pipeline": one.pipeline,
+            "project": one.project,
+            "version": str(one.version),
+            "digest": one.digest,
+            "reason": one.reason,
+            "message": one.message,
+        }
+        for one in reader.judged_weights()
+        if name in {one.pipeline, one.project}
+    ]
+
+
+def is_asked_for(one: OfferedWeightsDocument, name: str, version: Version) -> bool:
+    """Whether a version that was asked for may be that of weights, or of their pipeline."""
+    return one["pipeline"] == name or one["version"] == str(version)
+
+
+def summary_of_weights(name: str, weights: Sequence[OfferedWeightsDocument]) -> str:
+    """What a project of weights comes to, in a sentence."""
+    one = weights[0]
+    return f"{name}: weights for {one['pipeline']}; {one['version']}: {one['reason']}"
+
+
+def pin(
+    journal: Journal,
+    name: str,
+    versions: Iterable[Version],
+    *,
+    by: str,
+    at: float,
+    note: str = "",
+) -> PinDocument:
+    """Have the newest of these weights that fits in force, whatever the configuration says.
+
+    Raises:
+        WheelwayError: no weights for it are known ("WeightsUnknown"), or no source lists one of the
+            versions ("VersionUnlisted").
+    """
+    with journal.transaction():
+        shelf = _Shelf.of(journal, name)
+        wanted = tuple(sorted(set(versions), reverse=True))
+        if missing := [version for version in wanted if version not in shelf.versions]:
+            raise WheelwayError(
+                "VersionUnlisted",
+                f"no source lists {shelf.project} {_listed(missing)}; {shelf}",
+            )
+        order = Pin(shelf.pipeline, wanted, by, note, at, of_weights=True)
+        journal.order(order, message=str(order))
+    return pin_document(order)
+
+
+def unpin(journal: Journal, name: str, *, by: str, at: float, note: str = "") -> PinDocument:
+    """Let the configuration decide again; returns the pin that was lifted.
+
+    Raises:
+        WheelwayError: there is none ("NotPinned").
+    """
+    with journal.transaction():
+        pins = journal.overrides().weights
+        order = pins.get(canonicalize_name(name))
+        if order is None:
+            known = f"those of {', '.join(pins)} are" if pins else "none are"
+            raise WheelwayError(
+                "NotPinned", f"the weights of {name} are not pinned by command; {known}"
+            )
+        journal.lift(order, at=at, by=by, note=note)
+    return pin_document(order)
+
+
+@documented
+class WeightsRollbackDocument(TypedDict):
+    """From which weights to which."""
+
+    before: str
+    after: str
+    pin: PinDocument
+
+
+def roll_back(
+    journal: Journal, name: str, *, by: str, at: float, note: str = ""
+) -> WeightsRollbackDocument:
+    """Pin the weights that the newest live release was live with before its present ones.
+
+    Raises:
+        WheelwayError: there are none, no source lists their wheel any more, or they are quarantined
+            ("RollbackImpossible"); no weights for it are known ("WeightsUnknown").
+    """
+    with journal.transaction():
+        shelf = _Shelf.of(journal, name)
+        before, after = _former(journal, shelf)
+        told = f"rolled back from {before} to {after}"
+        order = Pin(shelf.pipeline, (after,), by, note or told, at, of_weights=True)
+        journal.order(order, message=f"{told}: {order}")
+    return {"before": str(before), "after": str(after), "pin": pin_document(order)}
+
+
+def _former(journal: Journal, shelf: _Shelf) -> tuple[Version, Version]:
+    """The versions of the weights that are in force, and of those to go back to."""
+    live = [r.subject for r in journal.releases(shelf.pipeline) if r.phase is Phase.LIVE]
+    proven, refused = journal.proven_weights(), journal.refused_weights()
+    for release in sorted((one for one in live if isinstance(one, Release)), reverse=True):
+        served = [one.weights for one in proven.get(release, ())]
+        failed = {one.weights.digest for one in refused.get(release, ())}
+        former = [w for w in served[1:] if w.digest not in failed and w.version in shelf.versions]
+        if former:
+            return served[0].version, former[0].version
+        if len(served) > 1:
+            raise WheelwayError(
+                "RollbackImpossible",
+                f"{release} was live with {served[1]} before {served[0]}, but these failed since, "
+                "or no source lists their wheel any more: publish it again, or `wheelway pin "
+                f"{shelf.pipeline} VERSION --weights`; {shelf}",
+            )
+    raise WheelwayError(
+        "RollbackImpossible",
+        f"no version of {shelf.pipeline} was live with other weights before; {shelf}. To choose: "
+        f"`wheelway pin {shelf.pipeline} VERSION --weights`",
+    )
+
+
+def clear_quarantine(
+    journal: Journal, name: str, version: Version | None, *, by: str, at: float, note: str = ""
+) -> list[QuarantinedDocument]:
+    """Have weights that failed tried again, all of a pipeline or one version; returns them.
+
+    Raises:
+        WheelwayError: none are quarantined ("NotQuarantined"); no weights for the pipeline are
+            known ("WeightsUnknown").
+    """
+    pipeline = canonicalize_name(name)
+
+    def is_meant(one: WeightsQuarantine) -> bool:
+        same = version is None or one.weights.version == version
+        return one.release.pipeline == pipeline and same
+
+    lifted = journal.clear_refused_weights(is_meant, at=at, by=by, note=note)
+    if not lifted:
+        with journal.snapshot():
+            _Shelf.of(journal, name)
+        which = name if version is None else f"{name} with {version}"
+        raise WheelwayError(
+            "NotQuarantined",
+            f"no weights are quarantined for {which}; `wheelway quarantine list` shows what is",
+        )
+    return [refused_weights_document(one) for one in lifted]
+
+
+# -- what there is -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Shelf:
+    """What the sources list of one pipeline's weights, as the daemon last saw it."""
+
+    pipeline: str
+    project: str
+    versions: frozenset[Version]
+
+    @classmethod
+    def of(cls, journal: Journal, name: str) -> _Shelf:
+        pipeline, owners = canonicalize_name(name), journal.weights_owners()
+        project = owners.get(pipeline)
+        if project is None:
+            known = f"those of {', '.join(owners)} are" if owners else "no source lists any"
+            raise WheelwayError(
+                "WeightsUnknown", f"no weights for a pipeline called {name!r} are known; {known}"
+            )
+        own = {one.digest for one in journal.judged_weights() if one.project == project}
+        versions = {
+            revision.version
+            for listing in journal.listings().values()
+            for revision in listing.revisions
+            if revision.project == project
+            # One that its source retains may stay where it is in force.
+            and (revision.availability is Availability.SELECTABLE or revision.sha256 in own)
+        }
+        return cls(pipeline, project, frozenset(versions))
+
+    def __str__(self) -> str:
+        if not self.versions:
+            return f"no version of {self.project} is listed"
+        return f"listed are {_listed(sorted(self.versions, reverse=True))}"
+
+
+def _listed(versions: Iterable[Version]) -> str:
+    return ", ".join(map(str, versions))

@@ -1,0 +1,132 @@
+"""Orders about weights, and what is told of them, over a journal that passes wrote."""
+
+import json
+import time
+
+import pytest
+from packaging.version import Version
+
+from controller.errors import WheelwayError
+from controller.ops import explain, status, weights
+from tests.support.passes import Passes
+
+pytestmark = pytest.mark.unit
+
+BY = {"by": "anna", "at": 1000.0}
+BAD = {"reason": "LoadFailed", "message": "no such file: model.bin"}
+
+
+@pytest.fixture
+def live(work: Passes, paper_head):
+    """Live with 2026.2, before with 2026.1; 2026.3 failed."""
+    work.drop()
+    for version in ("2026.1", "2026.2"):
+        work.drop_weights(version)
+        work.settle()
+    paper_head.refused_weights["2026.3"] = BAD
+    work.drop_weights("2026.3")
+    work.settle()
+    return work
+
+
+def served(work):
+    (proven,) = work.journal.proven_weights().values()
+    return str(proven[0].weights.version)
+
+
+def refused(reason, order, *args):
+    with pytest.raises(WheelwayError) as caught:
+        order(*args, **BY)
+    assert caught.value.reason == reason
+    return caught.value.message
+
+
+def test_a_rollback_goes_back_to_those_before_and_unpin_forward_again(live):
+    back = weights.roll_back(live.journal, "demo", **BY)
+    assert (back["before"], back["after"]) == ("2026.2", "2026.1")
+    live.settle()
+    assert served(live) == "2026.1"
+    assert weights.unpin(live.journal, "Demo", **BY)["versions"] == ["2026.1"]
+    live.settle()
+    assert served(live) == "2026.2"
+
+
+def test_without_former_weights_there_is_nothing_to_go_back_to(work):
+    refused("WeightsUnknown", weights.roll_back, work.journal, "demo")
+    work.drop()
+    work.drop_weights("2026.1")
+    work.settle()
+    said = refused("RollbackImpossible", weights.roll_back, work.journal, "demo")
+    assert "no version of demo was live with other weights before; listed are 2026.1" in said
+
+
+def test_those_whose_wheel_is_gone_cannot_be_gone_back_to(live):
+    live.remove(next(live.wheels.glob("demo_weights-2026.1-*")))
+    live.settle()
+    said = refused("RollbackImpossible", weights.roll_back, live.journal, "demo")
+    assert "no source lists their wheel any more" in said
+
+
+def test_a_pin_names_what_a_source_lists(live):
+    said = refused("VersionUnlisted", weights.pin, live.journal, "demo", [Version("2025")])
+    assert said.startswith("no source lists demo-weights 2025; listed are 2026.3, 2026.2, 2026.1")
+    weights.pin(live.journal, "demo", [Version("2026.1")], **BY)
+    live.settle()
+    assert served(live) == "2026.1"
+    refused("NotPinned", weights.unpin, live.journal, "other")
+
+
+def test_a_quarantine_is_listed_and_lifted_by_the_version_of_the_weights(live, paper_head):
+    (failed,) = status.quarantines(live.journal, everything=False)
+    assert (failed["pipeline"], failed["version"], failed["stage"]) == ("demo", "1.0", "weights")
+    assert failed["weights"].startswith("demo-weights@2026.3+")
+    refused("NotQuarantined", weights.clear_quarantine, live.journal, "demo", Version("2026.2"))
+    paper_head.refused_weights.clear()
+    (lifted,) = weights.clear_quarantine(live.journal, "demo", Version("2026.3"), **BY)
+    assert lifted == failed
+    live.settle()
+    assert served(live) == "2026.3"
+    assert status.quarantines(live.journal, everything=True) == []
+
+
+def test_status_says_with_which_weights_a_release_is_live(live):
+    seen = status.tell(live.journal, lambda: live.config, live.clock(), everything=False)
+    (release,) = seen["releases"]
+    assert release["weights"].startswith("demo-weights@2026.2+")
+    assert [c["reason"] for c in seen["conditions"]] == ["WeightsRefused"]
+    assert json.dumps(seen)
+
+
+def test_explain_tells_of_all_that_were_looked_into(live):
+    story = explain.tell(live.journal, "demo", now=time.time())
+    told = {one["version"]: one["reason"] for one in story["weights"]}
+    assert told == {"2026.3": "Quarantined", "2026.2": "Elected", "2026.1": "NotKept"}
+    (chapter,) = story["releases"]
+    assert [mark.split("+")[0] for mark in chapter["former_weights"]] == ["demo-weights@2026.1"]
+    (failed,) = chapter["refused_weights"]
+    assert (failed["reason"], failed["message"]) == ("LoadFailed", BAD["message"])
+    assert story["unread"] == []
+
+
+def test_explain_knows_the_weights_by_their_own_name(live):
+    story = explain.tell(live.journal, "demo-weights", now=time.time())
+    assert story["summary"] == "demo-weights: weights for demo; 2026.3: Quarantined"
+    assert [one["version"] for one in story["weights"]] == ["2026.3", "2026.2", "2026.1"]
+    one = explain.tell(live.journal, "demo-weights", Version("2026.1"), now=time.time())
+    assert [found["version"] for found in one["weights"]] == ["2026.1"]
+
+
+def test_explain_says_that_weights_fit_nothing(work):
+    work.drop()
+    work.drop_weights("2026.1", fits=">=7")
+    work.settle()
+    (one,) = explain.tell(work.journal, "demo", now=time.time())["weights"]
+    assert one["reason"] == "FitsNothing"
+    assert "fits = '>=7'" in one["message"]
+
+
+def test_weights_that_are_switched_off_are_no_longer_told_of_a_release(live):
+    live.restart(pipelines=[{"name": "demo", "weights": {"active": False}}])
+    live.settle()
+    seen = status.tell(live.journal, lambda: live.config, live.clock(), everything=False)
+    assert seen["releases"][0]["weights"] is None
