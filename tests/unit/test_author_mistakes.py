@@ -8,11 +8,14 @@ import asyncio
 import hashlib
 import json
 import textwrap
+import time
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 
+from controller.authoring import gates
+from controller.config.settings import Config, EnvironmentOptions, RolloutOptions
 from tests.support.asking import ROUTE, application, assert_problem, serving
 from tests.support.wheels import make_wheel, tree_of
 from wheelway import Pipeline, Refused
@@ -371,6 +374,56 @@ async def test_what_looking_or_an_example_shows_never_gets_a_route(case, tmp_pat
     assert (failed.gate, failed.reason) == (gate, reason), failed.message
     assert words in failed.message
     assert "\n" not in failed.message
+
+
+HANGING = {
+    "a stream that never yields": """
+    def infer(self, request: int) -> Iterator[int]:
+        hang()
+        yield request
+""",
+    "a batch that hangs": """
+    def infer_batch(self, requests: list[int]) -> list[int]:
+        return hang()
+""",
+    "a part that hangs": """
+    def infer(self, request: int) -> int:
+        return request
+
+class Risk(Pipeline):
+    examples = (1,)
+    def infer(self, request: int) -> int:
+        return hang()
+""",
+}
+HANG = """
+import time
+
+def hang():
+    open({path!r}, "w").close()
+    time.sleep(600)
+
+class Demo(Pipeline):
+    examples = (1,)
+"""
+
+
+@pytest.mark.parametrize("case", HANGING)
+def test_what_hangs_with_an_example_does_not_start_in_time(case, tmp_path):
+    hangs = tmp_path / "hangs"
+    code = BEGIN + HANG.format(path=str(hangs)) + HANGING[case]
+    parts = {"demo.risk": "demo.pipeline:Risk"} if "part" in case else None
+    wheel = make_wheel(tmp_path, code=code, parts=parts)
+    config = Config(
+        environments=EnvironmentOptions(offline=True), rollout=RolloutOptions(ready_deadline=500)
+    )
+
+    def clock():
+        return time.monotonic() + (1000 if hangs.exists() else 0)
+
+    (failed,) = [gate for gate in gates.check(wheel, config, clock=clock) if gate.ok is False]
+    assert (failed.name, failed.reason) == ("examples", "StartTimeout")
+    assert "500 s" in failed.message
 
 
 # -- in the answer -------------------------------------------------------------------------------

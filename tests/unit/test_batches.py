@@ -2,7 +2,9 @@
 
 import asyncio
 import pickle
+import random
 import threading
+import time
 from collections.abc import Awaitable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, replace
@@ -76,7 +78,7 @@ BOTH = pytest.mark.parametrize("pipeline", [Doubled, AsyncDoubled])
 async def start(pipeline, limits=None, **options):
     """A runtime, and the instance that it made."""
     instances = []
-    settings = {"instances": instances, "gate": threading.Event()}
+    settings = {"instances": instances, "gate": threading.Event(), "seed": 1}
     runtime = Runtime(
         pipeline,
         context_of(pipeline, RELEASE, settings, LOGGER),
@@ -256,6 +258,59 @@ async def test_a_coroutine_that_nobody_waits_for_is_ended():
         task.cancel()
     assert await asyncio.wait_for(later[0], 20) == 3
     assert ended == [[1, 2], [3]]
+    await runtime.unload()
+
+
+class Hasty(Pipeline):
+    def load(self, context):
+        self.random = random.Random(context.settings["seed"])
+        self.sizes = []
+        context.settings["instances"].append(self)
+
+    def pre_process(self, request: int) -> int:
+        time.sleep(self.random.choice([0, 0, 0.001]))
+        return request
+
+    def infer_batch(self, requests: list[int]) -> list[int]:
+        self.sizes.append(len(requests))
+        time.sleep(self.random.choice([0, 0, 0.002]))
+        return [2 * request for request in requests]
+
+
+class AsyncHasty(Hasty):
+    async def infer_batch(self, requests: list[int]) -> list[int]:
+        self.sizes.append(len(requests))
+        await asyncio.sleep(self.random.choice([0, 0, 0.002]))
+        return [2 * request for request in requests]
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+@pytest.mark.parametrize("wait", [0, 0.002])
+@pytest.mark.parametrize("pipeline", [Hasty, AsyncHasty])
+async def test_whoever_comes_and_goes_gets_an_answer_of_its_own(pipeline, wait, isolated):
+    chance = random.Random(f"{pipeline.__name__} {wait} {isolated}")
+    most = chance.choice([3, 8, 32])
+    runtime, instance = await start(
+        pipeline, Limits(max_batch_size=most, batch_wait_timeout=wait), isolated=isolated
+    )
+    tasks, left = [], set()
+    for number in range(300):
+        tasks += ask(runtime, number)
+        if chance.random() < 0.3:
+            await asyncio.sleep(chance.choice([0, 0, 0.001, 0.003]))
+        if chance.random() < 0.1:
+            goes = chance.randrange(len(tasks))
+            tasks[goes].cancel()
+            left.add(goes)
+    async with asyncio.timeout(60):
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+    for number, answer in enumerate(answers):
+        gone = number in left and isinstance(answer, asyncio.CancelledError)
+        assert gone or answer == 2 * number
+    assert 1 < max(instance.sizes) <= most
+    batches = runtime.batches
+    await until(lambda: batches._turn is None and runtime.calls.abandoned == 0)
+    assert (batches._inside, batches._waiting) == (0, {})
     await runtime.unload()
 
 

@@ -96,6 +96,10 @@ HOLDS = {
     async def infer(self, path: str) -> str:
         return wait(path)
 """,
+    "a batch": """
+    async def infer_batch(self, paths: list[str]) -> list[str]:
+        return [wait(path) for path in paths]
+""",
     "a stage of which there is no second instance": """
         if len(made) > 1:
             raise MemoryError("no room")
