@@ -31,6 +31,7 @@ EXAMPLE_FAILED: Final = "ExampleFailed"
 EXAMPLE_REFUSED: Final = "ExampleRefused"
 EXAMPLE_RESULT_INVALID: Final = "ExampleResultInvalid"
 START_TIMEOUT: Final = "StartTimeout"
+REPLICA_DIED: Final = "ReplicaDied"
 
 _NO_MEMORY = (os.strerror(errno.ENOMEM), "std::bad_alloc")
 """How native libraries put it, in the text of a RuntimeError."""

@@ -23,7 +23,7 @@ from wheelway.limits import Limits, limits_of
 from wheelway.loading import files_of, load_class, verify
 from wheelway.schema import interface_of
 from wheelway.watchdog import HELD_AFTER, Hold, Watchdog
-from wheelway.weights import Refusal, Weights, verified, with_weights
+from wheelway.weights import Refusal, Weights, noted, verified, with_weights
 
 if TYPE_CHECKING:
     import logging
@@ -245,7 +245,7 @@ class Replica:
         assert self._class is not None  # noqa: S101 - only called after _load_class
         if self._interface is None:
             self._interface = interface_of(self._class)
-        with with_weights(weights):
+        with with_weights(weights), noted(weights, arguments.release):
             folder = await asyncio.to_thread(verified, weights)
             context = context_of(self._class, arguments.release, settings, self._logger, folder)
             return await Runtime.started(

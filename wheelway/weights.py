@@ -6,20 +6,31 @@ one replica (instances.py); else in its `args`, so that replicas are rolled inst
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import os
+import tempfile
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from wheelway import readonly
-from wheelway.failure import DIGEST_MISMATCH, LOAD_FAILED, StartFailure
+from wheelway.failure import DIGEST_MISMATCH, LOAD_FAILED, REPLICA_DIED, StartFailure
 from wheelway.loading import verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from wheelway.contract import Release
+
 WITH_WEIGHTS: Final = "with the weights "
 """What the message of a failure begins with in which weights took part."""
+
+
+DEATHS: Final = 2
+"""One may be a coincidence: the machine's, or of a node that was stopped."""
+REMEMBERED: Final = 900.0
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,48 @@ def verified(weights: Weights | None) -> Path | None:
         return None
     weights.verify()
     return weights.folder
+
+
+@contextmanager
+def noted(weights: Weights | None, release: Release) -> Iterator[None]:
+    """Leave a note on this machine while a replica loads weights, so that those which end the
+    process, in native code or by `os._exit`, do not end one replica after the other.
+
+    Raises:
+        StartFailure: ReplicaDied; `DEATHS` replicas of the release ended while they loaded them.
+    """
+    if weights is None:
+        yield
+        return
+    folder = Path(tempfile.gettempdir(), f"wheelway-{os.getuid()}", "loading")
+    name = f"{release.digest[:16]}-{weights.digest[:16]}"
+    own = folder / f"{name}-{os.getpid()}"
+    with suppress(OSError):  # a full disk, say: they are only not remembered then
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+        own.touch()
+    try:
+        deaths = sum(map(_tells_of_a_death, folder.glob(f"{name}-*")))
+        if deaths >= DEATHS:
+            raise StartFailure(
+                REPLICA_DIED,
+                f"{deaths} replicas ended while they loaded them: by `os._exit`, by a crash in "
+                f"native code, or killed for memory. For {REMEMBERED / 60:g} minutes after that "
+                "none tries again",
+            )
+        yield
+    finally:
+        with suppress(OSError):
+            own.unlink()
+
+
+def _tells_of_a_death(note: Path) -> bool:
+    if Path("/proc", note.name.rpartition("-")[2]).exists():
+        return False
+    with suppress(OSError):
+        if time.time() - note.stat().st_mtime < REMEMBERED:
+            return True
+        note.unlink()
+    return False
 
 
 @contextmanager

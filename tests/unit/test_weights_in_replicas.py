@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import json
+import os
+import subprocess
 import sys
 import weakref
 
@@ -425,3 +427,61 @@ async def test_nothing_keeps_an_instance_that_was_replaced_or_refused(tmp_path, 
     there = [o for o in gc.get_objects() if isinstance(o, module().Demo)]
     assert there == [replica._instances.running._instance]
     await replica.unload()
+
+
+DYING = """
+import os
+from wheelway import Pipeline
+
+class Demo(Pipeline):
+    def load(self, context):
+        if context.weights and (context.weights / "model.json").read_text() == '"bad"':
+            os._exit(7)
+
+    def infer(self, request: int) -> int:
+        return request
+"""
+STARTING = """
+import asyncio, json, logging, sys
+from wheelway import memory
+from wheelway.replica import Arguments, Replica
+
+memory.limit = lambda *_, **_more: None
+arguments, user_config = map(json.loads, sys.argv[1:])
+
+async def main():
+    replica = Replica(Arguments.of(arguments), logging.getLogger())
+    await replica.reconfigure(user_config)
+    print(json.dumps(replica._instances.refusal.told()))
+    await replica.unload()
+
+asyncio.run(main())
+"""
+
+
+def test_weights_that_end_the_process_do_not_end_one_replica_after_the_other(tmp_path):
+    replica, _ = made(tmp_path, "dying", DYING)
+    arguments = {
+        "release": {"pipeline": "dying", "version": "1.0", "digest": "ab" * 32},
+        "target": "dying.pipeline:Demo",
+        "tree": str(replica._arguments.tree),
+        "record_digest": replica._arguments.record_digest,
+    }
+    user_config = {"weights": weights_of(tmp_path, "1.0", "bad"), "former_weights": None}
+
+    def start():
+        command = [sys.executable, "-c", STARTING, json.dumps(arguments), json.dumps(user_config)]
+        environ = {**os.environ, "TMPDIR": str(tmp_path)}
+        done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, check=False)
+        return done.returncode, done.stdout.decode()
+
+    assert [start()[0] for _ in range(2)] == [7, 7]
+    for _ in range(2):
+        code, text = start()
+        assert code == 0
+        told = json.loads(text)
+        assert told["reason"] == "ReplicaDied"
+        assert "2 replicas ended while they loaded them" in told["message"]
+    for note in tmp_path.glob("wheelway-*/loading/*"):
+        os.utime(note, (0, 0))
+    assert start()[0] == 7, "tried again when that was long ago"
