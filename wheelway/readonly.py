@@ -42,7 +42,8 @@ def protect(tree: Path) -> None:
     global _trees  # noqa: PLW0603 - a hook can neither be removed nor be given anything
     if not _trees:
         sys.addaudithook(_refuse)
-    _trees = (*_trees, f"{os.path.realpath(tree)}/")
+    if (prefix := f"{os.path.realpath(tree)}/") not in _trees:
+        _trees = (*_trees, prefix)
     # Children import without `loading`'s hook, and have none of this one's.
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
