@@ -1,0 +1,239 @@
+"""Answers to requests that are in a batch: whom its failures reach, and what is told of it."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import ClassVar
+
+import pytest
+
+from tests.support.asking import (
+    ROUTE,
+    acquire,
+    application,
+    asking,
+    assert_problem,
+    client_of,
+    until,
+)
+from tests.support.batching import PAIRS, Doubled
+from wheelway import Pipeline
+from wheelway.limits import Limits
+
+pytestmark = [pytest.mark.unit, pytest.mark.anyio]
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+SEEN: ContextVar[str] = ContextVar("SEEN", default="")
+
+
+class Errors(Pipeline):
+    """Each request says what its batch, or only its own item, does."""
+
+    ITEMS: ClassVar = {
+        "error": KeyError("mine alone"),
+        "leave": SystemExit(1),
+        "cancel": asyncio.CancelledError(),
+        "stopped": StopIteration(),
+        "lazy": iter(["a"]),
+        "number": 1,
+    }
+
+    def infer_batch(self, requests: list[str]) -> list[str | Exception]:
+        results = []
+        for request in requests:
+            match request:
+                case "raise":
+                    raise ValueError("all of them")
+                case "exit":
+                    raise SystemExit(3)
+                case "short":
+                    return results
+                case "generator":
+                    return (one for one in requests)
+                case "text":
+                    return "x" * len(requests)
+                case "stop":
+                    raise StopIteration
+                case _:
+                    results.append(self.ITEMS.get(request, request))
+        return results
+
+
+async def together(pipeline, *requests):
+    """Answers to requests that come into one batch."""
+    limits = Limits(max_batch_size=len(requests), batch_wait_timeout=30)
+    app, runtime = await application(pipeline, None, limits)
+    async with client_of(app) as client:
+        answers = await asyncio.gather(*(client.post(ROUTE, json=request) for request in requests))
+        app.serve(runtime, Limits())
+        after = await client.post(ROUTE, json="after")
+        assert after.json() == "after", "nothing stays behind"
+    await runtime.unload()
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason", "told"),
+    [
+        ("raise", "PipelineFailed", "ValueError: all of them"),
+        ("exit", "PipelineFailed", "`infer_batch` ended with SystemExit(3)"),
+        ("stop", "PipelineFailed", "raised StopIteration"),
+        ("short", "ResultInvalid", "was given 3 requests and returned 1 results"),
+        ("generator", "ResultInvalid", "returned a generator instead of a list"),
+        ("text", "ResultInvalid", "returned a str instead of a list"),
+    ],
+)
+async def test_what_fails_a_batch_fails_each_of_its_requests_and_no_other(
+    bad, reason, told, caplog
+):
+    for answer in await together(Errors, "good", bad, "fine"):
+        assert_problem(answer, 500, reason)
+    assert len(caplog.records) == 3
+    assert told in caplog.text
+    async with asking(Errors) as client:  # also where it is alone
+        assert_problem(await client.post(ROUTE, json=bad), 500, reason)
+        assert (await client.post(ROUTE, json="after")).json() == "after"
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason", "told"),
+    [
+        ("error", "PipelineFailed", "KeyError: 'mine alone'"),
+        ("leave", "PipelineFailed", "`infer_batch` ended with SystemExit(1)"),
+        ("cancel", "PipelineFailed", "`infer_batch` ended with CancelledError()"),
+        ("stopped", "PipelineFailed", "`infer_batch` ended with StopIteration()"),
+        ("lazy", "ResultInvalid", "returned a list_iterator for a request"),
+        ("number", "ResultInvalid", "Input should be a valid string"),
+    ],
+)
+async def test_what_fails_an_item_fails_its_request_alone(bad, reason, told, caplog):
+    good, failed, fine = await together(Errors, "good", bad, "fine")
+    assert (good.json(), fine.json()) == ("good", "fine")
+    assert_problem(failed, 500, reason)
+    assert told in caplog.text
+    caplog.clear()
+    async with asking(Errors) as client:
+        assert_problem(await client.post(ROUTE, json=bad), 500, reason)
+    assert told in caplog.text
+
+
+async def test_a_batch_that_cancels_itself_is_a_failure_and_not_the_end_of_its_requests():
+    class Cancelled(Pipeline):
+        async def infer_batch(self, requests: list[str]) -> list[str]:
+            if "bad" in requests:
+                raise asyncio.CancelledError
+            return requests
+
+    for answer in await together(Cancelled, "bad", "good"):
+        assert_problem(answer, 500, "PipelineFailed")
+
+
+async def test_what_does_not_fit_is_refused_before_it_is_in_a_batch():
+    sizes = []
+
+    class Sized(Pipeline):
+        def infer_batch(self, requests: list[str]) -> list[str]:
+            sizes.append(len(requests))
+            return requests
+
+    async with asking(Sized) as client:
+        bad, good = await asyncio.gather(*(client.post(ROUTE, json=one) for one in (1, "good")))
+    assert_problem(bad, 422, "InputInvalid")
+    assert good.json() == "good"
+    assert sizes == [1]
+
+
+async def test_a_hung_batch_is_504_and_those_behind_it_are_answered(caplog):
+    class Hanging(Doubled):
+        def infer_batch(self, requests: list[int]) -> list[int]:
+            if 1 in requests:
+                self.entered.release()
+                self.gate.wait(60)
+            return requests
+
+    instances = []
+    settings = {"instances": instances, "gate": threading.Event()}
+    limits = Limits(request_timeout=1.0, max_ongoing_requests=5)
+    app, runtime = await application(Hanging, settings, limits)
+    async with client_of(app) as client:
+        hung = asyncio.create_task(client.post(ROUTE, json=1))
+        await acquire(instances[0].entered)
+        await asyncio.sleep(0.5)
+        waiting = client.post(ROUTE, json=2)
+        late, answered = await asyncio.gather(hung, waiting)
+        assert_problem(late, 504, "TimedOut")
+        assert answered.json() == 2
+        assert runtime.calls.abandoned == 1
+    assert caplog.records[0].getMessage().endswith("within 1 s: it was in `infer_batch`")
+    settings["gate"].set()
+    await until(lambda: runtime.calls.abandoned == 0)
+    await runtime.unload()
+
+
+async def test_what_comes_out_of_a_batch_may_be_streamed_request_by_request():
+    class Counting(Pipeline):
+        examples = (2, 3)
+
+        def infer_batch(self, requests: list[int]) -> list[range]:
+            return [range(request, request + 2) for request in requests]
+
+        async def post_process(self, numbers: range) -> AsyncIterator[int]:
+            for number in numbers:
+                yield number
+
+    app, runtime = await application(Counting, None, PAIRS)
+    async with client_of(app) as client:
+        answers = await asyncio.gather(*(client.post(ROUTE, json=request) for request in (5, 7)))
+    assert [answer.text for answer in answers] == ["5\n6\n", "7\n8\n"]
+    assert runtime.batches.sizes.largest == 2
+    await runtime.unload()
+
+
+async def test_the_metadata_tells_how_large_batches_were():
+    settings = {"gate": threading.Event(), "instances": []}
+    app, runtime = await application(Doubled, settings)
+    async with client_of(app) as client:
+        assert "batches" not in (await client.get(ROUTE)).json()
+        first = asyncio.create_task(client.post(ROUTE, json=1))
+        await acquire(settings["instances"][0].entered)
+        others = [asyncio.create_task(client.post(ROUTE, json=n)) for n in range(5)]
+        await until(lambda: len(runtime.batches._waiting) == 5)
+        settings["gate"].set()
+        await asyncio.gather(first, *others)
+        told = (await client.get(ROUTE)).json()["batches"]
+    assert told == {"count": 2, "requests": 6, "largest": 5}
+    await runtime.unload()
+
+
+async def test_the_limits_of_batches_change_while_it_serves():
+    app, runtime = await application(Doubled, {}, Limits(max_batch_size=2))
+    assert runtime.batches.limits.max_batch_size == 2
+    app.serve(runtime, replace(Limits(), max_batch_size=7, batch_wait_timeout=0.25))
+    assert runtime.batches.limits.max_batch_size == 7
+    assert runtime.batches.limits.batch_wait_timeout == 0.25
+    await runtime.unload()
+
+
+async def test_a_batch_knows_nothing_that_is_known_of_one_of_its_requests():
+    class Asking(Pipeline):
+        async def pre_process(self, request: str) -> str:
+            SEEN.set(request)
+            return request
+
+        def infer_batch(self, requests: list[str]) -> list[str]:
+            return [SEEN.get() + request for request in requests]
+
+        async def post_process(self, result: str) -> str:
+            return SEEN.get() + result
+
+    async with asking(Asking) as client:
+        answers = [await client.post(ROUTE, json="-")]
+        answers += await asyncio.gather(*(client.post(ROUTE, json=one) for one in "abc"))
+    assert [answer.json() for answer in answers] == ["--", "aa", "bb", "cc"]
