@@ -31,6 +31,56 @@ def anyio_backend():
     return "asyncio"
 
 
+# -- in the wheel --------------------------------------------------------------------------------
+
+CONFIG = Config(
+    environments=EnvironmentOptions(offline=True), rollout=RolloutOptions(ready_deadline=500)
+)
+RISK = {"demo.risk": "demo.pipeline:Risk"}
+WHEELS = {
+    "a part of no pipeline of the wheel": (
+        {"parts": {"otter.risk": "demo.pipeline:Risk"}},
+        ("inspect", "PartWithoutPipeline", "otter"),
+    ),
+    "a part without a name": (
+        {"parts": {"demo.": "demo.pipeline:Risk"}},
+        ("wishes", "PartInvalid", "demo."),
+    ),
+    "a part that is its pipeline": (
+        {"parts": {"demo.risk": "demo.pipeline:Demo"}},
+        ("wishes", "PartCircular", "the pipeline itself"),
+    ),
+    "more replicas of a part than the cap": (
+        {"parts": RISK, "wheelway_toml": "[parts.risk.options]\nnum_replicas = 101"},
+        ("wishes", "OptionAboveCap", "parts.risk.num_replicas = 101, the cap is 100"),
+    ),
+    "options of a part that is not there": (
+        {"parts": RISK, "wheelway_toml": "[parts.rsk.options]\nthreads = 1"},
+        ("wishes", "WishesInvalid", "parts.rsk"),
+    ),
+    "a batch of nothing": (
+        {"wheelway_toml": "[options]\nmax_batch_size = 0"},
+        ("wishes", "WishesInvalid", "options.max_batch_size"),
+    ),
+    "a batch that waits for longer than requests may": (
+        {"wheelway_toml": '[options]\nbatch_wait_timeout = "3s"\nrequest_timeout = "2s"'},
+        ("wishes", "WishesInvalid", "must be longer than batch_wait_timeout, which is 3"),
+    ),
+    "a stream that never stalls": (
+        {"wheelway_toml": "[options]\nstream_timeout = inf"},
+        ("wishes", "WishesInvalid", "options.stream_timeout"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WHEELS)
+def test_what_the_wheel_shows_by_itself_is_told_before_anything_runs(case, tmp_path):
+    how, (gate, reason, words) = WHEELS[case]
+    (failed,) = [one for one in gates.check(make_wheel(tmp_path, **how), CONFIG) if one.ok is False]
+    assert (failed.name, failed.reason) == (gate, reason), failed.message
+    assert words in failed.message
+
+
 # -- before it has a route -----------------------------------------------------------------------
 
 BEGIN = """
@@ -412,16 +462,13 @@ class Demo(Pipeline):
 def test_what_hangs_with_an_example_does_not_start_in_time(case, tmp_path):
     hangs = tmp_path / "hangs"
     code = BEGIN + HANG.format(path=str(hangs)) + HANGING[case]
-    parts = {"demo.risk": "demo.pipeline:Risk"} if "part" in case else None
+    parts = RISK if "part" in case else None
     wheel = make_wheel(tmp_path, code=code, parts=parts)
-    config = Config(
-        environments=EnvironmentOptions(offline=True), rollout=RolloutOptions(ready_deadline=500)
-    )
 
     def clock():
         return time.monotonic() + (1000 if hangs.exists() else 0)
 
-    (failed,) = [gate for gate in gates.check(wheel, config, clock=clock) if gate.ok is False]
+    (failed,) = [gate for gate in gates.check(wheel, CONFIG, clock=clock) if gate.ok is False]
     assert (failed.name, failed.reason) == ("examples", "StartTimeout")
     assert "500 s" in failed.message
 
