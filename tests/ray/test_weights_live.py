@@ -1,0 +1,380 @@
+"""Weights of their own, from a wheel in the folder to what replicas answer: daemon and head.
+
+Answers say which weights they came from. Weights say in `model.json` what becomes of them: `raise`
+has `load` fail, `wrong` the examples; with `gate`, each `load` waits for a file in that folder,
+which it takes away.
+"""
+
+import json
+import os
+import signal
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from controller.journal import Journal
+from tests.support.forwarder import Forwarder
+from tests.support.head import eventually
+from tests.support.load import load_on
+from tests.support.wheels import make_weights, sha256
+
+pytestmark = pytest.mark.ray
+
+CODE = """
+import json, time
+from pathlib import Path
+from wheelway import Pipeline
+
+def pass_through(gate):
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        for turn in gate.iterdir():
+            try:
+                turn.unlink()
+            except FileNotFoundError:
+                continue
+            return
+        time.sleep(0.02)
+
+class Demo(Pipeline):
+    examples = ({"n": 1},)
+
+    def load(self, context):
+        self.model = {}
+        if context.weights is not None:
+            self.model = json.loads((context.weights / "model.json").read_text())
+        if "gate" in self.model:
+            pass_through(Path(self.model["gate"]))
+        if "raise" in self.model:
+            raise ValueError(self.model["raise"])
+
+    def infer(self, request: dict[str, int]) -> dict[str, object]:
+        if "wrong" in self.model:
+            raise ValueError(self.model["wrong"])
+        return {"n": request["n"], "model": self.model.get("name")}
+"""
+NO_GRACE = "[rollout]\nabsence_grace = 0\n"
+TWO = "[options]\nnum_replicas = 2\n"
+HEADER = "x-wheelway-weights"
+
+
+class Tuned:
+    """One pipeline, the weights that are published for it, and what its replicas say."""
+
+    def __init__(self, site, name):
+        self.site, self.name = site, name
+        self.route = f"/predict/{name}/1.0"
+        self.project = f"{name}-weights"
+
+    def publish(self, wheelway_toml="", **more):
+        """The pipeline itself."""
+        self.site.drop(self.name, code=CODE, wheelway_toml=wheelway_toml, **more)
+
+    def weights(self, version, model=None, **more):
+        """Weights; returns their mark."""
+        package = self.project.replace("-", "_")
+        made = make_weights(
+            self.site.folder / "made",
+            self.project,
+            version,
+            pipelines={self.name: package},
+            files={f"{package}/model.json": json.dumps({"name": version} | (model or {}))},
+            **more,
+        )
+        mark = f"{self.project}@{version}+{sha256(made)[:8]}"
+        made.replace(self.site.wheels / made.name)
+        return mark
+
+    def told(self):
+        """The metadata of any replica; nothing while none answers."""
+        answer = self.site.client.get(f"{self.site.ingress}{self.route}")
+        return answer.json() if answer.is_success else {}
+
+    def by_replica(self):
+        """The weights of each replica that answers now."""
+        said = [self.told() for _ in range(12)]
+        return {one["replica"]: one.get("weights", "") for one in said if one}
+
+    def answer(self):
+        answer = self.site.ask(self.route, {"n": 1})
+        return answer.json()["model"], answer.headers.get(HEADER, "")
+
+    def live_with(self):
+        """The weights that the journal has the release live with; empty when none."""
+        with Journal.read(self.site.folder / "state") as journal:
+            found = [p for r, p in journal.proven_weights().items() if r.pipeline == self.name]
+        return found[0][0].weights.mark if found else ""
+
+    def wait_live_with(self, mark, deadline=120):
+        """Until it is live with these; every replica must answer with them by then."""
+        eventually(lambda: self.live_with() == mark, deadline)
+
+    def refused(self):
+        """Every quarantine of weights for its release, by mark."""
+        with Journal.read(self.site.folder / "state") as journal:
+            refused = journal.refused_weights()
+        return {
+            one.weights.mark: one
+            for release, found in refused.items()
+            if release.pipeline == self.name
+            for one in found
+        }
+
+    def wait_refused(self, mark):
+        return eventually(lambda: self.refused().get(mark))
+
+    def applications(self):
+        """Names of its applications, and ids of their replicas."""
+        return {
+            app.name: {replica.id for replica in app.replicas}
+            for app in self.site.dashboard.applications()
+            if app.release is not None and app.release.pipeline == self.name
+        }
+
+    def configured(self):
+        """Marks of the wanted and the former weights in the applied config."""
+        [config] = [
+            deployment["user_config"]
+            for app in self.site.dashboard.applications()
+            if app.release is not None and app.release.pipeline == self.name
+            for deployment in app.document["deployments"]
+            if deployment["name"] == "Host"
+        ]
+        said = [config.get("weights"), config.get("former_weights")]
+        return [w and f"{w['project']}@{w['version']}+{w['digest'][:8]}" for w in said]
+
+
+class Gate:
+    """Lets as many through as turns were given."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir()
+
+    def turn(self):
+        (self.folder / str(time.monotonic_ns())).touch()
+
+
+@pytest.fixture
+def gate(tmp_path):
+    return Gate(tmp_path / "gate")
+
+
+@pytest.fixture(scope="module")
+def forwarder(head):
+    """Between the daemon and the dashboard."""
+    forwarder = Forwarder(int(head.dashboard_url.rpartition(":")[2]))
+    yield forwarder
+    forwarder.close()
+
+
+@pytest.fixture(scope="module")
+def site(folder, head, forwarder):
+    """One folder for all; no daemon runs yet."""
+    folder.basics = folder.basics.replace(head.dashboard_url, forwarder.url)
+    folder.configure(NO_GRACE)
+    return folder
+
+
+@pytest.fixture
+def at_work(site):
+    with site.daemon():
+        yield site
+
+
+def test_weights_come_to_running_replicas_and_bad_ones_change_nothing(at_work, forwarder, gate):
+    site, tuned, other = at_work, Tuned(at_work, "tuned"), Tuned(at_work, "bystander")
+    one = tuned.weights("1.0")  # before its pipeline
+    eventually(lambda: site.conditions("WaitingForPipeline"))
+    other.publish()
+    tuned.publish(TWO)
+    site.wait_for(tuned.route)
+    site.wait_for(other.route)
+    tuned.wait_live_with(one)
+    assert tuned.answer() == ("1.0", one)
+    before, bystanders = tuned.applications(), other.applications()
+    assert [len(replicas) for replicas in before.values()] == [2]
+    eventually(lambda: not site.conditions("WaitingForPipeline"))
+
+    with load_on(f"{site.ingress}{tuned.route}", 3, pause=0.01) as load:
+        sent = forwarder.puts
+        two = tuned.weights("2.0", {"gate": str(gate.folder)})
+        gate.turn()
+        eventually(lambda: set(tuned.by_replica().values()) == {one, two})
+        time.sleep(2)  # some passes
+        assert tuned.live_with() == one
+        gate.turn()
+        tuned.wait_live_with(two)
+        assert set(tuned.by_replica().values()) == {two}
+        assert tuned.answer() == ("2.0", two)
+        assert tuned.applications() == before
+        assert forwarder.puts == sent + 1
+
+        for version, fault, reason in [
+            ("3.0", {"raise": "these are bad"}, "LoadFailed"),
+            ("4.0", {"wrong": "they say nonsense"}, "ExampleFailed"),
+        ]:
+            bad = tuned.weights(version, fault)
+            found = tuned.wait_refused(bad)
+            assert found.reason == reason
+            assert next(iter(fault.values())) in found.message
+            eventually(lambda: tuned.configured() == [two, one])
+        eventually(lambda: "weights_error" not in tuned.told())
+        assert tuned.answer() == ("2.0", two)
+        assert forwarder.puts == sent + 5
+
+        tuned.weights("5.0", wrong_hash=[f"{tuned.project}/model.json".replace("-", "_")])
+        assert site.quarantine(tuned.project).reason == "RecordInvalid"
+        unfit = tuned.weights("6.0", wheelway_toml="fits = '>=9'\n")
+        assert unfit in {c.subject for c in eventually(lambda: site.conditions("FitsNothing"))}
+        assert tuned.answer() == ("2.0", two)
+        assert tuned.applications() == before
+        assert forwarder.puts == sent + 5
+    assert not load.failures
+    assert other.applications() == bystanders
+    assert other.answer() == (None, "")
+
+
+def test_a_replica_that_starts_while_bad_weights_are_wanted_has_the_former(at_work, gate):
+    site, tuned = at_work, Tuned(at_work, "killed")
+    one = tuned.weights("1.0")
+    tuned.publish()
+    site.wait_for(tuned.route)
+    tuned.wait_live_with(one)
+    bad = tuned.weights("2.0", {"raise": "bad at night", "gate": str(gate.folder)})
+    former = eventually(lambda: (t := tuned.told()).get("weights_loading") == bad and t["replica"])
+    [pid] = site.pids("killed")
+    os.kill(pid, signal.SIGKILL)
+    gate.turn()
+    found = tuned.wait_refused(bad)
+    assert (found.reason, "bad at night" in found.message) == ("LoadFailed", True)
+    eventually(lambda: tuned.configured()[0] == one)
+    state = eventually(lambda: (t := tuned.told()) and "weights_error" not in t and t)
+    assert (state["weights"], state["replica"] != former) == (one, True)
+    assert tuned.answer() == ("1.0", one)
+    assert "killed" not in site.quarantines()
+
+
+def test_a_daemon_killed_amid_a_swap_goes_on_where_it_was_and_no_request_fails(
+    site, forwarder, gate
+):
+    tuned = Tuned(site, "steady")
+    one = tuned.weights("1.0")
+    tuned.publish()
+    with ExitStack() as daemons:
+        process = daemons.enter_context(site.process())
+        site.wait_for(tuned.route)
+        tuned.wait_live_with(one)
+        load = daemons.enter_context(load_on(site.ingress + tuned.route, 2, pause=0.02))
+
+        def kill():
+            process.kill()
+            process.wait(60)
+
+        def killed_after_put(number, publish):
+            """Kill it when that PUT from now on is answered and not heard of."""
+            struck = forwarder.puts + number
+
+            def strike(count):
+                if count == struck:
+                    kill()
+                    raise ConnectionAbortedError("the daemon is dead")
+
+            forwarder.after_put = strike
+            mark = publish()
+            eventually(lambda: process.poll() is not None)
+            forwarder.after_put = lambda _: None
+            return mark
+
+        puts = forwarder.puts
+        two = killed_after_put(1, lambda: tuned.weights("2.0"))
+        eventually(lambda: tuned.answer() == ("2.0", two))  # also without a daemon
+        process = daemons.enter_context(site.process())
+        tuned.wait_live_with(two)
+        assert forwarder.puts == puts + 1
+
+        three = tuned.weights("3.0", {"gate": str(gate.folder)})
+        eventually(lambda: tuned.told().get("weights_loading") == three)
+        kill()
+        gate.turn()
+        process = daemons.enter_context(site.process())
+        tuned.wait_live_with(three)
+        assert forwarder.puts == puts + 2
+
+        bad = killed_after_put(1, lambda: tuned.weights("4.0", {"raise": "bad"}))
+        eventually(lambda: "weights_error" in tuned.told())
+        process = daemons.enter_context(site.process())
+        tuned.wait_refused(bad)
+        eventually(lambda: tuned.configured() == [three, two])
+        assert forwarder.puts == puts + 4
+
+        worse = killed_after_put(2, lambda: tuned.weights("5.0", {"raise": "worse"}))
+        process = daemons.enter_context(site.process())
+        eventually(lambda: "weights_error" not in tuned.told())
+        assert set(tuned.refused()) == {bad, worse}
+        assert tuned.configured() == [three, two]
+        assert forwarder.puts == puts + 6
+        assert tuned.answer() == ("3.0", three)
+    assert not load.failures
+
+
+def test_weights_stay_though_their_wheel_goes_and_damaged_ones_are_made_again(site):
+    tuned = Tuned(site, "kept")
+    one = tuned.weights("1.0")
+    tuned.publish()
+    with site.daemon():
+        site.wait_for(tuned.route)
+        tuned.wait_live_with(one)
+        two = tuned.weights("2.0")
+        tuned.wait_live_with(two)
+        for wheel in site.wheels.glob("kept_weights-2*.whl"):
+            wheel.unlink()
+        time.sleep(3)
+        assert tuned.configured() == [two, one]
+    with site.daemon():  # which prunes the cache first of all
+        time.sleep(3)
+        [pid] = site.pids("kept")
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: site.pids("kept") - {pid})
+        eventually(lambda: tuned.told().get("weights") == two)
+        assert tuned.live_with() == two
+
+        damaged = [
+            f
+            for f in site.folder.glob("cache/**/kept_weights/model.json")
+            if '"1.0"' in f.read_text()
+        ]
+        assert damaged
+        for file in damaged:
+            file.chmod(0o644)
+            file.write_text('{"name": "x.x"}')
+        site.configure(NO_GRACE + '[[pipelines]]\nname = "kept"\nweights = { pins = ["1.0"] }\n')
+        tuned.wait_live_with(one)
+        assert tuned.answer() == ("1.0", one)
+        assert not tuned.refused()
+    site.configure(NO_GRACE)
+
+
+def test_weights_come_by_new_replicas_where_two_instances_have_no_room(at_work):
+    site, tuned = at_work, Tuned(at_work, "roomy")
+    one = tuned.weights("1.0")
+    tuned.publish('[options]\nweights_swap = "restart"\n')
+    site.wait_for(tuned.route)
+    tuned.wait_live_with(one)
+    first = tuned.applications()
+    with load_on(site.ingress + tuned.route, 2, pause=0.02) as load:
+        two = tuned.weights("2.0")
+        tuned.wait_live_with(two)
+        assert tuned.answer() == ("2.0", two)
+        eventually(lambda: len(tuned.applications()) == 1)
+        second = tuned.applications()
+        assert second.keys() != first.keys()
+        bad = tuned.weights("3.0", {"raise": "bad"})
+        assert tuned.wait_refused(bad).reason == "LoadFailed"
+        eventually(lambda: tuned.applications() == second)
+        assert tuned.answer() == ("2.0", two)
+        four = tuned.weights("4.0")
+        tuned.wait_live_with(four)
+    assert not load.failures
+    assert "roomy" not in site.quarantines()
