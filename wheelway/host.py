@@ -35,7 +35,7 @@ import builtins
 import io
 import logging
 import sys
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -160,8 +160,9 @@ class PartHost:
     async def answer(self, data: bytes, carried: Request | None) -> AsyncIterator[bytes]:
         """Called by the handle of a pipeline; see remote.py."""
         # A generator function as such: Serve looks for one.
-        async for frame in self._replica.answer(data, carried):
-            yield frame
+        async with aclosing(self._replica.answer(data, carried)) as frames:
+            async for frame in frames:
+                yield frame
 
     async def hold(self) -> None:
         """Keep this replica until the caller ends; see draining.py."""

@@ -9,7 +9,9 @@ broke off is never taken for a whole one. What was raised is a frame as well: it
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from wheelway import memory
@@ -27,7 +29,7 @@ from wheelway.weights import verified, with_weights
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 
     from wheelway.contract import Pipeline
     from wheelway.inline import PartRuntime
@@ -129,6 +131,9 @@ class PartReplica:
         self._arguments = arguments
         self._logger = logger
         self._runtime: PartRuntime | None = None
+        self._turns = Turns()
+        self._closings: set[asyncio.Future[None]] = set()
+        """Kept from the garbage collector."""
         self._changing = asyncio.Lock()
 
     @property
@@ -145,6 +150,7 @@ class PartReplica:
         """
         settings = user_config.get("settings") or {}
         limits = limits_of(user_config)
+        self._turns.allow(limits.max_ongoing_requests)
         async with self._changing:
             if self._runtime is not None:
                 self._runtime.keep_to(limits)
@@ -162,25 +168,19 @@ class PartReplica:
             len(self._runtime.examples),
         )
 
-    async def answer(self, data: bytes, carried: Request | None) -> AsyncIterator[bytes]:
+    async def answer(self, data: bytes, carried: Request | None) -> AsyncGenerator[bytes, None]:
         """Answer a call; `carried` is the request that it is made for."""
         AT_HAND.set(carried)
-        outcome: Any = None
         try:
-            if self._runtime is None:
-                raise PartUnavailable(f"the part {self._part!r} is not loaded")  # noqa: TRY301
-            seconds = carried.remaining if carried else WITHOUT_REQUEST
-            async with asyncio.timeout(seconds):
-                outcome = await self._runtime.call(unpacked(data))
-            if not isinstance(outcome, Stream):
-                for frame in _framed(_VALUE, packed(outcome, self._what("the result"))):
+            async with asyncio.timeout(carried.remaining if carried else WITHOUT_REQUEST):
+                end_turn = await self._turns.begin()
+        except TimeoutError:  # nobody waits any more
+            return
+        _when_task_ends(end_turn)
+        try:
+            async with aclosing(self._frames(data, carried)) as frames:
+                async for frame in frames:
                     yield frame
-                return
-            yield _STREAM
-            async for item in outcome:
-                for frame in _framed(_ITEM, packed(item, self._what("an item"))):
-                    yield frame
-            yield _END
         except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
             raise
         # Stages are the author's and may raise anything; the caller is told.
@@ -188,13 +188,36 @@ class PartReplica:
             for frame in _framed(_RAISED, packed_error(error, self._part, self._arguments.tree)):
                 yield frame
         finally:
-            if isinstance(outcome, Stream):
-                await outcome.aclose()
+            end_turn()
+
+    async def _frames(self, data: bytes, carried: Request | None) -> AsyncGenerator[bytes, None]:
+        if self._runtime is None:
+            raise PartUnavailable(f"the part {self._part!r} is not loaded")
+        async with asyncio.timeout(carried.remaining if carried else WITHOUT_REQUEST):
+            outcome = await self._runtime.call(unpacked(data))
+        if not isinstance(outcome, Stream):
+            for frame in _framed(_VALUE, packed(outcome, self._what("the result"))):
+                yield frame
+            return
+        _when_task_ends(lambda: self._close(outcome))
+        try:
+            yield _STREAM
+            async for item in outcome:
+                for frame in _framed(_ITEM, packed(item, self._what("an item"))):
+                    yield frame
+            yield _END
+        finally:
+            await outcome.aclose()
 
     async def unload(self) -> None:
         """End it: nothing is answered any more."""
         if self._runtime is not None:
             await self._runtime.unload()
+
+    def _close(self, stream: Stream) -> None:
+        closing = asyncio.ensure_future(stream.aclose())
+        self._closings.add(closing)
+        closing.add_done_callback(self._closings.discard)
 
     def _what(self, of: str) -> str:
         return f"{of} of the part {self._part!r}"
@@ -220,6 +243,62 @@ class PartReplica:
         verify(arguments.tree, arguments.record_digest)
         memory.limit(arguments.max_memory, accelerated=arguments.accelerated)
         return load_class(arguments.target, arguments.tree)
+
+
+class Turns:
+    """So many calls at the same time; all others wait, in their order."""
+
+    def __init__(self) -> None:
+        self._most = 1
+        self._running = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def allow(self, most: int) -> None:
+        """From now on so many."""
+        self._most = most
+        self._wake()
+
+    async def begin(self) -> Callable[[], None]:
+        """Wait for a turn; what comes back ends it, and may be called twice."""
+        if self._running < self._most and not self._waiting:
+            self._running += 1
+            return self._ender()
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled():  # the turn came in the same moment: pass it on
+                self._ender()()
+            raise
+        return self._ender()
+
+    def _ender(self) -> Callable[[], None]:
+        held = [True]
+
+        def end() -> None:
+            if held:
+                held.clear()
+                self._running -= 1
+                self._wake()
+
+        return end
+
+    def _wake(self) -> None:
+        while self._waiting and self._running < self._most:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                self._running += 1
+                waiter.set_result(None)
+
+
+def _when_task_ends(do: Callable[[], object]) -> None:
+    """A task that is cancelled while it sends an item leaves the generator that made the item to
+    the garbage collector, which may come late.
+    """
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - coroutines run in tasks
+    task.add_done_callback(lambda _: do())
 
 
 def _framed(kind: bytes, content: bytes) -> Iterator[bytes]:

@@ -56,11 +56,11 @@ def test_each_part_is_a_deployment_in_the_releases_environment_with_defaults_of_
     assert found["churn"]["ray_actor_options"]["num_cpus"] == 0
     assert found["churn"]["autoscaling_config"]["initial_replicas"] == 1
     assert "num_replicas" not in found["churn"]
-    assert found["risk"]["max_ongoing_requests"] == 100
+    assert found["risk"]["max_ongoing_requests"] > 1000, "the part itself has calls wait"
     assert found["risk"]["graceful_shutdown_timeout_s"] >= 95, "its pipeline may still call it"
 
 
-def test_a_part_has_limits_of_its_own_for_batches_where_it_was_given_any(renderer):
+def test_a_part_has_limits_of_its_own(renderer):
     limits = {
         name: one["user_config"].get("limits")
         for name, one in deployments(
@@ -77,9 +77,10 @@ def test_a_part_has_limits_of_its_own_for_batches_where_it_was_given_any(rendere
     }
     assert limits["Host"]["max_batch_size"] == 8
     assert "batch_wait_timeout" not in limits["Host"]
-    assert limits["churn"] is None
-    assert limits["risk"] == {"max_batch_size": 4, "batch_wait_timeout": 0.5}
-    assert limits["slow"] == {"batch_wait_timeout": 0}
+    calls = {"max_ongoing_requests": 100}
+    assert limits["churn"] == calls
+    assert limits["risk"] == {**calls, "max_batch_size": 4, "batch_wait_timeout": 0.5}
+    assert limits["slow"] == {**calls, "batch_wait_timeout": 0}
 
 
 def test_an_inline_part_has_no_deployment(renderer):

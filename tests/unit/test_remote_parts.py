@@ -189,6 +189,41 @@ async def test_a_stream_arrives_item_by_item_and_what_ends_it_too(arguments, cap
     await replica.unload()
 
 
+async def test_a_caller_that_goes_in_the_middle_of_an_item_has_the_stream_closed(arguments, caplog):
+    replica = await started(arguments)
+    answers = replica.answer(pickle.dumps("stream"), None)  # kept, as by a traceback
+
+    async def send():
+        await anext(answers)
+        await anext(answers)
+        await asyncio.sleep(60)
+
+    sending = asyncio.create_task(send())
+    await asyncio.sleep(0.1)
+    sending.cancel()
+    await asyncio.wait([sending])
+    for _ in range(100):
+        if "closed" in caplog.text:
+            break
+        await asyncio.sleep(0.05)
+    assert "closed" in caplog.text
+    await replica.unload()
+
+
+async def test_calls_beyond_the_limit_wait_in_their_order_and_may_leave(arguments):
+    replica = await started(arguments)
+    await replica.reconfigure({"settings": {"by": 2}, "limits": {"max_ongoing_requests": 1}})
+    call = RemotePart("part", replica.answer)
+    stream = await call("stream")
+    waiting = [asyncio.create_task(call(number)) for number in (1, 2, 3)]
+    done, _ = await asyncio.wait(waiting, timeout=0.2)
+    assert not done
+    waiting[0].cancel()
+    await stream.aclose()
+    assert await asyncio.gather(*waiting[1:]) == [4, 6]
+    await replica.unload()
+
+
 async def test_new_settings_reach_the_part_and_one_that_cannot_start_is_named(arguments):
     replica = await started(arguments)
     call = RemotePart("part", replica.answer)
