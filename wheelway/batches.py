@@ -208,6 +208,10 @@ class Batches:
         except asyncio.CancelledError as error:
             error.add_note(self._leave(item))
             raise
+        finally:
+            # Each would keep the other, and an exception both, until the garbage collector comes.
+            item.batch = None
+            del item
 
     def _go_on(self) -> None:
         """Begin a batch, if one may, with the loop's next turn: all that came in this one are in
@@ -249,11 +253,12 @@ class Batches:
             raise
         except asyncio.CancelledError as error:
             if batch.task is not None and batch.task.cancelling():
-                raise  # nobody waits for it any more, or the loop ends
+                return  # nobody waits for it any more, or the loop ends
             batch.fail(_error_of(error))
         # The author's, who may raise anything; out of a task some of it would end the loop.
         except BaseException as error:  # noqa: BLE001 - it reaches each request
             batch.fail(_error_of(error))
+        batch.items = []  # its errors know it by their tracebacks
         self._give_back(batch)
 
     async def _fill(self) -> None:

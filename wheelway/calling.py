@@ -137,6 +137,8 @@ class Caller:
                 self.count(1)
                 future.add_done_callback(lambda _: self.count(-1))
             raise
+        finally:
+            del future  # its exception knows this frame: together they would keep the request
 
     def count(self, change: int) -> None:
         """Change `abandoned`, from any thread, on the loop that reads it."""

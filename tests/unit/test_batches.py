@@ -1,9 +1,11 @@
 """Requests that `infer_batch` answers together: who is in a batch, and who waits for whom."""
 
 import asyncio
+import gc
 import random
 import threading
 import time
+import weakref
 from collections.abc import Awaitable
 from dataclasses import asdict
 
@@ -244,6 +246,65 @@ async def test_whoever_comes_and_goes_gets_an_answer_of_its_own(pipeline, wait, 
     batches = runtime.batches
     await until(lambda: batches._turn is None and runtime.calls.abandoned == 0)
     assert (batches._inside, batches._waiting) == (0, {})
+    await runtime.unload()
+
+
+class Large:
+    pass
+
+
+class Keeping(Pipeline):
+    def load(self, context):
+        self.entered, self.gate = threading.Semaphore(0), context.settings["gate"]
+        context.settings["instances"].append(self)
+
+    def infer_batch(self, requests):
+        self.entered.release()
+        self.gate.wait(60)
+        return self.results(requests)
+
+    def results(self, requests):
+        return [1 for _ in requests]
+
+
+class KeepingLoop(Keeping):
+    async def infer_batch(self, requests):
+        self.entered.release()
+        while not self.gate.is_set():  # noqa: ASYNC110 - see Doubled
+            await asyncio.sleep(0.001)
+        return self.results(requests)
+
+
+@pytest.mark.parametrize("limits", [PAIRS, Limits()], ids=["together", "alone"])
+@pytest.mark.parametrize("what", ["answered", "failed", "left"])
+@pytest.mark.parametrize("pipeline", [Keeping, KeepingLoop])
+async def test_a_batch_keeps_nothing_of_its_requests_once_it_has_ended(pipeline, what, limits):
+    runtime, instance = await start(pipeline, limits)
+    if what == "failed":
+        instance.results = lambda _: 1 / 0
+    gc.collect()
+    gc.disable()  # what it alone would find may stay for long
+    try:
+        requests = [Large() for _ in range(2 if limits is PAIRS else 1)]
+        kept = list(map(weakref.ref, requests))
+        tasks = ask(runtime, *requests)
+        del requests
+        await acquire(instance.entered)
+        while tasks:
+            task = tasks.pop()
+            if what == "left":
+                task.cancel()
+            else:
+                instance.gate.set()
+            await asyncio.wait([task])
+            assert task.cancelled() == (what == "left")
+            assert task.cancelled() or (task.exception() is not None) == (what == "failed")
+            del task
+        instance.gate.set()
+        await until(lambda: runtime.calls.abandoned == 0)
+        await until(lambda: not any(one() for one in kept))
+    finally:
+        gc.enable()
     await runtime.unload()
 
 
