@@ -364,11 +364,12 @@ def _command(
         "max-memory": pipeline.options.max_memory,
     }
     python = environment.python or str(found.python)
-    actor = pipeline.options.ray_actor_options
+    # A GPU of a part as well: all of them run in this one process.
+    actors = [one.ray_actor_options for one in (pipeline.options, *pipeline.parts.values())]
     return [
         *(python, "-P", "-m", "wheelway.local", "--json", pipeline.entry.target),
         *(f"--{key}={value}" for key, value in options.items() if value is not None),
-        *(("--accelerated",) if actor and actor.num_gpus else ()),
+        *(("--accelerated",) if any(actor and actor.num_gpus for actor in actors) else ()),
     ]
 
 

@@ -93,8 +93,10 @@ def test_parts_are_told_and_fail_with_their_release_alone(site):
         assert set(found) == {"Host", "risk", "churn"}
         [app] = [app for app in site.dashboard.applications() if app.name == name]
         assert len(app.replicas) == 1
+        sent = site.sent()
         assert "part risk: HEALTHY, 2 of 2 replicas" in told(site, "explain", "card", "1.0")
         assert "risk is loaded" in told(site, "logs", "card", "1.0")
+        assert site.sent() == sent, "what Serve reports of it is what was sent"
 
         # One that cannot load fails its release, and what serves goes on.
         load = 'raise ValueError("no model")'
