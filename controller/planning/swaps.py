@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from controller.planning.weights import Weights
     from controller.planning.weights_election import WeightsRecorded
 
-LOADING: Final = "WeightsLoading"
+LOADING = "WeightsLoading"
 """Replicas are about to serve with the weights in the config."""
 GRACE: Final = 60.0
 """Seconds beyond the deadline that replicas keep by themselves."""
