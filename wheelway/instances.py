@@ -247,8 +247,8 @@ class Instances:
         if stall > STALL:
             level = logging.WARNING
             advice = (
-                ": something in `load` keeps the interpreter to itself (unpickling many small "
-                'objects does). If that is too long, set `weights_swap = "restart"`'
+                ": `load` keeps the interpreter to itself (as unpickling many small objects does), "
+                'or the machine is busy. If that is too long, set `weights_swap = "restart"`'
             )
         self._logger.log(
             level,
