@@ -8,9 +8,10 @@ import subprocess
 import sys
 import weakref
 
+import httpx
 import pytest
 
-from tests.support.asking import LOGGER, ROUTE, client_of, until
+from tests.support.asking import LOGGER, ROUTE, client_of, serving, until
 from tests.support.wheels import make_wheel, sha256, tree_of
 from wheelway import instances
 from wheelway.failure import StartFailure
@@ -168,6 +169,50 @@ async def test_requests_under_way_end_on_the_former_instance_which_is_unloaded_a
         await replica.settled()
         assert module().unloaded == [2, 1]
     await replica.unload()
+
+
+STREAMING = """
+import json, threading
+from collections.abc import Iterator
+from wheelway import Pipeline
+
+gate, unloaded = threading.Event(), []
+
+class Demo(Pipeline):
+    def load(self, context):
+        self.add = 0
+        if context.weights is not None:
+            self.add = json.loads((context.weights / "model.json").read_text())["add"]
+
+    def infer(self, request: int) -> Iterator[int]:
+        yield self.add
+        assert gate.wait(60)
+        yield self.add
+
+    def unload(self):
+        unloaded.append(self.add)
+"""
+
+
+async def test_a_stream_under_way_ends_on_the_former_instance(tmp_path):
+    replica, module = made(tmp_path, "streaming", STREAMING)
+    one, two = (weights_of(tmp_path, f"{n}.0", {"add": n}) for n in (1, 2))
+    limits = {"request_timeout": 0.5}  # of its first item alone
+    await replica.reconfigure({"weights": one, "limits": limits})
+    async with serving(replica.application) as port, httpx.AsyncClient(timeout=60) as client:
+        url = f"http://127.0.0.1:{port}/predict/streaming/1.0"
+        async with client.stream("POST", url, json=1) as stream:
+            lines = stream.aiter_lines()
+            assert await anext(lines) == "1"
+            await replica.reconfigure({"weights": two, "limits": limits})
+            await until(lambda: replica._instances.running.weights == mark(two))
+            assert module().unloaded == []
+            module().gate.set()
+            assert [line async for line in lines] == ["1"]
+            assert stream.headers["x-wheelway-weights"] == mark(one)
+        await replica.settled()
+        assert module().unloaded == [1]
+        assert (await client.post(url, json=1)).text.split() == ["2", "2"]
 
 
 async def test_a_stage_that_nobody_waits_for_any_more_still_holds_its_instance(tmp_path, caplog):
