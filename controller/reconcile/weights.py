@@ -65,7 +65,7 @@ class WeightsGatherer:
         applications, by name.
         """
         self._rules.forget_unused()
-        running = _running(applications, records)
+        running = running_weights(applications, records)
         return self._election.judge(
             self._offered(inventory), recorded, running, lambda n: self._rules.of(n, n), now
         )
@@ -93,7 +93,7 @@ class WeightsGatherer:
         )
 
 
-def _running(
+def running_weights(
     applications: Iterable[Application], records: Mapping[str, PlacementRecord]
 ) -> RunningWeights:
     """What the documents say; of a release that has several applications, that with the route."""

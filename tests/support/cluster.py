@@ -6,7 +6,23 @@ from dataclasses import dataclass, replace
 
 from packaging.version import Version
 
-from controller.model import Answer, Application, ApplicationStatus, Placement, Release, Replica
+from controller.model import (
+    Answer,
+    Application,
+    ApplicationStatus,
+    Placement,
+    Release,
+    Replica,
+    WeightsError,
+)
+from controller.planning.weights import (
+    NONE,
+    WITH_WEIGHTS,
+    Weights,
+    falls_back_to_none,
+    former_in_document,
+    in_document,
+)
 
 NATURES = ("good", "raises", "hangs", "mute")
 """Mute: it becomes ready, but never answers at its route."""
@@ -20,6 +36,10 @@ class Running:
     """What it is, which Serve forgets as soon as it is being deleted."""
     build_left: int = 0
     """Moves until its build has ended."""
+    serves: Weights | None = None
+    """The weights of its one replica."""
+    refused: str = ""
+    """The digest of those that it could not take."""
 
     @property
     def leaving(self):
@@ -34,6 +54,8 @@ class Cluster:
         self.reachable = True
         self.build_takes = 1
         """Moves; a config that comes meanwhile begins the build anew."""
+        self.bad_weights = set()
+        """Digest of a release and of weights that it cannot take."""
 
     @property
     def applications(self):
@@ -56,6 +78,8 @@ class Cluster:
             if name in wanted:
                 assert app.document is not None, f"{name} is not ours to change, or being deleted"
                 document = wanted.pop(name)
+                if in_document(document) != in_document(app.document):
+                    running.refused = ""
                 running.app = replace(app, document=document, route=document["route_prefix"])
                 running.build_left = self.build_takes
             elif app.document is not None:
@@ -90,9 +114,36 @@ class Cluster:
             elif app.building:
                 running.app = replace(app, building=False, replicas=(Replica("STARTING", 1),))
             elif app.status is ApplicationStatus.DEPLOYING and running.nature != "hangs":
-                bad = running.nature == "raises"
-                status = ApplicationStatus.DEPLOY_FAILED if bad else ApplicationStatus.RUNNING
-                running.app = replace(app, status=status)
+                self._starts(running)
+            elif app.status is ApplicationStatus.RUNNING:
+                self._loads(running)
+
+    def _starts(self, running):
+        app, there = running.app, (Replica("RUNNING", 1, f"{running.app.name}#0"),)
+        wanted, former = in_document(app.document), former_in_document(app.document)
+        running.serves, running.refused = wanted, ""
+        bad = running.nature == "raises"
+        message = "it raised"
+        if not bad and self._refuses(running, wanted):
+            has_former = former is not None or falls_back_to_none(app.document)
+            running.serves, running.refused = former, wanted.digest
+            bad = not has_former or self._refuses(running, former)
+            message = f"wheelway-failure[LoadFailed] {WITH_WEIGHTS}{wanted}: it raised"
+        status = ApplicationStatus.DEPLOY_FAILED if bad else ApplicationStatus.RUNNING
+        running.app = replace(app, status=status, message=message if bad else "", replicas=there)
+
+    def _loads(self, running):
+        """In place: what it cannot take changes nothing."""
+        wanted = in_document(running.app.document)
+        if wanted == running.serves or running.refused:
+            return
+        if self._refuses(running, wanted):
+            running.refused = wanted.digest
+        else:
+            running.serves = wanted
+
+    def _refuses(self, running, weights):
+        return weights is not None and (running.release.digest, weights.digest) in self.bad_weights
 
     def reboot(self):
         """Serve has what was applied from its storage, and begins with all of it anew."""
@@ -128,11 +179,19 @@ class Cluster:
         well = there is not None and there.app.status is not ApplicationStatus.UNHEALTHY
         if not well or there.nature == "mute" or there.app.name not in self.running:
             return Answer(None, 503)
-        return Answer(there.release and there.release.header, 200, there.app.name)
+        error = WeightsError(there.refused, "LoadFailed", "it raised") if there.refused else None
+        return Answer(
+            there.release and there.release.header,
+            200,
+            there.app.name,
+            weights=str(there.serves or ""),
+            weights_error=error,
+            replica=f"{there.app.name}#0",
+        )
 
 
-def place(release, option):
-    """The placement of a release with one of the options that restart replicas."""
+def place(release, option, weights=NONE, *, restart=False):
+    """The placement of a release with one of the options that restart replicas, and its weights."""
     name = f"{release.pipeline}-{release.version}-{release.digest[-7:]}{option}"
     args = {
         "pipeline": release.pipeline,
@@ -140,7 +199,16 @@ def place(release, option):
         "digest": release.digest,
         "option": option,
     }
-    return Placement(name, release, {"name": name, "route_prefix": None, "args": args})
+    document = {"route_prefix": None, "args": args}
+    if weights.wanted is not None and restart:
+        args["weights"] = weights.wanted.document
+        name += f"w{weights.wanted.digest[-4:]}"
+    elif weights.wanted is not None:
+        config = {"weights": weights.wanted.document}
+        if weights.former is not None or weights.without:
+            config["former_weights"] = weights.former.document if weights.former else None
+        document["deployments"] = [{"name": "Host", "user_config": config}]
+    return Placement(name, release, {"name": name, **document})
 
 
 def release_of(document):

@@ -2,7 +2,7 @@
 for them as values, and what the journal and the process remember between two passes.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from controller.model import Phase
 from controller.planning.contest import Contest, restrained
@@ -14,6 +14,14 @@ from controller.planning.policy import STANDS_IN
 from controller.planning.probing import routes_to_probe
 from controller.planning.situation import Limits, Situation
 from controller.planning.staging import Turns
+from controller.planning.swaps import Judged, Swaps, with_news
+from controller.planning.weights_election import (
+    RunningWeights,
+    WeightsElection,
+    WeightsOffered,
+    WeightsRecorded,
+)
+from controller.reconcile.weights import running_weights
 from tests.support.cluster import place
 
 GRACE = 30.0
@@ -32,6 +40,11 @@ class Wishes:
     """Digests of what has no environment yet."""
     listed: bool
     """False before the first listing after a restart: nothing is offered, nothing is missed."""
+    weights: WeightsOffered = field(default_factory=WeightsOffered)
+    weights_rules: dict = field(default_factory=dict)
+    weights_pins: dict = field(default_factory=dict)
+    restart: frozenset = frozenset()
+    """Pipelines whose weights are an argument of their applications."""
 
 
 def offered(candidates, *, complete):
@@ -57,6 +70,7 @@ class Daemon:
         self.sources = {}
         self.losses = {}
         self.owners = {}
+        self.weights = WeightsRecorded()
 
     def restart(self):
         self.election = Election(Absences())
@@ -65,6 +79,7 @@ class Daemon:
         self.contest = Contest(None, wait=0.0)
         self.turns = Turns()
         self.asked_at = self.sent_at = None
+        self.swaps, self.weighing = Swaps(), WeightsElection()
 
     def interrupted(self, now):
         """A pass could not look."""
@@ -86,7 +101,9 @@ class Daemon:
         answers = self._ask(cluster, apps, now)
         candidates = wishes.candidates if wishes.listed else ()
         self.sources |= {candidate.release: candidate.source for candidate in candidates}
-        inputs = {c.release: f"option {wishes.options[c.release.pipeline]}" for c in candidates}
+        weighing = self._weigh(cluster, apps, wishes, now)
+        taken = {c.release: weighing.of(c.release).wanted for c in candidates}
+        inputs = {r: f"{w} option {wishes.options[r.pipeline]}" for r, w in taken.items()}
         held = {r: q for r, q in self.quarantined.items() if q.inputs == inputs.get(r)}
         ours = [app for app in apps if app.release is not None]
         elected = self.election.judge(
@@ -97,8 +114,15 @@ class Daemon:
             grace=GRACE,
         )
         verdicts, self.owners = elected.verdicts, elected.owners
+        weighed = weighing.end([v.release for v in verdicts if v.elected])
+        self.weights = replace(self.weights, owners=weighed.owners)
         placements = {
-            verdict.release: place(verdict.release, wishes.options[verdict.release.pipeline])
+            verdict.release: place(
+                verdict.release,
+                wishes.options[verdict.release.pipeline],
+                weighing.of(verdict.release),
+                restart=verdict.release.pipeline in wishes.restart,
+            )
             for verdict in verdicts
             if verdict.elected
             and verdict.reason != STANDS_IN
@@ -119,7 +143,21 @@ class Daemon:
             ),
             inputs=inputs,
             overrides=wishes.overrides,
+            suspects=weighed.suspects,
         )
+
+    def _weigh(self, cluster, apps, wishes, now):
+        """What replicas say of their weights is known, and recorded, before the election."""
+        swaps = self.swaps.under_way(apps, self.weights.proven)
+        heard = {route: [cluster.answer(route)] for route in self.swaps.questions(swaps)}
+        judged = self.swaps.judge(
+            swaps, apps, self.answers, heard, now=now, deadline=Limits().ready_deadline
+        )
+        self.weights = replace(with_news(self.weights, judged, now), pins=wishes.weights_pins)
+        offered = wishes.weights if wishes.listed else WeightsOffered(complete=False)
+        ours = [app for app in apps if app.release is not None]
+        running = running_weights(ours, self.records) if offered.offers else RunningWeights()
+        return self.weighing.judge(offered, self.weights, running, wishes.weights_rules.get, now)
 
     def _ask(self, cluster, apps, now):
         answers = {r: cluster.answer(r) for r in routes_to_probe(apps, self.records)}
@@ -155,3 +193,7 @@ class Daemon:
             if transition.phase is Phase.LIVE and lifted:
                 del self.quarantined[release]
         self.quarantined |= failed
+        if decided.refused_weights:
+            self.weights = with_news(
+                self.weights, Judged(refused=[*decided.refused_weights]), situation.now
+            )
