@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import AsyncIterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from wheelway.streams import GENERATORS, Stream, Streamed, can_stream
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from wheelway.contract import Context, Release
@@ -130,18 +131,22 @@ class PartGroup:
             request = crossing.copied(request, f"the request to the part {name!r}")
             outcome = await runtime.call(request)
             if isinstance(outcome, Stream):
-                return _copied_items(name, outcome)
+                return _CopiedItems(name, outcome)
             return crossing.copied(outcome, f"the result of the part {name!r}")
 
         return invoke if self._copying else runtime.call
 
 
-async def _copied_items(name: str, items: Stream) -> AsyncIterator[Any]:
-    try:
-        async for item in items:
-            yield crossing.copied(item, f"an item of the part {name!r}")
-    finally:
-        await items.aclose()
+class _CopiedItems(AsyncIterator[Any]):
+    """No generator: closing one that never began would not close what it is to go through."""
+
+    def __init__(self, part: str, items: Stream) -> None:
+        self._what = f"an item of the part {part!r}"
+        self._items = items
+        self.aclose = items.aclose
+
+    async def __anext__(self) -> Any:
+        return crossing.copied(await anext(self._items), self._what)
 
 
 @dataclass(frozen=True, slots=True)

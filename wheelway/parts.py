@@ -135,9 +135,9 @@ class Call:
         self._asked: Future[Any] | None = None
         """The item that another thread waits for."""
         if _running_loop() is home:
-            self._task = home.create_task(_outcome(part, invoke, request))
+            self._task = home.create_task(self._run(invoke, request))
         else:
-            self._future = asyncio.run_coroutine_threadsafe(_outcome(part, invoke, request), home)
+            self._future = self._there(self._run(invoke, request))
 
     def __await__(self) -> Generator[Any, None, Any]:
         """The result; of a part that streams there is none to be awaited."""
@@ -208,6 +208,8 @@ class Call:
                 begun.cancel()
         if self._stream is not None:
             self._closing = self._home.create_task(_close(self._stream))
+            # It may be busy, and is then closed by what was cancelled above.
+            self._closing.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     def __repr__(self) -> str:
         """What it is, for those who find it where they expected a result."""
@@ -237,7 +239,15 @@ class Call:
                 f"the part {self._part!r} gives one result: await the call, or take its "
                 "`result()` in a `def` stage"
             )
-        self._stream = outcome
+        return outcome
+
+    async def _run(self, invoke: Invoke, request: Any) -> Any:
+        try:
+            outcome = await invoke(request)
+        except (SystemExit, KeyboardInterrupt) as error:  # of a task, it would end the whole loop
+            raise PartFailed(f"the part {self._part!r} left by {error!r}") from error
+        if isinstance(outcome, AsyncIterator):  # to be closed, even if nobody goes through it
+            self._stream = outcome
         return outcome
 
     def _ask(self, items: AsyncIterator[Any]) -> Future[Any]:
@@ -294,13 +304,6 @@ def _end(calls: Iterable[Call]) -> None:
 
 
 _END = object()
-
-
-async def _outcome(part: str, invoke: Invoke, request: Any) -> Any:
-    try:
-        return await invoke(request)
-    except (SystemExit, KeyboardInterrupt) as error:  # of a task, it would end the whole loop
-        raise PartFailed(f"the part {part!r} left by {error!r}") from error
 
 
 async def _settled(task: asyncio.Task[Any]) -> Any:

@@ -411,3 +411,26 @@ async def _isolated(pipeline, parts):
 
 def test_a_pipeline_on_a_loop_of_its_own_calls_its_parts_as_before():
     assert asyncio.run(_isolated(Awaiting, BOTH)) == b'{"risk":0.3,"churn":6}'
+
+
+def test_a_stream_that_nobody_goes_through_is_closed_with_its_request():
+    class Forgets(ForEach):
+        async def infer(self, most: int):
+            call = self.counts(most)
+            await asyncio.sleep(0.05)
+            return str(call)
+
+    opened = []
+
+    class Held(Pipeline):
+        def infer(self, most):
+            opened.append(item for item in range(most))
+            return opened[-1]
+
+    with loaded(Forgets, parts={"counts": Held}) as ask:
+        ask(3)
+        ask(3)
+        until = time.monotonic() + 10
+        while opened[0].gi_frame is not None and time.monotonic() < until:
+            time.sleep(0.01)
+        assert opened[0].gi_frame is None
