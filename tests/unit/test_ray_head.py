@@ -87,6 +87,7 @@ def test_haproxy_opens_only_the_routes_to_the_network(tmp_path):
     settings = tmp_path / "haproxy.cfg"
     settings.write_text(
         "defaults\n    timeout client 60s\n    timeout http-keep-alive 90s\n"
+        "    option splice-request\n    option splice-response\n"
         "frontend prometheus\n    bind :9101\n    mode http\n"
         "frontend http_frontend\n    bind 0.0.0.0:8000\n"
         "listen stats\n  bind *:8404\n  stats enable\n"
@@ -116,7 +117,7 @@ def test_haproxy_opens_only_the_routes_to_the_network(tmp_path):
         ("client", "60s"),
         ("http-keep-alive", "20s"),
     ]
-    assert "\n    option forwardfor\n" in settings.read_text()
+    assert re.findall(r"option (\S+)", settings.read_text()) == ["forwardfor", "splice-response"]
 
 
 def test_haproxys_limits_are_those_of_the_machine_and_of_the_longest_request(tmp_path):
