@@ -7,6 +7,7 @@ their absence takes nothing away from what serves.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,7 +31,7 @@ KEPT = "WeightsStay"
 """Nothing else is fit to take the place of what is in force."""
 MOST_TRIED = 3
 """Weights that a release which was never live is tried with, before it is itself to blame."""
-WITH_WEIGHTS = "with the weights "
+_TOOK_PART = re.compile(r"(the part '[^']*': )?with the weights ")
 """What a host's report of a failed start begins with, where weights took part in what failed."""
 _UNSAID = {"OutOfMemory", "ReplicaDied", "StartTimeout"}
 """Reasons of failures that nobody is left to tell more of."""
@@ -317,7 +318,7 @@ def blamed(
     """
     named = in_document(document)
     is_new = suspect is not None and named is not None and named.digest == suspect.digest
-    return is_new and (reason in _UNSAID or message.startswith(WITH_WEIGHTS))
+    return is_new and (reason in _UNSAID or _TOOK_PART.match(message) is not None)
 
 
 # -- in documents --------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from controller.planning.weights import (
     Weights,
     WeightsCase,
     WeightsOffer,
+    blamed,
     choose,
     former_in_document,
     in_document,
@@ -229,3 +230,19 @@ def test_weights_are_read_from_settings_and_arguments():
 )
 def test_a_document_may_name_none(document):
     assert in_document(document) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("with the weights iris-weights@2026.1+11111111: `load` failed", True),
+        ("the part 'risk': with the weights iris-weights@2026.1+11111111: `load` failed", True),
+        ("the part 'risk': `load` failed", False),
+        ("`load` failed: it does not go with the weights that it has", False),
+    ],
+)
+def test_new_weights_are_blamed_where_they_took_part_in_what_failed(message, expected):
+    document = {"args": {"weights": weights().document}}
+    assert blamed(weights(), document, "LoadFailed", message) is expected
+    assert not blamed(weights(digest="2"), document, "LoadFailed", message)
+    assert not blamed(None, document, "LoadFailed", message)
