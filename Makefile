@@ -59,7 +59,7 @@ test: $(SET_UP) ## Run the tests; for instance ARGS="-m unit"
 	  $(MARKS) $(ARGS)
 
 explore: $(SET_UP) ## Seek random histories that break the rules, others each time; takes minutes
-	@$(BIN)/python -m pytest -q tests/unit/test_rollout_histories.py --hypothesis-profile=explore $(ARGS)
+	@$(BIN)/python -m pytest -q tests/unit/test_rollout_histories.py tests/unit/test_weights_histories.py --hypothesis-profile=explore $(ARGS)
 
 # Some need nothing but what .venv has; others get what they require into environments of their own.
 test-examples: $(SET_UP) ## Run the examples' own tests
