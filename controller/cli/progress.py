@@ -129,7 +129,9 @@ class Progress:
         self._failures.clear()
         for event in report.events:
             release, phase = named(event.subject), event.fields.get("phase")
-            if phase is None or release is None:
+            if release is not None and "weights" in event.fields and "by" not in event.fields:
+                self._weights(" ".join(release), event)
+            elif phase is None or release is None:
                 self._note(event)
             else:
                 run = self._runs.setdefault(event.subject, _Run(*release))
@@ -191,6 +193,14 @@ class Progress:
             step, detail, more = self._said(run, phase, event)
             style = PHASE_STYLES.get(phase.value, "")
             self._line(event.at, run.label, step, detail, seconds, style=style, more=more)
+
+    def _weights(self, label: str, event: Event) -> None:
+        """What became of weights with a release that serves."""
+        live = event.reason == "WeightsLive"
+        step, style = ("weights live", "green") if live else ("weights failed", "red")
+        detail = str(event.fields["weights"]) if live else f"{event.reason}: {event.message}"
+        more = "" if live else f"{self._command} explain {label}"
+        self._line(event.at, label, step, first_line(detail), style=style, more=more)
 
     def _said(self, run: _Run, phase: Phase, event: Event) -> tuple[str, str, str]:
         """What a step is called, what is told of it, and what there is to copy."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from controller.planning.policy import Verdict
     from controller.planning.weights import Choice, WeightsOffer, WeightsQuarantine
 
+QUARANTINED = "Quarantined"
+"""Weights failed with a release, and none takes them."""
 FITS_NOTHING = "FitsNothing"
 """Weights fit no version of their pipeline that is served."""
 NO_PIPELINE = "WaitingForPipeline"
@@ -98,6 +100,10 @@ class WeightsStory:
             verdict = self.choices[takers[0]].verdict
             reason = verdict.reason if verdict is not None else "Elected"
             return reason, f"for {', '.join(str(release.version) for release in takers)}"
+        failed = [r for r in releases if any(digest == q.weights.digest for q in self.refused[r])]
+        if failed:
+            versions = ", ".join(str(release.version) for release in failed)
+            return QUARANTINED, f"failed with {versions}, see `wheelway explain {self.pipeline}`"
         for verdict in said:
             if verdict.reason != UNFIT:
                 return verdict.reason, verdict.message

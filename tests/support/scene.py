@@ -133,6 +133,10 @@ def play(folder: Path, head: PaperHead, base: Base) -> Scene:
     def drop(name: str, number: str = "1.0", **how: object) -> None:
         passes.drop(name, number, compression=zipfile.ZIP_STORED, **how)
 
+    def weights(number: str) -> None:
+        how = {"pipelines": {"lily": "lily_weights"}, "compression": zipfile.ZIP_STORED}
+        passes.drop_weights(number, "lily-weights", **how)
+
     try:
         passes.reconciler.notes = (HAPROXY_OFF,)
         head.runs("theirs", "/predict/moss/1.0")
@@ -157,6 +161,10 @@ def play(folder: Path, head: PaperHead, base: Base) -> Scene:
         for name in ("aster", "balsam", "cedar"):
             drop(name)
         goes_on(5)
+        head.refused_weights = {"2026.11.28": WEIGHTS_FAILURE}
+        for number in ("2026.11.26", "2026.11.27", "2026.11.28"):
+            weights(number)
+            goes_on(5)
         last = reports[-1]
         passes.journal.set_status(
             DaemonStatus(40, passes.clock.now, last.sentence, 0.25, 1, "0.1.0", 1_000_000.0)
@@ -175,6 +183,7 @@ def play(folder: Path, head: PaperHead, base: Base) -> Scene:
     return scene
 
 
+WEIGHTS_FAILURE = {"reason": "LoadFailed", "message": "load() raised ValueError: 3 classes, not 4"}
 _TWO = {"lily": "lily.pipeline:Lily", "lotus": "lily.pipeline:Lotus"}
 _SECOND = (
     *(("iris", "1.1"), ("iris", "3.0"), ("iris", "2.0rc1"), ("rose", "2.0"), ("ivy", "2.0")),

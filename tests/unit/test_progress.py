@@ -267,3 +267,16 @@ def test_the_request_to_copy_is_one_that_the_pipeline_takes(pipeline, examples, 
         assert found[:2] == ["-H", "content-type: application/octet-stream"]
         found = found[2:]
     assert found == arguments
+
+
+def test_weights_are_told_of_when_they_serve_and_when_they_failed():
+    told, fields = Told(), {"weights": "iris-weights@2026.11.28+3f9a01c4"}
+    subject, said = str(IRIS_1), "every replica answers with them"
+    (live,) = told.feed(Event(0.0, subject, "WeightsLive", said, fields))
+    assert "iris 1.0" in live
+    assert live.endswith("weights live       iris-weights@2026.11.28+3f9a01c4")
+    lines = told.feed(Event(1.0, subject, "LoadFailed", "quarantined for it: no file", fields))
+    assert lines[0].endswith("weights failed     LoadFailed: quarantined for it: no file")
+    assert "explain iris 1.0" in lines[1]
+    (lifted,) = told.feed(Event(2.0, subject, "QuarantineCleared", "", fields | {"by": "anna"}))
+    assert "weights" not in lifted
