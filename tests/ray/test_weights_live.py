@@ -240,3 +240,55 @@ def test_weights_come_by_new_replicas_where_two_instances_have_no_room(at_work):
         tuned.wait_live_with(four)
     assert not load.failures
     assert "roomy" not in site.quarantines()
+
+
+def test_weights_that_hang_end_the_process_or_need_too_much_are_refused_as_well(site, gate):
+    tuned = Tuned(site, "fragile")
+    one = tuned.weights("1.0")
+    tuned.publish("[options]\nmax_memory = '256MiB'\n")
+    site.configure(f"{NO_GRACE}ready_deadline = 10\n")
+    with site.daemon():
+        site.wait_for(tuned.route)
+        tuned.wait_live_with(one)
+        before = tuned.applications()
+        with load_on(site.ingress + tuned.route, 2, pause=0.02) as load:
+            for version, fault, reason in [
+                ("2.0", {"big": 2000}, "OutOfMemory"),
+                ("3.0", {"gate": str(gate.folder)}, "StartTimeout"),
+            ]:
+                bad = tuned.weights(version, fault)
+                assert tuned.wait_refused(bad).reason == reason
+                eventually(lambda: tuned.configured() == [one, None])
+            assert tuned.answer() == ("1.0", one)
+        assert not load.failures
+        assert tuned.applications() == before
+        gate.turn()  # or the replica's process could not end
+
+        deadly = tuned.weights("4.0", {"exit": True})
+        assert tuned.wait_refused(deadly).reason == "ReplicaDied"
+        eventually(lambda: tuned.configured()[0] == one)
+        eventually(lambda: tuned.told().get("weights") == one)
+        assert "fragile" not in site.quarantines()
+        four = tuned.weights("5.0")
+        tuned.wait_live_with(four)
+    site.configure(NO_GRACE)
+
+
+def test_a_new_release_is_tried_with_the_newest_weights_and_served_with_those_that_work(at_work):
+    site, tuned = at_work, Tuned(at_work, "renewed")
+    one = tuned.weights("1.0")
+    tuned.publish()
+    first = site.wait_for(tuned.route)
+    tuned.wait_live_with(one)
+    with load_on(site.ingress + tuned.route, 2, pause=0.02) as load:
+        bad = tuned.weights("2.0", {"raise": "bad for all"})
+        tuned.wait_refused(bad)
+        tuned.publish(marker="other bytes")
+        site.wait_for(tuned.route, other_than=first)
+        assert tuned.answer() == ("1.0", one)
+        eventually(lambda: len(tuned.applications()) == 1)
+        three = tuned.weights("3.0")
+        tuned.wait_live_with(three)
+        assert tuned.answer() == ("3.0", three)
+    assert not load.failures
+    assert "renewed" not in site.quarantines()

@@ -2,7 +2,7 @@
 
 Answers say which weights they came from. Weights say in `model.json` what becomes of them: `raise`
 has `load` fail, `wrong` the examples; with `gate`, each `load` waits for a file in that folder,
-which it takes away.
+which it takes away; `exit` ends the replica's process, `big` is how many MiB are held.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.support.head import eventually
 from tests.support.wheels import make_weights, sha256
 
 CODE = """
-import json, time
+import json, os, time
 from pathlib import Path
 from wheelway import Pipeline
 
@@ -39,6 +39,9 @@ class Demo(Pipeline):
             self.model = json.loads((context.weights / "model.json").read_text())
         if "gate" in self.model:
             pass_through(Path(self.model["gate"]))
+        if "exit" in self.model:
+            os._exit(3)
+        self.held = bytearray(self.model.get("big", 0) << 20)
         if "raise" in self.model:
             raise ValueError(self.model["raise"])
 
