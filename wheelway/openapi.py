@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from wheelway import problem
-from wheelway.schema import JSON_TYPE
+from wheelway.schema import BYTES_TYPE, EVENTS_TYPE, JSON_TYPE, LINES_TYPE, TEXT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,30 @@ PROBLEMS = {
     503: "Too many requests are waiting; try again after Retry-After seconds.",
     504: "The pipeline did not answer in time.",
 }
+_STREAM: Final = (
+    "A stream: items come one by one. One that breaks off never looks whole; an error before the "
+    "first item is an ordinary answer."
+)
+STREAMS: Final = {
+    LINES_TYPE: (
+        f"`{LINES_TYPE}`, unless another is asked for by `accept`: a line of JSON each, by this "
+        'schema. A last line `{"problem": ...}` holds the problem document of a stream that broke '
+        "off."
+    ),
+    EVENTS_TYPE: (
+        f"`{EVENTS_TYPE}`: server-sent events, each with such JSON as its data. A last event "
+        "`error` holds the problem document of a stream that broke off."
+    ),
+    TEXT_TYPE: (
+        f"`{TEXT_TYPE}`: the strings one after the other. The connection of a stream that broke "
+        "off ends without the last chunk."
+    ),
+    BYTES_TYPE: (
+        f"`{BYTES_TYPE}`: the raw body. The connection of a stream that broke off ends without "
+        "the last chunk."
+    ),
+}
+"""How a stream comes, by its content type."""
 _OF_REQUESTS: Final = (413, 415, 422, 500, 503, 504)
 """Those that a pipeline's requests may meet."""
 
@@ -42,9 +66,16 @@ def metadata(release: Release, interface: Interface, route: str) -> dict[str, An
         "application": release.application,
         "description": interface.description,
         "input": {"content_type": interface.request_type, "schema": request},
-        "output": {"content_type": interface.result_type, "schema": result},
+        "output": _output(interface, result),
         "links": {"docs": f"{route}/docs", "openapi": f"{route}/openapi.json"},
     }
+
+
+def _output(interface: Interface, schema: dict[str, Any]) -> dict[str, Any]:
+    output = {"content_type": interface.result_type, "schema": schema}
+    if interface.said.streams:
+        output["stream"] = list(interface.result_types)
+    return output
 
 
 def document(
@@ -79,7 +110,7 @@ def _paths(
                     "content": {interface.request_type: _media(request, interface, examples)},
                 },
                 "responses": {
-                    "200": _answer("The result.", interface.result_type, result),
+                    "200": _result(interface, result),
                     **{
                         str(status): {"$ref": f"#/components/responses/Problem{status}"}
                         for status in _OF_REQUESTS
@@ -93,6 +124,17 @@ def _paths(
         f"{route}/openapi.json": {"get": _get("openapi", "This document")},
         f"{route}/docs": {"get": _get("docs", "A page for people", "text/html", "string")},
     }
+
+
+def _result(interface: Interface, schema: dict[str, Any]) -> dict[str, Any]:
+    """The answer by a result, or by a stream in each of the ways that a client may choose."""
+    if not interface.said.streams:
+        return _answer("The result.", interface.result_type, schema)
+    kinds = interface.result_types
+    answer = _answer("\n\n".join((_STREAM, *map(STREAMS.__getitem__, kinds))), kinds[0], schema)
+    for kind in kinds[1:]:
+        answer["content"][kind] = {"schema": schema}
+    return answer
 
 
 def _refusals(interface: Interface) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wheelway import json_schema
 from wheelway.fields import fields_of
-from wheelway.openapi import PROBLEMS
-from wheelway.schema import JSON_TYPE
+from wheelway.openapi import PROBLEMS, STREAMS
+from wheelway.schema import BYTES_TYPE, JSON_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,7 +50,7 @@ def render(release: Release, interface: Interface, examples: Sequence[Any], rout
         "route": route or "/",
         "base": route,
         "request_type": interface.request_type,
-        "result_type": interface.result_type,
+        "result_type": ", ".join(interface.result_types),
         "request": _pretty(request),
         "result": _pretty(result),
         "sample": bodies[0] if bodies else "",
@@ -62,7 +62,7 @@ def render(release: Release, interface: Interface, examples: Sequence[Any], rout
         "choice": _choice(bodies),
         "file": "" if is_json else _FILE,
         "request_fields": _fields(request, needs=True),
-        "result_fields": _fields(result, needs=False),
+        "result_fields": _stream(interface) + _fields(result, needs=False),
         "problems": _problems(interface),
     }
     return _PAGE.substitute({key: html.escape(text) for key, text in texts.items()} | parts)
@@ -74,7 +74,8 @@ def _pretty(value: Any) -> str:
 
 def _curl(interface: Interface, examples: Sequence[Any], route: str) -> str:
     """The first example as a command to copy."""
-    command = f"curl -sS {ORIGIN}{route} -H 'content-type: {interface.request_type}'"
+    silent = "-sSN" if interface.said.streams else "-sS"
+    command = f"curl {silent} {ORIGIN}{route} -H 'content-type: {interface.request_type}'"
     if interface.request_type != JSON_TYPE:
         body, option = (examples or [""])[0], "--data-binary"
     else:
@@ -83,7 +84,7 @@ def _curl(interface: Interface, examples: Sequence[Any], route: str) -> str:
         body = "@FILE"
     elif body.startswith("@"):  # which names a file to the other options
         option = "--data-raw"
-    kept = "" if interface.result_type == JSON_TYPE else " -o RESULT"
+    kept = " -o RESULT" if interface.result_type == BYTES_TYPE else ""
     return f"{command} {option} {shlex.quote(body)}{kept}"
 
 
@@ -115,6 +116,14 @@ def _fields(schema: dict[str, Any], *, needs: bool) -> str:
     heads, *rows = zip(*columns, strict=True)
     head = "".join(f"<th>{name}</th>" for name in heads)
     return f"<table><thead><tr>{head}</tr></thead>{_rows(rows)}</table>"
+
+
+def _stream(interface: Interface) -> str:
+    """How a stream comes, before the fields of its items."""
+    if not interface.said.streams:
+        return ""
+    ways = "".join(f"<li>{html.escape(STREAMS[kind])}" for kind in interface.result_types)
+    return f"<p>A stream of items:</p><ul>{ways.replace('`', '')}</ul>"
 
 
 def _problems(interface: Interface) -> str:
@@ -168,7 +177,8 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .6rem
 <form>$choice$file
 <label><small>$label</small>
 <textarea rows="$rows" spellcheck="false">$sample</textarea></label>
-<p><button type="submit">Send</button> <span role="status"></span> <a download="result" hidden>Save
+<p><button type="submit">Send</button> <button type="button" hidden>Stop</button>
+<span role="status"></span> <a download="result" hidden>Save
 the result</a></p></form>
 <pre id="answer" hidden></pre>
 <details open><summary>On a command line</summary>
@@ -192,6 +202,19 @@ const text = at("textarea"), file = at("[type=file]"), choice = at("select");
 at("#curl").textContent = at("#curl").textContent.replace("http://HOST", location.origin);
 if (choice) choice.addEventListener("change", () => { text.value = choice.value; });
 const show = (words) => { answer.textContent = words; answer.hidden = false; };
+const send = at("[type=submit]"), stop = at("[type=button]"), most = 200000;
+const follow = async (response, told) => {
+  const reader = response.body.getReader(), decoder = new TextDecoder();
+  let items = 0, words = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    words += decoder.decode(value, { stream: !done });
+    items += value ? value.filter((byte) => byte === 10).length : 0;
+    show(words = words.slice(-most));
+    told(items + (items === 1 ? " item" : " items"));
+    if (done) return;
+  }
+};
 const shown = (blob, words, type) => {
   if (type.includes("json")) {
     try { return JSON.stringify(JSON.parse(words), null, 2) } catch { return words }
@@ -201,16 +224,27 @@ const shown = (blob, words, type) => {
 at("form").addEventListener("submit", async (event) => {
   event.preventDefault();
   status.textContent = "asking ..."; answer.hidden = link.hidden = true;
-  const start = performance.now();
+  const start = performance.now(), leaving = new AbortController();
+  const told = (...words) => {
+    status.textContent = [...words, Math.round(performance.now() - start) + " ms"].join(", ");
+  };
+  stop.onclick = () => leaving.abort(); stop.hidden = false; send.disabled = true;
   try {
     const response = await fetch(location.pathname.replace(/[/]docs[/]?$$/, "") || "/", {
-      method: "POST", headers: { "content-type": "$request_type" },
+      method: "POST", signal: leaving.signal, headers: { "content-type": "$request_type" },
       body: (file && file.files[0]) || text.value });
-    const blob = await response.blob(), type = response.headers.get("content-type") || "";
-    status.textContent = response.status + ", " + Math.round(performance.now() - start) + " ms";
+    const type = response.headers.get("content-type") || "";
+    if (type.includes("ndjson")) {
+      await follow(response, (items) => told(response.status, items));
+      return;
+    }
+    const blob = await response.blob();
+    told(response.status);
     show(shown(blob, await blob.text(), type));
     if (!type.includes("json")) { link.href = URL.createObjectURL(blob); link.hidden = false; }
-  } catch (error) { status.textContent = "no answer: " + error.message; }
+  } catch (error) {
+    if (!leaving.signal.aborted) status.textContent = "no whole answer: " + error.message;
+  } finally { stop.hidden = true; send.disabled = false; }
 });
 </script>
 </html>

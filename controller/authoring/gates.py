@@ -53,6 +53,8 @@ STARTING: Final = ("verify", "import", "schemas", "load", "examples")
 RESOURCES: Final = "resources"
 
 _CHUNK = 1 << 20
+_SHOWN = 60
+"""Characters of a stream that a person is shown."""
 _PIN = re.compile(r"^[\w.-]+==[^\s;\\]+", re.MULTILINE)
 
 
@@ -300,6 +302,13 @@ def _not_run(*names: str, pipeline: str = "") -> Iterator[Gate]:
         yield Gate(name, ok=None, pipeline=pipeline)
 
 
+def _streamed(examples: Iterable[Iterable[str]]) -> Iterator[str]:
+    """What streams began with, one for each example that was answered so."""
+    for items in examples:
+        first = " ".join(items) or "nothing"
+        yield f"streamed {first if len(first) <= _SHOWN else f'{first[: _SHOWN - 3]}...'}"
+
+
 def _reported(report: Mapping[str, JSON]) -> Gate:
     """A line of the harness as a gate."""
     detail = report["detail"]
@@ -307,7 +316,7 @@ def _reported(report: Mapping[str, JSON]) -> Gate:
     if report["ok"] and report["gate"] == "examples":
         message = f"{detail['count']} passed" if detail["count"] else "none: give the class some"
         parts = [f"{count} of {name}" for name, count in detail.get("parts", {}).items()]
-        message = ", ".join([message, *parts])
+        message = ", ".join([message, *parts, *_streamed(detail.get("first_items", ()))])
     return Gate(
         name=report["gate"],
         ok=report["ok"],

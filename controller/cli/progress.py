@@ -44,6 +44,7 @@ BETWEEN_FAILURES: Final = 5.0
 LONGEST_EXAMPLE: Final = 400
 """Characters of an example that still make a line to copy."""
 _BYTES: Final = "application/octet-stream"
+_LINES: Final = "application/x-ndjson"
 
 _UNDERWAY: Final = {"Verified", "Preparing"}
 """Reasons of a fetched release that goes on; with any other it stays where it is."""
@@ -305,7 +306,8 @@ def arguments_of(document: JSON) -> list[str]:
         posts = [path["post"] for path in document["paths"].values() if "post" in path]
         [(kind, asked)] = posts[0]["requestBody"]["content"].items()
         answers = posts[0].get("responses", {}).get("200", {})
-        kept = _BYTES in answers.get("content", {})
+        answer = answers.get("content", {})
+        kept, streams = _BYTES in answer, _LINES in answer
         examples = asked.get("examples", {})
         value = next(iter(examples.values()))["value"] if examples else None
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
@@ -318,7 +320,8 @@ def arguments_of(document: JSON) -> list[str]:
     send = "--data-binary" if kind == _BYTES else "-d"
     if body == value and body.startswith("@"):  # which names a file to the other options
         send = "--data-raw"
-    return ["-H", f"content-type: {kind}", send, body, *(["-o", "RESULT"] if kept else [])]
+    more = ["-o", "RESULT"] if kept else ["-N"] if streams else []
+    return ["-H", f"content-type: {kind}", send, body, *more]
 
 
 def _label(subject: str) -> str:
