@@ -278,8 +278,9 @@ def test_the_check_runs_on_the_interpreter_that_it_is_told(folder):
     assert os.fspath(missing) in stalled.value.message
 
 
-def test_the_guide_for_authors_knows_every_option_and_every_reason_for_a_refusal():
-    guide = (ROOT / "docs/pipelines.md").read_text(encoding="utf-8")
+def test_the_pages_for_authors_know_every_option_and_every_reason_for_a_refusal():
+    pages = [ROOT / "docs" / name for name in ("pipelines.md", "pipeline-reference.md")]
+    guide = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     sources = [*ROOT.glob("controller/**/*.py"), ROOT / "wheelway/failure.py"]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     begin = r"(?:Rejected\(\s*|^[A-Z_]+: Final = )"
