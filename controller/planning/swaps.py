@@ -109,7 +109,7 @@ class Swaps:
 
     def judge(
         self,
-        swaps: Iterable[Swap],
+        swaps: Sequence[Swap],
         applications: Iterable[Application],
         answers: Mapping[str, Answer],
         heard: Mapping[str, Sequence[Answer]],
@@ -121,7 +121,10 @@ class Swaps:
         both by route. Replicas have `deadline` seconds to load, and say themselves when they have
         not.
         """
-        found = complaints(applications, {r: [a] for r, a in answers.items()} | dict(heard), now)
+        # What was told before its config changed says nothing of what it was told to load since.
+        swapping = {swap.route for swap in swaps}
+        known = {route: [said] for route, said in answers.items() if route not in swapping}
+        found = complaints(applications, known | dict(heard), now)
         refused = {(one.release, one.weights.digest) for one in found.refused}
         for swap in swaps:
             own = [a for a in heard.get(swap.route, ()) if a.application == swap.application]
@@ -140,7 +143,8 @@ class Swaps:
             others = [mark for mark in said if mark not in {None, swap.weights.mark}]
             if (swap.release, swap.weights.digest) in refused:
                 continue
-            if others and progress.waited >= deadline + GRACE:
+            is_late = progress.waited >= deadline + GRACE
+            if others and is_late and swap.weights.digest not in found.damaged:
                 found.refused.append(_late(swap, others[0] or "none", deadline + GRACE, now))
                 continue
             if progress.waited < LONG:

@@ -343,10 +343,10 @@ def falls_back_to_none(document: Mapping[str, Any] | None) -> bool:
     return "former_weights" in said and said["former_weights"] is None
 
 
-def weights_named(document: Mapping[str, Any] | None) -> list[str]:
-    """Digests of all weights that a document names: what its replicas may read at any time."""
+def weights_named(document: Mapping[str, Any] | None) -> list[Weights]:
+    """All weights that a document names: what its replicas may read at any time."""
     named = in_document(document), former_in_document(document)
-    return [weights.digest for weights in named if weights is not None]
+    return [weights for weights in named if weights is not None]
 
 
 def _said(document: Mapping[str, Any] | None) -> Mapping[str, Any]:

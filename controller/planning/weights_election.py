@@ -225,6 +225,7 @@ class Round:
                 {release: found.choices.get(release, NONE) for release in releases},
                 {release: self._recorded.refused.get(release, ()) for release in releases},
                 is_offered=pipeline in self._offered.pipelines,
+                pin=self._recorded.pins.get(pipeline),
             ).tell()
             found.judged += judged
             found.conditions += conditions

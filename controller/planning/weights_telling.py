@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from controller.model import Condition
-from controller.planning.policy import CONFLICT, UNDECIDED
+from controller.planning.policy import CONFLICT, PIN_UNMET, UNDECIDED
 from controller.planning.weights import UNFIT, JudgedWeights
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from controller.model import Release
+    from controller.planning.overrides import Pin
     from controller.planning.policy import Verdict
     from controller.planning.weights import Choice, WeightsOffer, WeightsQuarantine
 
@@ -44,6 +45,8 @@ class WeightsStory:
     """By the same releases: what failed with them."""
     is_offered: bool
     """Whether a source offers the pipeline itself."""
+    pin: Pin | None = None
+    """What an operator ordered."""
 
     def tell(self) -> tuple[list[JudgedWeights], list[Condition]]:
         """What became of each offer; and what stands in the way of the newest of each project."""
@@ -69,6 +72,13 @@ class WeightsStory:
             if one.reason in {CONFLICT, FITS_NOTHING, NO_PIPELINE}:
                 waits = one.reason == NO_PIPELINE
                 yield Condition(one.mark, one.reason, one.message, ok=waits)
+        taken = {c.wanted.version for c in self.choices.values() if c.wanted is not None}
+        if self.pin is not None and self.owner and taken.isdisjoint(self.pin.versions):
+            why = (
+                f"its weights are {self.pin}, but no such version is listed, fits and works; those "
+                f"in force stay. Pin others, or `wheelway unpin {self.pipeline} --weights`"
+            )
+            yield Condition(self.pipeline, PIN_UNMET, why)
         digests = {one.digest for one in newest}
         for release, choice in self.choices.items():
             for failed in self.refused[release]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from controller.errors import NoRelease, Rejected, Transient, WheelwayError
 from controller.model import Availability, Condition
+from controller.planning.weights import weights_named
 from controller.reconcile.listings import Listings
 from controller.reconcile.mismatches import MISMATCH, Mismatches, is_of_the_bytes
 from controller.reconcile.refusals import Refusals
@@ -241,7 +242,9 @@ class Artifacts(Listings):
             placed: digests of what is about to be.
             doubted: those whose replicas found other files than were published.
         """
-        in_use = {app.release.digest for app in running if app.release}.union(placed)
+        ours = [app for app in running if app.release]
+        in_use = {app.release.digest for app in ours if app.release}.union(placed)
+        in_use.update(one.digest for app in ours for one in weights_named(app.document))
         received = self._received_as.keys()
         known = received | self._means.survivors.see(running, received)
         self.upkeep.poll(known & in_use, known & set(doubted))

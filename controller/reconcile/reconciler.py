@@ -391,7 +391,7 @@ class Reconciler:
             self._artifacts.tidy(
                 [
                     *(app.release.digest for app in present if app.release),
-                    *(digest for document in documents for digest in weights_named(document)),
+                    *(one.digest for document in documents for one in weights_named(document)),
                 ],
                 [str(document.get("args", {}).get("environment", "")) for document in documents],
             )

@@ -17,7 +17,6 @@ from controller.model import (
 )
 from controller.planning.weights import (
     NONE,
-    WITH_WEIGHTS,
     Weights,
     falls_back_to_none,
     former_in_document,
@@ -128,7 +127,7 @@ class Cluster:
             has_former = former is not None or falls_back_to_none(app.document)
             running.serves, running.refused = former, wanted.digest
             bad = not has_former or self._refuses(running, former)
-            message = f"wheelway-failure[LoadFailed] {WITH_WEIGHTS}{wanted}: it raised"
+            message = f"wheelway-failure[LoadFailed] with the weights {wanted}: it raised"
         status = ApplicationStatus.DEPLOY_FAILED if bad else ApplicationStatus.RUNNING
         running.app = replace(app, status=status, message=message if bad else "", replicas=there)
 

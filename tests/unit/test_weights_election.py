@@ -1,12 +1,14 @@
 """Whose weights a pipeline takes, what must be fetched for them, and what is told of each wheel."""
 
+from dataclasses import replace
+
 import pytest
 from packaging.version import Version
 
 from controller.model import Availability
 from controller.planning.catalogue import Catalogue
 from controller.planning.ownership import LONGEST_WAIT
-from controller.planning.weights import Proven, WeightsQuarantine
+from controller.planning.weights import Proven, WeightsOffer, WeightsQuarantine
 from controller.planning.weights_election import (
     RunningWeights,
     WeightsElection,
@@ -14,7 +16,8 @@ from controller.planning.weights_election import (
     WeightsRecorded,
 )
 from tests.support.world import NOW, release
-from tests.unit.test_weights_choice import offer, revision, rule, weights
+from tests.unit.test_growth import calls
+from tests.unit.test_weights_choice import offer, pin, revision, rule, weights
 
 pytestmark = pytest.mark.unit
 
@@ -185,3 +188,34 @@ def test_an_older_source_of_the_same_bytes_counts_once():
     found = judge(offered(offer("2026.1", "1"), again))
     assert len(found.judged) == 1
     assert found.choices[release()].wanted.version == Version("2026.1")
+
+
+def test_a_pin_that_nothing_meets_is_told():
+    recorded = WeightsRecorded(pins={"iris": pin("2025")})
+    found = judge(offered(offer()), recorded)
+    (condition,) = found.conditions
+    assert (condition.subject, condition.reason) == ("iris", "PinUnmet")
+    assert "wheelway unpin iris --weights" in condition.message
+    assert judge(offered(offer("2025")), recorded).conditions == []
+
+
+@pytest.mark.parametrize("grows", ["weights", "pipelines"])
+def test_an_election_costs_time_linear_in_what_is_listed(grows):
+    def cost(size):
+        nights, pipelines = (size, 2) if grows == "weights" else (10, size)
+        offers, releases = [], []
+        for pipeline in range(pipelines):
+            releases.append(release(pipeline=f"p{pipeline}"))
+            for night in range(nights):
+                one = offer(f"2026.{night}", "a", project=f"p{pipeline}-weights")
+                own = one.candidate.release
+                digest = f"{pipeline:032x}{night:032x}"
+                judged = type(own)(f"p{pipeline}", own.version, digest)
+                made = replace(one.weights, digest=digest)
+                listed = replace(one.revision, sha256=digest)
+                candidate = replace(one.candidate, release=judged)
+                offers.append(WeightsOffer(listed, candidate, made))
+        return calls(lambda: judge(offered(*offers), releases=releases))
+
+    first, second, third = (cost(size) for size in (50, 100, 200))
+    assert third - second <= 2.5 * (second - first)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from controller.planning.weights import in_document
+from controller.reconcile.upkeep import EVERY
 from tests.support.passes import reasons
 
 pytestmark = pytest.mark.unit
@@ -55,6 +56,18 @@ def test_new_weights_are_one_config_and_live_once_they_answered(live, paper_head
     for _ in range(10):
         report = live.pass_(after=2.0)
         assert (report.sent, report.events, report.sentence) == (False, (), "1 live")
+
+
+def test_a_pass_at_rest_is_remembered_whole(live):
+    live.drop_weights()
+    live.settle()
+    live.pass_(after=1.0)
+    gatherer, planner = live.reconciler._gatherer, live.reconciler._planner
+    before = gatherer._latest[1], planner._latest[1]
+    for _ in range(5):
+        live.pass_(after=1.0)
+        assert (gatherer._latest[1], planner._latest[1]) == before
+        assert gatherer._latest[1] is before[0]
 
 
 def test_they_are_not_live_before_every_replica_answered_with_them(at_work, paper_head):
@@ -178,6 +191,32 @@ def test_what_is_in_force_outlives_its_source(live, paper_head):
     assert wanted(paper_head)[sent:] == []
     named = paper_head.puts[-1]["applications"][0]["deployments"][0]["user_config"]["weights"]
     assert (Path(named["tree"]) / "demo_weights/model.bin").read_text() == "2026.2"
+
+
+def test_damaged_files_of_what_no_source_lists_are_made_again(live, paper_head):
+    wheel = live.drop_weights("2026.1")
+    live.settle()
+    live.remove(wheel)
+    live.restart()
+    live.settle()
+    live.pass_(after=EVERY)
+    user_config = paper_head.puts[-1]["applications"][0]["deployments"][0]["user_config"]
+    model = Path(user_config["weights"]["tree"]) / "demo_weights/model.bin"
+    model.chmod(0o644)
+    model.write_text("evil")
+    for _ in range(3):
+        live.pass_(after=EVERY)
+    assert model.read_text() == "2026.1"
+
+
+def test_what_a_replica_finds_damaged_is_made_again_and_no_fault_of_the_weights(live, paper_head):
+    paper_head.refused_weights["2026.1"] = {"reason": "DigestMismatch", "message": "other bytes"}
+    live.drop_weights("2026.1")
+    for _ in range(8):
+        report = live.pass_(after=1.0)
+    assert "DigestMismatch" in {condition.reason for condition in report.conditions}
+    assert live.journal.refused_weights() == {}
+    assert wanted(paper_head)[-1] == ["2026.1"]
 
 
 def test_each_version_takes_those_that_fit_it(at_work, paper_head):

@@ -1,0 +1,139 @@
+"""Whether weights serve, by what each replica says: with the time as a parameter."""
+
+from dataclasses import replace
+
+import pytest
+
+from controller.model import Answer, Replica, WeightsError
+from controller.planning.swaps import GRACE, Swaps
+from controller.planning.weights import Proven
+from tests.support.world import NOW, application, release
+from tests.unit.test_weights_choice import weights
+
+pytestmark = pytest.mark.unit
+
+OLD, NEW = weights("2026.1", "1"), weights("2026.2", "2")
+OF = release()
+
+
+def app(*ids, named=NEW, route=OF.route):
+    there = application(OF, route=route)
+    config = {"weights": named.document, "former_weights": OLD.document}
+    deployments = [{"name": "Host", "user_config": config}]
+    replicas = tuple(Replica("RUNNING", 1, one) for one in ids)
+    document = {**there.document, "deployments": deployments}
+    return replace(there, document=document, replicas=replicas)
+
+
+def said(replica, with_weights=NEW, **more):
+    name = application(OF).name
+    return Answer(OF.header, 200, name, weights=str(with_weights), replica=replica, **more)
+
+
+class Watched:
+    def __init__(self, *ids, **how):
+        self.swaps, self.app, self.now = Swaps(), app(*ids, **how), NOW
+        self.proven = {OF: (Proven(OLD, NOW),)}
+
+    def poll(self, *answers, after=1.0, settled=()):
+        self.now += after
+        swaps = self.swaps.under_way([self.app], self.proven)
+        heard = {OF.route: list(answers)} if answers else {}
+        return self.swaps.judge(
+            *(swaps, [self.app], dict(zip([OF.route], settled, strict=False)), heard),
+            now=self.now,
+            deadline=100.0,
+        )
+
+
+def test_every_replica_must_have_answered_with_them():
+    watched = Watched("a", "b")
+    assert watched.poll(said("a")).live == []
+    assert watched.poll(said("a"), said("b", OLD)).live == []
+    assert watched.poll(said("b")).live == [(OF, NEW)]
+
+
+def test_a_replica_that_goes_back_counts_no_longer():
+    watched = Watched("a", "b")
+    watched.poll(said("a"))
+    assert watched.poll(said("a", OLD), said("b")).live == []
+
+
+def test_a_replica_that_is_gone_is_not_waited_for():
+    watched = Watched("a", "b")
+    watched.poll(said("a"))
+    watched.app = app("a")
+    assert watched.poll(said("a")).live == [(OF, NEW)]
+
+
+def test_what_another_application_answers_says_nothing():
+    watched = Watched("a")
+    assert watched.poll(replace(said("a"), application="other")).live == []
+
+
+def test_what_is_scaled_to_none_is_not_asked():
+    watched = Watched()
+    assert watched.swaps.under_way([watched.app], {}) == []
+
+
+def test_what_is_proven_is_not_asked_again():
+    watched = Watched("a")
+    proven = {OF: (Proven(NEW, NOW), Proven(OLD, NOW))}
+    assert watched.swaps.under_way([watched.app], proven) == []
+
+
+def test_several_questions_reach_several_replicas_within_bounds():
+    watched = Watched(*"abcdefghijklmnop")
+    swaps = watched.swaps.under_way([watched.app], watched.proven)
+    assert watched.swaps.questions(swaps) == [OF.route] * 16
+    watched.poll(*(said(one) for one in "abcdefghijklmn"))
+    assert watched.swaps.questions(swaps) == [OF.route] * 3
+
+
+def test_a_replicas_own_word_refuses_them_and_other_words_do_not():
+    watched, error = Watched("a"), WeightsError(NEW.digest, "LoadFailed", "no file", "tail")
+    old = replace(error, digest=OLD.digest)
+    assert watched.poll(said("a", OLD, weights_error=old)).refused == []
+    (refused,) = watched.poll(said("a", OLD, weights_error=error)).refused
+    assert (refused.release, refused.weights, refused.reason) == (OF, NEW, "LoadFailed")
+    assert (refused.message, refused.log_tail) == ("no file", "tail")
+
+
+def test_an_answer_of_before_the_config_says_nothing_of_what_came_with_it():
+    watched = Watched("a")
+    stale = said("a", OLD, weights_error=WeightsError(NEW.digest, "LoadFailed", "no file"))
+    assert watched.poll(settled=[stale]).refused == []
+
+
+def test_those_that_served_may_be_refused_by_a_replica_that_starts_later():
+    watched = Watched("a")
+    watched.proven = {OF: (Proven(NEW, NOW),)}
+    error = WeightsError(NEW.digest, "OutOfMemory", "it has no room")
+    (refused,) = watched.poll(settled=[said("b", OLD, weights_error=error)]).refused
+    assert refused.reason == "OutOfMemory"
+
+
+def test_a_replica_that_goes_on_with_others_for_too_long_is_not_waited_for_for_ever():
+    watched = Watched("a")
+    watched.poll(said("a", OLD))
+    assert watched.poll(said("a", OLD), after=100.0).refused == []
+    (refused,) = watched.poll(said("a", OLD), after=GRACE).refused
+    assert refused.reason == "StartTimeout"
+    assert f"still serves with {OLD}" in refused.message
+
+
+def test_time_in_which_nobody_answered_does_not_count():
+    watched = Watched("a")
+    watched.poll(said("a", OLD))
+    watched.poll(after=1000.0)
+    assert watched.poll(said("a", OLD), after=1000.0).refused == []
+
+
+def test_what_cannot_serve_without_weights_is_told():
+    watched = Watched("a")
+    watched.app = application(OF, route=OF.route)
+    error = WeightsError("", "LoadFailed", "no weights")
+    found = watched.poll(settled=[said("a", weights_error=error)])
+    assert found.refused == []
+    (condition,) = found.conditions
+    assert condition.message.startswith("it cannot serve without weights")
