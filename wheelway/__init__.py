@@ -1,49 +1,72 @@
 """What a pipeline's author imports: `Pipeline`, `Context`, `Refused`, `request`; nothing needs Ray.
 
+The contract, and what is read from it:
+
     contract.py      what a pipeline is
+    inbound.py       what a request brought besides its body
+    refusals.py      requests that a pipeline refuses
+    loading.py       a verified tree on `sys.path`, and the class that an entry point names
     stages.py        what its methods take and return, read from their signatures
     schema.py        the types of a request and a result, as validation and JSON Schema
     json_schema.py   schemas that are JSON
     results.py       results that are what their schema says
-    loading.py       a verified tree on `sys.path`, and the class that an entry point names
-    inbound.py       what a request brought besides its body
-    refusals.py      requests that a pipeline refuses
-    faults.py        whose fault an exception is
-    execution.py     one loaded pipeline: load, examples, requests, settings, unload
-    parts.py         what a pipeline sees of its parts
-    inline.py        parts in its own process
-    remote.py        parts in processes of their own: who calls, and who answers
-    crossing.py      what goes between both
-    entries.py       the parts of a pipeline, by entry points
+
+One loaded pipeline:
+
+    execution.py     load, examples, requests, settings, unload
     calling.py       how its methods are called: threads, event loops
-    batches.py       requests that `infer_batch` answers together
-    streams.py       what a generator yields, item by item, and how it is closed
-    framing.py       how the items of a stream travel, and how a broken one ends
-    sending.py       sends streams to their clients
-    asgi.py          the HTTP endpoints of a release
-    descriptions.py  those that are only read
-    problem.py       errors as clients see them
-    openapi.py       what a release says of itself to programs
-    page.py          and to people (with fields.py)
-    content.py       bodies of requests, compressed or not
     limits.py        what a release takes upon itself, and whether most of it fails
+    faults.py        whose fault an exception is
+
+One request:
+
+    asgi.py          the HTTP endpoints of a release
+    content.py       bodies of requests, compressed or not
+    problem.py       errors as clients see them
     deadlines.py     ends requests that take too long or whose client has gone
     watchdog.py      notices code that holds the event loop
     rescue.py        answers the requests that wait for a held loop
+    descriptions.py  the endpoints that are only read
+    openapi.py       what a release says of itself to programs
+    page.py          and to people (with fields.py)
+
+Streams and batches:
+
+    streams.py       what a generator yields, item by item, and how it is closed
+    framing.py       how the items of a stream travel, and how a broken one ends
+    sending.py       sends streams to their clients
+    batches.py       requests that `infer_batch` answers together
+
+Parts:
+
+    parts.py         what a pipeline sees of its parts
+    entries.py       which there are, by entry points
+    inline.py        parts in its own process
+    remote.py        parts in processes of their own: who calls, and who answers
+    crossing.py      what goes between both
+    handles.py       calls by Serve's handles
+    draining.py      parts that stay until their pipeline has drained
+
+Weights:
+
+    weights.py       what a pipeline of other code reads, from a wheel that holds only data
+    instances.py     the instance that serves, and another that takes its place
+
+The replica:
+
+    host.py          inside Ray Serve; imports Ray, as handles.py and draining.py do, and no other
+    replica.py       what one replica does from start to end
+    failure.py       why a release does not start, in words that reach the operator
     memory.py        how much a replica may allocate, and how much it did
     readonly.py      keeps a pipeline from writing into its own tree
     logs.py          a replica's log, whatever the pipeline does to `logging`
-    failure.py       why a release does not start, in words that reach the operator
-    encoded.py       routes that a client percent-encoded
-    replica.py       what one replica does from start to end
-    instances.py     the instance that serves, and another that takes its place
-    weights.py       what a pipeline of other code reads, from a wheel that holds only data
-    host.py          the same inside a Ray Serve replica; imports Ray, as the next two alone
-    handles.py       calls of parts by Serve's handles
-    draining.py      parts that stay until their pipeline has drained
     fallback.py      answers for a release that has no replica
+    encoded.py       routes that a client percent-encoded
+
+An author's machine:
+
+    local.py         the same for tests and on a command line, and `wheelway check`'s gates
     reading.py       reads streams outside of a server
-    local.py         the same on an author's machine, and `wheelway check`'s gates
 
 Installing `wheelway` without extras brings pydantic alone, and this package needs no more.
 """
