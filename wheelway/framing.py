@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _MOST: Final = 100
 """Media ranges that are read of one request."""
-_QUOTED: Final = re.compile(r'"(?:\\.|[^"\\])*"')
+_QUOTED: Final = re.compile(r'"(?:\\.|[^"\\])*+"?')
+"""Where its end is missing, all of the rest: the end is then not looked for once a quote."""
 _QUALITY: Final = re.compile(r"0(?:\.\d{0,3})?|1(?:\.0{0,3})?")
 
 
