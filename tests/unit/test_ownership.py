@@ -77,7 +77,7 @@ def test_another_project_takes_over_no_name_whatever_restarts(work, paper_head):
     paper_head.forgets()
     work.settle()
     assert served(paper_head) == ["/predict/iris/1.0"]
-    told = tell(work.journal, "iris")
+    told = tell(work.journal, "iris", now=work.clock.now)
     [refused] = [r for r in told["releases"] if not r["live"]]
     assert (refused["version"], refused["reason"]) == ("2.0", "Conflict")
     assert "belongs to alpha" in refused["message"]
