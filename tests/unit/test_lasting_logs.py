@@ -214,7 +214,9 @@ of_release = {
     "tree": "/nowhere",
     "record_digest": "",
 }
-serve.get_replica_context = lambda: SimpleNamespace(app_name="iris-1.0-0000")
+serve.get_replica_context = lambda: SimpleNamespace(
+    app_name="iris-1.0-0000", replica_tag="a"
+)
 ray.get_gpu_ids = lambda: json.loads(sys.argv[1])
 replaced = logging_utils.redirected_print
 printed = []
