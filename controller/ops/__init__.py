@@ -7,8 +7,10 @@ answers, and writes orders into it. Keys of documents are only ever added.
     times       seconds as ISO 8601 and in a person's units
     status      what `status` tells
     names       what a name stands for
+    listed      which wheels are a release's own
     explain     what `explain` tells, of one name or of all; `advice` has what helps
     history     what `history` tells
     plans       what `plan` and `reconcile` tell
     orders      pin, unpin, roll back, suspend, resume, clear a quarantine
+    weights     what is told of weights, and the same orders about them
 """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from typing_extensions import TypedDict
 
 from controller.journal import ReleaseRecord
-from controller.model import Condition, Phase, Release
+from controller.model import Phase, Release
 from controller.ops.advice import remedies
 from controller.ops.documents import (
     ConditionDocument,
@@ -28,6 +28,7 @@ from controller.ops.documents import (
     refused_weights_document,
     release_document,
 )
+from controller.ops.listed import own_wheels, refused_wheels
 from controller.ops.names import Subject, may_be_about, unknown_name, unknown_version
 from controller.ops.status import last_seen
 from controller.ops.times import ago, iso
@@ -40,7 +41,7 @@ from controller.ops.weights import (
 from controller.planning.overrides import Overrides
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from packaging.version import Version
 
@@ -180,7 +181,7 @@ def tell(reader: Reader, name: str, version: Version | None = None, *, now: floa
     with reader.snapshot():
         known, overrides, conditions = _Known.of(reader), reader.overrides(), reader.conditions()
         records, revisions = known.records, known.revisions
-        conditions += _refused(reader, revisions, conditions)
+        conditions += refused_wheels(reader, revisions, conditions)
         subject = Subject.of(name, records, revisions)
         meant = [r for r in records if subject.has(r)]
         weights = offered_weights(reader, subject.name)
@@ -202,7 +203,7 @@ def tell(reader: Reader, name: str, version: Version | None = None, *, now: floa
         if version is not None and not (wanted or unread or troubles or weights):
             raise unknown_version(name, version, meant)
         wanted.sort(key=lambda r: (r.version, records[r].since))
-        wheels = _own_wheels(reader, [records[release] for release in wanted], revisions)
+        wheels = own_wheels(reader, [records[release] for release in wanted], revisions)
         chapters = [
             _Chapter(records[release], known.quarantines.get(release), wheels[release])
             for release in reversed(wanted)
@@ -257,47 +258,6 @@ def _chapter_document(chapter: _Chapter, reader: Reader) -> ChapterDocument:
         "former_weights": [str(one.weights) for one in served[1:]],
         "refused_weights": [refused_weights_document(one) for one in refused],
     }
-
-
-def _own_wheels(
-    reader: Reader, records: Collection[ReleaseRecord], revisions: Iterable[Revision]
-) -> dict[Tracked, Revision | None]:
-    """By release: the listed wheel that it is of. Its bytes may be listed under other names as
-    well, which are refused.
-    """
-    refused = {(wheel.digest, wheel.filename) for wheel in reader.refused_wheels()}
-    copies: dict[str, list[Revision]] = {record.subject.digest: [] for record in records}
-    for revision in revisions:
-        if revision.sha256 in copies:
-            copies[revision.sha256].append(revision)
-
-    def own(record: ReleaseRecord) -> Revision | None:
-        subject = record.subject
-        return min(
-            copies[subject.digest],
-            key=lambda copy: (
-                (copy.sha256, copy.filename) in refused,
-                copy.version != subject.version,
-                copy.project != subject.name,
-                copy.source != record.source,
-            ),
-            default=None,
-        )
-
-    return {record.subject: own(record) for record in records}
-
-
-def _refused(
-    reader: Reader, revisions: Iterable[Revision], told: Iterable[tuple[Condition, float]]
-) -> list[tuple[Condition, float]]:
-    """Why no release comes of listed wheels, where no condition says so of each."""
-    subjects = {condition.subject for condition, _ in told}
-    refused = {wheel.digest: wheel for wheel in reader.refused_wheels() if not wheel.filename}
-    return [
-        (Condition(revision.filename, wheel.reason, wheel.message, ok=True), wheel.at)
-        for revision in revisions
-        if (wheel := refused.get(revision.sha256)) and revision.filename not in subjects
-    ]
 
 
 def _left_of(failed: Quarantine) -> ReleaseRecord:
