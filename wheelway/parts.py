@@ -16,8 +16,8 @@ A call belongs to the request that it is made for, and ends with it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -108,10 +108,7 @@ class Part:
 
     def __call__(self, request: Any, /) -> Call:
         """Begin a call: await it, take its `result()` in a `def` stage, or iterate it."""
-        call = Call(self.name, self._invoke, request, self._home)
-        if (calls := _CALLS.get()) is not None:
-            calls.add(call)
-        return call
+        return Call(self.name, self._invoke, request, self._home)
 
     def __repr__(self) -> str:
         """Its name."""
@@ -134,6 +131,10 @@ class Call:
         self._stream: AsyncIterator[Any] | None = None
         self._asked: Future[Any] | None = None
         """The item that another thread waits for."""
+        self._request_calls = _CALLS.get()
+        """Those of its request, which ends all that are in there: it is, until it is over."""
+        if self._request_calls is not None:
+            self._request_calls.add(self)
         if _running_loop() is home:
             self._task = home.create_task(self._run(invoke, request))
         else:
@@ -161,19 +162,19 @@ class Call:
         if self._task is not None and _running_loop() is self._home:
             items = self._items(await self._task)
             try:
-                async for item in items:
+                while (item := await self._next(items)) is not _END:
                     yield item
             finally:
-                self._stream = None
-                await _close(items)
+                self._over()
+                await self._close(items)
             return
         items = self._items(await asyncio.wrap_future(self._elsewhere()))
         try:
             while (item := await asyncio.wrap_future(self._ask(items))) is not _END:
                 yield item
         finally:
-            self._stream = None
-            self._there(_close(items))
+            self._over()
+            self._there(self._close(items))
 
     def __iter__(self) -> Iterator[Any]:
         """The items of a part that streams, in a `def` stage."""
@@ -183,8 +184,8 @@ class Call:
             while (item := self._ask(items).result()) is not _END:
                 yield item
         finally:
-            self._stream = None
-            self._there(_close(items))
+            self._over()
+            self._there(self._close(items))
 
     async def outcome(self) -> Any:
         """The result, or the items of a part that streams, whichever it is."""
@@ -199,7 +200,7 @@ class Call:
         if _running_loop() is self._home:
             self._cancel()
             return
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+        with suppress(RuntimeError):  # the loop was closed meanwhile
             self._home.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
@@ -207,13 +208,19 @@ class Call:
             if begun is not None:
                 begun.cancel()
         if self._stream is not None:
-            self._closing = self._home.create_task(_close(self._stream))
+            self._closing = self._home.create_task(self._close(self._stream))
             # It may be busy, and is then closed by what was cancelled above.
             self._closing.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     def __repr__(self) -> str:
         """What it is, for those who find it where they expected a result."""
         return f"<a call of the part {self._part!r} that was not awaited>"
+
+    def _over(self) -> None:
+        """Nothing of it is left to be ended."""
+        self._stream = None
+        if self._request_calls is not None:
+            self._request_calls.discard(self)
 
     def _elsewhere(self) -> Future[Any]:
         """The outcome, for a thread other than that of the loop it runs on."""
@@ -243,16 +250,35 @@ class Call:
 
     async def _run(self, invoke: Invoke, request: Any) -> Any:
         try:
-            outcome = await invoke(request)
-        except (SystemExit, KeyboardInterrupt) as error:  # of a task, it would end the whole loop
-            raise PartFailed(f"the part {self._part!r} left by {error!r}") from error
-        if isinstance(outcome, AsyncIterator):  # to be closed, even if nobody goes through it
-            self._stream = outcome
-        return outcome
+            with self._staying():
+                outcome = await invoke(request)
+            if isinstance(outcome, AsyncIterator):  # to be closed, even if nobody goes through it
+                self._stream = outcome
+            return outcome
+        finally:
+            if self._stream is None:
+                self._over()
 
     def _ask(self, items: AsyncIterator[Any]) -> Future[Any]:
-        self._asked = self._there(_next(items))
+        self._asked = self._there(self._next(items))
         return self._asked
+
+    async def _next(self, items: AsyncIterator[Any]) -> Any:
+        with self._staying():
+            return await anext(items, _END)
+
+    async def _close(self, items: AsyncIterator[Any]) -> None:
+        if (aclose := getattr(items, "aclose", None)) is not None:
+            with self._staying():
+                await aclose()
+
+    @contextmanager
+    def _staying(self) -> Iterator[None]:
+        """Out of a task, what leaves here would end the whole loop."""
+        try:
+            yield
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise PartFailed(f"the part {self._part!r} left by {error!r}") from error
 
     def _refuse_on_loop(self, what: str, instead: str) -> None:
         if _running_loop() is not None:
@@ -290,7 +316,8 @@ def ending_calls(run: Invoke) -> Invoke:
 
 def call_ender() -> Callable[[], None]:
     """Ends the calls that were begun, and are to be begun, for the request at hand."""
-    return partial(_end, _CALLS.get() or set())
+    calls = _CALLS.get()
+    return partial(_end, () if calls is None else calls)
 
 
 def hand_over_calls(context: Context) -> None:
@@ -308,15 +335,6 @@ _END = object()
 
 async def _settled(task: asyncio.Task[Any]) -> Any:
     return await task
-
-
-async def _next(items: AsyncIterator[Any]) -> Any:
-    return await anext(items, _END)
-
-
-async def _close(items: AsyncIterator[Any]) -> None:
-    if (aclose := getattr(items, "aclose", None)) is not None:
-        await aclose()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
