@@ -249,17 +249,15 @@ class Batches:
                 AT_HAND.set(several([item.arrival for item in batch.items]))
                 self.sizes.add(len(batch.items))
                 batch.answer(await self._call(batch))
-        except (GeneratorExit, KeyboardInterrupt):
-            raise
-        except asyncio.CancelledError as error:
-            if batch.task is not None and batch.task.cancelling():
-                return  # nobody waits for it any more, or the loop ends
-            batch.fail(_error_of(error))
         # The author's, who may raise anything; out of a task some of it would end the loop.
         except BaseException as error:  # noqa: BLE001 - it reaches each request
+            cancelled = isinstance(error, asyncio.CancelledError)
+            if cancelled and batch.task is not None and batch.task.cancelling():
+                return  # nobody waits for it any more, or the loop ends
             batch.fail(_error_of(error))
-        batch.items = []  # its errors know it by their tracebacks
-        self._give_back(batch)
+        finally:
+            batch.items = []  # its errors know it by their tracebacks
+            self._give_back(batch)
 
     async def _fill(self) -> None:
         """Wait for more requests, until the first has waited for as long as it may."""

@@ -226,11 +226,13 @@ def _advance(
 
 
 def _guarded(function: Callable[..., Any], *args: Any) -> Any:
-    """Call it, but let no StopIteration out: a future cannot hold one, its waiter would hang."""
+    """Call it, but let no StopIteration out: a future cannot hold one, its waiter would hang. Nor
+    a GeneratorExit: it would look as if the waiter itself were closed.
+    """
     try:
         return function(*args)
-    except StopIteration as error:
-        raise RuntimeError(f"{function!r} raised StopIteration") from error
+    except (StopIteration, GeneratorExit) as error:
+        raise RuntimeError(f"{function!r} raised {type(error).__qualname__}") from error
 
 
 class _LoopThread:

@@ -61,6 +61,8 @@ class Errors(Pipeline):
                     return "x" * len(requests)
                 case "stop":
                     raise StopIteration
+                case "close":
+                    raise GeneratorExit
                 case _:
                     results.append(self.ITEMS.get(request, request))
         return results
@@ -85,6 +87,7 @@ async def together(pipeline, *requests):
         ("raise", "PipelineFailed", "ValueError: all of them"),
         ("exit", "PipelineFailed", "`infer_batch` ended with SystemExit(3)"),
         ("stop", "PipelineFailed", "raised StopIteration"),
+        ("close", "PipelineFailed", "raised GeneratorExit"),
         ("short", "ResultInvalid", "was given 3 requests and returned 1 results"),
         ("generator", "ResultInvalid", "returned a generator instead of a list"),
         ("text", "ResultInvalid", "returned a str instead of a list"),
@@ -124,15 +127,17 @@ async def test_what_fails_an_item_fails_its_request_alone(bad, reason, told, cap
     assert told in caplog.text
 
 
-async def test_a_batch_that_cancels_itself_is_a_failure_and_not_the_end_of_its_requests():
-    class Cancelled(Pipeline):
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, KeyboardInterrupt])
+async def test_a_batch_that_ends_itself_is_a_failure_and_not_the_end_of_its_requests(error):
+    class Ending(Pipeline):
         async def infer_batch(self, requests: list[str]) -> list[str]:
             if "bad" in requests:
-                raise asyncio.CancelledError
+                raise error
             return requests
 
-    for answer in await together(Cancelled, "bad", "good"):
-        assert_problem(answer, 500, "PipelineFailed")
+    async with asyncio.timeout(20):
+        for answer in await together(Ending, "bad", "good"):
+            assert_problem(answer, 500, "PipelineFailed")
 
 
 async def test_what_does_not_fit_is_refused_before_it_is_in_a_batch():
