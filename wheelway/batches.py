@@ -338,7 +338,10 @@ def _single(returned: Any) -> Any:
 
 async def _awaited(returned: Awaitable[Any], context: Context) -> Any:
     async def outcome() -> Any:
-        return await returned
+        try:
+            return await returned
+        except (SystemExit, KeyboardInterrupt) as error:  # of a task, it would end the whole loop
+            raise _error_of(error) from error
 
     return _single(await asyncio.get_running_loop().create_task(outcome(), context=context))
 

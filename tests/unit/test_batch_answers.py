@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import ClassVar
@@ -138,6 +138,24 @@ async def test_a_batch_that_ends_itself_is_a_failure_and_not_the_end_of_its_requ
     async with asyncio.timeout(20):
         for answer in await together(Ending, "bad", "good"):
             assert_problem(answer, 500, "PipelineFailed")
+
+
+async def test_what_a_batch_returned_to_be_awaited_leaves_by_ends_no_loop(caplog):
+    class Leaving(Pipeline):
+        def infer_batch(self, requests: list[str]) -> Awaitable[list[str]]:
+            async def leave():
+                if "bad" in requests:
+                    raise SystemExit(4)
+                return requests
+
+            return leave()
+
+    async with asking(Leaving) as client:
+        assert_problem(await client.post(ROUTE, json="bad"), 500, "PipelineFailed")
+        assert "`infer_batch` ended with SystemExit(4)" in caplog.text
+        assert (await client.post(ROUTE, json="after")).json() == "after"
+    for answer in await together(Leaving, "bad", "good"):
+        assert_problem(answer, 500, "PipelineFailed")
 
 
 async def test_what_does_not_fit_is_refused_before_it_is_in_a_batch():
