@@ -77,6 +77,9 @@ class Pipeline(ABC):  # noqa: B024 - which of two methods must be there no decor
     first parameter of `pre_process`, else of `infer`; that of a result is the return annotation of
     `post_process`, else of `infer`. Pydantic validates both. No annotation means any JSON, `bytes`
     means the raw body.
+
+    `infer` or `post_process` may yield, or return a generator: the items are then sent as they
+    come, each of the type that `Iterator[...]` or `AsyncIterator[...]` holds.
     """
 
     examples: ClassVar[Sequence[Any]] = ()
@@ -95,7 +98,7 @@ class Pipeline(ABC):  # noqa: B024 - which of two methods must be there no decor
         return request
 
     def infer(self, request: Any, /) -> Any:
-        """Answer one request."""
+        """Answer one request, or yield what the answer is made of."""
         raise NotImplementedError
 
     def infer_batch(self, requests: list[Any], /) -> Any:
@@ -107,7 +110,7 @@ class Pipeline(ABC):  # noqa: B024 - which of two methods must be there no decor
         raise NotImplementedError
 
     def post_process(self, result: Any, /) -> Any:
-        """Turn what `infer` returned into the result."""
+        """Turn what `infer` returned into the result; of a stream, each item."""
         return result
 
     def reconfigure(self, settings: Mapping[str, Any], /) -> None:  # noqa: B027 - see load
