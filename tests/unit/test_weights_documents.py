@@ -70,13 +70,19 @@ def test_replicas_know_how_long_new_weights_may_take():
     assert said(placed(Choice(NEW), deadline=20.0))["weights_deadline"] == 20.0
 
 
-@pytest.mark.parametrize("way", [{"weights_swap": "restart"}], ids=str)
+@pytest.mark.parametrize("way", [{"weights_swap": "restart"}, {"parts": ["risk"]}], ids=str)
 def test_by_restart_they_are_another_application(way):
     before, after = placed(Choice(OLD), **way), placed(Choice(NEW, OLD), **way)
     assert before.name != after.name
-    assert said(after).keys() == {"settings", "limits"}
+    assert said(after).keys() == said(placed()).keys()
     assert in_document(after.document) == NEW
-    assert placed(**way).name == placed().name
+    assert "weights" not in placed(**way).document["args"]
+
+
+def test_parts_that_run_inline_change_with_their_pipeline_in_place():
+    before, after = (placed(Choice(one), parts=["risk"], inline=True) for one in (OLD, NEW))
+    assert before.name == after.name
+    assert said(after)["weights"] == NEW.document
 
 
 def test_a_template_of_before_is_found_out_as_soon_as_there_are_weights(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.config.settings import PipelinePolicy
 from controller.planning.weights import in_document
 from controller.reconcile.upkeep import EVERY
 from tests.support.passes import reasons
@@ -262,6 +263,17 @@ def test_the_rule_says_which_are_taken(at_work, paper_head):
     work.restart(pipelines=[{"name": "demo", "weights": {"active": False}}])
     work.settle()
     assert wanted(paper_head)[-1] == [None]
+
+
+def test_an_edit_of_the_rule_holds_at_once(live, paper_head):
+    live.drop_weights("2026.1")
+    live.drop_weights("2026.2")
+    live.settle()
+    rule = PipelinePolicy(name="demo", weights={"pins": ["2026.1"]})
+    live.reconciler.renew(live.config.model_copy(update={"pipelines": (rule,)}))
+    live.settle()
+    assert wanted(paper_head)[-1] == ["2026.1"]
+    assert "WeightsRolledBack" in causes(live)[-1]
 
 
 # -- by restart ----------------------------------------------------------------------------------
