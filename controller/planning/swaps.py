@@ -71,6 +71,11 @@ class Judged:
     """Digests of those whose files are not as they were published."""
     conditions: list[Condition] = field(default_factory=list)
 
+    def leave_out(self, refused: Mapping[Release, Sequence[WeightsQuarantine]]) -> None:
+        """Leave out what is known to be refused: its config may have to wait before it changes."""
+        known = {(q.release, q.weights.digest) for found in refused.values() for q in found}
+        self.refused = [q for q in self.refused if (q.release, q.weights.digest) not in known]
+
 
 class Swaps:
     """Follows the swaps of one cluster."""

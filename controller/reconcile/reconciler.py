@@ -220,6 +220,7 @@ class Reconciler:
             now=now,
             deadline=self.config.rollout.ready_deadline,
         )
+        judged.leave_out(recorded.refused)
         if recorder is not None:
             recorder.date(asked.records)
             recorder.absolve(self._artifacts.upkeep.take_restored())

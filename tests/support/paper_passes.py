@@ -153,6 +153,7 @@ class Daemon:
         judged = self.swaps.judge(
             swaps, apps, self.answers, heard, now=now, deadline=Limits().ready_deadline
         )
+        judged.leave_out(self.weights.refused)
         self.weights = replace(with_news(self.weights, judged, now), pins=wishes.weights_pins)
         offered = wishes.weights if wishes.listed else WeightsOffered(complete=False)
         ours = [app for app in apps if app.release is not None]

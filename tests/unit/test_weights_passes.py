@@ -119,6 +119,22 @@ def test_bad_weights_change_nothing_but_are_told_and_left_alone(live, paper_head
     assert reasons(report) == {}
 
 
+def test_what_is_refused_is_written_down_once_though_the_config_must_wait(live, paper_head):
+    paper_head.refused_weights["2026.1"] = BAD
+    live.drop_weights("2026.1")
+    while not any("NewWeights" in cause for cause in causes(live)):
+        live.pass_(after=0.2)
+    paper_head.refusal = "not now"
+    for _ in range(10):
+        live.pass_(after=1.0)
+    story = [e.reason for e in live.journal.events(pipeline="demo")]
+    assert story.count("LoadFailed") == 1
+    paper_head.refusal = ""
+    live.pass_(after=600.0)
+    live.settle()
+    assert wanted(paper_head)[-1] == [None]
+
+
 def test_the_first_weights_of_a_release_may_fail_as_well(live, paper_head):
     sent = len(paper_head.puts)
     paper_head.refused_weights["2026.1"] = BAD
