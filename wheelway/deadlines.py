@@ -108,8 +108,9 @@ class RequestDeadlines:
         answers it. False: another thread did, and nothing may be sent.
 
         Raises:
-            CancelledError: it is being ended.
+            CancelledError: as `extend`, before there is an answer.
         """
+        self._check_goes_on(watched)
         try:
             self._watched.remove(watched)
         except KeyError:  # `claim` came first
@@ -127,12 +128,16 @@ class RequestDeadlines:
         Raises:
             CancelledError: it is being ended, but the pipeline's code has caught that.
         """
-        if watched.cause is not None:
-            raise asyncio.CancelledError
+        self._check_goes_on(watched)
         now = monotonic()
         watched.due = now + seconds
         if self._timer is None or watched.due < self._next:
             self._arm(min(seconds, INTERVAL), now)
+
+    @staticmethod
+    def _check_goes_on(watched: Watched) -> None:
+        if watched.cause is not None:
+            raise asyncio.CancelledError
 
     def overdue(self) -> list[Watched]:
         """For another thread, while the loop is held: what was wholly read, and should have been

@@ -270,6 +270,11 @@ async def test_a_generator_that_catches_its_end_is_not_taken_to_go_on():
     assert last["problem"]["reason"] == "TimedOut"
 
 
+async def test_one_that_catches_its_end_before_the_first_item_is_answered_as_late():
+    async with served(Breaks, limits=SHORT) as (client, _):
+        assert_problem(await client.post("", json=(0, "cling")), 504, "TimedOut")
+
+
 async def test_the_log_says_what_broke_off_and_where(caplog):
     async with served(Breaks, limits=SHORT) as (client, _):
         await client.post("", json=(2, "hang"), headers={"x-request-id": "hung"})
