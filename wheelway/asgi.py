@@ -259,14 +259,15 @@ class Application:
                     self._wake()
         except (GeneratorExit, KeyboardInterrupt):
             raise
-        except asyncio.CancelledError as error:
-            if watched.cause is None or watched.task.cancelling() > 1:  # somebody else's doing
-                raise
-            late = watched.cause is Cause.LATE and not watched.streaming
-            watched.stopped_in = progress_of(error, watched) if late else ""
-            return problem.timed_out(limits.request_timeout) if late else None
         # Stages are the author's and may raise anything: none of it may leave as a traceback.
-        except BaseException as error:  # noqa: BLE001 - logged, with its traceback
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                if watched.cancelled_by_others:
+                    raise
+                if watched.cause is not None:
+                    late = watched.cause is Cause.LATE and not watched.streaming
+                    watched.stopped_in = progress_of(error, watched) if late else ""
+                    return problem.timed_out(limits.request_timeout) if late else None
             what = self._explain(error, request_id)
             return None if watched.streaming else what
         finally:

@@ -53,6 +53,13 @@ class Watched:
     streaming: bool = False
     """Its answer has begun; it is due with its next item."""
 
+    @property
+    def cancelled_by_others(self) -> bool:
+        """Whether its task is being cancelled, and not for `cause`. A CancelledError for neither is
+        the pipeline's own.
+        """
+        return self.task.cancelling() > (self.cause is not None)
+
 
 def progress_of(error: asyncio.CancelledError, watched: Watched) -> str:
     """How far a request had come that was ended, for a person; `error` is what ended it."""

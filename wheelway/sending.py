@@ -80,13 +80,16 @@ class Sender:
             except (GeneratorExit, KeyboardInterrupt):
                 raise
             except asyncio.CancelledError as error:
-                if watched.cause is not Cause.LATE or watched.task.cancelling() > 1:
+                if watched.cause is Cause.GONE or watched.cancelled_by_others:
                     raise
-                what = problem.stream_timed_out(seconds)
-                where = progress_of(error, watched)
-                if sending.waits_for_client:
-                    where = "its client did not take what there was"
-                self._tell_late(request_id, where, seconds)
+                if watched.cause is None:  # the pipeline's own
+                    what = self._explain(error, request_id)
+                else:
+                    what = problem.stream_timed_out(seconds)
+                    where = progress_of(error, watched)
+                    if sending.waits_for_client:
+                        where = "its client did not take what there was"
+                    self._tell_late(request_id, where, seconds)
             # Stages are the author's and may raise anything; see Application.
             except BaseException as error:  # noqa: BLE001 - logged, with its traceback
                 what = self._explain(error, request_id)

@@ -1,8 +1,10 @@
 """What a release answers at its endpoints, and what it refuses."""
 
+import asyncio
 import gzip
 import re
 import zlib
+from concurrent.futures import Future
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -259,6 +261,57 @@ async def test_a_pipeline_that_fails_is_500_with_the_cause_in_the_log_alone(name
     (record,) = caplog.records
     assert problem["instance"] in record.getMessage()
     assert record.exc_info is not None
+
+
+class Cancelled(Pipeline):
+    """Its model has been cancelled, not its request."""
+
+    async def infer(self, request: str) -> str:
+        if request == "bad":
+            await asyncio.gather(self.cancelled())
+        return request
+
+    async def cancelled(self) -> None:
+        raise asyncio.CancelledError
+
+
+class CancelledInThread(Cancelled):
+    def infer(self, request: str) -> str:  # type: ignore[override]
+        if request == "bad":
+            job: Future[str] = Future()
+            job.cancel()
+            return job.result()
+        return request
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+@pytest.mark.parametrize("pipeline", [Cancelled, CancelledInThread])
+async def test_a_stage_that_finds_its_own_work_cancelled_fails_as_by_any_exception(
+    pipeline, isolated, caplog
+):
+    async with asking(pipeline, isolated=isolated) as client:
+        problem = assert_problem(await client.post(ROUTE, json="bad"), 500, "PipelineFailed")
+        assert (await client.post(ROUTE, json="good")).json() == "good"
+    (record,) = caplog.records
+    assert problem["instance"] in record.getMessage()
+    assert record.exc_info is not None
+
+
+async def test_what_the_server_cancels_is_no_failure_of_the_pipeline(caplog):
+    class Hanging(Pipeline):
+        async def infer(self, request: int) -> int:
+            entered.set()
+            await asyncio.sleep(60)
+            return request
+
+    entered = asyncio.Event()
+    async with asking(Hanging) as client:
+        asked = asyncio.create_task(client.post(ROUTE, json=1))
+        await asyncio.wait_for(entered.wait(), 20)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+    assert not caplog.records
 
 
 async def test_a_result_that_violates_its_type_is_500(caplog):

@@ -173,6 +173,8 @@ class Breaks(Pipeline):
         match how:
             case "raise":
                 raise RuntimeError("secret cause")
+            case "cancel":
+                raise asyncio.CancelledError
             case "refuse":
                 raise Refused(409, "Taken", "somebody was quicker")
             case "type":
@@ -193,6 +195,8 @@ class SyncBreaks(Breaks):
         match how:
             case "raise":
                 raise RuntimeError("secret cause")
+            case "cancel":
+                raise asyncio.CancelledError
             case "refuse":
                 raise Refused(409, "Taken", "somebody was quicker")
             case "type":
@@ -209,6 +213,7 @@ class RawBreaks(Breaks):
 
 BROKEN = [
     ("raise", 500, "PipelineFailed"),
+    ("cancel", 500, "PipelineFailed"),
     ("refuse", 409, "Taken"),
     ("type", 500, "ResultInvalid"),
     ("hang", 504, "TimedOut"),
