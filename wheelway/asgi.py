@@ -157,9 +157,10 @@ class Application:
             runtime.in_flight += 1
             try:
                 watched = self._deadlines.begin(scope, receive, limits.request_timeout)
-                AT_HAND.set((request_id, scope, watched.due))
+                AT_HAND.set((request_id, scope, watched))
                 answer = await self._attempt(runtime, limits, watched, request_id, coding, send)
             finally:
+                AT_HAND.set(None)  # it knows this task, which knows it: they would keep each other
                 self._in_flight -= 1
                 runtime.in_flight -= 1
             if watched.rescued:

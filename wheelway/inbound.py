@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from wheelway.asgi import Scope
+    from wheelway.deadlines import Watched
 
-    Arrival = tuple[bytes, Scope, float]
-    """A request's id, its ASGI scope, and by when it must be answered (`time.monotonic()`)."""
+    Arrival = tuple[bytes, Scope, Watched]
+    """A request's id, its ASGI scope, and what knows by when it is due, which is put off for a
+    stream with every item."""
 
 IDS: Final = 32
 """Of requests that are answered together, those whose ids each line of the log has."""
@@ -123,7 +125,7 @@ class Request:
     @property
     def remaining(self) -> float:
         """Seconds until the host answers 504 in the pipeline's stead, of a stream those until its
-        first item; never below 0.
+        next item, as of the call of `request()`; never below 0.
 
         A duration, since that is what clients of databases and HTTP take as a timeout, and since
         steps of the wall clock do not change it.
@@ -151,9 +153,10 @@ def request() -> Request:
         return Request()
     if isinstance(found, Request):
         return found
-    request_id, scope, due = found
+    request_id, scope, watched = found
     client, *_ = scope.get("client") or ("",)
-    return Request(Headers(scope["headers"]), request_id.decode("latin-1"), _address(client), due)
+    name = request_id.decode("latin-1")
+    return Request(Headers(scope["headers"]), name, _address(client), watched.due)
 
 
 def request_id() -> str:
@@ -178,7 +181,7 @@ def _id(found: Request | Arrival | None) -> str:
 
 
 def _due(found: Request | Arrival) -> float:
-    return found[2] if isinstance(found, tuple) else found.due
+    return (found[2] if isinstance(found, tuple) else found).due
 
 
 @contextmanager

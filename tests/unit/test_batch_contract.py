@@ -186,7 +186,7 @@ async def test_headers_of_a_batch_are_nobodys():
 
 
 def test_the_log_tells_no_more_ids_than_one_can_look_at():
-    arrivals = [(b"id-%d" % n, {}, 100.0 - n) for n in range(40)]
+    arrivals = [(b"id-%d" % n, {}, Request(due=100.0 - n)) for n in range(40)]
     told = several(arrivals)
     assert told.id == ",".join([*(f"id-{n}" for n in range(32)), "+8"])
     assert (told.due, told.client) == (61.0, "")

@@ -1,6 +1,7 @@
 """What `wheelway.request()` tells of the request at hand, wherever a pipeline asks."""
 
 import asyncio
+import gc
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import uvicorn
 
 from tests.support.asking import ROUTE, application, asking, serving, until
 from wheelway import Pipeline, request
+from wheelway.deadlines import Watched
 from wheelway.inbound import PATIENCE, Headers, Request, at_hand
 from wheelway.limits import Limits
 from wheelway.local import loaded, run
@@ -166,3 +168,20 @@ def test_whoever_calls_stages_may_say_which_request_is_at_hand():
     with at_hand(Request(id="one")):
         assert request().id == "one"
     assert request().id == ""
+
+
+def watched():
+    return sum(isinstance(one, Watched) for one in gc.get_objects())
+
+
+async def test_a_request_that_was_answered_is_not_kept_by_what_it_brought():
+    async with asking(Patient) as client:
+        gc.collect()
+        gc.disable()  # what it alone would find may stay for long
+        before = watched()
+        try:
+            for _ in range(5):
+                await asyncio.create_task(client.post(ROUTE, json=1))
+            assert watched() == before
+        finally:
+            gc.enable()

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.unit, pytest.mark.anyio]
 
 CODE = """
 import asyncio, os, time
+from collections.abc import AsyncIterator, Iterator
 import numpy as np
 from wheelway import Pipeline, Refused, request
 
@@ -72,6 +73,21 @@ class Coroutine(Part):
         if what == "hold":
             time.sleep(0.5)
         return super().infer(what)
+
+class Lasting(Pipeline):
+    def load(self, context):
+        self.part = context.parts["part"]
+
+    async def infer(self, count: int) -> AsyncIterator[int]:
+        for _ in range(count):
+            await asyncio.sleep(0.3)
+            yield await self.part("double") + int(request().remaining)
+
+class LastingInThread(Lasting):
+    def infer(self, count: int) -> Iterator[int]:
+        for _ in range(count):
+            time.sleep(0.3)
+            yield self.part("double").result() + int(request().remaining)
 
 class Demo(Pipeline):
     def load(self, context):
@@ -276,6 +292,24 @@ async def answers(replica, caplog):
         assert (await client.post(ROUTE, json="exit")).status_code == 500
         assert (await client.post(ROUTE, json="double")).json() == 3
     await replica.unload()
+
+
+@pytest.mark.parametrize("pipeline", ["Lasting", "LastingInThread"])
+async def test_a_stream_calls_its_parts_for_as_long_as_it_lasts(arguments, pipeline):
+    part = await started(arguments, {"by": 100})
+    arguments["target"] = arguments["target"].replace("Demo", pipeline)
+    replica = Replica(
+        Arguments.of(arguments), LOGGER, parts={"part": RemotePart("part", part.answer)}
+    )
+    limits = {"request_timeout": 1, "stream_timeout": 40}
+    await replica.reconfigure({"settings": {"by": 100}, "limits": limits})
+    async with client_of(replica.application) as client:
+        lines = [int(line) for line in (await client.post(ROUTE, json=6)).text.splitlines()]
+    assert lines[0] == 100
+    assert all(130 < line < 140 for line in lines[1:])  # what is there of the time for one item
+    assert len(lines) == 6
+    await replica.unload()
+    await part.unload()
 
 
 @pytest.mark.parametrize(
