@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wheelway.failure import describe, tail_of
+from wheelway.failure import describe
 from wheelway.parts import PartFailed
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _PROTOCOL = 5
 """Arrays without a copy on the way (PEP 574); every Python that is supported has it."""
+_LONGEST = 20_000
+"""Characters of a traceback."""
 
 
 class PartTraceback(Exception):  # noqa: N818 - only shown, as the cause of what the part raised
@@ -50,9 +49,9 @@ def unpacked(data: bytes) -> Any:
     return pickle.loads(data)  # noqa: S301 - from code of the same release
 
 
-def packed_error(error: BaseException, part: str, tree: Path | None) -> bytes:
+def packed_error(error: BaseException, part: str) -> bytes:
     """What a part raised, for `raised`."""
-    tail = tail_of(error, tree)
+    text = "".join(traceback.format_exception(error)).rstrip()[-_LONGEST:]
     try:
         data = pickle.dumps(error, _PROTOCOL)
         pickle.loads(data)  # noqa: S301 - our own
@@ -60,23 +59,17 @@ def packed_error(error: BaseException, part: str, tree: Path | None) -> bytes:
     except Exception:  # noqa: BLE001 - what matters is told
         error = PartFailed(f"the part {part!r} raised {describe(error)}")
         data = pickle.dumps(error, _PROTOCOL)
-    return pickle.dumps((data, tail), _PROTOCOL)
+    return pickle.dumps((data, text), _PROTOCOL)
 
 
 def raised(data: bytes) -> BaseException:
     """What a part raised, to be raised again."""
-    pickled, tail = unpacked(data)
+    pickled, text = unpacked(data)
     error: BaseException = unpacked(pickled)
-    # Only what was raised last shows where: a cause of its own stays in the text.
-    error.__cause__ = PartTraceback(tail)
+    error.__cause__ = PartTraceback(text)  # with the causes that it had there
     return error
 
 
 def copied(value: Any, what: str) -> Any:
     """The value as it would arrive in another process; see `packed`."""
     return unpacked(packed(value, what))
-
-
-def text_of(error: BaseException) -> str:
-    """The traceback of an exception as text."""
-    return "".join(traceback.format_exception(error)).rstrip()

@@ -11,8 +11,10 @@ throughput settings on:
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
+from grpc import RpcError
 from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
@@ -52,7 +54,12 @@ def sender(part: str, handle: DeploymentHandle[Any]) -> Send:
             raise PartUnavailable(
                 f"a replica of the part {part!r} died while it answered ({_first_line(error)})"
             ) from error
-        except (RayServeException, RayError) as error:
+        except asyncio.CancelledError as error:
+            # Raised there, as a replica that is shut down does to what still runs on it.
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            raise PartUnavailable(f"a replica of the part {part!r} ended meanwhile") from error
+        except (RayServeException, RayError, RpcError) as error:
             raise PartUnavailable(
                 f"the part {part!r} could not be asked ({_first_line(error)})"
             ) from error

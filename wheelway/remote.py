@@ -185,7 +185,7 @@ class PartReplica:
             raise
         # Stages are the author's and may raise anything; the caller is told.
         except BaseException as error:  # noqa: BLE001 - it is raised again where the call was made
-            for frame in _framed(_RAISED, packed_error(error, self._part, self._arguments.tree)):
+            for frame in _framed(_RAISED, packed_error(error, self._part)):
                 yield frame
         finally:
             end_turn()
