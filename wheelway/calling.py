@@ -75,7 +75,7 @@ class Caller:
         is a `Streamed`.
         """
         chain, loop = self.steps(stages, by_item=by_item), self._loop
-        return chain if loop is None else lambda value: loop.run(chain(value))
+        return chain if loop is None else lambda value: loop.run(lambda: chain(value))
 
     def steps(
         self, stages: Sequence[Stage], *, by_item: bool | None = False
@@ -104,7 +104,7 @@ class Caller:
 
     async def on_loop(self, awaitable: Awaitable[Any]) -> Any:
         """Await it where the pipeline's coroutines run."""
-        return await (awaitable if self._loop is None else self._loop.run(awaitable))
+        return await (awaitable if self._loop is None else self._loop.run(lambda: awaitable))
 
     def _mixed(self, stages: Sequence[Stage]) -> Callable[[Any], Awaitable[Any]]:
         runs = _runs(stages)
@@ -247,12 +247,14 @@ class _LoopThread:
         self.loop.run_forever()
         self.loop.close()
 
-    def run(self, awaitable: Awaitable[Any]) -> asyncio.Future[Any]:
-        """Run it there; the returned future belongs to the calling loop."""
+    def run(self, begin: Callable[[], Awaitable[Any]]) -> asyncio.Future[Any]:
+        """Begin it there and await it; the returned future belongs to the calling loop. What is
+        cancelled before its turn never begins.
+        """
 
         async def outcome() -> Any:
             try:
-                return await awaitable
+                return await begin()
             except (SystemExit, KeyboardInterrupt) as error:  # would end the loop for everybody
                 raise RuntimeError(f"a pipeline must not leave by {error!r}") from error
 

@@ -7,6 +7,7 @@ import importlib
 import logging
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -434,3 +435,14 @@ def test_a_stream_that_nobody_goes_through_is_closed_with_its_request():
         while opened[0].gi_frame is not None and time.monotonic() < until:
             time.sleep(0.01)
         assert opened[0].gi_frame is None
+
+
+def test_a_call_that_ends_before_it_began_leaves_nothing_behind():
+    class Hasty(Awaiting):
+        async def infer(self, customer):
+            self.churn(customer)
+            return 1
+
+    with loaded(Hasty, parts=BOTH) as ask, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [ask({"age": 3}) for _ in range(50)] == [1] * 50
