@@ -41,6 +41,7 @@ from controller.planning.situation import (
     as_it_is,
     fallback,
     is_working,
+    other_weights,
     phases,
     quarantine,
     refused_weights,
@@ -227,6 +228,8 @@ def _staged(route: Route, wanted: Placement, target: Application, situation: Sit
         stays = _predecessors(route, situation, causes.KEEPS_ROUTE, without=target)
         if refused := refused_weights(target, diagnosis, situation):
             return _Step(stays, refused_weights=refused, transitions=_goes_on(route, refused))
+        if other_weights(target, wanted):  # it failed before it could be told of these
+            return _Step(stays)
         return _Step(keep=stays, quarantines=(quarantine(release, "stage", diagnosis, situation),))
     why = Condition(str(release), diagnosis.reason, diagnosis.message)
     starting, due = diagnosis.health is Health.STARTING, start_due(target, situation)

@@ -11,7 +11,7 @@ from controller.model import ApplicationStatus, Quarantine, Transition
 from controller.planning.overrides import NOTHING_ORDERED
 from controller.planning.plan import PlannedApplication
 from controller.planning.policy import STANDS_IN
-from controller.planning.weights import WeightsQuarantine, blamed
+from controller.planning.weights import WeightsQuarantine, blamed, in_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -265,6 +265,12 @@ def refused_weights(
         return ()
     said = reason, message, diagnosis.log_tail
     return (WeightsQuarantine(app.release, suspect, *said, situation.now),)
+
+
+def other_weights(app: Application, wanted: Placement) -> bool:
+    """Whether an application is to have other weights than it has now."""
+    now, then = in_document(app.document), in_document(wanted.document)
+    return (now and now.digest) != (then and then.digest)
 
 
 def needs_encoding(path: str) -> bool:

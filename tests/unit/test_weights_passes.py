@@ -339,6 +339,25 @@ def test_a_first_start_that_fails_with_new_weights_is_tried_with_older_ones(at_w
     assert work.journal.quarantines() == []
 
 
+def test_it_is_not_blamed_for_them_while_the_config_without_them_must_wait(at_work, paper_head):
+    work = at_work()
+    paper_head.refused_weights["2026.2"] = BAD
+    work.drop_weights("2026.1")
+    work.drop_weights("2026.2")
+    work.drop()
+    while not paper_head.puts:
+        work.pass_(after=0.5)
+    paper_head.refusal = "not now"
+    for _ in range(10):
+        work.pass_(after=1.0)
+    assert len(work.journal.refused_weights()) == 1
+    paper_head.refusal = ""
+    work.pass_(after=600.0)
+    work.settle()
+    assert work.journal.quarantines() == []
+    assert served(work) == ["2026.1"]
+
+
 def test_a_release_that_fails_with_weights_that_serve_elsewhere_is_itself_to_blame(
     at_work, paper_head
 ):
