@@ -96,7 +96,9 @@ def weights(place: ServedFolder, number: int, options: argparse.Namespace, *, ba
         pipelines={"busy": "busy_weights"},
         files={
             "busy_weights/model.pickle": pickle.dumps(model),
-            "busy_weights/model.bin": chance.randbytes(options.bytes << 20),
+            "busy_weights/model.bin": b"".join(
+                chance.randbytes(1 << 20) for _ in range(options.bytes)
+            ),
         },
     )
 
