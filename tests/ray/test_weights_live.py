@@ -269,8 +269,8 @@ def test_weights_that_hang_end_the_process_or_need_too_much_are_refused_as_well(
         eventually(lambda: tuned.configured()[0] == one)
         eventually(lambda: tuned.told().get("weights") == one)
         assert "fragile" not in site.quarantines()
-        four = tuned.weights("5.0")
-        tuned.wait_live_with(four)
+        five = tuned.weights("5.0")
+        tuned.wait_live_with(five)
     site.configure(NO_GRACE)
 
 
@@ -292,3 +292,39 @@ def test_a_new_release_is_tried_with_the_newest_weights_and_served_with_those_th
         assert tuned.answer() == ("3.0", three)
     assert not load.failures
     assert "renewed" not in site.quarantines()
+
+
+def test_weights_that_only_one_replica_takes_are_refused_for_both(at_work, gate):
+    site, tuned = at_work, Tuned(at_work, "halved")
+    one = tuned.weights("1.0")
+    tuned.publish(TWO)
+    site.wait_for(tuned.route)
+    tuned.wait_live_with(one)
+    before = tuned.applications()
+    gate.turn()
+    with load_on(site.ingress + tuned.route, 2, pause=0.02) as load:
+        bad = tuned.weights("2.0", {"lottery": str(gate.folder)})
+        assert tuned.wait_refused(bad).reason == "LoadFailed"
+        eventually(lambda: set(tuned.by_replica().values()) == {one})
+        time.sleep(2)  # some passes
+        assert tuned.live_with() == one
+        assert tuned.applications() == before
+    assert not load.failures
+
+
+def test_each_version_has_the_weights_that_fit_it(at_work):
+    site, old, new = at_work, Tuned(at_work, "versions"), Tuned(at_work, "versions")
+    new.route = "/predict/versions/2.0"
+    one = old.weights("1.0", wheelway_toml="fits = '<2'\n")
+    two = old.weights("2.0", wheelway_toml="fits = '>=2'\n")
+    old.publish()
+    old.publish(version="2.0")
+    site.wait_for(old.route)
+    site.wait_for(new.route)
+    eventually(lambda: old.answer() == ("1.0", one))
+    eventually(lambda: new.answer() == ("2.0", two))
+    with load_on(site.ingress + old.route, 2, pause=0.02) as load:
+        three = old.weights("3.0", wheelway_toml="fits = '>=2'\n")
+        eventually(lambda: new.answer() == ("3.0", three))
+        assert old.answer() == ("1.0", one)
+    assert not load.failures
