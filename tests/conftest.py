@@ -45,7 +45,7 @@ IMPATIENT = {
 LONG = {
     *("test_beside_head", "test_codeartifact_daemon", "test_codeartifact_events"),
     *("test_codeartifact_wire", "test_daemon", "test_daemon_edits", "test_held_loop"),
-    *("test_rollout_histories", "test_upkeep"),
+    *("test_rollout_histories", "test_stream_answers", "test_upkeep"),
 }
 """Files of unit tests that take ten seconds and more; most of that they wait."""
 
