@@ -312,7 +312,7 @@ async def test_a_generator_that_catches_its_end_is_not_taken_to_go_on():
 
 
 async def test_one_that_catches_its_end_before_the_first_item_is_answered_as_late():
-    async with served(Breaks, limits=SHORT) as (client, _):
+    async with served(Breaks, limits=limits_for("hang")) as (client, _):
         assert_problem(await client.post("", json=(0, "cling")), 504, "TimedOut")
 
 
