@@ -83,6 +83,11 @@ def reviews(folder, code=None):
     return project(folder, "acme-reviews", {**files, REVIEWS: code or PLACED[REVIEWS]})
 
 
+def test_it_is_read_in_ten_minutes():
+    prose = COMMANDS.sub("", BLOCK.sub("", GUIDE))
+    assert len(re.findall(r"\w[\w.`'-]*", prose)) / 250 <= 10  # words a minute, tables included
+
+
 def test_every_block_of_code_is_tried_here():
     kinds = {kind for kind, _ in BLOCKS}
     tried = {"Tenants", "Answers", "Lengths"}
