@@ -1,4 +1,4 @@
-"""A release inside Ray Serve; with handles.py the only module here that imports Ray.
+"""A release inside Ray Serve; only this, handles.py and draining.py import Ray here.
 
 A release's application has `import_path: wheelway.host:build`. Serve calls `build` in a task of its
 own, without the pipeline's environment: it must not touch pipeline code, and does not. Everything
