@@ -82,8 +82,8 @@ def _ranges(accept: str) -> Iterator[tuple[str, int, float]]:
 
 
 def _as_text(item: bytes) -> bytes:
-    text: str = from_json(item)
-    return text.encode()
+    text = from_json(item)
+    return text.encode() if isinstance(text, str) else item  # by a serialiser of the author's
 
 
 _FRAMINGS: Final = {

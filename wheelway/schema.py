@@ -82,7 +82,7 @@ class Interface:
         """The same, of a result that is a stream, be it by its looks or not."""
         if self._item is bytes:
             return (BYTES_TYPE,)
-        text = (TEXT_TYPE,) if self._item is str else ()
+        text = (TEXT_TYPE,) if stages.bare_of(self._item) is str else ()
         return (LINES_TYPE, EVENTS_TYPE, *text)
 
     @property

@@ -117,9 +117,7 @@ def result_of(pipeline: type[Pipeline]) -> Result:
 def _result(pipeline: type[Pipeline], stage: str) -> Result:
     """What one stage returns."""
     hint = _returned(pipeline, stage)
-    bare = hint
-    while typing.get_origin(bare) is typing.Annotated:
-        bare = bare.__origin__
+    bare = bare_of(hint)
     kind, generator = typing.get_origin(bare) or bare, _yields(pipeline, stage)
     item = (*typing.get_args(bare), Any)[0]
     if _is_stream(bare) or (generator and kind in (*_LOOSE, NOTHING)):
@@ -134,6 +132,13 @@ def _result(pipeline: type[Pipeline], stage: str) -> Result:
     if hint is NOTHING:
         return Result("infer", Any, False, Any)
     return Result(stage, hint, False, item if kind in _LOOSE else NOTHING)
+
+
+def bare_of(hint: Any) -> Any:
+    """A type without what `Annotated` says beside it."""
+    while typing.get_origin(hint) is typing.Annotated:
+        hint = hint.__origin__
+    return hint
 
 
 def _is_stream(hint: Any) -> bool:

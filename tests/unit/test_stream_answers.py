@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Annotated
 
 import httpx
 import pytest
+from pydantic import Field, PlainSerializer
 
 import wheelway
 from tests.support.asking import ROUTE, application, assert_problem, serving, until
@@ -77,6 +79,21 @@ async def test_the_client_chooses_how_items_come():
         assert response.headers["transfer-encoding"] == "chunked"
         assert response.headers["vary"] == "accept"
         assert "x-request-id" in response.headers
+
+
+async def test_what_is_annotated_beside_text_takes_nothing_from_it():
+    class Tagged(Pipeline):
+        def infer(self, request: str) -> Iterator[Annotated[str, Field(max_length=9)]]:
+            yield from request
+
+    class Counted(Pipeline):
+        def infer(self, request: str) -> Iterator[Annotated[str, PlainSerializer(len, int)]]:
+            yield request
+
+    async with served(Tagged) as (client, _):
+        assert (await client.post("", json="äb", headers=PLAIN)).text == "äb"
+    async with served(Counted) as (client, _):
+        assert (await client.post("", json="äb", headers=PLAIN)).text == "2"
 
 
 async def test_bytes_are_the_raw_body_whatever_is_asked_for():

@@ -2,9 +2,10 @@
 
 import html
 from collections.abc import AsyncIterator, Iterator
+from typing import Annotated
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from controller.authoring.gates import _reported
 from controller.cli.progress import arguments_of
@@ -39,6 +40,13 @@ class Words(Pipeline):
         yield from request.split()
 
 
+class Tagged(Pipeline):
+    examples = ("a b",)
+
+    def infer(self, request: str) -> Iterator[Annotated[str, Field(max_length=9)]]:
+        yield from request.split()
+
+
 class Raw(Pipeline):
     examples = ("a b",)
 
@@ -49,6 +57,7 @@ class Raw(Pipeline):
 KINDS = {
     Tokens: ["application/x-ndjson", "text/event-stream"],
     Words: ["application/x-ndjson", "text/event-stream", "text/plain"],
+    Tagged: ["application/x-ndjson", "text/event-stream", "text/plain"],
     Raw: ["application/octet-stream"],
 }
 
