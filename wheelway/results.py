@@ -43,6 +43,10 @@ _ADVICE: Final = {
     "scipy": "of a sparse array return `.toarray().tolist()`",
 }
 """By the library that a value is of: what to return instead."""
+_BINARY: Final = (
+    "; bytes that are no text are sent as they are where the last stage is annotated as `bytes`, "
+    "or as `Iterator[bytes]` where it yields them"
+)
 
 _CLASS = re.compile(r"<class '([\w.]+)'>")
 _DEPTH = 100
@@ -109,7 +113,7 @@ def encoder(  # noqa: C901 - what encodes each result stays in one piece: each c
                     return encode(exact)
             raise ResultInvalid(_mistakes(error)) from error
         except PydanticSerializationError as error:
-            raise ResultInvalid(f"{error}{_advice(_CLASS.findall(str(error)))}") from error
+            raise ResultInvalid(_no_json_of(result, error)) from error
         if (
             integers
             and value is not result  # nothing was read, then
@@ -287,6 +291,11 @@ def _no_stream(result: Any) -> str:
         f"result: is a {type(result).__qualname__}, and its declared type is no stream's: return a "
         "list of what it yields, or declare `Iterator[...]` to have it streamed"
     )
+
+
+def _no_json_of(result: Any, error: PydanticSerializationError) -> str:
+    text = str(error)
+    return f"{text}{_BINARY if isinstance(result, bytes) else _advice(_CLASS.findall(text))}"
 
 
 def _mistakes(error: ValidationError) -> str:

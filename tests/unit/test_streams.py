@@ -278,6 +278,20 @@ def test_a_declared_stream_must_be_one(result, what):
             ask(1)
 
 
+def test_bytes_that_are_no_text_get_advice():
+    class Whole(Pipeline):
+        def infer(self, request: int):
+            return b"\xff"
+
+    class Chunks(Pipeline):
+        def infer(self, request: int):
+            yield b"\xff"
+
+    for pipeline in (Whole, Chunks):
+        with pytest.raises(ResultInvalid, match=r"annotated as `bytes`, or as `Iterator\[bytes\]`"):
+            run(pipeline, 1)
+
+
 def test_an_item_of_another_type_is_told_by_its_number():
     class Wrong(Pipeline):
         def infer(self, request: int) -> Iterator[int]:
