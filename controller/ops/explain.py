@@ -192,7 +192,12 @@ def tell(reader: Reader, name: str, version: Version | None = None, *, now: floa
             for revision in revisions
             if subject.lists(revision) and seen.isdisjoint((revision.sha256, revision.filename))
         ]
-        troubles = [pair for pair in conditions if subject.is_meant_by(pair[0].subject)]
+        marks = {one["mark"] for one in weights}
+        troubles = [
+            pair
+            for pair in conditions
+            if pair[0].subject in marks or subject.is_meant_by(pair[0].subject)
+        ]
         if not (meant or unread or troubles or weights):
             raise unknown_name(name, records, revisions, [c for c, _ in conditions])
         wanted = [r for r in meant if version is None or r.version == version]

@@ -38,6 +38,8 @@ class OfferedWeightsDocument(TypedDict):
     project: str
     version: str
     digest: str
+    mark: str
+    """The value of `x-wheelway-weights` in answers with them."""
     reason: str
     """`Elected` and `Pinned` are in force, or about to be."""
     message: str
@@ -51,6 +53,7 @@ def offered_weights(reader: Reader, name: str) -> list[OfferedWeightsDocument]:
             "project": one.project,
             "version": str(one.version),
             "digest": one.digest,
+            "mark": one.mark,
             "reason": one.reason,
             "message": one.message,
         }

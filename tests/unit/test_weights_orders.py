@@ -120,8 +120,10 @@ def test_explain_says_that_weights_fit_nothing(work):
     work.drop()
     work.drop_weights("2026.1", fits=">=7")
     work.settle()
-    (one,) = explain.tell(work.journal, "demo", now=time.time())["weights"]
+    story = explain.tell(work.journal, "demo", now=time.time())
+    (one,) = story["weights"]
     assert one["reason"] == "FitsNothing"
+    assert [condition["reason"] for condition in story["conditions"]] == ["FitsNothing"]
     assert "fits = '>=7'" in one["message"]
 
 
