@@ -39,6 +39,7 @@ Streams and batches:
 
 Parts:
 
+    trials.py        its examples, before it serves
     parts.py         what a pipeline sees of its parts
     entries.py       which there are, by entry points
     inline.py        parts in its own process

@@ -12,35 +12,22 @@ import asyncio
 import time
 from dataclasses import replace
 from inspect import isasyncgenfunction, unwrap
-from itertools import cycle, islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import ValidationError
-
-from wheelway.batches import Batches, Sizes
+from wheelway.batches import Batches
 from wheelway.calling import THREADS, Caller, is_async
 from wheelway.contract import Context, Pipeline
-from wheelway.failure import (
-    EXAMPLE_FAILED,
-    EXAMPLE_REFUSED,
-    EXAMPLE_RESULT_INVALID,
-    LOAD_EXITED,
-    LOAD_FAILED,
-    StartFailure,
-    blame,
-    describe,
-    tail_of,
-)
+from wheelway.failure import LOAD_EXITED, LOAD_FAILED, StartFailure, blame, describe
 from wheelway.limits import Limits
 from wheelway.loading import files_of
 from wheelway.parts import call_ender, ending_calls
-from wheelway.refusals import refusal_in
 from wheelway.results import ResultInvalid
 from wheelway.results import stream as stream_of
 from wheelway.schema import body_of, interface_of
 from wheelway.stages import STAGES, examples_of, own
 from wheelway.streams import Streamed
+from wheelway.trials import first_of, try_examples
 
 if TYPE_CHECKING:
     import logging
@@ -54,12 +41,6 @@ if TYPE_CHECKING:
     from wheelway.streams import Stream
 
 _DEFAULTS = Limits()
-EXAMPLE_ITEMS = 1000
-"""Items of an example's stream after which it is taken to be right and closed;"""
-EXAMPLE_SECONDS = 10.0
-"""or seconds, from the first of them on."""
-SHOWN_ITEMS = 3
-"""Items of it that are kept, to be shown."""
 RECONFIGURE_DEADLINE = 60.0
 """Seconds that a pipeline gets to take new settings; Serve waits for it meanwhile."""
 
@@ -236,70 +217,13 @@ class Runtime:
         if self._parts is not None:
             await self._parts.warm_up()
         begin = time.monotonic()
-        self.first_items = []
-        for number in range(1, len(self.examples) + 1):
-            await self._try(number)
-        if self.batches is not None and self.examples:
-            await self._try_together(self.batches)
-            self.batches.sizes = Sizes()
+        self.first_items = await try_examples(self, self._name, self._tree)
         self.warm_up_seconds = time.monotonic() - begin
 
-    async def _try_together(self, batches: Batches) -> None:
-        count = min(max(len(self.examples), 2), batches.limits.max_batch_size)
-        if count == 1:
-            return
-        numbers = islice(cycle(range(1, len(self.examples) + 1)), count)
-        with batches.gathering(count):
-            tries = (self._try(number, f", in a batch of {count},") for number in numbers)
-            outcomes = await asyncio.gather(*tries, return_exceptions=True)
-        for failure in filter(None, outcomes):
-            raise failure
-
-    async def _try(self, number: int, how: str = "") -> None:
-        what = f"example {number} of {len(self.examples)} of {self._name}{how}"
-        try:
-            await self.take_example(self.examples[number - 1])
-        except ValidationError as error:
-            what = f"{what} does not match the declared request type"
-            raise blame(EXAMPLE_FAILED, what, error, self._tree) from error
-        except ResultInvalid as error:
-            what = f"the result of {what} violates the declared result type"
-            raise blame(EXAMPLE_RESULT_INVALID, what, error, self._tree) from error
-        # The stages are the author's: they may raise anything.
-        except BaseException as error:
-            if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
-                raise
-            if refused := refusal_in(error):
-                what = f"{what} was refused by it ({refused}); examples are what is answered"
-                raise StartFailure(EXAMPLE_REFUSED, what, tail_of(error, self._tree)) from error
-            raise blame(EXAMPLE_FAILED, f"{what} failed", error, self._tree) from error
-
-    async def take_example(self, example: Any) -> None:
-        """Take one through all stages; raises as `answer` does."""
+    async def take_example(self, example: Any) -> list[bytes] | None:
+        """Take one through all stages; of a stream the first items. Raises as `answer` does."""
         answer = await self.answer(body_of(example))
-        if isinstance(answer, Items):
-            first = await self._read(answer)
-            if len(self.first_items) < len(self.examples):  # else they are tried together, now
-                self.first_items.append(first)
-
-    async def _read(self, items: Items) -> list[bytes]:
-        """The first items of an example's stream; it is read to its end, or until it is known well
-        enough: one that never ends must not keep the release from starting.
-        """
-        first = []
-        try:
-            async with asyncio.timeout(None) as deadline:
-                while items.count < EXAMPLE_ITEMS and (item := await items.next()) is not None:
-                    if items.count == 1:
-                        deadline.reschedule(asyncio.get_running_loop().time() + EXAMPLE_SECONDS)
-                    if items.count <= SHOWN_ITEMS:
-                        first.append(item)
-        except TimeoutError:
-            if not deadline.expired():  # the pipeline's own
-                raise
-        finally:
-            await items.aclose()
-        return first
+        return await first_of(answer) if isinstance(answer, Items) else None
 
     async def answer(self, body: bytes) -> bytes | Items:
         """One request from body to body, or to the items of a stream; raises ValidationError,

@@ -25,6 +25,7 @@ from wheelway.loading import load_class
 from wheelway.parts import Part, Parts
 from wheelway.schema import interface_of
 from wheelway.streams import GENERATORS, Stream, Streamed, can_stream
+from wheelway.trials import first_of
 
 if TYPE_CHECKING:
     import logging
@@ -60,7 +61,7 @@ class PartRuntime(Runtime):
         value = example if self._adapter is None else self._adapter.validate_python(example)
         outcome = await self.call(value)
         if isinstance(outcome, Stream):
-            await self._read(Items(outcome, lambda _: b""))
+            await first_of(Items(outcome, lambda _: b""))
 
 
 class PartGroup:

@@ -15,8 +15,7 @@ from pydantic import BaseModel
 
 from tests.support.asking import LOGGER, RELEASE, until
 from tests.support.strict import refused
-from wheelway import Pipeline
-from wheelway import execution as execution_module
+from wheelway import Pipeline, trials
 from wheelway.execution import Items, Runtime, context_of
 from wheelway.failure import StartFailure
 from wheelway.local import loaded, run
@@ -578,7 +577,7 @@ async def test_an_example_that_falls_silent_lets_it_start_too(monkeypatch):
     class Silent(Held):
         examples = (1,)
 
-    monkeypatch.setattr(execution_module, "EXAMPLE_SECONDS", 0.1)
+    monkeypatch.setattr(trials, "EXAMPLE_SECONDS", 0.1)
     closed, gate = threading.Event(), threading.Event()
     begin = time.monotonic()
     runtime = await started(Silent, {"closed": closed, "gate": gate})
