@@ -214,10 +214,11 @@ def test_a_call_that_was_not_awaited_or_would_hold_the_loop_is_told_so():
 
 
 def test_a_call_ends_with_its_request():
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     class Waits(Pipeline):
         async def infer(self, request):
+            begun.set()
             try:
                 await asyncio.sleep(60)
             finally:
@@ -229,7 +230,7 @@ def test_a_call_ends_with_its_request():
 
         def infer(self, request):
             self.waits(request)
-            time.sleep(0.05)
+            assert begun.wait(10)
             return "left"
 
     with loaded(Leaves, parts={"waits": Waits}) as ask:
@@ -418,7 +419,7 @@ def test_a_stream_that_nobody_goes_through_is_closed_with_its_request():
     class Forgets(ForEach):
         async def infer(self, most: int):
             call = self.counts(most)
-            await asyncio.sleep(0.05)
+            await call.outcome()
             return str(call)
 
     opened = []
