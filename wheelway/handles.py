@@ -6,7 +6,9 @@ throughput settings on:
 * A handle belongs to the loop that it is first used on, the replica's own; calls are made there.
 * A call waits until a replica of the part runs and has room, as long as its deployment can still
   have one; so a pipeline may call its parts while it loads.
-* Large values go by Ray's object store, since Serve's gRPC takes 4 MiB at most.
+* Serve's gRPC takes 4 MiB at most. A larger request goes by Ray's object store; the answer comes by
+  gRPC all the same, in pieces: there whoever does not go through a stream holds its part back. With
+  `_by_reference`, as `handle.options` has it, all of a stream is made whether it is wanted or not.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import ray
 from grpc import RpcError
+from ray._private.worker import global_worker
 from ray.exceptions import RayActorError, RayError
-from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.exceptions import RayServeException
 
 from wheelway.draining import keep_replicas
-from wheelway.parts import PartOverloaded, PartUnavailable
+from wheelway.parts import PartUnavailable
 from wheelway.remote import PIECE
 
 if TYPE_CHECKING:
@@ -34,22 +38,18 @@ if TYPE_CHECKING:
 def sender(part: str, handle: DeploymentHandle[Any]) -> Send:
     """How to have a replica of a part answer."""
     keep_replicas(handle)
-    ways: dict[bool, DeploymentHandle[Any]] = {}
+    answering: list[DeploymentHandle[Any]] = []
 
     async def send(data: bytes, carried: Request | None) -> AsyncIterator[bytes]:
-        if not ways:
-            ways[False] = handle.options(method_name="answer", stream=True)
-            ways[True] = ways[False].options(_by_reference=True)
-        response: Any = ways[len(data) > PIECE].remote(data, carried)
-        ended = False
+        if not answering:
+            answering.append(handle.options(method_name="answer", stream=True))
+        response: Any = None
         try:
+            sent = data if len(data) <= PIECE else Lent(await asyncio.to_thread(ray.put, data))
+            response = answering[0].remote(sent, carried)
             async for frame in response:
                 yield frame
-            ended = True
-        except BackPressureError as error:
-            raise PartOverloaded(
-                f"the part {part!r} has too many calls waiting: {error}"
-            ) from error
+            response = None
         except RayActorError as error:
             raise PartUnavailable(
                 f"a replica of the part {part!r} died while it answered ({_first_line(error)})"
@@ -64,10 +64,39 @@ def sender(part: str, handle: DeploymentHandle[Any]) -> Send:
                 f"the part {part!r} could not be asked ({_first_line(error)})"
             ) from error
         finally:
-            if not ended:
+            if response is not None:
                 response.cancel()
 
     return send
+
+
+class Lent:
+    """A request in Ray's object store, for who is asked; it stays there as long as this lives.
+
+    Ray keeps for ever what an ObjectRef refers to that was pickled by itself, as Serve does for
+    gRPC (`add_contained_object_ref` in ray/_private/serialization.py). So this pickles what such a
+    reference consists of, as `object_ref_reducer` does there, but for that.
+    """
+
+    def __init__(self, ref: ray.ObjectRef[bytes]) -> None:
+        self._ref = ref
+
+    async def data(self) -> bytes:
+        """The request."""
+        found: bytes = await self._ref
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _, owner, status = global_worker.core_worker.serialize_object_ref(self._ref)
+        return _borrowed, (self._ref.binary(), owner, status)
+
+
+def _borrowed(name: bytes, owner: bytes, status: bytes) -> Lent:
+    """As `_object_ref_deserializer` there."""
+    ref = ray.ObjectRef(name, owner)
+    contained_in = ray.ObjectRef.nil()
+    global_worker.core_worker.deserialize_and_register_object_ref(name, contained_in, owner, status)
+    return Lent(ref)
 
 
 def _first_line(error: Exception) -> str:

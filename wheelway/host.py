@@ -48,7 +48,7 @@ from starlette.middleware import Middleware
 from wheelway.encoded import EncodedRoutes
 from wheelway.failure import StartFailure
 from wheelway.fallback import DEPLOYMENT, Fallback, Outlooks
-from wheelway.handles import sender
+from wheelway.handles import Lent, sender
 from wheelway.logs import flush as write_out
 from wheelway.logs import logger_on
 from wheelway.remote import PartReplica, RemotePart
@@ -157,8 +157,10 @@ class PartHost:
         if not self._replica.ready:
             raise RuntimeError("the part was never loaded: its deployment has no user_config")
 
-    async def answer(self, data: bytes, carried: Request | None) -> AsyncIterator[bytes]:
+    async def answer(self, data: bytes | Lent, carried: Request | None) -> AsyncIterator[bytes]:
         """Called by the handle of a pipeline; see remote.py."""
+        if isinstance(data, Lent):
+            data = await data.data()
         # A generator function as such: Serve looks for one.
         async with aclosing(self._replica.answer(data, carried)) as frames:
             async for frame in frames:

@@ -46,6 +46,13 @@ class Risk(Pipeline):
 
 class Churn(Pipeline):
     async def infer(self, most):
+        if most == "made":
+            yield self.made
+            return
+        if isinstance(most, bytes):
+            for self.made in range(1, 401):
+                yield "x" * 2**20
+            return
         try:
             for number in range(most):
                 await asyncio.sleep(0.01)
@@ -54,7 +61,7 @@ class Churn(Pipeline):
             self.logger.warning("churn was closed")
 
     def load(self, context):
-        self.logger = context.logger
+        self.logger, self.made = context.logger, 0
 
 class Demo(Pipeline):
     examples = ("pid",)
@@ -77,6 +84,12 @@ class Demo(Pipeline):
                 return f"caught {error}"
         if what == "stream":
             return [number async for number in self.parts["churn"](100)]
+        if what == "many":
+            return len(await asyncio.gather(*(risk("one") for _ in range(1500))))
+        if what == "made":
+            return [number async for number in self.parts["churn"](what)]
+        if what == "flood":
+            return self.parts["churn"](b"x" * 3_000_000)
         if what == "streams":
             return self.parts["churn"](10_000)
         if what.startswith("later"):
@@ -136,6 +149,13 @@ def test_parts_are_deployments_that_are_called_killed_and_drained(at_work):
     with site.client.stream("POST", f"{site.ingress}{route}", json="streams") as answer:
         lines = answer.iter_lines()
         assert [next(lines) for _ in range(3)] == ["0", "1", "2"]
+    # A client that does not read holds the part back, also one that was asked with much.
+    with site.client.stream("POST", f"{site.ingress}{route}", json="flood") as answer:
+        assert len(next(answer.iter_raw())) > 0
+        made = [0, 1]
+        eventually(lambda: made.append(ask("made").json()[0]) or len(set(made[-20:])) == 1)
+        assert 1 <= made[-1] < 100
+    assert ask("many").json() == 1500  # more than Serve sends there at the same time
     failed = ask("fail", **{"x-request-id": "id-8"})
     assert (failed.status_code, failed.json()["reason"]) == (500, "PipelineFailed")
 
