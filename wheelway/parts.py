@@ -49,7 +49,7 @@ class PartUnavailable(PartFailed):
 
 
 class PartOverloaded(PartFailed):
-    """The part has as many calls to work on, and waiting, as it may have."""
+    """The part was too busy to begin with the call in the time that there was for it."""
 
 
 class Parts(Mapping[str, "Part"]):

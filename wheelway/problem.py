@@ -217,7 +217,7 @@ def overloaded(capacity: int) -> Problem:
 def part_failed(error: PartFailed) -> Problem | None:
     """503: a part of the pipeline was not to be had; None where it is no shortage."""
     if isinstance(error, PartOverloaded):
-        detail = "A part of the pipeline has as many calls waiting as it may have."
+        detail = "A part of the pipeline was too busy to begin with a call in time."
         return Problem(503, "Overloaded", detail, headers=_SOON)
     if isinstance(error, PartUnavailable):
         detail = f"A part of the pipeline was not there to answer, or died meanwhile; {_LOG}."

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from wheelway import memory
-from wheelway.crossing import packed, packed_error, raised, unpacked
+from wheelway.crossing import pack, packed_error, raised, unpack
 from wheelway.execution import context_of
 from wheelway.failure import StartFailure
 from wheelway.inbound import AT_HAND, Request
@@ -23,7 +23,7 @@ from wheelway.inbound import request as request_at_hand
 from wheelway.inline import naming, part_runtime
 from wheelway.limits import limits_of
 from wheelway.loading import load_class, verify
-from wheelway.parts import PartUnavailable
+from wheelway.parts import PartOverloaded, PartUnavailable
 from wheelway.streams import Stream
 from wheelway.weights import verified, with_weights
 
@@ -57,7 +57,7 @@ class RemotePart:
 
     async def __call__(self, request: Any) -> Any:
         """Its result, or its items; raises what it raised, or `PartFailed`."""
-        data = packed(request, f"the request to the part {self._name!r}")
+        data = await pack(request, f"the request to the part {self._name!r}")
         carried = None if AT_HAND.get() is None else request_at_hand()
         answer = _Answer(self._name, self._send(data, carried))
         try:
@@ -69,7 +69,7 @@ class RemotePart:
         except BaseException:
             await answer.aclose()
             raise
-        return answer if kind == _STREAM else unpacked(content)
+        return answer if kind == _STREAM else await unpack(content)
 
 
 class _Answer(AsyncIterator[Any]):
@@ -91,7 +91,7 @@ class _Answer(AsyncIterator[Any]):
         if kind == _END:
             await self.end()
             raise StopAsyncIteration
-        return unpacked(content)
+        return await unpack(content)
 
     async def next(self) -> tuple[bytes, bytes]:
         """The next whole frame; raises what the part raised."""
@@ -174,7 +174,9 @@ class PartReplica:
         try:
             async with asyncio.timeout(carried.remaining if carried else WITHOUT_REQUEST):
                 end_turn = await self._turns.begin()
-        except TimeoutError:  # nobody waits any more
+        except TimeoutError:
+            for frame in self._raised(PartOverloaded(self._busy)):
+                yield frame
             return
         _when_task_ends(end_turn)
         try:
@@ -185,7 +187,7 @@ class PartReplica:
             raise
         # Stages are the author's and may raise anything; the caller is told.
         except BaseException as error:  # noqa: BLE001 - it is raised again where the call was made
-            for frame in _framed(_RAISED, packed_error(error, self._part)):
+            for frame in self._raised(error):
                 yield frame
         finally:
             end_turn()
@@ -194,16 +196,16 @@ class PartReplica:
         if self._runtime is None:
             raise PartUnavailable(f"the part {self._part!r} is not loaded")
         async with asyncio.timeout(carried.remaining if carried else WITHOUT_REQUEST):
-            outcome = await self._runtime.call(unpacked(data))
+            outcome = await self._runtime.call(await unpack(data))
         if not isinstance(outcome, Stream):
-            for frame in _framed(_VALUE, packed(outcome, self._what("the result"))):
+            for frame in _framed(_VALUE, await pack(outcome, self._what("the result"))):
                 yield frame
             return
         _when_task_ends(lambda: self._close(outcome))
         try:
             yield _STREAM
             async for item in outcome:
-                for frame in _framed(_ITEM, packed(item, self._what("an item"))):
+                for frame in _framed(_ITEM, await pack(item, self._what("an item"))):
                     yield frame
             yield _END
         finally:
@@ -213,6 +215,16 @@ class PartReplica:
         """End it: nothing is answered any more."""
         if self._runtime is not None:
             await self._runtime.unload()
+
+    def _raised(self, error: BaseException) -> Iterator[bytes]:
+        return _framed(_RAISED, packed_error(error, self._part))
+
+    @property
+    def _busy(self) -> str:
+        return (
+            f"the part {self._part!r} was too busy to begin with a call in the time that there was "
+            "for it: it needs more replicas, or more `max_ongoing_requests`"
+        )
 
     def _close(self, stream: Stream) -> None:
         closing = asyncio.ensure_future(stream.aclose())

@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import pickle
+import time
 
 import pytest
 
-from tests.support.asking import LOGGER, ROUTE, client_of
+from tests.support.asking import LOGGER, ROUTE, client_of, until
 from tests.support.wheels import make_wheel, tree_of
+from wheelway.crossing import pack, unpack
 from wheelway.failure import StartFailure
 from wheelway.inbound import Headers, Request, at_hand
 from wheelway.parts import PartFailed, PartOverloaded, PartUnavailable
@@ -56,6 +58,7 @@ class Part(Pipeline):
         if what == "stream":
             return self.items()
         if what == "wait":
+            self.logger.warning("waiting")
             time.sleep(20)
         raise ValueError(f"unknown {what}")
 
@@ -70,8 +73,10 @@ class Part(Pipeline):
 
 class Coroutine(Part):
     async def infer(self, what):
-        if what == "hold":
-            time.sleep(0.5)
+        if what.startswith("hold"):
+            self.logger.warning("holding")
+            while not os.path.exists(what[5:]):
+                time.sleep(0.01)
         return super().infer(what)
 
 class Lasting(Pipeline):
@@ -175,7 +180,7 @@ async def test_what_a_part_raises_arrives_as_it_was_with_the_parts_own_traceback
     await replica.unload()
 
 
-async def test_a_part_is_told_of_the_request_and_ends_with_it(arguments):
+async def test_a_part_is_told_of_the_request_and_ends_with_it(arguments, caplog):
     replica = await started(arguments)
     call = RemotePart("part", replica.answer)
     with at_hand(Request(Headers.of({"x-tenant": "acme"}), "id-1", "10.0.0.1")):
@@ -183,11 +188,11 @@ async def test_a_part_is_told_of_the_request_and_ends_with_it(arguments):
     assert (headers, request_id) == ({"x-tenant": "acme"}, "id-1")
     assert 50 < remaining <= 60
     begun = asyncio.get_running_loop().create_task(call("wait"))
-    await asyncio.sleep(0.1)
+    await until(lambda: "waiting" in caplog.text)
     begun.cancel()
     with pytest.raises(asyncio.CancelledError):
         await begun
-    assert replica._runtime.calls.abandoned == 1
+    await until(lambda: replica._runtime.calls.abandoned == 1)
 
 
 async def test_a_stream_arrives_item_by_item_and_what_ends_it_too(arguments, caplog):
@@ -212,17 +217,15 @@ async def test_a_caller_that_goes_in_the_middle_of_an_item_has_the_stream_closed
     async def send():
         await anext(answers)
         await anext(answers)
+        sent.set()
         await asyncio.sleep(60)
 
+    sent = asyncio.Event()
     sending = asyncio.create_task(send())
-    await asyncio.sleep(0.1)
+    await asyncio.wait_for(sent.wait(), 20)
     sending.cancel()
     await asyncio.wait([sending])
-    for _ in range(100):
-        if "closed" in caplog.text:
-            break
-        await asyncio.sleep(0.05)
-    assert "closed" in caplog.text
+    await until(lambda: "closed" in caplog.text)
     await replica.unload()
 
 
@@ -238,6 +241,42 @@ async def test_calls_beyond_the_limit_wait_in_their_order_and_may_leave(argument
     await stream.aclose()
     assert await asyncio.gather(*waiting[1:]) == [4, 6]
     await replica.unload()
+
+
+async def test_a_call_that_waits_for_too_long_is_told_that_the_part_is_too_busy(arguments):
+    replica = await started(arguments)
+    await replica.reconfigure({"settings": {"by": 2}, "limits": {"max_ongoing_requests": 1}})
+    call = RemotePart("part", replica.answer)
+    stream = await call("stream")
+    with (
+        at_hand(Request(due=time.monotonic() + 0.1)),
+        pytest.raises(PartOverloaded, match="'part' was too busy to begin with a call in the time"),
+    ):
+        await call("double")
+    await stream.aclose()
+    assert await call("double") == 2
+    await replica.unload()
+
+
+async def test_what_is_large_is_sent_without_holding_the_loop():
+    async def turns_during(work):
+        task = asyncio.ensure_future(work)
+        turns = 0
+        while not task.done():
+            await asyncio.sleep(0)
+            turns += 1
+        return turns, await task
+
+    rows = [{"id": number, "name": f"name {number}"} for number in range(100_000)]
+    turns, data = await turns_during(pack(rows, "the rows"))
+    assert turns > 10
+    turns, same = await turns_during(unpack(data))
+    assert turns > 10
+    assert same == rows
+    with pytest.raises(
+        TypeError, match=r"the rows cannot be sent .* have it hold only what can be"
+    ):
+        await pack([*rows, lambda: None], "the rows")
 
 
 async def test_new_settings_reach_the_part_and_one_that_cannot_start_is_named(arguments):
@@ -341,13 +380,16 @@ async def test_a_shortage_of_a_part_is_503_and_no_failure_of_the_pipeline(
     await part.unload()
 
 
-async def test_a_coroutine_of_a_part_that_blocks_does_not_hold_the_replicas_loop(arguments):
+async def test_a_coroutine_of_a_part_that_blocks_does_not_hold_the_replicas_loop(
+    arguments, caplog, tmp_path
+):
     arguments["parts"]["part"]["target"] = arguments["target"].replace("Demo", "Coroutine")
     replica = await started(arguments)
     call = RemotePart("part", replica.answer)
-    begun = asyncio.ensure_future(call("hold"))
-    await asyncio.sleep(0.1)
-    assert not begun.done()  # the loop turned
+    begun = asyncio.ensure_future(call(f"hold {tmp_path / 'gate'}"))
+    await until(lambda: "holding" in caplog.text)  # the loop turns
+    assert not begun.done()
+    (tmp_path / "gate").touch()
     with pytest.raises(ValueError, match="unknown hold"):
         await begun
     await replica.unload()
