@@ -13,7 +13,8 @@ The contract, and what is read from it:
 
 One loaded pipeline:
 
-    execution.py     load, examples, requests, settings, unload
+    execution.py     load, requests, settings, unload
+    trials.py        its examples, before it serves
     calling.py       how its methods are called: threads, event loops
     limits.py        what a release takes upon itself, and whether most of it fails
     faults.py        whose fault an exception is
@@ -39,7 +40,6 @@ Streams and batches:
 
 Parts:
 
-    trials.py        its examples, before it serves
     parts.py         what a pipeline sees of its parts
     entries.py       which there are, by entry points
     inline.py        parts in its own process
@@ -66,7 +66,9 @@ The replica:
 
 An author's machine:
 
-    local.py         the same for tests and on a command line, and `wheelway check`'s gates
+    local.py         the same for tests and on a command line
+    gates.py         `wheelway check`'s gates
+    standalone.py    what a replica has for a pipeline, where there is no replica
     reading.py       reads streams outside of a server
 
 Installing `wheelway` without extras brings pydantic alone, and this package needs no more.

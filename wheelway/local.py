@@ -22,37 +22,35 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
 import os
 import re
 import sys
-import time
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from wheelway import __version__, entries, memory, openapi
+from wheelway import __version__, entries
 from wheelway.asgi import Application
 from wheelway.calling import THREADS
 from wheelway.contract import Release
-from wheelway.execution import Runtime, context_of
+from wheelway.execution import Runtime
 from wheelway.failure import StartFailure
+from wheelway.gates import Subject, check, classes_of
 from wheelway.inbound import Headers, Request, at_hand
-from wheelway.inline import InlinePart, PartGroup, inline_parts, load_parts
+from wheelway.inline import InlinePart
 from wheelway.limits import Limits
-from wheelway.loading import load_class, verify
 from wheelway.reading import Reader, Readings
 from wheelway.schema import body_of, value_of
+from wheelway.standalone import LOGGER, in_replica, local_context, local_group, local_parts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from wheelway.contract import Context, Pipeline
-
-_LOGGER = logging.getLogger("wheelway.local")
+    from wheelway.contract import Pipeline
+    from wheelway.gates import Gate
 
 
 # -- for authors' tests --------------------------------------------------------------------------
@@ -118,13 +116,13 @@ def loaded(
         StartFailure: a replica would not start either; `reason` and `message` say why.
     """
     release = Release(_named_as(pipeline.__name__), "0+local", "0" * 64, "", __version__)
-    with asyncio.Runner() as runner, _in_replica(release):
-        context = _context(pipeline, release, settings or {}, weights)
+    with asyncio.Runner() as runner, in_replica(release):
+        context = local_context(pipeline, release, settings or {}, weights)
         if parts is None:
-            found = _load_parts(entries.parts_of(pipeline), pipeline)
+            found = local_parts(entries.parts_of(pipeline), pipeline)
         else:
             found = {name: InlinePart(part) for name, part in parts.items()}
-        group = _group(found, context, release)
+        group = local_group(found, context, release)
         runtime = runner.run(Runtime.started(pipeline, context, threads=threads, parts=group))
         asking = Loaded(runner, runtime)
         try:
@@ -149,163 +147,10 @@ def run(
         return list(result) if isinstance(result, GeneratorType) else result
 
 
-def _load_parts(
-    targets: Mapping[str, str], pipeline: type[Pipeline], tree: Path | None = None
-) -> dict[str, InlinePart]:
-    return load_parts({name: (to, THREADS) for name, to in targets.items()}, pipeline, tree)
-
-
-def _group(
-    parts: Mapping[str, InlinePart], context: Context, release: Release, tree: Path | None = None
-) -> PartGroup | None:
-    if not parts:
-        return None
-    told = context.settings, context.logger, tree, context.weights
-    runtimes = inline_parts(parts, release, *told)
-    return PartGroup(runtimes, copying=True)
-
-
 def _named_as(name: str) -> str:
     """What a pipeline is called by its class where nobody says it: `ChurnScore`, churn-score."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name)
     return re.sub(r"[-_.]+", "-", words).lower()
-
-
-@contextmanager
-def _in_replica(release: Release) -> Iterator[None]:
-    """What Ray Serve tells code in a replica, as if in the only one of a release.
-
-    `@serve.batch` and `serve.get_replica_context()` ask Serve which replica they are in, and raise
-    outside one. Serve's own record of it is filled in here, if the pipeline has imported Serve at
-    all and Serve does not know of a replica. What lives in a cluster (handles, other deployments)
-    is not there.
-    """
-    # Of Ray 2.60: ray/serve/context.py.
-    context: Any = sys.modules.get("ray.serve.context")
-    if context is None or context._INTERNAL_REPLICA_CONTEXT is not None:  # noqa: SLF001 - no API
-        yield
-        return
-    deployment = context.DeploymentID(
-        name="Host", app_name=release.application or f"{release.pipeline}-{release.version}"
-    )
-    context._set_internal_replica_context(  # noqa: SLF001 - as above
-        replica_id=context.ReplicaID(unique_id="local", deployment_id=deployment),
-        servable_object=None,
-        _deployment_config=context.DeploymentConfig(
-            max_ongoing_requests=Limits().max_ongoing_requests
-        ),
-        rank=context.ReplicaRank(rank=0, node_rank=0, local_rank=0),
-        world_size=1,
-    )
-    try:
-        yield
-    finally:
-        context._INTERNAL_REPLICA_CONTEXT = None  # noqa: SLF001 - as above
-
-
-def _context(
-    pipeline: type[Pipeline], release: Release, settings: Mapping[str, Any], weights: Path | None
-) -> Context:
-    logger = _LOGGER.getChild(release.pipeline)
-    return context_of(pipeline, release, settings, logger, weights and weights.absolute())
-
-
-# -- gates ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """What came of one gate."""
-
-    gate: str
-    ok: bool
-    seconds: float = 0.0
-    reason: str = ""
-    """PascalCase; "" when it passed."""
-    message: str = ""
-    tail: str = ""
-    """The end of the traceback, from the pipeline's own frames on."""
-    detail: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is checked or served."""
-
-    target: str
-    release: Release
-    settings: Mapping[str, Any]
-    tree: Path | None = None
-    record_digest: str = ""
-    """"": the tree is not verified."""
-    threads: int = THREADS
-    max_memory: int | None = None
-    accelerated: bool = False
-    """A replica would have a GPU."""
-    weights: Path | None = None
-    """The folder in `context.weights`."""
-
-
-async def check(subject: Subject, report: Callable[[Gate], None]) -> bool:
-    """Run the gates, reporting each as it ends; whether all of them passed."""
-    passed, gates = True, _gates(subject)
-    for name in ("verify", "import", "schemas", "load", "examples"):
-        begin = time.perf_counter()
-        try:
-            with _in_replica(subject.release):
-                detail = await anext(gates)
-        except StartFailure as failure:
-            seconds = time.perf_counter() - begin
-            report(Gate(name, False, seconds, failure.reason, failure.message, failure.tail))
-            passed = False
-            break
-        report(Gate(name, True, time.perf_counter() - begin, detail=detail))
-    report(Gate("memory", True, detail={"peak_bytes": memory.peak()}))
-    return passed
-
-
-async def _gates(subject: Subject) -> AsyncIterator[dict[str, Any]]:
-    """The detail of each gate in turn; raises StartFailure where one is not passed."""
-    if subject.tree is None or not subject.record_digest:
-        yield {"skipped": "no tree with a published RECORD was given"}
-    else:
-        verify(subject.tree, subject.record_digest)
-        yield {"tree": str(subject.tree)}
-    memory.limit(subject.max_memory, accelerated=subject.accelerated)
-    found, parts = await asyncio.to_thread(_classes, subject)
-    names = {"parts": sorted(parts)} if parts else {}
-    yield {"class": f"{found.__module__}:{found.__qualname__}", **names}
-    context = _context(found, subject.release, subject.settings, subject.weights)
-    group = _group(parts, context, subject.release, subject.tree)
-    runtime = Runtime(found, context, tree=subject.tree, threads=subject.threads, parts=group)
-    openapi.document(subject.release, runtime.interface, (), "/predict")
-    request, result = runtime.interface.schemas
-    yield {"input": request, "output": result}
-    await runtime.load()
-    yield {}
-    await runtime.warm_up()
-    count = len(runtime.examples)
-    detail: dict[str, Any] = {"count": count}
-    if not count:
-        detail["hint"] = "examples warm up and document"
-    if group is not None:
-        detail["parts"] = group.example_counts
-    if runtime.first_items:
-        detail["first_items"] = [
-            [item.decode(errors="replace") for item in items] for items in runtime.first_items
-        ]
-    yield detail
-
-
-def _classes(subject: Subject) -> tuple[type[Pipeline], dict[str, InlinePart]]:
-    """The pipeline and its parts; raises StartFailure."""
-    found = load_class(subject.target, subject.tree)
-    name = subject.release.pipeline
-    if subject.tree is None:
-        parts = entries.parts_of(found, name) or entries.parts_of(found)
-    else:
-        parts = entries.parts_in(subject.tree, name)
-    return found, _load_parts(parts, found, subject.tree)
 
 
 # -- serving on a laptop -------------------------------------------------------------------------
@@ -320,12 +165,12 @@ async def serve(subject: Subject, *, host: str = "127.0.0.1", port: int = 8001) 
     """
     import uvicorn  # noqa: PLC0415 - optional, and only here
 
-    pipeline, parts = await asyncio.to_thread(_classes, subject)
-    with _in_replica(subject.release):
-        context = _context(pipeline, subject.release, subject.settings, subject.weights)
-        group = _group(parts, context, subject.release, subject.tree)
+    pipeline, parts = await asyncio.to_thread(classes_of, subject)
+    with in_replica(subject.release):
+        context = local_context(pipeline, subject.release, subject.settings, subject.weights)
+        group = local_group(parts, context, subject.release, subject.tree)
         runtime = await Runtime.started(pipeline, context, threads=subject.threads, parts=group)
-        application = Application(subject.release, _LOGGER, on_shutdown=runtime.unload)
+        application = Application(subject.release, LOGGER, on_shutdown=runtime.unload)
         application.serve(runtime, Limits())
         server = uvicorn.Server(uvicorn.Config(application, host=host, port=port, lifespan="on"))
         await server.serve()

@@ -20,8 +20,8 @@ from tests.support.asking import ROUTE, application, assert_problem, serving
 from tests.support.wheels import make_wheel, tree_of
 from wheelway import Pipeline, Refused
 from wheelway.contract import Release
+from wheelway.gates import Subject, check
 from wheelway.limits import Limits
-from wheelway.local import Subject, check
 
 pytestmark = [pytest.mark.unit, pytest.mark.anyio]
 

@@ -17,8 +17,9 @@ from wheelway.contract import Release
 from wheelway.entries import parts_in
 from wheelway.execution import Runtime, context_of
 from wheelway.failure import StartFailure
+from wheelway.gates import Subject, check
 from wheelway.inline import InlinePart, PartGroup, inline_parts
-from wheelway.local import Subject, check, loaded, run
+from wheelway.local import loaded, run
 
 pytestmark = pytest.mark.unit
 
