@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any, Self
 from wheelway.batches import Batches
 from wheelway.calling import THREADS, Caller, is_async
 from wheelway.contract import Context, Pipeline
-from wheelway.failure import LOAD_EXITED, LOAD_FAILED, StartFailure, blame, describe
+from wheelway.failure import (
+    LOAD_EXITED,
+    LOAD_FAILED,
+    StartFailure,
+    blame,
+    describe,
+    ends_the_caller,
+)
 from wheelway.limits import Limits
 from wheelway.loading import files_of
 from wheelway.parts import call_ender, ending_calls
@@ -190,7 +197,7 @@ class Runtime:
             raise
         # `load` is the author's: it may raise anything, also leave by sys.exit().
         except BaseException as error:
-            if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
+            if ends_the_caller(error):
                 raise
             exited = isinstance(error, SystemExit)
             what = "`load` left by sys.exit(); raise an exception instead" if exited else "`load`"
@@ -276,7 +283,7 @@ class Runtime:
                     await self.calls.call(self._loaded.reconfigure, fresh)
             # The author's code may raise anything, and nothing of it may make the replica fail.
             except BaseException as error:
-                if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
+                if ends_the_caller(error):
                     raise
                 late = f"`reconfigure` did not end within {RECONFIGURE_DEADLINE:g} s"
                 self.settings_error = late if deadline.expired() else describe(error)
@@ -296,7 +303,7 @@ class Runtime:
             await self.calls.call(self._loaded.reconfigure, self.settings)
         # See reconfigure.
         except BaseException as error:
-            if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
+            if ends_the_caller(error):
                 raise
             self._context.logger.exception("the former settings could not be put back")
 
@@ -314,7 +321,7 @@ class Runtime:
                 await self.calls.call(instance.unload)
         # See reconfigure.
         except BaseException as error:
-            if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
+            if ends_the_caller(error):
                 raise
             self._context.logger.exception("`unload` failed")
         finally:

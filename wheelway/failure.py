@@ -6,6 +6,7 @@ to be found in it again: the controller searches for `wheelway-failure[<Reason>]
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import traceback
@@ -69,6 +70,17 @@ def blame(reason: str, what: str, error: BaseException, tree: Path | None) -> St
             "are mapped privately, as torch and safetensors map models, count in full)"
         )
     return StartFailure(reason, f"{what}: {describe(error)}", tail_of(error, tree))
+
+
+def ends_the_caller(error: BaseException) -> bool:
+    """Whether an exception that came out of an author's code is not that code's: the calling task
+    is being cancelled, or the process interrupted. A CancelledError without that is as any other
+    failure: the code awaited something that was cancelled.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(error, KeyboardInterrupt)
 
 
 def describe(error: BaseException) -> str:

@@ -20,7 +20,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from wheelway import memory
-from wheelway.failure import DIGEST_MISMATCH, LOAD_FAILED, START_TIMEOUT, StartFailure, blame
+from wheelway.failure import (
+    DIGEST_MISMATCH,
+    LOAD_FAILED,
+    START_TIMEOUT,
+    StartFailure,
+    blame,
+    ends_the_caller,
+)
 from wheelway.weights import Refusal, Weights
 
 if TYPE_CHECKING:
@@ -239,7 +246,10 @@ class Instances:
             return await self._start(form, self.running.settings)
         except StartFailure:
             raise
-        except Exception as error:  # whatever it is, who waits must be told
+        # Whatever it is, who waits must be told.
+        except BaseException as error:
+            if ends_the_caller(error):
+                raise
             raise blame(LOAD_FAILED, "a second instance failed", error, None) from error
 
     def _tell(self, form: Form, seconds: float, stall: float) -> None:

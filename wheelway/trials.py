@@ -19,6 +19,7 @@ from wheelway.failure import (
     EXAMPLE_RESULT_INVALID,
     StartFailure,
     blame,
+    ends_the_caller,
     tail_of,
 )
 from wheelway.refusals import refusal_in
@@ -75,7 +76,7 @@ class _Trials:
             raise blame(EXAMPLE_RESULT_INVALID, what, error, self._tree) from error
         # The stages are the author's: they may raise anything.
         except BaseException as error:
-            if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
+            if ends_the_caller(error):
                 raise
             if refused := refusal_in(error):
                 what = f"{what} was refused by it ({refused}); examples are what is answered"

@@ -435,6 +435,58 @@ async def test_weights_that_never_load_are_refused_in_time(tmp_path):
     await replica.unload()
 
 
+CANCELLED = """
+import asyncio, json
+from wheelway import Pipeline
+
+class Demo(Pipeline):
+    examples = (1,)
+
+    def load(self, context):
+        self.how = ""
+        if context.weights is not None:
+            self.how = json.loads((context.weights / "model.json").read_text())
+        if self.how == "load":
+            raise asyncio.CancelledError
+
+    def reconfigure(self, settings):
+        if settings.get("bad"):
+            raise asyncio.CancelledError
+
+    def unload(self):
+        raise asyncio.CancelledError
+
+    async def infer(self, request: int) -> int:
+        if self.how == "example":
+            task = asyncio.create_task(asyncio.sleep(60))
+            task.cancel()
+            await task
+        return request
+"""
+
+
+@pytest.mark.parametrize("how", ["load", "example"])
+async def test_weights_by_which_work_is_cancelled_are_refused_as_any_that_fail(tmp_path, how):
+    replica, _ = made(tmp_path, f"cancelled_{how}", CANCELLED)
+    one, bad = weights_of(tmp_path, "1.0", ""), weights_of(tmp_path, "2.0", how)
+    reason = {"load": "LoadFailed", "example": "ExampleFailed"}[how]
+    with pytest.raises(StartFailure, match="CancelledError") as caught:
+        await replica.reconfigure({"weights": bad})
+    assert caught.value.reason == reason
+    await replica.reconfigure({"weights": one})
+    async with client_of(replica.application) as client:
+        await replica.reconfigure({"weights": bad, "former_weights": one})
+        await replica.settled()
+        error = (await told(client))["weights_error"]
+        assert (error["weights"], error["reason"]) == (mark(bad), reason)
+        assert "CancelledError" in error["message"]
+        await replica.reconfigure({"settings": {"bad": 1}, "weights": one})
+        await replica.settled()
+        assert "CancelledError" in (await told(client))["settings_error"]
+        assert (await client.post(ROUTE, json=1)).json() == 1
+    await replica.unload()
+
+
 HELD = """
 import gc
 from wheelway import Pipeline
