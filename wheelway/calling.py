@@ -19,6 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from wheelway.parts import Call
 from wheelway.streams import GENERATORS, ForeignStream, LoopStream, Streamed, ThreadStream
 
 if TYPE_CHECKING:
@@ -118,7 +119,9 @@ class Caller:
                 rest: Sequence[Stage] = neighbours
                 while rest:
                     value, rest = await self._hop(rest, value)
-                    if inspect.isawaitable(value):
+                    if isinstance(value, Call):  # of a stream perhaps, not to be awaited
+                        value = await value.outcome()
+                    elif inspect.isawaitable(value):
                         value = await value
             return value
 
@@ -157,6 +160,21 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object whose call is `async def`
     )
+
+
+def settling(stage: Stage) -> Stage:
+    """The same stage of a pipeline with parts; where it returns the call of one, that part's result
+    comes instead, or its items. One in a thread leaves that to the loop, see `Caller`.
+    """
+    if not is_async(stage):
+        return stage
+
+    @functools.wraps(stage)
+    async def run(value: Any) -> Any:
+        value = await stage(value)
+        return await value.outcome() if isinstance(value, Call) else value
+
+    return run
 
 
 def _only_opens(stage: Stage) -> bool:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from wheelway.batches import Batches
-from wheelway.calling import THREADS, Caller, is_async
+from wheelway.calling import THREADS, Caller, is_async, settling
 from wheelway.contract import Context, Pipeline
 from wheelway.failure import (
     LOAD_EXITED,
@@ -204,6 +204,8 @@ class Runtime:
             reason = LOAD_EXITED if exited else LOAD_FAILED
             raise blame(reason, f"{what} of {self._name} failed", error, self._tree) from error
         stages = {stage: getattr(instance, stage) for stage in own(self._pipeline, STAGES)}
+        if self._parts is not None:
+            stages = {name: settling(stage) for name, stage in stages.items()}
         if "infer_batch" in stages:
             self.batches = Batches(self.calls, stages, self._limits)
             self.run = self.batches.run

@@ -1,13 +1,12 @@
 """Parts of a pipeline that run in its own process: on a laptop, in tests, by option `inline`."""
 
-from __future__ import annotations
-
 import asyncio
 import importlib
 import logging
 import threading
 import time
 import warnings
+from collections.abc import AsyncIterator, Iterator
 
 import numpy as np
 import pytest
@@ -371,8 +370,55 @@ def test_streams_of_parts_are_iterated_from_stages_of_both_kinds(pipeline, part)
         assert part.closed.wait(10)
 
 
-def test_a_stream_of_a_part_may_be_handed_on_as_it_is():
-    assert run(Handed, 3, parts={"counts": Counts}) == [0, 1, 2]
+class HandedFromThread(ForEach):
+    def infer(self, most: int):
+        return self.counts(most)
+
+
+class HandedAsItems(ForEach):
+    async def infer(self, most: int) -> AsyncIterator[int]:
+        return self.counts(most)
+
+
+class HandedAsItemsFromThread(ForEach):
+    def infer(self, most: int) -> Iterator[int]:
+        return self.counts(most)
+
+
+HANDED = [Handed, HandedFromThread, HandedAsItems, HandedAsItemsFromThread]
+
+
+@pytest.mark.parametrize("pipeline", HANDED)
+@pytest.mark.parametrize("part", [Counts, CountsOnLoop])
+def test_a_stream_of_a_part_may_be_handed_on_as_it_is(pipeline, part):
+    class Tens(pipeline):
+        def post_process(self, number):
+            return number * 10
+
+    class TensOnLoop(pipeline):
+        async def post_process(self, number):
+            return number * 10
+
+    parts = {"counts": part}
+    assert run(pipeline, 3, parts=parts) == [0, 1, 2]
+    for tens in (Tens, TensOnLoop):
+        assert run(tens, 3, parts=parts) == [0, 10, 20]
+
+
+def test_the_result_of_a_part_that_is_handed_on_reaches_post_process():
+    class Rounds(Awaiting):
+        def infer(self, customer):
+            return self.risk(customer)
+
+        def post_process(self, risk):
+            return round(risk)
+
+    class RoundsOnLoop(Rounds):
+        async def infer(self, customer):
+            return self.risk(customer)
+
+    for pipeline in (Rounds, RoundsOnLoop):
+        assert run(pipeline, {"age": 30}, parts=BOTH) == 3
 
 
 def test_a_stream_that_is_awaited_and_a_result_that_is_iterated_are_told_so():
