@@ -144,8 +144,13 @@ def _rows(release: "ReleaseDocument", now: float) -> "Iterator[Sequence[Cell]]":
     for part in release["parts"]:
         yield (*part_cells(part), replicas_of(part), "", "-", "")
     if weights := release.get("weights"):  # a daemon of before does not tell
-        project, _, version = weights.partition("@")
-        yield (f"  {project}", version.rpartition("+")[0], "", "weights", "", "-", "")
+        yield (*weights_cells(weights), "", "-", "")
+
+
+def weights_cells(mark: str) -> "tuple[Cell, Cell, Cell, Cell]":
+    """The weights that a release was seen live with, as below it."""
+    project, _, version = mark.partition("@")
+    return f"  {project}", version.rpartition("+")[0], "", "weights"
 
 
 def part_cells(part: "PartDocument") -> "tuple[Cell, Cell, Cell]":

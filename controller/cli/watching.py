@@ -25,7 +25,7 @@ from controller.cli.output import (
     stack,
     table,
 )
-from controller.cli.status import drawn, part_cells, read_status
+from controller.cli.status import drawn, part_cells, read_status, weights_cells
 from controller.errors import JournalError, Waiting, WheelwayError
 from controller.ops.documents import part_document
 from controller.ops.times import ago, seconds
@@ -209,7 +209,9 @@ def _line_by_line(now: Callable[[], _Seen], out: Console, *, as_json: bool) -> N
 def _news(seen: JSON) -> tuple[JSON, ...]:
     """What is worth printing again when it changes: not the time nor the traffic."""
     keys = ("pipeline", "version", "digest", "phase", "reason", "replicas", "parts")
-    releases = [[release[key] for key in keys] for release in seen["releases"]]
+    releases = [
+        [*(release[key] for key in keys), release.get("weights")] for release in seen["releases"]
+    ]
     conditions = [(item["subject"], item["reason"]) for item in seen["conditions"]]
     return releases, conditions, seen["daemon"]["state"]
 
@@ -223,6 +225,7 @@ def shown(seen: JSON, *notes: str) -> RenderableType:
         for row in (
             _row(release, now - seconds(release["since"])),
             *map(_part_row, release["parts"]),
+            *map(_weights_row, filter(None, [release.get("weights")])),
         )
     ]
     return stack(*drawn(seen, releases=table(HEADS, rows), note="\n".join(filter(None, notes))))
@@ -247,6 +250,10 @@ def _row(release: JSON, age: float) -> Sequence[Cell]:
 def _part_row(part: PartDocument) -> Sequence[Cell]:
     counts = "-" if part["inline"] else _replicas(part["running"], part["wanted"])
     return (*part_cells(part), first_line(part["message"]), "", counts, "", "")
+
+
+def _weights_row(mark: str) -> Sequence[Cell]:
+    return (*weights_cells(mark), "", "", "", "")
 
 
 def _replicas(running: int | None, total: int | str | None) -> Cell:

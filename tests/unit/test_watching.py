@@ -24,6 +24,7 @@ from controller.serve.dashboard import APPLICATIONS, METRICS_TARGETS, Dashboard
 from controller.serve.traffic import HISTOGRAM, Flow, Traffic
 from tests.support.canned import canned
 from tests.support.head import eventually
+from tests.unit.test_weights_choice import weights
 
 pytestmark = pytest.mark.unit
 
@@ -232,6 +233,19 @@ def test_as_text_it_is_the_same_table_with_what_ray_says(site):
     row = next(line for line in lines if line.startswith("iris")).split()
     assert row == ["iris", "1.0", "Live", "AnswersAtRoute", "5", "min", "1/2", "-", "-"]
     assert "\x1b" not in "".join(lines)
+
+
+def test_weights_that_a_release_goes_live_with_are_news_and_a_row_below_it(site):
+    folder, journal = site
+    with subprocess.Popen(command(folder), stdout=subprocess.PIPE, text=True) as watching:
+        while not watching.stdout.readline().startswith("iris"):
+            pass
+        journal.weights_live(IRIS, weights(), time.time())
+        while not (line := watching.stdout.readline()).startswith("iris-weights"):
+            assert line
+        watching.send_signal(signal.SIGINT)
+        watching.wait(60)
+    assert line.split() == ["iris-weights", "2026.1", "weights"]
 
 
 def test_without_a_journal_there_is_nothing_to_begin_with(site):
