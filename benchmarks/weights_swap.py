@@ -15,6 +15,9 @@ are.
     gap       between two successive answers, over all clients
     publish   from the rename of the wheel to the first answer with its header; `load` is what the
               pipeline itself spent in its `load`, and took away from that is what to reach is of
+    config    from the rename until the daemon, which had fetched, checked and unpacked it by then,
+              sent the config; it grows with the wheel, whose bytes are hashed several times
+    live      from the rename until the daemon knew that every replica answers with them
     resident  memory of the replica's process (VmRSS, proc(5)); after the last swap it is looked at
               once the former instance was unloaded
 
@@ -42,6 +45,7 @@ from typing import TYPE_CHECKING, Any
 from served_folder import machine, served_folder, until
 from upgrade_under_load import CLIENTS, PATIENCE, Load, client, first_in_line
 
+from controller.journal import Journal
 from tests.support.wheels import make_weights, make_wheel
 
 if TYPE_CHECKING:
@@ -79,6 +83,8 @@ class Figures:
 
     publish: list[float] = field(default_factory=list)
     load: list[float] = field(default_factory=list)
+    config: list[float] = field(default_factory=list)
+    live: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     """From the rename of bad weights until the former ones are wanted again."""
     resident: list[int] = field(default_factory=list)
@@ -124,6 +130,14 @@ def answer(place: ServedFolder) -> dict[str, Any]:
     return found
 
 
+def recorded(place: ServedFolder) -> tuple[float, float]:
+    """When the last config was sent, and when weights were last found live."""
+    with Journal.read(place.folder / "state") as journal:
+        [sent] = journal.configs(1)
+        found = journal.events(pipeline="busy")
+    return sent.at, max(event.at for event in found if event.reason == "WeightsLive")
+
+
 def resident(place: ServedFolder) -> int:
     """Bytes of the replica's process."""
     [found] = [
@@ -142,8 +156,7 @@ async def swaps(place: ServedFolder, load: Load, wheels: list[Path], bad: int) -
     figures = Figures(resident=[await asyncio.to_thread(resident, place)])
     for number, wheel in enumerate(wheels, start=1):
         load.news.clear()
-        began = time.monotonic()
-        place.drop(wheel)
+        began, dropped = time.monotonic(), place.drop(wheel)
         if number == bad:
             await asyncio.to_thread(until, lambda: is_refusing(place), PATIENCE)
             await asyncio.to_thread(until, lambda: not is_refusing(place), PATIENCE)
@@ -153,6 +166,9 @@ async def swaps(place: ServedFolder, load: Load, wheels: list[Path], bad: int) -
         await asyncio.wait_for(load.news.wait(), PATIENCE)
         figures.publish.append(time.monotonic() - began)
         await asyncio.sleep(2.0)  # the former instance goes meanwhile
+        sent, live = await asyncio.to_thread(recorded, place)
+        figures.config.append(sent - dropped)
+        figures.live.append(live - dropped)
         figures.load.append((await asyncio.to_thread(answer, place))["load"])
         figures.resident.append(await asyncio.to_thread(resident, place))
         print(
@@ -216,6 +232,8 @@ def main() -> None:
         "longest gap": load.gap,
         "median publish": sorted(found.publish)[len(found.publish) // 2],
         "longest publish without load": max(without),
+        "median config": sorted(found.config)[len(found.config) // 2],
+        "median live": sorted(found.live)[len(found.live) // 2],
         "median load": sorted(found.load)[len(found.load) // 2],
         "longest refusal": max(found.refused, default=0.0),
         "resident before": found.resident[0],
