@@ -23,7 +23,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from wheelway.calling import is_async
-from wheelway.inbound import AT_HAND, several
+from wheelway.faults import share
+from wheelway.inbound import AT_HAND, id_of, several
 from wheelway.parts import ending_calls, hand_over_calls
 from wheelway.results import ResultInvalid
 
@@ -96,9 +97,10 @@ class _Batch(_Turn):
 
     def fail(self, error: BaseException) -> None:
         """Have it be the outcome of all that have none."""
-        for item in self.items:
-            if not item.outcome.done():
-                item.outcome.set_exception(error)
+        left = [item for item in self.items if not item.outcome.done()]
+        share(error, [id_of(item.arrival) for item in left])
+        for item in left:
+            item.outcome.set_exception(error)
 
 
 @dataclass(slots=True)

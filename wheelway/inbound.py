@@ -161,20 +161,21 @@ def request() -> Request:
 
 def request_id() -> str:
     """The id of the request at hand, or empty."""
-    return _id(AT_HAND.get())
+    return id_of(AT_HAND.get())
 
 
 def several(found: Sequence[Request | Arrival | None]) -> Request:
     """What `request()` tells where all of these are answered together: the earliest deadline, and
     the ids of the first, joined by commas.
     """
-    ids = [_id(one) for one in found[:IDS]]
+    ids = [id_of(one) for one in found[:IDS]]
     more = f"+{len(found) - IDS}" if len(found) > IDS else ""
     due = min((_due(one) for one in found if one is not None), default=monotonic() + PATIENCE)
     return Request(_Several(), ",".join(name for name in (*ids, more) if name), "", due)
 
 
-def _id(found: Request | Arrival | None) -> str:
+def id_of(found: Request | Arrival | None) -> str:
+    """The id of what is, or was, at hand; empty where nothing is or it has none."""
     if isinstance(found, tuple):
         return found[0].decode("latin-1")
     return found.id if found else ""

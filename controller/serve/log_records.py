@@ -20,8 +20,11 @@ _HEAD = re.compile(
     r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) "
     r"\S+ \S+ (?:\S+ )?-- (?P<message>.*)"
 )
-_FAILED = re.compile(r"request (?P<id>\S+) of (?P<release>\S+@\S+\+[0-9a-f]{8}) failed")
-"""The line that `wheelway.faults` logs."""
+_FAILED = re.compile(
+    r"requests? (?P<id>[^\s,]+)(?:, [^\s,]+)* of (?P<release>\S+@\S+\+[0-9a-f]{8}) failed"
+    r"(?: in one batch)?"
+)
+"""The lines that `wheelway.faults` logs; of several requests the first is as good as any."""
 _TRACEBACK = "Traceback (most recent call last)"
 LONGEST_RECORD = 1 << 20
 """Characters of a record; a longer one comes in parts."""

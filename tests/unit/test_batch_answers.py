@@ -1,15 +1,18 @@
 """Answers to requests that are in a batch: whom its failures reach, and what is told of it."""
 
 import asyncio
+import dataclasses
+import pickle
 import threading
 from collections.abc import AsyncIterator, Awaitable
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import ClassVar
 
 import pytest
 
 from tests.support.asking import (
+    LOGGER,
+    RELEASE,
     ROUTE,
     acquire,
     application,
@@ -20,6 +23,7 @@ from tests.support.asking import (
 )
 from tests.support.batching import PAIRS, Doubled
 from wheelway import Pipeline
+from wheelway.faults import explain, share
 from wheelway.limits import Limits
 
 pytestmark = [pytest.mark.unit, pytest.mark.anyio]
@@ -96,9 +100,11 @@ async def together(pipeline, *requests):
 async def test_what_fails_a_batch_fails_each_of_its_requests_and_no_other(
     bad, reason, told, caplog
 ):
-    for answer in await together(Errors, "good", bad, "fine"):
-        assert_problem(answer, 500, reason)
-    assert len(caplog.records) == 3
+    answers = await together(Errors, "good", bad, "fine")
+    ids = [assert_problem(answer, 500, reason)["instance"] for answer in answers]
+    (record,) = caplog.records
+    message = f"requests {', '.join(ids)} of greeter@1.0+cu1+abababab failed in one batch"
+    assert record.getMessage() == message
     assert told in caplog.text
     async with asking(Errors) as client:  # also where it is alone
         assert_problem(await client.post(ROUTE, json=bad), 500, reason)
@@ -125,6 +131,41 @@ async def test_what_fails_an_item_fails_its_request_alone(bad, reason, told, cap
     async with asking(Errors) as client:
         assert_problem(await client.post(ROUTE, json=bad), 500, reason)
     assert told in caplog.text
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):  # noqa: N818 - what it is about is that no attribute of it can be set
+    what: str
+
+
+async def test_an_exception_that_is_raised_again_and_again_is_told_of_each_time(caplog):
+    error = Frozen("worn out")
+
+    class Broken(Errors):
+        def infer_batch(self, requests: list[str]) -> list[str | Exception]:
+            if "bad" in requests:
+                raise error
+            return [error if request == "item" else request for request in requests]
+
+    limits = Limits(max_batch_size=2, batch_wait_timeout=30)
+    app, runtime = await application(Broken, None, limits)
+    async with client_of(app) as client:
+        for requests in (("bad", "good"), ("bad", "bad"), ("item", "item")):
+            await asyncio.gather(*(client.post(ROUTE, json=request) for request in requests))
+        app.serve(runtime, Limits())
+        await client.post(ROUTE, json="bad")
+    told = [record.getMessage().split(" ", 1)[0] for record in caplog.records]
+    assert told == ["requests", "requests", "request", "request", "request"]
+    await runtime.unload()
+
+
+def test_in_another_process_an_exception_fails_one_request(caplog):
+    error = ValueError("secret")
+    share(error, ["a", "b"])
+    for name in (b"a", b"b"):
+        explain(RELEASE, LOGGER, pickle.loads(pickle.dumps(error)), name)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"request {name} of greeter@1.0+cu1+abababab failed" for name in "ab"]
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, KeyboardInterrupt])
@@ -238,7 +279,7 @@ async def test_the_metadata_tells_how_large_batches_were():
 async def test_the_limits_of_batches_change_while_it_serves():
     app, runtime = await application(Doubled, {}, Limits(max_batch_size=2))
     assert runtime.batches.limits.max_batch_size == 2
-    app.serve(runtime, replace(Limits(), max_batch_size=7, batch_wait_timeout=0.25))
+    app.serve(runtime, dataclasses.replace(Limits(), max_batch_size=7, batch_wait_timeout=0.25))
     assert runtime.batches.limits.max_batch_size == 7
     assert runtime.batches.limits.batch_wait_timeout == 0.25
     await runtime.unload()

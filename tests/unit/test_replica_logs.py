@@ -42,6 +42,17 @@ def test_a_record_goes_on_to_the_next_and_says_which_request_failed_of_what():
     assert not other.mentions("4711-ff")
 
 
+def test_a_batch_that_failed_is_one_record_that_each_of_its_requests_is_found_by():
+    head, rest = FAILED.split("request 4711-ff of", 1)
+    text = f"{head}requests 4711-ff, 4711-f, 8 of{rest}".replace(
+        " failed\n", " failed in one batch\n"
+    )
+    (record,) = records(text.splitlines())
+    assert record.failed() == FailedRequest(str(IRIS), "4711-ff", "KeyError: 'sepal'")
+    asked = ("4711-ff", "4711-f", "8", "4711")
+    assert [record.mentions(one) for one in asked] == [True, True, True, False]
+
+
 def test_serves_json_says_the_same():
     line = json.dumps(
         {
