@@ -31,6 +31,8 @@ class Cause(Enum):
 
     LATE = "late"
     GONE = "gone"
+    REPLACED = "replaced"
+    """A stream, of an instance that is not kept for longer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +54,12 @@ class Watched:
     """It has ended, after another thread answered it while the loop was held."""
     streaming: bool = False
     """Its answer has begun; it is due with its next item."""
+
+    def cancel(self, cause: Cause) -> None:
+        """End it, unless it is being ended."""
+        if self.cause is None:
+            self.cause = cause
+            self.task.cancel()
 
     @property
     def cancelled_by_others(self) -> bool:
@@ -169,7 +177,7 @@ class RequestDeadlines:
 
     def _let_go(self, watched: Watched) -> None:
         if not watched.rescued:
-            self._cancel(watched, Cause.LATE)
+            watched.cancel(Cause.LATE)
 
     def _arm(self, delay: float, now: float) -> None:
         if self._timer is not None:
@@ -185,7 +193,7 @@ class RequestDeadlines:
             if watched.cause is not None:
                 continue
             if watched.due <= now:
-                self._cancel(watched, Cause.LATE)
+                watched.cancel(Cause.LATE)
             elif watched.seen and watched.body_read and watched.listener is None:
                 watched.listener = asyncio.ensure_future(self._listen(watched))
             watched.seen = True
@@ -193,13 +201,8 @@ class RequestDeadlines:
             first = min(watched.due for watched in every)
             self._arm(min(max(first - now, 0.001), INTERVAL), now)
 
-    def _cancel(self, watched: Watched, cause: Cause) -> None:
-        if watched.cause is None:
-            watched.cause = cause
-            watched.task.cancel()
-
     async def _listen(self, watched: Watched) -> None:
         """After the body `receive` has only one thing left to say (ASGI, `http.disconnect`)."""
         while (await watched.receive())["type"] != "http.disconnect":
             pass
-        self._cancel(watched, Cause.GONE)
+        watched.cancel(Cause.GONE)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wheelway.contract import Release
+    from wheelway.deadlines import Watched
     from wheelway.inline import PartGroup
     from wheelway.results import Encoder
     from wheelway.schema import Interface
@@ -127,6 +128,8 @@ class Runtime:
         self.weights = weights
         self.in_flight = 0
         """Requests that began on it and have not ended; counted by who takes them."""
+        self.streams: set[Watched] = set()
+        """Of these, those whose answer has begun and goes on item by item."""
         self.marks: list[tuple[bytes, bytes]] = []
         """Headers that say who answers; set by who sends them, as those of a result."""
         self.result_headers: list[tuple[bytes, bytes]] = []

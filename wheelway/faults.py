@@ -47,6 +47,10 @@ def _failed_by(error: BaseException, name: str) -> Sequence[str]:
     return shared.ids if first else ()
 
 
+class Replaced(Exception):  # noqa: N818 - nothing of the pipeline's doing
+    """A stream's instance was replaced, and kept for as long as that may be."""
+
+
 def explain(
     release: Release, logger: logging.Logger, error: BaseException, request_id: bytes
 ) -> Problem:
@@ -62,6 +66,10 @@ def explain(
         # One that the class lists lives on: it must not keep the frames of this request.
         refused.__traceback__ = refused.__context__ = refused.__cause__ = None
         return problem.refused(refused)
+    if isinstance(error, Replaced):
+        why = "its stream was broken off, as the instance that it came from is no longer kept"
+        logger.warning("request %s of %s: %s", name, release, why, extra=told)
+        return problem.replaced()
     if isinstance(error, PartFailed) and (shortage := problem.part_failed(error)):
         logger.error("request %s of %s: %s", name, release, error, extra=told)
         return shortage

@@ -125,6 +125,7 @@ class Host:
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Start, or take new settings and limits; see the module's docstring."""
+        self._replica.grace = _grace()
         with _plain():
             await self._replica.reconfigure(user_config)
 
@@ -183,6 +184,12 @@ def _plain() -> Iterator[None]:
         yield
     except StartFailure as failure:
         raise StartFailure(failure.reason, failure.message, failure.tail) from None
+
+
+def _grace() -> float:
+    """Seconds that Serve gives this replica to end; 0: this Serve does not say."""
+    config = getattr(serve.get_replica_context(), "_deployment_config", None)
+    return float(getattr(config, "graceful_shutdown_timeout_s", 0.0))
 
 
 def _logger(release: Release) -> logging.Logger:

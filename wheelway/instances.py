@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from wheelway import memory
+from wheelway.deadlines import Cause
 from wheelway.failure import (
     DIGEST_MISMATCH,
     LOAD_FAILED,
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
 DEADLINE: Final = 300.0
 """Seconds for the bytes, `load` and the examples of a second instance when nobody says how many."""
 FINISH: Final = 300.0
-"""Seconds at least that requests get to end on a former instance; more if `request_timeout` is."""
+"""Seconds at least that requests get to end on a former instance."""
+BREAK_OFF: Final = 5.0
+"""Seconds that streams get which are broken off then."""
 TURN: Final = 10.0
 """Seconds that the next instance waits for former ones to be gone, before there are three."""
 LOOK: Final = 0.05
@@ -309,10 +312,12 @@ class Instances:
 
     async def _finish(self, runtime: Runtime, form: Form) -> None:
         """Unload it after the last request that began on it."""
-        end = time.monotonic() + self.finish
-        while runtime.in_use and time.monotonic() < end:  # noqa: ASYNC110 - no event: requests pay
-            await asyncio.sleep(LOOK)
+        await _end_of_use(runtime, self.finish)
         del self._retired[form]
+        if runtime.streams:
+            for stream in list(runtime.streams):
+                stream.cancel(Cause.REPLACED)
+            await _end_of_use(runtime, BREAK_OFF)
         if runtime.in_use:
             self._logger.warning(
                 "the instance %s is unloaded while requests still run on it: they did not end "
@@ -335,3 +340,10 @@ class Instances:
         await asyncio.to_thread(memory.give_back)
         if self._loading is None:
             self._room.narrow()
+
+
+async def _end_of_use(runtime: Runtime, seconds: float) -> None:
+    """Wait until no request runs on it, for so many seconds at most."""
+    end = time.monotonic() + seconds
+    while runtime.in_use and time.monotonic() < end:  # noqa: ASYNC110 - no event: requests pay
+        await asyncio.sleep(LOOK)

@@ -225,6 +225,12 @@ def part_failed(error: PartFailed) -> Problem | None:
     return None
 
 
+def replaced() -> Problem:
+    """503 within a stream: what it came from was replaced long ago."""
+    detail = "The stream went on for longer than what it came from is kept once that was replaced."
+    return Problem(503, "Replaced", detail, headers=_SOON)
+
+
 def timed_out(seconds: float) -> Problem:
     """504: took longer than `request_timeout`."""
     return Problem(504, "TimedOut", f"The pipeline did not answer within {seconds:g} s.")

@@ -131,6 +131,8 @@ class Replica:
             on_shutdown=self.unload,
         )
         self.application.state = self._told
+        self.grace = 0.0
+        """Seconds that a retired replica gets to end; a former instance gets them, too."""
         self._arguments = arguments
         self._logger = logger
         self._name = name
@@ -161,7 +163,10 @@ class Replica:
         """
         async with self._starting:
             self._limits = limits_of(user_config)
-            self._instances.finish = max(FINISH, self._limits.request_timeout)
+            limits = self._limits
+            self._instances.finish = max(
+                FINISH, limits.request_timeout, limits.stream_timeout, self.grace
+            )
             self._instances.deadline = user_config.get("weights_deadline") or DEADLINE
             if not self.ready:
                 try:

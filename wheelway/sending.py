@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wheelway import problem
 from wheelway.deadlines import Cause, progress_of
+from wheelway.faults import Replaced
 from wheelway.framing import framing_for
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Sender:
             first = await items.next()
             if not self._deadlines.begin_stream(watched, seconds):
                 return
+            runtime.streams.add(watched)
             try:
                 await sending.run(first, items, lambda: self._deadlines.extend(watched, seconds))
             except (GeneratorExit, KeyboardInterrupt):
@@ -82,14 +84,14 @@ class Sender:
             except asyncio.CancelledError as error:
                 if watched.cause is Cause.GONE or watched.cancelled_by_others:
                     raise
-                if watched.cause is None:  # the pipeline's own
-                    what = self._explain(error, request_id)
-                else:
+                if watched.cause is Cause.LATE:
                     what = problem.stream_timed_out(seconds)
                     where = progress_of(error, watched)
                     if sending.waits_for_client:
                         where = "its client did not take what there was"
                     self._tell_late(request_id, where, seconds)
+                else:  # it is the pipeline's own, if there is no cause
+                    what = self._explain(Replaced() if watched.cause else error, request_id)
             # Stages are the author's and may raise anything; see Application.
             except BaseException as error:  # noqa: BLE001 - logged, with its traceback
                 what = self._explain(error, request_id)
@@ -100,6 +102,7 @@ class Sender:
                 self._outcomes.failed(what.reason)
             await sending.break_off(what.body(request_id.decode("latin-1")))
         finally:
+            runtime.streams.discard(watched)
             await items.aclose(0)
 
 

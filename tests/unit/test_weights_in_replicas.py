@@ -215,6 +215,64 @@ async def test_a_stream_under_way_ends_on_the_former_instance(tmp_path):
         assert (await client.post(url, json=1)).text.split() == ["2", "2"]
 
 
+LASTING = """
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from wheelway import Pipeline
+
+unloaded = []
+
+class Demo(Pipeline):
+    async def infer(self, request: int) -> AsyncIterator[int]:
+        while not unloaded:
+            await asyncio.sleep(0.01)
+            yield 1
+
+    def unload(self):
+        unloaded.append(1)
+"""
+
+
+@pytest.mark.parametrize("kind", ["async", "def"])
+async def test_a_stream_that_outlasts_its_instance_is_broken_off_and_says_why(
+    tmp_path, monkeypatch, caplog, kind
+):
+    monkeypatch.setattr("wheelway.replica.FINISH", 0.3)
+    code = LASTING
+    if kind == "def":
+        code = code.replace("async def", "def").replace("-> Async", "-> ")
+        code = code.replace("await asyncio", "time").replace("import asyncio", "import time")
+    replica, module = made(tmp_path, f"outlasting{kind}", code)
+    limits = {"request_timeout": 0.1, "stream_timeout": 0.2}
+    await replica.reconfigure({"limits": limits})
+    async with serving(replica.application) as port, httpx.AsyncClient(timeout=60) as client:
+        url = f"http://127.0.0.1:{port}/predict/outlasting{kind}/1.0"
+        async with client.stream("POST", url, json=1) as stream:
+            lines = stream.aiter_lines()
+            assert await anext(lines) == "1"
+            two = weights_of(tmp_path, "2.0", {})
+            await replica.reconfigure({"limits": limits, "weights": two})
+            told = [json.loads(line) async for line in lines][-1]["problem"]
+        assert (told["status"], told["reason"]) == (503, "Replaced")
+        assert f"request {told['instance']} of" in caplog.text
+        assert "Traceback" not in caplog.text
+        await replica.settled()
+        assert module().unloaded == [1]
+        assert "unloaded while requests still run" not in caplog.text
+        assert replica.application._outcomes.recent == 0, "it is no failure of the release"
+    await replica.unload()
+
+
+async def test_a_former_instance_is_kept_for_as_long_as_its_requests_may_take(tmp_path):
+    replica, _ = made(tmp_path, "kept_long")
+    waits = [replica._instances.finish]
+    for limits, replica.grace in (({}, 0), ({"stream_timeout": 400}, 0), ({}, 500)):
+        await replica.reconfigure({"limits": limits})
+        waits.append(replica._instances.finish)
+    assert waits == [300, 300, 400, 500]
+    await replica.unload()
+
+
 async def test_a_stage_that_nobody_waits_for_any_more_still_holds_its_instance(tmp_path, caplog):
     replica, module = made(tmp_path, "lingering")
     two = weights_of(tmp_path, "2.0", {"add": 2})
@@ -240,7 +298,7 @@ async def test_a_request_that_never_ends_does_not_hold_its_instance_for_ever(
     monkeypatch.setattr("wheelway.replica.FINISH", 0.1)
     replica, module = made(tmp_path, "endless")
     two = weights_of(tmp_path, "2.0", {"add": 2})
-    limits = {"request_timeout": 0.1}
+    limits = {"request_timeout": 0.1, "stream_timeout": 0.1}
     await replica.reconfigure({"limits": limits})
     async with client_of(replica.application) as client:
         assert (await client.post(ROUTE, json="slow")).status_code == 504
