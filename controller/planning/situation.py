@@ -11,7 +11,7 @@ from controller.model import ApplicationStatus, Quarantine, Transition
 from controller.planning.overrides import NOTHING_ORDERED
 from controller.planning.plan import PlannedApplication
 from controller.planning.policy import STANDS_IN
-from controller.planning.weights import WeightsQuarantine, blamed, in_document
+from controller.planning.weights import WeightsQuarantine, blamed, in_document, unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -263,7 +263,7 @@ def refused_weights(
         return ()
     if not blamed(suspect, app.document, reason, message):
         return ()
-    said = reason, message, diagnosis.log_tail
+    said = reason, unnamed(message, suspect), diagnosis.log_tail
     return (WeightsQuarantine(app.release, suspect, *said, situation.now),)
 
 

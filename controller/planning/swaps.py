@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from controller.model import ApplicationStatus, Condition
 from controller.planning.health import DIGEST_MISMATCH
 from controller.planning.remembered import Remembered
-from controller.planning.weights import Proven, WeightsQuarantine, in_document
+from controller.planning.weights import Proven, WeightsQuarantine, in_document, unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -183,12 +183,13 @@ def complaints(
             text = f"it cannot serve without weights, and goes on with what it has: {error.message}"
             found.conditions.append(Condition(str(app.release), error.reason, text))
         elif wanted is not None and error.digest == wanted.digest:
+            message = unnamed(error.message, wanted)
             if error.reason == DIGEST_MISMATCH:
                 found.damaged.add(wanted.digest)
-                text = f"the files of {wanted} are made again: {error.message}"
+                text = f"the files of {wanted} are made again: {message}"
                 found.conditions.append(Condition(str(app.release), error.reason, text))
                 continue
-            said = error.reason, error.message, error.log_tail
+            said = error.reason, message, error.log_tail
             found.refused.append(WeightsQuarantine(app.release, wanted, *said, now))
     return found
 

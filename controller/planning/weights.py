@@ -321,6 +321,11 @@ def blamed(
     return is_new and (reason in _UNSAID or _TOOK_PART.match(message) is not None)
 
 
+def unnamed(message: str, weights: Weights) -> str:
+    """A host's report without the name of the weights, which is told beside it."""
+    return message.replace(f"with the weights {weights}: ", "", 1)
+
+
 # -- in documents --------------------------------------------------------------------------------
 
 

@@ -126,8 +126,7 @@ class WeightsStory:
 
 def _goes_on(failed: WeightsQuarantine, choice: Choice) -> str:
     others = f"{choice.wanted} stay in force" if choice.wanted else "it goes on without any"
-    named = f"with the weights {failed.weights}: "
-    cause = next(iter(failed.message.replace(named, "", 1).splitlines()), "")
+    cause = (failed.message.splitlines() or [""])[0]
     return (
         f"{failed.weights} failed with it ({failed.reason}: {cause}); {others}. Publish others, or "
         f"`wheelway quarantine clear {failed.release.pipeline} {failed.weights.version} --weights` "

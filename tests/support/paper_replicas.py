@@ -49,7 +49,8 @@ class PaperReplica:
             self.left -= 1
         elif why := refused.get((self.wanted or {}).get("version", "")):
             names = {"weights": mark(self.wanted), "digest": (self.wanted or {})["digest"]}
-            self.error = {**names, "tail": "", **why}
+            message = f"with the weights {mark(self.wanted)}: {why['message']}"
+            self.error = {**names, "tail": "", **why, "message": message}
         else:
             self.serves = self.wanted
 

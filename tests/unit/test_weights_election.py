@@ -168,8 +168,7 @@ def test_older_wheels_are_looked_into_when_the_newest_does_not_fit():
 
 def test_a_refused_one_is_told_of_until_newer_ones_come():
     old, new = offer("2026.1", "1"), offer("2026.2", "2")
-    said = f"with the weights {new.weights}: no such file\nline 2"
-    refused = WeightsQuarantine(release(), new.weights, "LoadFailed", said)
+    refused = WeightsQuarantine(release(), new.weights, "LoadFailed", "no such file\nline 2")
     recorded = WeightsRecorded(
         proven={release(): (Proven(old.weights, NOW),)}, refused={release(): (refused,)}
     )
