@@ -34,6 +34,7 @@ RESERVED: Final = {
     "NotLoaded": 503,
     "Overloaded": 503,
     "PartUnavailable": 503,
+    "Replaced": 503,
     "TimedOut": 504,
 }
 """The host's own reasons (problem.py) and the status of each."""
