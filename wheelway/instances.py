@@ -95,6 +95,10 @@ class Instances:
         self._room = room
         self._logger = logger
         self._form = self._wanted = Form()
+        self._moved = False
+        """Whether the running one's loop has to be its own."""
+        self._apart = False
+        """Whether one that loads holds its loop; those to come load on a loop of their own then."""
         self._settings: Mapping[str, Any] = {}
         self._loading: Form | None = None
         self._retry = RETRY[0]
@@ -105,9 +109,19 @@ class Instances:
         self._leaving: set[asyncio.Task[None]] = set()
         """What unloads them, and what nobody waits for any more."""
 
-    def begin(self, runtime: Runtime, form: Form, refusal: Refusal | None = None) -> None:
-        """Serve by the first instance; `refusal` is of the weights that it should have had."""
+    def begin(
+        self,
+        runtime: Runtime,
+        form: Form,
+        refusal: Refusal | None = None,
+        *,
+        apart: bool = False,
+    ) -> None:
+        """Serve by the first instance; `refusal` is of the weights that it should have had. It held
+        its loop while it started if others are to start `apart`.
+        """
         self.running, self._form, self._wanted = runtime, form, form
+        self._moved, self._apart = form.isolated, apart
         self._settings = runtime.settings
         self._serve(runtime)
         if refusal is not None:
@@ -139,12 +153,13 @@ class Instances:
                 return
             self.refusal = None
         self._retry = RETRY[0]
-        self._want(replace(self._wanted, weights=weights))
+        self._want(self._with(weights))
 
     def isolate(self) -> None:
         """Serve by an instance whose coroutines have a loop of their own: what the former one holds
         (locks, HTTP clients) belongs to the loop that it was made on and cannot move.
         """
+        self._moved = True
         self._want(replace(self._wanted, isolated=True))
 
     async def settled(self) -> None:
@@ -165,6 +180,13 @@ class Instances:
         if self.running is not None:
             ending.append(self.running)
         await asyncio.gather(*(runtime.unload() for runtime in ending))
+
+    def _with(self, weights: Weights | None) -> Form:
+        """How to serve these: by one that is there, if one is."""
+        form = Form(weights, self._moved)
+        if self._apart and form != self._form and form not in self._retired:
+            form = replace(form, isolated=True)
+        return form
 
     def _want(self, form: Form) -> None:
         if form == self._wanted:
@@ -260,8 +282,9 @@ class Instances:
         if stall > STALL:
             level = logging.WARNING
             advice = (
-                ": `load` keeps the interpreter to itself (as unpickling many small objects does), "
-                'or the machine is busy. If that is too long, set `weights_swap = "restart"`'
+                ": `load` keeps the interpreter to itself (as unpickling many small objects does) "
+                "or, being `async def`, the event loop; or the machine is busy. If that is too "
+                'long, set `weights_swap = "restart"`'
             )
         self._logger.log(
             level,
@@ -284,9 +307,9 @@ class Instances:
             "an instance %s does not start; it goes on %s", form, self._form, exc_info=failure
         )
         if form.weights == self._form.weights:  # the loop that it holds stays its own
-            self._wanted = self._form
+            self._wanted, self._moved = self._form, False
             return
-        self._wanted = replace(form, weights=self._form.weights)
+        self._wanted = self._with(self._form.weights)
         # Without the traceback, whose frames would keep what was loaded.
         told = StartFailure(failure.reason, failure.message, failure.tail)
         self.refusal = Refusal(form.weights, told)
@@ -297,7 +320,7 @@ class Instances:
 
     def _try_again(self, refusal: Refusal) -> None:
         if refusal is self.refusal:
-            self._want(replace(self._wanted, weights=refusal.weights))
+            self._want(self._with(refusal.weights))
 
     # -- former instances ------------------------------------------------------------------------
 

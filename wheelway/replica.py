@@ -143,6 +143,8 @@ class Replica:
         self._elsewhere = parts or {}
         self._interface: Interface | None = None
         self._limits = Limits()
+        self._apart = False
+        """Whether the first instance held the loop while it started, when nobody was served yet."""
         self._watchdog: Watchdog | None = None
         self._warned: set[bool] = set()
         """Of holds by coroutines, of others: once each."""
@@ -215,7 +217,7 @@ class Replica:
             await asyncio.to_thread(memory.give_back)
             refusal = Refusal(form.weights, failure)
             runtime, form = await self._first(former, settings)
-        self._instances.begin(runtime, form, refusal)
+        self._instances.begin(runtime, form, refusal, apart=self._apart)
         # Whatever the stages are: validators and serialisers run on the loop, and a `def` may
         # return something to be awaited.
         self._watchdog = Watchdog(
@@ -238,7 +240,15 @@ class Replica:
 
     async def _first(self, form: Form, settings: Mapping[str, Any]) -> tuple[Runtime, Form]:
         """An instance, with a loop of its own if the examples hold this one."""
-        runtime = await self._started(form, settings)
+        assert self._class is not None  # noqa: S101 - see _started
+        held: list[Hold] = []
+        watchdog = Watchdog(files_of(self._class), held.append)
+        try:
+            runtime = await self._started(form, settings)
+            await asyncio.sleep(0)  # what the watchdog found out arrives with the next turn
+        finally:
+            watchdog.stop()
+        self._apart = any(hold.by_coroutine for hold in held)
         if runtime.runs_on_loop and await self._holds_the_loop(runtime):
             await runtime.unload()
             form = replace(form, isolated=True)

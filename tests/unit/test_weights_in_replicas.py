@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import weakref
 
 import httpx
@@ -542,6 +543,42 @@ async def test_weights_by_which_work_is_cancelled_are_refused_as_any_that_fail(t
         await replica.settled()
         assert "CancelledError" in (await told(client))["settings_error"]
         assert (await client.post(ROUTE, json=1)).json() == 1
+    await replica.unload()
+
+
+BLOCKING = """
+import json, time
+from wheelway import Pipeline
+
+class Demo(Pipeline):
+    async def load(self, context):
+        self.add = 0
+        time.sleep(1.6)
+        if context.weights is not None:
+            self.add = json.loads((context.weights / "model.json").read_text())["add"]
+
+    async def infer(self, request: int) -> int:
+        return request + self.add
+"""
+
+
+async def test_a_load_that_holds_the_loop_holds_up_no_request_when_weights_come(tmp_path):
+    replica, _ = made(tmp_path, "blocking", BLOCKING)
+    one, two = (weights_of(tmp_path, f"{n}.0", {"add": n}) for n in (1, 2))
+    bad = weights_of(tmp_path, "3.0", {})
+    await replica.reconfigure({"weights": one})
+    async with client_of(replica.application) as client:
+        for weights, add in ((bad, 1), (two, 2)):
+            await replica.reconfigure({"weights": weights, "former_weights": one})
+            settled, worst = asyncio.create_task(replica.settled()), 0.0
+            while not settled.done():
+                asked = time.monotonic()
+                await client.post(ROUTE, json=1)
+                await asyncio.sleep(0.01)
+                worst = max(worst, time.monotonic() - asked)
+            assert worst < 1
+            assert (await client.post(ROUTE, json=1)).json() == 1 + add
+            assert replica._instances.running.isolated == (weights is two)
     await replica.unload()
 
 
