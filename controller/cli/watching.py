@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
     from controller.cli.invocation import Invocation
     from controller.config.settings import Config, RayOptions
-    from controller.model import JSON, Application, Part
+    from controller.model import JSON
+    from controller.observed import Application, Part
     from controller.ops.documents import PartDocument, ReleaseDocument
     from controller.ops.status import StatusDocument
     from controller.serve.traffic import Flow

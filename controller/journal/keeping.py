@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from controller.journal.records import DaemonStatus, RefusedWheel
-    from controller.model import Event, Listing, Loss, Part, PlacementRecord
+    from controller.model import Event, Listing, Loss, PlacementRecord
+    from controller.observed import Part
 
 _T = TypeVar("_T")
 

@@ -27,7 +27,6 @@ from controller.model import (
     Event,
     Listing,
     Loss,
-    Part,
     Phase,
     PlacementRecord,
     Quarantine,
@@ -35,6 +34,7 @@ from controller.model import (
     UnsoundWheel,
     tracked,
 )
+from controller.observed import Part
 from controller.planning.overrides import Overrides, Pin, Suspension
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from controller.journal import ReleaseRecord
-    from controller.model import Condition, Event, Part, Quarantine, Tracked
+    from controller.model import Condition, Event, Quarantine, Tracked
+    from controller.observed import Part
     from controller.planning.overrides import Overrides, Pin, Suspension
     from controller.planning.weights import Proven, WeightsQuarantine
 

@@ -16,7 +16,8 @@ from controller.planning.weights import former_in_document, in_document
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from controller.model import Application, Quarantine, Tracked, Transition
+    from controller.model import Quarantine, Tracked, Transition
+    from controller.observed import Application
     from controller.planning.situation import Situation
     from controller.planning.weights import WeightsQuarantine
 

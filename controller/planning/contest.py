@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from controller.config.values import same
-from controller.model import ApplicationStatus, Condition, Phase
+from controller.model import Condition, Phase
+from controller.observed import ApplicationStatus
 from controller.planning import causes
 from controller.planning.changes import differences, hold_back
 from controller.planning.daemons import mark_of, marked
@@ -28,7 +29,8 @@ from controller.planning.situation import as_it_is, in_force
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from controller.model import JSON, Application
+    from controller.model import JSON
+    from controller.observed import Application
     from controller.planning.daemons import DaemonMark
     from controller.planning.overrides import Overrides, Suspension
     from controller.planning.plan import Plan

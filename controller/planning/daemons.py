@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from controller.model import JSON, Application, Placement, Release
+    from controller.model import JSON, Placement, Release
+    from controller.observed import Application
 
 KEY = "daemon"
 """The key of the mark in `user_config`."""

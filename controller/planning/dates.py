@@ -16,7 +16,7 @@ from controller.planning.health import Health, diagnose
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from controller.model import Answer, Application
+    from controller.observed import Answer, Application
 
 RETURN_GRACE = 10.0
 """Seconds that an unseen release has at least once the ingress can be asked again: it may be back

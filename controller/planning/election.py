@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from controller.config.settings import PipelinePolicy
-    from controller.model import Application, PlacementRecord, Quarantine, Revision
+    from controller.model import PlacementRecord, Quarantine, Revision
+    from controller.observed import Application
     from controller.planning.disappearance import Absences
     from controller.planning.overrides import Pin
     from controller.planning.policy import Verdict

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from controller.model import ApplicationStatus
+from controller.observed import ApplicationStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from controller.model import Application
+    from controller.observed import Application
 
 _MARKER = re.compile(r"wheelway-failure\[(\w+)\] ([^\n]*)")
 """What the host puts in front of its own report of a failed start."""

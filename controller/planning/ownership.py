@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from controller.model import Application, PlacementRecord, Release, Revision
+    from controller.model import PlacementRecord, Release, Revision
+    from controller.observed import Application
     from controller.planning.policy import Candidate
 
 LONGEST_WAIT = 15.0

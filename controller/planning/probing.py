@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from typing import TYPE_CHECKING
 
-from controller.model import ApplicationStatus, Condition
+from controller.model import Condition
+from controller.observed import ApplicationStatus
 from controller.planning.situation import was_live
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from controller.model import Answer, Application, PlacementRecord
+    from controller.model import PlacementRecord
+    from controller.observed import Answer, Application
 
 ROUND = 30.0
 """Seconds in which each settled route is asked once: the delay until a release that Serve reports

@@ -18,7 +18,8 @@ from controller.planning.staging import start_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from controller.model import Answer, Application, Transition
+    from controller.model import Transition
+    from controller.observed import Answer, Application
     from controller.planning.situation import Route, Situation
 
 

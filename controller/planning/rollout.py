@@ -55,7 +55,8 @@ from controller.planning.weights_telling import REFUSED
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from controller.model import Application, Placement
+    from controller.model import Placement
+    from controller.observed import Application
     from controller.planning.policy import Verdict
     from controller.planning.situation import Route, Situation
     from controller.planning.weights import WeightsQuarantine

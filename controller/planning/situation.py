@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from controller.model import ApplicationStatus, Quarantine, Transition
+from controller.model import Quarantine, Transition
+from controller.observed import ApplicationStatus
 from controller.planning.overrides import NOTHING_ORDERED
 from controller.planning.plan import PlannedApplication
 from controller.planning.policy import STANDS_IN
@@ -16,17 +17,8 @@ from controller.planning.weights import WeightsQuarantine, blamed, in_document, 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from controller.model import (
-        JSON,
-        Answer,
-        Application,
-        Loss,
-        Phase,
-        Placement,
-        PlacementRecord,
-        Release,
-        Tracked,
-    )
+    from controller.model import JSON, Loss, Phase, Placement, PlacementRecord, Release, Tracked
+    from controller.observed import Answer, Application
     from controller.planning.health import Diagnosis
     from controller.planning.overrides import Overrides
     from controller.planning.plan import Cause

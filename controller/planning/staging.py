@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from controller.model import ApplicationStatus, Condition
+from controller.model import Condition
+from controller.observed import ApplicationStatus
 from controller.planning import causes
 from controller.planning.health import Diagnosis, Health, diagnose
 from controller.planning.plan import Cause, PlannedApplication
@@ -15,7 +16,8 @@ from controller.planning.situation import routed, since, was_live
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from controller.model import Application, Placement, Release
+    from controller.model import Placement, Release
+    from controller.observed import Application
     from controller.planning.situation import Situation
 
 _STOPPING = "STOPPING"

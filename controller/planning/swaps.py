@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from controller.model import ApplicationStatus, Condition
+from controller.model import Condition
+from controller.observed import ApplicationStatus
 from controller.planning.health import DIGEST_MISMATCH
 from controller.planning.remembered import Remembered
 from controller.planning.weights import Proven, WeightsQuarantine, in_document, unnamed
@@ -19,7 +20,8 @@ from controller.planning.weights import Proven, WeightsQuarantine, in_document, 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from controller.model import Answer, Application, Release
+    from controller.model import Release
+    from controller.observed import Answer, Application
     from controller.planning.weights import Weights
     from controller.planning.weights_election import WeightsRecorded
 

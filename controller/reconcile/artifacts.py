@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from controller.model import Application, Artifact, Environment, Listing, Revision
+    from controller.model import Artifact, Environment, Listing, Revision
+    from controller.observed import Application
     from controller.reconcile.jobs import Jobs
     from controller.sources import Source
 

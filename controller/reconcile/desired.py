@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
 
     from controller.config.settings import Config
-    from controller.model import Application, PipelineEntry, PlacementRecord, Revision, Tracked
+    from controller.model import PipelineEntry, PlacementRecord, Revision, Tracked
+    from controller.observed import Application
     from controller.planning.disappearance import Absences
     from controller.planning.overrides import Overrides
     from controller.planning.weights_election import WeightsRecorded

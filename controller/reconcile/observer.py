@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from controller.journal import Reader
-    from controller.model import Answer, Application, PlacementRecord
+    from controller.model import PlacementRecord
+    from controller.observed import Answer, Application
     from controller.planning.plan import PlannedApplication
     from controller.serve.dashboard import Dashboard
     from controller.serve.ingress import Ingress

@@ -44,15 +44,8 @@ if TYPE_CHECKING:
 
     from controller.config.settings import Config
     from controller.journal import Reader, ReleaseRecord
-    from controller.model import (
-        JSON,
-        Answer,
-        Application,
-        Event,
-        PlacementRecord,
-        Release,
-        Tracked,
-    )
+    from controller.model import JSON, Event, PlacementRecord, Release, Tracked
+    from controller.observed import Answer, Application
     from controller.planning.daemons import DaemonMark
     from controller.planning.overrides import Overrides
     from controller.planning.plan import Plan

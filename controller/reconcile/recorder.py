@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from controller.config.settings import JournalOptions
     from controller.journal import Journal, ReleaseRecord
-    from controller.model import Application, Condition, Event, PlacementRecord, Quarantine, Tracked
+    from controller.model import Condition, Event, PlacementRecord, Quarantine, Tracked
+    from controller.observed import Application
     from controller.planning.plan import Plan
     from controller.planning.swaps import Judged
     from controller.planning.weights import WeightsQuarantine

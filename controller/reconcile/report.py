@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from controller.errors import WheelwayError
-    from controller.model import Application, Condition, Event, PlacementRecord, Quarantine
+    from controller.model import Condition, Event, PlacementRecord, Quarantine
+    from controller.observed import Application
     from controller.planning.plan import Plan, Underway
     from controller.reconcile.applier import Sent
     from controller.reconcile.desired import Desired

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from controller.cache.environments.builder import Environments
     from controller.cache.wheels.store import Store
-    from controller.model import Application, Release
+    from controller.model import Release
+    from controller.observed import Application
 
 log = logging.getLogger(__name__)
 

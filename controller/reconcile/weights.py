@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from controller.config.settings import Config
     from controller.journal import Reader
-    from controller.model import Application, PlacementRecord, Release, Revision
+    from controller.model import PlacementRecord, Release, Revision
+    from controller.observed import Application
     from controller.planning.overrides import Overrides
     from controller.planning.weights import Weights
     from controller.planning.weights_election import Round

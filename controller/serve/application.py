@@ -16,7 +16,8 @@ from packaging.version import Version
 from pydantic import AfterValidator, BaseModel, StringConstraints, ValidationError
 
 from controller.errors import mistakes
-from controller.model import Application, ApplicationStatus, Part, Release, Replica
+from controller.model import Release
+from controller.observed import Application, ApplicationStatus, Part, Replica
 from controller.planning.documents import same_document
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from controller.config.settings import RayOptions
     from controller.errors import WheelwayError
-    from controller.model import JSON, Application
+    from controller.model import JSON
+    from controller.observed import Application
 
 APPLICATIONS = "/api/serve/applications/"
 METRICS_TARGETS = "/api/prometheus/sd"

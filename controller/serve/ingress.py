@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from controller.exchange import answer, document, exchange, is_untrusted, own_client
-from controller.model import Answer, WeightsError
+from controller.observed import Answer, WeightsError
 from controller.serve.dashboard import authorities
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from controller.config.settings import RayOptions
-    from controller.model import JSON, Application
+    from controller.model import JSON
+    from controller.observed import Application
 
 HEADER = "x-wheelway-release"
 WEIGHTS = "x-wheelway-weights"

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import pytest
 
 from controller.cli.program import ExitCode
-from controller.model import ApplicationStatus, Phase
+from controller.model import Phase
+from controller.observed import ApplicationStatus
 from tests.support.forwarder import Forwarder
 from tests.support.head import eventually
 from tests.support.load import load_on

@@ -16,7 +16,8 @@ from packaging.version import Version
 
 from controller.config.settings import Options, RayOptions, ServeOptions
 from controller.errors import Rejected
-from controller.model import ApplicationStatus, Artifact, Environment, PipelineEntry, Release
+from controller.model import Artifact, Environment, PipelineEntry, Release
+from controller.observed import ApplicationStatus
 from controller.rayhead import haproxy
 from controller.rayhead.head import adopt_or_start, answers
 from controller.rayhead.subreaper import descendants

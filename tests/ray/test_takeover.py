@@ -8,7 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from controller.model import Answer, Phase
+from controller.model import Phase
+from controller.observed import Answer
 from controller.planning.daemons import mark_of
 from controller.serve.ingress import Ingress
 from tests.support.head import eventually

@@ -6,15 +6,8 @@ from dataclasses import dataclass, replace
 
 from packaging.version import Version
 
-from controller.model import (
-    Answer,
-    Application,
-    ApplicationStatus,
-    Placement,
-    Release,
-    Replica,
-    WeightsError,
-)
+from controller.model import Placement, Release
+from controller.observed import Answer, Application, ApplicationStatus, Replica, WeightsError
 from controller.planning.weights import (
     NONE,
     Weights,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from controller.model import Application
+    from controller.observed import Application
     from controller.serve.dashboard import Dashboard
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ that plans give. The rules are those of docs/architecture.md.
 
 from dataclasses import replace
 
-from controller.model import ApplicationStatus
+from controller.observed import ApplicationStatus
 from controller.planning.overrides import Overrides
 from controller.planning.planner import Planner
 from controller.planning.situation import Limits

@@ -3,7 +3,8 @@
 import re
 from dataclasses import replace
 
-from controller.model import ApplicationStatus, Phase
+from controller.model import Phase
+from controller.observed import ApplicationStatus
 from controller.planning.causes import NO_LONGER_WANTED
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits, was_live

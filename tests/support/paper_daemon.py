@@ -22,15 +22,8 @@ from packaging.version import Version
 from controller.cache.environments.base import detect
 from controller.config.settings import Config
 from controller.journal import DaemonStatus, Journal
-from controller.model import (
-    Answer,
-    Artifact,
-    Environment,
-    Listing,
-    Phase,
-    PipelineEntry,
-    Revision,
-)
+from controller.model import Artifact, Environment, Listing, Phase, PipelineEntry, Revision
+from controller.observed import Answer
 from controller.planning.daemons import DaemonMark
 from controller.reconcile.artifacts import Artifacts, Means
 from controller.reconcile.assembly import Assembly

@@ -4,15 +4,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from controller.config.settings import PipelinePolicy
-from controller.model import (
-    Answer,
-    Application,
-    ApplicationStatus,
-    Placement,
-    PlacementRecord,
-    Release,
-    Replica,
-)
+from controller.model import Placement, PlacementRecord, Release
+from controller.observed import Answer, Application, ApplicationStatus, Replica
 from controller.planning.policy import Candidate, Verdict
 from controller.planning.situation import Limits, Situation
 

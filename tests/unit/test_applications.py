@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.model import ApplicationStatus
+from controller.observed import ApplicationStatus
 from controller.serve.application import cause, parse
 from tests.support.reports import document, reported
 

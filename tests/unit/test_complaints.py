@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.model import Answer, Application, ApplicationStatus, Replica
+from controller.observed import Answer, Application, ApplicationStatus, Replica
 from controller.planning.probing import CLEAN, Complaints
 
 pytestmark = pytest.mark.unit

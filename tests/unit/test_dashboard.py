@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from controller.errors import Rejected, Stalled, Transient, Waiting
-from controller.model import ApplicationStatus, Release, Replica
+from controller.model import Release
+from controller.observed import ApplicationStatus, Replica
 from controller.serve.application import parse
 from controller.serve.dashboard import (
     APPLICATIONS,

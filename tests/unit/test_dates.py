@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from controller.model import Answer, PlacementRecord
+from controller.model import PlacementRecord
+from controller.observed import Answer
 from controller.planning.dates import dated, excused, restarted, unwatched
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits

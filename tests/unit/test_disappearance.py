@@ -5,15 +5,8 @@ from __future__ import annotations
 import pytest
 
 from controller.config.settings import Config
-from controller.model import (
-    Application,
-    ApplicationStatus,
-    Availability,
-    Listing,
-    PlacementRecord,
-    Refusal,
-    Revision,
-)
+from controller.model import Availability, Listing, PlacementRecord, Refusal, Revision
+from controller.observed import Application, ApplicationStatus
 from controller.planning.disappearance import Absences
 from controller.planning.policy import ABSENT
 from controller.reconcile.artifacts import Artifacts, Means

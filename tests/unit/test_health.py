@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.model import ApplicationStatus
+from controller.observed import ApplicationStatus
 from controller.planning.health import Health, diagnose
 from tests.support.world import application
 

@@ -13,7 +13,7 @@ import trustme
 
 from controller.config.settings import RayOptions
 from controller.errors import Stalled
-from controller.model import Answer
+from controller.observed import Answer
 from controller.serve.application import parse
 from controller.serve.ingress import Ingress
 from controller.serve.rendering import Renderer

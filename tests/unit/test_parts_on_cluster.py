@@ -14,7 +14,8 @@ from controller.cli.explain import drawn as drawn_story
 from controller.cli.status import drawn as drawn_status
 from controller.config.settings import RayOptions
 from controller.journal import Journal
-from controller.model import Part, Phase, Transition
+from controller.model import Phase, Transition
+from controller.observed import Part
 from controller.ops import explain, status
 from controller.planning.health import Health, diagnose, doubts_its_files
 from controller.planning.rollout import plan

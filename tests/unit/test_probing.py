@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from controller.model import Answer
+from controller.observed import Answer
 from controller.planning.probing import ROUND, due
 from controller.planning.rollout import plan
 from controller.reconcile.observer import Probes

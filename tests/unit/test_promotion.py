@@ -2,7 +2,8 @@
 
 import pytest
 
-from controller.model import Answer, Phase
+from controller.model import Phase
+from controller.observed import Answer
 from controller.planning import causes
 from controller.planning.plan import Change
 from controller.planning.policy import Verdict

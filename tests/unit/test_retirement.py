@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from controller.model import Answer, Phase
+from controller.model import Phase
+from controller.observed import Answer
 from controller.planning.plan import Cause, Change
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.model import Answer, ApplicationStatus, Phase, Replica
+from controller.model import Phase
+from controller.observed import Answer, ApplicationStatus, Replica
 from controller.planning import causes
 from controller.planning.plan import Change
 from controller.planning.probing import routes_to_probe

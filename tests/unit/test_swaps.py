@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.model import Answer, Replica, WeightsError
+from controller.observed import Answer, Replica, WeightsError
 from controller.planning.swaps import GRACE, Swaps
 from controller.planning.weights import Proven
 from tests.support.world import NOW, application, release

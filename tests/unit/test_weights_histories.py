@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 from packaging.version import Version
 
-from controller.model import ApplicationStatus, Revision
+from controller.model import Revision
+from controller.observed import ApplicationStatus
 from controller.planning.catalogue import Catalogue
 from controller.planning.overrides import Pin
 from controller.planning.policy import Candidate
