@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from controller.config.credentials import RAY_TOKEN, credential
+from controller.config.credentials import RAY_TOKEN, credential, ray_token
 from controller.config.settings import Config
 from controller.config.sources import AnySource, Section, kinds
 from controller.config.telemetry import AnyNotification
@@ -180,8 +180,11 @@ def line_of(text: str, keys: Sequence[str | int]) -> int:
 
 
 def _with_credentials(config: Config) -> Config:
-    """Secrets that were handed over instead of being named in the file."""
-    if config.ray.token_file is not None or (token := credential(RAY_TOKEN, os.environ)) is None:
+    """Secrets that were handed over, or lie where they always do, instead of being named."""
+    if config.ray.token_file is not None:
+        return config
+    token = credential(RAY_TOKEN, os.environ) or ray_token(os.environ)
+    if token is None:
         return config
     return config.model_copy(update={"ray": config.ray.model_copy(update={"token_file": token})})
 

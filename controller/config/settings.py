@@ -75,7 +75,8 @@ class RayOptions(Section):
     """Base URL of the Serve ingress, for probes."""
     token_file: Path | None = None
     """A file with the bearer token (RAY_AUTH_MODE=token); read again when it changes. Default: the
-    credential `wheelway.ray-token`, if the service manager hands one over."""
+    credential `wheelway.ray-token`, if the service manager hands one over, else where Ray's own
+    clients look: RAY_AUTH_TOKEN_PATH, or `~/.ray/auth_token`."""
     ca_file: Path | None = None
     """PEM bundle for an https dashboard, and for an https ingress besides the public authorities;
     replicas read it for the latter."""

@@ -63,6 +63,7 @@ def test_the_daemon_presents_the_token_that_was_handed_over(tmp_path, monkeypatc
     path = tmp_path / "controller.toml"
     path.write_text("")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    monkeypatch.setenv("HOME", str(tmp_path))
     assert load(path).ray.token_file is None
     handed = tmp_path / "credentials/wheelway.ray-token"
     handed.parent.mkdir()
@@ -70,6 +71,22 @@ def test_the_daemon_presents_the_token_that_was_handed_over(tmp_path, monkeypatc
     assert load(path).ray.token_file == handed
     path.write_text('[ray]\ntoken_file = "mine"\n')
     assert load(path).ray.token_file == tmp_path / "mine"
+
+
+def test_the_daemon_presents_the_token_that_ray_s_own_clients_find(tmp_path, monkeypatch):
+    path = tmp_path / "controller.toml"
+    path.write_text("")
+    for name in ("CREDENTIALS_DIRECTORY", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    left = tmp_path / ".ray/auth_token"  # as `ray.init()` leaves it
+    left.parent.mkdir()
+    left.write_text("secret")
+    assert load(path).ray.token_file == left
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+    assert load(path).ray.token_file == path
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert load(path).ray.token_file is None
 
 
 def test_of_earlier_heads_the_newest_sessions_stay(tmp_path):
