@@ -4,7 +4,9 @@ renders them.
 
 import json
 import os
+import shutil
 import signal
+import time
 from contextlib import closing, suppress
 
 import httpx
@@ -15,6 +17,7 @@ from controller.serve.dashboard import Dashboard
 from controller.serve.rendering import Renderer
 from tests.support.head import application, eventually
 from tests.support.load import load_on
+from tests.support.tuned import Tuned
 from tests.support.wheels import make_weights, make_wheel, sha256, tree_of
 
 pytestmark = pytest.mark.ray
@@ -184,3 +187,22 @@ def test_a_release_that_starts_with_bad_weights_alone_says_that_they_took_part(d
         180,
     )
     assert message.startswith(f"wheelway-failure[LoadFailed] with the weights {mark(bad)}: `load` ")
+
+
+def test_a_daemon_without_its_journal_learns_from_what_serves(site):
+    tuned = Tuned(site, "forgotten")
+    tuned.publish()
+    with site.daemon():
+        one = tuned.weights("1.0")
+        site.wait_for(tuned.route)
+        tuned.wait_live_with(one)
+        two = tuned.weights("2.0")
+        tuned.wait_live_with(two)
+        before = tuned.applications()
+    shutil.rmtree(site.folder / "state")
+    with load_on(site.ingress + tuned.route, 2, pause=0.02) as load, site.daemon():
+        tuned.wait_live_with(two)
+        time.sleep(2)  # some passes
+        assert tuned.applications() == before
+        assert site.sent() <= 1  # which weights were the former is not known any more
+    assert not load.failures

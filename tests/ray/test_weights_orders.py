@@ -1,9 +1,7 @@
 """What operators do with weights, and what publishers do to them, on a real head."""
 
 import json
-import shutil
 import subprocess
-import time
 
 import pytest
 
@@ -158,17 +156,3 @@ def test_a_pipeline_and_its_parts_change_weights_together(at_work):
     assert not load.failures
     assert seen <= {("1.0", "1.0", one), ("2.0", "2.0", two)}
     assert "scores" not in site.quarantines()
-
-
-def test_a_daemon_without_its_journal_learns_from_what_serves(folder):
-    site, tuned = folder, Tuned(folder, "forgotten")
-    with site.daemon():
-        _, mark = live(tuned, ["1.0", "2.0"])
-        before = tuned.applications()
-    shutil.rmtree(site.folder / "state")
-    with load_on(site.ingress + tuned.route, 2, pause=0.02) as load, site.daemon():
-        tuned.wait_live_with(mark)
-        time.sleep(2)  # some passes
-        assert tuned.applications() == before
-        assert site.sent() <= 1  # which weights were the former is not known any more
-    assert not load.failures
