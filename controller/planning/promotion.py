@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 from controller.model import Condition, Phase
 from controller.planning.causes import NOT_ANSWERING
 from controller.planning.health import Diagnosis, Health, diagnose
-from controller.planning.situation import answers, fallback, is_working, phases, since, was_live
+from controller.planning.situation import (
+    answers,
+    fallback,
+    is_working,
+    phases,
+    refused_weights,
+    since,
+    was_live,
+)
 from controller.planning.staging import start_of
 
 if TYPE_CHECKING:
@@ -21,6 +29,7 @@ if TYPE_CHECKING:
     from controller.model import Transition
     from controller.observed import Answer, Application
     from controller.planning.situation import Route, Situation
+    from controller.planning.weights import WeightsQuarantine
 
 
 def answer_due(app: Application, situation: Situation) -> float:
@@ -84,6 +93,16 @@ def ailments_of(app: Application, situation: Situation) -> tuple[Condition, ...]
     if answer is not None and answer.reached and not answers(app, situation):
         return (Condition(str(app.release), NOT_ANSWERING, _what_was_seen(answer)),)
     return ()
+
+
+def refused_by_dying(app: Application, situation: Situation) -> tuple[WeightsQuarantine, ...]:
+    """The weights to blame when a release that was live fails since it was told to load them: those
+    that end its process leave nobody to say so, and in the end no replica.
+    """
+    diagnosis = diagnose(app)
+    if diagnosis.health is not Health.FAILED or not was_live(app, situation.records):
+        return ()
+    return refused_weights(app, diagnosis, situation)
 
 
 def rolled_back(route: Route, situation: Situation) -> Route:

@@ -246,6 +246,10 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
     """The wanted application holds the route: does the ingress lead there?"""
     at_route = PlannedApplication(routed(wanted, route.path), causes.HOLDS_ROUTE)
     live = phases(target, Phase.LIVE, "AnswersAtRoute", route.path)
+    if refused := promotion.refused_by_dying(target, situation):
+        ailments = promotion.ailments_of(target, situation)
+        stays = _as_they_are(route, causes.HOLDS_ROUTE)
+        return _Step(stays, refused_weights=refused, transitions=live, conditions=ailments)
     if answers(target, situation):
         ailments = promotion.ailments_of(target, situation)
         return _Step(keep=(at_route,), transitions=live, conditions=ailments, settled=True)

@@ -135,6 +135,26 @@ def test_what_is_refused_is_written_down_once_though_the_config_must_wait(live, 
     assert wanted(paper_head)[-1] == [None]
 
 
+def test_weights_that_end_the_process_are_refused_though_no_replica_is_left_to_say_so(
+    live, paper_head
+):
+    live.drop_weights("2026.1")
+    live.settle()
+    live.drop_weights("2026.2")
+    while wanted(paper_head)[-1] != ["2026.2"]:
+        live.pass_(after=0.2)
+    paper_head.failing["demo"] = "the replica's process died while it started"
+    for _ in range(4):
+        live.pass_(after=1.0)
+    ((refused,),) = live.journal.refused_weights().values()
+    assert (str(refused.weights.version), refused.reason) == ("2026.2", "ReplicaDied")
+    assert wanted(paper_head)[-1] == ["2026.1"]
+    assert live.journal.quarantines() == []
+    paper_head.failing.clear()
+    live.settle()
+    assert served(live) == ["2026.1"]
+
+
 def test_the_first_weights_of_a_release_may_fail_as_well(live, paper_head):
     sent = len(paper_head.puts)
     paper_head.refused_weights["2026.1"] = BAD
