@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename
 
-from controller.authoring.harness import started
+from controller.authoring.harness import command_of, started
 from controller.authoring.wishes import Wished
 from controller.cache.environments import base, uv
 from controller.cache.environments.builder import Environments
@@ -255,7 +254,7 @@ class _Trial:
         remaining = list(STARTING)
         peak = 0
         weights = self._weights.get(pipeline.entry.name)
-        command = _command(artifact, environment, self._base, pipeline, weights)
+        command = command_of(artifact, environment, self._base, pipeline, weights)
         environ = base.clean_environ(os.environ) | (pipeline.options.env_vars or {})
         with started(command, environ, self._folder, clock=self._clock) as harness:
             for report in harness.reports(deadline):
@@ -351,35 +350,6 @@ def _readable(wheel: Path) -> Iterator[None]:
         raise Rejected(
             "WheelUnreadable", f"{wheel} cannot be read: {error.strerror or error}"
         ) from error
-
-
-def _command(
-    artifact: Artifact,
-    environment: Environment,
-    found: Base,
-    pipeline: Wished,
-    weights: Path | None,
-) -> list[str]:
-    options = {
-        "tree": artifact.tree,
-        "record-digest": artifact.record_digest,
-        "pipeline": pipeline.entry.name,
-        "version": artifact.version,
-        "digest": artifact.digest,
-        "environment": environment.lock_digest,
-        "weights": weights,
-        "settings": json.dumps(pipeline.settings),
-        "threads": pipeline.options.threads,
-        "max-memory": pipeline.options.max_memory,
-    }
-    python = environment.python or str(found.python)
-    # A GPU of a part as well: all of them run in this one process.
-    actors = [one.ray_actor_options for one in (pipeline.options, *pipeline.parts.values())]
-    return [
-        *(python, "-P", "-m", "wheelway.local", "--json", pipeline.entry.target),
-        *(f"--{key}={value}" for key, value in options.items() if value is not None),
-        *(("--accelerated",) if any(actor and actor.num_gpus for actor in actors) else ()),
-    ]
 
 
 def _installed(environment: Environment) -> list[str]:

@@ -20,11 +20,43 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from controller.model import JSON
+    from controller.authoring.wishes import Wished
+    from controller.cache.environments.base import Base
+    from controller.model import JSON, Artifact, Environment
 
 _CHUNK = 1 << 20
 _POLL = 0.2  # seconds between two looks whether the process lives, while its pipe says nothing
 _TAIL = 8192  # bytes of what a process said that are worth showing
+
+
+def command_of(
+    artifact: Artifact,
+    environment: Environment,
+    found: Base,
+    pipeline: Wished,
+    weights: Path | None,
+) -> list[str]:
+    """What tries a pipeline as its replicas start it, with the folder of these weights."""
+    options = {
+        "tree": artifact.tree,
+        "record-digest": artifact.record_digest,
+        "pipeline": pipeline.entry.name,
+        "version": artifact.version,
+        "digest": artifact.digest,
+        "environment": environment.lock_digest,
+        "weights": weights,
+        "settings": json.dumps(pipeline.settings),
+        "threads": pipeline.options.threads,
+        "max-memory": pipeline.options.max_memory,
+    }
+    python = environment.python or str(found.python)
+    # A GPU of a part as well: all of them run in this one process.
+    actors = [one.ray_actor_options for one in (pipeline.options, *pipeline.parts.values())]
+    return [
+        *(python, "-P", "-m", "wheelway.local", "--json", pipeline.entry.target),
+        *(f"--{key}={value}" for key, value in options.items() if value is not None),
+        *(("--accelerated",) if any(actor and actor.num_gpus for actor in actors) else ()),
+    ]
 
 
 @contextlib.contextmanager
