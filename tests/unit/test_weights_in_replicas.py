@@ -563,7 +563,7 @@ class Demo(Pipeline):
 
 
 async def test_a_load_that_holds_the_loop_holds_up_no_request_when_weights_come(tmp_path):
-    replica, _ = made(tmp_path, "blocking", BLOCKING)
+    replica, _ = made(tmp_path, "blockingload", BLOCKING)
     one, two = (weights_of(tmp_path, f"{n}.0", {"add": n}) for n in (1, 2))
     bad = weights_of(tmp_path, "3.0", {})
     await replica.reconfigure({"weights": one})
