@@ -228,7 +228,7 @@ async def test_an_asynchronous_stage_that_blocks_gets_a_loop_of_its_own(
 ):
     first, second = tmp_path / "first", tmp_path / "second"
 
-    def watchdog(files, on_held, while_held):
+    def watchdog(files, on_held, while_held=lambda: None):
         def release():
             while_held()
             first.touch()
