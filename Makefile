@@ -86,7 +86,8 @@ layers: $(SET_UP) ## Check that imports point one way
 	@$(BIN)/lint-imports
 
 bench: $(SET_UP) ## Measure against the floor and the rivals; takes minutes
-	@for benchmark in drop_to_live request_path upgrade_under_load poll_cost pass_cost command_start; do \
+	@for benchmark in drop_to_live request_path stream_latency batching parts upgrade_under_load \
+	  weights_swap poll_cost pass_cost command_start; do \
 	  $(BIN)/python benchmarks/$$benchmark.py || exit 1; \
 	done
 
