@@ -18,7 +18,7 @@ from controller.model import Availability, Release
 from controller.planning.policy import Candidate, Case, Verdict, elect, excluded
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from controller.config.settings import PipelinePolicy
@@ -279,7 +279,9 @@ def _inactive(case: WeightsCase) -> Iterable[Verdict]:
 
 
 def uninspected(
-    case: WeightsCase, revisions: Iterable[Revision], unfit: Collection[Revision] = ()
+    case: WeightsCase,
+    revisions: Iterable[Revision],
+    is_unfit: Callable[[Revision], bool] = lambda _: False,
 ) -> Revision | None:
     """The newest wheel of the owner that nobody looked into and that policy would elect for the
     release, were it fit; None when enough newer ones are known to be.
@@ -287,7 +289,7 @@ def uninspected(
     Args:
         case: what is known.
         revisions: the owner's, the newest version first.
-        unfit: those that cannot be taken: they failed inspection, or are no weights.
+        is_unfit: whether one cannot be taken: it failed inspection, or is no weights.
     """
     rule = case.rule
     if not rule.active:
@@ -297,9 +299,9 @@ def uninspected(
     offers = {offer.revision.sha256: offer for offer in case.offers}
     found = 0
     for revision in revisions:
-        if revision.availability is not Availability.SELECTABLE or revision in unfit:
+        if revision.availability is not Availability.SELECTABLE:
             continue
-        if excluded(revision.version, rule) is not None:
+        if excluded(revision.version, rule) is not None or is_unfit(revision):
             continue
         offer = offers.get(revision.sha256)
         if offer is None:

@@ -259,8 +259,7 @@ class Round:
         project = self._offered.catalogue.projects.get(case.owner, ())
         if not project:
             return None
-        unfit = [revision for revision in project if self._offered.is_unfit(revision)]
-        return uninspected(case, self._ordered.of(case.owner, project), unfit)
+        return uninspected(case, self._ordered.of(case.owner, project), self._offered.is_unfit)
 
     def _awaited(self, case: WeightsCase, missing: Revision | None) -> str:
         """What a release without weights waits for; empty when nothing is on its way."""

@@ -209,8 +209,8 @@ def test_they_are_when_newer_ones_do_not_do():
 
 
 def test_what_cannot_be_taken_is_passed_over():
-    assert uninspected(case(), LISTED, unfit=LISTED[:2]) == LISTED[2]
-    assert uninspected(case(), LISTED, unfit=LISTED) is None
+    assert uninspected(case(), LISTED, LISTED[:2].__contains__) == LISTED[2]
+    assert uninspected(case(), LISTED, LISTED.__contains__) is None
 
 
 # -- in documents --------------------------------------------------------------------------------

@@ -166,6 +166,14 @@ def test_older_wheels_are_looked_into_when_the_newest_does_not_fit():
     assert judge(bad, recorded).inspect == {older[0]}
 
 
+def test_what_is_older_than_needed_is_not_even_judged():
+    older = [revision(f"2026.{n}", "1") for n in range(2, 50)]
+    asked = []
+    what = offered(offer("2026.50", "2"), listed=older, is_unfit=asked.append)
+    judge(what, releases=[release(f"1.{n}") for n in range(20)])
+    assert {str(one.version) for one in asked} == {"2026.50"}
+
+
 def test_a_refused_one_is_told_of_until_newer_ones_come():
     old, new = offer("2026.1", "1"), offer("2026.2", "2")
     refused = WeightsQuarantine(release(), new.weights, "LoadFailed", "no such file\nline 2")
