@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from controller.journal import Journal, Reader
-    from controller.planning.weights import WeightsQuarantine
+    from controller.planning.weights import Weights, WeightsQuarantine
 
 
 @documented
@@ -131,7 +131,8 @@ class WeightsRollbackDocument(TypedDict):
 def roll_back(
     journal: Journal, name: str, *, by: str, at: float, note: str = ""
 ) -> WeightsRollbackDocument:
-    """Pin the weights that the newest live release was live with before its present ones.
+    """Pin the weights that the newest live release was last live with, of those older than what it
+    has now, or is about to.
 
     Raises:
         WheelwayError: there are none, no source lists their wheel any more, or they are quarantined
@@ -151,23 +152,49 @@ def _former(journal: Journal, shelf: _Shelf) -> tuple[Version, Version]:
     live = [r.subject for r in journal.releases(shelf.pipeline) if r.phase is Phase.LIVE]
     proven, refused = journal.proven_weights(), journal.refused_weights()
     for release in sorted((one for one in live if isinstance(one, Release)), reverse=True):
-        served = [one.weights for one in proven.get(release, ())]
+        served = [p.weights for p in proven.get(release, ()) if p.weights.project == shelf.project]
+        if not served:
+            continue
+        present = _present(journal, release, served)
+        older = [weights for weights in served if weights.version < present]
         failed = {one.weights.digest for one in refused.get(release, ())}
-        former = [w for w in served[1:] if w.digest not in failed and w.version in shelf.versions]
+        former = [w for w in older if w.digest not in failed and w.version in shelf.versions]
         if former:
-            return served[0].version, former[0].version
-        if len(served) > 1:
+            return present, former[0].version
+        if older:
             raise WheelwayError(
                 "RollbackImpossible",
-                f"{release} was live with {served[1]} before {served[0]}, but these failed since, "
+                f"{release} was live with {older[0]} before {present}, but these failed since, "
                 "or no source lists their wheel any more: publish it again, or `wheelway pin "
                 f"{shelf.pipeline} VERSION --weights`; {shelf}",
             )
     raise WheelwayError(
         "RollbackImpossible",
-        f"no version of {shelf.pipeline} was live with other weights before; {shelf}. To choose: "
+        f"no version of {shelf.pipeline} was live with older weights before; {shelf}. To choose: "
         f"`wheelway pin {shelf.pipeline} VERSION --weights`",
     )
+
+
+def _present(journal: Journal, release: Release, served: Sequence[Weights]) -> Version:
+    """The version of the weights that a release is told to have: it may still load them, and no
+    pass may have seen the last order yet.
+
+    Args:
+        journal: has what passes elected, and the orders.
+        release: the one that is asked about.
+        served: what it was live with, the last ones first.
+    """
+    elected = next(
+        (
+            one.version
+            for one in journal.judged_weights()
+            if one.pipeline == release.pipeline and str(release.version) in one.takers
+        ),
+        served[0].version,
+    )
+    pin = journal.overrides().weights.get(release.pipeline)
+    ordered = [w.version for w in served if pin is not None and w.version in pin.versions]
+    return elected if elected in ordered or not ordered else max(ordered)
 
 
 def clear_quarantine(

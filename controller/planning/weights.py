@@ -35,6 +35,8 @@ _TOOK_PART = re.compile(r"(the part '[^']*': )?with the weights ")
 """What a host's report of a failed start begins with, where weights took part in what failed."""
 _UNSAID = {"OutOfMemory", "ReplicaDied", "StartTimeout"}
 """Reasons of failures that nobody is left to tell more of."""
+TAKEN_BY = "for "
+"""What is told of weights in force begins with this; the versions that have them follow."""
 _KEPT_BY = "the cache"
 """The source of what is in force and listed no more."""
 
@@ -132,6 +134,12 @@ class JudgedWeights:
     def mark(self) -> str:
         """The name that answers have them under."""
         return f"{self.project}@{self.version}+{self.digest[:8]}"
+
+    @property
+    def takers(self) -> frozenset[str]:
+        """The versions of the pipeline that have them, or are about to."""
+        told = self.message.removeprefix(TAKEN_BY)
+        return frozenset() if told == self.message else frozenset(told.split(", "))
 
 
 class WeightsOffer(NamedTuple):

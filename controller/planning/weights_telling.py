@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from controller.model import Condition
 from controller.planning.policy import CONFLICT, PIN_UNMET, UNDECIDED
-from controller.planning.weights import UNFIT, JudgedWeights
+from controller.planning.weights import TAKEN_BY, UNFIT, JudgedWeights
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -109,7 +109,7 @@ class WeightsStory:
         if takers:
             verdict = self.choices[takers[0]].verdict
             reason = verdict.reason if verdict is not None else "Elected"
-            return reason, f"for {', '.join(str(release.version) for release in takers)}"
+            return reason, TAKEN_BY + ", ".join(str(release.version) for release in takers)
         failed = [r for r in releases if any(digest == q.weights.digest for q in self.refused[r])]
         if failed:
             versions = ", ".join(str(release.version) for release in failed)

@@ -51,13 +51,37 @@ def test_a_rollback_goes_back_to_those_before_and_unpin_forward_again(live):
     assert served(live) == "2026.2"
 
 
+def test_a_second_rollback_goes_back_further_and_never_forward(live):
+    live.drop_weights("2026.4")
+    live.settle()
+    assert served(live) == "2026.4"
+    back = [weights.roll_back(live.journal, "demo", **BY)]
+    back.append(weights.roll_back(live.journal, "demo", **BY))  # before a pass saw the first
+    live.settle()
+    told = [(one["before"], one["after"]) for one in back]
+    assert told == [("2026.4", "2026.2"), ("2026.2", "2026.1")]
+    assert served(live) == "2026.1"
+    said = refused("RollbackImpossible", weights.roll_back, live.journal, "demo")
+    assert "no version of demo was live with older weights before" in said
+
+
+def test_a_rollback_while_new_weights_load_goes_back_to_those_that_serve(live, paper_head):
+    paper_head.loading = 1000
+    live.drop_weights("2026.4")
+    for _ in range(6):
+        live.pass_(after=0.2)
+    assert served(live) == "2026.2"
+    back = weights.roll_back(live.journal, "demo", **BY)
+    assert (back["before"], back["after"]) == ("2026.4", "2026.2")
+
+
 def test_without_former_weights_there_is_nothing_to_go_back_to(work):
     refused("WeightsUnknown", weights.roll_back, work.journal, "demo")
     work.drop()
     work.drop_weights("2026.1")
     work.settle()
     said = refused("RollbackImpossible", weights.roll_back, work.journal, "demo")
-    assert "no version of demo was live with other weights before; listed are 2026.1" in said
+    assert "no version of demo was live with older weights before; listed are 2026.1" in said
 
 
 def test_those_whose_wheel_is_gone_cannot_be_gone_back_to(live):
