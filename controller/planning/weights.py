@@ -286,22 +286,32 @@ def _inactive(case: WeightsCase) -> Iterable[Verdict]:
 # -- what must be looked into --------------------------------------------------------------------
 
 
-def uninspected(
+class Look(NamedTuple):
+    """What became of a look through a project's wheels for one release."""
+
+    missing: Revision | None
+    """The newest wheel that nobody looked into and that policy would elect, were it fit; None when
+    enough newer ones are known to be.
+    """
+    passed: tuple[str, ...]
+    """Digests of all that it takes to know that, the newest first."""
+
+
+def look(
     case: WeightsCase,
     revisions: Iterable[Revision],
     is_unfit: Callable[[Revision], bool] = lambda _: False,
-) -> Revision | None:
-    """The newest wheel of the owner that nobody looked into and that policy would elect for the
-    release, were it fit; None when enough newer ones are known to be.
+) -> Look:
+    """Look for what a release may take.
 
     Args:
         case: what is known.
         revisions: the owner's, the newest version first.
         is_unfit: whether one cannot be taken: it failed inspection, or is no weights.
     """
-    rule = case.rule
+    rule, passed = case.rule, list[str]()
     if not rule.active:
-        return None
+        return Look(None, ())
     if case.pin is not None:
         rule = rule.model_copy(update={"pins": case.pin.versions})
     offers = {offer.revision.sha256: offer for offer in case.offers}
@@ -309,15 +319,18 @@ def uninspected(
     for revision in revisions:
         if revision.availability is not Availability.SELECTABLE:
             continue
-        if excluded(revision.version, rule) is not None or is_unfit(revision):
+        if excluded(revision.version, rule) is not None:
+            continue
+        passed.append(revision.sha256)
+        if is_unfit(revision):
             continue
         offer = offers.get(revision.sha256)
         if offer is None:
-            return revision
+            return Look(revision, tuple(passed))
         found += offer.suits(case.release.version) and revision.sha256 not in case.refused
         if found >= (1 if rule.pins else rule.keep):
-            return None
-    return None
+            break
+    return Look(None, tuple(passed))
 
 
 def blamed(

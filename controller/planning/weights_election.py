@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from controller.planning import ownership
 from controller.planning.catalogue import Catalogue
 from controller.planning.remembered import Remembered
-from controller.planning.weights import NONE, Choice, WeightsCase, choose, uninspected
+from controller.planning.weights import NONE, Choice, Look, WeightsCase, choose, look
 from controller.planning.weights_telling import WeightsStory
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ class WeightsElected:
     conditions: list[Condition] = field(default_factory=list)
     inspect: frozenset[Revision] = frozenset()
     """Wheels that must be looked into."""
+    needed: set[str] = field(default_factory=set)
+    """Digests of all wheels that the election goes by: the cache keeps them."""
     waiting: dict[Release, str] = field(default_factory=dict)
     """Releases that should not start yet, for their weights are being fetched, and what for."""
     is_timeless: bool = True
@@ -211,10 +213,11 @@ class Round:
             if case is None:
                 continue
             choice = found.choices[release] = self._choices.of(release, case)
-            missing = self._missing(case)
-            if missing is not None:
-                inspect.add(missing)
-            if choice.wanted is None and (why := self._awaited(case, missing)):
+            looked = self._look(case)
+            found.needed.update(looked.passed)
+            if looked.missing is not None:
+                inspect.add(looked.missing)
+            if choice.wanted is None and (why := self._awaited(case, looked.missing)):
                 found.waiting[release] = why
         found.inspect = frozenset(inspect)
         for pipeline in sorted(self._offered.offers):
@@ -255,11 +258,11 @@ class Round:
             refused=frozenset(q.weights.digest for q in self._recorded.refused.get(release, ())),
         )
 
-    def _missing(self, case: WeightsCase) -> Revision | None:
+    def _look(self, case: WeightsCase) -> Look:
         project = self._offered.catalogue.projects.get(case.owner, ())
         if not project:
-            return None
-        return uninspected(case, self._ordered.of(case.owner, project), self._offered.is_unfit)
+            return Look(None, ())
+        return look(case, self._ordered.of(case.owner, project), self._offered.is_unfit)
 
     def _awaited(self, case: WeightsCase, missing: Revision | None) -> str:
         """What a release without weights waits for; empty when nothing is on its way."""

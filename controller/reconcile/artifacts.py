@@ -311,18 +311,20 @@ class Artifacts(Listings):
         return self.complete() and self._clock() - self._tidied_at >= TIDY_EVERY
 
     def tidy(self, wheels: Iterable[str], environments: Iterable[str]) -> None:
-        """Remove from the cache what is neither listed nor named here.
+        """Remove from the cache what is neither listed nor named here. Of weights, which may come
+        every night, being listed keeps only the newest.
 
         Args:
-            wheels: digests of what is on the cluster.
+            wheels: digests of what is on the cluster, and of weights that an election goes by.
             environments: lock digests of what is on the cluster or about to be.
         """
         self._tidied_at = self._clock()
+        surplus = self._former_weights()
         listed = (
             revision.sha256
             for listing in self.listings().values()
             for revision in listing.revisions
-            if self.refusals.of(revision) is None
+            if self.refusals.of(revision) is None and revision.sha256 not in surplus
         )
         kept = {*wheels, *listed}
         # What may be removed is no longer known: it is looked up when it is needed again.
@@ -334,6 +336,23 @@ class Artifacts(Listings):
         self._mismatches.drop(lambda digest: digest not in known)
         self.refusals.keep_carriers(known)
         self._jobs.rerun(_TIDY, partial(self._means.prune, kept, set(environments)))
+
+    def _former_weights(self) -> set[str]:
+        """Digests of all but the newest wheels of projects that publish weights alone, as far as
+        is known. The newest of every project is looked into in any case (`policy.unfetched`).
+        """
+        found: set[str] = set()
+        for revisions in self.listed().projects.values():
+            inside = [
+                self._received_as[r.sha256][1] for r in revisions if r.sha256 in self._received_as
+            ]
+            if not inside or any(one.pipelines or not one.weights for one in inside):
+                continue
+            selectable = [r for r in revisions if r.availability is Availability.SELECTABLE]
+            finals = [r for r in selectable if not r.version.is_prerelease] or selectable
+            newest = max((r.version for r in finals), default=None)
+            found.update(r.sha256 for r in revisions if r.version != newest)
+        return found
 
     def conditions(self) -> list[Condition]:
         """Why sources cannot be read, and files are not taken."""

@@ -386,6 +386,7 @@ class Reconciler:
                 [
                     *(app.release.digest for app in present if app.release),
                     *(one.digest for document in documents for one in weights_named(document)),
+                    *desired.weights.needed,
                 ],
                 [str(document.get("args", {}).get("environment", "")) for document in documents],
             )

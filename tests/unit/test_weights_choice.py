@@ -18,7 +18,7 @@ from controller.planning.weights import (
     choose,
     former_in_document,
     in_document,
-    uninspected,
+    look,
 )
 from tests.support.world import NOW, release
 
@@ -193,6 +193,10 @@ LISTED = [revision(f"2026.{number}", str(number)) for number in (4, 3, 2, 1)]
 
 def offers(*numbers, fits=""):
     return [offer(f"2026.{number}", str(number), fits=fits) for number in numbers]
+
+
+def uninspected(*given):
+    return look(*given).missing
 
 
 def test_older_wheels_are_not_looked_into():

@@ -2,6 +2,7 @@
 replica answers with.
 """
 
+import os
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,53 @@ def test_what_is_in_force_outlives_its_source(live, paper_head):
     assert wanted(paper_head)[sent:] == []
     named = paper_head.puts[-1]["applications"][0]["deployments"][0]["user_config"]["weights"]
     assert (Path(named["tree"]) / "demo_weights/model.bin").read_text() == "2026.2"
+
+
+def in_cache(work):
+    """The digests of all wheels, and of all trees."""
+    cache = work.config.paths.cache
+    return [{path.name for path in (cache / kind).glob("??/*")} for kind in ("wheels", "trees")]
+
+
+def tidied(work):
+    """A while later the cache is pruned, and nothing in it was needed lately."""
+    for kind in ("wheels", "trees"):
+        for path in (work.config.paths.cache / kind).glob("??/*"):
+            os.utime(path, (0, 0))
+    work.artifacts._tidied_at = float("-inf")
+    return work.pass_(after=60.0)
+
+
+def test_nights_of_weights_leave_the_cache_again_though_they_are_listed(live, paper_head):
+    for night in range(1, 13):
+        live.drop_weights(f"2026.{night}")
+        live.settle()
+    sent, fetched = len(paper_head.puts), len(live.received)
+    tidied(live)
+    # The release itself, what it serves with and what it falls back to.
+    assert [len(digests) for digests in in_cache(live)] == [3, 3]
+    for _ in range(3):
+        live.settle()
+        tidied(live)
+    assert (len(paper_head.puts), len(live.received)) == (sent, fetched)
+    live.restart()
+    live.settle()
+    tidied(live)
+    assert [len(digests) for digests in in_cache(live)] == [3, 3]
+    assert len(paper_head.puts) == sent
+
+
+def test_those_that_failed_are_not_fetched_again_and_again(live, paper_head):
+    paper_head.refused_weights["2026.2"] = BAD
+    for night in (1, 2):
+        live.drop_weights(f"2026.{night}")
+        live.settle()
+    fetched = len(live.received)
+    for _ in range(3):
+        tidied(live)
+        live.settle()
+    assert len(live.received) == fetched
+    assert served(live) == ["2026.1"]
 
 
 def test_damaged_files_of_what_no_source_lists_are_made_again(live, paper_head):
