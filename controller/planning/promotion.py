@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from controller.model import Condition, Phase
 from controller.planning.causes import NOT_ANSWERING
-from controller.planning.health import Diagnosis, Health, diagnose
+from controller.planning.health import DIGEST_MISMATCH, Diagnosis, Health, diagnose
 from controller.planning.situation import (
     answers,
     fallback,
+    has_served,
     is_working,
     phases,
     refused_weights,
@@ -22,6 +23,7 @@ from controller.planning.situation import (
     was_live,
 )
 from controller.planning.staging import start_of
+from controller.planning.weights import in_document, unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -103,6 +105,36 @@ def refused_by_dying(app: Application, situation: Situation) -> tuple[WeightsQua
     if diagnosis.health is not Health.FAILED or not was_live(app, situation.records):
         return ()
     return refused_weights(app, diagnosis, situation)
+
+
+def refused_what_serves(
+    route: Route, app: Application, situation: Situation
+) -> tuple[Diagnosis, Application] | None:
+    """Why a promoted application gives the route back though it answers, and to whom: it cannot
+    take the weights that the same release served with before it, so its options are at fault.
+    """
+    weights, answer = in_document(app.document), situation.answers.get(app.route or "")
+    if weights is None or answer is None or was_live(app, situation.records):
+        return None
+    error = answer.weights_error
+    if error is None or error.digest != weights.digest or error.reason == DIGEST_MISMATCH:
+        return None
+    before = [
+        other
+        for other in route.others
+        if other.release == app.release
+        and has_served(other, situation.records)
+        and (named := in_document(other.document)) is not None
+        and named.digest == weights.digest
+        and diagnose(other).health is not Health.FAILED
+    ]
+    if not before or not answers(app, situation):
+        return None
+    last = max(before, key=lambda other: (since(situation, other, "live_at"), other.name))
+    why = (
+        f"{weights} serve with it, but not as it is started now: {unnamed(error.message, weights)}"
+    )
+    return Diagnosis(Health.FAILED, error.reason, why, error.log_tail), last
 
 
 def rolled_back(route: Route, situation: Situation) -> Route:

@@ -250,7 +250,8 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
         ailments = promotion.ailments_of(target, situation)
         stays = _as_they_are(route, causes.HOLDS_ROUTE)
         return _Step(stays, refused_weights=refused, transitions=live, conditions=ailments)
-    if answers(target, situation):
+    unfit = promotion.refused_what_serves(route, target, situation)
+    if unfit is None and answers(target, situation):
         ailments = promotion.ailments_of(target, situation)
         return _Step(keep=(at_route,), transitions=live, conditions=ailments, settled=True)
     keep = (at_route, *_as_they_are(route, causes.AWAITS_ANSWER, without=target))
@@ -262,14 +263,16 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
         settled = not ailments and not unreachable
         return _Step(keep=keep, transitions=live, conditions=ailments, settled=settled)
     # Promoted, but the ingress does not lead there yet: wait, or route back.
-    failure = promotion.failure_of(target, situation)
+    failure, before = unfit or (
+        promotion.failure_of(target, situation),
+        fallback(route, situation),
+    )
     if failure is None:
         waiting = phases(
             target, Phase.READY, "Promoted", "it has its route; the ingress does not lead there yet"
         )
         wake_at = None if unreachable else promotion.answer_due(target, situation)
         return _Step(keep=keep, transitions=waiting, wake_at=wake_at)
-    before = fallback(route, situation)
     back = (_given(before, route.path, causes.HAS_ROUTE_BACK),) if before else ()
     if refused := refused_weights(target, failure, situation):
         return _Step(back, refused_weights=refused, urgent=True)

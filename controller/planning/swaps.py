@@ -2,8 +2,9 @@
 
 A release is only told live with new weights when every replica that the dashboard lists has
 answered with their header, and they are only refused by a replica's own word, or when one goes on
-with others for too long. This is memory between passes; the time is a parameter. A process that
-comes later observes anew.
+with others for too long. What a release was live with is not refused by the word of one replica,
+which may have started at a bad moment: each that is listed must say so. This is memory between
+passes; the time is a parameter. A process that comes later observes anew.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from controller.model import Release
-    from controller.observed import Answer, Application
+    from controller.observed import Answer, Application, WeightsError
     from controller.planning.weights import Weights
     from controller.planning.weights_election import WeightsRecorded
 
 LOADING = "WeightsLoading"
 """Replicas are about to serve with the weights in the config."""
+MIXED = "WeightsMixed"
+"""Some replicas cannot take weights that the others serve with."""
 GRACE: Final = 60.0
 """Seconds beyond the deadline that replicas keep by themselves."""
 LONG: Final = 5.0
@@ -85,6 +88,9 @@ class Swaps:
     def __init__(self) -> None:
         self._under_way = Remembered(_under_way)
         self._progress: dict[str, _Progress] = {}
+        self._proven: Mapping[Release, Sequence[Proven]] = {}
+        self._doubts: dict[tuple[Release, Weights], dict[str, WeightsError]] = {}
+        """By weights that a release was live with: the replicas that cannot take them now."""
 
     def under_way(
         self,
@@ -92,6 +98,7 @@ class Swaps:
         proven: Mapping[Release, Sequence[Proven]],
     ) -> list[Swap]:
         """The applications that must be asked. Call it every pass."""
+        self._proven = proven
         swaps: list[Swap] = self._under_way.of(None, (tuple(applications), proven))
         if self._progress or swaps:
             known = self._progress
@@ -117,7 +124,7 @@ class Swaps:
     def judge(
         self,
         swaps: Sequence[Swap],
-        applications: Iterable[Application],
+        applications: Sequence[Application],
         answers: Mapping[str, Answer],
         heard: Mapping[str, Sequence[Answer]],
         *,
@@ -131,7 +138,9 @@ class Swaps:
         # What was told before its config changed says nothing of what it was told to load since.
         swapping = {swap.route for swap in swaps}
         known = {route: [said] for route, said in answers.items() if route not in swapping}
-        found = complaints(applications, known | dict(heard), now)
+        told = known | dict(heard)
+        found = complaints(applications, told, now)
+        self._spare_proven(found, applications, told)
         refused = {(one.release, one.weights.digest) for one in found.refused}
         for swap in swaps:
             own = [a for a in heard.get(swap.route, ()) if a.application == swap.application]
@@ -161,6 +170,36 @@ class Swaps:
             text = f"replicas load {swap.weights}{until}"
             found.conditions.append(Condition(str(swap.release), LOADING, text, ok=True))
         return found
+
+    def _is_proven(self, release: Release, weights: Weights) -> bool:
+        return any(p.weights.digest == weights.digest for p in self._proven.get(release, ()))
+
+    def _spare_proven(
+        self,
+        found: Judged,
+        applications: Sequence[Application],
+        heard: Mapping[str, Sequence[Answer]],
+    ) -> None:
+        """Take back refusals of what a release was live with, unless each of its replicas that is
+        to have them says so; tell of those that do.
+        """
+        doubted = [q for q in found.refused if self._is_proven(q.release, q.weights)]
+        if not doubted and not self._doubts:
+            return
+        found.refused = [q for q in found.refused if q not in doubted]
+        doubts, listed = _doubts(applications, heard, self._doubts)
+        self._doubts = {}
+        for (release, weights), errors in doubts.items():
+            if not errors or not self._is_proven(release, weights):
+                continue
+            self._doubts[release, weights] = errors
+            told = listed[release, weights]
+            if told <= errors.keys():
+                found.refused += [
+                    q for q in doubted if (q.release, q.weights) == (release, weights)
+                ]
+            else:
+                found.conditions.append(_mixed(release, weights, errors, len(told)))
 
 
 def complaints(
@@ -194,6 +233,50 @@ def complaints(
             said = error.reason, message, error.log_tail
             found.refused.append(WeightsQuarantine(app.release, wanted, *said, now))
     return found
+
+
+def _doubts(
+    applications: Iterable[Application],
+    heard: Mapping[str, Sequence[Answer]],
+    before: Mapping[tuple[Release, Weights], Mapping[str, WeightsError]],
+) -> tuple[
+    dict[tuple[Release, Weights], dict[str, WeightsError]],
+    dict[tuple[Release, Weights], set[str]],
+]:
+    """By release and the weights that it is told to have: the replicas that last said that they
+    cannot take them; and all that are listed, in whichever application of the release.
+    """
+    doubts: dict[tuple[Release, Weights], dict[str, WeightsError]] = {}
+    listed: dict[tuple[Release, Weights], set[str]] = {}
+    for app in applications:
+        weights = in_document(app.document)
+        if app.release is None or weights is None:
+            continue
+        key = app.release, weights
+        ids = {replica.id for replica in app.replicas if replica.state in _SERVING}
+        listed.setdefault(key, set()).update(ids)
+        errors = doubts.setdefault(key, {})
+        errors |= {r: error for r, error in before.get(key, {}).items() if r in ids}
+        for answer in heard.get(app.route or "", ()):
+            if answer.application != app.name or answer.replica not in ids:
+                continue
+            error = answer.weights_error
+            errors.pop(answer.replica, None)
+            if error and error.digest == weights.digest and error.reason != DIGEST_MISMATCH:
+                errors[answer.replica] = error
+    return doubts, listed
+
+
+def _mixed(
+    release: Release, weights: Weights, errors: Mapping[str, WeightsError], of: int
+) -> Condition:
+    error = errors[min(errors)]
+    text = (
+        f"{len(errors)} of {of} replicas could not take {weights}, with which the release was "
+        f"live, and serve with others ({error.reason}: {unnamed(error.message, weights)}). They "
+        "stay in force until every replica says so; a replica that starts anew tries them again"
+    )
+    return Condition(str(release), MIXED, text)
 
 
 def with_news(recorded: WeightsRecorded, judged: Judged, at: float) -> WeightsRecorded:

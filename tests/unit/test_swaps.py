@@ -105,12 +105,31 @@ def test_an_answer_of_before_the_config_says_nothing_of_what_came_with_it():
     assert watched.poll(settled=[stale]).refused == []
 
 
-def test_those_that_served_may_be_refused_by_a_replica_that_starts_later():
-    watched = Watched("a")
-    watched.proven = {OF: (Proven(NEW, NOW),)}
-    error = WeightsError(NEW.digest, "OutOfMemory", "it has no room")
-    (refused,) = watched.poll(settled=[said("b", OLD, weights_error=error)]).refused
-    assert refused.reason == "OutOfMemory"
+ROOM = WeightsError(NEW.digest, "OutOfMemory", "it has no room")
+
+
+def test_those_that_served_are_not_refused_by_one_replica_that_starts_later():
+    watched = Watched("a", "b", "c")
+    watched.proven = {OF: (Proven(NEW, NOW), Proven(OLD, NOW))}
+    found = watched.poll(settled=[said("b", OLD, weights_error=ROOM)])
+    assert found.refused == []
+    (condition,) = found.conditions
+    assert (condition.reason, condition.ok) == ("WeightsMixed", False)
+    assert condition.message.startswith(f"1 of 3 replicas could not take {NEW}")
+    # It is not over because another answers, but once the replica takes them, or is gone.
+    assert watched.poll(settled=[said("a")]).conditions == [condition]
+    assert watched.poll(settled=[said("b")]).conditions == []
+    assert watched.poll(settled=[said("b", OLD, weights_error=ROOM)]).conditions == [condition]
+    watched.app = app("a", "c")
+    assert watched.poll(settled=[said("b", OLD, weights_error=ROOM)]).conditions == []
+
+
+def test_those_that_served_are_refused_once_every_replica_says_so():
+    watched = Watched("a", "b")
+    watched.proven = {OF: (Proven(NEW, NOW), Proven(OLD, NOW))}
+    assert watched.poll(settled=[said("a", OLD, weights_error=ROOM)]).refused == []
+    (refused,) = watched.poll(settled=[said("b", OLD, weights_error=ROOM)]).refused
+    assert (refused.weights, refused.reason) == (NEW, "OutOfMemory")
 
 
 def test_a_replica_that_goes_on_with_others_for_too_long_is_not_waited_for_for_ever():
