@@ -199,6 +199,14 @@ class WeightsCase:
     """Whether it has served without any."""
     refused: AbstractSet[str] = frozenset()
     """Digests of those that failed with this release."""
+    lost: AbstractSet[str] = frozenset()
+    """Digests of those of which no files are left."""
+
+    @property
+    def sound(self) -> list[Weights]:
+        """Those that it was live with and could serve with again, the last ones first."""
+        out = self.refused | (self.lost - {offer.weights.digest for offer in self.offers})
+        return [weights for weights in self.proven if weights.digest not in out]
 
 
 def choose(case: WeightsCase) -> Choice:
@@ -209,7 +217,7 @@ def choose(case: WeightsCase) -> Choice:
     if not case.rule.active:
         return Choice(verdicts=tuple(_inactive(case)))
     known = {offer.weights.digest: offer.weights for offer in reversed(case.offers)}
-    sound = [known.get(w.digest, w) for w in case.proven if w.digest not in case.refused]
+    sound = [known.get(weights.digest, weights) for weights in case.sound]
     in_force = next(iter(sound), None)
     if in_force is None and case.running is not None and not case.proven:
         running = known.get(case.running.digest, case.running)

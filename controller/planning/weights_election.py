@@ -30,6 +30,11 @@ if TYPE_CHECKING:
         WeightsQuarantine,
     )
 
+KEPT = 3
+"""Proven weights of a release that stay in the cache though nobody lists them: those in force, the
+former, and the ones behind, which are the former when those in force are refused.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class WeightsOffered:
@@ -52,6 +57,8 @@ class WeightsOffered:
     """Projects whose files could not all be listed."""
     is_unfit: Callable[[Revision], bool] = lambda _: False
     """Whether a wheel is known to be no weights'."""
+    is_there: Callable[[Weights], bool] = lambda _: True
+    """Whether the files of weights are in the cache, or can be made again."""
     first_seen: Callable[[str], float] = lambda _: 0.0
     """When the wheel of a digest was first seen, in seconds."""
 
@@ -215,6 +222,7 @@ class Round:
             choice = found.choices[release] = self._choices.of(release, case)
             looked = self._look(case)
             found.needed.update(looked.passed)
+            found.needed.update(one.digest for one in case.sound[:KEPT])
             if looked.missing is not None:
                 inspect.add(looked.missing)
             if choice.wanted is None and (why := self._awaited(case, looked.missing)):
@@ -242,7 +250,7 @@ class Round:
         offers = self._offered.offers.get(name, ())
         owner = self._found.owners.get(name, "")
         proven = self._recorded.proven.get(release, ())
-        running = self._running.weights.get(release)
+        running, is_there = self._running.weights.get(release), self._offered.is_there
         if not offers and not owner and not proven and running is None:
             return None
         return WeightsCase(
@@ -256,6 +264,11 @@ class Round:
             running=running,
             without=release in self._running.without,
             refused=frozenset(q.weights.digest for q in self._recorded.refused.get(release, ())),
+            lost=frozenset(
+                one.weights.digest
+                for one in proven
+                if one.weights != running and not is_there(one.weights)
+            ),
         )
 
     def _look(self, case: WeightsCase) -> Look:

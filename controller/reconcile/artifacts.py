@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from controller.model import Artifact, Environment, Listing, Revision
     from controller.observed import Application
+    from controller.planning.weights import Weights
     from controller.reconcile.jobs import Jobs
     from controller.sources import Source
 
@@ -53,6 +54,8 @@ class Means:
     """Makes again what is damaged of either, and says whether anything was; see `Upkeep`."""
     prune: Callable[[AbstractSet[str], AbstractSet[str]], None]
     """Removes all but these wheels and environments from the cache, unless needed lately."""
+    has: Callable[[Weights], bool] = lambda _: True
+    """Whether the files of weights are there, or can be made again."""
     survivors: Survivors = field(default_factory=lambda: Survivors(lambda *_: (None, False)))
     """Wheels that run but were not received in this run."""
 
@@ -299,6 +302,10 @@ class Artifacts(Listings):
         if failed is not None:
             raise failed
         return False
+
+    def has(self, weights: Weights) -> bool:
+        """Whether the files of weights are in the cache, or can be made again of what is."""
+        return self._means.has(weights)
 
     def clear_failures(self, digest: str) -> None:
         """Fetch and prepare a wheel anew if that failed: a person lifted its quarantine."""

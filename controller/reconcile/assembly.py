@@ -146,6 +146,7 @@ def _means(parts: Parts, config: Config, base: Base, clock: Callable[[], float])
         is_sound=is_sound,
         mend=mend,
         prune=parts.made("pruning", partial, _prune, store, environments, paths.retention, clock),
+        has=partial(survivors.has, store),
         survivors=running,
     )
 

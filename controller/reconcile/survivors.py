@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from importlib.metadata import distributions
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller.errors import Transient, Waiting
+from controller.errors import Transient, Waiting, WheelwayError
 from controller.model import Artifact, WeightsEntry
 from controller.planning.weights import Weights, weights_named
 from controller.reconcile.upkeep import keep_only
@@ -20,7 +21,6 @@ from controller.reconcile.upkeep import keep_only
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from collections.abc import Set as AbstractSet
-    from pathlib import Path
 
     from controller.cache.environments.builder import Environments
     from controller.cache.wheels.store import Store
@@ -123,6 +123,17 @@ def _renew_weights(
     entry = WeightsEntry("", weights.package)
     artifact = replace(_recalled(store, weights, weights.record_digest), weights=(entry,))
     return artifact, not _is_made_whole(store, artifact, str(weights), doubted=doubted)
+
+
+def has(store: Store, weights: Weights) -> bool:
+    """Whether the files of weights are where they are said to be, or can be made again there."""
+    tree = Path(weights.tree)
+    if tree.is_dir() or tree != store.tree_path(weights.digest):
+        return tree.is_dir()
+    try:
+        return store.get(weights.digest) is not None
+    except WheelwayError:
+        return True  # nothing can be read, which `upkeep` tells: nobody knows
 
 
 def _is_made_whole(store: Store, artifact: Artifact, name: str, *, doubted: bool) -> bool:

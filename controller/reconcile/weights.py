@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from controller.config.settings import PipelinePolicy
@@ -90,6 +91,7 @@ class WeightsGatherer:
             unlisted=artifacts.unlisted(),
             unobserved=artifacts.listed().unobserved,
             is_unfit=is_unfit,
+            is_there=cache(artifacts.has),
             first_seen=artifacts.first_seen,
         )
 

@@ -155,6 +155,7 @@ class Passes:
                 is_sound=partial(_is_sound, store, environments),
                 mend=partial(_mend, store, environments),
                 prune=partial(_prune, store, environments, 60.0, time.time),
+                has=partial(survivors.has, store),
                 survivors=Survivors(partial(survivors.renew, store, environments)),
             ),
             remembered=remembered,

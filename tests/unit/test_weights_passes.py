@@ -3,12 +3,13 @@ replica answers with.
 """
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from controller.config.settings import PipelinePolicy
-from controller.planning.weights import in_document
+from controller.planning.weights import former_in_document, in_document
 from controller.reconcile.upkeep import EVERY
 from tests.support.passes import reasons
 
@@ -252,8 +253,8 @@ def test_nights_of_weights_leave_the_cache_again_though_they_are_listed(live, pa
         live.settle()
     sent, fetched = len(paper_head.puts), len(live.received)
     tidied(live)
-    # The release itself, what it serves with and what it falls back to.
-    assert [len(digests) for digests in in_cache(live)] == [3, 3]
+    # The release itself, what it serves with, what it falls back to, and what is behind that.
+    assert [len(digests) for digests in in_cache(live)] == [4, 4]
     for _ in range(3):
         live.settle()
         tidied(live)
@@ -261,8 +262,31 @@ def test_nights_of_weights_leave_the_cache_again_though_they_are_listed(live, pa
     live.restart()
     live.settle()
     tidied(live)
-    assert [len(digests) for digests in in_cache(live)] == [3, 3]
+    assert [len(digests) for digests in in_cache(live)] == [4, 4]
     assert len(paper_head.puts) == sent
+
+
+def test_what_is_lost_is_no_former(live, paper_head):
+    wheels = [live.drop_weights("2026.1")]
+    for night in (2, 3):
+        live.settle()
+        wheels.append(live.drop_weights(f"2026.{night}"))
+    live.settle()
+    for wheel in wheels[:2]:
+        live.remove(wheel)
+    tidied(live)
+    (proven,) = live.journal.proven_weights().values()
+    lost, behind = proven[1].weights, proven[2].weights
+    assert Path(behind.tree).is_dir()
+    for kind in ("wheels", "trees"):
+        shutil.rmtree(live.config.paths.cache / kind / lost.digest[:2] / lost.digest)
+    live.restart()
+    report = live.settle()
+    for _ in range(3):
+        report = live.pass_(after=EVERY)
+    (document,) = paper_head.puts[-1]["applications"]
+    assert (in_document(document), former_in_document(document)) == (proven[0].weights, behind)
+    assert reasons(report) == {}
 
 
 def test_those_that_failed_are_not_fetched_again_and_again(live, paper_head):
