@@ -228,14 +228,16 @@ class Round:
             if choice.wanted is None and (why := self._awaited(case, looked.missing)):
                 found.waiting[release] = why
         found.inspect = frozenset(inspect)
-        for pipeline in sorted(self._offered.offers):
-            offers, releases = self._offered.offers[pipeline], by_pipeline.get(pipeline, ())
+        for pipeline in sorted(self._offered.offers.keys() | (found.owners.keys() & by_pipeline)):
+            offers = self._offered.offers.get(pipeline, ())
+            releases = by_pipeline.get(pipeline, ())
             owner = found.owners.get(pipeline, "")
             judged, conditions = WeightsStory(
                 *(pipeline, offers, owner),
                 {release: found.choices.get(release, NONE) for release in releases},
                 {release: self._recorded.refused.get(release, ()) for release in releases},
                 is_offered=pipeline in self._offered.pipelines,
+                bare=[release for release in releases if owner and self._is_bare(release)],
                 pin=self._recorded.pins.get(pipeline),
             ).tell()
             found.judged += judged
@@ -270,6 +272,14 @@ class Round:
                 if one.weights != running and not is_there(one.weights)
             ),
         )
+
+    def _is_bare(self, release: Release) -> bool:
+        """Whether a release has no weights, and that is not for want of listings, nor wanted."""
+        found = self._found
+        if not self._offered.complete or release in found.waiting:
+            return False
+        has_some = found.choices.get(release, NONE).wanted is not None
+        return not has_some and self._rule_of(release.pipeline).active
 
     def _look(self, case: WeightsCase) -> Look:
         project = self._offered.catalogue.projects.get(case.owner, ())

@@ -27,6 +27,8 @@ NO_PIPELINE = "WaitingForPipeline"
 """Weights are there before their pipeline."""
 NOT_SERVED = "NotServed"
 """Nothing of their pipeline is to be served."""
+WITHOUT = "WithoutWeights"
+"""A release is served without weights, though its pipeline has some."""
 REFUSED = "WeightsRefused"
 """Weights failed with a release, which goes on with others."""
 
@@ -45,6 +47,8 @@ class WeightsStory:
     """By the same releases: what failed with them."""
     is_offered: bool
     """Whether a source offers the pipeline itself."""
+    bare: Collection[Release] = ()
+    """Those of its releases that have none, though nothing is on its way and the rule has some."""
     pin: Pin | None = None
     """What an operator ordered."""
 
@@ -72,18 +76,48 @@ class WeightsStory:
             if one.reason in {CONFLICT, FITS_NOTHING, NO_PIPELINE}:
                 waits = one.reason == NO_PIPELINE
                 yield Condition(one.mark, one.reason, one.message, ok=waits)
-        taken = {c.wanted.version for c in self.choices.values() if c.wanted is not None}
-        if self.pin is not None and self.owner and taken.isdisjoint(self.pin.versions):
-            why = (
-                f"its weights are {self.pin}, but no such version is listed, fits and works; those "
-                f"in force stay. Pin others, or `wheelway unpin {self.pipeline} --weights`"
-            )
-            yield Condition(self.pipeline, PIN_UNMET, why)
+        unmet = self._unmet()
+        yield from unmet
         digests = {one.digest for one in newest}
+        told = {condition.subject for condition in unmet}
         for release, choice in self.choices.items():
             for failed in self.refused[release]:
                 if failed.weights.digest in digests and choice.wanted != failed.weights:
+                    told.add(str(release))
                     yield Condition(str(release), REFUSED, _goes_on(failed, choice))
+        takes = any(choice.wanted is not None for choice in self.choices.values())
+        fits_none = not takes and any(one.reason == FITS_NOTHING for one in newest)
+        if self.pipeline in told or fits_none:
+            return
+        for release in self.bare:
+            if str(release) not in told:
+                yield Condition(str(release), WITHOUT, self._lacks(release), ok=True)
+
+    def _unmet(self) -> list[Condition]:
+        """That a pin is not met: by no release, or by some of them."""
+        if self.pin is None or not self.owner:
+            return []
+        ordered = self.pin.versions
+        others = [
+            release
+            for release, choice in self.choices.items()
+            if choice.wanted is None or choice.wanted.version not in ordered
+        ]
+        why = (
+            f"its weights are {self.pin}, but no such version is listed, fits and works; those "
+            f"in force stay. Pin others, or `wheelway unpin {self.pipeline} --weights`"
+        )
+        if len(others) == len(self.choices):
+            return [Condition(self.pipeline, PIN_UNMET, why)]
+        return [Condition(str(release), PIN_UNMET, why) for release in others]
+
+    def _lacks(self, release: Release) -> str:
+        verdicts = self.choices[release].verdicts
+        why = f"no source lists any of {self.owner}"
+        if verdicts:
+            newest = max(verdicts, key=lambda verdict: verdict.release.version)
+            why = f"{self.owner} {newest.release.version}: {newest.reason}: {newest.message}"
+        return f"it has no weights ({why}). If it needs some, publish others that fit it"
 
     def _reason(self, offer: WeightsOffer, said: Sequence[Verdict]) -> tuple[str, str]:
         project, pipeline = offer.weights.project, self.pipeline

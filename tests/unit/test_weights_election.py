@@ -206,6 +206,43 @@ def test_a_pin_that_nothing_meets_is_told():
     assert judge(offered(offer("2025")), recorded).conditions == []
 
 
+def test_a_pin_that_one_release_cannot_meet_is_told_of_that_one():
+    old, new = offer("2026.1", "1", fits="<2"), offer("2026.2", "2")
+    recorded = WeightsRecorded(pins={"iris": pin("2026.1")})
+    releases = release("1.0"), release("2.0")
+    found = judge(offered(old, new), recorded, releases=releases)
+    assert found.choices[releases[1]].wanted is None
+    (condition,) = found.conditions
+    assert (condition.subject, condition.reason) == (str(releases[1]), "PinUnmet")
+    found = judge(offered(old, new), recorded, releases=releases[1:])
+    assert [(c.subject, c.reason) for c in found.conditions] == [("iris", "PinUnmet")]
+
+
+def test_a_release_without_weights_beside_others_that_have_some_says_so():
+    releases = release("1.0"), release("2.0")
+    what = offered(offer("2026.1", "1", fits="<2"))
+    (condition,) = judge(what, releases=releases).conditions
+    assert (condition.subject, condition.reason) == (str(releases[1]), "WithoutWeights")
+    assert condition.ok, "it may need none"
+    assert condition.message == (
+        "it has no weights (iris-weights 2026.1: FitsNot: its wheel says fits = '<2', which 2.0 is "
+        "not). If it needs some, publish others that fit it"
+    )
+    assert judge(what, releases=releases, by=rule(active=False)).conditions == []
+    assert judge(replace(what, complete=False), releases=releases).conditions == []
+
+
+def test_a_new_release_without_weights_says_so_where_none_are_listed_any_more():
+    served, new = release("1.0"), release("2.0")
+    recorded = WeightsRecorded({served: (Proven(weights(), NOW),)}, owners={"iris": "iris-weights"})
+    running = RunningWeights({served: weights()})
+    found = judge(offered(), recorded, releases=(served, new), running=running)
+    assert found.choices[served].wanted == weights()
+    (condition,) = found.conditions
+    assert (condition.subject, condition.reason) == (str(new), "WithoutWeights")
+    assert "no source lists any of iris-weights" in condition.message
+
+
 @pytest.mark.parametrize("grows", ["weights", "pipelines"])
 def test_an_election_costs_time_linear_in_what_is_listed(grows):
     def cost(size):
