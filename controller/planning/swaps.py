@@ -30,6 +30,8 @@ LOADING = "WeightsLoading"
 """Replicas are about to serve with the weights in the config."""
 MIXED = "WeightsMixed"
 """Some replicas cannot take weights that the others serve with."""
+UNKNOWN = "WeightsUnknown"
+"""Nobody knows whether all replicas serve with the weights in the config, though they had time."""
 GRACE: Final = 60.0
 """Seconds beyond the deadline that replicas keep by themselves."""
 LONG: Final = 5.0
@@ -57,12 +59,30 @@ class Swap:
 @dataclass(slots=True)
 class _Progress:
     weights: Weights
+    since: float | None = None
+    """When it was first judged."""
     heard: dict[str, str] = field(default_factory=dict)
     """By replica: the mark of the weights that it answered with last."""
+    late: dict[str, str] = field(default_factory=dict)
+    """The same, of answers that came when all should have loaded."""
     waited: float = 0.0
-    """Seconds in which it answered."""
+    """Seconds in which somebody answered."""
     at: float | None = None
-    """When it answered last."""
+    """When somebody answered last."""
+
+    def hear(
+        self, answers: Sequence[Answer], replicas: frozenset[str], *, now: float, due: float
+    ) -> None:
+        """Note what was answered in a pass; what is gone is forgotten."""
+        self.since = now if self.since is None else self.since
+        if answers and self.at is not None:
+            self.waited += now - self.at
+        self.at = now if answers else None
+        said = {answer.replica: answer.weights for answer in answers}
+        known = self.heard | said
+        self.heard = {replica: known[replica] for replica in replicas & known.keys()}
+        late = self.late | (said if self.waited >= due else {})
+        self.late = {replica: late[replica] for replica in replicas & late.keys()}
 
 
 @dataclass(slots=True)
@@ -75,6 +95,8 @@ class Judged:
     damaged: set[str] = field(default_factory=set)
     """Digests of those whose files are not as they were published."""
     conditions: list[Condition] = field(default_factory=list)
+    hurries: bool = False
+    """Whether replicas are about to serve with other weights: to be asked again soon."""
 
     def leave_out(self, refused: Mapping[Release, Sequence[WeightsQuarantine]]) -> None:
         """Leave out what is known to be refused: its config may have to wait before it changes."""
@@ -118,7 +140,8 @@ class Swaps:
         for swap in sorted(swaps, key=lambda one: (len(one.replicas), one.route)):
             heard = self._progress[swap.application].heard
             unheard = [r for r in swap.replicas if heard.get(r) != swap.weights.mark]
-            routes += [swap.route] * min(max(2 * len(unheard) - 1, 1), _AT_ONCE)
+            number = max(2 * len(unheard) - 1, len(swap.replicas))
+            routes += [swap.route] * min(number, _AT_ONCE)
         return routes[:_ALL_AT_ONCE]
 
     def judge(
@@ -142,34 +165,38 @@ class Swaps:
         found = complaints(applications, told, now)
         self._spare_proven(found, applications, told)
         refused = {(one.release, one.weights.digest) for one in found.refused}
+        due = deadline + GRACE
         for swap in swaps:
             own = [a for a in heard.get(swap.route, ()) if a.application == swap.application]
-            progress = self._progress[swap.application]
-            for answer in own:
-                progress.heard[answer.replica] = answer.weights
-            if own:
-                progress.waited += now - progress.at if progress.at is not None else 0.0
-                progress.at = now
-            else:
-                progress.at = None
-            said = [progress.heard.get(replica) for replica in swap.replicas]
-            if said and all(mark == swap.weights.mark for mark in said):
-                found.live.append((swap.release, swap.weights))
-                continue
-            others = [mark for mark in said if mark not in {None, swap.weights.mark}]
-            if (swap.release, swap.weights.digest) in refused:
-                continue
-            is_late = progress.waited >= deadline + GRACE
-            if others and is_late and swap.weights.digest not in found.damaged:
-                found.refused.append(_late(swap, others[0] or "none", deadline + GRACE, now))
-                continue
-            if progress.waited < LONG:
-                continue
-            former = next((mark for mark in others if mark), "")
+            self._progress[swap.application].hear(own, swap.replicas, now=now, due=due)
+            if (swap.release, swap.weights.digest) not in refused:
+                self._judge(swap, found, now=now, due=due)
+        return found
+
+    def _judge(self, swap: Swap, found: Judged, *, now: float, due: float) -> None:
+        progress = self._progress[swap.application]
+        heard, mark = progress.heard, swap.weights.mark
+        if all(heard.get(replica) == mark for replica in swap.replicas):
+            found.live.append((swap.release, swap.weights))
+            return
+        # What was heard while they still had time is no proof that they did not use it.
+        others = [said for _, said in sorted(progress.late.items()) if said != mark]
+        blames = len(others) == len(swap.replicas) or (
+            others and not self._is_proven(swap.release, swap.weights)
+        )
+        if blames and swap.weights.digest not in found.damaged:
+            found.refused.append(_late(swap, others[0] or "none", due, now))
+            return
+        if progress.since is not None and now - progress.since >= due:
+            unheard = len(swap.replicas) - list(heard.values()).count(mark)
+            found.conditions.append(_unknown(swap, unheard, due))
+            return
+        found.hurries = True
+        if progress.waited >= LONG:
+            former = next((said for _, said in sorted(heard.items()) if said not in {"", mark}), "")
             until = f"; {former} serve until then" if former else ""
             text = f"replicas load {swap.weights}{until}"
             found.conditions.append(Condition(str(swap.release), LOADING, text, ok=True))
-        return found
 
     def _is_proven(self, release: Release, weights: Weights) -> bool:
         return any(p.weights.digest == weights.digest for p in self._proven.get(release, ()))
@@ -318,3 +345,13 @@ def _late(swap: Swap, others: str, seconds: float, now: float) -> WeightsQuarant
         f"{swap.release.pipeline} {swap.release.version}`)"
     )
     return WeightsQuarantine(swap.release, swap.weights, "StartTimeout", why, at=now)
+
+
+def _unknown(swap: Swap, unheard: int, seconds: float) -> Condition:
+    text = (
+        f"{unheard} of {len(swap.replicas)} replicas were not heard to serve with {swap.weights}, "
+        f"{seconds:g} s after they were told to load them: what those serve with is unknown. They "
+        f"are still asked; look whether {swap.route} answers, and at `wheelway logs "
+        f"{swap.release.pipeline} {swap.release.version}`"
+    )
+    return Condition(str(swap.release), UNKNOWN, text)

@@ -75,8 +75,6 @@ class _Observed:
     """What was recorded of weights, and what the answers add to it."""
     judged: Judged
     """What the answers say of weights."""
-    swapping: bool
-    """Whether replicas are about to serve with other weights."""
 
 
 class Reconciler:
@@ -193,7 +191,7 @@ class Reconciler:
             conditions=conditions,
             events=events,
             next_in=self._pace.next_in(
-                decided, now, sent=done.sent, next_poll=recheck, swapping=observed.swapping
+                decided, now, sent=done.sent, next_poll=recheck, swapping=observed.judged.hurries
             ),
         )
 
@@ -221,7 +219,6 @@ class Reconciler:
             *(now, applications, asked.records, asked.answers, overrides),
             weights=with_news(recorded, judged, now),
             judged=judged,
-            swapping=bool(swaps),
         )
 
     def _unobservable(

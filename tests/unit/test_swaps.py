@@ -87,7 +87,14 @@ def test_several_questions_reach_several_replicas_within_bounds():
     swaps = watched.swaps.under_way([watched.app], watched.proven)
     assert watched.swaps.questions(swaps) == [OF.route] * 16
     watched.poll(*(said(one) for one in "abcdefghijklmn"))
-    assert watched.swaps.questions(swaps) == [OF.route] * 3
+    assert watched.swaps.questions(swaps) == [OF.route] * 16, "two of them are not easily met"
+
+
+def test_the_last_replica_is_asked_for_as_often_as_there_are_replicas():
+    watched = Watched(*"abcde")
+    watched.poll(*(said(one) for one in "abcd"))
+    swaps = watched.swaps.under_way([watched.app], watched.proven)
+    assert watched.swaps.questions(swaps) == [OF.route] * 5
 
 
 def test_a_replicas_own_word_refuses_them_and_other_words_do_not():
@@ -139,6 +146,37 @@ def test_a_replica_that_goes_on_with_others_for_too_long_is_not_waited_for_for_e
     (refused,) = watched.poll(said("a", OLD), after=GRACE).refused
     assert refused.reason == "StartTimeout"
     assert f"still serves with {OLD}" in refused.message
+
+
+def test_what_was_heard_in_time_accuses_nobody_later():
+    watched = Watched("a", "b")
+    watched.poll(said("a", OLD), said("b", OLD))
+    for _ in range(4):
+        found = watched.poll(said("a"), after=100.0)
+    assert (found.refused, found.live) == ([], [])
+    (condition,) = found.conditions
+    assert (condition.reason, condition.ok) == ("WeightsUnknown", False)
+    assert condition.message.startswith("1 of 2 replicas were not heard")
+    assert watched.poll(said("b")).live == [(OF, NEW)]
+
+
+def test_those_that_served_are_not_refused_because_one_replica_is_late():
+    watched = Watched("a", "b")
+    watched.proven = {OF: (Proven(OLD, NOW), Proven(NEW, NOW))}  # rolled back to
+    for _ in range(4):
+        found = watched.poll(said("a", OLD), said("b"), after=100.0)
+    assert found.refused == []
+    assert [condition.reason for condition in found.conditions] == ["WeightsUnknown"]
+
+
+def test_what_cannot_be_heard_hurries_nobody_for_ever():
+    watched = Watched("a")
+    assert watched.poll().hurries
+    assert watched.poll(after=100.0).hurries
+    found = watched.poll(after=GRACE)
+    assert not found.hurries
+    assert [(c.reason, c.ok) for c in found.conditions] == [("WeightsUnknown", False)]
+    assert watched.poll(said("a")).live == [(OF, NEW)]
 
 
 def test_time_in_which_nobody_answered_does_not_count():

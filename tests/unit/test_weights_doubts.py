@@ -57,3 +57,20 @@ def test_options_with_which_proven_weights_fail_do_not_take_the_route(at_work, p
     assert failure.reason == "OutOfMemory"
     for _ in range(5):
         assert not work.pass_(after=60.0).sent
+
+
+def test_a_swap_that_nobody_can_hear_of_is_told_and_drives_no_passes(at_work, paper_head):
+    work = at_work()
+    work.drop()
+    work.drop_weights("2026.1")
+    work.settle()
+    paper_head.loading = 10_000
+    work.drop_weights("2026.2")
+    work.settle()
+    paper_head.mute = {"/predict/demo/1.0"}
+    report = work.pass_(after=1.0)
+    assert report.next_in <= 0.5
+    for _ in range(80):
+        report = work.pass_(after=10.0)
+    assert "WeightsUnknown" in reasons(report).values()
+    assert report.next_in > 0.5
