@@ -15,10 +15,10 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from controller.model import Availability, Release
-from controller.planning.policy import Candidate, Case, Verdict, elect, excluded
+from controller.planning.policy import Candidate, Case, Verdict, elect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from controller.config.settings import PipelinePolicy
@@ -289,56 +289,6 @@ def _inactive(case: WeightsCase) -> Iterable[Verdict]:
     for offer in case.offers:
         why = "the policy sets active = false for weights"
         yield Verdict(offer.candidate.release, False, "Inactive", why)
-
-
-# -- what must be looked into --------------------------------------------------------------------
-
-
-class Look(NamedTuple):
-    """What became of a look through a project's wheels for one release."""
-
-    missing: Revision | None
-    """The newest wheel that nobody looked into and that policy would elect, were it fit; None when
-    enough newer ones are known to be.
-    """
-    passed: tuple[str, ...]
-    """Digests of all that it takes to know that, the newest first."""
-
-
-def look(
-    case: WeightsCase,
-    revisions: Iterable[Revision],
-    is_unfit: Callable[[Revision], bool] = lambda _: False,
-) -> Look:
-    """Look for what a release may take.
-
-    Args:
-        case: what is known.
-        revisions: the owner's, the newest version first.
-        is_unfit: whether one cannot be taken: it failed inspection, or is no weights.
-    """
-    rule, passed = case.rule, list[str]()
-    if not rule.active:
-        return Look(None, ())
-    if case.pin is not None:
-        rule = rule.model_copy(update={"pins": case.pin.versions})
-    offers = {offer.revision.sha256: offer for offer in case.offers}
-    found = 0
-    for revision in revisions:
-        if revision.availability is not Availability.SELECTABLE:
-            continue
-        if excluded(revision.version, rule) is not None:
-            continue
-        passed.append(revision.sha256)
-        if is_unfit(revision):
-            continue
-        offer = offers.get(revision.sha256)
-        if offer is None:
-            return Look(revision, tuple(passed))
-        found += offer.suits(case.release.version) and revision.sha256 not in case.refused
-        if found >= (1 if rule.pins else rule.keep):
-            break
-    return Look(None, tuple(passed))
 
 
 def blamed(

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from controller.planning import ownership
 from controller.planning.catalogue import Catalogue
 from controller.planning.remembered import Remembered
-from controller.planning.weights import NONE, Choice, Look, WeightsCase, choose, look
+from controller.planning.weights import NONE, Choice, WeightsCase, choose
+from controller.planning.weights_look import Look, look, none_fits
 from controller.planning.weights_telling import WeightsStory
 
 if TYPE_CHECKING:
@@ -225,6 +226,8 @@ class Round:
             found.needed.update(one.digest for one in case.sound[:KEPT])
             if looked.missing is not None:
                 inspect.add(looked.missing)
+            if choice.wanted is None and looked.in_vain:
+                found.conditions.append(none_fits(case))
             if choice.wanted is None and (why := self._awaited(case, looked.missing)):
                 found.waiting[release] = why
         found.inspect = frozenset(inspect)

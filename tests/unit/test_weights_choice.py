@@ -18,8 +18,8 @@ from controller.planning.weights import (
     choose,
     former_in_document,
     in_document,
-    look,
 )
+from controller.planning.weights_look import look
 from tests.support.world import NOW, release
 
 pytestmark = pytest.mark.unit
@@ -210,6 +210,16 @@ def test_they_are_when_newer_ones_do_not_do():
     assert uninspected(case(*offers(4), by=rule("<2026.3")), LISTED) == LISTED[2]
     assert uninspected(case(*offers(4), pin=pin("2026.1")), LISTED) == LISTED[3]
     assert uninspected(case(*offers(4), by=rule(active=False)), LISTED) is None
+
+
+def test_a_look_at_what_does_not_fit_has_an_end():
+    many = [revision(f"2026.{number}", f"{number:x}"[0]) for number in range(15, 0, -1)]
+    seen = [offer(str(one.version), one.sha256[0], fits=">=9") for one in many]
+    assert uninspected(case(*seen[:9]), many) == many[9]
+    assert look(case(*seen[:10]), many) == (None, tuple(one.sha256 for one in many[:10]), True)
+    assert look(case(), many, many[:10].__contains__).in_vain
+    found = look(case(*seen[:10], pin=pin("2026.1")), many)
+    assert (found.missing, found.in_vain) == (many[14], False)
 
 
 def test_what_cannot_be_taken_is_passed_over():

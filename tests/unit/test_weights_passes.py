@@ -351,6 +351,23 @@ def test_weights_that_fit_nothing_or_come_early_say_so(at_work, paper_head):
     assert wanted(paper_head)[-1] == [None]
 
 
+def test_a_history_of_weights_that_do_not_fit_is_not_fetched_whole(at_work):
+    work = at_work()
+    for night in range(1, 21):
+        work.drop_weights(f"2026.{night}", fits=">=3")
+    work.drop()
+    for _ in range(30):
+        report = work.pass_(after=1.0)
+    assert sum("weights" in name for name in work.received) == 10
+    assert set(reasons(report).values()) == {"FitsNothing", "NoneFits"}
+    (said,) = [c.message for c in report.conditions if c.reason == "NoneFits"]
+    assert "newest 10 wheels of demo-weights" in said
+    work.restart(pipelines=[{"name": "demo", "weights": {"versions": "<2026.3"}}])
+    for _ in range(30):
+        work.pass_(after=1.0)
+    assert sum("weights" in name for name in work.received) == 10 + 3, "the rule says which"
+
+
 def test_two_projects_for_one_pipeline_are_a_conflict_and_the_first_stays(live, paper_head):
     live.drop_weights("2026.1")
     live.settle()
