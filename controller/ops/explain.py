@@ -35,6 +35,7 @@ from controller.ops.times import ago, iso
 from controller.ops.weights import (
     OfferedWeightsDocument,
     is_asked_for,
+    is_of_weights,
     offered_weights,
     summary_of_weights,
 )
@@ -220,7 +221,7 @@ def tell(reader: Reader, name: str, version: Version | None = None, *, now: floa
     return {
         "name": subject.name,
         "summary": summary_of_weights(subject.name, weights)
-        if weights and not (chapters or unread)
+        if weights and (not (chapters or unread) or is_of_weights(subject.name, weights))
         else _summary(subject.name, chapters, live, version, down_for=_since(gone, now)),
         "asked": None if version is None else str(version),
         "live": list(map(str, live)),

@@ -67,6 +67,11 @@ def is_asked_for(one: OfferedWeightsDocument, name: str, version: Version) -> bo
     return one["pipeline"] == name or one["version"] == str(version)
 
 
+def is_of_weights(name: str, weights: Sequence[OfferedWeightsDocument]) -> bool:
+    """Whether a name is that of a project of weights, and of no pipeline that takes them."""
+    return any(one["project"] == name != one["pipeline"] for one in weights)
+
+
 def summary_of_weights(name: str, weights: Sequence[OfferedWeightsDocument]) -> str:
     """What a project of weights comes to, in a sentence."""
     one = weights[0]

@@ -14,7 +14,7 @@ from controller.planning import ownership
 from controller.planning.catalogue import Catalogue
 from controller.planning.remembered import Remembered
 from controller.planning.weights import NONE, Choice, WeightsCase, choose
-from controller.planning.weights_look import Look, look, none_fits
+from controller.planning.weights_look import NONE_FITS, Look, allowed, look, none_fits
 from controller.planning.weights_telling import WeightsStory
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class WeightsOffered:
     """Whether a wheel is known to be no weights'."""
     is_there: Callable[[Weights], bool] = lambda _: True
     """Whether the files of weights are in the cache, or can be made again."""
+    unsound: Callable[[Revision], str] = lambda _: ""
+    """How a wheel failed its inspection, in a sentence with its name; empty: it did not."""
     first_seen: Callable[[str], float] = lambda _: 0.0
     """When the wheel of a digest was first seen, in seconds."""
 
@@ -240,6 +242,7 @@ class Round:
                 {release: found.choices.get(release, NONE) for release in releases},
                 {release: self._recorded.refused.get(release, ()) for release in releases},
                 is_offered=pipeline in self._offered.pipelines,
+                unsound=self._unsound(pipeline, owner),
                 bare=[release for release in releases if owner and self._is_bare(release)],
                 pin=self._recorded.pins.get(pipeline),
             ).tell()
@@ -276,10 +279,22 @@ class Round:
             ),
         )
 
+    def _unsound(self, pipeline: str, owner: str) -> str:
+        """What is wrong with the newest wheel of a project that policy allows; often nothing."""
+        rule, project = self._rule_of(pipeline), self._offered.catalogue.projects.get(owner, ())
+        if (pin := self._recorded.pins.get(pipeline)) is not None:
+            rule = rule.model_copy(update={"pins": pin.versions})
+        newest = next(iter(allowed(self._ordered.of(owner, project), rule)), None)
+        return self._offered.unsound(newest) if newest is not None else ""
+
     def _is_bare(self, release: Release) -> bool:
-        """Whether a release has no weights, and that is not for want of listings, nor wanted."""
+        """Whether a release has no weights, and that is not for want of listings, nor wanted, nor
+        told already.
+        """
         found = self._found
         if not self._offered.complete or release in found.waiting:
+            return False
+        if any(c.subject == str(release) and c.reason == NONE_FITS for c in found.conditions):
             return False
         has_some = found.choices.get(release, NONE).wanted is not None
         return not has_some and self._rule_of(release.pipeline).active

@@ -54,7 +54,7 @@ def look(
         rule = rule.model_copy(update={"pins": case.pin.versions})
     offers = {offer.revision.sha256: offer for offer in case.offers}
     found = in_vain = 0
-    for revision in _allowed(revisions, rule):
+    for revision in allowed(revisions, rule):
         if in_vain == MOST_IN_VAIN:
             return Look(None, tuple(passed), in_vain=True)
         passed.append(revision.sha256)
@@ -70,7 +70,8 @@ def look(
     return Look(None, tuple(passed))
 
 
-def _allowed(revisions: Iterable[Revision], rule: PipelinePolicy) -> Iterable[Revision]:
+def allowed(revisions: Iterable[Revision], rule: PipelinePolicy) -> Iterable[Revision]:
+    """Those of some wheels that policy would elect, were they fit."""
     for revision in revisions if rule.active else ():
         selectable = revision.availability is Availability.SELECTABLE
         if selectable and excluded(revision.version, rule) is None:

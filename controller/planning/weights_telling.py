@@ -29,6 +29,8 @@ NOT_SERVED = "NotServed"
 """Nothing of their pipeline is to be served."""
 WITHOUT = "WithoutWeights"
 """A release is served without weights, though its pipeline has some."""
+UNSOUND = "WeightsUnsound"
+"""The newest wheel of weights failed its inspection."""
 REFUSED = "WeightsRefused"
 """Weights failed with a release, which goes on with others."""
 
@@ -49,6 +51,8 @@ class WeightsStory:
     """Whether a source offers the pipeline itself."""
     bare: Collection[Release] = ()
     """Those of its releases that have none, though nothing is on its way and the rule has some."""
+    unsound: str = ""
+    """Why the newest wheel that policy allows is not offered: its name, and how it failed."""
     pin: Pin | None = None
     """What an operator ordered."""
 
@@ -76,6 +80,13 @@ class WeightsStory:
             if one.reason in {CONFLICT, FITS_NOTHING, NO_PIPELINE}:
                 waits = one.reason == NO_PIPELINE
                 yield Condition(one.mark, one.reason, one.message, ok=waits)
+        if self.unsound and self.choices:
+            text = (
+                f"its newest weights failed their inspection, so others stay in force, or none: "
+                f"{self.unsound}. `wheelway explain {self.owner}` has all of it. "
+                "Publish a version that is mended"
+            )
+            yield Condition(self.pipeline, UNSOUND, text)
         unmet = self._unmet()
         yield from unmet
         digests = {one.digest for one in newest}

@@ -81,6 +81,13 @@ class WeightsGatherer:
                 return not inside.weights
             return revision in inventory.unsound or artifacts.refusals.of(revision) is not None
 
+        def unsound(revision: Revision) -> str:
+            failed = inventory.unsound.get(revision) or artifacts.refusals.of(revision)
+            if failed is None:
+                return ""
+            said = next(iter(failed.message.splitlines()), "")
+            return f"{revision.filename}: {failed.reason}: {said}"
+
         return WeightsOffered(
             {name: inventory.weights(name) for name in inventory.weights_shelves},
             inventory.shelves.keys(),
@@ -91,6 +98,7 @@ class WeightsGatherer:
             unlisted=artifacts.unlisted(),
             unobserved=artifacts.listed().unobserved,
             is_unfit=is_unfit,
+            unsound=unsound,
             is_there=cache(artifacts.has),
             first_seen=artifacts.first_seen,
         )

@@ -140,6 +140,21 @@ def test_explain_knows_the_weights_by_their_own_name(live):
     assert [found["version"] for found in one["weights"]] == ["2026.1"]
 
 
+def test_weights_that_fail_their_inspection_are_told_of_their_pipeline(live):
+    live.drop_weights("2026.4", files={"elsewhere/model.bin": "4"})
+    report = live.settle()
+    (condition,) = [c for c in report.conditions if c.reason == "WeightsUnsound"]
+    assert (condition.subject, condition.ok) == ("demo", False)
+    assert "demo_weights-2026.4-py3-none-any.whl: " in condition.message
+    assert "`wheelway explain demo-weights`" in condition.message
+    story = explain.tell(live.journal, "demo-weights", now=time.time())
+    assert story["summary"] == "demo-weights: weights for demo; 2026.3: Quarantined"
+    told = explain.tell(live.journal, "demo", now=time.time())
+    assert "WeightsUnsound" in {c["reason"] for c in told["conditions"]}
+    live.drop_weights("2026.5")
+    assert "WeightsUnsound" not in {c.reason for c in live.settle().conditions}
+
+
 def test_explain_says_that_weights_fit_nothing(work):
     work.drop()
     work.drop_weights("2026.1", fits=">=7")
