@@ -195,6 +195,8 @@ class WeightsCase:
     """Digests of those that any release of the pipeline was live with."""
     running: Weights | None = None
     """Those in its application's document, for when nothing was recorded."""
+    fallback: Weights | None = None
+    """The former ones in it, likewise."""
     without: bool = False
     """Whether it has served without any."""
     refused: AbstractSet[str] = frozenset()
@@ -205,8 +207,23 @@ class WeightsCase:
     @property
     def sound(self) -> list[Weights]:
         """Those that it was live with and could serve with again, the last ones first."""
-        out = self.refused | (self.lost - {offer.weights.digest for offer in self.offers})
-        return [weights for weights in self.proven if weights.digest not in out]
+        return self._sound(self.proven)
+
+    @property
+    def spare(self) -> list[Weights]:
+        """The former ones, where a journal that was lost knew of them."""
+        return self._sound([self.fallback] if self.fallback else [])
+
+    @property
+    def in_force(self) -> Weights | None:
+        """What it serves with, as far as is known."""
+        running = self._sound([self.running] if self.running else [])
+        return next(iter((*self.sound, *running, *self.spare)), None)
+
+    def _sound(self, served: Iterable[Weights]) -> list[Weights]:
+        known = {offer.weights.digest: offer.weights for offer in reversed(self.offers)}
+        out = self.refused | (self.lost - known.keys())
+        return [known.get(one.digest, one) for one in served if one.digest not in out]
 
 
 def choose(case: WeightsCase) -> Choice:
@@ -217,11 +234,7 @@ def choose(case: WeightsCase) -> Choice:
     if not case.rule.active:
         return Choice(verdicts=tuple(_inactive(case)))
     known = {offer.weights.digest: offer.weights for offer in reversed(case.offers)}
-    sound = [known.get(weights.digest, weights) for weights in case.sound]
-    in_force = next(iter(sound), None)
-    if in_force is None and case.running is not None and not case.proven:
-        running = known.get(case.running.digest, case.running)
-        in_force = running if running.digest not in case.refused else None
+    in_force = case.in_force
     fitting = [offer.candidate for offer in case.offers if offer.suits(version)]
     if in_force is not None and all(c.release.digest != in_force.digest for c in fitting):
         fitting.append(_retained(in_force, pipeline))
@@ -244,7 +257,8 @@ def choose(case: WeightsCase) -> Choice:
     verdicts = (*verdicts, *_unfit(case))
     if wanted is None:
         return Choice(verdicts=verdicts)
-    former = next((weights for weights in sound if weights.digest != wanted.digest), None)
+    served = *case.sound, *case.spare
+    former = next((weights for weights in served if weights.digest != wanted.digest), None)
     return Choice(
         wanted,
         former,

@@ -86,6 +86,8 @@ class RunningWeights:
     """What the documents of applications on the cluster say."""
 
     weights: Mapping[Release, Weights] = field(default_factory=dict)
+    former: Mapping[Release, Weights] = field(default_factory=dict)
+    """Those that releases fall back to."""
     without: Collection[Release] = ()
     """Releases that have served without any."""
 
@@ -258,7 +260,8 @@ class Round:
         offers = self._offered.offers.get(name, ())
         owner = self._found.owners.get(name, "")
         proven = self._recorded.proven.get(release, ())
-        running, is_there = self._running.weights.get(release), self._offered.is_there
+        running, fallback = self._running.weights.get(release), self._running.former.get(release)
+        served = [one.weights for one in proven] + ([fallback] if fallback else [])
         if not offers and not owner and not proven and running is None:
             return None
         return WeightsCase(
@@ -270,12 +273,11 @@ class Round:
             proven=tuple(one.weights for one in proven),
             elsewhere=self._elsewhere.get(name, frozenset()),
             running=running,
+            fallback=fallback,
             without=release in self._running.without,
             refused=frozenset(q.weights.digest for q in self._recorded.refused.get(release, ())),
             lost=frozenset(
-                one.weights.digest
-                for one in proven
-                if one.weights != running and not is_there(one.weights)
+                one.digest for one in served if one != running and not self._offered.is_there(one)
             ),
         )
 

@@ -11,7 +11,7 @@ from controller.config.settings import PipelinePolicy
 from controller.planning.policy import rule_for
 from controller.planning.remembered import Remembered
 from controller.planning.situation import has_served
-from controller.planning.weights import falls_back_to_none, in_document
+from controller.planning.weights import falls_back_to_none, former_in_document, in_document
 from controller.planning.weights_election import (
     RunningWeights,
     WeightsElection,
@@ -109,6 +109,7 @@ def running_weights(
 ) -> RunningWeights:
     """What the documents say; of a release that has several applications, that with the route."""
     found: dict[Release, Weights] = {}
+    former: dict[Release, Weights] = {}
     without: set[Release] = set()
     for app in applications:
         if app.release is None:
@@ -118,7 +119,9 @@ def running_weights(
             without.add(app.release)
         if weights is not None and (app.route is not None or app.release not in found):
             found[app.release] = weights
-    return RunningWeights(found, without)
+            if (fallback := former_in_document(app.document)) is not None:
+                former[app.release] = fallback
+    return RunningWeights(found, former, without)
 
 
 def _rule(pipeline: str, config: Config) -> PipelinePolicy:

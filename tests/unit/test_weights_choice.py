@@ -181,6 +181,21 @@ def test_without_a_journal_those_in_the_document_count():
     assert choose(case(running=running, refused={"2" * 64})).wanted is None
 
 
+def test_without_a_journal_the_former_in_the_document_count():
+    former, running, new = weights("2026.1", "1"), weights("2026.2", "2"), offer("2026.3", "3")
+    told = {"running": running, "fallback": former}
+    chosen = choose(case(**told))
+    assert (chosen.wanted, chosen.former) == (running, former)
+    chosen = choose(case(proven=[running], **told))
+    assert (chosen.wanted, chosen.former) == (running, former)
+    chosen = choose(case(new, proven=[new.weights, running], **told))
+    assert (chosen.wanted, chosen.former) == (new.weights, running), "what is recorded goes first"
+    back = {"proven": [running], "refused": {"2" * 64}}
+    assert choose(case(**back, **told)).wanted == former
+    assert choose(case(**back, running=former)).wanted == former, "and so it stays"
+    assert choose(case(**told, lost={"1" * 64})).former is None
+
+
 def test_the_cache_of_today_counts_for_what_is_offered():
     moved = replace(weights(), tree="/elsewhere")
     assert choose(case(offer(), proven=[moved])).wanted == weights()

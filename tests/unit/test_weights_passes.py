@@ -215,6 +215,21 @@ def test_a_lost_journal_is_found_again_at_the_ingress(live, paper_head, tmp_path
     assert {tuple(one) for one in wanted(paper_head)[sent:]} <= {("2026.1",)}
 
 
+def test_with_a_lost_journal_the_way_back_is_not_lost(live, paper_head, tmp_path):
+    for version in ("2026.1", "2026.2"):
+        wheel = live.drop_weights(version)
+        live.settle()
+    live.restart(tmp_path / "other")
+    live.settle()
+    (document,) = paper_head.puts[-1]["applications"]
+    assert str(former_in_document(document).version) == "2026.1"
+    live.remove(wheel)
+    paper_head.refused_weights["2026.3"] = BAD
+    live.drop_weights("2026.3")
+    live.settle()
+    assert wanted(paper_head)[-1] == ["2026.2"]
+
+
 def test_what_is_in_force_outlives_its_source(live, paper_head):
     older, newer = live.drop_weights("2026.1"), live.drop_weights("2026.2")
     live.settle()
