@@ -26,6 +26,16 @@ _OVER_QUARANTINES: Final = (
 )
 """A quarantine is as old as the end of its release, or itself where that is forgotten."""
 
+_REFUSED_IN_THE_PAST: Final = (
+    "DELETE FROM refused_weights AS q WHERE at < ?1 "
+    "AND weights NOT IN (SELECT value FROM json_each(?2)) "
+    "AND weights NOT IN (SELECT weights FROM proven_weights p WHERE "
+    "(p.pipeline, p.digest) = (q.pipeline, q.digest))"
+)
+"""Weights that no source lists cannot be elected, but where they served: there they would come
+back.
+"""
+
 
 class Pruning(Keeping):
     """A journal that forgets."""
@@ -37,8 +47,9 @@ class Pruning(Keeping):
 
         A release that only tells of the past goes once it has been over since `before`, or more
         than so many `releases` ended after it; one that a source still lists stays, for it would
-        come back as new. So does the quarantine of one that is over, or forgotten. Events and sent
-        configs go by the same age, and beyond so many `events`; never the newest, by whose numbers
+        come back as new. So does the quarantine of one that is over, or forgotten. That of weights
+        goes by the same age, unless they are listed or the release served with them. Events and
+        sent configs go by it too, and beyond so many `events`; never the newest, by whose numbers
         later ones are counted.
 
         Args:
@@ -54,6 +65,7 @@ class Pruning(Keeping):
                 limits = before, releases, json.dumps(sorted(set(listed)))
                 more = self._prune("releases", _OVER_RELEASES, *limits)
                 more |= self._prune("quarantines", _OVER_QUARANTINES, *limits)
+                self._run(_REFUSED_IN_THE_PAST, before, limits[2])
                 for table in ("proven_weights", "refused_weights"):
                     self._run(
                         f"DELETE FROM {table} WHERE (pipeline, digest) "  # noqa: S608 - ours

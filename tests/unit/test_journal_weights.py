@@ -1,5 +1,7 @@
 """What the journal keeps of weights."""
 
+from dataclasses import replace
+
 import pytest
 from packaging.version import Version
 
@@ -93,3 +95,20 @@ def test_what_is_known_of_a_forgotten_release_goes_with_it(journal):
     journal.prune(before=0.0, releases=10, events=10, listed=())
     assert set(journal.proven_weights()) == {other}
     assert journal.refused_weights() == {}
+
+
+def test_what_failed_is_forgotten_in_time_but_not_where_it_might_come_back(journal):
+    journal.record(Transition(release(), Phase.LIVE, "AnswersAtRoute", "", ""), NOW)
+    served, listed, gone, fresh = (weights(f"2026.{n}", str(n)) for n in range(3, 7))
+    journal.weights_live(release(), served, NOW)
+    for one in (served, listed, gone):
+        journal.refuse_weights(replace(REFUSED, weights=one))
+    journal.refuse_weights(replace(REFUSED, weights=fresh, at=NOW + 2))
+
+    def refused_after(before, names):
+        journal.prune(before=before, releases=10, events=10, listed=names)
+        return [one.weights for one in journal.refused_weights()[release()]]
+
+    assert refused_after(NOW + 1, None) == [served, listed, gone, fresh]
+    assert refused_after(NOW - 1, [listed.digest]) == [served, listed, gone, fresh]
+    assert refused_after(NOW + 1, [listed.digest]) == [served, listed, fresh]
