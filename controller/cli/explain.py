@@ -1,9 +1,11 @@
 """`wheelway explain`: why each version of a pipeline is live, or why it is not."""
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from packaging.version import Version
 
 from controller.cli.invocation import Invocation, invocation
 from controller.cli.link import told
@@ -21,14 +23,19 @@ from controller.cli.status import replicas_of
 from controller.model import Phase
 from controller.ops.explain import WHEN, ChapterDocument, StoryDocument, tell, tell_all
 from controller.ops.times import ago, seconds
+from controller.planning.weights import TAKEN_BY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rich.console import RenderableType
 
     from controller.ops.documents import EventDocument, QuarantineDocument
     from controller.ops.explain import SummaryDocument
+    from controller.ops.weights import OfferedWeightsDocument
+
+NEWEST: Final = 10
+"""Weights of a pipeline that a person is told of, and wheels that were not fetched."""
 
 
 def explain(
@@ -94,17 +101,38 @@ def drawn(story: StoryDocument) -> "Iterable[RenderableType]":
         yield from ("", *_chapter(chapter, now, story.get("last_seen")))
     if weights := story.get("weights"):
         yield from ("", paragraph("Weights", style="bold"))
-        for one in weights:
-            named = f"{one['project']} {one['version']} ({one['digest'][:8]})"
-            said = f"{named} for {one['pipeline']}: {one['reason']}: {one['message']}"
-            yield paragraph(said, indent=2)
-    for wheel in story["unread"]:
+        yield from _offered(weights)
+    unread = sorted(story["unread"], key=lambda wheel: Version(wheel["version"]), reverse=True)
+    for wheel in unread[:NEWEST]:
         why = wheel["note"] or "policy asks for other versions, or it has just been noticed"
         said = f"{wheel['file']}: listed by {wheel['source']}, not fetched: {why}"
         yield from ("", said)
+    if len(unread) > NEWEST:
+        yield from ("", _older(len(unread) - NEWEST, "not fetched"))
     if story["conditions"]:
         yield from ("", paragraph("Conditions", style="bold"))
         yield from drawn_conditions(story["conditions"], now)
+
+
+def _offered(weights: "Sequence[OfferedWeightsDocument]") -> "Iterable[RenderableType]":
+    """The newest weights of each pipeline, and those that are in force."""
+    counts = Counter[tuple[str, str]]()
+    left = 0
+    for one in weights:
+        place = one["pipeline"], one["project"]
+        counts[place] += 1
+        if counts[place] > NEWEST and not one["message"].startswith(TAKEN_BY):
+            left += 1
+            continue
+        named = f"{one['project']} {one['version']} ({one['digest'][:8]})"
+        said = f"{named} for {one['pipeline']}: {one['reason']}: {one['message']}"
+        yield paragraph(said, indent=2)
+    if left:
+        yield paragraph(_older(left, "looked into"), indent=2)
+
+
+def _older(many: int, what: str) -> str:
+    return f"and {many} older, {what}: `--json` has all, `wheelway explain NAME VERSION` one"
 
 
 def _chapter(

@@ -35,6 +35,8 @@ _TOOK_PART = re.compile(r"(the part '[^']*': )?with the weights ")
 """What a host's report of a failed start begins with, where weights took part in what failed."""
 _UNSAID = {"OutOfMemory", "ReplicaDied", "StartTimeout"}
 """Reasons of failures that nobody is left to tell more of."""
+LONGEST_FITS = 60
+"""Characters of a wheel's `fits` that are told."""
 TAKEN_BY = "for "
 """What is told of weights in force begins with this; the versions that have them follow."""
 _KEPT_BY = "the cache"
@@ -151,6 +153,13 @@ class WeightsOffer(NamedTuple):
     weights: Weights
     fits: str = ""
     """Which versions of the pipeline can take them (PEP 440); empty for all."""
+
+    @property
+    def told_fits(self) -> str:
+        """The same for a person, so long at most as makes a sentence."""
+        return repr(
+            self.fits if len(self.fits) <= LONGEST_FITS else f"{self.fits[: LONGEST_FITS - 3]}..."
+        )
 
     def suits(self, version: Version) -> bool:
         """Whether a version of the pipeline can take them."""
@@ -295,7 +304,7 @@ def _unfit(case: WeightsCase) -> Iterable[Verdict]:
     version = case.release.version
     for offer in case.offers:
         if not offer.suits(version):
-            why = f"its wheel says fits = {offer.fits!r}, which {version} is not"
+            why = f"its wheel says fits = {offer.told_fits}, which {version} is not"
             yield Verdict(offer.candidate.release, False, UNFIT, why)
 
 

@@ -164,8 +164,8 @@ class WeightsStory:
                 return verdict.reason, verdict.message
         versions = ", ".join(str(release.version) for release in releases)
         return FITS_NOTHING, (
-            f"its wheel says fits = {offer.fits!r}, which no version of {self.pipeline} does that "
-            f"is to be served: {versions}"
+            f"its wheel says fits = {offer.told_fits}, which no version of {self.pipeline} does "
+            f"that is to be served: {versions}"
         )
 
 

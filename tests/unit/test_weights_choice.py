@@ -85,6 +85,13 @@ def test_what_fits_nothing_says_so():
     assert verdict.message == "its wheel says fits = '>=3', which 1.0 is not"
 
 
+def test_a_long_list_of_what_fits_is_cut():
+    (verdict,) = choose(case(offer(fits=", ".join(f"!=1.{n}" for n in range(500))))).verdicts
+    assert len(verdict.message) < 120
+    assert "!=1.2, !=1.3" in verdict.message
+    assert verdict.message.endswith("...', which 1.0 is not")
+
+
 @pytest.mark.parametrize(
     ("by", "taken"),
     [

@@ -6,6 +6,7 @@ import time
 import pytest
 from packaging.version import Version
 
+from controller.cli.explain import drawn
 from controller.errors import WheelwayError
 from controller.ops import explain, status, weights
 from tests.support.passes import Passes
@@ -153,6 +154,23 @@ def test_weights_that_fail_their_inspection_are_told_of_their_pipeline(live):
     assert "WeightsUnsound" in {c["reason"] for c in told["conditions"]}
     live.drop_weights("2026.5")
     assert "WeightsUnsound" not in {c.reason for c in live.settle().conditions}
+
+
+def test_a_person_is_told_of_the_newest_weights_and_of_those_in_force(live):
+    story = explain.tell(live.journal, "demo-weights", now=time.time())
+    last = story["weights"][-1] | {"reason": "Pinned", "message": "for 1.0"}
+    story["weights"] = [last | {"version": f"2026.{n}", "message": "no"} for n in range(365, 0, -1)]
+    story["weights"][-1] = last
+    wheel = {"source": "wheels", "project": "demo-weights", "digest": "", "note": ""}
+    story["unread"] = [wheel | {"version": f"2025.{n}", "file": f"{n}.whl"} for n in range(1, 41)]
+    told = "\n".join(str(getattr(one, "renderable", one)) for one in drawn(story))
+    assert "2026.356" in told
+    assert "2026.355" not in told
+    assert "demo-weights 2026.1 " in told
+    assert "and 354 older, looked into: `--json` has all" in told
+    assert told.count(".whl: listed by wheels") == 10
+    assert "40.whl" in told
+    assert "and 30 older, not fetched" in told
 
 
 def test_explain_says_that_weights_fit_nothing(work):
