@@ -40,6 +40,8 @@ MISTAKES = 5
 """Mistakes of one value that are told."""
 TAIL_FRAMES = 12
 """Frames of a traceback that are handed on: the innermost ones, where it went wrong."""
+TAIL_LENGTH = 4000
+"""Characters of these, and as many of what the exception says: it may quote a file whole."""
 MESSAGE_LENGTH = 600
 """Characters of a message; more does not fit a line of `serve status`."""
 
@@ -102,14 +104,19 @@ def mistakes(error: ValidationError, whole: str) -> str:
 
 
 def tail_of(error: BaseException, tree: Path | None) -> str:
-    """The traceback from the pipeline's own outermost frame on, at most `TAIL_FRAMES` of it."""
+    """The traceback from the pipeline's own outermost frame on, at most `TAIL_FRAMES` of it and
+    `TAIL_LENGTH` of each half.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     if tree is not None:
         prefix = f"{tree}/"
         own = [n for n, frame in enumerate(frames) if frame.filename.startswith(prefix)]
         frames = traceback.StackSummary(frames[own[0] :] if own else frames[-1:])
-    lines = traceback.StackSummary(frames[-TAIL_FRAMES:]).format()
-    return "".join([*lines, *traceback.format_exception_only(error)]).rstrip()
+    where = "".join(traceback.StackSummary(frames[-TAIL_FRAMES:]).format())
+    what = "".join(traceback.format_exception_only(error)).rstrip()
+    if len(where) > TAIL_LENGTH:
+        where = f"...{where[-TAIL_LENGTH:]}"
+    return where + (what if len(what) <= TAIL_LENGTH else f"{what[:TAIL_LENGTH]}...")
 
 
 def _ran_out_of_memory(error: BaseException | None) -> bool:

@@ -40,6 +40,8 @@ _ROUTELESS = (
 _SILENT = "no answer came ({answer.detail}), nor does it show the routes of this head"
 _PATH = "/+!:@$&'()*,;=~"
 """What a path may hold unencoded (RFC 3986, 3.3): HAProxy compares paths as they are sent."""
+_LONGEST_TEXT = 16_000
+"""Characters of what a replica tells of a failure: hosts say less, and it is written down."""
 LARGEST_ANSWER = 16 * 2**20
 """Bytes of an answer: a release's metadata with its schemas and examples."""
 
@@ -172,8 +174,8 @@ def _weights_error(said: JSON) -> WeightsError | None:
     texts = _texts(said)
     if not {"digest", "reason", "message"} <= texts.keys():
         return None
-    named = texts["digest"], texts["reason"], texts["message"]
-    return WeightsError(*named, texts.get("tail", ""))
+    named = texts["digest"], texts["reason"], texts["message"][:_LONGEST_TEXT]
+    return WeightsError(*named, texts.get("tail", "")[:_LONGEST_TEXT])
 
 
 def _shortened(text: str) -> str:

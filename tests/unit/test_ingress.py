@@ -45,6 +45,14 @@ def test_a_probe_sends_the_route_as_typed_and_reads_the_release(server):
     assert answer.settings_error == "threshold: too high"
 
 
+def test_of_what_a_replica_tells_of_weights_no_more_is_taken_than_a_person_reads(server):
+    told = {"digest": "1" * 64, "reason": "LoadFailed", "message": "m" * 10**6, "tail": "t" * 10**6}
+    server.says("/r", {"weights_error": told})
+    error = Ingress(server.url).probe("/r").weights_error
+    assert (error.digest, error.reason) == ("1" * 64, "LoadFailed")
+    assert (len(error.message), len(error.log_tail)) == (16_000, 16_000)
+
+
 def test_every_probe_is_a_connection_of_its_own(server):
     server.says("/r", {})
     ingress = Ingress(server.url)
