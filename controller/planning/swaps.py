@@ -54,11 +54,15 @@ class Swap:
     route: str
     replicas: frozenset[str]
     """Ids of those that may answer."""
+    is_back: bool = False
+    """The release was live with these last: replicas go back to them, if they have others."""
 
 
 @dataclass(slots=True)
 class _Progress:
     weights: Weights
+    is_over: bool = False
+    """Every replica answered with them."""
     since: float | None = None
     """When it was first judged."""
     heard: dict[str, str] = field(default_factory=dict)
@@ -108,7 +112,10 @@ class Swaps:
     """Follows the swaps of one cluster."""
 
     def __init__(self) -> None:
-        self._under_way = Remembered(_under_way)
+        self._all = Remembered(_all)
+        self._settled: dict[str, Swap] = {}
+        self._astray: set[str] = set()
+        """Applications that answered with other weights than those that they were live with."""
         self._progress: dict[str, _Progress] = {}
         self._proven: Mapping[Release, Sequence[Proven]] = {}
         self._doubts: dict[tuple[Release, Weights], dict[str, WeightsError]] = {}
@@ -121,7 +128,9 @@ class Swaps:
     ) -> list[Swap]:
         """The applications that must be asked. Call it every pass."""
         self._proven = proven
-        swaps: list[Swap] = self._under_way.of(None, (tuple(applications), proven))
+        new, self._settled = self._all.of(None, (tuple(applications), proven))
+        swaps = [*new, *(one for one in self._settled.values() if self._goes_back(one))]
+        self._astray.clear()
         if self._progress or swaps:
             known = self._progress
             self._progress = {
@@ -131,6 +140,15 @@ class Swaps:
                 for one in swaps
             }
         return swaps
+
+    def _goes_back(self, swap: Swap) -> bool:
+        """Whether replicas have other weights than those that their release was live with last:
+        the config had others until now, or one of them said so.
+        """
+        before = self._progress.get(swap.application)
+        if before is not None and (before.weights != swap.weights or not before.is_over):
+            return True
+        return swap.application in self._astray
 
     def questions(self, swaps: Sequence[Swap]) -> list[str]:
         """Routes to ask, each several times, as any replica may answer; those of the fewest
@@ -164,6 +182,12 @@ class Swaps:
         told = known | dict(heard)
         found = complaints(applications, told, now)
         self._spare_proven(found, applications, told)
+        self._astray = {
+            swap.application
+            for route, said in heard.items()
+            if route not in swapping and (swap := self._settled.get(route)) is not None
+            if any(_is_astray(answer, swap) for answer in said)
+        }
         refused = {(one.release, one.weights.digest) for one in found.refused}
         due = deadline + GRACE
         for swap in swaps:
@@ -177,12 +201,15 @@ class Swaps:
         progress = self._progress[swap.application]
         heard, mark = progress.heard, swap.weights.mark
         if all(heard.get(replica) == mark for replica in swap.replicas):
-            found.live.append((swap.release, swap.weights))
+            progress.is_over = True
+            if not swap.is_back:
+                found.live.append((swap.release, swap.weights))
             return
         # What was heard while they still had time is no proof that they did not use it.
         others = [said for _, said in sorted(progress.late.items()) if said != mark]
-        blames = len(others) == len(swap.replicas) or (
-            others and not self._is_proven(swap.release, swap.weights)
+        blames = not swap.is_back and (
+            len(others) == len(swap.replicas)
+            or (others and not self._is_proven(swap.release, swap.weights))
         )
         if blames and swap.weights.digest not in found.damaged:
             found.refused.append(_late(swap, others[0] or "none", due, now))
@@ -195,7 +222,7 @@ class Swaps:
         if progress.waited >= LONG:
             former = next((said for _, said in sorted(heard.items()) if said not in {"", mark}), "")
             until = f"; {former} serve until then" if former else ""
-            text = f"replicas load {swap.weights}{until}"
+            text = f"replicas {'go back to' if swap.is_back else 'load'} {swap.weights}{until}"
             found.conditions.append(Condition(str(swap.release), LOADING, text, ok=True))
 
     def _is_proven(self, release: Release, weights: Weights) -> bool:
@@ -319,23 +346,38 @@ def with_news(recorded: WeightsRecorded, judged: Judged, at: float) -> WeightsRe
     return replace(recorded, proven=proven, refused=refused)
 
 
-def _under_way(
+def _all(
     seen: tuple[tuple[Application, ...], Mapping[Release, Sequence[Proven]]],
-) -> list[Swap]:
+) -> tuple[list[Swap], dict[str, Swap]]:
+    """The applications with weights that can be asked: those that are to be live with others than
+    their release was last, and by route those that were.
+    """
     applications, proven = seen
-    found = []
+    new, settled = [], {}
     for app in applications:
         if app.release is None or app.route is None or app.status is ApplicationStatus.DELETING:
             continue
         weights = in_document(app.document)
-        if weights is None:
+        ids = frozenset(replica.id for replica in app.replicas if replica.state in _SERVING)
+        if weights is None or not ids:  # one that is scaled to none would be woken
             continue
         last = next(iter(proven.get(app.release, ())), None)
-        if last is None or last.weights.digest != weights.digest:
-            ids = frozenset(replica.id for replica in app.replicas if replica.state in _SERVING)
-            if ids:  # one that is scaled to none would be woken
-                found.append(Swap(app.name, app.release, weights, app.route, ids))
-    return found
+        is_back = last is not None and last.weights.digest == weights.digest
+        swap = Swap(app.name, app.release, weights, app.route, ids, is_back)
+        if is_back:
+            settled[app.route] = swap
+        else:
+            new.append(swap)
+    return new, settled
+
+
+def _is_astray(answer: Answer, swap: Swap) -> bool:
+    """Whether a replica has other weights, and does not say that it cannot take those."""
+    if answer.application != swap.application or answer.replica not in swap.replicas:
+        return False
+    error = answer.weights_error
+    refuses = error is not None and error.digest == swap.weights.digest
+    return answer.weights != swap.weights.mark and not refuses
 
 
 def _late(swap: Swap, others: str, seconds: float, now: float) -> WeightsQuarantine:

@@ -66,6 +66,39 @@ def test_a_replica_that_is_gone_is_not_waited_for():
     assert watched.poll(said("a")).live == [(OF, NEW)]
 
 
+def test_going_back_is_followed_until_every_replica_did():
+    watched = Watched("a", "b")
+    watched.poll(said("a"), said("b", OLD))
+    watched.app = app("a", "b", named=OLD)
+    found = watched.poll(said("a"), after=5.0)
+    assert (found.live, found.hurries) == ([], True)
+    found = watched.poll(said("b", OLD), after=5.0)
+    (condition,) = found.conditions
+    assert condition.message == f"replicas go back to {OLD}; {NEW} serve until then"
+    found = watched.poll(said("a", OLD))
+    assert (found.live, found.hurries, found.conditions) == ([], False, [])
+    assert watched.swaps.under_way([watched.app], watched.proven) == []
+
+
+def test_a_replica_that_has_others_than_it_should_is_followed_by_who_comes_later():
+    watched = Watched("a", "b", named=OLD)
+    assert not watched.poll(said("b", OLD)).hurries
+    assert not watched.poll(said("a")).hurries
+    assert watched.poll(said("a")).hurries
+    assert not watched.poll(said("a", OLD), said("b", OLD)).hurries
+    assert watched.swaps.under_way([watched.app], watched.proven) == []
+
+
+def test_going_back_never_takes_away_what_it_goes_back_to():
+    watched = Watched("a")
+    watched.poll(said("a"))
+    watched.app = app("a", named=OLD)
+    for _ in range(4):
+        found = watched.poll(said("a"), after=100.0)
+    assert (found.refused, found.hurries) == ([], False)
+    assert [condition.reason for condition in found.conditions] == ["WeightsUnknown"]
+
+
 def test_what_another_application_answers_says_nothing():
     watched = Watched("a")
     assert watched.poll(replace(said("a"), application="other")).live == []
