@@ -52,6 +52,10 @@ WRONG = {
     "code": ("NotOnlyData", {"files": CODE}),
     "code outside the folder": ("NotOnlyData", {"without": []}),
     "requirements": ("NotOnlyData", {"requires": ["numpy"]}),
+    "a requirement by a marker that cannot be compared": (
+        "NotOnlyData",
+        {"requires": ["numpy ; python_version ~= 'x'"]},
+    ),
     "no such folder": ("WeightsMissing", {"pipelines": {"iris": "iris_weight"}}),
     "a folder that a build backend left empty": (
         "WeightsMissing",

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
+
 from controller.cache.author_options import MistakeError, parse_toml
 from controller.cache.option_layers import FILENAME
 from controller.cache.wheels.entry_points import (
@@ -31,6 +33,8 @@ from controller.model import WeightsEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from packaging.markers import Marker
 
 _PYTHON = (".py", ".pyc", ".pyi")
 _INIT = "__init__.py"
@@ -105,13 +109,20 @@ def _check_only_data(
             "of which nothing is imported: move the code into the pipeline's wheel",
         )
     for requirement in requires:
-        marker = parse_requirement(requirement).marker
-        if marker is None or marker.evaluate({"extra": ""}):
+        if _is_wanted(parse_requirement(requirement).marker):
             raise Rejected(
                 _NOT_ONLY_DATA,
                 f"{wheel} has weights and requires {requirement[:200]!r}; a wheel of weights is "
                 "not installed: let the pipeline's wheel require what loads them",
             )
+
+
+def _is_wanted(marker: Marker | None) -> bool:
+    """Whether a requirement counts without extras; one that nobody can tell of counts."""
+    try:
+        return marker is None or marker.evaluate({"extra": ""})
+    except (UndefinedComparison, UndefinedEnvironmentName):
+        return True
 
 
 def _check_folder(pipeline: str, folder: str, wheel: str, paths: Iterable[str]) -> None:
