@@ -20,7 +20,7 @@ from controller.config.loading import parse, read
 from controller.daemon.foreground import signals
 from controller.daemon.loop import Daemon
 from controller.errors import Stalled, WheelwayError
-from controller.journal import Journal
+from controller.journal import Journal, require_unlocked
 from controller.rayhead import head, ports
 from controller.serve.replica_logs import following
 
@@ -62,10 +62,11 @@ def prepare(run: LocalRun) -> tuple[Path, str]:
     Returns its path, and what the person should know of it; may be empty.
 
     Raises:
+        JournalError: a daemon runs with it ("JournalLocked"), and would follow what is written.
         ConfigError: the one that is kept cannot be used.
         Stalled: it says otherwise than was asked for ("ConfigKept").
     """
-    run.state.mkdir(parents=True, exist_ok=True)
+    require_unlocked(run.state.resolve())
     path = run.state / "controller.toml"
     if path.is_file() and not _is_as_written(found := read(path)):
         _refuse_otherwise(path, parse(found, path), run)
@@ -126,6 +127,7 @@ def serve(
         WheelwayError: Ray or the daemon cannot start, or there is no port for the routes.
     """
     daemon = Daemon(path)
+    require_unlocked(daemon.config.paths.state)  # before a head is started, which takes long
     with ExitStack() as stack:
         tuning = head.Tuning(num_cpus, longest_request=daemon.config.serve.longest_request)
         if not head.answers(daemon.config.ray.dashboard_url):

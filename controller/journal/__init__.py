@@ -25,7 +25,7 @@ from controller.journal.clock import boot_id, steady_clock
 from controller.journal.identity import identity
 from controller.journal.reading import Reader
 from controller.journal.records import AppliedConfig, DaemonStatus, ReleaseRecord
-from controller.journal.schema import TO_START
+from controller.journal.schema import TO_START, require_unlocked
 from controller.journal.writing import Journal
 
 __all__ = [
@@ -37,5 +37,6 @@ __all__ = [
     "ReleaseRecord",
     "boot_id",
     "identity",
+    "require_unlocked",
     "steady_clock",
 ]

@@ -74,6 +74,11 @@ def lock(folder: Path) -> int:
     return descriptor
 
 
+def require_unlocked(folder: Path) -> None:
+    """Raise as `lock` does, which is not held afterwards: for what precedes opening the journal."""
+    os.close(lock(folder))
+
+
 def open_writable(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     """Open and migrate the journal, creating it when missing; only under the daemon's lock.
 

@@ -10,7 +10,7 @@ import pytest
 
 from controller.config.loading import load
 from controller.daemon.all_in_one import LocalRun, _begin_anew, prepare, serve
-from controller.errors import ConfigError, Stalled
+from controller.errors import ConfigError, JournalError, Stalled
 from controller.journal import Journal
 from tests.support.indexes import free_port
 
@@ -66,6 +66,31 @@ def test_what_is_kept_and_says_otherwise_than_the_command_line_is_refused(place)
     path.write_text("keep = = 1")
     with pytest.raises(ConfigError):
         prepare(place())
+
+
+def test_another_start_beside_a_running_daemon_is_refused_with_nothing_written(place, tmp_path):
+    path, _ = prepare(place())
+    before = path.read_text()
+    with Journal.open(path.parent), pytest.raises(JournalError) as caught:
+        prepare(place(port=8001, dashboard_port=8266, wheels=Path("drop")))
+    assert caught.value.reason == "JournalLocked"
+    assert f"{path.parent} is in use by another wheelway daemon, process" in caught.value.message
+    assert path.read_text() == before, "the one that runs would follow it"
+    assert not (tmp_path / "drop").exists()
+    prepare(place(port=8001))  # once that one ended
+
+
+def test_a_state_in_use_that_an_edited_file_names_is_told_before_a_head_is_started(
+    place, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("controller.rayhead.head.adopt_or_start", pytest.fail)
+    path, _ = prepare(place(port=free_port(), dashboard_port=1))
+    other = tmp_path / "elsewhere"
+    path.write_text(path.read_text().replace(str(path.parent), str(other)))
+    said = []
+    with Journal.open(other), pytest.raises(JournalError, match=f"{other} is in use by another"):
+        serve(path, "", say=said.append)
+    assert said == []
 
 
 def test_a_file_of_before_which_did_not_keep_edits_is_written_anew(place):
