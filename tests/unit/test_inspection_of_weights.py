@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from controller.errors import Rejected
@@ -85,6 +87,28 @@ WRONG = {
 def test_a_broken_wheel_of_weights_is_rejected_with_its_reason(tmp_path, case):
     reason, knobs = WRONG[case]
     assert reason_of(make_weights(tmp_path, **knobs)) == reason
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "evil.pth",
+        "iris_weights-2026.11.28.data/scripts/run.sh",
+        "iris_weights/run.PY",
+        "iris_weights/x.pyw",
+    ],
+)
+def test_what_somebody_would_import_or_install_is_no_data(tmp_path, path):
+    files = {"iris_weights/model.bin": b"1", path: "print()"}
+    with pytest.raises(Rejected, match=re.escape(repr(path))) as caught:
+        look(make_weights(tmp_path, files=files))
+    assert caught.value.reason == "NotOnlyData"
+
+
+def test_what_else_has_such_a_name_is_data(tmp_path):
+    files = {"acme/iris/model.pth": b"1", "acme/iris/x.data/1": b"1", "acme/__init__.py": ""}
+    files["acme/iris/deep/__init__.py"] = ""
+    assert look(make_weights(tmp_path, pipelines={"iris": "acme.iris"}, files=files)).weights
 
 
 WISHES = {

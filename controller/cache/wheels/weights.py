@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from packaging.markers import Marker
 
-_PYTHON = (".py", ".pyc", ".pyi")
+_PYTHON = (".py", ".pyc", ".pyi", ".pyw")
 _INIT = "__init__.py"
 _NOT_DATA = (_INIT, FILENAME, "py.typed")
 _NOT_ONLY_DATA = "NotOnlyData"
@@ -100,7 +100,7 @@ def _check_only_data(
                 f"{wheel} has entry points both in `{WEIGHTS}` and in `{group}`; weights come in a "
                 "wheel of their own, with a version of their own: publish two wheels",
             )
-    code = [p for p in paths if p.endswith(_PYTHON) and p.rpartition("/")[2] != _INIT]
+    code = list(filter(_is_code, paths))
     if code:
         more = f" and {len(code) - 1} more" if len(code) > 1 else ""
         raise Rejected(
@@ -115,6 +115,16 @@ def _check_only_data(
                 f"{wheel} has weights and requires {requirement[:200]!r}; a wheel of weights is "
                 "not installed: let the pipeline's wheel require what loads them",
             )
+
+
+def _is_code(path: str) -> bool:
+    """Whether a file is code, or has an effect where an installer puts it. Deeper inside, `.pth` is
+    what PyTorch calls its models.
+    """
+    top, inside, _ = path.partition("/")
+    if top.endswith(".data") if inside else top.lower().endswith(".pth"):
+        return True
+    return path.lower().endswith(_PYTHON) and path.rpartition("/")[2] != _INIT
 
 
 def _is_wanted(marker: Marker | None) -> bool:
