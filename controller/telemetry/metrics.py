@@ -35,6 +35,7 @@ from controller.cache.usage import usage
 from controller.errors import Rejected, WheelwayError, class_of
 from controller.model import Phase, named
 from controller.planning.policy import UNDECIDED
+from controller.planning.swaps import LOADING
 from controller.reconcile.assembly import MEASURE
 
 if TYPE_CHECKING:
@@ -298,6 +299,11 @@ class _Present(Collector):
             "What stands in the way, by reason; the pipeline is empty where it is about none.",
             labels=["pipeline", "reason"],
         )
+        yield GaugeMetricFamily(
+            "wheelway_weights_loading",
+            "Releases whose replicas have been loading other weights for more than 5 s.",
+            labels=["pipeline"],
+        )
         for name, which in (("", "that run"), ("_wanted", "that there should be")):
             yield GaugeMetricFamily(
                 f"wheelway_part_replicas{name}",
@@ -307,7 +313,7 @@ class _Present(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """The names with their values."""
-        releases, conditions, running, wanted = self.describe()
+        releases, conditions, loading, running, wanted = self.describe()
         try:
             phases, present = _current(self._journal), self._journal.conditions()
             parts = _parts(self._journal)
@@ -317,19 +323,17 @@ class _Present(Collector):
             releases.add_metric([pipeline, phase.value], count)
         pipelines = {pipeline for pipeline, _ in phases}
         reasons = Tally(
-            (_pipeline_of(condition.subject, pipelines), condition.reason)
-            for condition, _ in present
-            if not condition.ok
+            (_pipeline_of(c.subject, pipelines), c.reason) for c, _ in present if not c.ok
         )
         for (pipeline, reason), count in sorted(reasons.items()):
             conditions.add_metric([pipeline, reason], count)
+        swaps = Tally(_pipeline_of(c.subject, pipelines) for c, _ in present if c.reason == LOADING)
+        for pipeline, count in sorted(swaps.items()):
+            loading.add_metric([pipeline], count)
         for family, replicas in zip((running, wanted), parts, strict=True):
             for labels, count in sorted(replicas.items()):
                 family.add_metric(list(labels), count)
-        yield releases
-        yield conditions
-        yield running
-        yield wanted
+        yield from (releases, conditions, loading, running, wanted)
 
 
 def _parts(journal: Reader) -> tuple[Tally[tuple[str, ...]], Tally[tuple[str, ...]]]:

@@ -46,7 +46,16 @@ tests:
       - {{series: 'wheelway_releases{{pipeline="lost",phase="Staged"}}', values: '1x40'}}
       - {{series: 'wheelway_conditions{{pipeline="lost",reason="NoFreeCpus"}}', values: '1x40'}}
       - {{series: 'wheelway_conditions{{pipeline="iris",reason="Queued"}}', values: '1x40'}}
+      - {{series: 'wheelway_conditions{{pipeline="iris",reason="WeightsRefused"}}', values: '1x40'}}
+      - {{series: 'wheelway_weights_loading{{pipeline="iris"}}', values: '1x40'}}
     alert_rule_test:
+      - eval_time: 1m
+        alertname: WheelwayWeightsRefused
+        exp_alerts: [{{exp_labels: {{severity: warning, pipeline: iris}}, {refused}}}]
+      - {{eval_time: 14m, alertname: WheelwayWeightsLoading, exp_alerts: []}}
+      - eval_time: 16m
+        alertname: WheelwayWeightsLoading
+        exp_alerts: [{{exp_labels: {{severity: warning, pipeline: iris}}, {loading}}}]
       - {{eval_time: 4m, alertname: WheelwayDown, exp_alerts: []}}
       - eval_time: 9m
         alertname: WheelwayDown
@@ -175,6 +184,21 @@ def test_both_are_in_the_wheel():
     assert included["observability"] == "controller/data/observability"
 
 
+def test_weights_that_fail_or_load_for_long_are_alerted_on(tmp_path):
+    release = Release("iris", Version("1.0"), "ab" * 32)
+    with Journal.open(tmp_path / "state") as journal:
+        journal.record(Transition(release, Phase.LIVE, "AnswersAtRoute", "so"), 1.0)
+        loading = Condition(str(release), "WeightsLoading", "replicas load", ok=True)
+        journal.set_conditions([loading, Condition(str(release), "WeightsRefused", "bad")], 1.0)
+        seen = Metrics(journal, version="9.9", cache=tmp_path).render().decode()
+    assert 'wheelway_weights_loading{pipeline="iris"} 1.0' in seen
+    assert 'wheelway_conditions{pipeline="iris",reason="WeightsRefused"} 1.0' in seen
+    rules = {rule["alert"]: rule for rule in ALERTS}
+    assert "WeightsRefused" in rules["WheelwayWeightsRefused"]["expr"]
+    slow = rules["WheelwayWeightsLoading"]
+    assert (used(slow["expr"]), slow["for"]) == ({"wheelway_weights_loading"}, "15m")
+
+
 @needs_promtool
 def test_promtool_accepts_the_rules_and_they_fire_when_they_should(tmp_path):
     path = ROOT / "observability/alerts.yaml"
@@ -193,6 +217,8 @@ def test_promtool_accepts_the_rules_and_they_fire_when_they_should(tmp_path):
         UNIT_TEST.format(
             rules=path,
             down=said("WheelwayDown"),
+            refused=said("WheelwayWeightsRefused", pipeline="iris"),
+            loading=said("WheelwayWeightsLoading", pipeline="iris"),
             not_served=said("WheelwayPipelineNotServed", pipeline="lost"),
             condition=said("WheelwayCondition", pipeline="lost", reason="NoFreeCpus"),
         )
