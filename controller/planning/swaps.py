@@ -17,6 +17,7 @@ from controller.observed import ApplicationStatus
 from controller.planning.health import DIGEST_MISMATCH
 from controller.planning.remembered import Remembered
 from controller.planning.weights import Proven, WeightsQuarantine, in_document, unnamed
+from controller.planning.weights_telling import mixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 LOADING = "WeightsLoading"
 """Replicas are about to serve with the weights in the config."""
-MIXED = "WeightsMixed"
-"""Some replicas cannot take weights that the others serve with."""
 UNKNOWN = "WeightsUnknown"
 """Nobody knows whether all replicas serve with the weights in the config, though they had time."""
 GRACE: Final = 60.0
@@ -61,6 +60,8 @@ class Swap:
 @dataclass(slots=True)
 class _Progress:
     weights: Weights
+    turn: int = 0
+    """In which round of questions it was asked last."""
     is_over: bool = False
     """Every replica answered with them."""
     since: float | None = None
@@ -114,6 +115,7 @@ class Swaps:
     def __init__(self) -> None:
         self._all = Remembered(_all)
         self._settled: dict[str, Swap] = {}
+        self._turn = 0
         self._astray: set[str] = set()
         """Applications that answered with other weights than those that they were live with."""
         self._progress: dict[str, _Progress] = {}
@@ -151,13 +153,17 @@ class Swaps:
         return swap.application in self._astray
 
     def questions(self, swaps: Sequence[Swap]) -> list[str]:
-        """Routes to ask, each several times, as any replica may answer; those of the fewest
-        replicas first.
+        """Routes to ask, each several times, as any replica may answer; those first that waited
+        longest for their turn, and of these the ones of the fewest replicas. Call it once a pass.
         """
-        routes = []
-        for swap in sorted(swaps, key=lambda one: (len(one.replicas), one.route)):
-            heard = self._progress[swap.application].heard
-            unheard = [r for r in swap.replicas if heard.get(r) != swap.weights.mark]
+        self._turn += 1
+        routes: list[str] = []
+        in_turn = ((self._progress[s.application], s) for s in swaps)
+        for progress, swap in sorted(in_turn, key=_by_turn):
+            if len(routes) >= _ALL_AT_ONCE:
+                break
+            progress.turn = self._turn
+            unheard = [r for r in swap.replicas if progress.heard.get(r) != swap.weights.mark]
             number = max(2 * len(unheard) - 1, len(swap.replicas))
             routes += [swap.route] * min(number, _AT_ONCE)
         return routes[:_ALL_AT_ONCE]
@@ -253,7 +259,7 @@ class Swaps:
                     q for q in doubted if (q.release, q.weights) == (release, weights)
                 ]
             else:
-                found.conditions.append(_mixed(release, weights, errors, len(told)))
+                found.conditions.append(mixed(release, weights, errors, len(told)))
 
 
 def complaints(
@@ -321,18 +327,6 @@ def _doubts(
     return doubts, listed
 
 
-def _mixed(
-    release: Release, weights: Weights, errors: Mapping[str, WeightsError], of: int
-) -> Condition:
-    error = errors[min(errors)]
-    text = (
-        f"{len(errors)} of {of} replicas could not take {weights}, with which the release was "
-        f"live, and serve with others ({error.reason}: {unnamed(error.message, weights)}). They "
-        "stay in force until every replica says so; a replica that starts anew tries them again"
-    )
-    return Condition(str(release), MIXED, text)
-
-
 def with_news(recorded: WeightsRecorded, judged: Judged, at: float) -> WeightsRecorded:
     """What is recorded once this is. The time is only told."""
     if not judged.live and not judged.refused:
@@ -369,6 +363,11 @@ def _all(
         else:
             new.append(swap)
     return new, settled
+
+
+def _by_turn(asked: tuple[_Progress, Swap]) -> tuple[int, int, str]:
+    progress, swap = asked
+    return progress.turn, len(swap.replicas), swap.route
 
 
 def _is_astray(answer: Answer, swap: Swap) -> bool:

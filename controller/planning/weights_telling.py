@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from controller.model import Condition
 from controller.planning.policy import CONFLICT, PIN_UNMET, UNDECIDED
-from controller.planning.weights import TAKEN_BY, UNFIT, JudgedWeights
+from controller.planning.weights import TAKEN_BY, UNFIT, JudgedWeights, unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from controller.model import Release
+    from controller.observed import WeightsError
     from controller.planning.overrides import Pin
     from controller.planning.policy import Verdict
-    from controller.planning.weights import Choice, WeightsOffer, WeightsQuarantine
+    from controller.planning.weights import Choice, Weights, WeightsOffer, WeightsQuarantine
 
 QUARANTINED = "Quarantined"
 """Weights failed with a release, and none takes them."""
@@ -33,6 +34,9 @@ UNSOUND = "WeightsUnsound"
 """The newest wheel of weights failed its inspection."""
 REFUSED = "WeightsRefused"
 """Weights failed with a release, which goes on with others."""
+
+MIXED = "WeightsMixed"
+"""Some replicas cannot take weights that the others serve with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,3 +181,16 @@ def _goes_on(failed: WeightsQuarantine, choice: Choice) -> str:
         f"`wheelway quarantine clear {failed.release.pipeline} {failed.weights.version} --weights` "
         "has these tried again"
     )
+
+
+def mixed(
+    release: Release, weights: Weights, errors: Mapping[str, WeightsError], of: int
+) -> Condition:
+    """That some of a release's replicas cannot take what it was live with: their `errors`."""
+    error = errors[min(errors)]
+    text = (
+        f"{len(errors)} of {of} replicas could not take {weights}, with which the release was "
+        f"live, and serve with others ({error.reason}: {unnamed(error.message, weights)}). They "
+        "stay in force until every replica says so; a replica that starts anew tries them again"
+    )
+    return Condition(str(release), MIXED, text)

@@ -123,6 +123,18 @@ def test_several_questions_reach_several_replicas_within_bounds():
     assert watched.swaps.questions(swaps) == [OF.route] * 16, "two of them are not easily met"
 
 
+def test_all_have_their_turn_though_they_are_too_many_for_one_pass():
+    watched = Watched()
+    apps = [replace(app(*"abcdefgh", route=f"/predict/{n}/1"), name=f"n{n}") for n in range(12)]
+    asked = set()
+    for _ in range(3):
+        swaps = watched.swaps.under_way(apps, {})
+        questions = watched.swaps.questions(swaps)
+        assert len(questions) <= 64
+        asked |= set(questions)
+    assert asked == {one.route for one in apps}
+
+
 def test_the_last_replica_is_asked_for_as_often_as_there_are_replicas():
     watched = Watched(*"abcde")
     watched.poll(*(said(one) for one in "abcd"))
