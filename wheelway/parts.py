@@ -88,7 +88,8 @@ class Parts(Mapping[str, "Part"]):
         has = f"it has {', '.join(map(repr, self._parts))}" if self._parts else "it has none"
         return (
             f"the pipeline has no part {name!r}, {has}; a part is an entry point "
-            '"<pipeline>.<part>" = "module:Class" in the group wheelway.parts'
+            '"<pipeline>.<part>" = "module:Class" in the group wheelway.parts; '
+            f"tests may give it by `parts={{{name!r}: Class}}`"
         )
 
 

@@ -163,7 +163,7 @@ class PartReplica:
                 self._logger.error("%s does not start", self._arguments.release, exc_info=failure)
                 raise
         self._logger.info(
-            "the part %r of %s started from %s, %d examples passed",
+            "the part %r of %s started from %s, examples passed: %d",
             *(self._part, self._arguments.release, self._arguments.tree),
             len(self._runtime.examples),
         )

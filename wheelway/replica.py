@@ -224,7 +224,7 @@ class Replica:
             files_of(self._class), self._on_held, self.application.answer_late
         )
         self._logger.info(
-            "%s started from %s, %d examples passed",
+            "%s started from %s, examples passed: %d",
             arguments.release,
             arguments.tree,
             len(runtime.examples),

@@ -157,7 +157,8 @@ def _verdict(wheel: Path, found: "Sequence[Gate]") -> str:
     each = served(found)
     if not each and passed(found):
         return (
-            f"{wheel.name} passes every gate; it is proven with its pipeline, where that is live."
+            f"{wheel.name} passes every gate of weights by themselves. To try them with their "
+            f"pipeline: wheelway check PIPELINE.whl --weights {shlex.quote(str(wheel))}"
         )
     good = sorted(name for name, ok in each.items() if ok)
     bad = sorted(name for name, ok in each.items() if not ok)

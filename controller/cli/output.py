@@ -187,10 +187,20 @@ def stack(*parts: RenderableType) -> Group:
 def drawn_orders(overrides: OverridesDocument, now: float) -> Iterable[RenderableType]:
     """The orders in force under their head; nothing when there are none."""
     orders: list[tuple[SuspensionDocument, str, str]] = [
-        *((pin, f"pinned to {', '.join(pin['versions'])}", "unpin") for pin in overrides["pins"]),
-        *((order, "suspended", "resume") for order in overrides["suspensions"]),
         *(
-            (pin, f"weights pinned to {', '.join(pin['versions'])}", "unpin --weights")
+            (pin, f"pinned to {', '.join(pin['versions'])}", f"unpin {pin['pipeline']}")
+            for pin in overrides["pins"]
+        ),
+        *(
+            (order, "suspended", f"resume {order['pipeline'] or ''}")
+            for order in overrides["suspensions"]
+        ),
+        *(
+            (
+                pin,
+                f"weights pinned to {', '.join(pin['versions'])}",
+                f"unpin {pin['pipeline']} --weights",
+            )
             for pin in overrides.get("weights", ())
         ),
     ]
@@ -201,7 +211,7 @@ def drawn_orders(overrides: OverridesDocument, now: float) -> Iterable[Renderabl
         said = f"{name or 'everything'}: {what} by {order['by']}{note}"
         said += f", {ago(now - seconds(order['at']))} ago"
         yield paragraph(said, indent=2, style="yellow")
-        yield paragraph(f"wheelway {end} {name}".rstrip(), indent=4)
+        yield paragraph(f"wheelway {end}".rstrip(), indent=4)
 
 
 # -- what holds of many at once, told once -------------------------------------------------------

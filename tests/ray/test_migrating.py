@@ -48,7 +48,7 @@ class Reader:
         file.write_text(text)
 
     def patch(self, text):
-        command = ["git", "apply", "-"]
+        command = ["patch", "-p1", "--fuzz=0"]
         subprocess.run(command, cwd=self.folder, input=text.encode(), check=True)
 
     def run(self, text):

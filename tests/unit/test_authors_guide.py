@@ -63,7 +63,8 @@ def project(folder, name, files):
     page = (root / "pyproject.toml").read_text(encoding="utf-8")
     if "[project]" not in page:
         page = f'[project]\nname = "{name}"\nversion = "0.1.0"\n{page}'
-    page += '[build-system]\nrequires = ["uv_build"]\nbuild-backend = "uv_build"\n'
+    if "[build-system]" not in page:
+        page += '[build-system]\nrequires = ["uv_build"]\nbuild-backend = "uv_build"\n'
     (root / "pyproject.toml").write_text(page, encoding="utf-8")
     ran([uv.find_uv_bin(), "build", "--quiet", "--wheel", "--offline"], root)
     (wheel,) = root.glob("dist/*.whl")

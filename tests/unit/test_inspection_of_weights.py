@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
 def test_a_wheel_of_weights_passes_without_a_pipeline(tmp_path):
     found = look(make_weights(tmp_path, wheelway_toml='fits = ">=1, <2"\n'))
     assert found.pipelines == ()
-    assert found.weights == (WeightsEntry("iris", "iris_weights", "<2,>=1"),)
+    assert found.weights == (WeightsEntry("iris", "iris_weights", ">=1, <2"),)
     assert (found.project, str(found.version)) == ("iris-weights", "2026.11.28")
     assert found.notes == ()
 

@@ -173,8 +173,9 @@ def _fits(folder: str, read_file: Callable[[str], bytes | None]) -> str:
     if not isinstance(fits, str):
         raise MistakeError(f"{where}: must be text, such as '>=1,<2'")
     try:
-        return str(parse_specifiers(fits))
+        parse_specifiers(fits)
     except ValueError as error:
         raise MistakeError(
             f"{where}: {error}; write PEP 440 specifiers, such as '>=1,<2'"
         ) from error
+    return " ".join(fits.split())  # as it was written: parsed, it comes in another order
