@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from controller.cli import app
 from tests.support.pipelines import Echo, Greeter, Shout
-from tests.support.wheels import make_wheel
+from tests.support.wheels import make_weights, make_wheel
 from wheelway import problem
 from wheelway.asgi import Application
 from wheelway.contract import Release
@@ -204,3 +204,8 @@ def test_a_new_project_has_the_same_files(golden, tmp_path, monkeypatch):
     for file in made:
         said += ["", f"# {file.relative_to(tmp_path)}", file.read_text().rstrip()]
     golden.check("author/new.txt", "\n".join([*said, ""]), {str(tmp_path): "<folder>"})
+
+
+def test_weights_that_pass_say_how_to_try_them(golden, check, tmp_path):
+    done = check(make_weights(tmp_path / "dist", compression=zipfile.ZIP_STORED))
+    golden.check("author/check-weights.txt", transcript(done))
