@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LOADING = "WeightsLoading"
 """Replicas are about to serve with the weights in the config."""
-UNKNOWN = "WeightsUnknown"
+UNOBSERVED = "WeightsUnobserved"
 """Nobody knows whether all replicas serve with the weights in the config, though they had time."""
 GRACE: Final = 60.0
 """Seconds beyond the deadline that replicas keep by themselves."""
@@ -395,4 +395,4 @@ def _unknown(swap: Swap, unheard: int, seconds: float) -> Condition:
         f"are still asked; look whether {swap.route} answers, and at `wheelway logs "
         f"{swap.release.pipeline} {swap.release.version}`"
     )
-    return Condition(str(swap.release), UNKNOWN, text)
+    return Condition(str(swap.release), UNOBSERVED, text)

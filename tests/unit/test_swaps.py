@@ -96,7 +96,7 @@ def test_going_back_never_takes_away_what_it_goes_back_to():
     for _ in range(4):
         found = watched.poll(said("a"), after=100.0)
     assert (found.refused, found.hurries) == ([], False)
-    assert [condition.reason for condition in found.conditions] == ["WeightsUnknown"]
+    assert [condition.reason for condition in found.conditions] == ["WeightsUnobserved"]
 
 
 def test_what_another_application_answers_says_nothing():
@@ -200,7 +200,7 @@ def test_what_was_heard_in_time_accuses_nobody_later():
         found = watched.poll(said("a"), after=100.0)
     assert (found.refused, found.live) == ([], [])
     (condition,) = found.conditions
-    assert (condition.reason, condition.ok) == ("WeightsUnknown", False)
+    assert (condition.reason, condition.ok) == ("WeightsUnobserved", False)
     assert condition.message.startswith("1 of 2 replicas were not heard")
     assert watched.poll(said("b")).live == [(OF, NEW)]
 
@@ -211,7 +211,7 @@ def test_those_that_served_are_not_refused_because_one_replica_is_late():
     for _ in range(4):
         found = watched.poll(said("a", OLD), said("b"), after=100.0)
     assert found.refused == []
-    assert [condition.reason for condition in found.conditions] == ["WeightsUnknown"]
+    assert [condition.reason for condition in found.conditions] == ["WeightsUnobserved"]
 
 
 def test_what_cannot_be_heard_hurries_nobody_for_ever():
@@ -220,7 +220,7 @@ def test_what_cannot_be_heard_hurries_nobody_for_ever():
     assert watched.poll(after=100.0).hurries
     found = watched.poll(after=GRACE)
     assert not found.hurries
-    assert [(c.reason, c.ok) for c in found.conditions] == [("WeightsUnknown", False)]
+    assert [(c.reason, c.ok) for c in found.conditions] == [("WeightsUnobserved", False)]
     assert watched.poll(said("a")).live == [(OF, NEW)]
 
 

@@ -72,5 +72,5 @@ def test_a_swap_that_nobody_can_hear_of_is_told_and_drives_no_passes(at_work, pa
     assert report.next_in <= 0.5
     for _ in range(80):
         report = work.pass_(after=10.0)
-    assert "WeightsUnknown" in reasons(report).values()
+    assert "WeightsUnobserved" in reasons(report).values()
     assert report.next_in > 0.5
