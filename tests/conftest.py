@@ -49,6 +49,9 @@ LONG = {
 }
 """Files of unit tests that take ten seconds and more; most of that they wait."""
 
+SECOND_HEAD = "tests/ray/test_weights"
+"""How the files begin whose tests share a head beside that of all others."""
+
 
 @cache
 def authorities(environment, **how):
@@ -69,10 +72,14 @@ httpx.create_ssl_context = httpx._transports.default.create_ssl_context = author
 
 
 class ByHead(LoadScopeScheduling):
-    """For xdist: what shares a head or a machine goes to one worker, all else file by file."""
+    """For xdist: what shares a head or a machine goes to one worker, all else file by file. With
+    one head for all tests of `ray`, these would take longer than all others together.
+    """
 
     def _split_scope(self, nodeid):
         file = nodeid.partition("::")[0]
+        if file.startswith(SECOND_HEAD):
+            return SECOND_HEAD
         return file if file.startswith("tests/unit/") else str(Path(file).parent)
 
 
@@ -91,8 +98,9 @@ def pytest_report_header(config):
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     """First what shares a head or a machine, whose tests build on each other and take longest; then
-    the files of unit tests, the long ones first, so that no worker is left with one at the end.
-    With a seed, these files are in an order of its own, and in each its tests.
+    the files of unit tests, the long ones first, so that no worker is left with one at the end;
+    behind these what shares the second head. With a seed, the files of unit tests are in an order
+    of its own, and in each its tests.
     """
     files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
     units = [tests for tests in files if tests[0].get_closest_marker("unit")]
@@ -102,8 +110,11 @@ def pytest_collection_modifyitems(config, items):
         order.shuffle(units)
         for tests in units:
             order.shuffle(tests)
-    units.sort(key=lambda tests: tests[0].path.stem not in LONG)
-    items[:] = [test for tests in (*others, *units) for test in tests]
+    long = [tests for tests in units if tests[0].path.stem in LONG]
+    short = [tests for tests in units if tests[0].path.stem not in LONG]
+    second = [tests for tests in others if tests[0].nodeid.startswith(SECOND_HEAD)]
+    first = [tests for tests in others if tests not in second]
+    items[:] = [test for tests in (*first, *long, *second, *short) for test in tests]
 
 
 def pytest_xdist_make_scheduler(config, log):
