@@ -13,7 +13,7 @@ PORT ?=
 DASHBOARD_PORT ?=
 PORTS = $(if $(PORT),--port $(PORT)) $(if $(DASHBOARD_PORT),--dashboard-port $(DASHBOARD_PORT))
 
-# For `make test`: more arguments for pytest. One worker has the tests that share a Ray head, one those
+# For `make test`: more arguments for pytest. Two workers have the tests that share a Ray head, one those
 # of the system, the others the rest. All wait for most of the time, so that four keep two cores busy.
 # Tests of the system boot a systemd of their own, for which the kernel must give namespaces to root;
 # `python3 tests/support/systemd.py` says if it does.
