@@ -17,7 +17,7 @@ class Passage:
 
     @property
     def sentences(self) -> list[str]:
-        return re.split(r"(?<=[.:;])\s+", self.text)
+        return re.split(r"(?<=[.:;])[\s—]+", self.text)
 
 
 def passages(file: Path) -> list[Passage]:
