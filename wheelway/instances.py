@@ -4,7 +4,8 @@ A release changes its instance in a running replica for two reasons: it gets oth
 asynchronous stages hold the loop and need one of their own. Both go the same way. A second instance
 is loaded beside the first, with the settings in force, and takes every example through all stages;
 then requests go to it. Those that began on the former end there, and after the last of them it is
-unloaded. A second instance that fails changes nothing.
+unloaded. A second instance that fails changes nothing. While its weights are wanted they are tried
+again, after pauses that grow, for what they failed by may pass: a service, say, that `load` asks.
 
 What is wanted may change at any time, and only the latest counts. A load that nobody waits for any
 more cannot be interrupted: it ends by itself, and what it made is unloaded.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,8 +24,9 @@ from typing import TYPE_CHECKING, Any, Final
 from wheelway import memory
 from wheelway.deadlines import Cause
 from wheelway.failure import (
-    DIGEST_MISMATCH,
     LOAD_FAILED,
+    OUT_OF_MEMORY,
+    REPLICA_DIED,
     START_TIMEOUT,
     StartFailure,
     blame,
@@ -47,7 +50,12 @@ TURN: Final = 10.0
 LOOK: Final = 0.05
 """Seconds between two looks whether a former instance is still used."""
 RETRY: Final = (2.0, 60.0)
-"""Seconds until weights whose files were not as published are tried again: at first, at most."""
+"""Seconds until weights that were refused are tried again: at first, and at most; up to a quarter
+longer, so that not all replicas ask for the same thing at once."""
+REST: Final = 4.0
+"""The pause is at least so many times what the last try took: requests pay for each."""
+LASTING: Final = {OUT_OF_MEMORY, REPLICA_DIED}
+"""What trying again would only make worse."""
 TICK: Final = 0.02
 """Seconds between two looks at a load and at what it does to the event loop."""
 STALL: Final = 0.25
@@ -145,8 +153,8 @@ class Instances:
             self._handing = asyncio.create_task(self._hand_over())
 
     def take_weights(self, weights: Weights | None) -> None:
-        """Serve by an instance with these weights, once there is one. Those that were refused are
-        only tried again after others were wanted.
+        """Serve by an instance with these weights, once there is one. To say again that those are
+        wanted which were refused changes nothing.
         """
         if self.refusal is not None:
             if self.refusal.weights == weights:
@@ -208,11 +216,12 @@ class Instances:
 
     async def _replace(self) -> None:
         while (form := self._wanted) != self._form:
+            began = time.monotonic()
             try:
                 runtime = self._taken_back(form) or await self._second(form)
             except StartFailure as failure:
                 if form == self._wanted:
-                    self._refuse(form, failure)
+                    self._refuse(form, failure, time.monotonic() - began)
                 continue
             if runtime is None:
                 continue
@@ -302,7 +311,8 @@ class Instances:
         self._logger.info("now served by an instance %s, formerly by one %s", form, former_form)
         self._retire(former, former_form)
 
-    def _refuse(self, form: Form, failure: StartFailure) -> None:
+    def _refuse(self, form: Form, failure: StartFailure, took: float = 0.0) -> None:
+        """Go on as before; `took` is how many seconds went into it."""
         self._logger.error(
             "an instance %s does not start; it goes on %s", form, self._form, exc_info=failure
         )
@@ -313,14 +323,23 @@ class Instances:
         # Without the traceback, whose frames would keep what was loaded.
         told = StartFailure(failure.reason, failure.message, failure.tail)
         self.refusal = Refusal(form.weights, told)
-        if failure.reason == DIGEST_MISMATCH:  # the daemon makes the tree again
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._retry, self._try_again, self.refusal)
+        # Whether it can do without any weights is up to its code, which stays as it is.
+        if form.weights is not None and failure.reason not in LASTING:
+            self._try_later(self.refusal, max(self._retry, REST * took))
             self._retry = min(2 * self._retry, RETRY[1])
 
+    def _try_later(self, refusal: Refusal, pause: float) -> None:
+        pause *= 1 + random.random() / 4  # noqa: S311 - spreads load, keeps no secret
+        asyncio.get_running_loop().call_later(pause, self._try_again, refusal)
+
     def _try_again(self, refusal: Refusal) -> None:
-        if refusal is self.refusal:
-            self._want(self._with(refusal.weights))
+        if refusal is not self.refusal:
+            return
+        if self._leaving:  # a load that hangs, say: none beside it until it ended
+            self._try_later(refusal, self._retry)
+            return
+        self._logger.info("the weights %s are tried again", refusal.weights)
+        self._want(self._with(refusal.weights))
 
     # -- former instances ------------------------------------------------------------------------
 

@@ -28,8 +28,11 @@ def anyio_backend():
 
 @pytest.fixture(autouse=True)
 def unlimited(monkeypatch):
-    """The limit holds for the process: here that is the test run's."""
+    """The limit holds for the process: here that is the test run's. What is refused is only tried
+    again where a test says so.
+    """
     monkeypatch.setattr("wheelway.memory.limit", lambda *_, **_more: None)
+    monkeypatch.setattr(instances, "RETRY", (3600.0, 3600.0))
 
 
 READING = """
