@@ -4,9 +4,7 @@ import asyncio
 import importlib
 import logging
 import threading
-import time
 import warnings
-from collections.abc import AsyncIterator, Iterator
 
 import numpy as np
 import pytest
@@ -316,96 +314,6 @@ def test_parts_of_a_tree_and_of_an_installed_project_are_found_by_entry_points(
     assert gates[4].detail["parts"] == {"risk": 1}
 
 
-class Counts(Pipeline):
-    examples = (2,)
-    closed = threading.Event()
-
-    def infer(self, most):
-        try:
-            yield from range(most)
-        finally:
-            self.closed.set()
-
-
-class CountsOnLoop(Counts):
-    async def infer(self, most):
-        try:
-            for number in range(most):
-                yield number
-        finally:
-            self.closed.set()
-
-
-class ForEach(Pipeline):
-    def load(self, context):
-        self.counts = context.parts["counts"]
-
-    async def infer(self, most: int):
-        async for number in self.counts(most):
-            yield number * 10
-
-
-class ForEachInThread(ForEach):
-    def infer(self, most: int):
-        for number in self.counts(most):
-            yield number * 10
-
-
-class Handed(ForEach):
-    async def infer(self, most: int):
-        return self.counts(most)
-
-
-@pytest.mark.parametrize("part", [Counts, CountsOnLoop])
-@pytest.mark.parametrize("pipeline", [ForEach, ForEachInThread])
-def test_streams_of_parts_are_iterated_from_stages_of_both_kinds(pipeline, part):
-    parts = {"counts": part}
-    assert run(pipeline, 3, parts=parts) == [0, 10, 20]
-    part.closed.clear()
-    with loaded(pipeline, parts=parts) as ask:
-        endless = ask(10**9)
-        assert [next(endless), next(endless)] == [0, 10]
-        part.closed.clear()
-        endless.close()
-        ask(1).close()  # the loop turns
-        assert part.closed.wait(10)
-
-
-class HandedFromThread(ForEach):
-    def infer(self, most: int):
-        return self.counts(most)
-
-
-class HandedAsItems(ForEach):
-    async def infer(self, most: int) -> AsyncIterator[int]:
-        return self.counts(most)
-
-
-class HandedAsItemsFromThread(ForEach):
-    def infer(self, most: int) -> Iterator[int]:
-        return self.counts(most)
-
-
-HANDED = [Handed, HandedFromThread, HandedAsItems, HandedAsItemsFromThread]
-
-
-@pytest.mark.parametrize("pipeline", HANDED)
-@pytest.mark.parametrize("part", [Counts, CountsOnLoop])
-def test_a_stream_of_a_part_may_be_handed_on_as_it_is(pipeline, part):
-    class Tens(pipeline):
-        def post_process(self, number):
-            return number * 10
-
-    class TensOnLoop(pipeline):
-        async def post_process(self, number):
-            return number * 10
-
-    parts = {"counts": part}
-    assert run(pipeline, 3, parts=parts) == [0, 1, 2]
-    for tens in (Tens, TensOnLoop):
-        assert run(tens, 3, parts=parts) == [0, 10, 20]
-
-
 def test_the_result_of_a_part_that_is_handed_on_reaches_post_process():
     class Rounds(Awaiting):
         def infer(self, customer):
@@ -422,31 +330,6 @@ def test_the_result_of_a_part_that_is_handed_on_reaches_post_process():
         assert run(pipeline, {"age": 30}, parts=BOTH) == 3
 
 
-def test_a_stream_that_is_awaited_and_a_result_that_is_iterated_are_told_so():
-    class Wrong(Pipeline):
-        def load(self, context):
-            self.parts = context.parts
-
-        async def infer(self, how):
-            if how == "await":
-                return await self.parts["counts"](3)
-            return [item async for item in self.parts["risk"]({"age": 1})]
-
-    with loaded(Wrong, parts={"counts": Counts, "risk": Risk}) as ask:
-        with pytest.raises(TypeError, match="'counts' streams its results: iterate the call"):
-            ask("await")
-        with pytest.raises(TypeError, match="'risk' gives one result: await the call"):
-            ask("iterate")
-
-
-def test_each_item_of_a_part_goes_through_its_post_process():
-    class Shouting(Counts):
-        def post_process(self, item: int) -> str:
-            return f"{item}!"
-
-    assert run(Handed, 2, parts={"counts": Shouting}) == ["0!", "1!"]
-
-
 async def _isolated(pipeline, parts):
     release = Release("pair", "1.0", "0" * 64)
     context = context_of(pipeline, release, {}, logging.getLogger("pair"))
@@ -461,29 +344,6 @@ async def _isolated(pipeline, parts):
 
 def test_a_pipeline_on_a_loop_of_its_own_calls_its_parts_as_before():
     assert asyncio.run(_isolated(Awaiting, BOTH)) == b'{"risk":0.3,"churn":6}'
-
-
-def test_a_stream_that_nobody_goes_through_is_closed_with_its_request():
-    class Forgets(ForEach):
-        async def infer(self, most: int):
-            call = self.counts(most)
-            await call.outcome()
-            return str(call)
-
-    opened = []
-
-    class Held(Pipeline):
-        def infer(self, most):
-            opened.append(item for item in range(most))
-            return opened[-1]
-
-    with loaded(Forgets, parts={"counts": Held}) as ask:
-        ask(3)
-        ask(3)
-        until = time.monotonic() + 10
-        while opened[0].gi_frame is not None and time.monotonic() < until:
-            time.sleep(0.01)
-        assert opened[0].gi_frame is None
 
 
 def test_a_call_that_ends_before_it_began_leaves_nothing_behind():
