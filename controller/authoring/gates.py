@@ -216,10 +216,11 @@ class _Trial:
         with _readable(wheel), wheel.open("rb") as stream:
             chunks = iter(lambda: stream.read(_CHUNK), b"")
             kept = self._store.add(revision, chunks, limits)
-        tags = tuple(self._base.tags)
-        tree = self._store.tree_path(revision.sha256)
-        artifact = inspection.inspect(kept, revision, limits, tags, self._base.version, tree)
-        self._store.tree(artifact)
+        base, tree = self._base, self._store.tree_path(revision.sha256)
+        with self._store.unpacking(revision) as into:
+            judged_by = limits, tuple(base.tags), base.version, tree
+            artifact = inspection.inspect(kept, revision, *judged_by, into)
+            self._store.tree(artifact, into)
         return artifact
 
     def _folders(self, weights: Path | None, artifact: Artifact) -> dict[str, Path]:

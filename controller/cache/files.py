@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from controller.errors import Stalled
@@ -16,6 +17,24 @@ from controller.errors import Stalled
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+class NoRoomError(OSError):
+    """A disk has less room than what is about to be written needs."""
+
+    def __init__(self, size: int) -> None:
+        # Not how much is free: that is another number each time, and this is told until it is over.
+        super().__init__(errno.ENOSPC, f"it needs {-(-size // 2**20)} MiB, which are not free")
+
+
+def expect_room(folder: Path, size: int) -> None:
+    """Make sure that so many bytes are free on the disk of a folder.
+
+    Raises:
+        NoRoomError: they are not.
+    """
+    if size > shutil.disk_usage(folder).free:
+        raise NoRoomError(size)
 
 
 def write(path: Path, content: str | bytes) -> None:

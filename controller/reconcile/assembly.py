@@ -294,7 +294,7 @@ def refusals_in(journal: Reader, base: Base) -> Refusals:
 def _receive(
     store: Store, base: Base, limits: InspectionLimits, source: Source, revision: Revision
 ) -> Artifact:
-    """Fetch a wheel, inspect it, unpack it; what is in the store already is verified again. A
+    """Fetch a wheel, inspect and unpack it; what is in the store already is verified again. A
     refused wheel leaves the store, unless it was there before: accepted under other limits, or by
     an earlier wheelway, it may serve, and leaves with `prune` once it does not.
     """
@@ -303,13 +303,14 @@ def _receive(
     kept = store.get(digest)
     wheel = kept or store.add(revision, source.fetch(revision), limits)
     try:
-        tree = store.tree_path(digest)
-        artifact = inspection.inspect(wheel, revision, limits, base.tags, base.version, tree)
+        with store.unpacking(revision) as into:
+            judged_by = limits, base.tags, base.version, store.tree_path(digest)
+            artifact = inspection.inspect(wheel, revision, *judged_by, into)
+            store.tree(artifact, into)
     except Rejected:
         if kept is None:
             store.drop_wheel(digest)
         raise
-    store.tree(artifact)
     return artifact
 
 

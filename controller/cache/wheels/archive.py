@@ -44,6 +44,7 @@ def opened(wheel: Path, name: str, limits: InspectionLimits) -> Iterator[zipfile
     Raises, also for what goes wrong in its block:
         Rejected: NotAZip, Truncated, ZipDamaged, TooManyFiles.
         Transient: `CacheUnusable`, when the file system fails.
+        OSError: there is no space left where the block writes.
     """
     with _translated(name), wheel.open("rb") as stream:
         _check_ends(name, stream.read(4), _central_directory_size(wheel), limits)
@@ -86,6 +87,8 @@ def _translated(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:  # of the disk that it is unpacked to
+            raise
         if error.errno not in {None, errno.EINVAL}:  # EINVAL: an offset that cannot be
             raise Transient(
                 "CacheUnusable", f"{name} cannot be read from the cache: {error}; check that disk"

@@ -29,8 +29,8 @@ from packaging.metadata import RawMetadata, parse_email
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from controller.cache import author_options
-from controller.cache.wheels import archive, entry_points, filenames, parts, weights
+from controller.cache import author_options, files
+from controller.cache.wheels import archive, contents, entry_points, filenames, parts, weights
 from controller.cache.wheels.entry_points import GROUP, GROUPS, WEIGHTS, EntryPointError
 from controller.config.requirements import parse_requirement, parse_specifiers
 from controller.errors import NoRelease, Rejected
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from packaging.tags import Tag
 
+    from controller.cache.wheels import trees
     from controller.config.settings import InspectionLimits
     from controller.model import Revision, WeightsEntry
 
@@ -65,6 +66,7 @@ def inspect(
     tags: Sequence[Tag],
     python_version: str,
     tree: Path,
+    into: trees.Unpacking | None = None,
 ) -> Artifact:
     """Check a fetched wheel: whether it is meant for us, and then the cheapest gates first.
 
@@ -75,6 +77,7 @@ def inspect(
         tags: what the serving interpreter takes, best first (`packaging.tags.sys_tags`).
         python_version: of the serving interpreter, such as "3.11.7".
         tree: where it is to be unpacked.
+        into: where to unpack it while it is compared with its RECORD, so that it is read once.
 
     Raises:
         NoRelease: those of `filenames.check_name`; NotAPipelineWheel; MetadataMismatch, when the
@@ -84,6 +87,7 @@ def inspect(
             TooManyPipelines, EntryPointInvalid, RecordInvalid, PartWithoutPipeline; of weights
             also NotOnlyData, WeightsMissing, WishesInvalid.
         Transient: `CacheUnusable`, when the file system fails.
+        OSError: there is no space left to unpack it.
     """
     name, supported = revision.filename, frozenset(tags)
     filenames.check_name(revision, supported)
@@ -102,7 +106,7 @@ def inspect(
         given = source.weights(groups, requires)
         if not targets and not given:
             raise _not_a_pipeline_wheel(name)
-        record_digest = source.check_record()
+        record_digest = source.check_record(into)
         return Artifact(
             digest=revision.sha256,
             project=revision.project,
@@ -304,7 +308,7 @@ class _Source:
                 "rebuild it",
             ) from error
 
-    def check_record(self) -> str:
+    def check_record(self, into: trees.Unpacking | None) -> str:
         """RECORD lists every file with its right hash and nothing else; returns its SHA-256."""
         body = self.read(f"{self._folder}/RECORD", at_most=_MAX_RECORD)
         if body is None:
@@ -312,7 +316,8 @@ class _Source:
         issues = list(self._record_issues(body))
         if not issues:
             try:
-                WheelFile(self._archive).validate_record(validate_contents=True)
+                WheelFile(self._archive).validate_record(validate_contents=False)
+                issues = list(self._differing(body, into))
             except WheelFile.validation_error as error:
                 issues = getattr(error, "issues", [str(error)])
             except (zipfile.BadZipFile, zlib.error, EOFError) as error:
@@ -321,17 +326,33 @@ class _Source:
             raise self._record_invalid(issues)
         return hashlib.sha256(body).hexdigest()
 
+    def _differing(self, record: bytes, into: trees.Unpacking | None) -> Iterator[str]:
+        """The files that are not as RECORD, whose lines are in order, says; all are unpacked."""
+        listed = {path: (value, size) for path, value, size in _rows(record)}
+        entries = self._archive.infolist()
+        if into is not None:
+            files.expect_room(into.folder, sum(info.file_size for info in entries))
+        for info in entries:
+            value, size = listed.get(info.filename, ("", ""))
+            algorithm = value.partition("=")[0] or "sha256"
+            if into is not None:
+                content = into.add(self._archive, info, algorithm)
+            elif value:
+                content = contents.read(self._archive, info, algorithm)
+            if value and (content.hash, content.size) != (value, int(size)):
+                yield f"hash / size of {info.filename} didn't match RECORD"
+        if into is not None:
+            into.end()
+
     def _record_issues(self, body: bytes) -> Iterator[str]:
         """What `installer` lets pass: files that are not there, double lines, weak hashes. No more
         lines are read than there are files, for one beyond that has one of these faults.
         """
         if b"\\" in body:  # installer reads them as slashes, replicas and importlib do not
             yield "its paths have backslashes, where a wheel has slashes (PEP 427)"
-        lines = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8", newline="")
-        rows = parse_record_file(line.rstrip("\r\n") for line in lines)
         seen: set[str] = set()
         try:
-            for path, value, _ in itertools.islice(rows, len(self._files) + 1):
+            for path, value, _ in itertools.islice(_rows(body), len(self._files) + 1):
                 if path not in self._files:
                     yield f"{path[:200]!r} is listed and not in the wheel"
                 if path in seen:
@@ -375,6 +396,12 @@ class _Source:
                 "it as the build backend named it, and do not rename it",
                 by_name=True,
             )
+
+
+def _rows(record: bytes) -> Iterator[tuple[str, str, str]]:
+    """The path, the hash and the size in each line of a RECORD."""
+    lines = io.TextIOWrapper(io.BytesIO(record), encoding="utf-8", newline="")
+    return parse_record_file(line.rstrip("\r\n") for line in lines)
 
 
 def _same(project: str, version: str, other_project: str, other_version: str) -> bool:

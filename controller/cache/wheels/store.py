@@ -28,13 +28,12 @@ from typing import TYPE_CHECKING, Literal
 
 from controller.cache import files, owners
 from controller.cache.usage import size_of
-from controller.cache.wheels import trees
+from controller.cache.wheels import contents, trees
 from controller.errors import Rejected, Stalled, Transient, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from collections.abc import Set as AbstractSet
-    from io import FileIO
 
     from controller.config.settings import InspectionLimits
     from controller.model import Artifact, Revision
@@ -92,10 +91,16 @@ class Store:
         if present := self.get(revision.sha256):
             return present
         with self._staging() as staging:
+            with self._translated(revision.filename):
+                # What is unpacked from it needs as much again, or more.
+                files.expect_room(staging, 2 * (revision.size or 0))
             wheel = staging / revision.filename
-            self._receive(revision, chunks, wheel, limits.max_size)
+            received = self._receive(revision, chunks, wheel, limits.max_size)
             with self._translated(revision.filename):
                 self._publish(staging, path, unless=lambda: _wheel_in(path) is not None)
+            # These bytes were hashed on their way: they are not read again as long as they lie
+            # there. The file that somebody else put there meanwhile is another one.
+            self._wheels[revision.sha256] = received
         if stored := self.get(revision.sha256):
             return stored
         raise Transient(
@@ -127,7 +132,10 @@ class Store:
             raise self._unusable(digest, error) from error
         return None
 
-    def _receive(self, revision: Revision, chunks: Iterable[bytes], wheel: Path, most: int) -> None:
+    def _receive(
+        self, revision: Revision, chunks: Iterable[bytes], wheel: Path, most: int
+    ) -> Identity:
+        """Write what was listed into a new file; returns what it is known by from then on."""
         digest, size, listed = hashlib.sha256(), 0, revision.size
         with self._translated(revision.filename):
             stream = wheel.open("xb", buffering=0)  # nothing left to fail when it is closed
@@ -138,7 +146,7 @@ class Store:
                 if size > (most if listed is None else listed):
                     break
                 with self._translated(revision.filename):
-                    _write(stream, chunk)
+                    contents.write(stream, chunk)
             if listed is None and size > most:
                 raise _too_large(revision, most)
             if listed not in {None, size} or digest.hexdigest() != revision.sha256:
@@ -153,6 +161,7 @@ class Store:
             with self._translated(revision.filename):
                 os.fchmod(stream.fileno(), _PLAIN)
                 os.fsync(stream.fileno())
+                return _identity(wheel)
 
     def _drop_wheel(self, path: Path, seen: Identity) -> None:
         with self._exchange():
@@ -166,20 +175,38 @@ class Store:
         """Where the tree of this digest is or will be; whether it is there is `tree`'s business."""
         return self._path("trees", digest)
 
-    def tree(self, artifact: Artifact) -> Path:
+    @contextlib.contextmanager
+    def unpacking(self, revision: Revision) -> Iterator[trees.Unpacking | None]:
+        """Where a wheel may be unpacked while it is inspected, for `tree` to take; None when it has
+        a tree. What was not taken at the end is deleted.
+
+        Raises, also for what goes wrong in its block:
+            Transient: `CacheUnusable`.
+            Waiting: `DiskFull`.
+        """
+        if self.tree_path(revision.sha256).exists():
+            yield None
+            return
+        with self._staging() as staging, self._translated(revision.filename):
+            yield trees.Unpacking(staging)
+
+    def tree(self, artifact: Artifact, unpacked: trees.Unpacking | None = None) -> Path:
         """The wheel unpacked: as it was published, without byte code, writable by the owner alone.
 
-        A tree found there is used again if it `is_whole`; otherwise it is unpacked again. A replica
-        verifies it fully once more.
+        A tree found there is used again if it `is_whole`; otherwise it is what was `unpacked`, or
+        is unpacked now. A replica verifies it fully once more.
 
         Raises:
             Transient: `WheelMissing` (fetch it again), `CacheUnusable`.
             Waiting: `DiskFull`.
         """
-        path, digest = self.tree_path(artifact.digest), artifact.record_digest
+        path = self.tree_path(artifact.digest)
         with self._exchange():  # not while `prune` checks it
             self._touch(path, self._path("wheels", artifact.digest))
         if self.is_whole(artifact):
+            return path
+        if unpacked is not None:
+            self._keep_tree(artifact, unpacked)
             return path
         wheel = self.get(artifact.digest)
         if wheel is None:
@@ -189,16 +216,22 @@ class Store:
                 "or was damaged there; it is fetched again from its source",
             )
         with self._staging() as staging, self._translated(artifact.filename):
-            trees.unpack(wheel, staging)
-            if not trees.matches(staging, digest):
+            unpacked = trees.Unpacking(staging)
+            trees.unpack(wheel, unpacked)
+            self._keep_tree(artifact, unpacked)
+        return path
+
+    def _keep_tree(self, artifact: Artifact, unpacked: trees.Unpacking) -> None:
+        path, digest = self.tree_path(artifact.digest), artifact.record_digest
+        with self._translated(artifact.filename):
+            if not trees.matches(unpacked.folder, digest, unpacked.hashes):
                 raise Transient(
                     "CacheUnusable",
                     f"{artifact.filename} did not unpack into {self.root} as its RECORD says; "
                     "check that disk",
                 )
-            self._publish(staging, path, unless=lambda: trees.matches(path, digest))
+            self._publish(unpacked.folder, path, unless=lambda: trees.matches(path, digest))
             self._trees[artifact.digest] = trees.signature(path)
-        return path
 
     def is_untouched(self, artifact: Artifact) -> bool:
         """Whether nobody touched its tree since it was hashed in this process."""
@@ -349,10 +382,11 @@ class Store:
 
     def _unusable(self, what: str, error: OSError) -> Transient | Waiting:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            lacks = f" ({error.strerror})" if isinstance(error, files.NoRoomError) else ""
             return Waiting(
                 "DiskFull",
-                f"no space left for {what} in {self.root}; free some there, or set `paths.cache` to"
-                " a larger disk",
+                f"no space left for {what} in {self.root}{lacks}; free some there, or set "
+                "`paths.cache` to a larger disk",
             )
         return Transient(
             "CacheUnusable",
@@ -371,12 +405,6 @@ def _too_large(revision: Revision, limit: int) -> Rejected:
 
 def _wheel_in(path: Path) -> Path | None:
     return min(path.glob("*.whl"), default=None)
-
-
-def _write(stream: FileIO, chunk: bytes) -> None:
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[stream.write(rest) :]
 
 
 def _identity(path: Path) -> Identity:
