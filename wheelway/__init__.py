@@ -10,6 +10,7 @@ The contract, and what is read from it:
     schema.py        the types of a request and a result, as validation and JSON Schema
     json_schema.py   schemas that are JSON
     results.py       results that are what their schema says
+    locations.py     where in a result something is wrong
 
 One loaded pipeline:
 

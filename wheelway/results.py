@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from wheelway.failure import MISTAKES, mistakes
+from wheelway.failure import MISTAKES
 from wheelway.json_schema import choices_of, listed, parts_of, resolved, table
+from wheelway.locations import class_of, located, no_json, violations
 from wheelway.streams import Streamed, can_stream
 
 if TYPE_CHECKING:
@@ -111,9 +112,9 @@ def encoder(  # noqa: C901 - what encodes each result stays in one piece: each c
             with contextlib.suppress(_ReadOnceError):
                 if (exact := _exact(result)) is not result:  # too large for a float
                     return encode(exact)
-            raise ResultInvalid(_mistakes(error)) from error
+            raise ResultInvalid(_mistakes(error, result)) from error
         except PydanticSerializationError as error:
-            raise ResultInvalid(_no_json_of(result, error)) from error
+            raise ResultInvalid(_no_json_of(value, error)) from error
         if (
             integers
             and value is not result  # nothing was read, then
@@ -201,7 +202,7 @@ def _check_finite(value: Any, body: bytes, schema: Mapping[str, Any]) -> None:
             raise ResultInvalid(f"result: holds {what}") from error
         where = misplaced_null(document, schema, schema)
         if where is not None:
-            raise ResultInvalid(f"{where or 'result'}: is {what}") from error
+            raise ResultInvalid(f"{located(where)}: is {what}") from error
 
 
 def _no_json(constant: str) -> None:
@@ -214,10 +215,12 @@ def _no_json(constant: str) -> None:
 # `json_schema_extra` may have put anything into them: what is odd has room for everything.
 
 
-def misplaced_null(value: Any, schema: Any, root: Mapping[str, Any]) -> str | None:
-    """Where a JSON value has a null that its schema has no room for, such as `rows.3`.
+def misplaced_null(
+    value: Any, schema: Any, root: Mapping[str, Any]
+) -> tuple[str | int, ...] | None:
+    """The keys that lead to a null in a JSON value that its schema has no room for.
 
-    "" is the value itself, None: nowhere. All else about the value is taken to fit.
+    None: there is none. All else about the value is taken to fit.
 
     Args:
         value: of JSON.
@@ -230,11 +233,11 @@ def misplaced_null(value: Any, schema: Any, root: Mapping[str, Any]) -> str | No
         wrong = [where for where in misplaced if where is not None]
         return max(wrong, key=len) if len(wrong) == len(misplaced) else None
     if not _may_be(value, schema):
-        return ""
+        return ()
     for key, item in _children(value):
         found = misplaced_null(item, _below(key, schema), root)
         if found is not None:
-            return f"{key}.{found}".rstrip(".")
+            return (key, *found)
     return None
 
 
@@ -293,15 +296,15 @@ def _no_stream(result: Any) -> str:
     )
 
 
-def _no_json_of(result: Any, error: PydanticSerializationError) -> str:
+def _no_json_of(value: Any, error: PydanticSerializationError) -> str:
     text = str(error)
-    return f"{text}{_BINARY if isinstance(result, bytes) else _advice(_CLASS.findall(text))}"
+    advice = _BINARY if isinstance(value, bytes) else _advice(_CLASS.findall(text))
+    return f"{located(no_json(value))}: {text}{advice}"
 
 
-def _mistakes(error: ValidationError) -> str:
+def _mistakes(error: ValidationError, result: Any) -> str:
     found = error.errors(include_url=False, include_context=False)[:MISTAKES]
-    classes = (f"{type(m['input']).__module__}.{type(m['input']).__qualname__}" for m in found)
-    return f"{mistakes(error, 'result')}{_advice(classes)}"
+    return f"{violations(error, result)}{_advice(class_of(one['input']) for one in found)}"
 
 
 def _advice(classes: Iterable[str]) -> str:

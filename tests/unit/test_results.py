@@ -3,6 +3,7 @@
 import math
 import sys
 from collections import deque
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypedDict
 
@@ -134,18 +135,22 @@ class Tree(BaseModel):
     ("declared", "result", "where"),
     [
         (float, math.nan, "result"),
-        (list[float], [1.0, math.inf], "1"),
-        (dict[str, float], {"a": -math.inf}, "a"),
+        (list[float], [1.0, math.inf], "result[1]"),
+        (dict[str, float], {"a": -math.inf}, "result.a"),
         (dict[str, list[float | None]] | float, {"a": [math.nan]}, None),
         (Missing, {"score": math.nan}, None),
-        (Missing, {"score": 1, "rows": [("a", 1), ("b", math.nan)]}, "rows.1.1"),
+        (Missing, {"score": 1, "rows": [("a", 1), ("b", math.nan)]}, "result.rows[1][1]"),
         (Missing, {"score": None, "rows": [("a", 1)]}, None),
-        (list[Missing], [{"score": 1}, {"score": 1, "rows": [("a", math.nan)]}], "1.rows.0.1"),
-        (Tree, {"nodes": [{"nodes": [{"weight": math.nan}]}]}, "nodes.0.nodes.0.weight"),
+        (
+            list[Missing],
+            [{"score": 1}, {"score": 1, "rows": [("a", math.nan)]}],
+            "result[1].rows[0][1]",
+        ),
+        (Tree, {"nodes": [{"nodes": [{"weight": math.nan}]}]}, "result.nodes[0].nodes[0].weight"),
         (Missing, {"score": 1, "note": '"note":null'}, None),
-        (Noted, {"by_name": {"note": math.nan}}, "by_name.note"),
-        (Noted, {"properties": math.nan}, "properties"),
-        (NotedElsewhere, {"noted": {"score": 1}, "note": math.nan}, "note"),
+        (Noted, {"by_name": {"note": math.nan}}, "result.by_name.note"),
+        (Noted, {"properties": math.nan}, "result.properties"),
+        (NotedElsewhere, {"noted": {"score": 1}, "note": math.nan}, "result.note"),
         (NotedElsewhere, {"noted": {"score": 1}, "note": 1}, None),
         (Constants, {"score": math.inf}, "result"),
         (Any, {"free": [math.nan, 1.0]}, None),
@@ -167,6 +172,45 @@ def test_a_result_is_json_with_null_only_where_its_schema_has_it(declared, resul
         encode(result)
     assert str(caught.value).startswith(f"{where}: ")
     assert "float | None" in str(caught.value)
+
+
+@dataclass
+class Held:
+    what: Any
+
+
+@pytest.mark.parametrize(
+    ("declared", "result", "said"),
+    [
+        (
+            dict[str, list[float]],
+            {"scores": [1, 2, 3, "x"]},
+            "result.scores[3]: Input should be a valid number, unable to parse string as a number",
+        ),
+        (int, None, "result: Input should be a valid integer, found NoneType"),
+        (list[Row], [{}], "result[0].id: Field required"),
+        (int | str, {}, "result: Input should be a valid integer or Input should be a valid str"),
+        (list[int | str], [1, {}], "result[1]: Input should be a valid integer or Input should"),
+        (list[Pair], [Pair("k", 1)], "result[0].key: Input should be a valid integer"),
+        (set[int], {"x"}, "result[0]: Input should be a valid integer"),
+        (dict[str, int], {"a b": []}, "result['a b']: Input should be a valid integer, found list"),
+        (dict[int, int], {"a": 1}, "the key result.a: Input should be a valid integer"),
+        (Any, {"rows": [1, Held({"m": np.zeros(2)})]}, "result.rows[1].what.m: Unable to"),
+        (Any, {"a": [b"\xff"]}, "result.a[0]: Error serializing to JSON: invalid utf-8"),
+        (list[int], ["x"] * 1000, "result[0]: Input should be a valid integer"),
+    ],
+)
+def test_a_result_that_violates_its_type_is_told_with_the_place_and_what_was_found(
+    declared, result, said
+):
+    class Wrong(Pipeline):
+        def infer(self, request: Any) -> declared:
+            return result
+
+    with pytest.raises(ResultInvalid) as caught:
+        interface_of(Wrong).encode(result)
+    assert str(caught.value).startswith(said)
+    assert str(caught.value).count("Input should") <= 5
 
 
 class Unsaid:
