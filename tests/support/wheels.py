@@ -178,14 +178,17 @@ def make_weights(
         files: by path in the wheel; default: `<package>/model.bin`, which holds the version.
     """
     package = name.replace("-", "_").replace(".", "_")
+    weights = {"iris": package} if pipelines is None else pipelines
+    named = {one.partition(".")[0] for one in weights.values()}
+    without = [f"{package}/pipeline.py", *[f"{package}/__init__.py"][: package not in named]]
     return make_wheel(
         folder,
         name,
         version,
         pipelines={},
-        weights={"iris": package} if pipelines is None else pipelines,
+        weights=weights,
         files={f"{package}/model.bin": version} if files is None else files,
-        **{"without": [f"{package}/pipeline.py"], **more},
+        **{"without": without, **more},
     )
 
 

@@ -96,6 +96,13 @@ def test_a_broken_wheel_of_weights_is_rejected_with_its_reason(tmp_path, case):
         "iris_weights-2026.11.28.data/scripts/run.sh",
         "iris_weights/run.PY",
         "iris_weights/x.pyw",
+        "sitecustomize.py",
+        "sitecustomize/__init__.py",
+        "__init__.py",
+        "other/__init__.py",
+        "other/deep/__init__.py",
+        "iris_weights2/__init__.py",
+        "iris_weights/deep/__INIT__.PY",
     ],
 )
 def test_what_somebody_would_import_or_install_is_no_data(tmp_path, path):

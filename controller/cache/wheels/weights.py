@@ -4,9 +4,10 @@
     iris = iris_weights             # the package whose folder the pipeline gets
 
 The folder may hold a `wheelway.toml` with `fits = ">=1,<2"`, the versions of the pipeline that can
-take them. Nothing of such a wheel is ever imported or put on `sys.path`, so what its packages have
-as `__init__.py` (which build backends ask for) may say anything; any other Python is a mistake, as
-it would belong to the pipeline. Native code is let pass: compiled models come as such.
+take them. Nothing of such a wheel is ever imported or put on `sys.path`, so the `__init__.py` of
+that package, and those above it and below (which build backends ask for), may say anything. Any
+other Python is a mistake: somebody would expect it to be imported. Native code is let pass:
+compiled models come as such.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ def read(
     folders = {name: package.replace(".", "/") for name, package in packages.items()}
     for pipeline, folder in folders.items():
         _check_folder(pipeline, folder, wheel, paths)
+    _check_foreign(folders.values(), wheel, paths)
     try:
         _check_strays(folders, paths)
         fits = {folder: _fits(folder, read_file) for folder in folders.values()}
@@ -115,6 +117,25 @@ def _check_only_data(
                 f"{wheel} has weights and requires {requirement[:200]!r}; a wheel of weights is "
                 "not installed: let the pipeline's wheel require what loads them",
             )
+
+
+def _check_foreign(folders: Collection[str], wheel: str, paths: Iterable[str]) -> None:
+    """Raise for packages that no pipeline is given, neither as they are nor as part of another."""
+    packages = (path.removesuffix(f"/{_INIT}") for path in paths if path.endswith(f"/{_INIT}"))
+    foreign = [
+        package
+        for package in packages
+        if not any(f"{one}/".startswith(f"{package}/") for one in folders)
+        and not any(package.startswith(f"{one}/") for one in folders)
+    ]
+    if foreign or _INIT in paths:
+        path = f"{foreign[0]}/{_INIT}" if foreign else _INIT
+        named = ", ".join(sorted(set(folders)))
+        raise Rejected(
+            _NOT_ONLY_DATA,
+            f"{wheel} has weights in {named} and holds {path!r}, a package besides, of which "
+            "nothing is imported: move code into the pipeline's wheel, data into the named folder",
+        )
 
 
 def _is_code(path: str) -> bool:
