@@ -154,7 +154,7 @@ class Runtime:
         """What gets each item of a stream of `infer`."""
         self.batches: Batches | None = None
         """Where requests come together, if the pipeline answers them so."""
-        self._limits = limits
+        self.keep_to(limits)
         self._reconfiguring = asyncio.Lock()
         self._undoing: asyncio.Task[None] | None = None
 
@@ -313,10 +313,12 @@ class Runtime:
             self._context.logger.exception("the former settings could not be put back")
 
     def keep_to(self, limits: Limits) -> None:
-        """Have batches be bounded by these from now on."""
+        """Have batches be bounded by these from now on, those of inline parts by their own."""
         self._limits = limits
         if self.batches is not None:
             self.batches.limits = limits
+        if self._parts is not None:
+            self._parts.keep_to(limits)
 
     async def unload(self) -> None:
         """Call the pipeline's `unload` and give back threads; errors are logged, not raised."""

@@ -21,6 +21,7 @@ from wheelway.calling import THREADS
 from wheelway.contract import Pipeline
 from wheelway.execution import Items, Runtime, context_of, has_coroutines
 from wheelway.failure import PART_CIRCULAR, StartFailure
+from wheelway.limits import Limits
 from wheelway.loading import load_class
 from wheelway.parts import Part, Parts
 from wheelway.schema import interface_of
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from wheelway.contract import Context, Release
     from wheelway.parts import Invoke
+
+_DEFAULTS = Limits()
 
 
 class PartRuntime(Runtime):
@@ -101,6 +104,11 @@ class PartGroup:
         for name, runtime in self._inline.items():
             with naming(name):
                 await runtime.warm_up()
+
+    def keep_to(self, limits: Limits) -> None:
+        """Have batches of those that are here be bounded by what these say of each part."""
+        for name, runtime in self._inline.items():
+            runtime.keep_to(limits.parts.get(name, _DEFAULTS))
 
     @property
     def example_counts(self) -> dict[str, int]:

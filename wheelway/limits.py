@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Limits:
     batches can wait."""
     batch_wait_timeout: float = 0.0
     """Seconds that a request may wait for others to come into its batch."""
+    parts: Mapping[str, Limits] = field(default_factory=dict)
+    """Those of its parts that run inline, by name: of their batches, as calls are not counted."""
 
     @property
     def capacity(self) -> int:
@@ -40,9 +42,9 @@ class Limits:
 def limits_of(user_config: Mapping[str, Any]) -> Limits:
     """`user_config["limits"]`; what it does not name keeps its default."""
     given = user_config.get("limits") or {}
-    return Limits(
-        **{f.name: given[f.name] for f in fields(Limits) if given.get(f.name) is not None}
-    )
+    said = {f.name: given[f.name] for f in fields(Limits) if given.get(f.name) is not None}
+    parts = {name: limits_of({"limits": one}) for name, one in said.get("parts", {}).items()}
+    return Limits(**{**said, "parts": parts})
 
 
 _LAST = 10

@@ -64,7 +64,8 @@ def effective_parts(
 ) -> dict[str, PartOptions]:
     """The options that each part of a pipeline runs with: as the pipeline's, with `inline` of the
     pipeline below that of the part in each layer. Caps hold for each part by itself; of one that
-    runs inline only `threads` takes effect, so that all else may be beyond them.
+    runs inline only `threads` and what is said of batches take effect, and the latter has no caps,
+    so that all else may be beyond them.
 
     Raises:
         Rejected: as `effective`.

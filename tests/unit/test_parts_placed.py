@@ -90,6 +90,28 @@ def test_an_inline_part_has_no_deployment(renderer):
     assert placed.document["args"]["parts"]["risk"]["threads"] == 8
 
 
+def test_options_of_batches_of_an_inline_part_change_without_another_application(renderer):
+    def of(**options):
+        return place(
+            renderer,
+            parts={
+                "churn": PartOptions(inline=True),
+                "deployed": PartOptions(max_batch_size=9),
+                "risk": PartOptions(inline=True, **options),
+            },
+        )
+
+    def limits(placed):
+        return deployments(placed)["Host"]["user_config"]["limits"].get("parts")
+
+    assert limits(of()) is None, "a replica knows the defaults by itself"
+    batches = {"max_batch_size": 4, "batch_wait_timeout": 0}
+    assert limits(of(**batches)) == {"risk": batches}
+    waiting = {"max_batch_size": None, "batch_wait_timeout": 1}
+    assert limits(of(batch_wait_timeout=1)) == {"risk": waiting}
+    assert of().name == of(**batches).name
+
+
 def test_a_release_without_parts_is_as_it_was(renderer):
     placed = place(renderer)
     assert "parts" not in placed.document["args"]

@@ -94,6 +94,17 @@ class LastingInThread(Lasting):
             time.sleep(0.3)
             yield self.part("double").result() + int(request().remaining)
 
+class Together(Pipeline):
+    def infer_batch(self, values):
+        return [len(values)] * len(values)
+
+class Many(Pipeline):
+    def load(self, context):
+        self.part = context.parts["part"]
+
+    async def infer(self, count: int) -> list[int]:
+        return await asyncio.gather(*(self.part(n) for n in range(count)))
+
 class Demo(Pipeline):
     def load(self, context):
         self.part = context.parts["part"]
@@ -314,6 +325,24 @@ async def test_a_replica_answers_by_its_parts_wherever_they_are(arguments, caplo
 async def test_a_replica_runs_parts_inline_by_option(arguments, caplog):
     arguments["parts"]["part"]["inline"] = True
     await answers(Replica(Arguments.of(arguments), LOGGER), caplog)
+
+
+async def test_batches_of_an_inline_part_are_bounded_by_its_own_options_as_they_change(arguments):
+    part = arguments["parts"]["part"]
+    part["inline"], part["target"] = True, part["target"].replace(":Part", ":Together")
+    arguments["target"] = arguments["target"].replace(":Demo", ":Many")
+    replica = Replica(Arguments.of(arguments), LOGGER)
+
+    async def largest(**limits):
+        told = {"max_batch_size": 32, "parts": {"part": limits}} if limits else {}
+        await replica.reconfigure({"settings": {}, "limits": told})
+        async with client_of(replica.application) as client:
+            return max((await client.post(ROUTE, json=12)).json())
+
+    assert await largest(max_batch_size=3, batch_wait_timeout=60) == 3
+    assert await largest(max_batch_size=4, batch_wait_timeout=60) == 4
+    assert await largest() > 4
+    await replica.unload()
 
 
 async def answers(replica, caplog):
