@@ -23,7 +23,6 @@ from controller.cli.status import replicas_of
 from controller.model import Phase
 from controller.ops.explain import WHEN, ChapterDocument, StoryDocument, tell, tell_all
 from controller.ops.times import ago, seconds
-from controller.planning.weights import TAKEN_BY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -121,7 +120,7 @@ def _offered(weights: "Sequence[OfferedWeightsDocument]") -> "Iterable[Renderabl
     for one in weights:
         place = one["pipeline"], one["project"]
         counts[place] += 1
-        if counts[place] > NEWEST and not one["message"].startswith(TAKEN_BY):
+        if counts[place] > NEWEST and not one.get("takers"):
             left += 1
             continue
         named = f"{one['project']} {one['version']} ({one['digest'][:8]})"

@@ -132,5 +132,9 @@ MIGRATIONS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     """,
     "CREATE TABLE parts (placement TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID",
+    """
+    ALTER TABLE judged_weights ADD COLUMN takers TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE refused_weights ADD COLUMN lifted_at REAL;
+    """,
 )
 """Migration n, counted from 1, leads from schema n - 1 to schema n."""

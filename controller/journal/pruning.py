@@ -72,6 +72,7 @@ class Pruning(Keeping):
                         "NOT IN (SELECT pipeline, digest FROM releases)"
                     )
                     self._forget(table)
+                self._forget("lifted_weights")
             for table in ("events", "configs"):
                 self._run(
                     f"DELETE FROM {table} WHERE id < (SELECT max(id) FROM {table}) "  # noqa: S608 - ours

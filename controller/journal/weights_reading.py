@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 
 from packaging.version import Version
 
@@ -30,10 +31,22 @@ class WeightsReader(Connected):
     @remembered
     def refused_weights(self) -> dict[Release, tuple[WeightsQuarantine, ...]]:
         """By release: those that failed with it."""
+        return self._refused(is_lifted=False)
+
+    @remembered
+    def lifted_weights(self) -> dict[Release, tuple[WeightsQuarantine, ...]]:
+        """By release: those whose quarantine was lifted and that are not tried again yet."""
+        found = self._refused(is_lifted=True)
+        return {
+            r: tuple(replace(q, is_lifted=True) for q in refused) for r, refused in found.items()
+        }
+
+    def _refused(self, *, is_lifted: bool) -> dict[Release, tuple[WeightsQuarantine, ...]]:
         found: dict[Release, list[WeightsQuarantine]] = defaultdict(list)
         for pipeline, version, digest, document, *rest in self._run(
             "SELECT pipeline, version, digest, document, reason, message, log_tail, at "
-            "FROM refused_weights ORDER BY at, weights"
+            "FROM refused_weights WHERE (lifted_at IS NOT NULL) = ?1 ORDER BY at, weights",
+            is_lifted,
         ):
             release = _release(pipeline, version, digest)
             found[release].append(WeightsQuarantine(release, _weights(document), *rest))
@@ -48,10 +61,11 @@ class WeightsReader(Connected):
     def judged_weights(self) -> list[JudgedWeights]:
         """What became of each offer, the newest version of each pipeline's first."""
         rows = self._run(
-            "SELECT pipeline, project, version, digest, reason, message FROM judged_weights"
+            "SELECT pipeline, project, version, digest, reason, message, takers FROM judged_weights"
         )
         found = [
-            JudgedWeights(name, project, Version(v), *rest) for name, project, v, *rest in rows
+            JudgedWeights(name, project, Version(v), digest, why, text, tuple(json.loads(takers)))
+            for name, project, v, digest, why, text, takers in rows
         ]
         found.sort(key=lambda one: (one.version, one.digest), reverse=True)
         return sorted(found, key=lambda one: one.pipeline)

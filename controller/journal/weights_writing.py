@@ -66,9 +66,9 @@ class WeightsJournal(Pruning):
                 "refused_weights",
                 *(release.pipeline, str(release.version), release.digest),
                 *(weights.digest, _text(weights), refused.reason, refused.message),
-                *(refused.log_tail, refused.at),
+                *(refused.log_tail, refused.at, None),
             )
-            self._forget("refused_weights")
+            self._forget("refused_weights", "lifted_weights")
             said = f"{weights} are quarantined for it: {refused.message}"
             fields = {"weights": str(weights), "digest": weights.digest}
             return self.append(Event(refused.at, str(release), refused.reason, said, fields))
@@ -81,16 +81,18 @@ class WeightsJournal(Pruning):
         by: str = "operator",
         note: str = "",
     ) -> list[WeightsQuarantine]:
-        """Lift quarantines of weights; returns what was lifted."""
+        """Lift quarantines of weights; returns what was lifted. They stay in `lifted_weights` until
+        they can be tried again (`try_weights_again`).
+        """
         with self.transaction():
             lifted = [
                 one for refused in self.refused_weights().values() for one in refused if which(one)
             ]
             for one in lifted:
                 self._run(
-                    "DELETE FROM refused_weights "
+                    "UPDATE refused_weights SET lifted_at = ?4 "
                     "WHERE pipeline = ?1 AND digest = ?2 AND weights = ?3",
-                    *(one.release.pipeline, one.release.digest, one.weights.digest),
+                    *(one.release.pipeline, one.release.digest, one.weights.digest, at),
                 )
                 said = (
                     f"that of {one.weights} was lifted by {with_note(by, note)}; it was: "
@@ -98,8 +100,19 @@ class WeightsJournal(Pruning):
                 )
                 fields = {"by": by, "weights": str(one.weights)}
                 self.append(Event(at, str(one.release), "QuarantineCleared", said, fields))
-            self._forget("refused_weights")
+            self._forget("refused_weights", "lifted_weights")
         return lifted
+
+    def try_weights_again(self, lifted: Iterable[WeightsQuarantine]) -> None:
+        """Forget that these failed, which a person ordered before."""
+        with self.transaction():
+            for one in lifted:
+                self._run(
+                    "DELETE FROM refused_weights WHERE pipeline = ?1 AND digest = ?2 "
+                    "AND weights = ?3 AND lifted_at IS NOT NULL",
+                    *(one.release.pipeline, one.release.digest, one.weights.digest),
+                )
+            self._forget("lifted_weights")
 
     def keep_weights_owners(self, owners: Mapping[str, str]) -> None:
         """Remember these projects and no others as those whose weights pipelines take."""
@@ -124,4 +137,6 @@ def _text(weights: Weights) -> str:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return json.dumps(value)
     return str(value) if isinstance(value, Version) else value

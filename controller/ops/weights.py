@@ -41,8 +41,9 @@ class OfferedWeightsDocument(TypedDict):
     mark: str
     """The value of `x-wheelway-weights` in answers with them."""
     reason: str
-    """`Elected` and `Pinned` are in force, or about to be."""
     message: str
+    takers: list[str]
+    """The versions of the pipeline that have them, or are about to; the newest first."""
 
 
 def offered_weights(reader: Reader, name: str) -> list[OfferedWeightsDocument]:
@@ -56,6 +57,7 @@ def offered_weights(reader: Reader, name: str) -> list[OfferedWeightsDocument]:
             "mark": one.mark,
             "reason": one.reason,
             "message": one.message,
+            "takers": [*one.takers],
         }
         for one in reader.judged_weights()
         if name in {one.pipeline, one.project}

@@ -37,8 +37,6 @@ _UNSAID = {"OutOfMemory", "ReplicaDied", "StartTimeout"}
 """Reasons of failures that nobody is left to tell more of."""
 LONGEST_FITS = 60
 """Characters of a wheel's `fits` that are told."""
-TAKEN_BY = "for "
-"""What is told of weights in force begins with this; the versions that have them follow."""
 _KEPT_BY = "the cache"
 """The source of what is in force and listed no more."""
 
@@ -119,6 +117,10 @@ class WeightsQuarantine:
     message: str
     log_tail: str = ""
     at: float = 0.0
+    is_lifted: bool = False
+    """A person lifted it, but the config on the cluster still names the weights: nobody tries them
+    anew before that has named others.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +133,13 @@ class JudgedWeights:
     digest: str
     reason: str
     message: str
+    takers: tuple[str, ...] = ()
+    """The versions of the pipeline that have them, or are about to; the newest first."""
 
     @property
     def mark(self) -> str:
         """The name that answers have them under."""
         return f"{self.project}@{self.version}+{self.digest[:8]}"
-
-    @property
-    def takers(self) -> frozenset[str]:
-        """The versions of the pipeline that have them, or are about to."""
-        told = self.message.removeprefix(TAKEN_BY)
-        return frozenset() if told == self.message else frozenset(told.split(", "))
 
 
 class WeightsOffer(NamedTuple):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from controller.model import Condition
 from controller.planning.policy import CONFLICT, PIN_UNMET, UNDECIDED
-from controller.planning.weights import TAKEN_BY, UNFIT, JudgedWeights, unnamed
+from controller.planning.weights import UNFIT, JudgedWeights, unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -72,12 +72,40 @@ class WeightsStory:
             weights = offer.weights
             if weights.digest in judged:
                 continue
-            named = weights.project, weights.version, weights.digest
-            reason = self._reason(offer, said.get(weights.digest, ()))
-            one = judged[weights.digest] = JudgedWeights(self.pipeline, *named, *reason)
+            one = judged[weights.digest] = self._judged(offer, said.get(weights.digest, ()))
             if one.version >= newest.setdefault(one.project, one).version:
                 newest[one.project] = one
-        return list(judged.values()), [*self._conditions(newest.values())]
+        conditions = [*self._conditions(newest.values())]
+        for choice in self.choices.values():
+            if (wanted := choice.wanted) is not None and wanted.digest not in judged:
+                judged[wanted.digest] = self._taken(wanted, "; no source lists it any more")
+        return list(judged.values()), conditions
+
+    def _judged(self, offer: WeightsOffer, said: Sequence[Verdict]) -> JudgedWeights:
+        weights, takers = offer.weights, [*self._takers(offer.weights)]
+        why = self._reason(offer)
+        if why is None and takers:
+            return self._taken(weights)
+        named = self.pipeline, weights.project, weights.version, weights.digest
+        reason, message = why or self._verdict(offer, said)
+        versions = tuple(str(release.version) for release in takers)
+        return JudgedWeights(*named, reason, message, versions)
+
+    def _taken(self, weights: Weights, more: str = "") -> JudgedWeights:
+        """Of weights that releases have."""
+        takers = [*self._takers(weights)]
+        verdict = self.choices[takers[0]].verdict
+        reason = verdict.reason if verdict is not None else "Elected"
+        versions = [str(release.version) for release in takers]
+        named = self.pipeline, weights.project, weights.version, weights.digest
+        return JudgedWeights(*named, reason, f"for {', '.join(versions)}{more}", tuple(versions))
+
+    def _takers(self, weights: Weights) -> Iterator[Release]:
+        """The releases that have them, or are about to; the newest first."""
+        for release in sorted(self.choices, reverse=True):
+            wanted = self.choices[release].wanted
+            if wanted is not None and wanted.digest == weights.digest:
+                yield release
 
     def _conditions(self, newest: Collection[JudgedWeights]) -> Iterator[Condition]:
         for one in newest:
@@ -126,6 +154,11 @@ class WeightsStory:
             return [Condition(self.pipeline, PIN_UNMET, why)]
         return [Condition(str(release), PIN_UNMET, why) for release in others]
 
+    def _is_lifted(self, digest: str) -> bool:
+        """Whether a person lifted the quarantine of weights with every release they failed with."""
+        failed = [q for found in self.refused.values() for q in found if q.weights.digest == digest]
+        return bool(failed) and all(one.is_lifted for one in failed)
+
     def _lacks(self, release: Release) -> str:
         verdicts = self.choices[release].verdicts
         why = f"no source lists any of {self.owner}"
@@ -134,7 +167,8 @@ class WeightsStory:
             why = f"{self.owner} {newest.release.version}: {newest.reason}: {newest.message}"
         return f"it has no weights ({why}). If it needs some, publish others that fit it"
 
-    def _reason(self, offer: WeightsOffer, said: Sequence[Verdict]) -> tuple[str, str]:
+    def _reason(self, offer: WeightsOffer) -> tuple[str, str] | None:
+        """Why no release may have them; None: it is up to each release."""
         project, pipeline = offer.weights.project, self.pipeline
         if not self.owner:
             return UNDECIDED, f"whose weights {pipeline} takes is not known yet"
@@ -150,18 +184,18 @@ class WeightsStory:
             )
         if not self.choices:
             return NOT_SERVED, f"no version of {pipeline} is to be served"
-        return self._verdict(offer, said)
+        return None
 
     def _verdict(self, offer: WeightsOffer, said: Sequence[Verdict]) -> tuple[str, str]:
         digest, releases = offer.weights.digest, sorted(self.choices, reverse=True)
-        takers = [r for r in releases if (w := self.choices[r].wanted) and w.digest == digest]
-        if takers:
-            verdict = self.choices[takers[0]].verdict
-            reason = verdict.reason if verdict is not None else "Elected"
-            return reason, TAKEN_BY + ", ".join(str(release.version) for release in takers)
         failed = [r for r in releases if any(digest == q.weights.digest for q in self.refused[r])]
         if failed:
             versions = ", ".join(str(release.version) for release in failed)
+            if self._is_lifted(digest):
+                return QUARANTINED, (
+                    f"failed with {versions}; that was lifted, and they are tried again once the "
+                    "config on the cluster has named others meanwhile"
+                )
             return QUARANTINED, f"failed with {versions}, see `wheelway explain {self.pipeline}`"
         for verdict in said:
             if verdict.reason != UNFIT:
@@ -175,12 +209,21 @@ class WeightsStory:
 
 def _goes_on(failed: WeightsQuarantine, choice: Choice) -> str:
     others = f"{choice.wanted} stay in force" if choice.wanted else "it goes on without any"
-    cause = (failed.message.splitlines() or [""])[0]
-    return (
-        f"{failed.weights} failed with it ({failed.reason}: {cause}); {others}. Publish others, or "
-        f"`wheelway quarantine clear {failed.release.pipeline} {failed.weights.version} --weights` "
-        "has these tried again"
+    then = (
+        "That was lifted: they are tried again once the config on the cluster has named others "
+        "meanwhile, and that cannot be changed just now"
+        if failed.is_lifted
+        else f"Publish others, or `{clearing(failed)}` has these tried again"
     )
+    # What to do comes first, for lines are cut at their end.
+    cause = (failed.message.splitlines() or [""])[0]
+    return f"{failed.weights} failed with it ({failed.reason}); {others}. {then}. Why: {cause}"
+
+
+def clearing(failed: WeightsQuarantine) -> str:
+    """The order that has weights tried again."""
+    pipeline, version = failed.release.pipeline, failed.weights.version
+    return f"wheelway quarantine clear {pipeline} {version} --weights"
 
 
 def mixed(

@@ -199,7 +199,9 @@ class Reconciler:
         self, applications: tuple[Application, ...], now: float, recorder: Recorder | None
     ) -> _Observed:
         journal, overrides = self._journal, self._journal.overrides()
-        recorded = weights_recorded(journal, overrides)
+        if recorder is not None:
+            recorder.try_weights_again(applications)
+        recorded = weights_recorded(journal, overrides, applications)
         swaps = self._swaps.under_way(applications, recorded.proven)
         asked = self._probes.ask(
             *(applications, journal.placements(), now),

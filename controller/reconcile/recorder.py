@@ -15,6 +15,7 @@ from controller.model import Phase, Transition, UnsoundWheel
 from controller.planning.health import DIGEST_MISMATCH
 from controller.planning.phases import phases_of
 from controller.reconcile.upkeep import keep_only
+from controller.reconcile.weights import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -78,6 +79,14 @@ class Recorder:
                 by = "the daemon, which made the damaged files in the cache again"
                 at = self._wall_clock()
                 self._journal.clear_quarantine(subject.name, subject.version, at=at, by=by)
+
+    def try_weights_again(self, applications: Sequence[Application]) -> None:
+        """Have weights elected again whose quarantine was lifted, once no document names them."""
+        if lifted := self._journal.lifted_weights():
+            waiting = held(lifted, applications)
+            over = [one for found in lifted.values() for one in found if one not in waiting]
+            if over:
+                self._journal.try_weights_again(over)
 
     def forget_what_is_over(self, options: JournalOptions, counted: float) -> bool:
         """Prune the journal; whether there is more to prune. Ages count by whichever clock is

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from controller.config.settings import PipelinePolicy
+from controller.observed import ApplicationStatus
 from controller.planning.policy import rule_for
 from controller.planning.remembered import Remembered
 from controller.planning.situation import has_served
@@ -27,20 +28,45 @@ if TYPE_CHECKING:
     from controller.model import PlacementRecord, Release, Revision
     from controller.observed import Application
     from controller.planning.overrides import Overrides
-    from controller.planning.weights import Weights
+    from controller.planning.weights import Weights, WeightsQuarantine
     from controller.planning.weights_election import Round
     from controller.reconcile.artifacts import Artifacts
     from controller.reconcile.inventory import Inventory
 
 
-def weights_recorded(journal: Reader, overrides: Overrides) -> WeightsRecorded:
-    """What the journal has of weights, with the pins that operators ordered."""
+def weights_recorded(
+    journal: Reader, overrides: Overrides, applications: Iterable[Application]
+) -> WeightsRecorded:
+    """What the journal has of weights, with the pins that operators ordered. A quarantine that was
+    lifted holds for as long as an application still names the weights.
+    """
+    refused = journal.refused_weights()
+    for one in held(journal.lifted_weights(), applications):
+        refused[one.release] = (*refused.get(one.release, ()), one)
     return WeightsRecorded(
         journal.proven_weights(),
-        journal.refused_weights(),
+        refused,
         journal.weights_owners(),
         overrides.weights,
     )
+
+
+def held(
+    lifted: Mapping[Release, Iterable[WeightsQuarantine]], applications: Iterable[Application]
+) -> list[WeightsQuarantine]:
+    """The quarantines that were lifted of weights which a document on the cluster still names: its
+    replicas said that they cannot take them, and do nothing before they are told others.
+    """
+    if not lifted:
+        return []
+    named = {
+        (app.release, weights.digest)
+        for app in applications
+        if app.status is not ApplicationStatus.DELETING
+        and (weights := in_document(app.document)) is not None
+    }
+    failed = [one for found in lifted.values() for one in found]
+    return [one for one in failed if (one.release, one.weights.digest) in named]
 
 
 class WeightsGatherer:

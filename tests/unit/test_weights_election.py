@@ -184,8 +184,9 @@ def test_a_refused_one_is_told_of_until_newer_ones_come():
     (condition,) = found.conditions
     assert (condition.subject, condition.reason) == (str(release()), "WeightsRefused")
     assert condition.message.startswith(
-        f"{new.weights} failed with it (LoadFailed: no such file); {old.weights} stay in force."
+        f"{new.weights} failed with it (LoadFailed); {old.weights} stay in force. "
     )
+    assert condition.message.endswith(". Why: no such file")
     assert told(found) == {"2026.1": "Elected", "2026.2": "Quarantined"}
     assert judge(offered(old, new, offer("2026.3", "3")), recorded).conditions == []
 

@@ -7,8 +7,9 @@ import pytest
 from packaging.version import Version
 
 from controller.cli.explain import drawn
+from controller.cli.output import first_line
 from controller.errors import WheelwayError
-from controller.ops import explain, status, weights
+from controller.ops import explain, orders, status, weights
 from tests.support.passes import Passes
 
 pytestmark = pytest.mark.unit
@@ -158,8 +159,9 @@ def test_weights_that_fail_their_inspection_are_told_of_their_pipeline(live):
 
 def test_a_person_is_told_of_the_newest_weights_and_of_those_in_force(live):
     story = explain.tell(live.journal, "demo-weights", now=time.time())
-    last = story["weights"][-1] | {"reason": "Pinned", "message": "for 1.0"}
-    story["weights"] = [last | {"version": f"2026.{n}", "message": "no"} for n in range(365, 0, -1)]
+    last = story["weights"][-1] | {"reason": "Pinned", "message": "for 1.0", "takers": ["1.0"]}
+    other = last | {"message": "no", "takers": []}
+    story["weights"] = [other | {"version": f"2026.{n}"} for n in range(365, 0, -1)]
     story["weights"][-1] = last
     wheel = {"source": "wheels", "project": "demo-weights", "digest": "", "note": ""}
     story["unread"] = [wheel | {"version": f"2025.{n}", "file": f"{n}.whl"} for n in range(1, 41)]
@@ -189,3 +191,51 @@ def test_weights_that_are_switched_off_are_no_longer_told_of_a_release(live):
     live.settle()
     seen = status.tell(live.journal, lambda: live.config, live.clock(), everything=False)
     assert seen["releases"][0]["weights"] is None
+
+
+def test_a_quarantine_that_is_lifted_while_nothing_can_be_sent_is_tried_again_later(
+    live, paper_head
+):
+    paper_head.refused_weights["2026.4"] = BAD
+    live.drop_weights("2026.4")
+    while not any("2026.4" in str(config) for config in paper_head.puts):
+        live.pass_(after=0.2)
+    orders.suspend(live.journal, "", **BY)
+    for _ in range(5):
+        live.pass_(after=1.0)
+    (release,) = live.journal.proven_weights()
+    assert "2026.4" in {str(q.weights.version) for q in live.journal.refused_weights()[release]}
+    sent = len(paper_head.puts)
+    paper_head.refused_weights.clear()
+    weights.clear_quarantine(live.journal, "demo", Version("2026.4"), **BY)
+    for _ in range(5):
+        report = live.pass_(after=1.0)
+    assert "2026.4" not in {q["weights"] for q in status.quarantines(live.journal, everything=True)}
+    told = [c.message for c in report.conditions if c.reason == "WeightsRefused"]
+    assert any("That was lifted: they are tried again once" in message for message in told)
+    assert len(paper_head.puts) == sent
+    orders.resume(live.journal, "", **BY)
+    live.settle()
+    assert served(live) == "2026.4"
+    assert len(paper_head.puts) == sent + 2
+    assert live.journal.lifted_weights() == {}
+
+
+def test_those_in_force_that_are_listed_nowhere_any_more_are_told_of(live):
+    live.remove(next(live.wheels.glob("demo_weights-2026.2-*")))
+    live.settle()
+    told = explain.tell(live.journal, "demo", now=time.time())["weights"]
+    assert served(live) == "2026.2"
+    (one,) = [one for one in told if one["version"] == "2026.2"]
+    assert one["takers"] == ["1.0"]
+    assert one["message"] == "for 1.0; no source lists it any more"
+
+
+def test_what_to_do_about_weights_that_failed_is_read_though_the_line_is_cut(live, paper_head):
+    paper_head.refused_weights["2026.4"] = BAD | {"message": "no " * 400}
+    live.drop_weights("2026.4")
+    told = [c.message for c in live.settle().conditions if c.reason == "WeightsRefused"]
+    (line,) = map(first_line, told)
+    assert "(LoadFailed); demo-weights@2026.2+" in line
+    assert "`wheelway quarantine clear demo 2026.4 --weights` has these tried again" in line
+    assert line.endswith("no no ...")
