@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 
 import pytest
 
@@ -37,8 +36,9 @@ class Risk(Pipeline):
             found = wheelway.request()
             self.context.logger.warning("told in the part")
             return [found.id, found.headers["x-tenant"], self.context.settings["by"]]
-        if what == "wait":
-            time.sleep(3)
+        if what.startswith("wait"):
+            open(what[5:], "w").close()
+            time.sleep(120)  # it is killed meanwhile
         return what
 
     def fail(self):
@@ -127,7 +127,7 @@ def live(site, name):
     site.wait_for_phase(site.wait_for(f"/predict/{name}/1.0"), Phase.LIVE)
 
 
-def test_parts_are_deployments_that_are_called_killed_and_drained(at_work):
+def test_parts_are_deployments_that_are_called_killed_and_drained(at_work, tmp_path):
     site, route = at_work, "/predict/scores/1.0"
     drop(site, "scores", marker="first")
     live(site, "scores")
@@ -162,10 +162,10 @@ def test_parts_are_deployments_that_are_called_killed_and_drained(at_work):
     assert (failed.status_code, failed.json()["reason"]) == (500, "PipelineFailed")
 
     # A replica that dies takes the requests along that it works on, and no others.
-    answers = []
-    waiting = threading.Thread(target=lambda: answers.append(ask("wait")))
+    answers, begun = [], tmp_path / "begun"
+    waiting = threading.Thread(target=lambda: answers.append(ask(f"wait {begun}")))
     waiting.start()
-    time.sleep(1)
+    eventually(begun.exists)
     os.kill(part, signal.SIGKILL)
     waiting.join()
     assert (answers[0].status_code, answers[0].json()["reason"]) == (503, "PartUnavailable")

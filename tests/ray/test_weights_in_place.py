@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from contextlib import closing, suppress
 
 import httpx
@@ -202,7 +201,7 @@ def test_a_daemon_without_its_journal_learns_from_what_serves(site):
     shutil.rmtree(site.folder / "state")
     with load_on(site.ingress + tuned.route, 2, pause=0.02) as load, site.daemon():
         tuned.wait_live_with(two)
-        time.sleep(2)  # some passes
+        site.passes()
         assert tuned.applications() == before
         assert site.sent() <= 1  # which weights were the former is not known any more
     assert not load.failures

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from contextlib import ExitStack
 
 import pytest
@@ -64,7 +63,7 @@ def test_weights_come_to_running_replicas_and_bad_ones_change_nothing(at_work, f
         two = tuned.weights("2.0", {"gate": str(gate.folder)})
         gate.turn()
         eventually(lambda: set(tuned.by_replica().values()) == {one, two})
-        time.sleep(2)  # some passes
+        site.passes()
         assert tuned.live_with() == one
         gate.turn()
         tuned.wait_live_with(two)
@@ -192,10 +191,10 @@ def test_weights_stay_though_their_wheel_goes_and_damaged_ones_are_made_again(si
         tuned.wait_live_with(two)
         for wheel in site.wheels.glob("kept_weights-2*.whl"):
             wheel.unlink()
-        time.sleep(3)
+        site.passes()
         assert tuned.configured() == [two, one]
     with site.daemon():  # which prunes the cache first of all
-        time.sleep(3)
+        site.passes()
         [pid] = site.pids("kept")
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: site.pids("kept") - {pid})
@@ -306,7 +305,7 @@ def test_weights_that_only_one_replica_takes_are_refused_for_both(at_work, gate)
         bad = tuned.weights("2.0", {"lottery": str(gate.folder)})
         assert tuned.wait_refused(bad).reason == "LoadFailed"
         eventually(lambda: set(tuned.by_replica().values()) == {one})
-        time.sleep(2)  # some passes
+        site.passes()
         assert tuned.live_with() == one
         assert tuned.applications() == before
     assert not load.failures

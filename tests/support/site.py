@@ -20,6 +20,7 @@ from controller.journal import Journal
 from controller.serve.dashboard import Dashboard
 from controller.serve.schema import Asker
 from tests.support.head import eventually
+from tests.support.service import on_socket
 from tests.support.wheels import make_wheel
 
 if TYPE_CHECKING:
@@ -202,6 +203,13 @@ class Site:
         """The present conditions of that reason."""
         with Journal.read(self.folder / "state") as journal:
             return [item for item, _ in journal.conditions() if item.reason == reason]
+
+    def passes(self, times: int = 3) -> None:
+        """So many whole passes from now on, each of which knows what the sources list by then."""
+        with on_socket(self.folder / "state" / "control.sock") as client:
+            for _ in range(times):
+                told = client.post("/v1/reconcile", json={"timeout": 120}, timeout=150)
+                assert told.raise_for_status().json()["complete"], told.text
 
     def sent(self) -> int:
         """How many configs the daemon applied."""

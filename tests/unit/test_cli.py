@@ -44,8 +44,6 @@ from tests.support.wheels import make_wheel
 
 pytestmark = pytest.mark.unit
 
-ANSI = "\x1b"
-
 
 @pytest.fixture
 def wheelway(tmp_path):
