@@ -54,7 +54,7 @@ async def serving(app, **options):
         await asyncio.wait_for(task, 60)
 
 
-async def until(condition, seconds=20.0):
+async def until(condition, seconds=90.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition was not met in time"

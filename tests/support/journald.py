@@ -20,7 +20,7 @@ class Journald:
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(path))
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
         self.by_descriptor = False
 
     def receive(self):

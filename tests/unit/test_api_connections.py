@@ -85,7 +85,7 @@ def working(site: Site, number: int) -> list[socket.socket]:
     connections = []
     for _ in range(number):
         connections.append(site.connect("/slow"))
-        assert site.asked.acquire(timeout=20)
+        assert site.asked.acquire(timeout=60)
     return connections
 
 
@@ -110,7 +110,7 @@ def test_many_that_come_at_once_and_say_nothing_keep_nobody_out(site):
     for _ in range(MOST - 1):
         site.connect()
     stuck = site.connect("/stuck")
-    assert site.asked.acquire(timeout=10)
+    assert site.asked.acquire(timeout=60)
     for _ in range(BACKLOG - 1):
         site.connect()
     monitor = site.connect("/")

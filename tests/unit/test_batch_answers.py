@@ -176,7 +176,7 @@ async def test_a_batch_that_ends_itself_is_a_failure_and_not_the_end_of_its_requ
                 raise error
             return requests
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         for answer in await together(Ending, "bad", "good"):
             assert_problem(answer, 500, "PipelineFailed")
 

@@ -74,9 +74,9 @@ async def test_a_request_waits_for_others_for_no_longer_than_it_was_told_to(pipe
     for _ in range(5):
         await asyncio.sleep(0)
     early += ask(runtime, 2, 3)  # the batch is full
-    assert await asyncio.wait_for(asyncio.gather(*early), 20) == [2, 4, 6]
+    assert await asyncio.wait_for(asyncio.gather(*early), 60) == [2, 4, 6]
     runtime.batches.limits = Limits(max_batch_size=3, batch_wait_timeout=0.05)
-    assert await asyncio.wait_for(runtime.run(4), 20) == 8
+    assert await asyncio.wait_for(runtime.run(4), 60) == 8
     assert instance.sizes == [3, 1]
     await runtime.unload()
 
@@ -90,7 +90,7 @@ async def test_a_request_that_waited_while_another_batch_ran_has_waited_already(
     await until(lambda: runtime.batches._waiting)
     next(iter(runtime.batches._waiting)).since -= 60
     instance.gate.set()
-    assert await asyncio.wait_for(asyncio.gather(*first, *second), 20) == [2, 4]
+    assert await asyncio.wait_for(asyncio.gather(*first, *second), 60) == [2, 4]
     await runtime.unload()
 
 
@@ -188,7 +188,7 @@ async def test_a_coroutine_that_nobody_waits_for_is_ended():
     later = ask(runtime, 3)
     for task in tasks:
         task.cancel()
-    assert await asyncio.wait_for(later[0], 20) == 3
+    assert await asyncio.wait_for(later[0], 60) == 3
     assert ended == [[1, 2], [3]]
     await runtime.unload()
 

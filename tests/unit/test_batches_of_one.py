@@ -56,9 +56,9 @@ async def test_what_holds_up_one_request_before_its_batch_holds_up_no_other():
     waiting = ask(runtime, "wait")
     await acquire(instance.entered)
     for _ in range(2):
-        assert (await asyncio.wait_for(runtime.run("other"), 20))[2] == 1
+        assert (await asyncio.wait_for(runtime.run("other"), 60))[2] == 1
     instance.gate.set()
-    assert (await asyncio.wait_for(waiting[0], 20))[2] == 1
+    assert (await asyncio.wait_for(waiting[0], 60))[2] == 1
     await runtime.unload()
 
 
@@ -119,7 +119,7 @@ async def test_those_that_come_while_one_is_alone_wait_for_its_batch_and_not_for
     others = ask(runtime, 2, 3)
     await until(lambda: len(runtime.batches._waiting) == 2)
     instance.gate.set()
-    assert await asyncio.wait_for(asyncio.gather(*others), 20) == [4, 6]
+    assert await asyncio.wait_for(asyncio.gather(*others), 60) == [4, 6]
     instance.done.set()
     assert await alone[0] == 2
     assert instance.sizes == [1, 2]

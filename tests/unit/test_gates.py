@@ -173,7 +173,7 @@ def _ends(pid):
 
 
 def _soon(condition):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not (fulfilled := condition()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return fulfilled

@@ -33,13 +33,13 @@ logger = logs.logger_on(served, "ray.serve.wheelway.iris")
 inbound.AT_HAND.set(inbound.Request(id="abc"))
 
 def until(text):
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while text not in open(sys.argv[1]).read():
         assert time.monotonic() < end, open(sys.argv[1]).read()
         time.sleep(0.01)
 """
 MENDED = """
-end = time.monotonic() + 30
+end = time.monotonic() + 90
 while served.disabled:
     assert time.monotonic() < end
     time.sleep(0.01)

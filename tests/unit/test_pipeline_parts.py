@@ -46,7 +46,7 @@ class Awaiting(Pipeline):
 class InThreads(Awaiting):
     def infer(self, customer):
         risk, churn = self.risk(customer), self.churn(customer)
-        return {"risk": risk.result(), "churn": churn.result(10)}
+        return {"risk": risk.result(), "churn": churn.result(60)}
 
 
 BOTH = {"risk": Risk, "churn": Churn}
@@ -88,7 +88,7 @@ def test_two_calls_that_were_begun_run_at_the_same_time(sync):
 
     class Meets(Pipeline):
         def infer(self, request):
-            return meeting.wait(20)
+            return meeting.wait(60)
 
     class Both(Pipeline):
         def load(self, context):
@@ -229,13 +229,13 @@ def test_a_call_ends_with_its_request():
 
         def infer(self, request):
             self.waits(request)
-            assert begun.wait(10)
+            assert begun.wait(60)
             return "left"
 
     with loaded(Leaves, parts={"waits": Waits}) as ask:
         assert ask(None) == "left"
         ask(None)
-        assert ended.wait(10)
+        assert ended.wait(60)
 
 
 def test_new_settings_reach_parts_and_one_that_refuses_them_leaves_the_former_in_force():

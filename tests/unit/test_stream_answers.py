@@ -254,7 +254,7 @@ async def test_one_that_waits_for_its_next_item_is_closed_too():
     async with served(Waiting, {"closed": closed}, limits) as (client, _):
         async with client.stream("POST", "", json=1) as response:
             await anext(response.aiter_raw())
-        await asyncio.wait_for(closed.wait(), 20)
+        await asyncio.wait_for(closed.wait(), 60)
 
 
 def slow_reader(port, body):
@@ -283,7 +283,7 @@ async def test_a_client_that_does_not_read_holds_the_generator_back(pipeline, is
 
 
 def rest_of(connection):
-    connection.settimeout(20)
+    connection.settimeout(60)
     return b"".join(iter(lambda: connection.recv(1 << 20), b""))
 
 

@@ -65,7 +65,7 @@ def test_streams_of_parts_are_iterated_from_stages_of_both_kinds(pipeline, part)
         part.closed.clear()
         endless.close()
         ask(1).close()  # the loop turns
-        assert part.closed.wait(10)
+        assert part.closed.wait(60)
 
 
 class HandedFromThread(ForEach):
@@ -145,7 +145,7 @@ def test_a_stream_that_nobody_goes_through_is_closed_with_its_request():
     with loaded(Forgets, parts={"counts": Held}) as ask:
         ask(3)
         ask(3)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while opened[0].gi_frame is not None and time.monotonic() < until:
             time.sleep(0.01)
         assert opened[0].gi_frame is None
