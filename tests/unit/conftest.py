@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 import pytest
 from packaging.tags import sys_tags
@@ -27,6 +28,18 @@ from tests.support.scene import play
 from tests.support.simple_index import SimpleIndex
 from tests.support.site import BUSY, Site
 from tests.support.wheels import make_wheel
+
+
+@pytest.fixture(autouse=True)
+def unlimited():
+    """What a test makes of this process's memory would hold for all that come after it, and for
+    whatever these start.
+    """
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    yield
+    after = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, before)
+    assert after == before, "the test limited its own process; see wheelway.memory.limit"
 
 
 @pytest.fixture(scope="module")

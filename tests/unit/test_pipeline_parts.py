@@ -307,6 +307,7 @@ def test_parts_of_a_tree_and_of_an_installed_project_are_found_by_entry_points(
     monkeypatch.syspath_prepend(tmp_path)
     score = importlib.import_module("acme_scores").Score
     assert run(score, 1) == 2
+    monkeypatch.setattr("wheelway.memory.limit", lambda _, **_more: None)
     gates = []
     subject = Subject("acme_scores:Score", Release("score-card", "1.0", "0" * 64), {})
     assert asyncio.run(check(subject, gates.append))
