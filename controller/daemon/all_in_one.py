@@ -19,6 +19,7 @@ import httpx
 from controller.config.loading import parse, read
 from controller.daemon.foreground import signals
 from controller.daemon.loop import Daemon
+from controller.daemon.occupant import require_unserved
 from controller.errors import Stalled, WheelwayError
 from controller.journal import Journal, require_unlocked
 from controller.rayhead import head, ports
@@ -124,13 +125,21 @@ def serve(
         num_cpus: logical CPUs of a head that is started here; None for `head.logical_cpus`.
 
     Raises:
-        WheelwayError: Ray or the daemon cannot start, or there is no port for the routes.
+        WheelwayError: Ray or the daemon cannot start, there is no port for the routes, or another
+            daemon serves on the head ("AnotherDaemon").
     """
     daemon = Daemon(path)
     require_unlocked(daemon.config.paths.state)  # before a head is started, which takes long
     with ExitStack() as stack:
         tuning = head.Tuning(num_cpus, longest_request=daemon.config.serve.longest_request)
-        if not head.answers(daemon.config.ray.dashboard_url):
+        if head.answers(daemon.config.ray.dashboard_url):
+            if unknown := require_unserved(daemon.config):
+                say(
+                    f"the releases on the Ray head are of another daemon, {unknown}; whether it "
+                    "runs cannot be seen from here: this one marks them as its own, and stands "
+                    "down if that one is older and marks them back"
+                )
+        else:
             _require_ingress(daemon.config)
             say("starting a Ray head (10 to 30 s) ...")
         ray = stack.enter_context(head.adopt_or_start(daemon.config.ray.dashboard_url, tuning))

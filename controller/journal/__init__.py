@@ -25,7 +25,7 @@ from controller.journal.clock import boot_id, steady_clock
 from controller.journal.identity import identity
 from controller.journal.reading import Reader
 from controller.journal.records import AppliedConfig, DaemonStatus, ReleaseRecord
-from controller.journal.schema import TO_START, require_unlocked
+from controller.journal.schema import TO_START, holder, require_unlocked
 from controller.journal.writing import Journal
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Reader",
     "ReleaseRecord",
     "boot_id",
+    "holder",
     "identity",
     "require_unlocked",
     "steady_clock",

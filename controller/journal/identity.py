@@ -9,11 +9,11 @@ import json
 import secrets
 import socket
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from controller.cache import files
 from controller.errors import JournalError
+from controller.journal.permissions import owner_name
 from controller.planning.daemons import DaemonMark
 
 if TYPE_CHECKING:
@@ -35,17 +35,28 @@ def identity(
     path = folder / FILE
     try:
         kept = json.loads(path.read_text())
-        return DaemonMark(str(kept["id"]), float(kept["since"]), str(kept["host"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        user = str(kept.get("user") or _owner(folder))  # former versions did not write it
+        where = str(kept["host"]), user, str(folder.resolve())
+        return DaemonMark(str(kept["id"]), float(kept["since"]), *where)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         if not make:
             return None
-    mark = DaemonMark(secrets.token_hex(4), round(wall_clock(), 3), socket.gethostname())
+    kept = {
+        "id": secrets.token_hex(4),
+        "since": round(wall_clock(), 3),
+        "host": socket.gethostname(),
+        "user": _owner(folder),
+    }
     staging = path.with_suffix(".new")
     try:
-        files.write(staging, json.dumps(asdict(mark)) + "\n")
+        files.write(staging, json.dumps(kept) + "\n")
         staging.replace(path)
     except OSError as error:
         raise JournalError(
             "JournalUnwritable", f"{path} cannot be written ({error.strerror}); see [paths] state"
         ) from error
-    return mark
+    return identity(folder, make=False)
+
+
+def _owner(folder: Path) -> str:
+    return owner_name(folder.stat().st_uid)

@@ -10,7 +10,7 @@ import fcntl
 import os
 import sqlite3
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from packaging.utils import canonicalize_version
@@ -77,6 +77,34 @@ def lock(folder: Path) -> int:
 def require_unlocked(folder: Path) -> None:
     """Raise as `lock` does, which is not held afterwards: for what precedes opening the journal."""
     os.close(lock(folder))
+
+
+class Holder(NamedTuple):
+    """Who holds the daemon's lock of a folder."""
+
+    process: str
+    """Its id, as it wrote it."""
+    since: float
+    """Seconds since the epoch."""
+
+
+def holder(folder: Path) -> Holder | None:
+    """The daemon that runs with a folder, anybody's. None when none does, or nothing can be seen
+    of the folder from here.
+    """
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        process = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        return Holder(process, os.fstat(descriptor).st_mtime)
+    else:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def open_writable(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:

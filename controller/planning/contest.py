@@ -195,8 +195,8 @@ class _Claim:
         if self._down_until is not None:
             cause = Cause(
                 "AnotherDaemon",
-                f"another daemon, on {rival.host}, has this cluster and is older: this one sends "
-                "nothing. Stop one of the two, or give each a cluster of its own "
+                f"another daemon, {rival}, has this cluster and is older: this one sends nothing. "
+                "Stop one of the two, or give each a cluster of its own "
                 "(ray.dashboard_url); this one looks whether the other is gone each "
                 f"{PAUSE / 60:g} minutes, or when it is restarted",
             )
@@ -213,11 +213,19 @@ class _Claim:
 
     def _claiming(self, rival: DaemonMark, now: float) -> Restraint | None:
         """What holds while it is unknown whether the other daemon is still there."""
-        cause = Cause(
-            "TakingOver",
-            f"the applications are another daemon's, on {rival.host}; it is gone if it does not "
-            f"claim them back within {self.wait:g} s, and nothing else is sent before",
-        )
+        if rival.age < self._own.age:
+            cause = Cause(
+                "TakingOver",
+                f"the applications are another daemon's, {rival}; it is gone if it does not claim "
+                f"them back within {self.wait:g} s, and nothing else is sent before",
+            )
+        else:
+            cause = Cause(
+                "TakingOver",
+                f"a younger daemon, {rival}, has marked the applications as its own: they are "
+                "marked back, and it stands down if it runs. End it, or give it a cluster of its "
+                f"own; nothing else is sent for {self.wait:g} s",
+            )
         if self._claimed_at is None and self._rivals:
             return Restraint(cause, now, mark=self._own)
         if self._rivals:  # by a younger one: what we send next tells it to stand down

@@ -6,7 +6,7 @@ changes neither its name nor its replicas. `contest` decides what follows from a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +28,15 @@ class DaemonMark:
     """When it first ran, seconds since the epoch."""
     host: str
     """For a person: where that was."""
+    user: str = ""
+    """For a person: whose its state folder is. Former versions wrote neither this nor the next."""
+    folder: str = ""
+    """Its state folder there. Neither it nor the user changes with a restart, as a process would:
+    a start over a correct cluster sends nothing."""
+
+    def __str__(self) -> str:
+        owner = f"{self.user}'s on {self.host}" if self.user else f"on {self.host}"
+        return f"{owner}, with its state in {self.folder}" if self.folder else owner
 
     @property
     def age(self) -> tuple[float, str]:
@@ -42,7 +51,8 @@ def mark_of(document: Mapping[str, Any] | None) -> DaemonMark | None:
         said = config.get(KEY) if isinstance(config, dict) else None
         if isinstance(said, dict):
             try:
-                return DaemonMark(str(said["id"]), float(said["since"]), str(said["host"]))
+                where = (str(said.get(key, "")) for key in ("user", "folder"))
+                return DaemonMark(str(said["id"]), float(said["since"]), str(said["host"]), *where)
             except (KeyError, TypeError, ValueError, OverflowError):
                 return None
     return None
@@ -53,8 +63,7 @@ def marked(document: Mapping[str, Any], mark: DaemonMark) -> dict[str, JSON]:
     deployments = [dict(deployment) for deployment in document.get("deployments") or ()]
     for deployment in deployments:
         if isinstance(deployment.get("user_config"), dict):
-            said = {"id": mark.id, "since": mark.since, "host": mark.host}
-            deployment["user_config"] = {**deployment["user_config"], KEY: said}
+            deployment["user_config"] = {**deployment["user_config"], KEY: asdict(mark)}
             return {**document, "deployments": deployments}
     return dict(document)
 

@@ -48,7 +48,7 @@ ValueError: no model.bin
 wheelway-failure[LoadFailed] ValueError: no model.bin
 """
 HAPROXY_OFF = Condition("ray", "HAProxyOff", "set RAY_SERVE_ENABLE_HA_PROXY=1 for Ray's head")
-MARK = {"id": "0a1b2c3d", "since": 1_000_000.0, "host": "ray-head-1"}
+MARK = {"id": "0a1b2c3d", "since": 1_000_000.0, "host": "ray-head-1", "user": "wheelway"}
 STEP = 10.0
 """Seconds between two things that happen."""
 

@@ -43,6 +43,11 @@ def demo(paper_head):
     return paper_head.serves(ROUTE)
 
 
+def told(report):
+    """What is said of the Serve config."""
+    return "".join(c.message for c in report.conditions if c.subject == "serve config")
+
+
 def holder(paper_head):
     """The name of who has the route of `demo`."""
     routes = paper_head.routes()
@@ -223,13 +228,17 @@ def test_of_two_daemons_on_one_cluster_the_younger_stands_down(
     for name in second.split():
         younger.drop(name)
     before = len(paper_head.puts)
+    heard = set()
     for _ in range(300):
         mine, theirs = older.pass_(after=1.0), younger.pass_(after=1.0)
+        heard.add(told(mine))
         for name in first.split():
             assert paper_head.serves(f"/predict/{name}/1.0")
     assert len(paper_head.puts) - before == 2
     assert reasons(mine) == {}
     assert reasons(theirs)["serve config"] == "AnotherDaemon"
+    assert f"with its state in {older.mark.folder}, has this" in told(theirs)
+    assert f"a younger daemon, {younger.mark}, has marked" in "".join(heard)
     assert "RetireLimit" not in reasons(theirs).values()  # it retires nothing
     assert set(older.phases().values()) == {Phase.LIVE}
 
