@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from controller.model import Condition, Phase
 from controller.planning.causes import NOT_ANSWERING
-from controller.planning.health import DIGEST_MISMATCH, Diagnosis, Health, diagnose
+from controller.planning.health import Diagnosis, Health, diagnose
 from controller.planning.situation import (
     answers,
     fallback,
@@ -47,6 +47,8 @@ def failure_of(app: Application, situation: Situation) -> Diagnosis | None:
     if diagnosis.health is Health.STARTING:  # again: it cannot answer yet
         return None
     if is_out_of_reach(app, situation) or situation.now < answer_due(app, situation):
+        return None
+    if answers(app, situation):
         return None
     answer = situation.answers.get(app.route or "")
     return Diagnosis(
@@ -107,19 +109,51 @@ def refused_by_dying(app: Application, situation: Situation) -> tuple[WeightsQua
     return refused_weights(app, diagnosis, situation)
 
 
+def weights_due(route: Route, app: Application, situation: Situation) -> float | None:
+    """Until when a promoted application may take to have the weights that the same release serves
+    with before it, in every replica; None when that is settled. A replica that cannot take them
+    tries again, so it has as long as a start; one that is not heard has as long as a probe.
+    """
+    uptake = situation.uptake.get(app.name)
+    if uptake is None or uptake.is_whole or not _before_with_its_weights(route, app, situation):
+        return None
+    due = answer_due(app, situation)
+    if uptake.errors:
+        due = since(situation, app, "routed_at") + situation.limits.ready_deadline
+    return due if situation.now < due and not uptake.is_hopeless else None
+
+
 def refused_what_serves(
     route: Route, app: Application, situation: Situation
 ) -> tuple[Diagnosis, Application] | None:
     """Why a promoted application gives the route back though it answers, and to whom: it cannot
     take the weights that the same release served with before it, so its options are at fault.
     """
-    weights, answer = in_document(app.document), situation.answers.get(app.route or "")
-    if weights is None or answer is None or was_live(app, situation.records):
+    weights, uptake = in_document(app.document), situation.uptake.get(app.name)
+    before = _before_with_its_weights(route, app, situation)
+    if weights is None or uptake is None or not (uptake.errors and before):
         return None
-    error = answer.weights_error
-    if error is None or error.digest != weights.digest or error.reason == DIGEST_MISMATCH:
+    if weights_due(route, app, situation) is not None or not answers(app, situation):
         return None
-    before = [
+    last = max(before, key=lambda other: (since(situation, other, "live_at"), other.name))
+    error = uptake.errors[min(uptake.errors)]
+    why = (
+        f"{weights} serve with it, but not as it is started now, in {len(uptake.errors)} of "
+        f"{uptake.number} replicas: {unnamed(error.message, weights)}"
+    )
+    return Diagnosis(Health.FAILED, error.reason, why, error.log_tail), last
+
+
+def _before_with_its_weights(
+    route: Route, app: Application, situation: Situation
+) -> list[Application]:
+    """Applications of the same release that served before one that was never live, and still could,
+    with the weights that it should have.
+    """
+    weights = in_document(app.document)
+    if weights is None or was_live(app, situation.records):
+        return []
+    return [
         other
         for other in route.others
         if other.release == app.release
@@ -128,13 +162,6 @@ def refused_what_serves(
         and named.digest == weights.digest
         and diagnose(other).health is not Health.FAILED
     ]
-    if not before or not answers(app, situation):
-        return None
-    last = max(before, key=lambda other: (since(situation, other, "live_at"), other.name))
-    why = (
-        f"{weights} serve with it, but not as it is started now: {unnamed(error.message, weights)}"
-    )
-    return Diagnosis(Health.FAILED, error.reason, why, error.log_tail), last
 
 
 def rolled_back(route: Route, situation: Situation) -> Route:
@@ -178,5 +205,6 @@ def newly_live(routes: Iterable[Route], situation: Situation) -> tuple[Transitio
         and not was_live(route.holder, situation.records)
         and route.holder is not route.target
         and answers(route.holder, situation)
+        and weights_due(route, route.holder, situation) is None
         for transition in phases(route.holder, Phase.LIVE, "AnswersAtRoute", route.path)
     )

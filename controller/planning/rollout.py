@@ -251,7 +251,8 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
         stays = _as_they_are(route, causes.HOLDS_ROUTE)
         return _Step(stays, refused_weights=refused, transitions=live, conditions=ailments)
     unfit = promotion.refused_what_serves(route, target, situation)
-    if unfit is None and answers(target, situation):
+    weights_due = promotion.weights_due(route, target, situation)
+    if unfit is None and weights_due is None and answers(target, situation):
         ailments = promotion.ailments_of(target, situation)
         return _Step(keep=(at_route,), transitions=live, conditions=ailments, settled=True)
     keep = (at_route, *_as_they_are(route, causes.AWAITS_ANSWER, without=target))
@@ -268,11 +269,12 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
         fallback(route, situation),
     )
     if failure is None:
-        waiting = phases(
-            target, Phase.READY, "Promoted", "it has its route; the ingress does not lead there yet"
-        )
-        wake_at = None if unreachable else promotion.answer_due(target, situation)
-        return _Step(keep=keep, transitions=waiting, wake_at=wake_at)
+        why = "it has its route; the ingress does not lead there yet"
+        due = promotion.answer_due(target, situation)
+        if weights_due is not None and answers(target, situation):
+            why, due = "it has its route; not all replicas have its weights yet", weights_due
+        waiting = phases(target, Phase.READY, "Promoted", why)
+        return _Step(keep=keep, transitions=waiting, wake_at=None if unreachable else due)
     back = (_given(before, route.path, causes.HAS_ROUTE_BACK),) if before else ()
     if refused := refused_weights(target, failure, situation):
         return _Step(back, refused_weights=refused, urgent=True)
@@ -358,8 +360,10 @@ def _succeeded(route: Route, stay: Collection[str], situation: Situation) -> tup
 
 
 def _holder_works(route: Route, situation: Situation) -> bool:
-    return route.holder is not None and (
-        was_live(route.holder, situation.records) or answers(route.holder, situation)
+    holder = route.holder
+    return holder is not None and (
+        was_live(holder, situation.records)
+        or (answers(holder, situation) and promotion.weights_due(route, holder, situation) is None)
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from controller.model import JSON, Loss, Phase, Placement, PlacementRecord, Release, Tracked
     from controller.observed import Answer, Application
+    from controller.planning.doubts import Uptake
     from controller.planning.health import Diagnosis
     from controller.planning.overrides import Overrides
     from controller.planning.plan import Cause
@@ -73,6 +74,8 @@ class Situation:
     """What operators ordered; pins are in the verdicts already."""
     suspects: Mapping[Release, Weights] = field(default_factory=dict)
     """By release: weights that a start which fails is blamed on, for they are what is new."""
+    uptake: Mapping[str, Uptake] = field(default_factory=dict)
+    """By name, of applications that are to replace others with the same weights."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,8 @@
 
 A release is only told live with new weights when every replica that the dashboard lists has
 answered with their header, and they are only refused by a replica's own word, or when one goes on
-with others for too long. What a release was live with is not refused by the word of one replica,
-which may have started at a bad moment: each that is listed must say so. This is memory between
-passes; the time is a parameter. A process that comes later observes anew.
+with others for too long. What a release was live with is not so easily refused (doubts.py). This is
+memory between passes; the time is a parameter. A process that comes later observes anew.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ from typing import TYPE_CHECKING, Final
 
 from controller.model import Condition
 from controller.observed import ApplicationStatus
+from controller.planning.doubts import Doubts, Uptake, serving_replicas
 from controller.planning.health import DIGEST_MISMATCH
 from controller.planning.remembered import Remembered
 from controller.planning.weights import Proven, WeightsQuarantine, in_document, unnamed
-from controller.planning.weights_telling import mixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from controller.model import Release
-    from controller.observed import Answer, Application, WeightsError
+    from controller.observed import Answer, Application
     from controller.planning.weights import Weights
     from controller.planning.weights_election import WeightsRecorded
 
@@ -39,8 +38,6 @@ _AT_ONCE: Final = 16
 """Questions for one application in one pass."""
 _ALL_AT_ONCE: Final = 64
 """The same for all of them."""
-_SERVING: Final = {"RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION"}
-"""States of replicas that may answer (ray.serve._private.common.ReplicaState)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +52,8 @@ class Swap:
     """Ids of those that may answer."""
     is_back: bool = False
     """The release was live with these last: replicas go back to them, if they have others."""
+    succeeds: bool = False
+    """Another application of the release serves with them, which this one is to replace."""
 
 
 @dataclass(slots=True)
@@ -100,6 +99,8 @@ class Judged:
     damaged: set[str] = field(default_factory=set)
     """Digests of those whose files are not as they were published."""
     conditions: list[Condition] = field(default_factory=list)
+    uptake: dict[str, Uptake] = field(default_factory=dict)
+    """Of applications that are to replace others with the same weights, by name."""
     hurries: bool = False
     """Whether replicas are about to serve with other weights: to be asked again soon."""
 
@@ -120,8 +121,7 @@ class Swaps:
         """Applications that answered with other weights than those that they were live with."""
         self._progress: dict[str, _Progress] = {}
         self._proven: Mapping[Release, Sequence[Proven]] = {}
-        self._doubts: dict[tuple[Release, Weights], dict[str, WeightsError]] = {}
-        """By weights that a release was live with: the replicas that cannot take them now."""
+        self._doubts = Doubts()
 
     def under_way(
         self,
@@ -145,8 +145,11 @@ class Swaps:
 
     def _goes_back(self, swap: Swap) -> bool:
         """Whether replicas have other weights than those that their release was live with last:
-        the config had others until now, or one of them said so.
+        the config had others until now, or one of them said so; or whether they are not known to
+        have those of the application that they replace.
         """
+        if swap.succeeds:
+            return True
         before = self._progress.get(swap.application)
         if before is not None and (before.weights != swap.weights or not before.is_over):
             return True
@@ -187,19 +190,28 @@ class Swaps:
         known = {route: [said] for route, said in answers.items() if route not in swapping}
         told = known | dict(heard)
         found = complaints(applications, told, now)
-        self._spare_proven(found, applications, told)
+        doubted = [q for q in found.refused if self._is_proven(q.release, q.weights)]
+        refused, conditions = self._doubts.weigh(doubted, applications, told, self._proven)
+        found.refused = [q for q in found.refused if q not in doubted] + refused
+        found.conditions += conditions
         self._astray = {
             swap.application
             for route, said in heard.items()
             if route not in swapping and (swap := self._settled.get(route)) is not None
             if any(_is_astray(answer, swap) for answer in said)
         }
-        refused = {(one.release, one.weights.digest) for one in found.refused}
+        over = {(one.release, one.weights) for one in found.refused} | self._doubts.keys()
         due = deadline + GRACE
         for swap in swaps:
             own = [a for a in heard.get(swap.route, ()) if a.application == swap.application]
-            self._progress[swap.application].hear(own, swap.replicas, now=now, due=due)
-            if (swap.release, swap.weights.digest) not in refused:
+            progress = self._progress[swap.application]
+            progress.hear(own, swap.replicas, now=now, due=due)
+            if swap.succeeds:
+                have = {r for r, mark in progress.heard.items() if mark == swap.weights.mark}
+                found.uptake[swap.application] = self._doubts.uptake(
+                    (swap.release, swap.weights), swap.replicas, have
+                )
+            if (swap.release, swap.weights) not in over:
                 self._judge(swap, found, now=now, due=due)
         return found
 
@@ -213,10 +225,7 @@ class Swaps:
             return
         # What was heard while they still had time is no proof that they did not use it.
         others = [said for _, said in sorted(progress.late.items()) if said != mark]
-        blames = not swap.is_back and (
-            len(others) == len(swap.replicas)
-            or (others and not self._is_proven(swap.release, swap.weights))
-        )
+        blames = others and not swap.is_back and not self._is_proven(swap.release, swap.weights)
         if blames and swap.weights.digest not in found.damaged:
             found.refused.append(_late(swap, others[0] or "none", due, now))
             return
@@ -233,33 +242,6 @@ class Swaps:
 
     def _is_proven(self, release: Release, weights: Weights) -> bool:
         return any(p.weights.digest == weights.digest for p in self._proven.get(release, ()))
-
-    def _spare_proven(
-        self,
-        found: Judged,
-        applications: Sequence[Application],
-        heard: Mapping[str, Sequence[Answer]],
-    ) -> None:
-        """Take back refusals of what a release was live with, unless each of its replicas that is
-        to have them says so; tell of those that do.
-        """
-        doubted = [q for q in found.refused if self._is_proven(q.release, q.weights)]
-        if not doubted and not self._doubts:
-            return
-        found.refused = [q for q in found.refused if q not in doubted]
-        doubts, listed = _doubts(applications, heard, self._doubts)
-        self._doubts = {}
-        for (release, weights), errors in doubts.items():
-            if not errors or not self._is_proven(release, weights):
-                continue
-            self._doubts[release, weights] = errors
-            told = listed[release, weights]
-            if told <= errors.keys():
-                found.refused += [
-                    q for q in doubted if (q.release, q.weights) == (release, weights)
-                ]
-            else:
-                found.conditions.append(mixed(release, weights, errors, len(told)))
 
 
 def complaints(
@@ -295,38 +277,6 @@ def complaints(
     return found
 
 
-def _doubts(
-    applications: Iterable[Application],
-    heard: Mapping[str, Sequence[Answer]],
-    before: Mapping[tuple[Release, Weights], Mapping[str, WeightsError]],
-) -> tuple[
-    dict[tuple[Release, Weights], dict[str, WeightsError]],
-    dict[tuple[Release, Weights], set[str]],
-]:
-    """By release and the weights that it is told to have: the replicas that last said that they
-    cannot take them; and all that are listed, in whichever application of the release.
-    """
-    doubts: dict[tuple[Release, Weights], dict[str, WeightsError]] = {}
-    listed: dict[tuple[Release, Weights], set[str]] = {}
-    for app in applications:
-        weights = in_document(app.document)
-        if app.release is None or weights is None:
-            continue
-        key = app.release, weights
-        ids = {replica.id for replica in app.replicas if replica.state in _SERVING}
-        listed.setdefault(key, set()).update(ids)
-        errors = doubts.setdefault(key, {})
-        errors |= {r: error for r, error in before.get(key, {}).items() if r in ids}
-        for answer in heard.get(app.route or "", ()):
-            if answer.application != app.name or answer.replica not in ids:
-                continue
-            error = answer.weights_error
-            errors.pop(answer.replica, None)
-            if error and error.digest == weights.digest and error.reason != DIGEST_MISMATCH:
-                errors[answer.replica] = error
-    return doubts, listed
-
-
 def with_news(recorded: WeightsRecorded, judged: Judged, at: float) -> WeightsRecorded:
     """What is recorded once this is. The time is only told."""
     if not judged.live and not judged.refused:
@@ -348,16 +298,23 @@ def _all(
     """
     applications, proven = seen
     new, settled = [], {}
+    replaced = {
+        (app.release, weights.digest)
+        for app in applications
+        if app.release is not None and app.route is None
+        if app.status is not ApplicationStatus.DELETING and (weights := in_document(app.document))
+    }
     for app in applications:
         if app.release is None or app.route is None or app.status is ApplicationStatus.DELETING:
             continue
         weights = in_document(app.document)
-        ids = frozenset(replica.id for replica in app.replicas if replica.state in _SERVING)
+        ids = serving_replicas(app)
         if weights is None or not ids:  # one that is scaled to none would be woken
             continue
         last = next(iter(proven.get(app.release, ())), None)
         is_back = last is not None and last.weights.digest == weights.digest
-        swap = Swap(app.name, app.release, weights, app.route, ids, is_back)
+        succeeds = (app.release, weights.digest) in replaced
+        swap = Swap(app.name, app.release, weights, app.route, ids, is_back, succeeds)
         if is_back:
             settled[app.route] = swap
         else:

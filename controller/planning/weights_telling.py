@@ -37,6 +37,8 @@ REFUSED = "WeightsRefused"
 
 MIXED = "WeightsMixed"
 """Some replicas cannot take weights that the others serve with."""
+BACK_OFF = "WeightsBackOff"
+"""No replica can take weights that served before, and each tries again after a pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,13 +229,50 @@ def clearing(failed: WeightsQuarantine) -> str:
 
 
 def mixed(
-    release: Release, weights: Weights, errors: Mapping[str, WeightsError], of: int
+    release: Release,
+    weights: Weights,
+    errors: Mapping[str, WeightsError],
+    served: Sequence[Weights],
+    of: int,
 ) -> Condition:
-    """That some of a release's replicas cannot take what it was live with: their `errors`."""
-    error = errors[min(errors)]
+    """That some of a release's replicas cannot take what it was live with: their `errors`;
+    `served` is all that it was live with.
+    """
     text = (
         f"{len(errors)} of {of} replicas could not take {weights}, with which the release was "
-        f"live, and serve with others ({error.reason}: {unnamed(error.message, weights)}). They "
-        "stay in force until every replica says so; a replica that starts anew tries them again"
+        f"live, and serve with others ({_cause(errors, weights)}). They stay in force, and are "
+        "tried again: by a replica itself while what it failed by may pass, else by one that "
+        f"starts anew. {_way_out(release, weights, served)}"
     )
     return Condition(str(release), MIXED, text)
+
+
+def backing_off(
+    release: Release,
+    weights: Weights,
+    errors: Mapping[str, WeightsError],
+    served: Sequence[Weights],
+) -> Condition:
+    """The same of all its replicas."""
+    text = (
+        f"no replica could take {weights}, with which the release was live, and others serve "
+        f"({_cause(errors, weights)}). They stay in force, and the replicas try again, about once "
+        f"a minute: mend what they failed by. {_way_out(release, weights, served)}"
+    )
+    return Condition(str(release), BACK_OFF, text)
+
+
+def _cause(errors: Mapping[str, WeightsError], weights: Weights) -> str:
+    replica = min(errors)
+    error = errors[replica]
+    return f"replica {replica}: {error.reason}: {unnamed(error.message, weights)}"
+
+
+def _way_out(release: Release, weights: Weights, served: Sequence[Weights]) -> str:
+    """Which order gives weights up."""
+    if any(one.version < weights.version for one in served):
+        return f"To give them up: `wheelway rollback {release.pipeline} --weights`"
+    return (
+        "To give them up: publish others, or set `active = false` in the `weights` of its "
+        "[[pipelines]]"
+    )

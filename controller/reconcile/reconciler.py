@@ -322,6 +322,7 @@ class Reconciler:
             encoded_routes=self._encoded_routes(),
             overrides=observed.overrides,
             suspects=desired.weights.suspects,
+            uptake=observed.judged.uptake,
         )
 
     def _unchecked(

@@ -144,6 +144,7 @@ class Daemon:
             inputs=inputs,
             overrides=wishes.overrides,
             suspects=weighed.suspects,
+            uptake=self.uptake,
         )
 
     def _weigh(self, cluster, apps, wishes, now):
@@ -154,6 +155,7 @@ class Daemon:
             swaps, apps, self.answers, heard, now=now, deadline=Limits().ready_deadline
         )
         judged.leave_out(self.weights.refused)
+        self.uptake = judged.uptake
         self.weights = replace(with_news(self.weights, judged, now), pins=wishes.weights_pins)
         offered = wishes.weights if wishes.listed else WeightsOffered(complete=False)
         ours = [app for app in apps if app.release is not None]

@@ -5,12 +5,121 @@ real reconciler.
 import pytest
 
 from controller.config.settings import PipelinePolicy
+from controller.ops.weights import roll_back
 from tests.support.passes import reasons
 from tests.unit.test_weights_passes import served, wanted
 
 pytestmark = pytest.mark.unit
 
 SILENT = {"reason": "LoadFailed", "message": "the feature store did not answer"}
+FULL = {"reason": "OutOfMemory", "message": "it has no room"}
+
+
+def replicas_of(head, route="/predict/demo/1.0"):
+    """Those of the application that has the route."""
+    (app,) = [app for app in head._served.values() if app.route == route]
+    return app.replicas
+
+
+def refuses(replica, why, former=None):
+    """It cannot take the weights that it is told to have, and serves with the former ones."""
+    named = {"weights": "demo-weights@2026", "digest": replica.wanted["digest"], "tail": ""}
+    replica.serves, replica.error = former, named | why
+
+
+def takes(replica):
+    """It tried again."""
+    replica.serves, replica.error = replica.wanted, None
+
+
+@pytest.fixture
+def proven(at_work, paper_head):
+    """Live with 2026.2, and with 2026.1 before."""
+
+    def start(replicas=1, versions=("2026.1", "2026.2")):
+        work = at_work()
+        paper_head.replicas = replicas
+        work.drop()
+        work.settle()
+        for version in versions:
+            work.drop_weights(version)
+            work.settle()
+        return work
+
+    return start
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_failure_that_may_pass_takes_nothing_away_though_every_replica_says_so(
+    proven, paper_head, replicas
+):
+    work = proven(replicas)
+    sent = len(paper_head.puts)
+    there = replicas_of(paper_head)
+    for replica in there:
+        refuses(replica, SILENT)
+    for _ in range(20):
+        report = work.pass_(after=10.0)
+    (condition,) = report.conditions
+    assert (condition.reason, condition.ok) == ("WeightsBackOff", False)
+    assert f"replica {there[0].id}: LoadFailed: {SILENT['message']}" in condition.message
+    assert "`wheelway rollback demo --weights`" in condition.message
+    for replica in there:
+        takes(replica)
+    for _ in range(20):
+        report = work.pass_(after=10.0)
+    assert reasons(report) == {}
+    assert wanted(paper_head)[sent:] == []
+    assert work.journal.refused_weights() == {}
+    assert served(work)[0] == "2026.2"
+
+
+def test_an_order_gives_them_up(proven, paper_head):
+    work = proven()
+    (replica,) = replicas_of(paper_head)
+    refuses(replica, SILENT)
+    for _ in range(5):
+        work.pass_(after=10.0)
+    roll_back(work.journal, "demo", by="ann", at=work.clock())
+    report = work.settle()
+    assert wanted(paper_head)[-1] == ["2026.1"]
+    assert reasons(report) == {}
+    assert replica.error is None
+
+
+def test_those_that_nothing_was_before_are_given_up_for_others(proven, paper_head):
+    work = proven(versions=["2026.1"])
+    (replica,) = replicas_of(paper_head)
+    refuses(replica, SILENT)
+    for _ in range(5):
+        report = work.pass_(after=10.0)
+    (condition,) = report.conditions
+    assert condition.message.endswith(
+        "publish others, or set `active = false` in the `weights` of its [[pipelines]]"
+    )
+    work.drop_weights("2026.2")
+    report = work.settle()
+    assert (served(work)[0], reasons(report)) == ("2026.2", {})
+
+
+def test_a_failure_that_does_not_pass_refuses_them_once_every_replica_says_so(proven, paper_head):
+    work = proven(2)
+    one, two = replicas_of(paper_head)
+    refuses(one, FULL)
+    for _ in range(20):
+        report = work.pass_(after=10.0)
+    assert list(reasons(report).values()) == ["WeightsMixed"]
+    refuses(two, SILENT)
+    for _ in range(20):
+        report = work.pass_(after=10.0)
+    assert list(reasons(report).values()) == ["WeightsBackOff"]
+    refuses(two, FULL)
+    work.pass_(after=10.0)
+    report = work.settle()
+    for _ in range(20):
+        report = work.pass_(after=10.0)
+    assert list(reasons(report).values()) == ["WeightsRefused"]
+    assert wanted(paper_head)[-1] == ["2026.1"]
 
 
 def test_a_replica_that_starts_at_a_bad_moment_takes_nothing_away(at_work, paper_head):
@@ -37,6 +146,91 @@ def test_a_replica_that_starts_at_a_bad_moment_takes_nothing_away(at_work, paper
     assert served(work)[0] == "2026.3"
 
 
+def other_options(work):
+    """An edit that starts the release as another application."""
+    rule = PipelinePolicy(name="demo", options={"max_memory": "64MiB"})
+    work.reconciler.renew(work.config.model_copy(update={"pipelines": (rule,)}))
+
+
+def until_promoted(work, head):
+    """Passes until another application has the route and has started; returns both names."""
+    (before,) = head.routes()
+    for _ in range(40):
+        holder = next((n for n, route in head.routes().items() if route and n != before), None)
+        if holder is not None:
+            return before, holder
+        work.pass_(after=1.0)
+    raise AssertionError(head.routes())
+
+
+def test_a_successor_whose_replicas_need_time_for_the_weights_gets_it(proven, paper_head):
+    work = proven(3)
+    paper_head.refused_weights["2026.2"] = SILENT
+    other_options(work)
+    before, after = until_promoted(work, paper_head)
+    for _ in range(20):
+        report = work.pass_(after=2.0)
+    assert paper_head.routes() == {before: None, after: "/predict/demo/1.0"}
+    assert "WeightsMixed" in reasons(report).values()
+    paper_head.refused_weights.clear()
+    one, two, three = replicas_of(paper_head)
+    takes(one)
+    takes(two)
+    for _ in range(20):
+        work.pass_(after=2.0)
+    assert paper_head.routes() == {before: None, after: "/predict/demo/1.0"}, "a third has not"
+    takes(three)
+    for _ in range(20):
+        report = work.pass_(after=2.0)
+    assert paper_head.routes() == {after: "/predict/demo/1.0"}
+    assert reasons(report) == {}
+    assert (work.journal.quarantines(), work.journal.refused_weights()) == ([], {})
+
+
+@pytest.mark.parametrize("why", [SILENT, FULL])
+def test_a_successor_is_not_judged_by_one_replica_until_its_time_is_over(proven, paper_head, why):
+    work = proven(2)
+    other_options(work)
+    before, after = until_promoted(work, paper_head)
+    one, _ = replicas_of(paper_head)
+    refuses(one, why)
+    for _ in range(20):
+        work.pass_(after=10.0)
+    assert paper_head.routes() == {before: None, after: "/predict/demo/1.0"}
+    for _ in range(20):
+        work.pass_(after=10.0)
+    assert paper_head.routes() == {before: "/predict/demo/1.0"}
+    (failure,) = work.journal.quarantines()
+    assert failure.reason == why["reason"]
+    assert "in 1 of 2 replicas" in failure.message
+    assert wanted(paper_head)[-1] == ["2026.2"]
+    assert work.journal.refused_weights() == {}
+
+
+def test_a_successor_that_takes_them_is_live_at_once(proven, paper_head):
+    work = proven(3)
+    other_options(work)
+    _, after = until_promoted(work, paper_head)
+    report = work.settle()
+    assert paper_head.routes() == {after: "/predict/demo/1.0"}
+    assert reasons(report) == {}
+
+
+def test_a_successor_that_is_wanted_no_longer_does_not_end_who_has_the_weights(proven, paper_head):
+    work = proven(2)
+    paper_head.refused_weights["2026.2"] = SILENT
+    other_options(work)
+    before, _ = until_promoted(work, paper_head)
+    work.pass_(after=1.0)
+    paper_head.starting = 30
+    rule = PipelinePolicy(name="demo", options={"max_memory": "65MiB"})
+    work.reconciler.renew(work.config.model_copy(update={"pipelines": (rule,)}))
+    for _ in range(10):
+        work.pass_(after=1.0)
+    assert before in paper_head.routes()
+    assert len(paper_head.routes()) == 3
+
+
 def test_options_with_which_proven_weights_fail_do_not_take_the_route(at_work, paper_head):
     work = at_work()
     work.drop()
@@ -45,9 +239,8 @@ def test_options_with_which_proven_weights_fail_do_not_take_the_route(at_work, p
     work.drop_weights("2026.2")
     work.settle()
     before = paper_head.routes()
-    paper_head.refused_weights["2026.2"] = {"reason": "OutOfMemory", "message": "it has no room"}
-    rule = PipelinePolicy(name="demo", options={"max_memory": "64MiB"})
-    work.reconciler.renew(work.config.model_copy(update={"pipelines": (rule,)}))
+    paper_head.refused_weights["2026.2"] = FULL
+    other_options(work)
     work.settle()
     assert len(before) == 1
     assert paper_head.routes() == before
