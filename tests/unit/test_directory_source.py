@@ -147,7 +147,7 @@ def test_a_wheel_that_lies_there_for_long_is_not_opened_again(folder, clock, mon
     )
     wheel = make_wheel(folder)
     assert listed(later) == [(wheel.name, sha256(wheel))]
-    monkeypatch.setattr(directory, "_open", lambda path: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr(directory, "opened", lambda path: pytest.fail(f"{path} was opened"))
     assert listed(later) == [(wheel.name, sha256(wheel))]
 
 

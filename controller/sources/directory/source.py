@@ -3,22 +3,20 @@
 Its job is to tell when a file is whole. A new file is whole once it ends as a zip archive does,
 which no part of one can; a wheel that was moved in is whole at once. A file that ends otherwise is
 taken once it has not changed for a while, so that a broken one gets a verdict too. The same holds
-for a file that is written over, whose end may be the old one. Files are hashed once; later only
-their times and sizes are checked.
+for a file that is written over, whose end may be the old one. Files are hashed once, large ones
+that come beside the listings; later only their times and sizes are checked.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import threading
 import time
 import zipfile
 from dataclasses import dataclass, replace
-from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidWheelFilename
 from watchdog.observers import Observer
@@ -26,43 +24,38 @@ from watchdog.observers import Observer
 from controller.errors import Stalled, Transient
 from controller.model import Listing, Refusal, Revision
 from controller.planning import wheel_names
+from controller.sources.directory.digests import (
+    CHUNK,
+    LARGE,
+    Digest,
+    LargeFiles,
+    NotWholeError,
+    Stamp,
+    digest_of,
+    opened,
+)
 from controller.sources.directory.watching import FolderWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from io import FileIO
 
     from watchdog.observers.api import BaseObserver
 
     from controller.config.sources import DirectorySource as Options
 
-CHUNK = 1024 * 1024
-"""Bytes."""
 _PENDING = "StillCopying"
 """The reason of what may be whole at the next listing."""
 
-_GRANULARITY = 2.0
-"""Seconds of the coarsest clock of a file system in use (FAT). Within it a file can change
-unnoticed."""
-
 _END_RECORD, _ZIP64_RECORDS = 22, 56 + 20
 """Bytes: of the end record without its comment; of what ZIP64 has between it and the directory."""
-
-
-class _Stamp(NamedTuple):
-    """What changes when a file does; times in nanoseconds."""
-
-    device: int
-    inode: int
-    size: int
-    mtime: int
-    ctime: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
     """What is known of a file since its last change."""
 
-    stamp: _Stamp
+    stamp: Stamp
     since: float
     """When it was first seen like this, on the source's monotonic clock."""
     digest: str | None = None
@@ -70,10 +63,6 @@ class _Sight:
     """The digest was computed late enough that no change can hide behind the same stamp."""
     rewritten: bool = False
     """A file that was whole is being written over: its end may still be the old one."""
-
-
-class _NotWhole(Exception):  # noqa: N818 - an outcome inside this module, no error
-    """The file is still being written, or may be."""
 
 
 class DirectorySource:
@@ -96,6 +85,8 @@ class DirectorySource:
         self._sights: dict[str, _Sight] = {}
         self._mutex = threading.Lock()
         self._folder_watch = FolderWatch(options.path, observer)
+        self._large: LargeFiles | None = None
+        self._was_listed = False
 
     @property
     def calls(self) -> Mapping[str, int]:
@@ -111,11 +102,14 @@ class DirectorySource:
         """Call `wake` when a wheel appears, changes or goes. A folder that is missing, or comes
         back as another, is watched from the next listing on.
         """
+        self._large = self._large or LargeFiles(wake)
         self._folder_watch.start(wake)
 
     def close(self) -> None:
         """End watching; returns when its threads ended."""
         self._folder_watch.close()
+        if self._large is not None:
+            self._large.close()
 
     def list(self) -> Listing:
         """Every wheel directly in the folder, by file name.
@@ -131,6 +125,9 @@ class DirectorySource:
             names = self._names()
             found = [self._examine(name) for name in names]
             self._sights = {name: self._sights[name] for name in names if name in self._sights}
+            if self._large is not None:
+                self._large.keep_only(names)
+            self._was_listed = True
         refusals = [one for one in found if isinstance(one, Refusal)]
         return Listing(
             self.name,
@@ -156,8 +153,8 @@ class DirectorySource:
         if path is None:
             raise changed
         try:
-            with _open(path) as file:
-                before = _stamp(os.fstat(file.fileno()))
+            with opened(path) as file:
+                before = Stamp.of(os.fstat(file.fileno()))
                 listed = before
                 if sight is not None and sight.digest == revision.sha256:
                     listed = sight.stamp
@@ -165,7 +162,7 @@ class DirectorySource:
                     raise changed
                 while chunk := file.read(CHUNK):
                     yield chunk
-                if _stamp(os.fstat(file.fileno())) != before:
+                if Stamp.of(os.fstat(file.fileno())) != before:
                     raise changed
         except FileNotFoundError as error:
             raise changed from error
@@ -203,7 +200,7 @@ class DirectorySource:
         """What one name in the folder is; None for nothing of ours (a folder, or gone by now)."""
         try:
             return self._revision(name)
-        except _NotWhole as what:
+        except NotWholeError as what:
             return _refuse(name, _PENDING, str(what))
         except InvalidWheelFilename as error:
             return _refuse(
@@ -234,7 +231,7 @@ class DirectorySource:
         if not name.isprintable():
             raise InvalidWheelFilename("it has unprintable characters")
         parsed = wheel_names.parse(name)
-        stamp = _stamp(status)
+        stamp = Stamp.of(status)
         return Revision(
             source=self.name,
             project=parsed.project,
@@ -247,8 +244,8 @@ class DirectorySource:
             published_at=stamp.ctime / 1e9,
         )
 
-    def _digest(self, name: str, path: Path, stamp: _Stamp) -> str:
-        """SHA-256 of a file that is whole; `_NotWhole` while it is not."""
+    def _digest(self, name: str, path: Path, stamp: Stamp) -> str:
+        """SHA-256 of a file that is whole; `NotWholeError` while it is not."""
         now = self._clock()
         sight = self._sights.get(name)
         if sight is None or sight.stamp != stamp:
@@ -257,24 +254,30 @@ class DirectorySource:
             sight = self._sights[name] = _Sight(stamp, now, rewritten=rewritten)
         if sight.digest is not None and sight.final:
             return sight.digest
-        age = max(now - sight.since, self._wall_clock() - max(stamp.mtime, stamp.ctime) / 1e9)
-        with _open(path) as file:
+        age = max(now - sight.since, self._wall_clock() - stamp.changed_at)
+        with opened(path) as file:
             settled = now - sight.since >= self._settle
             whole = not sight.rewritten and ends_like_a_zip(file, stamp.size)
             if not settled and not whole:
-                raise _NotWhole(
+                raise NotWholeError(
                     "is being written over; it is read once it was unchanged for "
                     f"{self._settle:g} s"
                     if sight.rewritten
                     else "is still being copied, or is no wheel: it does not end like one; it is "
                     f"read once it was unchanged for {self._settle:g} s"
                 )
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if _stamp(os.fstat(file.fileno())) != stamp:
-                raise _NotWhole("changed while it was read; it is read again")
-        self._sights[name] = replace(sight, digest=digest, final=age >= _GRANULARITY)
-        return digest
+            # What was there before, at the first listing, must not seem to be missing.
+            found: Digest | None
+            if self._large is None or stamp.size < LARGE or not self._was_listed:
+                found = Digest(digest_of(file, stamp), age >= stamp.granularity)
+            else:
+                found = self._large.digest(name, path, stamp)
+        if found is None:
+            if sight.digest is None:
+                raise NotWholeError("is being read, which takes a moment; it is listed after that")
+            return sight.digest
+        self._sights[name] = replace(sight, digest=found.sha256, final=found.final)
+        return found.sha256
 
 
 def ends_like_a_zip(file: FileIO, size: int) -> bool:
@@ -306,13 +309,3 @@ def _resolved(path: Path) -> Path | None:
         return path
     target = Path(os.path.realpath(path))
     return target if target.is_relative_to(os.path.realpath(path.parent)) else None
-
-
-def _open(path: Path) -> FileIO:
-    """Open for reading what was just seen as a regular file, without waiting if it no longer is."""
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    return FileIO(os.open(path, flags))
-
-
-def _stamp(of: os.stat_result) -> _Stamp:
-    return _Stamp(of.st_dev, of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns)
