@@ -2,6 +2,7 @@
 
     timeout 900 python benchmarks/weights_swap.py [--swaps 10] [--bad 6] [--rate 100]
                                                   [--bytes 32] [--objects 5] [--json FILE]
+                                                  [--large 256] [--large-swaps 3]
 
 A pipeline and its weights are live; then newer weights are published, again and again, each as soon
 as the ones before are served. Those of `--bad` fail in `load`: the daemon has to put the former
@@ -20,6 +21,10 @@ are.
     live      from the rename until the daemon knew that every replica answers with them
     resident  memory of the replica's process (VmRSS, proc(5)); after the last swap it is looked at
               once the former instance was unloaded
+
+After that come `--large-swaps` of weights of `--large` MiB, under the same load. What they take
+longer is told for each MiB: `publish` without `load`, and `config`, which is the daemon's share;
+the rest is the replica's, which hashes what it is about to load. `--large 0` leaves them out.
 
 What is made of many small objects is seldom given back whole: Python's allocator keeps what lies
 between others. With 100,000 of them that grew to two thirds of their own size within twenty swaps,
@@ -49,6 +54,8 @@ from controller.journal import Journal
 from tests.support.wheels import make_weights, make_wheel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from served_folder import ServedFolder
 
 ROUTE = "/predict/busy/1.0"
@@ -90,8 +97,15 @@ class Figures:
     resident: list[int] = field(default_factory=list)
     """Before the first swap, and after each."""
 
+    def without_load(self) -> list[float]:
+        """`publish`, but for what the pipeline itself spent."""
+        return [total - inside for total, inside in zip(self.publish, self.load, strict=True)]
 
-def weights(place: ServedFolder, number: int, options: argparse.Namespace, *, bad: bool) -> Path:
+
+def weights(
+    place: ServedFolder, number: int, options: argparse.Namespace, *, size: int, bad: bool = False
+) -> Path:
+    """A wheel of `size` MiB."""
     chance = random.Random(number)
     objects = [(chance.random(), str(n)) for n in range(options.objects * 1000)]
     model = {"version": number, "bad": bad, "objects": objects}
@@ -102,9 +116,7 @@ def weights(place: ServedFolder, number: int, options: argparse.Namespace, *, ba
         pipelines={"busy": "busy_weights"},
         files={
             "busy_weights/model.pickle": pickle.dumps(model),
-            "busy_weights/model.bin": b"".join(
-                chance.randbytes(1 << 20) for _ in range(options.bytes)
-            ),
+            "busy_weights/model.bin": b"".join(chance.randbytes(1 << 20) for _ in range(size)),
         },
     )
 
@@ -180,8 +192,9 @@ async def swaps(place: ServedFolder, load: Load, wheels: list[Path], bad: int) -
 
 
 async def run(
-    place: ServedFolder, wheels: list[Path], options: argparse.Namespace
+    place: ServedFolder, wheels: list[Path], options: argparse.Namespace, *, bad: int, rest: float
 ) -> tuple[Load, Figures]:
+    """Drop the wheels under load, the first after `rest` seconds of it."""
     load, url = Load(), f"{place.head.ingress_url}{ROUTE}"
     start, period = time.monotonic() + 0.5, CLIENTS / options.rate
     clients = [
@@ -189,11 +202,28 @@ async def run(
         for n in range(CLIENTS)
     ]
     await asyncio.wait_for(load.news.wait(), PATIENCE)
-    await asyncio.sleep(10.0)  # what requests need by themselves is there
-    figures = await swaps(place, load, wheels, options.bad)
+    await asyncio.sleep(rest)  # what requests need by themselves is there
+    figures = await swaps(place, load, wheels, bad)
     load.ending = True
     await asyncio.gather(*clients)
     return load, figures
+
+
+def median(values: Iterable[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]
+
+
+def per_mib(small: Figures, large: Figures, more: int) -> dict[str, float]:
+    """Seconds for each MiB by which wheels of `more` MiB more took longer."""
+
+    def slope(of: Callable[[Figures], Iterable[float]]) -> float:
+        return (median(of(large)) - median(of(small))) / more
+
+    return {
+        "publish without load, for each MiB": slope(Figures.without_load),
+        "config, for each MiB": slope(lambda one: one.config),
+    }
 
 
 def main() -> None:
@@ -202,24 +232,29 @@ def main() -> None:
     parser.add_argument("--bad", type=int, default=6, help="which one is bad; 0: none")
     parser.add_argument("--rate", type=float, default=100.0, help="requests a second")
     parser.add_argument("--bytes", type=int, default=32, help="MiB of a wheel of weights")
+    parser.add_argument("--large", type=int, default=256, help="MiB of large ones; 0: none")
+    parser.add_argument("--large-swaps", type=int, default=3)
     parser.add_argument("--objects", type=int, default=5, help="thousands of small objects")
     parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
     options = parser.parse_args()
     before = machine()
     with served_folder() as place:
-        place.drop(weights(place, 1, options, bad=False))
+        place.drop(weights(place, 1, options, size=options.bytes))
         place.drop(make_wheel(place.folder / "made", "busy", code=CODE))
         place.first_answer(ROUTE, body=b'{"n": 1}')
         place.await_live("busy")
         # Made beforehand: that would hold up the clients, which are of this process.
         wheels = [
-            weights(place, number + 1, options, bad=number == options.bad)
+            weights(place, number + 1, options, size=options.bytes, bad=number == options.bad)
             for number in range(1, options.swaps + 1)
         ]
+        more = options.large_swaps if options.large else 0
+        heavy = [weights(place, 1000 + n, options, size=options.large) for n in range(more)]
         ahead = first_in_line()
-        load, found = asyncio.run(run(place, wheels, options))
-    waits = sorted(load.waits)
-    without = [total - inside for total, inside in zip(found.publish, found.load, strict=True)]
+        load, found = asyncio.run(run(place, wheels, options, bad=options.bad, rest=10.0))
+        if heavy:
+            beside, large = asyncio.run(run(place, heavy, options, bad=0, rest=1.0))
+    waits, without = sorted(load.waits), found.without_load()
     figures: dict[str, float] = {
         "swaps": len(found.publish),
         "refused": len(found.refused),
@@ -230,18 +265,27 @@ def main() -> None:
         "longest wait": waits[-1][0],
         "of that own": waits[-1][1],
         "longest gap": load.gap,
-        "median publish": sorted(found.publish)[len(found.publish) // 2],
+        "median publish": median(found.publish),
         "longest publish without load": max(without),
-        "median config": sorted(found.config)[len(found.config) // 2],
-        "median live": sorted(found.live)[len(found.live) // 2],
-        "median load": sorted(found.load)[len(found.load) // 2],
+        "median config": median(found.config),
+        "median live": median(found.live),
+        "median load": median(found.load),
         "longest refusal": max(found.refused, default=0.0),
         "resident before": found.resident[0],
         "resident after": found.resident[-1],
     }
+    if heavy:
+        of_large = {
+            f"{options.large} MiB: publish without load": median(large.without_load()),
+            f"{options.large} MiB: longest gap": beside.gap,
+            f"{options.large} MiB: longest wait": max(beside.waits)[0],
+            **per_mib(found, large, options.large - options.bytes),
+        }
+        figures |= of_large
+        load.failures += beside.failures
     print(f"\n{before} before, {machine().rpartition(' average ')[2]} after\n\n| | |\n|---|---|")
     for name, value in figures.items():
-        text = f"{value / 2**20:.0f} MiB" if name.startswith("resident") else f"{value:.3f} s"
+        text = f"{value / 2**20:.0f} MiB" if name.startswith("resident") else f"{value:.4g} s"
         print(
             f"| {name} | {value if name in {'swaps', 'refused', 'requests', 'failed'} else text} |"
         )
