@@ -255,13 +255,16 @@ def resume(context: Context, request: _Suspension) -> SuspensionDocument:
 
 
 @OPERATIONS.post("/v1/quarantine/clear")
-def clear_quarantine(context: Context, request: requests.ClearRequest) -> list[QuarantinedDocument]:
+def clear_quarantine(
+    context: Context, request: requests.ClearRequest
+) -> list[weights.LiftedWeightsDocument] | list[QuarantinedDocument]:
     """Have a pipeline's failed releases tried again, or weights that failed with one."""
     version = None if request.version is None else Version(request.version)
     signature = _signature(context, request)
-    order = weights.clear_quarantine if request.weights else orders.clear_quarantine
-    lifted = order(context.journal, request.pipeline, version, **signature)
-    return _then_wake(context, lifted)
+    meant = context.journal, request.pipeline, version
+    if request.weights:
+        return _then_wake(context, weights.clear_quarantine(*meant, **signature))
+    return _then_wake(context, orders.clear_quarantine(*meant, **signature))
 
 
 # -- what monitoring needs -----------------------------------------------------------------------

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from controller.ops.documents import PinDocument, QuarantinedDocument
     from controller.ops.plans import PassDocument
 
+_TRIED: Final = "The daemon tries again at its next pass; see `wheelway status`."
 _OTHERS_LEAVE: Final = "others leave: now if that is live already, else once it is."
 
 
@@ -135,7 +136,7 @@ _ORDERS: Final[Mapping[str, tuple[Callable[..., Any], Callable[[Any], str]]]] = 
         orders.clear_quarantine,
         lambda lifted: "\n".join(
             [f"lifted: {one['pipeline']} {one['version']} ({one['reason']})" for one in lifted]
-            + ["The daemon tries again at its next pass; see `wheelway status`."]
+            + [_TRIED]
         ),
     ),
 }
@@ -176,7 +177,7 @@ _OF_WEIGHTS: Final[Mapping[str, tuple[Callable[..., Any], Callable[[Any], str]]]
                 f"lifted: {one['weights']} for {one['pipeline']} {one['version']} ({one['reason']})"
                 for one in lifted
             ]
-            + ["The daemon tries again at its next pass; see `wheelway status`."]
+            + [*dict.fromkeys(one.get("then", _TRIED) for one in lifted)]
         ),
     ),
 }

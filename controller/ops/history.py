@@ -8,6 +8,7 @@ from packaging.utils import canonicalize_name
 from typing_extensions import TypedDict
 
 from controller.ops.documents import EventDocument, documented, event_document
+from controller.ops.names import require_pipeline
 from controller.ops.times import iso
 
 if TYPE_CHECKING:
@@ -38,12 +39,17 @@ class HistoryDocument(TypedDict):
 
 
 def tell(reader: Reader, name: str | None, limit: int) -> HistoryDocument:
-    """The last events, of all or of one pipeline, and the last configs that changed it."""
+    """The last events, of all or of one pipeline, and the last configs that changed it.
+
+    Raises:
+        WheelwayError: the name is that of a project of weights ("NameUnknown").
+    """
     with reader.snapshot():
         since = reader.knows_since()
         if name is None:
             events, configs = reader.events(limit=limit), reader.configs(limit)
         else:
+            require_pipeline(reader, name, "wheelway history NAME")
             pipeline = canonicalize_name(name)
             events = reader.events(pipeline=pipeline, limit=limit)
             placements = {str(event.fields.get("placement", "")) for event in events}

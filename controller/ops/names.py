@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from packaging.utils import canonicalize_name, canonicalize_version
 
 from controller.errors import WheelwayError
-from controller.model import UnsoundWheel, named
+from controller.model import Release, UnsoundWheel, named
 from controller.planning.wheel_names import version_named
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
+    from controller.journal import Reader
     from controller.model import Condition, Revision, Tracked
 
 _SUGGESTED: Final = 5
@@ -105,6 +106,36 @@ def unknown_name(
     else:
         hint = "no source has listed any wheel yet; see `wheelway status`"
     return WheelwayError("NameUnknown", f"no pipeline, project or wheel is called {name!r}; {hint}")
+
+
+def require_pipeline(reader: Reader, name: str, order: str) -> None:
+    """Refuse the name of a project of weights where a pipeline is asked for.
+
+    Args:
+        reader: of the journal.
+        name: as it was given.
+        order: what to type instead, with `NAME` for the pipeline.
+
+    Raises:
+        WheelwayError: it is one ("NameUnknown").
+    """
+    project = canonicalize_name(name)
+    if takers := weights_takers(reader, project):
+        advice = " or ".join(f"`{order.replace('NAME', taker)}`" for taker in takers)
+        raise WheelwayError(
+            "NameUnknown",
+            f"no pipeline is called {name!r}, that is the project of the weights of "
+            f"{', '.join(takers)}: {advice}",
+        )
+
+
+def weights_takers(reader: Reader, project: str) -> list[str]:
+    """The pipelines whose weights a project has; none if it is a pipeline's own name as well."""
+    takers = {name for name, owner in reader.weights_owners().items() if owner == project}
+    takers |= {one.pipeline for one in reader.judged_weights() if one.project == project}
+    subjects = [record.subject for record in reader.releases(project)] if takers else ()
+    is_pipeline = project in takers or any(isinstance(one, Release) for one in subjects)
+    return [] if is_pipeline else sorted(takers)
 
 
 def unknown_version(name: str, version: Version, known: Iterable[Tracked]) -> WheelwayError:

@@ -23,7 +23,7 @@ from controller.ops.documents import (
     quarantined_document,
     suspension_document,
 )
-from controller.ops.names import unknown_name
+from controller.ops.names import require_pipeline, unknown_name
 from controller.planning.overrides import Pin, Suspension
 
 if TYPE_CHECKING:
@@ -51,8 +51,10 @@ def pin(
             ("VersionUnlisted").
     """
     with journal.transaction():
-        shelf = _Shelf.of(journal, name)
         wanted = tuple(sorted(set(versions), reverse=True))
+        typed = " ".join(map(str, wanted))
+        require_pipeline(journal, name, f"wheelway pin NAME {typed} --weights")
+        shelf = _Shelf.of(journal, name)
         if missing := [version for version in wanted if version not in shelf.versions]:
             raise WheelwayError(
                 "VersionUnlisted",
@@ -73,6 +75,7 @@ def unpin(journal: Journal, name: str, *, by: str, at: float, note: str = "") ->
         pins = journal.overrides().pins
         order = pins.get(canonicalize_name(name))
         if order is None:
+            require_pipeline(journal, name, "wheelway unpin NAME --weights")
             known = f"pinned by command: {', '.join(pins)}" if pins else "nothing is"
             raise WheelwayError("NotPinned", f"{name} is not pinned by command; {known}")
         journal.lift(order, at=at, by=by, note=note)
@@ -99,6 +102,7 @@ def roll_back(
             ("RollbackImpossible"); nothing is called so ("NameUnknown").
     """
     with journal.transaction():
+        require_pipeline(journal, name, "wheelway rollback NAME --weights")
         shelf = _Shelf.of(journal, name)
         records = journal.releases(shelf.pipeline)
         live = [record.subject.version for record in records if record.phase is Phase.LIVE]
@@ -157,6 +161,7 @@ def suspend(
         WheelwayError: nothing is called so ("NameUnknown").
     """
     with journal.transaction():
+        require_pipeline(journal, name, "wheelway suspend NAME")
         pipeline = _Shelf.of(journal, name).pipeline if name else ""
         order = Suspension(pipeline, by, note, at)
         journal.order(order, message=str(order))
@@ -175,6 +180,7 @@ def resume(
         suspensions = journal.overrides().suspensions
         order = suspensions.get(canonicalize_name(name) if name else "")
         if order is None:
+            require_pipeline(journal, name, "wheelway resume NAME")
             known = [key or "everything" for key in suspensions]
             hint = f"suspended: {', '.join(known)}" if known else "nothing is"
             what = f"{name} is not suspended by itself" if name else "not everything is suspended"
@@ -194,6 +200,8 @@ def clear_quarantine(
     lifted = journal.clear_quarantine(canonicalize_name(name), version, at=at, by=by, note=note)
     if not lifted:
         with journal.snapshot():
+            typed = f"wheelway quarantine clear NAME {version or ''}".rstrip()
+            require_pipeline(journal, name, f"{typed} --weights")
             _Shelf.of(journal, name)
         which = name if version is None else f"{name} {version}"
         raise WheelwayError(

@@ -5,7 +5,7 @@ that a version is that of the weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from packaging.utils import canonicalize_name
 from typing_extensions import TypedDict
@@ -19,15 +19,21 @@ from controller.ops.documents import (
     pin_document,
     refused_weights_document,
 )
+from controller.ops.names import weights_takers
+from controller.planning.causes import EVERYTHING
 from controller.planning.overrides import Pin
+from controller.planning.weights_telling import REFUSED, clearing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from packaging.version import Version
 
     from controller.journal import Journal, Reader
     from controller.planning.weights import Weights, WeightsQuarantine
+
+_WITHOUT_WHICH: Final = {EVERYTHING, "ray", "serve config"}
+"""Subjects of conditions without which no config is sent."""
 
 
 @documented
@@ -92,8 +98,8 @@ def pin(
     """Have the newest of these weights that fits in force, whatever the configuration says.
 
     Raises:
-        WheelwayError: no weights for it are known ("WeightsUnknown"), or no source lists one of the
-            versions ("VersionUnlisted").
+        WheelwayError: no weights for it are known ("WeightsUnknown"), no source lists one of the
+            versions ("VersionUnlisted"), or all failed with what is live ("WeightsRefused").
     """
     with journal.transaction():
         shelf = _Shelf.of(journal, name)
@@ -103,9 +109,39 @@ def pin(
                 "VersionUnlisted",
                 f"no source lists {shelf.project} {_listed(missing)}; {shelf}",
             )
+        if failed := _failed_everywhere(journal, shelf, wanted):
+            raise WheelwayError(
+                REFUSED,
+                f"{failed.weights} failed with {failed.release} ({failed.reason}), so they would "
+                f"not be in force: `{clearing(failed)}` has them tried again, then pin them. Why: "
+                f"{failed.message}",
+            )
         order = Pin(shelf.pipeline, wanted, by, note, at, of_weights=True)
         journal.order(order, message=str(order))
     return pin_document(order)
+
+
+def _failed_everywhere(
+    journal: Journal, shelf: _Shelf, wanted: Sequence[Version]
+) -> WeightsQuarantine | None:
+    """How the newest of these versions failed with the newest live release; None where there is
+    none, or one of them may be in force for any that is live.
+    """
+    refused = journal.refused_weights()
+    found: WeightsQuarantine | None = None
+    for release in _live(journal, shelf.pipeline):
+        failed = {one.weights.digest: one for one in refused.get(release, ())}
+        for version in wanted:
+            if not shelf.digests[version] <= failed.keys():
+                return None
+            found = found or next(failed[digest] for digest in shelf.digests[version])
+    return found
+
+
+def _live(journal: Journal, pipeline: str) -> list[Release]:
+    """The releases that are live, the newest first."""
+    live = [r.subject for r in journal.releases(pipeline) if r.phase is Phase.LIVE]
+    return sorted((one for one in live if isinstance(one, Release)), reverse=True)
 
 
 def unpin(journal: Journal, name: str, *, by: str, at: float, note: str = "") -> PinDocument:
@@ -156,9 +192,8 @@ def roll_back(
 
 def _former(journal: Journal, shelf: _Shelf) -> tuple[Version, Version]:
     """The versions of the weights that are in force, and of those to go back to."""
-    live = [r.subject for r in journal.releases(shelf.pipeline) if r.phase is Phase.LIVE]
     proven, refused = journal.proven_weights(), journal.refused_weights()
-    for release in sorted((one for one in live if isinstance(one, Release)), reverse=True):
+    for release in _live(journal, shelf.pipeline):
         served = [p.weights for p in proven.get(release, ()) if p.weights.project == shelf.project]
         if not served:
             continue
@@ -204,9 +239,17 @@ def _present(journal: Journal, release: Release, served: Sequence[Weights]) -> V
     return elected if elected in ordered or not ordered else max(ordered)
 
 
+@documented
+class LiftedWeightsDocument(QuarantinedDocument):
+    """Weights whose quarantine was lifted."""
+
+    then: str
+    """What follows, in a sentence."""
+
+
 def clear_quarantine(
     journal: Journal, name: str, version: Version | None, *, by: str, at: float, note: str = ""
-) -> list[QuarantinedDocument]:
+) -> list[LiftedWeightsDocument]:
     """Have weights that failed tried again, all of a pipeline or one version; returns them.
 
     Raises:
@@ -219,7 +262,9 @@ def clear_quarantine(
         same = version is None or one.weights.version == version
         return one.release.pipeline == pipeline and same
 
-    lifted = journal.clear_refused_weights(is_meant, at=at, by=by, note=note)
+    with journal.transaction():
+        lifted = journal.clear_refused_weights(is_meant, at=at, by=by, note=note)
+        found = [(one, _follows(journal, one)) for one in lifted]
     if not lifted:
         with journal.snapshot():
             _Shelf.of(journal, name)
@@ -228,7 +273,37 @@ def clear_quarantine(
             "NotQuarantined",
             f"no weights are quarantined for {which}; `wheelway quarantine list` shows what is",
         )
-    return [refused_weights_document(one) for one in lifted]
+    return [{**refused_weights_document(one), "then": told} for one, told in found]
+
+
+def _follows(journal: Journal, one: WeightsQuarantine) -> str:
+    """What follows when a quarantine is lifted."""
+    release, weights = one.release, one.weights
+    order = f"`wheelway pin {release.pipeline} {weights.version} --weights`"
+    if weights.digest not in journal.listed():
+        return f"No source lists {weights} any more: publish them again to have them tried."
+    overrides = journal.overrides()
+    pin = overrides.weights.get(release.pipeline)
+    if pin is not None and weights.version not in pin.versions:
+        return f"The weights of {release.pipeline} are {pin}: {order} has {weights} tried instead."
+    others = [
+        judged.mark
+        for judged in journal.judged_weights()
+        if judged.pipeline == release.pipeline
+        and str(release.version) in judged.takers
+        and judged.version > weights.version
+    ]
+    if others:
+        return f"{others[0]} are newer and serve on; {weights} may be chosen again: {order}."
+    if (suspension := overrides.suspension_of(release.pipeline)) is not None:
+        resume = f"wheelway resume {suspension.pipeline}".rstrip()
+        what = suspension.pipeline or "everything"
+        return f"{weights} are tried again once {what} is no longer suspended: `{resume}`."
+    for condition, _ in journal.conditions():
+        if condition.subject in _WITHOUT_WHICH and not condition.ok:
+            why = f"{condition.subject}: {condition.reason}"
+            return f"{weights} are tried again once a config can be sent, which now fails ({why})."
+    return f"The daemon has {weights} tried again at its next pass; see `wheelway status`."
 
 
 # -- what there is -------------------------------------------------------------------------------
@@ -240,7 +315,13 @@ class _Shelf:
 
     pipeline: str
     project: str
-    versions: frozenset[Version]
+    digests: Mapping[Version, frozenset[str]]
+    """Of the wheels of each version."""
+
+    @property
+    def versions(self) -> Collection[Version]:
+        """All that are listed."""
+        return self.digests.keys()
 
     @classmethod
     def of(cls, journal: Journal, name: str) -> _Shelf:
@@ -248,19 +329,20 @@ class _Shelf:
         project = owners.get(pipeline)
         if project is None:
             known = f"those of {', '.join(owners)} are" if owners else "no source lists any"
+            if takers := weights_takers(journal, pipeline):
+                known = f"they are those of {' and '.join(takers)}: give that name"
             raise WheelwayError(
                 "WeightsUnknown", f"no weights for a pipeline called {name!r} are known; {known}"
             )
         own = {one.digest for one in journal.judged_weights() if one.project == project}
-        versions = {
-            revision.version
-            for listing in journal.listings().values()
-            for revision in listing.revisions
-            if revision.project == project
-            # One that its source retains may stay where it is in force.
-            and (revision.availability is Availability.SELECTABLE or revision.sha256 in own)
-        }
-        return cls(pipeline, project, frozenset(versions))
+        digests: dict[Version, frozenset[str]] = {}
+        for listing in journal.listings().values():
+            for one in listing.revisions:
+                # One that its source retains may stay where it is in force.
+                stays = one.availability is Availability.SELECTABLE or one.sha256 in own
+                if one.project == project and stays:
+                    digests[one.version] = digests.get(one.version, frozenset()) | {one.sha256}
+        return cls(pipeline, project, digests)
 
     def __str__(self) -> str:
         if not self.versions:

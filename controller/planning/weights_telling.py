@@ -148,13 +148,26 @@ class WeightsStory:
             for release, choice in self.choices.items()
             if choice.wanted is None or choice.wanted.version not in ordered
         ]
-        why = (
-            f"its weights are {self.pin}, but no such version is listed, fits and works; those "
-            f"in force stay. Pin others, or `wheelway unpin {self.pipeline} --weights`"
+        why = [self._why_unmet(self.refused[release], self.pin) for release in others]
+        if len(others) == len(self.choices) and len({*why}) <= 1:
+            return [
+                Condition(self.pipeline, PIN_UNMET, next(iter(why), self._why_unmet((), self.pin)))
+            ]
+        return [
+            Condition(str(release), PIN_UNMET, text)
+            for release, text in zip(others, why, strict=True)
+        ]
+
+    def _why_unmet(self, refused: Sequence[WeightsQuarantine], pin: Pin) -> str:
+        what, more = "no such version is listed, fits and works", ""
+        for failed in refused:
+            if failed.weights.version in pin.versions and failed.weights.project == self.owner:
+                what = f"{failed.weights} failed ({failed.reason})"
+                more = f"`{clearing(failed)}` has these tried again. "
+        return (
+            f"its weights are {pin}, but {what}; those in force stay. {more}Pin others, or "
+            f"`wheelway unpin {self.pipeline} --weights`"
         )
-        if len(others) == len(self.choices):
-            return [Condition(self.pipeline, PIN_UNMET, why)]
-        return [Condition(str(release), PIN_UNMET, why) for release in others]
 
     def _is_lifted(self, digest: str) -> bool:
         """Whether a person lifted the quarantine of weights with every release they failed with."""

@@ -9,7 +9,7 @@ from packaging.version import Version
 from controller.cli.explain import drawn
 from controller.cli.output import first_line
 from controller.errors import WheelwayError
-from controller.ops import explain, orders, status, weights
+from controller.ops import explain, history, orders, status, weights
 from tests.support.passes import Passes
 
 pytestmark = pytest.mark.unit
@@ -109,7 +109,10 @@ def test_a_quarantine_is_listed_and_lifted_by_the_version_of_the_weights(live, p
     refused("NotQuarantined", weights.clear_quarantine, live.journal, "demo", Version("2026.2"))
     paper_head.refused_weights.clear()
     (lifted,) = weights.clear_quarantine(live.journal, "demo", Version("2026.3"), **BY)
+    then = lifted.pop("then")
     assert lifted == failed
+    mark = failed["weights"]
+    assert then == f"The daemon has {mark} tried again at its next pass; see `wheelway status`."
     live.settle()
     assert served(live) == "2026.3"
     assert status.quarantines(live.journal, everything=True) == []
@@ -239,3 +242,72 @@ def test_what_to_do_about_weights_that_failed_is_read_though_the_line_is_cut(liv
     assert "(LoadFailed); demo-weights@2026.2+" in line
     assert "`wheelway quarantine clear demo 2026.4 --weights` has these tried again" in line
     assert line.endswith("no no ...")
+
+
+def test_the_name_of_a_project_of_weights_is_no_pipelines_and_what_to_type_is_told(live):
+    name, two = "Demo-Weights", [Version("2026.2")]
+    for order, args, typed in (
+        (orders.roll_back, (), "rollback demo --weights"),
+        (orders.pin, (two,), "pin demo 2026.2 --weights"),
+        (orders.unpin, (), "unpin demo --weights"),
+        (orders.suspend, (), "suspend demo"),
+        (orders.resume, (), "resume demo"),
+        (orders.clear_quarantine, (two[0],), "quarantine clear demo 2026.2 --weights"),
+    ):
+        said = refused("NameUnknown", order, live.journal, name, *args)
+        assert said == (
+            f"no pipeline is called {name!r}, that is the project of the weights of demo: "
+            f"`wheelway {typed}`"
+        )
+    with pytest.raises(WheelwayError, match="`wheelway history demo`"):
+        history.tell(live.journal, name, 10)
+    said = refused("WeightsUnknown", weights.roll_back, live.journal, name)
+    assert said.endswith("they are those of demo: give that name")
+    assert live.journal.overrides().suspensions == {}
+
+
+def test_a_pin_of_weights_that_failed_is_refused_and_names_what_has_them_tried(live):
+    said = refused("WeightsRefused", weights.pin, live.journal, "demo", [Version("2026.3")])
+    assert "`wheelway quarantine clear demo 2026.3 --weights` has them tried again" in said
+    assert said.endswith(f"Why: {BAD['message']}")
+    weights.pin(live.journal, "demo", [Version("2026.3"), Version("2026.1")], **BY)
+    live.settle()
+    assert served(live) == "2026.1"
+
+
+def test_a_pin_of_weights_that_fail_later_names_what_has_them_tried(live, paper_head):
+    paper_head.refused_weights["2026.4"] = BAD
+    live.drop_weights("2026.4")
+    wanted = Version("2026.4")
+    while wanted not in {r.version for r in live.journal.listings()["wheels"].revisions}:
+        live.pass_(after=0.2)
+    weights.pin(live.journal, "demo", [wanted], **BY)
+    (unmet,) = [c for c in live.settle().conditions if c.reason == "PinUnmet"]
+    assert "failed (LoadFailed); those in force stay." in unmet.message
+    order = "wheelway quarantine clear demo 2026.4 --weights"
+    assert f"`{order}` has these tried again." in unmet.message
+
+
+def test_what_follows_when_a_quarantine_is_lifted_is_told(live, paper_head):
+    def then():
+        live.journal.refuse_weights(failed)
+        (lifted,) = weights.clear_quarantine(live.journal, "demo", Version("2026.3"), **BY)
+        return lifted["then"]
+
+    ((failed,),) = live.journal.refused_weights().values()
+    orders.suspend(live.journal, "demo", **BY)
+    assert "once demo is no longer suspended: `wheelway resume demo`" in then()
+    orders.resume(live.journal, "demo", **BY)
+    weights.pin(live.journal, "demo", [Version("2026.2")], **BY)
+    assert "pinned to 2026.2" in then()
+    weights.unpin(live.journal, "demo", **BY)
+    live.journal.refuse_weights(failed)
+    live.drop_weights("2026.4")
+    live.settle()
+    said = then()
+    assert said.startswith("demo-weights@2026.4+")
+    assert "are newer and serve on" in said
+    assert said.endswith("may be chosen again: `wheelway pin demo 2026.3 --weights`.")
+    live.remove(next(live.wheels.glob("demo_weights-2026.3-*")))
+    live.settle()
+    assert then().startswith("No source lists demo-weights@2026.3+")
