@@ -22,6 +22,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from wheelway.failure import ends_the_caller
 from wheelway.streams import Streamed
 
 if TYPE_CHECKING:
@@ -275,9 +276,18 @@ class Call:
 
     @contextmanager
     def _staying(self) -> Iterator[None]:
-        """Out of a task, what leaves here would end the whole loop."""
+        """Out of a task, some of what leaves here would end the whole loop, and some would look as
+        if the caller had ended the call.
+        """
         try:
             yield
+        except asyncio.CancelledError as error:
+            if ends_the_caller(error):
+                raise
+            raise PartFailed(
+                f"the part {self._part!r} raised CancelledError: something that it awaited was "
+                "cancelled, and not by its caller"
+            ) from error
         except (SystemExit, KeyboardInterrupt) as error:
             raise PartFailed(f"the part {self._part!r} left by {error!r}") from error
 

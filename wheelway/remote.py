@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from wheelway import memory
 from wheelway.crossing import pack, packed_error, raised, unpack
 from wheelway.execution import context_of
-from wheelway.failure import StartFailure
+from wheelway.failure import StartFailure, ends_the_caller
 from wheelway.inbound import AT_HAND, Request
 from wheelway.inbound import request as request_at_hand
 from wheelway.inline import naming, part_runtime
@@ -183,10 +183,10 @@ class PartReplica:
             async with aclosing(self._frames(data, carried)) as frames:
                 async for frame in frames:
                     yield frame
-        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
-            raise
         # Stages are the author's and may raise anything; the caller is told.
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the call was made
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) or ends_the_caller(error):
+                raise
             for frame in self._raised(error):
                 yield frame
         finally:

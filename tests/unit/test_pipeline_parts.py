@@ -17,6 +17,7 @@ from wheelway.failure import StartFailure
 from wheelway.gates import Subject, check
 from wheelway.inline import InlinePart, PartGroup, inline_parts
 from wheelway.local import loaded, run
+from wheelway.parts import PartFailed
 
 pytestmark = pytest.mark.unit
 
@@ -80,6 +81,43 @@ def test_what_a_part_raises_reaches_the_caller_as_it_is(pipeline):
         pytest.raises(ZeroDivisionError, match="no customers"),
     ):
         ask({"age": 3})
+
+
+def cancelled():
+    raise asyncio.CancelledError("its own")
+
+
+class InThread(Pipeline):
+    def infer(self, begun):
+        return self.items() if begun else cancelled()
+
+    def items(self):
+        yield 1
+        cancelled()
+
+
+class OnLoop(Pipeline):
+    async def infer(self, begun):
+        return self.items() if begun else cancelled()
+
+    async def items(self):
+        yield 1
+        cancelled()
+
+
+@pytest.mark.parametrize("part", [InThread, OnLoop])
+@pytest.mark.parametrize("begun", [0, 1])
+def test_what_cancels_itself_in_a_part_fails_the_request_as_anything_it_raises(part, begun):
+    class Asking(Pipeline):
+        def load(self, context):
+            self.part = context.parts["part"]
+
+        async def infer(self, begun: int) -> list[int]:
+            call = self.part(begun)
+            return [item async for item in call] if begun else await call
+
+    with pytest.raises(PartFailed, match="the part 'part' raised CancelledError: something that"):
+        run(Asking, begun, parts={"part": part})
 
 
 @pytest.mark.parametrize("sync", [True, False])

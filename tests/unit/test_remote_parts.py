@@ -57,10 +57,21 @@ class Part(Pipeline):
             return None
         if what == "stream":
             return self.items()
+        if what == "cancelled":
+            self.cancelled()
+        if what == "cancelled stream":
+            return self.broken()
         if what == "wait":
             self.logger.warning("waiting")
             time.sleep(20)
         raise ValueError(f"unknown {what}")
+
+    def cancelled(self):
+        raise asyncio.CancelledError("its own")
+
+    def broken(self):
+        yield 1
+        self.cancelled()
 
     def items(self):
         try:
@@ -149,6 +160,12 @@ def arguments(tmp_path, request):
     }
 
 
+def of(arguments, kind):
+    """Have the part be of another class."""
+    part = arguments["parts"]["part"]
+    part["target"] = f"{part['target'].partition(':')[0]}:{kind}"
+
+
 async def started(arguments, settings=None):
     told = Arguments.of_part("part", arguments, "app", accelerated=False)
     replica = PartReplica("part", told, LOGGER.getChild("part"))
@@ -178,7 +195,9 @@ async def test_a_value_an_array_and_bytes_larger_than_a_message_pass_both_ways(a
     await replica.unload()
 
 
-async def test_what_a_part_raises_arrives_as_it_was_with_the_parts_own_traceback(arguments):
+@pytest.mark.parametrize("kind", ["Part", "Coroutine"])
+async def test_what_a_part_raises_arrives_as_it_was_with_the_parts_own_traceback(arguments, kind):
+    of(arguments, kind)
     replica = await started(arguments)
     call = RemotePart("part", replica.answer)
     with pytest.raises(ValueError, match="unknown thing") as caught:
@@ -186,6 +205,8 @@ async def test_what_a_part_raises_arrives_as_it_was_with_the_parts_own_traceback
     assert "pipeline.py" in str(caught.value.__cause__)
     with pytest.raises(PartFailed, match=r"the part 'part' raised .*Strange: 1 and 2"):
         await call("strange")
+    with pytest.raises(asyncio.CancelledError):
+        await call("cancelled")
     with pytest.raises(TypeError, match="the result of the part 'part' cannot be sent"):
         await call("lambda")
     await replica.unload()
@@ -212,6 +233,10 @@ async def test_a_stream_arrives_item_by_item_and_what_ends_it_too(arguments, cap
     items = await call("stream")
     assert [await anext(items) for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="enough"):
+        await anext(items)
+    items = await call("cancelled stream")
+    assert await anext(items) == 1
+    with pytest.raises(asyncio.CancelledError, match="its own"):
         await anext(items)
     caplog.clear()
     items = await call("stream")
@@ -329,7 +354,8 @@ async def test_a_replica_runs_parts_inline_by_option(arguments, caplog):
 
 async def test_batches_of_an_inline_part_are_bounded_by_its_own_options_as_they_change(arguments):
     part = arguments["parts"]["part"]
-    part["inline"], part["target"] = True, part["target"].replace(":Part", ":Together")
+    part["inline"] = True
+    of(arguments, "Together")
     arguments["target"] = arguments["target"].replace(":Demo", ":Many")
     replica = Replica(Arguments.of(arguments), LOGGER)
 
@@ -358,6 +384,10 @@ async def answers(replica, caplog):
         assert (failed.status_code, failed.json()["reason"]) == (500, "PipelineFailed")
         assert caplog.text.count("in infer\n    raise Strange") == 1
         assert (await client.post(ROUTE, json="exit")).status_code == 500
+        failed = await client.post(ROUTE, json="cancelled")
+        assert (failed.status_code, failed.json()["reason"]) == (500, "PipelineFailed")
+        assert "PartFailed: the part 'part' raised CancelledError" in caplog.text
+        assert 'raise asyncio.CancelledError("its own")' in caplog.text, "where it was raised"
         assert (await client.post(ROUTE, json="double")).json() == 3
     await replica.unload()
 
