@@ -1,5 +1,5 @@
-"""What the whole run shares: how random its tests are, in which order they come, and one real Ray
-head for those of `ray`.
+"""What the whole run shares: how random its tests are, in which order they come, and the real
+Ray heads for those of `ray`.
 """
 
 from __future__ import annotations
@@ -43,14 +43,22 @@ IMPATIENT = {
 }
 
 LONG = {
-    *("test_beside_head", "test_codeartifact_daemon", "test_codeartifact_events"),
-    *("test_codeartifact_wire", "test_daemon", "test_daemon_edits", "test_held_loop"),
-    *("test_rollout_histories", "test_stream_answers", "test_upkeep"),
+    *("test_authors_guide", "test_author_options", "test_beside_head", "test_broken_streams"),
+    *("test_cli", "test_clock_steps", "test_codeartifact_daemon", "test_daemon_edits"),
+    *("test_environments", "test_gates", "test_growth", "test_index_servers", "test_killed"),
+    *("test_renewed_cache", "test_rollout_histories", "test_supervisor", "test_weights_histories"),
+    *("test_weights_in_replicas", "test_weights_passes"),
 }
-"""Files of unit tests that take ten seconds and more; most of that they wait."""
+"""Files of unit tests that take longest; most of that they wait."""
 
-SECOND_HEAD = "tests/ray/test_weights"
-"""How the files begin whose tests share a head beside that of all others."""
+HEADS = {
+    "tests/ray: weights": ("test_weights",),
+    "tests/ray: authors": (
+        *("test_batches", "test_environments_live", "test_migrating", "test_parts"),
+        *("test_serve_room", "test_streams", "test_up"),
+    ),
+}
+"""How the files begin whose tests share another head than those of all others do."""
 
 
 @cache
@@ -78,9 +86,11 @@ class ByHead(LoadScopeScheduling):
 
     def _split_scope(self, nodeid):
         file = nodeid.partition("::")[0]
-        if file.startswith(SECOND_HEAD):
-            return SECOND_HEAD
-        return file if file.startswith("tests/unit/") else str(Path(file).parent)
+        if file.startswith("tests/unit/"):
+            return file
+        name = Path(file).name
+        other = [head for head, begin in HEADS.items() if name.startswith(begin)]
+        return next(iter(other), str(Path(file).parent))
 
 
 def pytest_addoption(parser):
@@ -98,9 +108,8 @@ def pytest_report_header(config):
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     """First what shares a head or a machine, whose tests build on each other and take longest; then
-    the files of unit tests, the long ones first, so that no worker is left with one at the end;
-    behind these what shares the second head. With a seed, the files of unit tests are in an order
-    of its own, and in each its tests.
+    the files of unit tests, the long ones first, so that no worker is left with one at the end.
+    With a seed, the files of unit tests are in an order of its own, and in each its tests.
     """
     files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
     units = [tests for tests in files if tests[0].get_closest_marker("unit")]
@@ -112,9 +121,7 @@ def pytest_collection_modifyitems(config, items):
             order.shuffle(tests)
     long = [tests for tests in units if tests[0].path.stem in LONG]
     short = [tests for tests in units if tests[0].path.stem not in LONG]
-    second = [tests for tests in others if tests[0].nodeid.startswith(SECOND_HEAD)]
-    first = [tests for tests in others if tests not in second]
-    items[:] = [test for tests in (*first, *long, *second, *short) for test in tests]
+    items[:] = [test for tests in (*others, *long, *short) for test in tests]
 
 
 def pytest_xdist_make_scheduler(config, log):

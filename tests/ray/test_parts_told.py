@@ -80,10 +80,12 @@ def deployments(site):
     }
 
 
-def test_parts_are_told_and_fail_with_their_release_alone(site):
+def test_parts_are_told_and_fail_with_their_release_alone(site, tmp_path):
     site.configure(BUSY)
+    held = tmp_path / "held"  # as long as this is there, no part starts
+    load = f"import os, time\n        while os.path.exists({str(held)!r}): time.sleep(0.05)"
     with site.daemon():
-        site.drop("card", code=SCORECARD.format(load="pass"), **MADE)
+        site.drop("card", code=SCORECARD.format(load=load), **MADE)
         release = site.wait_for(ROUTE)
         site.wait_for_phase(release, Phase.LIVE)
         assert site.ask(ROUTE, 5).json() == {"risk": 10, "churn": 6}
@@ -112,8 +114,10 @@ def test_parts_are_told_and_fail_with_their_release_alone(site):
 
         # A process of a part that dies comes back, and is missed meanwhile.
         [victim] = [r for r in found["risk"]["replicas"] if r["state"] == "RUNNING"][:1]
+        held.touch()
         os.kill(victim["pid"], signal.SIGKILL)
         eventually(lambda: counts(site)["risk"][1] < 2)
+        held.unlink()
         eventually(lambda: counts(site) == both)
         assert site.phases()[release] is Phase.LIVE
         assert site.ask(ROUTE, 5).json() == {"risk": 10, "churn": 6}

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from controller.model import Phase
+from controller.reconcile import upkeep
 from tests.support.head import eventually
 from tests.support.wheels import make_wheel
 
@@ -120,16 +121,27 @@ def running(site):
     return {str(a.release) for a in site.dashboard.applications() if a.status == "RUNNING"}
 
 
-def replicas(site, pipeline):
-    """Those that run, as the dashboard tells of them."""
+def replicas(site, pipeline, state="RUNNING"):
+    """Those in that state, as the dashboard tells of them."""
     told = site.client.get(f"{site.dashboard_url}/api/serve/applications/").json()
     return [
         replica
         for name, app in told["applications"].items()
         if name.startswith(f"{pipeline}-")
         for replica in app["deployments"].get("Host", {}).get("replicas", ())
-        if replica["state"] == "RUNNING"
+        if replica["state"] == state
     ]
+
+
+@pytest.fixture
+def look_soon(site, monkeypatch):
+    """Has the daemon look for what was lost at each pass, once a new replica has met that."""
+
+    def soon(pipeline):
+        eventually(lambda: replicas(site, pipeline, "STARTING"))
+        monkeypatch.setattr(upkeep, "EVERY", 1.0)
+
+    return soon
 
 
 def test_clients_of_a_release_that_cannot_start_again_are_told_so(site, tmp_path):
@@ -172,7 +184,7 @@ def test_a_stage_that_blocks_keeps_nobody_beyond_the_request_timeout(site, tmp_p
         assert eventually(late) == release
 
 
-def test_a_tree_that_was_altered_is_made_again_and_its_replica_comes_back(site):
+def test_a_tree_that_was_altered_is_made_again_and_its_replica_comes_back(site, look_soon):
     route = "/predict/steady/1.0"
     site.drop("steady", code=STEADY)
     live(site, "steady")
@@ -190,11 +202,12 @@ def test_a_tree_that_was_altered_is_made_again_and_its_replica_comes_back(site):
     shutil.rmtree(tree)
     shutil.rmtree(next(site.folder.glob(f"cache/wheels/*/{tree.name}")))
     os.kill(replica["pid"], signal.SIGKILL)
+    look_soon("steady")
     eventually(lambda: replicas(site, "steady") not in ([], [replica]), 180)
     assert site.ask(route, 1).json() == 2
 
 
-def test_an_environment_that_was_deleted_is_made_again_and_its_replica_comes_back(site):
+def test_an_environment_that_was_deleted_is_made_again_and_its_replica_comes_back(site, look_soon):
     route = "/predict/needy/1.0"
     site.drop("needy", code=NEEDY, requires=["zz-needed"])
     live(site, "needy")
@@ -202,6 +215,7 @@ def test_an_environment_that_was_deleted_is_made_again_and_its_replica_comes_bac
     [place] = [p for p in site.folder.glob("cache/environments/*") if p.name[0] != "."]
     shutil.rmtree(place)
     os.kill(replica["pid"], signal.SIGKILL)
+    look_soon("needy")
     eventually(lambda: replicas(site, "needy") not in ([], [replica]), 240)
     assert site.ask(route, 1).json() == 2
 
