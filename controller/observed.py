@@ -79,6 +79,8 @@ class Application:
     """Without those of parts."""
     parts: tuple[Part, ...] = ()
     """Sorted by name."""
+    part_replicas: tuple[tuple[str, str], ...] = ()
+    """Part and Serve's unique id of each replica of a part, but of those that stop."""
     oddity: str = ""
     """What in another's document cannot be written as strict JSON."""
     project: str = field(init=False, compare=False)

@@ -19,6 +19,7 @@ from controller.model import Condition
 from controller.planning.causes import CHECKING_FILES
 from controller.planning.contest import Contest, restrained, to_claim_back
 from controller.planning.daemons import keeping_marks
+from controller.planning.deaths import Deaths
 from controller.planning.disappearance import Absences
 from controller.planning.health import doubts_its_files
 from controller.planning.plan import Cause
@@ -112,6 +113,7 @@ class Reconciler:
         self._fingerprint = fingerprint
         self._clock = clock
         self._complaints = Complaints()
+        self._deaths = Deaths()
         self._probes = Probes(ingress, probe_deadline=config.rollout.probe_deadline)
         self._planner = Planner()
         self._swaps = Swaps()
@@ -369,6 +371,7 @@ class Reconciler:
         said = self._complaints.conditions(observed.answers, observed.applications)
         notes = self.notes if self.unknown is None else (*self.notes, self.unknown)
         found = [*notes, *desired.conditions, *decided.conditions, *said]
+        found += self._deaths.conditions(observed.applications, observed.at)
         found += observed.judged.conditions
         if done.refusal is not None:
             found.append(Condition("serve config", done.refusal.reason, done.refusal.message))

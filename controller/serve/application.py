@@ -136,6 +136,12 @@ def _application(
             for replica in deployment.replicas or ()
         ),
         parts=parts,
+        part_replicas=tuple(
+            (name, replica.replica_id)
+            for name in sorted(named & deployments.keys())
+            for replica in deployments[name].replicas or ()
+            if replica.state != "STOPPING"
+        ),
     )
     if before is not None and before.document is document and before == now:
         return before

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from controller.model import Phase
+from controller.planning.deaths import OFTEN
 from tests.support.head import eventually
 from tests.support.site import BUSY, WHEELWAY
 
@@ -113,12 +114,17 @@ def test_parts_are_told_and_fail_with_their_release_alone(site, tmp_path):
         assert site.release_at(ROUTE) == release
 
         # A process of a part that dies comes back, and is missed meanwhile.
-        [victim] = [r for r in found["risk"]["replicas"] if r["state"] == "RUNNING"][:1]
-        held.touch()
-        os.kill(victim["pid"], signal.SIGKILL)
-        eventually(lambda: counts(site)["risk"][1] < 2)
-        held.unlink()
-        eventually(lambda: counts(site) == both)
+        for _ in range(OFTEN):
+            assert not site.conditions("RepeatedDeaths")
+            running = deployments(site)[name]["risk"]["replicas"]
+            [victim] = [r for r in running if r["state"] == "RUNNING"][:1]
+            held.touch()
+            os.kill(victim["pid"], signal.SIGKILL)
+            eventually(lambda: counts(site)["risk"][1] < 2)
+            held.unlink()
+            eventually(lambda: counts(site) == both)
+        [often] = eventually(lambda: site.conditions("RepeatedDeaths"))
+        assert often.message.startswith("replicas of the part 'risk' died")
         assert site.phases()[release] is Phase.LIVE
         assert site.ask(ROUTE, 5).json() == {"risk": 10, "churn": 6}
 

@@ -133,6 +133,13 @@ class PaperHead:
             self._served[name] = _Served(document if declarative else None, route, source)
         return document
 
+    def replica_dies(self, pipeline: str) -> None:
+        """One of each of its applications that serve; Serve starts another at once."""
+        for app in self._served.values():
+            release = release_of(app.document or {})
+            if release is not None and release.pipeline == pipeline and app.replicas:
+                app.replicas[-1].id += "'"
+
     def receives(self, *documents: dict[str, Any]) -> None:
         """Somebody else sends a config of these."""
         self._put({"applications": list(documents)})
