@@ -51,7 +51,9 @@ _UNDERWAY: Final = {"Verified", "Preparing"}
 _LEAVING: Final = {Phase.RETIRING, Phase.RETIRED, Phase.SUPERSEDED}
 _SHORT: Final = "InsufficientResources"
 _WAITS: Final = {(Phase.FETCHED, UNDECIDED), (Phase.STAGED, _SHORT)}
-_BRIEF: Final = {"StillCopying", "WaitingForDeletion", "Queued", "CheckingFiles"}
+_BRIEF: Final = {
+    *("StillCopying", "WaitingForDeletion", "Queued", "CheckingFiles", "SchemaStarting"),
+}
 """Conditions that come and go with every rollout; `wheelway status` has them."""
 _LABEL_WIDTH: Final = 20
 _STEP_WIDTH: Final = 17

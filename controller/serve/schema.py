@@ -67,7 +67,7 @@ class Asker:
 
         Raises:
             SchemaError: Ray would refuse the document.
-            Waiting: there is no answer now (`SchemaUnavailable`); never here.
+            Waiting: there is no answer now (`SchemaStarting`, `SchemaUnavailable`); never here.
         """
         return QUESTIONS[question](document)
 

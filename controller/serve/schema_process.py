@@ -94,7 +94,7 @@ class SchemaProcess(Asker):
 
         Raises:
             SchemaError: Ray would refuse the document.
-            Waiting: `SchemaUnavailable`.
+            Waiting: `SchemaStarting`, with which nothing is wrong, or `SchemaUnavailable`.
         """
         asked = pickle.dumps((question, document))
         key = hashlib.sha256(asked).hexdigest()
@@ -123,7 +123,11 @@ class SchemaProcess(Asker):
         """The answer; None when the process ended by itself."""
         child = self._present()
         if not child.begins_within(self._start_wait):
-            raise _unavailable(f"still starts; it has {self._start:g} s for that")
+            raise Waiting(
+                "SchemaStarting",
+                "what is new waits until it can be checked against Ray's schema, and what serves "
+                f"goes on: the process for that still starts; it has {self._start:g} s for it",
+            )
         self._broken.pop("", None)
         return child.answer(asked, self._answer)
 

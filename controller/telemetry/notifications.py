@@ -37,7 +37,7 @@ QUEUED: Final = 100
 """Notices that may wait for one receiver; beyond that the oldest are dropped."""
 RETRY_CAP: Final = 60.0
 """Most seconds between two tries, unless the receiver asks for more."""
-_PASSING: Final = {"Queued", "CheckingFiles", "WaitingForDeletion"}
+_PASSING: Final = {"Queued", "CheckingFiles", "WaitingForDeletion", "SchemaStarting"}
 """Conditions that come and go with every rollout."""
 _WORDS: Final[Mapping[Phase, tuple[Occasion, str]]] = {
     Phase.LIVE: ("live", "is live at {route}"),

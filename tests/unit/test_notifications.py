@@ -87,7 +87,7 @@ def test_a_condition_is_told_when_it_lasts_and_when_it_is_over(office):
     assert second["fields"] == {"seconds": 100.0}
 
 
-@pytest.mark.parametrize("passing", ["Queued", "CheckingFiles"])
+@pytest.mark.parametrize("passing", ["Queued", "CheckingFiles", "SchemaStarting"])
 def test_what_is_over_before_it_lasted_is_never_told(office, passing):
     told = office.notifications()
     told.observe(report(conditions=[DOWN]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -10,7 +11,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from controller.cli.progress import LASTS, Progress
 from controller.errors import Waiting
 from controller.model import Phase
 from controller.serve import schema_process
@@ -207,7 +210,7 @@ def test_one_that_starts_slowly_is_waited_for_by_nobody_and_answers_once_it_is_t
         for _ in range(3):
             with pytest.raises(Waiting, match="still starts; it has 30 s") as caught:
                 asker.ask("application", GOOD)
-            assert caught.value.reason == "SchemaUnavailable"
+            assert caught.value.reason == "SchemaStarting"
         first = asker.pid
         gate.write_text("")
         assert eventually(lambda: answered(asker))["name"] == "a"
@@ -254,6 +257,34 @@ class Moody(Asker):
         if not self.well:
             raise Waiting("SchemaUnavailable", "the process for that hangs")
         return super().ask(question, document)
+
+
+def test_while_it_starts_slowly_nobody_is_alarmed_and_then_all_goes_on(
+    at_work, paper_head, tmp_path
+):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    program = (
+        f"import runpy, sys; open({str(gate)!r}).read(); sys.argv = ['', '60']; "
+        f"runpy.run_module({schema_process.__name__!r}, run_name='__main__')"
+    )
+    command = [sys.executable, "-P", "-c", program]
+    with closing(SchemaProcess(command, start_wait=0.0)) as asker:
+        work = at_work(schema=Schema(asker))
+        printed = io.StringIO()
+        out = Console(file=printed, width=500)
+        progress = Progress("http://127.0.0.1:1", out=out, get=lambda _: None, clock=work.clock)
+        work.drop()
+        for _ in range(4):
+            progress(report := work.pass_(after=LASTS))
+        assert set(reasons(report).values()) == {"SchemaStarting"}
+        shown = printed.getvalue()
+        assert "fetched, verified" in shown
+        assert "Schema" not in shown
+        gate.write_text("")
+        eventually(lambda: answered(asker))
+        work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
 
 
 def test_without_answers_what_is_new_waits_and_what_serves_goes_on(at_work, paper_head):
