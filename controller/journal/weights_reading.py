@@ -12,7 +12,13 @@ from packaging.version import Version
 
 from controller.journal.connection import Connected, remembered
 from controller.model import Release
-from controller.planning.weights import JudgedWeights, Proven, Weights, WeightsQuarantine
+from controller.planning.weights import (
+    JudgedWeights,
+    KnownWeights,
+    Proven,
+    Weights,
+    WeightsQuarantine,
+)
 
 
 class WeightsReader(Connected):
@@ -56,6 +62,16 @@ class WeightsReader(Connected):
     def weights_owners(self) -> dict[str, str]:
         """By pipeline: the project whose weights it takes."""
         return dict(self._run("SELECT pipeline, project FROM weights_owners"))
+
+    @remembered
+    def known_weights(self) -> dict[str, tuple[KnownWeights, ...]]:
+        """By digest: what is inside the wheels of weights that an election went by."""
+        ((text,),) = self._run("SELECT max(value) FROM meta WHERE key = 'known_weights'")
+        found: dict[str, list[KnownWeights]] = defaultdict(list)
+        for pipeline, document, fits in json.loads(text or "[]"):
+            one = KnownWeights(pipeline, Weights.of(document), fits)
+            found[one.weights.digest].append(one)
+        return {digest: tuple(known) for digest, known in found.items()}
 
     @remembered
     def judged_weights(self) -> list[JudgedWeights]:

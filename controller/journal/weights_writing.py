@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from controller.model import Release
-    from controller.planning.weights import JudgedWeights, Weights, WeightsQuarantine
+    from controller.planning.weights import JudgedWeights, KnownWeights, Weights, WeightsQuarantine
 
 PROVEN_KEPT: Final = 20
 """Weights of one release, the last it was live with: what it can be rolled back to."""
@@ -118,6 +118,18 @@ class WeightsJournal(Pruning):
         """Remember these projects and no others as those whose weights pipelines take."""
         before = self.weights_owners()
         self._keep("weights_owners", "pipeline", before, owners, lambda *row: row)
+
+    def keep_known_weights(self, known: Mapping[str, tuple[KnownWeights, ...]]) -> None:
+        """Remember what is inside these wheels, by digest, and no others."""
+        if known == self.known_weights():
+            return
+        rows = [
+            (one.pipeline, one.weights.document, one.fits) for of in known.values() for one in of
+        ]
+        rows.sort(key=lambda row: (str(row[1]["digest"]), row[0]))
+        with self.transaction():
+            self._forget("known_weights")
+            self._put("meta", "known_weights", json.dumps(rows, sort_keys=True))
 
     def keep_judged_weights(self, judged: Iterable[JudgedWeights]) -> None:
         """Remember what became of these offers and of no others."""

