@@ -80,6 +80,8 @@ class Application:
         self._on_shutdown = on_shutdown
         self.state: Callable[[], Mapping[str, Any]] = dict
         """What the metadata says of this replica, besides what the application itself knows."""
+        self.refresh: Callable[[], Awaitable[None]] | None = None
+        """Awaited before that, where others have to be asked."""
         self._runtime: Runtime | None = None
         self._limits = Limits()
         self._capacity = self._digits = 0
@@ -328,6 +330,8 @@ class Application:
     async def _describe(self, scope: Scope, send: Send, path: str, route: str) -> None:
         """Answer at the paths that are only read, and at those that do not exist."""
         request_id, marks = sane_id(scope) or self._new_id(), self._marks
+        if self.refresh is not None and path in {"", "/"}:
+            await self.refresh()
         found = description_at(
             path,
             scope["method"],
@@ -351,7 +355,7 @@ class Application:
         state = {**self.state(), "failing": self._outcomes.failing}
         if self._runtime is not None:
             state["weights"] = self._runtime.weights
-            state["settings_error"] = self._runtime.settings_error
+            state["settings_error"] = self._runtime.settings_error or state.get("settings_error")
             if self._runtime.batches is not None and self._runtime.batches.sizes.count:
                 state["batches"] = asdict(self._runtime.batches.sizes)
         return {key: what for key, what in state.items() if what}

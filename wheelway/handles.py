@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
     from wheelway.inbound import Request
-    from wheelway.remote import Send
+    from wheelway.remote import Ask, Send
 
 
 def sender(part: str, handle: DeploymentHandle[Any]) -> Send:
@@ -68,6 +68,20 @@ def sender(part: str, handle: DeploymentHandle[Any]) -> Send:
                 response.cancel()
 
     return send
+
+
+def asker(handle: DeploymentHandle[Any]) -> Ask:
+    """How to ask all replicas of a part what they say of their settings."""
+
+    async def ask() -> list[str]:
+        try:
+            asked = handle.broadcast("settings_error")
+            told = await asked.results_async(return_exceptions=True)
+        except (RayServeException, RayError):  # none is there to refuse anything
+            return []
+        return [one for one in told if isinstance(one, str)]
+
+    return ask
 
 
 class Lent:

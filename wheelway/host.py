@@ -48,7 +48,7 @@ from starlette.middleware import Middleware
 from wheelway.encoded import EncodedRoutes
 from wheelway.failure import StartFailure
 from wheelway.fallback import DEPLOYMENT, Fallback, Outlooks
-from wheelway.handles import Lent, sender
+from wheelway.handles import Lent, asker, sender
 from wheelway.logs import flush as write_out
 from wheelway.logs import logger_on
 from wheelway.remote import PartReplica, RemotePart
@@ -114,7 +114,7 @@ class Host:
             name=serve.get_replica_context().replica_tag,
             echo_request_id=False,
             parts={
-                name: RemotePart(name, sender(name, handle))
+                name: RemotePart(name, sender(name, handle), asker(handle))
                 for name, handle in (parts or {}).items()
             },
         )
@@ -166,6 +166,10 @@ class PartHost:
         async with aclosing(self._replica.answer(data, carried)) as frames:
             async for frame in frames:
                 yield frame
+
+    async def settings_error(self) -> str:
+        """Asked for by the handle of a pipeline, to be told where it tells of its own."""
+        return self._replica.settings_error
 
     async def hold(self) -> None:
         """Keep this replica until the caller ends; see draining.py."""

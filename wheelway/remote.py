@@ -29,7 +29,7 @@ from wheelway.weights import verified, with_weights
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 
     from wheelway.contract import Pipeline
     from wheelway.inline import PartRuntime
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     Send = Callable[[bytes, Request | None], AsyncIterator[bytes]]
     """Has a replica of a part answer a pickled request, in frames; closing it ends the call."""
+    Ask = Callable[[], Awaitable[Iterable[str]]]
+    """`PartReplica.settings_error` of each replica of a part that can be asked."""
 
 PIECE = 2**20
 """Bytes of a frame: Serve's gRPC takes at most 4 MiB (RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH in
@@ -51,9 +53,10 @@ _VALUE, _STREAM, _ITEM, _END, _RAISED, _MORE = b"V", b"S", b"I", b"E", b"X", b"M
 class RemotePart:
     """Calls a part that has replicas of its own; an `Invoke`."""
 
-    def __init__(self, name: str, send: Send) -> None:
+    def __init__(self, name: str, send: Send, ask: Ask | None = None) -> None:
         self._name = name
         self._send = send
+        self._ask = ask
 
     async def __call__(self, request: Any) -> Any:
         """Its result, or its items; raises what it raised, or `PartFailed`."""
@@ -70,6 +73,11 @@ class RemotePart:
             await answer.aclose()
             raise
         return answer if kind == _STREAM else await unpack(content)
+
+    async def settings_error(self) -> str:
+        """Why one of its replicas refuses the latest settings; empty where none does."""
+        told = [] if self._ask is None else await self._ask()
+        return next((f"the part {self._name!r}: {error}" for error in told if error), "")
 
 
 class _Answer(AsyncIterator[Any]):
@@ -141,12 +149,17 @@ class PartReplica:
         """Whether the part is loaded and its examples passed."""
         return self._runtime is not None
 
+    @property
+    def settings_error(self) -> str:
+        """Why the latest settings are not in force; empty when they are."""
+        return "" if self._runtime is None else self._runtime.settings_error
+
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """The first time start the part, later hand over settings and limits.
 
         Raises:
             StartFailure: the part cannot start, and so its release cannot; it names the part. Never
-                once it has: one that refuses new settings keeps the former ones, and logs why.
+                once it has: one that refuses new settings keeps the former ones, and says why.
         """
         settings = user_config.get("settings") or {}
         limits = limits_of(user_config)

@@ -7,6 +7,9 @@ arguments and the user_config of the release's application document, which the c
 from __future__ import annotations
 
 import asyncio
+import math
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -30,8 +33,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wheelway.contract import Pipeline
-    from wheelway.parts import Invoke
+    from wheelway.remote import RemotePart
     from wheelway.schema import Interface
+
+ASK_AGAIN = 1.0
+"""Seconds for which what parts elsewhere said is told again: whoever may read may ask."""
+ASK_WITHIN = 1.0
+"""Seconds that they have for it: the metadata wait for that."""
 
 _MOVED = (
     "an asynchronous stage",
@@ -121,7 +129,7 @@ class Replica:
         *,
         name: str = "",
         echo_request_id: bool = True,
-        parts: Mapping[str, Invoke] | None = None,
+        parts: Mapping[str, RemotePart] | None = None,
     ) -> None:
         """`parts` are those that run elsewhere."""
         self.application = Application(
@@ -141,6 +149,10 @@ class Replica:
         self._class: type[Pipeline] | None = None
         self._inline: Mapping[str, InlinePart] = {}
         self._elsewhere = parts or {}
+        self._refused, self._asked = "", -math.inf
+        """What these say of the latest settings, and when they were asked (monotonic)."""
+        if self._elsewhere:
+            self.application.refresh = self._ask_parts
         self._interface: Interface | None = None
         self._limits = Limits()
         self._apart = False
@@ -199,7 +211,20 @@ class Replica:
         self.application.serve(runtime, self._limits)
 
     def _told(self) -> Mapping[str, Any]:
-        return {"replica": self._name, **self._instances.told()}
+        told = {"replica": self._name, "settings_error": self._refused}
+        return {**told, **self._instances.told()}
+
+    async def _ask_parts(self) -> None:
+        """Have the parts elsewhere say what they refuse; each has settings by itself."""
+        if (now := time.monotonic()) < self._asked + ASK_AGAIN:
+            return
+        self._asked = now
+        with suppress(TimeoutError):  # they are busy, or were lost: as they were
+            async with asyncio.timeout(ASK_WITHIN):
+                said = await asyncio.gather(
+                    *(part.settings_error() for part in self._elsewhere.values())
+                )
+                self._refused = next(filter(None, said), "")
 
     # -- start -----------------------------------------------------------------------------------
 

@@ -325,6 +325,39 @@ async def test_new_settings_reach_the_part_and_one_that_cannot_start_is_named(ar
         await started(arguments, {"other": 1})
 
 
+async def test_settings_that_a_part_elsewhere_refuses_are_told_where_the_pipelines_are(
+    arguments, monkeypatch
+):
+    monkeypatch.setattr("wheelway.replica.ASK_AGAIN", 0)
+    part, other = await started(arguments), await started(arguments)
+    alive = [part, other]
+
+    async def ask():
+        return [one.settings_error for one in alive]
+
+    remote = RemotePart("part", part.answer, ask)
+    replica = Replica(Arguments.of(arguments), LOGGER, parts={"part": remote})
+    await replica.reconfigure({"settings": {"by": 2}})
+    async with client_of(replica.application) as client:
+        assert "settings_error" not in (await client.get(ROUTE)).json()
+        for one in (replica, other):
+            await one.reconfigure({"settings": {"to": 3}})
+        await replica.settled()
+        told = (await client.get(ROUTE)).json()["settings_error"]
+        assert told == "the part 'part': KeyError: 'by'"
+        await other.reconfigure({"settings": {"by": 3}})
+        assert "settings_error" not in (await client.get(ROUTE)).json()
+
+        async def never():
+            await asyncio.Event().wait()
+
+        remote._ask = never
+        monkeypatch.setattr("wheelway.replica.ASK_WITHIN", 0.01)
+        assert (await client.get(ROUTE)).status_code == 200
+    for one in (replica, part, other):
+        await one.unload()
+
+
 async def test_a_broken_off_answer_is_never_a_whole_one():
     async def nothing(_data, _carried):
         return
