@@ -228,7 +228,8 @@ def _staged(route: Route, wanted: Placement, target: Application, situation: Sit
     if failed and not falls_back:
         stays = _predecessors(route, situation, causes.KEEPS_ROUTE, without=target)
         if refused := refused_weights(target, diagnosis, situation):
-            return _Step(stays, refused_weights=refused, transitions=_goes_on(route, refused))
+            goes_on = _goes_on(route, refused, situation)
+            return _Step(stays, refused_weights=refused, transitions=goes_on)
         if other_weights(target, wanted):  # it failed before it could be told of these
             return _Step(stays)
         return _Step(keep=stays, quarantines=(quarantine(release, "stage", diagnosis, situation),))
@@ -282,10 +283,14 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
     return _Step(keep=back, quarantines=failed, urgent=True)
 
 
-def _goes_on(route: Route, refused: Sequence[WeightsQuarantine]) -> tuple[Transition, ...]:
+def _goes_on(
+    route: Route, refused: Sequence[WeightsQuarantine], situation: Situation
+) -> tuple[Transition, ...]:
     """The release of weights that failed serves on with others, if it does."""
     holder = route.holder
     if holder is None or holder.release != refused[0].release:
+        return ()
+    if not _holder_works(route, situation):  # it still has to be seen there
         return ()
     why = f"{refused[0].weights} failed; it goes on as it was"
     return phases(holder, Phase.LIVE, REFUSED, why)

@@ -20,6 +20,7 @@ from controller.planning.remembered import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from concurrent.futures import Executor
 
     from controller.journal import Reader
     from controller.model import PlacementRecord
@@ -159,7 +160,7 @@ class Asked:
 
 class Probes:
     """Asks one cluster's ingress. `probe_deadline` is in seconds, `budget` how many seconds of a
-    poll questions may begin in. `close` it.
+    poll questions may begin in, `threads` what asks. `close` it.
     """
 
     def __init__(
@@ -169,12 +170,13 @@ class Probes:
         probe_deadline: float,
         budget: float = PROBING,
         monotonic: Callable[[], float] = time.monotonic,
+        threads: Executor | None = None,
     ) -> None:
         self._ingress = ingress
         self.deadline = probe_deadline
         self._budget = budget
         self._monotonic = monotonic
-        self._threads = ThreadPoolExecutor(8, "wheelway-probe")
+        self._threads = threads or ThreadPoolExecutor(8, "wheelway-probe")
         self._routes = Remembered(_routes)
         self._answers: dict[str, Answer] = {}
         """The last answer of the ingress at each route."""

@@ -2,22 +2,19 @@
 nature well or badly, its ingress follows late. Values only; nothing runs and nothing waits.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from packaging.version import Version
 
 from controller.model import Placement, Release
-from controller.observed import Answer, Application, ApplicationStatus, Replica, WeightsError
-from controller.planning.weights import (
-    NONE,
-    Weights,
-    falls_back_to_none,
-    former_in_document,
-    in_document,
-)
+from controller.observed import Answer, Application, ApplicationStatus
+from controller.planning.weights import NONE, in_document
+from tests.support.replicas import Failing, Played, wanted_number
 
 NATURES = ("good", "raises", "hangs", "mute")
 """Mute: it becomes ready, but never answers at its route."""
+PART = "risk"
+NODES = 3
 
 
 @dataclass
@@ -28,17 +25,41 @@ class Running:
     """What it is, which Serve forgets as soon as it is being deleted."""
     build_left: int = 0
     """Moves until its build has ended."""
-    serves: Weights | None = None
-    """The weights of its one replica."""
-    refused: str = ""
-    """The digest of those that it could not take."""
+    replicas: list[Played] = field(default_factory=list)
+    is_ill: bool = False
+    """All fail their health checks."""
+    part_is_down: int = 0
+    """Moves until a replica of its part starts again."""
+    drains: int = 0
+    """Moves for which it is still there once it is being deleted."""
+    made: int = 0
+    turn: int = 0
 
     @property
     def leaving(self):
         return self.app.status is ApplicationStatus.DELETING
 
+    @property
+    def has_parts(self):
+        return self.release is not None and "parts" in (self.app.document or {}).get("args", {})
+
+    @property
+    def up(self):
+        return [replica for replica in self.replicas if replica.is_up]
+
+    @property
+    def is_whole(self):
+        return len(self.up) == len(self.replicas) and not self.part_is_down
+
+    def look(self, **changes):
+        """What the dashboard shows from now on."""
+        shown = () if changes.get("building", self.app.building) else self.replicas
+        self.app = replace(self.app, **changes, replicas=tuple(one.seen for one in shown))
+
 
 class Cluster:
+    """Also the ingress, as `controller.reconcile.observer.Probes` asks it."""
+
     def __init__(self):
         self.running = {}
         self.leads_to = {}
@@ -46,8 +67,11 @@ class Cluster:
         self.reachable = True
         self.build_takes = 1
         """Moves; a config that comes meanwhile begins the build anew."""
-        self.bad_weights = set()
-        """Digest of a release and of weights that it cannot take."""
+        self.drain_takes = 1
+        """Moves until what is deleted is gone."""
+        self.hears_after = dict.fromkeys(range(NODES), 0)
+        """By node: moves until its replicas hear of a config."""
+        self.failing = Failing()
 
     @property
     def applications(self):
@@ -69,16 +93,23 @@ class Cluster:
             app = running.app
             if name in wanted:
                 assert app.document is not None, f"{name} is not ours to change, or being deleted"
-                document = wanted.pop(name)
-                if in_document(document) != in_document(app.document):
-                    running.refused = ""
-                running.app = replace(app, document=document, route=document["route_prefix"])
-                running.build_left = self.build_takes
+                self._update(running, wanted.pop(name))
             elif app.document is not None:
-                status = ApplicationStatus.DELETING
-                running.app = replace(app, status=status, document=None, release=None)
+                running.drains = self.drain_takes
+                running.look(status=ApplicationStatus.DELETING, document=None, release=None)
         for document in wanted.values():
             self._start(document, natures)
+
+    def _update(self, running, document):
+        """What failed to start is tried again with another config, but for its route."""
+        is_news = running.app.document.get("deployments") != document.get("deployments")
+        if is_news:
+            for replica in running.replicas:
+                replica.hears_in = self.hears_after[replica.node]
+            if running.app.status is ApplicationStatus.DEPLOY_FAILED:
+                running.look(status=ApplicationStatus.DEPLOYING, message="")
+        running.look(document=document, route=document["route_prefix"])
+        running.build_left = self.build_takes
 
     def _start(self, document, natures):
         release = release_of(document)
@@ -100,51 +131,81 @@ class Cluster:
         for name, running in list(self.running.items()):
             app = running.app
             if running.leaving:
-                del self.running[name]
+                running.drains -= 1
+                if running.drains <= 0:
+                    del self.running[name]
+            elif running.release is None:
+                continue
             elif app.building and running.build_left > 1:
                 running.build_left -= 1
             elif app.building:
-                running.app = replace(app, building=False, replicas=(Replica("STARTING", 1),))
-            elif app.status is ApplicationStatus.DEPLOYING and running.nature != "hangs":
-                self._starts(running)
-            elif app.status is ApplicationStatus.RUNNING:
-                self._loads(running)
+                running.look(building=False)
+                self._scale(running)
+            elif app.status is not ApplicationStatus.DEPLOYING or running.nature != "hangs":
+                self._tend(running)
+        self.failing.pass_on()
 
-    def _starts(self, running):
-        app, there = running.app, (Replica("RUNNING", 1, f"{running.app.name}#0"),)
-        wanted, former = in_document(app.document), former_in_document(app.document)
-        running.serves, running.refused = wanted, ""
-        bad = running.nature == "raises"
-        message = "it raised"
-        if not bad and self._refuses(running, wanted):
-            has_former = former is not None or falls_back_to_none(app.document)
-            running.serves, running.refused = former, wanted.digest
-            bad = not has_former or self._refuses(running, former)
-            message = f"wheelway-failure[LoadFailed] with the weights {wanted}: it raised"
-        status = ApplicationStatus.DEPLOY_FAILED if bad else ApplicationStatus.RUNNING
-        running.app = replace(app, status=status, message=message if bad else "", replicas=there)
+    def _scale(self, running):
+        number = wanted_number(running.app.document)
+        del running.replicas[number:]
+        while len(running.replicas) < number:
+            running.made += 1
+            node = len(running.replicas) % NODES
+            running.replicas.append(Played(f"{running.app.name}#{running.made}", node))
+        running.look()
 
-    def _loads(self, running):
-        """In place: what it cannot take changes nothing."""
-        wanted = in_document(running.app.document)
-        if wanted == running.serves or running.refused:
+    def _tend(self, running):
+        """Replicas load what they are told, and those that are not there start; Serve gives up
+        those of a config with which none did.
+        """
+        app = running.app
+        deploying = app.status is ApplicationStatus.DEPLOYING
+        if app.status is ApplicationStatus.DEPLOY_FAILED and not running.up:
             return
-        if self._refuses(running, wanted):
-            running.refused = wanted.digest
+        self._scale(running)
+        failures = []
+        for replica in running.replicas:
+            if replica.is_up:
+                replica.follow(running.release, app.document, self.failing)
+            elif why := self._why_not(running, replica):
+                failures.append(why)
+        if why := self._why_no_part(running):
+            failures.append(why)
+        if failures:
+            ended = deploying or app.status is ApplicationStatus.DEPLOY_FAILED
+            status = ApplicationStatus.DEPLOY_FAILED if ended else ApplicationStatus.UNHEALTHY
+            running.look(status=status, message=f"wheelway-failure[LoadFailed] {failures[-1]}")
+        elif running.is_ill:
+            running.look(status=ApplicationStatus.UNHEALTHY)
         else:
-            running.serves = wanted
+            running.look(status=ApplicationStatus.RUNNING, message="")
 
-    def _refuses(self, running, weights):
-        return weights is not None and (running.release.digest, weights.digest) in self.bad_weights
+    def _why_not(self, running, replica):
+        if running.nature == "raises":
+            return f"the part {PART!r}: it raised" if running.has_parts else "it raised"
+        return replica.start(running.release, running.app.document, self.failing)
+
+    def _why_no_part(self, running):
+        """Whether the replica of its part is away, and cannot start again."""
+        if not running.part_is_down:
+            return ""
+        running.part_is_down -= 1
+        if running.part_is_down:
+            return f"the part {PART!r}: its process ended"
+        weights = in_document(running.app.document)
+        if self.failing.takes(running.release, weights, 0):
+            return ""
+        running.part_is_down = 1
+        named = f"with the weights {weights}: " if weights else ""
+        return f"the part {PART!r}: {named}it raised"
 
     def reboot(self):
         """Serve has what was applied from its storage, and begins with all of it anew."""
         self.leads_to = {}
         for running in self.ours:
             running.build_left = self.build_takes
-            running.app = replace(
-                running.app, status=ApplicationStatus.DEPLOYING, building=True, replicas=()
-            )
+            running.replicas, running.part_is_down = [], 0
+            running.look(status=ApplicationStatus.DEPLOYING, building=True)
 
     def ingress_follows(self):
         self.leads_to = {
@@ -153,36 +214,78 @@ class Cluster:
             if running.app.route and not running.leaving
         }
 
+    # -- mishaps -----------------------------------------------------------------------------------
+
     def fall_ill(self, route):
         """Whoever runs at the route fails its health checks."""
-        there = self.holder(route)
-        if there is not None and there.release and there.app.status is ApplicationStatus.RUNNING:
-            there.app = replace(there.app, status=ApplicationStatus.UNHEALTHY)
+        there = self._runs_at(route)
+        if there is not None:
+            there.is_ill = True
+            there.look(status=ApplicationStatus.UNHEALTHY)
 
     def get_well(self):
         for running in self.running.values():
-            if running.app.status is ApplicationStatus.UNHEALTHY:
-                running.app = replace(running.app, status=ApplicationStatus.RUNNING)
+            was_ill, running.is_ill = running.is_ill, False
+            if was_ill and running.is_whole and not running.leaving:
+                running.look(status=ApplicationStatus.RUNNING, message="")
 
-    def answer(self, route):
+    def lose_a_replica(self, route, number):
+        """It starts anew, alone, with another id; whoever else is there goes on."""
+        there = self._runs_at(route)
+        if there is not None and number < len(there.replicas):
+            there.made += 1
+            node = there.replicas[number].node
+            there.replicas[number] = Played(f"{there.app.name}#{there.made}", node)
+            there.look(status=ApplicationStatus.UNHEALTHY)
+
+    def lose_a_part(self, route, moves):
+        there = self._runs_at(route)
+        if there is not None and there.has_parts:
+            there.part_is_down = moves
+            message = f"the part {PART!r}: its process ended"
+            there.look(status=ApplicationStatus.UNHEALTHY, message=message)
+
+    def silence(self, route, number, moves):
+        """A replica is not heard for a while, though it is listed."""
+        there = self._runs_at(route)
+        if there is not None and number < len(there.replicas):
+            there.replicas[number].silent = moves
+
+    def _runs_at(self, route):
+        there = self.holder(route)
+        if there is not None and there.release and there.app.status is ApplicationStatus.RUNNING:
+            return there
+        return None
+
+    # -- what the ingress says ---------------------------------------------------------------------
+
+    def vouched(self, answers, _):
+        return answers
+
+    def probe(self, route):
         if not self.reachable:
             return Answer(None, None, detail="connection refused", reached=False)
         there = self.leads_to.get(route)
-        well = there is not None and there.app.status is not ApplicationStatus.UNHEALTHY
-        if not well or there.nature == "mute" or there.app.name not in self.running:
+        if there is None or there.app.name not in self.running:
             return Answer(None, 503)
-        error = WeightsError(there.refused, "LoadFailed", "it raised") if there.refused else None
+        if there.release is None:
+            return Answer(None, 200, there.app.name)
+        speaking = [one for one in there.up if not one.silent]
+        if not speaking or there.nature == "mute" or there.is_ill:
+            return Answer(None, 503)
+        there.turn += 1
+        replica = speaking[there.turn % len(speaking)]
         return Answer(
-            there.release and there.release.header,
+            there.release.header,
             200,
             there.app.name,
-            weights=str(there.serves or ""),
-            weights_error=error,
-            replica=f"{there.app.name}#0",
+            weights=str(replica.serves or ""),
+            weights_error=replica.error,
+            replica=replica.id,
         )
 
 
-def place(release, option, weights=NONE, *, restart=False):
+def place(release, option, weights=NONE, *, restart=False, replicas=1, parts=False):
     """The placement of a release with one of the options that restart replicas, and its weights."""
     name = f"{release.pipeline}-{release.version}-{release.digest[-7:]}{option}"
     args = {
@@ -191,15 +294,18 @@ def place(release, option, weights=NONE, *, restart=False):
         "digest": release.digest,
         "option": option,
     }
-    document = {"route_prefix": None, "args": args}
-    if weights.wanted is not None and restart:
+    host = {"name": "Host", "num_replicas": replicas}
+    document = {"route_prefix": None, "args": args, "deployments": [host]}
+    if parts:
+        args["parts"] = {PART: {}}
+    if weights.wanted is not None and (restart or parts):
         args["weights"] = weights.wanted.document
-        name += f"w{weights.wanted.digest[-4:]}"
+        name += f"w{weights.wanted.digest[:8]}"
     elif weights.wanted is not None:
-        config = {"weights": weights.wanted.document}
+        host["user_config"] = {"weights": weights.wanted.document}
         if weights.former is not None or weights.without:
-            config["former_weights"] = weights.former.document if weights.former else None
-        document["deployments"] = [{"name": "Host", "user_config": config}]
+            former = weights.former.document if weights.former else None
+            host["user_config"]["former_weights"] = former
     return Placement(name, release, {"name": name, **document})
 
 

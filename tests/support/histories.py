@@ -24,10 +24,12 @@ class Judge:
         self.now = world.NOW
         self.turned = 0.0  # seconds by which the daemon's clock is wrong since the last boot
         self.cluster = Cluster()
-        self.daemon = Daemon()
+        self.daemon = Daemon(self.cluster)
         self.planner = Planner()
         self.rules = dict.fromkeys(["iris", "rag"], world.rule())
         self.options = dict.fromkeys(["iris", "rag"], 0)
+        self.replicas = {}  # by pipeline
+        self.parts = frozenset()  # pipelines that have one
         self.pins = {}  # by pipeline, as suspensions
         self.suspensions = {}
         self.sources_known = True
@@ -54,9 +56,11 @@ class Judge:
         overrides = Overrides(dict(self.pins), dict(self.suspensions))
         wishes = Wishes(
             *(candidates, self.rules, overrides, self.options, self.unprepared, self.sources_known),
+            parts=self.parts,
+            replicas=dict(self.replicas),
             **self._weights_wished(),
         )
-        return self.daemon.poll(self.cluster, wishes, self.now + self.turned)
+        return self.daemon.poll(wishes, self.now + self.turned)
 
     def _weights_wished(self):
         """What the sources offer of weights, and the operator wants of them."""

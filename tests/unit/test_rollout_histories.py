@@ -21,6 +21,7 @@ from controller.planning.rollout import plan
 from tests.support import laws, world
 from tests.support.cluster import NATURES, place
 from tests.support.histories import EVERY_ROUTE, Judge
+from tests.support.mishaps import Mishaps
 from tests.support.paper_passes import GRACE
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(900)]  # a failure is shrunk for minutes
@@ -34,7 +35,7 @@ FATES = st.sampled_from(["it arrives", "it arrives", "it is lost", "the daemon i
 """What becomes of a PUT. One whose answer is lost is like one that arrives."""
 
 
-class Histories(Judge, RuleBasedStateMachine):
+class Histories(Mishaps, Judge, RuleBasedStateMachine):
     # -- what happens to the world -----------------------------------------------------------
 
     @initialize(routes=st.sets(ROUTES, max_size=4))
@@ -187,8 +188,11 @@ class Histories(Judge, RuleBasedStateMachine):
             self.cluster.put([a.document for a in decided.applications], self.natures)
             self.ordered = {n: d["route_prefix"] for n, d in laws.documents(decided).items()}
             self.daemon.contest.sent(decided.applications, self.now + self.turned)
-            self.daemon.sent_at = self.now + self.turned
+            self.daemon.probes.restarted(self.now + self.turned)
             self._judge_the_next(situation, decided, plan(self._look()))
+        elif sending.changes and not sending.hold:
+            self.daemon.probes.restarted(self.now + self.turned)
+            self.daemon.contest.unknown()
         if put == "the daemon is killed after it":
             self.daemon.restart()
 
@@ -201,6 +205,7 @@ class Histories(Judge, RuleBasedStateMachine):
         for _ in range(rounds):
             self.a_pass()
             self.cluster.move_on()
+            self.daemon.fetch()
             if followed:
                 self.cluster.ingress_follows()
             self.now += seconds
@@ -209,6 +214,7 @@ class Histories(Judge, RuleBasedStateMachine):
     def nothing_happens_any_more(self):
         """Liveness: what stood in the way is mended, and the world comes to rest as it should."""
         self.unprepared.clear()
+        self.all_is_mended()
         self.cluster.get_well()
         self.cluster.reachable = True
         self.cluster.build_takes = 1

@@ -20,8 +20,10 @@ from controller.planning.overrides import Pin
 from controller.planning.policy import Candidate
 from controller.planning.weights import MOST_TRIED, Weights, WeightsOffer, in_document
 from controller.planning.weights_election import WeightsOffered
+from controller.planning.weights_telling import REFUSED
 from tests.support import laws, world
-from tests.unit.test_rollout_histories import PIPELINES, Histories
+from tests.support.mishaps import MOVES, NUMBERS
+from tests.unit.test_rollout_histories import PIPELINES, ROUTES, Histories
 
 pytestmark = [pytest.mark.unit, pytest.mark.timeout(900)]
 
@@ -34,7 +36,6 @@ class WeightsHistories(Histories):
         self.offers = {}  # by pipeline and version: an offer of weights
         self.weights_pins = {}
         self.restart = frozenset()
-        self.bad = set()  # digests of weights
         self.made = Counter()
         self.situation = None
 
@@ -59,7 +60,7 @@ class WeightsHistories(Histories):
         candidate = Candidate(own.as_release(pipeline), project, "wheels")
         self.offers[pipeline, night] = WeightsOffer(listed, candidate, own, fits)
         if not good:
-            self.bad.add(digest)
+            self.cluster.failing.weights.add(digest)
         self.time_passes(rounds)
 
     @rule(pipeline=PIPELINES, night=NIGHTS)
@@ -74,17 +75,49 @@ class WeightsHistories(Histories):
             self.weights_pins[pipeline] = Pin(pipeline, versions, "somebody", "", self.now)
         self.time_passes(rounds)
 
+    @rule(pipeline=PIPELINES, night=NIGHTS, moves=MOVES)
+    def weights_do_not_load_for_a_while(self, pipeline, night, moves):
+        if (offer := self.offers.get((pipeline, night))) is not None:
+            self.cluster.failing.passing[offer.weights.digest] = moves
+
+    @rule(node=NUMBERS, moves=MOVES)
+    def no_weights_load_on_a_node_for_a_while(self, node, moves):
+        self.cluster.failing.nodes[node] = moves
+
+    @rule(
+        route=ROUTES,
+        numbers=st.sets(NUMBERS, min_size=1),
+        moves=st.integers(1, 3),
+        former_load=st.booleans(),
+    )
+    def replicas_start_while_weights_do_not_load(self, route, numbers, moves, former_load):
+        """A service that these need, or all, is silent just then."""
+        holder = self.cluster.holder(route)
+        wanted = in_document(holder.app.document) if holder is not None else None
+        if former_load and wanted is not None:
+            self.cluster.failing.passing[wanted.digest] = moves
+        elif not former_load:
+            self.cluster.failing.nodes |= dict.fromkeys(numbers, moves)
+        self.replicas_end(route, numbers, moves)
+
+    @rule()
+    def the_cache_is_lost(self):
+        self.daemon.fetched.clear()
+        self.unprepared.update(candidate.release.digest for candidate in self.listed.values())
+
     @rule()
     def somebody_has_refused_weights_tried_again(self):
         self.daemon.weights = replace(self.daemon.weights, refused={})
 
     def _weights_wished(self):
-        self.cluster.bad_weights = _Bad(self.bad)
         by_pipeline = {}
         for (pipeline, _), offer in sorted(self.offers.items()):
             by_pipeline.setdefault(pipeline, []).append(offer)
         revisions = tuple(offer.revision for offer in self.offers.values())
-        projects = {f"{name}-weights": (group[0].revision,) for name, group in by_pipeline.items()}
+        projects = {
+            f"{name}-weights": tuple(offer.revision for offer in group)
+            for name, group in by_pipeline.items()
+        }
         return {
             "weights": WeightsOffered(
                 {name: tuple(group) for name, group in by_pipeline.items()},
@@ -114,6 +147,7 @@ class WeightsHistories(Histories):
         super()._judge(situation, decided)
         self._what_failed_is_not_served_again(decided)
         self._what_serves_is_never_bad()
+        self._what_served_is_not_taken_away(decided)
 
     def _what_failed_is_not_served_again(self, decided):
         there = {running.app.name: running.app for running in self.cluster.ours}
@@ -128,37 +162,60 @@ class WeightsHistories(Histories):
     def _what_serves_is_never_bad(self):
         """Nobody is told live with weights that it does not serve with."""
         for proven in self.daemon.weights.proven.values():
-            assert self.bad.isdisjoint(one.weights.digest for one in proven)
+            assert self.cluster.failing.weights.isdisjoint(one.weights.digest for one in proven)
+
+    def _is_told_why(self, release):
+        """The newest weights that it could have, it has; or it is said why not."""
+        suiting = [
+            offer.weights
+            for (pipeline, _), offer in self.offers.items()
+            if pipeline == release.pipeline and offer.suits(release.version)
+        ]
+        newest = max(suiting, key=lambda weights: weights.version, default=None)
+        refused = {q.weights.digest for q in self.daemon.weights.refused.get(release, ())}
+        if newest is not None and newest.digest in refused:
+            told = {(c.subject, c.reason) for c in self.daemon.told}
+            assert (str(release), REFUSED) in told, f"{newest} failed and nobody says so"
+
+    def _what_served_is_not_taken_away(self, decided):
+        """Not for a failure that passes; and nothing that serves with weights is left with none."""
+        proven, refused = self.daemon.weights.proven, self.daemon.weights.refused
+        for release, known in proven.items():
+            out = {one.weights.digest for one in refused.get(release, ())}
+            assert out.isdisjoint(one.weights.digest for one in known), "it had served with them"
+        after = laws.documents(decided)
+        for running in self.cluster.ours:
+            name = running.app.name
+            had = in_document(running.app.document) is not None and proven.get(running.release)
+            if had and name in after:
+                assert in_document(after[name]) is not None, f"{name} is left with no weights"
 
     def _everything_is_where_it_belongs(self):
         super()._everything_is_where_it_belongs()
         for running in self.cluster.ours:
             if running.app.status is not ApplicationStatus.RUNNING or not running.app.route:
                 continue
-            release, serves = running.release, running.serves
+            release = running.release
             placed = self.situation.placements.get(release)
             if placed is None or placed.name != running.app.name:
                 continue  # what stands in goes on as it is
-            assert serves == in_document(running.app.document), "it serves what it is told"
-            assert running.refused == "", "nobody is told what it cannot take"
+            serves = in_document(running.app.document)
+            for replica in running.replicas:
+                assert replica.serves == serves, "it serves what it is told"
+                assert replica.refused == "", "nobody is told what it cannot take"
             if release.pipeline in self.weights_pins:
                 continue
+            self._is_told_why(release)
+            refused = {q.weights.digest for q in self.daemon.weights.refused.get(release, ())}
             good = [
                 offer.weights.version
                 for (pipeline, _), offer in self.offers.items()
                 if pipeline == release.pipeline
                 and offer.suits(release.version)
-                and offer.weights.digest not in self.bad
+                and offer.weights.digest not in self.cluster.failing.weights | refused
             ]
             assert serves is not None or not good, "good weights are there"
             assert not good or serves.version >= max(good), "newer good weights are there"
-
-
-class _Bad(set):
-    """Weights that every release refuses, as pairs of a release and those."""
-
-    def __contains__(self, pair):
-        return super().__contains__(pair[1])
 
 
 WeightsHistories.TestCase.settings = settings(stateful_step_count=40)
@@ -173,7 +230,10 @@ def live(restart=()):
 
 
 def served(history):
-    return {r.app.route: str(r.serves.version if r.serves else "") for r in history.cluster.ours}
+    return {
+        r.app.route: " ".join(sorted({str(p.serves and p.serves.version) for p in r.up}))
+        for r in history.cluster.ours
+    }
 
 
 @pytest.mark.parametrize("restart", [(), ("iris",)])
@@ -201,3 +261,12 @@ def test_a_release_that_was_never_live_is_tried_with_a_few_bad_ones_and_then_to_
     (refused,) = history.daemon.weights.refused.values()
     assert len(refused) == MOST_TRIED
     assert len(history.daemon.quarantined) == 1
+
+
+def test_what_was_not_seen_yet_is_not_told_live_for_weights_that_failed_beside_it():
+    history = WeightsHistories()
+    history.pipelines_have_replicas_and_parts({"iris": 1, "rag": 1}, ("iris",))
+    history.publish_and_start("/predict/iris/1", ("mute", "good"), 2, followed=False)
+    history.publish_weights("iris", 1, good=False, fits="", rounds=0)
+    history.nothing_happens_any_more()
+    assert [failure.reason for failure in history.daemon.quarantined.values()] == ["ProbeFailed"]
