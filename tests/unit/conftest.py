@@ -31,7 +31,7 @@ from tests.support.wheels import make_wheel
 
 
 @pytest.fixture(autouse=True)
-def unlimited():
+def memory_of_this_process():
     """What a test makes of this process's memory would hold for all that come after it, and for
     whatever these start.
     """

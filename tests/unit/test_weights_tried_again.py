@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.support.asking import ROUTE, client_of, until
-from tests.unit.test_weights_in_replicas import made, mark, told, weights_of
+from tests.support.reading import made, mark, told, weights_of
 from wheelway import instances
 from wheelway.instances import Form
 from wheelway.weights import Weights
