@@ -31,10 +31,11 @@ _FIGURES = re.compile(
 )
 _ENDED = re.compile(
     r"\bActorDied|\bActorUnschedulable|\bThe actor (?:died|is dead)\b"
-    r"|\bthe replica's process died\b"
+    r"|\bthe replica's process died\b|\bA replica of the new version failed its health check\b"
 )
 """How Ray, or `serve.application`, says that a process ended; exceptions of pipelines that merely
-mention such a word do not match."""
+mention such a word do not match. The last is all that Serve says of replicas that took a new config
+and then ended, or had to be ended."""
 _TAIL_LINES = 30
 
 

@@ -117,6 +117,36 @@ def test_a_replica_that_starts_while_bad_weights_are_wanted_has_the_former(at_wo
     assert "killed" not in site.quarantines()
 
 
+def test_a_lone_replica_that_starts_while_a_service_is_silent_has_its_weights_later(
+    at_work, forwarder, tmp_path
+):
+    site, tuned, service = at_work, Tuned(at_work, "patient"), tmp_path / "service"
+    service.touch()
+    one = tuned.weights("1.0")
+    tuned.publish()
+    site.wait_for(tuned.route)
+    tuned.wait_live_with(one)
+    two = tuned.weights("2.0", {"service": str(service)})
+    tuned.wait_live_with(two)
+    former, sent = tuned.told()["replica"], forwarder.puts
+    service.unlink()
+    [pid] = site.pids("patient")
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: site.pids("patient") - {pid})
+    state = eventually(lambda: (t := tuned.told()).get("replica", former) != former and t)
+    assert (state["weights"], state["weights_error"]["reason"]) == (one, "LoadFailed")
+    [condition] = eventually(lambda: site.conditions("WeightsBackOff"))
+    for told in (state["replica"], "the feature store did not answer", "rollback patient"):
+        assert told in condition.message
+    assert tuned.answer() == ("1.0", one)
+    service.touch()
+    eventually(lambda: tuned.answer() == ("2.0", two))
+    eventually(lambda: not site.conditions("WeightsBackOff"))
+    assert "weights_error" not in tuned.told()
+    assert (tuned.refused(), tuned.live_with(), tuned.configured()) == ({}, two, [two, one])
+    assert forwarder.puts == sent
+
+
 def test_a_daemon_killed_amid_a_swap_goes_on_where_it_was_and_no_request_fails(
     site, forwarder, gate
 ):
@@ -310,6 +340,12 @@ def test_weights_that_only_one_replica_takes_are_refused_for_both(at_work, gate)
         assert tuned.live_with() == one
         assert tuned.applications() == before
     assert not load.failures
+
+    deadly = tuned.weights("3.0", {"exit": True})  # for both at once, and Serve starts no others
+    assert tuned.wait_refused(deadly).reason == "ReplicaDied"
+    eventually(lambda: tuned.configured()[0] == one)
+    eventually(lambda: tuned.told().get("weights") == one)
+    assert "halved" not in site.quarantines()
 
 
 def test_each_version_has_the_weights_that_fit_it(at_work):

@@ -2,8 +2,8 @@
 
 Answers say which weights they came from. Weights say in `model.json` what becomes of them: `raise`
 has `load` fail, `wrong` the examples; with `gate`, each `load` waits for a file in that folder,
-which it takes away, and with `lottery` it fails where there is none; `exit` ends the replica's
-process, `big` is how many MiB are held.
+which it takes away, and with `lottery` it fails where there is none; with `service` it fails while
+that file is not there; `exit` ends the replica's process, `big` is how many MiB are held.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Demo(Pipeline):
             pass_through(Path(self.model["gate"]))
         if "lottery" in self.model:
             next(Path(self.model["lottery"]).iterdir()).unlink()
+        if "service" in self.model and not Path(self.model["service"]).exists():
+            raise TimeoutError("the feature store did not answer")
         if "exit" in self.model:
             os._exit(3)
         self.held = bytearray(self.model.get("big", 0) << 20)

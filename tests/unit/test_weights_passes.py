@@ -137,15 +137,25 @@ def test_what_is_refused_is_written_down_once_though_the_config_must_wait(live, 
     assert wanted(paper_head)[-1] == [None]
 
 
+STOPPED = (
+    "The deployment failed to start 2 times in a row during a rolling update. This may be due to a "
+    "problem with its constructor, initial health check or health checks failing. The update is "
+    "stopped and replicas of the previous version keep running until a new deploy. See controller "
+    "logs for details. Error:\nA replica of the new version failed its health check."
+)
+"""What Serve 2.60 says when the replicas that took a new config all ended at once."""
+
+
+@pytest.mark.parametrize("said", ["the replica's process died while it started", STOPPED])
 def test_weights_that_end_the_process_are_refused_though_no_replica_is_left_to_say_so(
-    live, paper_head
+    live, paper_head, said
 ):
     live.drop_weights("2026.1")
     live.settle()
     live.drop_weights("2026.2")
     while wanted(paper_head)[-1] != ["2026.2"]:
         live.pass_(after=0.2)
-    paper_head.failing["demo"] = "the replica's process died while it started"
+    paper_head.failing["demo"] = said
     for _ in range(4):
         live.pass_(after=1.0)
     ((refused,),) = live.journal.refused_weights().values()
