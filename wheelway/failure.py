@@ -59,6 +59,10 @@ class StartFailure(Exception):  # noqa: N818 - a verdict on a release, named as 
         return f"wheelway-failure[{self.reason}] {self.message}\n{self.tail}".rstrip()
 
 
+class Mistake(Exception):  # noqa: N818 - no error of its own, but what such have in common
+    """One that wheelway itself found: its text says all, and is told without the class's name."""
+
+
 def blame(reason: str, what: str, error: BaseException, tree: Path | None) -> StartFailure:
     """The failure that `error` amounts to: `what` says what was tried, as the start of a sentence.
 
@@ -86,7 +90,9 @@ def ends_the_caller(error: BaseException) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """An exception as one line: its type and what it says, or the mistakes that pydantic found."""
+    """An exception as one line: its type and what it says, or the mistakes that were found."""
+    if isinstance(error, Mistake):
+        return _one_line(str(error))
     if isinstance(error, ValidationError):
         return _one_line(mistakes(error, "the value"))
     return _one_line("".join(traceback.format_exception_only(error)).strip())

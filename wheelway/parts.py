@@ -22,7 +22,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from wheelway.failure import ends_the_caller
+from wheelway.failure import Mistake, ends_the_caller
 from wheelway.streams import Streamed
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Parts(Mapping[str, "Part"]):
         )
 
 
-class _NoSuchPartError(KeyError):
+class _NoSuchPartError(Mistake, KeyError):
     def __str__(self) -> str:  # a KeyError shows the text quoted, as if it were a key
         return str(self.args[0])
 

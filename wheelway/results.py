@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from wheelway.failure import MISTAKES
+from wheelway.failure import MISTAKES, Mistake
 from wheelway.json_schema import choices_of, listed, parts_of, resolved, table
 from wheelway.locations import class_of, located, no_json, violations
 from wheelway.streams import Streamed, can_stream
@@ -79,7 +79,7 @@ class _ReadOnceError(Exception):
     """What cannot be read again; the text says what it is and what to do."""
 
 
-class ResultInvalid(Exception):  # noqa: N818 - named like the reason it is reported as
+class ResultInvalid(Mistake):
     """A pipeline returned what its declared result type does not allow; the text says where."""
 
 

@@ -143,7 +143,7 @@ STREAMS = {
                 yield 1
                 yield "two"
         """,
-        ("examples", "ExampleResultInvalid", "item 2 of a stream"),
+        ("examples", "ExampleResultInvalid", "declared result type: item 2 of a stream"),
     ),
     "a stream that raises at once": (
         """
@@ -275,7 +275,7 @@ PARTS = {
         class Demo(Risk):
             def load(self, context): context.parts["rsk"]
         """,
-        ("load", "LoadFailed", "has no part 'rsk', it has 'risk'"),
+        ("load", "LoadFailed", "failed: the pipeline has no part 'rsk', it has 'risk'"),
     ),
     "a part that is not awaited": (
         """
