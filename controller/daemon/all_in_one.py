@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from controller.daemon.loop import Daemon
 from controller.daemon.occupant import require_unserved
 from controller.errors import Stalled, WheelwayError
 from controller.journal import Journal, require_unlocked
+from controller.model import Phase, Transition
+from controller.ops.status import ON_CLUSTER
 from controller.rayhead import head, ports
 from controller.serve.replica_logs import following
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 PORT: Final = 8000
 DASHBOARD_PORT: Final = 8265
 WHEELS: Final = Path("wheels")
+_SERVED: Final = {Phase.LIVE, Phase.RETIRING}
 _MARK: Final = "# wheelway up "
 """Before the digest of the rest of the file: as long as it is right, nobody edited it."""
 _MARK_BEFORE: Final = "# Written by `wheelway up` at every start"
@@ -65,13 +69,15 @@ def prepare(run: LocalRun) -> tuple[Path, str]:
     Raises:
         JournalError: a daemon runs with it ("JournalLocked"), and would follow what is written.
         ConfigError: the one that is kept cannot be used.
-        Stalled: it says otherwise than was asked for ("ConfigKept").
+        Stalled: it says otherwise than was asked for ("ConfigKept"), or the two ports that were
+            asked for are one ("PortsEqual").
     """
     require_unlocked(run.state.resolve())
     path = run.state / "controller.toml"
     if path.is_file() and not _is_as_written(found := read(path)):
         _refuse_otherwise(path, parse(found, path), run)
         return path, f"{path} was edited and is kept; remove it to have it written anew"
+    ports.require_apart(run.port or PORT, run.dashboard_port or DASHBOARD_PORT)
     text = configuration(run)
     path.write_text(f"{_MARK}{_digest(text)}\n{text}", encoding="utf-8")
     (run.wheels or WHEELS).mkdir(parents=True, exist_ok=True)
@@ -132,22 +138,14 @@ def serve(
     require_unlocked(daemon.config.paths.state)  # before a head is started, which takes long
     with ExitStack() as stack:
         tuning = head.Tuning(num_cpus, longest_request=daemon.config.serve.longest_request)
-        if head.answers(daemon.config.ray.dashboard_url):
-            if unknown := require_unserved(daemon.config):
-                say(
-                    f"the releases on the Ray head are of another daemon, {unknown}; whether it "
-                    "runs cannot be seen from here: this one marks them as its own, and stands "
-                    "down if that one is older and marks them back"
-                )
-        else:
-            _require_ingress(daemon.config)
-            say("starting a Ray head (10 to 30 s) ...")
+        if said := _require_head(daemon.config):
+            say(said)
         ray = stack.enter_context(head.adopt_or_start(daemon.config.ray.dashboard_url, tuning))
         if ray.adopted:
             say(f"using the Ray head at {ray.dashboard_url}; it will be left running")
         else:
             say(f"the Ray head answers at {ray.dashboard_url}; {tuning.room}")
-            _begin_anew(daemon.config.paths.state)
+            _end_with_head(daemon.config.paths.state)  # which the last run may not have done
         stack.enter_context(signals(daemon))
         if failed is not None:
             stack.enter_context(following(daemon.config.ray, _telling(failed)))
@@ -165,21 +163,47 @@ def serve(
             if not ray.running():
                 raise Stalled("HeadEnded", f"the Ray head ended by itself:\n{ray.last_words()}")
             say("ending the Ray head ...")
+    if not ray.adopted:
+        _end_with_head(daemon.config.paths.state)
     return 0
 
 
-def _require_ingress(config: Config) -> None:
-    """Raise when the ingress of a head that is started now would find its port taken."""
+def _require_head(config: Config) -> str:
+    """Raise when the head that is there is another daemon's, or none can be started. Returns what
+    the person should know first; may be empty.
+    """
+    if not head.answers(config.ray.dashboard_url):
+        _require_ports(config)
+        return "starting a Ray head (10 to 30 s) ..."
+    if not (unknown := require_unserved(config)):
+        return ""
+    return (
+        f"the releases on the Ray head are of another daemon, {unknown}; whether it runs cannot be "
+        "seen from here: this one marks them as its own, and stands down if that one is older and "
+        "marks them back"
+    )
+
+
+def _require_ports(config: Config) -> None:
+    """Raise when a head that is started now would find a port taken."""
     dashboard, ingress = httpx.URL(config.ray.dashboard_url), httpx.URL(config.ray.ingress_url)
     port = ingress.port or (443 if ingress.scheme == "https" else 80)
     asked = {"host": ingress.host, "port": port, **config.serve.http_options}
-    ports.require_ingress(asked["host"], asked["port"], dashboard=dashboard.port or 80)
+    ports.require_apart(asked["port"], dashboard.port or 80)
+    ports.require_ingress(asked["host"], asked["port"])
+    if dashboard.host in head.LOCAL:
+        ports.require_dashboard(dashboard.port or 80)
 
 
-def _begin_anew(state: Path) -> None:
-    """Forget what ran before: nothing runs on a head that was just started."""
+def _end_with_head(state: Path) -> None:
+    """Note that nothing runs any more: the head of a run here has ended, however that was."""
+    ended = "HeadEnded", "`wheelway up` had started the Ray head that it ran on, which has ended"
     with suppress(WheelwayError), Journal.open(state) as journal:  # the daemon tells what is wrong
         journal.date({})
+        for one in journal.releases(over=False):
+            if one.phase in ON_CLUSTER:
+                over = Phase.RETIRED if one.phase in _SERVED else Phase.SUPERSEDED
+                journal.record(Transition(one.subject, over, *ended), time.time())
 
 
 def _telling(failed: Callable[[FailedRequest], None]) -> Callable[[LogFile, list[Record]], None]:

@@ -28,12 +28,14 @@ import httpx
 from controller.errors import Stalled, Waiting
 from controller.exchange import answer, own_client
 from controller.rayhead import haproxy, subreaper
-from controller.rayhead.ports import Ports, claim_block, free, is_free
+from controller.rayhead.ports import Ports, claim_block, free, require_dashboard
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
+LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
+"""Hosts at which a head can be started."""
 START_DEADLINE = 180.0
 """Seconds for a head to answer; measured: 8 to 20 on two busy cores."""
 _BUSY = ("timed out during startup", "Timed out waiting for node info")
@@ -177,7 +179,7 @@ def adopt_or_start(dashboard_url: str, tuning: Tuning | None = None) -> Head:
     if answers(dashboard_url):
         return Head(dashboard_url)
     url = httpx.URL(dashboard_url)
-    if url.host not in {"127.0.0.1", "localhost", "::1"}:
+    if url.host not in LOCAL:
         raise Waiting(
             "DashboardUnreachable",
             f"no Ray head answers at {dashboard_url}, and one can only be started on this machine; "
@@ -224,13 +226,11 @@ def _launch(tuning: Tuning, dashboard_port: int, *, isolated: bool) -> Head:
     claim, first = claim_block()
     ports = free(first, isolated=isolated)
     port = first + 9 if isolated else dashboard_port
-    if not is_free(port):
+    try:
+        require_dashboard(port)
+    except BaseException:
         claim.close()
-        raise Stalled(
-            "DashboardPortTaken",
-            f"no Ray dashboard answers at 127.0.0.1:{port}, yet another process holds the port "
-            f"(`ss -ltnp 'sport = :{port}'` names it); end it, or set ray.dashboard_url",
-        )
+        raise
     scratch = Path(tempfile.mkdtemp(prefix="ww-", dir="/tmp"))
     if isolated and tuning.temp_dir is None:
         tuning = replace(tuning, temp_dir=scratch)

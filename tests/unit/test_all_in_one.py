@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import os
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from controller.cli.progress import Progress
 from controller.config.loading import load
-from controller.daemon.all_in_one import LocalRun, _begin_anew, prepare, serve
+from controller.daemon.all_in_one import LocalRun, _end_with_head, prepare, serve
 from controller.errors import ConfigError, JournalError, Stalled
 from controller.journal import Journal
+from controller.model import Phase
 from tests.support.indexes import free_port
 
 pytestmark = pytest.mark.unit
@@ -123,14 +128,31 @@ def test_a_port_for_the_routes_that_is_not_free_is_told_before_a_head_is_started
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         path, _ = prepare(place(port=port, dashboard_port=1))
-        with pytest.raises(Stalled, match=f"another process holds port {port}") as caught:
+        with pytest.raises(Stalled, match=f"holds port {port}, where the routes") as caught:
             serve(path, "", say=said.append)
-    assert caught.value.reason == "IngressPortTaken"
-    path, _ = prepare(place(port=port, dashboard_port=port))
-    with pytest.raises(Stalled, match=f"cannot both be at port {port}") as caught:
-        serve(path, "", say=said.append)
-    assert caught.value.reason == "PortsEqual"
+        assert caught.value.reason == "IngressPortTaken"
+        assert f"process {os.getpid()} (`" in caught.value.message
+        assert "make run PORT=" in caught.value.message
+        path, _ = prepare(place(port=free_port(), dashboard_port=port))
+        with pytest.raises(Stalled, match=f"holds port {port}, where Ray's") as caught:
+            serve(path, "", say=said.append)
+    assert caught.value.reason == "DashboardPortTaken"
+    assert f"process {os.getpid()} (`" in caught.value.message
+    assert "make run DASHBOARD_PORT=" in caught.value.message
     assert said == []
+
+
+def test_one_port_for_routes_and_dashboard_is_refused_with_nothing_written(place, tmp_path):
+    for asked in ({"port": 9000, "dashboard_port": 9000}, {"port": 8265}):
+        with pytest.raises(Stalled, match="cannot both be at port") as caught:
+            prepare(place(**asked))
+        assert caught.value.reason == "PortsEqual"
+        assert "make run PORT=... DASHBOARD_PORT=..." in caught.value.message
+    assert not (tmp_path / ".wheelway" / "controller.toml").exists()
+    path, _ = prepare(place(port=free_port(), dashboard_port=1))
+    path.write_text(path.read_text().replace(':1"', f':{load(path).ray.ingress_url[-5:]}"'))
+    with pytest.raises(Stalled, match="cannot both be at port"):
+        serve(path, "", say=pytest.fail)
 
 
 def test_a_head_that_answers_already_has_its_ingress_where_it_is(place, monkeypatch):
@@ -150,12 +172,33 @@ def test_a_head_that_answers_already_has_its_ingress_where_it_is(place, monkeypa
 
 
 def test_what_ran_on_the_head_before_is_not_waited_for_on_one_just_started(tmp_path):
-    _begin_anew(tmp_path)  # there is no journal yet
+    _end_with_head(tmp_path)  # there is no journal yet
     with Journal.open(tmp_path) as journal:
         journal.placement_live("iris-1.0-0123abcd", 1.0)
-    _begin_anew(tmp_path)
+    _end_with_head(tmp_path)
     with Journal.read(tmp_path) as reader:
         assert reader.placements() == {}
+
+
+def test_what_a_person_ended_is_over_and_not_lost_when_it_is_started_again(work, paper_head):
+    work.drop()
+    work.settle()
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+    work.journal.close()
+    paper_head.forgets()
+    _end_with_head(work.state)
+    with Journal.read(work.state) as reader:
+        [one] = reader.releases()
+        assert (one.phase, one.reason) == (Phase.RETIRED, "HeadEnded")
+    work.restart()
+    printed = io.StringIO()
+    out = Console(file=printed, width=500)
+    progress = Progress("http://127.0.0.1:1", out=out, get=lambda _: None, clock=work.clock)
+    for _ in range(9):
+        progress(work.pass_(after=1.0))
+    assert work.phases() == {"demo-1.0": Phase.LIVE}
+    assert "no longer on the cluster" not in printed.getvalue()
+    assert " live " in printed.getvalue()
 
 
 @pytest.mark.parametrize(
