@@ -85,6 +85,15 @@ def test_a_dropped_wheel_answers_as_printed_and_ctrl_c_ends_all_and_nothing_else
         log = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert log.returncode == 0, log.stderr
         assert 'return {"n": 1 // request["n"]}' in log.stdout
+        (tmp_path / "other").mkdir()
+        with up(tmp_path / "other", first + 1, first + 2) as (other, refusal):
+            assert other.wait(120) == 1
+            told = " ".join(refusal().split())
+            assert f"process {process.pid}, since" in told
+            assert f"with its state in {tmp_path / 'state'}" in told
+            assert f"drop the wheels into {tmp_path / 'wheels'}" in told
+            assert "using the Ray head" not in told
+        assert httpx.get(url).status_code == 200
         shown = said()
         assert "IngressUnreachable" not in shown
         assert not unreached(tmp_path / "state")
@@ -92,6 +101,10 @@ def test_a_dropped_wheel_answers_as_printed_and_ctrl_c_ends_all_and_nothing_else
         processes = descendants(process.pid)
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 0, said()
+    words = [WHEELWAY, "--config", "state/controller.toml", "explain", "demo"]
+    told = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+    assert "demo: none is live" in told
+    assert "HeadEnded" in told
     left = {pid for pid in processes if Path(f"/proc/{pid}").exists()}
     assert processes
     assert not left
