@@ -8,15 +8,19 @@ from variables) is not seen.
 from __future__ import annotations
 
 import ast
+import functools
 import sys
+import sysconfig
 from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
+from importlib.metadata import packages_distributions
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from controller.errors import Stalled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _JOINING: Final = frozenset({"join", "joinpath", "with_name"})
 _LONGEST: Final = 255
@@ -99,6 +103,22 @@ class Module:
                 found |= {name: Binding(self.name, name) for name in _bound(node)}
         return found
 
+    def lines_of(self, *paths: str) -> set[int]:
+        """Where it uses one of these, such as `os.environ`, by whatever name it has imported it."""
+        names = self.names()
+
+        def path_of(node: ast.expr) -> str:
+            if isinstance(node, ast.Attribute):
+                return f"{path_of(node.value)}.{node.attr}"
+            binding = names.get(node.id) if isinstance(node, ast.Name) else None
+            return binding.path if binding else ""
+
+        return {
+            node.lineno
+            for node in ast.walk(self.tree)
+            if isinstance(node, (ast.Name, ast.Attribute)) and path_of(node) in paths
+        }
+
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     for node in body:
@@ -124,20 +144,32 @@ class Root:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._bases = (folder, folder / "src")
+        self._beside: Path | None = None
         self._modules: dict[str, Module] = {}
 
     def find(self, name: str) -> Path | None:
         """A module's file, in the folder or its `src`; a folder without `__init__.py` has none."""
-        for base in self._bases:
+        for base in self._bases_of(name):
             place = base.joinpath(*name.split("."))
             for file in (place / "__init__.py", place.with_name(f"{place.name}.py")):
                 if file.is_file():
                     return file
         return None
 
+    def beside(self, module: Module) -> None:
+        """Also import from the folder of that module, as where the application is started there;
+        what is installed comes before.
+        """
+        self._beside = module.path.parent
+
     def has_modules(self, name: str) -> bool:
         """Whether a folder of that name, which need have no `__init__.py`, has modules in it."""
-        return any(any((base / name).rglob("*.py")) for base in self._bases)
+        return any(any((base / name).rglob("*.py")) for base in self._bases_of(name))
+
+    def _bases_of(self, name: str) -> tuple[Path, ...]:
+        if self._beside is None or name.partition(".")[0] in installed():
+            return self._bases
+        return (*self._bases, self._beside)
 
     def module(self, name: str) -> Module:
         """A module's text.
@@ -169,6 +201,8 @@ class Needs:
     """Those of its root, by name."""
     packages: set[str] = field(default_factory=set)
     """Import names of others' packages, the standard library's left out."""
+    elsewhere: dict[str, Path] = field(default_factory=dict)
+    """Import names that are neither of its root nor of an installed package, and where they are."""
     files: dict[Path, str] = field(default_factory=dict)
     """Other files that the modules name, found beside them, and by which module."""
     misplaced: set[str] = field(default_factory=set)
@@ -183,6 +217,7 @@ def needs(root: Root, name: str) -> Needs:
     """
     found = Needs()
     waiting = [*_with_packages(root, name)]
+    root.beside(root.module(name))
     while waiting:
         one = waiting.pop()
         if one in found.modules:
@@ -190,13 +225,32 @@ def needs(root: Root, name: str) -> Needs:
         module = found.modules[one] = root.module(one)
         for imported in module.imports():
             own = list(_with_packages(root, imported))
-            waiting += own
             top = imported.partition(".")[0]
-            if not own and not root.has_modules(top) and top not in sys.stdlib_module_names:
+            waiting += own
+            if own or root.has_modules(top) or top in sys.stdlib_module_names:
+                continue
+            if top not in installed() and (place := _on_path(top)):
+                found.elsewhere[top] = place
+            else:
                 found.packages.add(top)
         found.files |= {file: one for file in _named_files(module) if file not in found.files}
         found.misplaced |= {text for text in _opened(module.tree) if _is_file(root.folder, text)}
     return found
+
+
+@functools.cache
+def installed() -> frozenset[str]:
+    """Import names of the standard library and of installed packages."""
+    return frozenset({*packages_distributions(), *sys.stdlib_module_names, "wheelway"})
+
+
+def _on_path(top: str) -> Path | None:
+    """Where it would be imported from if that is no place for installed packages."""
+    paths = sysconfig.get_paths()
+    taken = tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    places = [one for one in sys.path if one and not one.startswith(taken)]
+    spec = PathFinder.find_spec(top, places)
+    return Path(spec.origin) if spec is not None and spec.origin else None
 
 
 def _with_packages(root: Root, name: str) -> Iterator[str]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from controller.authoring.modules import installed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
@@ -50,6 +52,18 @@ def required(imported: Iterable[str], folders: Iterable[Path]) -> list[str]:
         distribution = next((one for one in candidates if one in stated), candidates[0])
         found[distribution] = str(stated.get(distribution, distribution))
     return [found[name] for name in sorted(found)]
+
+
+def guessed(imported: Iterable[str], folders: Iterable[Path]) -> list[str]:
+    """Those of the imported names of which nothing says that a package has them."""
+    stated = {canonicalize_name(one.name) for folder in folders for one in _stated(folder)}
+    return sorted(
+        name
+        for name in imported
+        if name not in installed()
+        and name not in _DISTRIBUTIONS
+        and canonicalize_name(name) not in stated
+    )
 
 
 def _stated(folder: Path) -> Iterator[Requirement]:

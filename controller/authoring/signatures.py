@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ast
 import builtins
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ RESULTS: Final[Mapping[str, Type]] = {
 
 SCALARS: Final = frozenset({"bool", "float", "int", "str"})
 
+_OPEN: Final = frozenset({"dict", "list", "set", "tuple", "Dict", "List"})
+
 _TAKEN: Final = {
     "Any": "typing.Any",
     "BaseModel": "pydantic.BaseModel",
@@ -90,7 +93,18 @@ def request_type(annotation: ast.expr | None, module: Module, pipeline: str) -> 
 
 def result_type(annotation: ast.expr | None, module: Module, pipeline: str) -> Type | None:
     """The same for what a method returns; without an annotation it may be an array."""
-    return PLAIN if annotation is None else _converted(annotation, module, pipeline, RESULTS)
+    if annotation is None:
+        return PLAIN
+    found = _converted(annotation, module, pipeline, RESULTS)
+    if found is not None and found.conversion == ANY.conversion and _is_open(annotation):
+        return replace(found, conversion=PLAIN.conversion)
+    return found
+
+
+def _is_open(annotation: ast.expr) -> bool:
+    """Whether it says nothing of values that may be NumPy's, at the top or within a collection."""
+    text = ast.unparse(annotation).strip("'\"")
+    return text in _OPEN or bool(re.search(r"\b(Any|object)\b", text))
 
 
 def name_of(attribute: str, module: Module, pipeline: str) -> Type:

@@ -7,12 +7,12 @@ the wheel holds all that it needs. What looking cannot tell is named.
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from controller.authoring.modules import data_below
 from controller.authoring.python_text import import_block, tuple_of
-from controller.authoring.requirements import required
+from controller.authoring.requirements import guessed, required
 from controller.authoring.signatures import (
     ANY,
     PLAIN,
@@ -37,6 +37,24 @@ _EMPTY: Final = {"bool": "false", "float": "0.0", "int": "0", "dict": "{}", "lis
 _NOT_DATA: Final = frozenset({".cfg", ".ini", ".lock", ".md", ".toml", ".txt"})
 _JSON_ALONE: Final = frozenset({"pydantic", "typing_extensions"})
 """Packages with which a model returns no arrays."""
+
+
+_GUESSED: Final = (
+    "`{name}` is neither beside the code nor installed here, and nothing states it: it stands "
+    "among the requirements under that name. Correct that, or if it is a module of yours strike it "
+    "there and copy it into src"
+)
+_USES: Final = {
+    "fastapi.HTTPException starlette.exceptions.HTTPException fastapi.exceptions.HTTPException": (
+        "HTTPException is named in {places}: here it is a failure of the pipeline, 500; where the "
+        "caller is at fault raise `wheelway.Refused(status, reason, message)` instead"
+    ),
+    "os.environ os.getenv": (
+        "the environment is read in {places}: replicas do not have the application's; take it from "
+        "`context.settings` in `load` and give it a value in wheelway.toml, [settings]"
+    ),
+}
+"""Names that code may use, and what is to be said of it."""
 
 
 @dataclass(slots=True)
@@ -78,10 +96,12 @@ def values(
     _write_stages(text)
     if text.fields:
         text.imports.add("from pydantic import BaseModel")
+    packages, folders = wrapped.needs.packages - {"wheelway", "ray"}, list(folders)
     text.open_points += [*wrapped.left_out, *_open_points(text, examples)]
+    text.open_points += [_GUESSED.format(name=name) for name in guessed(packages, folders)]
     plain = any("plain(" in stage["expression"] for stage in text.stages)
     if plain:
-        text.imports |= ANY.imports
+        text.imports |= {*ANY.imports, "from dataclasses import fields, is_dataclass"}
     found = {
         "target": f"{wrapped.module.name}:{wrapped.name}",
         "doc": _sentence(wrapped.doc) or f"`{wrapped.name}` behind wheelway's contract.",
@@ -95,7 +115,7 @@ def values(
         "unload": wrapped.stages.get("unload"),
         "settings": text.settings,
         "copied": sorted({name.partition(".")[0] for name in wrapped.needs.modules}),
-        "requirements": required(wrapped.needs.packages - {"wheelway", "ray"}, folders),
+        "requirements": required(packages, folders),
     }
     return found, text.open_points
 
@@ -297,9 +317,10 @@ def _result(text: Text, method: Method) -> Type:
             f"the type that `{method.name}` returns cannot be told from the text: annotate the "
             "result by hand"
         )
-    if found is PLAIN and not text.wrapped.needs.packages - _JSON_ALONE:
-        return ANY
-    return found or ANY
+    found = found or ANY
+    if found.conversion == PLAIN.conversion and not text.wrapped.needs.packages - _JSON_ALONE:
+        return replace(found, conversion=ANY.conversion)
+    return found
 
 
 def _is_scalar(parameter: Parameter) -> bool:
@@ -327,11 +348,29 @@ def _open_points(text: Text, examples: Sequence[JSON]) -> Iterable[str]:
             f"{file} is read by a path from the folder where the application was started: copy it "
             "beside the code, and read it from `Path(__file__).parent`"
         )
+    yield from _outside(text.wrapped)
     if not examples:
         yield (
             "there is no example: give `examples` a request that uses the whole model (or say "
             "`--example JSON`)"
         )
+
+
+def _outside(wrapped: Wrapped) -> Iterable[str]:
+    """What the code has of the application and the machine that it comes from."""
+    for name, path in sorted(wrapped.needs.elsewhere.items()):
+        yield (
+            f"`{name}` is imported from {path}, which is no installed package: copy it into src, "
+            "or publish a wheel of it and require that"
+        )
+    for use, advice in _USES.items():
+        places = [
+            f"{module.name}:{line}"
+            for module in wrapped.needs.modules.values()
+            for line in sorted(module.lines_of(*use.split()))
+        ]
+        if places:
+            yield advice.format(places=", ".join(places))
 
 
 def _sentence(doc: str) -> str:

@@ -301,6 +301,79 @@ def test_requirements_are_those_of_the_code_in_the_versions_that_are_stated(wrap
     assert set(project["dependencies"][:-1]) == wanted
 
 
+def test_modules_beside_the_class_come_along_and_others_of_ones_own_are_named(
+    wrap, pipeline, tmp_path, monkeypatch
+):
+    write(tmp_path / "path", {"on_path.py": "", "numpy.py": ""})
+    monkeypatch.syspath_prepend(tmp_path / "path")
+    code = """
+        import on_path, numpy, unheard_of, yaml
+        from wordlist import WORDS
+        class Model:
+            def predict(self, n: int) -> str: return WORDS[n]
+        """
+    files = {
+        "models/scoring.py": code,
+        "models/wordlist.py": "import yaml\nWORDS = 'abc'\n",
+        "models/yaml.py": "",
+    }
+    made = wrap("", [1], files, target="models.scoring:Model")
+    assert (made.folder / "src/wordlist/__init__.py").is_file()
+    wanted = tomllib.loads(text(made, "pyproject.toml"))["project"]["dependencies"][:-1]
+    assert set(wanted) == {"numpy", "pyyaml", "unheard-of"}
+    said = "\n".join(made.open_points)
+    assert f"`on_path` is imported from {tmp_path / 'path' / 'on_path.py'}" in said
+    assert "`unheard_of` is neither beside the code nor installed here" in said
+    assert said.count("neither beside") == 1
+
+
+def test_what_code_has_of_its_application_and_its_machine_is_pointed_at(wrap):
+    code = """
+        import os
+        from os import environ as env
+        import fastapi
+        from starlette.exceptions import HTTPException as Problem
+        class Model:
+            def load(self):
+                self.a = os.getenv("A")
+                self.b = env["B"]
+            def predict(self, n: int) -> int:
+                if n < 0:
+                    raise fastapi.HTTPException(422)
+                raise Problem(400)
+        """
+    said = "\n".join(wrap(code, [1]).open_points)
+    assert "HTTPException is named in legacy:12, legacy:13: here it is a failure" in said
+    assert "`wheelway.Refused(status, reason, message)`" in said
+    assert "the environment is read in legacy:8, legacy:9: " in said
+
+
+@pytest.mark.parametrize("returns", ["", " -> dict", " -> dict[str, Any]", " -> Any"])
+def test_what_is_no_json_within_a_result_is_converted_too(returns, wrap, pipeline):
+    code = f"""
+        from dataclasses import dataclass
+        from typing import Any
+        import numpy as np
+        @dataclass
+        class Row:
+            score: np.float32
+        class Frame:
+            columns = ("a",)
+            def to_dict(self, orient): return [{{"a": np.int64(1)}}]
+        class Model:
+            def predict(self, n: int){returns}:
+                many = {{np.str_("b"): (np.bool_(True), np.zeros(2), None)}}
+                return {{"a": np.float32(n), "rows": [Row(np.float32(1))], "c": Frame(), **many}}
+        """
+    with loaded(pipeline(wrap(code, [1]))) as scored:
+        assert scored(1) == {
+            "a": 1.0,
+            "rows": [{"score": 1.0}],
+            "c": [{"a": 1}],
+            "b": [True, [0.0, 0.0], None],
+        }
+
+
 # -- what cannot be wrapped ------------------------------------------------------------------------
 
 REFUSED = {
