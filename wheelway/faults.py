@@ -70,7 +70,7 @@ def explain(
         why = "its stream was broken off, as the instance that it came from is no longer kept"
         logger.warning("request %s of %s: %s", name, release, why, extra=told)
         return problem.replaced()
-    if isinstance(error, PartFailed) and (shortage := problem.part_failed(error)):
+    if isinstance(error, PartFailed) and (shortage := problem.part_failed(error, release)):
         logger.error("request %s of %s: %s", name, release, error, extra=told)
         return shortage
     if len(names := _failed_by(error, name)) > 1:
@@ -79,4 +79,4 @@ def explain(
     elif names:
         logger.error("request %s of %s failed", name, release, exc_info=error, extra=told)
     invalid = isinstance(error, ResultInvalid)
-    return problem.result_invalid() if invalid else problem.pipeline_failed()
+    return problem.result_invalid(release) if invalid else problem.pipeline_failed(release)

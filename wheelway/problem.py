@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
     from wheelway.asgi import Scope, Send
+    from wheelway.contract import Release
     from wheelway.refusals import Refused
 
 PROBLEM_TYPE = "application/problem+json"
@@ -45,9 +46,6 @@ _TITLES: Final = {status.value: status.phrase for status in HTTPStatus}
 """A pipeline may refuse by a status that has none."""
 
 _SOON = ((b"retry-after", b"1"),)
-_LOG = (
-    "its log has the cause under the request's id: `wheelway logs NAME --request ID` where it runs"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,16 +185,21 @@ def refused(error: Refused) -> Problem:
     return Problem(error.status, error.reason, error.message)
 
 
-def pipeline_failed() -> Problem:
+def pipeline_failed(release: Release) -> Problem:
     """500: a stage raised."""
-    return Problem(500, "PipelineFailed", f"The pipeline failed; {_LOG}.")
+    return Problem(500, "PipelineFailed", f"The pipeline failed; {_log_of(release)}.")
 
 
-def result_invalid() -> Problem:
+def result_invalid(release: Release) -> Problem:
     """500: not what the pipeline declared."""
-    return Problem(
-        500, "ResultInvalid", f"The pipeline's result violates its declared type; {_LOG}."
-    )
+    detail = f"The pipeline's result violates its declared type; {_log_of(release)}."
+    return Problem(500, "ResultInvalid", detail)
+
+
+def _log_of(release: Release) -> str:
+    """Where the cause is, which no client is told."""
+    command = f"wheelway logs {release.pipeline} {release.version} --request ID"
+    return f"its log has the cause under the request's id: `{command}` where it runs"
 
 
 def not_loaded() -> Problem:
@@ -214,13 +217,14 @@ def overloaded(capacity: int) -> Problem:
     )
 
 
-def part_failed(error: PartFailed) -> Problem | None:
+def part_failed(error: PartFailed, release: Release) -> Problem | None:
     """503: a part of the pipeline was not to be had; None where it is no shortage."""
     if isinstance(error, PartOverloaded):
         detail = "A part of the pipeline was too busy to begin with a call in time."
         return Problem(503, "Overloaded", detail, headers=_SOON)
     if isinstance(error, PartUnavailable):
-        detail = f"A part of the pipeline was not there to answer, or died meanwhile; {_LOG}."
+        what = "A part of the pipeline was not there to answer, or died meanwhile"
+        detail = f"{what}; {_log_of(release)}."
         return Problem(503, "PartUnavailable", detail, headers=_SOON)
     return None
 

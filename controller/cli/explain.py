@@ -23,6 +23,7 @@ from controller.cli.status import replicas_of
 from controller.model import Phase
 from controller.ops.explain import WHEN, ChapterDocument, StoryDocument, tell, tell_all
 from controller.ops.times import ago, seconds
+from controller.planning.weights_telling import REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -154,6 +155,8 @@ def _chapter(
     if chapter["live"]:
         then = " when the daemon was last seen" if last_seen else ""
         yield paragraph(f"live at {chapter['route']}{then}", indent=2)
+        if reason == REFUSED:
+            yield paragraph(chapter["message"], indent=2)
     elif quarantine is None and phase == Phase.QUARANTINED:
         lifted = "not live: its quarantine was lifted; the daemon tries it at its next pass"
         yield paragraph(lifted, indent=2)

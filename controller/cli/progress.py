@@ -16,7 +16,7 @@ import logging
 import shlex
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
@@ -25,6 +25,7 @@ from controller.cli.output import PHASE_STYLES, clean, console, first_line, time
 from controller.logs import LOGGERS, tells_event
 from controller.model import Phase, named
 from controller.planning.policy import UNDECIDED
+from controller.planning.weights_telling import REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +71,8 @@ class _Run:
     before: float | None = None
     shown: tuple[Phase, str] | None = None
     """Phase and reason of the last line."""
+    arguments: list[str] = field(default_factory=list)
+    """What curl was told to send; a release is always asked the same."""
 
     @property
     def label(self) -> str:
@@ -209,9 +212,11 @@ class Progress:
         """What a step is called, what is told of it, and what there is to copy."""
         if event.reason == "Lost":
             return "gone", "no longer on the cluster; what is wanted is started again", ""
+        if phase is Phase.LIVE and event.reason == REFUSED:
+            return "back", first_line(event.message), ""
         if phase is Phase.LIVE:
             route = f"/predict/{run.pipeline}/{run.version}"
-            return "live", route, self._curl(route)
+            return "live", route, self._curl(run, route)
         if phase is Phase.QUARANTINED:
             # What others of its wheel failed by is told once.
             first = self._failures.setdefault((event.reason, event.message), run.label)
@@ -271,10 +276,13 @@ class Progress:
         if more:
             self._out.print(Text(f"{'':10}{clean(more)}", style="bold"), soft_wrap=True)
 
-    def _curl(self, route: str) -> str:
-        """A command that works: the release's own first example, else a GET of its metadata."""
+    def _curl(self, run: _Run, route: str) -> str:
+        """A command that works: the release's own first example, else a GET of its metadata. What
+        came back is asked as before: just then its document may not be had in time.
+        """
         url = f"{self._ingress_url}{route}"
-        return shlex.join(["curl", "-sS", url, *arguments_of(self._get(f"{url}/openapi.json"))])
+        run.arguments = run.arguments or arguments_of(self._get(f"{url}/openapi.json"))
+        return shlex.join(["curl", "-sS", url, *run.arguments])
 
 
 class Warnings(logging.Handler):

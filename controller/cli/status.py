@@ -4,9 +4,10 @@ The daemon tells, or its journal while the daemon is down.
 """
 
 import time
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from packaging.version import Version
 
 from controller.cli.invocation import Invocation, invocation
 from controller.cli.link import note, told
@@ -29,7 +30,7 @@ from controller.ops.status import StatusDocument, tell
 from controller.ops.times import ago, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rich.console import RenderableType
 
@@ -143,14 +144,34 @@ def _rows(release: "ReleaseDocument", now: float) -> "Iterator[Sequence[Cell]]":
     )
     for part in release["parts"]:
         yield (*part_cells(part), replicas_of(part), "", "-", "")
-    if weights := release.get("weights"):  # a daemon of before does not tell
-        yield (*weights_cells(weights), "", "-", "")
+    for cells in weights_cells(release, now):
+        yield (*cells, "-", "")
 
 
-def weights_cells(mark: str) -> "tuple[Cell, Cell, Cell, Cell]":
-    """The weights that a release was seen live with, as below it."""
+def weights_cells(release: "Mapping[str, Any]", now: float) -> "Iterator[Sequence[Cell]]":
+    """A row for the weights that a release is live with, one for those that it is to have instead,
+    and one for newer ones that failed: name, version, how they do, why, since when.
+    """
+    live, wanted = release.get("weights"), release.get("wanted_weights")
+    refused = release.get("refused_weights", ())  # a daemon of before tells less
+    if live:
+        since = release.get("weights_since")
+        age = ago(now - seconds(since)) if since else ""
+        yield *_named(live), ("Live", PHASE_STYLES["Live"]), "weights", age
+    if wanted and wanted != live:
+        yield *_named(wanted), ("Wanted", "yellow"), "weights", ""
+    for failed in refused:
+        newest = max((Version(_named(mark)[1]) for mark in (live, wanted) if mark), default=None)
+        name, version = _named(failed["weights"])
+        if newest is None or Version(version) > newest:
+            age = ago(now - seconds(failed["at"]))
+            yield name, version, ("Refused", "red"), failed["reason"], age
+
+
+def _named(mark: str) -> tuple[str, str]:
+    """The project of weights, as below a release, and their version."""
     project, _, version = mark.partition("@")
-    return f"  {project}", version.rpartition("+")[0], "", "weights"
+    return f"  {project}", version.rpartition("+")[0]
 
 
 def part_cells(part: "PartDocument") -> "tuple[Cell, Cell, Cell]":

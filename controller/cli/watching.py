@@ -211,10 +211,15 @@ def _news(seen: JSON) -> tuple[JSON, ...]:
     """What is worth printing again when it changes: not the time nor the traffic."""
     keys = ("pipeline", "version", "digest", "phase", "reason", "replicas", "parts")
     releases = [
-        [*(release[key] for key in keys), release.get("weights")] for release in seen["releases"]
+        [*(release[key] for key in keys), *_weights_of(release)] for release in seen["releases"]
     ]
     conditions = [(item["subject"], item["reason"]) for item in seen["conditions"]]
     return releases, conditions, seen["daemon"]["state"]
+
+
+def _weights_of(release: JSON) -> list[JSON]:
+    refused = [failed["weights"] for failed in release.get("refused_weights", ())]
+    return [release.get("weights"), release.get("wanted_weights"), refused]
 
 
 def shown(seen: JSON, *notes: str) -> RenderableType:
@@ -226,7 +231,7 @@ def shown(seen: JSON, *notes: str) -> RenderableType:
         for row in (
             _row(release, now - seconds(release["since"])),
             *map(_part_row, release["parts"]),
-            *map(_weights_row, filter(None, [release.get("weights")])),
+            *((*cells, "", "", "") for cells in weights_cells(release, now)),
         )
     ]
     return stack(*drawn(seen, releases=table(HEADS, rows), note="\n".join(filter(None, notes))))
@@ -251,10 +256,6 @@ def _row(release: JSON, age: float) -> Sequence[Cell]:
 def _part_row(part: PartDocument) -> Sequence[Cell]:
     counts = "-" if part["inline"] else _replicas(part["running"], part["wanted"])
     return (*part_cells(part), first_line(part["message"]), "", counts, "", "")
-
-
-def _weights_row(mark: str) -> Sequence[Cell]:
-    return (*weights_cells(mark), "", "", "", "")
 
 
 def _replicas(running: int | None, total: int | str | None) -> Cell:

@@ -6,6 +6,7 @@ reference is made of the same types. Keys are only ever added. Times are ISO 860
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from typing_extensions import TypedDict
@@ -17,7 +18,7 @@ from controller.planning.health import briefly
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from controller.journal import ReleaseRecord
+    from controller.journal import Reader, ReleaseRecord
     from controller.model import Condition, Event, Quarantine, Tracked
     from controller.observed import Part
     from controller.planning.overrides import Overrides, Pin, Suspension
@@ -106,18 +107,45 @@ class ReleaseDocument(_Named):
     """Of its latest Serve application, while that is on the cluster; by name."""
     weights: str | None
     """Those that it was last seen live with; null: none."""
+    weights_since: str | None
+    """Since when."""
+    wanted_weights: str | None
+    """Those that it is to have, or has already; null: none."""
+    refused_weights: list[QuarantinedDocument]
+    """Those that failed with it, while it went on with others."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsOfAll:
+    """What is known of the weights of all releases."""
+
+    proven: Mapping[Release, Sequence[Proven]]
+    """Those that each was live with, the last ones first."""
+    refused: Mapping[Release, Sequence[WeightsQuarantine]]
+    """Those that failed with it."""
+    wanted: Mapping[tuple[str, str], str]
+    """By pipeline and version: those that it is to have."""
+
+    @classmethod
+    def of(cls, reader: Reader) -> WeightsOfAll:
+        """As the journal has it now."""
+        judged = reader.judged_weights()
+        wanted = {(one.pipeline, taker): one.mark for one in judged for taker in one.takers}
+        return cls(reader.proven_weights(), reader.refused_weights(), wanted)
 
 
 def release_document(
     record: ReleaseRecord,
     quarantine: Quarantine | None,
     parts: Mapping[str, Iterable[Part]],
-    weights: Mapping[Release, Sequence[Proven]],
+    weights: WeightsOfAll,
 ) -> ReleaseDocument:
-    """A release as JSON; `parts` are those of each placement, `weights` those that each release was
-    live with.
-    """
-    served = weights.get(record.subject, ()) if isinstance(record.subject, Release) else ()
+    """A release as JSON; `parts` are those of each placement."""
+    subject = record.subject
+    served: Sequence[Proven] = ()
+    refused: Sequence[WeightsQuarantine] = ()
+    if isinstance(subject, Release):
+        served, refused = weights.proven.get(subject, ()), weights.refused.get(subject, ())
     return {
         **_named(record.subject),
         "phase": record.phase.value,
@@ -131,6 +159,11 @@ def release_document(
         "quarantine": quarantine_document(quarantine) if quarantine else None,
         "parts": [part_document(part) for part in parts.get(record.placement, ())],
         "weights": str(served[0].weights) if served else None,
+        "weights_since": iso(served[0].at) if served else None,
+        "wanted_weights": None
+        if record.over
+        else weights.wanted.get((subject.name, str(subject.version))),
+        "refused_weights": [refused_weights_document(one) for one in refused],
     }
 
 

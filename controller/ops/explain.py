@@ -19,13 +19,12 @@ from controller.ops.documents import (
     ConditionDocument,
     EventDocument,
     OverridesDocument,
-    QuarantinedDocument,
     ReleaseDocument,
+    WeightsOfAll,
     condition_document,
     documented,
     event_document,
     overrides_document,
-    refused_weights_document,
     release_document,
 )
 from controller.ops.listed import own_wheels, refused_wheels
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
 
     from controller.journal import Reader
     from controller.model import Quarantine, Revision, Tracked
-    from controller.planning.weights import Proven, WeightsQuarantine
 
 EVENTS: Final = 30
 """The last events of a release that are told."""
@@ -80,8 +78,6 @@ class ChapterDocument(ReleaseDocument):
     """The last ones, oldest first."""
     former_weights: list[str]
     """Those that it was live with before, the last ones first."""
-    refused_weights: list[QuarantinedDocument]
-    """Those that failed with it, while it went on with others."""
 
 
 @documented
@@ -248,13 +244,10 @@ def _chapter_document(chapter: _Chapter, reader: Reader) -> ChapterDocument:
     record, failed, wheel = chapter.record, chapter.quarantine, chapter.wheel
     placement, subject = record.placement, record.subject
     events = reader.events(subject=str(subject), pipeline=subject.name, limit=EVENTS)
-    proven = reader.proven_weights()
-    served: Sequence[Proven] = ()
-    refused: Sequence[WeightsQuarantine] = ()
-    if isinstance(subject, Release):
-        served, refused = proven.get(subject, ()), reader.refused_weights().get(subject, ())
+    weights = WeightsOfAll.of(reader)
+    served = weights.proven.get(subject, ()) if isinstance(subject, Release) else ()
     return {
-        **release_document(record, failed, reader.parts(), proven),
+        **release_document(record, failed, reader.parts(), weights),
         "file": wheel.filename if wheel else "",
         "note": wheel.note if wheel else "",
         "live": chapter.live,
@@ -262,7 +255,6 @@ def _chapter_document(chapter: _Chapter, reader: Reader) -> ChapterDocument:
         "remedies": remedies(failed) if failed else [],
         "events": [event_document(event) for event in events],
         "former_weights": [str(one.weights) for one in served[1:]],
-        "refused_weights": [refused_weights_document(one) for one in refused],
     }
 
 

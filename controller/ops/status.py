@@ -19,6 +19,7 @@ from controller.ops.documents import (
     OverridesDocument,
     QuarantinedDocument,
     ReleaseDocument,
+    WeightsOfAll,
     condition_document,
     documented,
     overrides_document,
@@ -97,7 +98,7 @@ def tell(
         conditions = reader.conditions()
         listed = reader.listed()
         overrides, parts = reader.overrides(), reader.parts()
-        weights = reader.proven_weights()
+        weights = WeightsOfAll.of(reader)
     live: dict[str, list[ReleaseRecord]] = {}
     for record in records:
         if record.phase is Phase.LIVE:

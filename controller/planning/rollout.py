@@ -50,6 +50,7 @@ from controller.planning.situation import (
     was_live,
 )
 from controller.planning.staging import admit, start_due, start_of
+from controller.planning.weights import in_document
 from controller.planning.weights_telling import REFUSED
 
 if TYPE_CHECKING:
@@ -292,7 +293,10 @@ def _goes_on(
         return ()
     if not _holder_works(route, situation):  # it still has to be seen there
         return ()
-    why = f"{refused[0].weights} failed; it goes on as it was"
+    failed, weights = refused[0], in_document(holder.document)
+    others = f"serves on with {weights}" if weights else "serves on without any"
+    cause = next(iter(failed.message.splitlines()), "")
+    why = f"{failed.weights} failed, it {others}: {failed.reason}: {cause}"
     return phases(holder, Phase.LIVE, REFUSED, why)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from controller.model import Phase, Transition, UnsoundWheel
 from controller.planning.health import DIGEST_MISMATCH
 from controller.planning.phases import phases_of
+from controller.planning.weights_telling import REFUSED
 from controller.reconcile.upkeep import keep_only
 from controller.reconcile.weights import held
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 ABSOLUTIONS = 3
 """Times that a quarantine for damaged files is lifted by itself; then a person must look."""
+_ANSWERS = "AnswersAtRoute"
+"""The reason of a release that is live, where there is no more to say."""
 _LEAVING = {Phase.RETIRING, Phase.RETIRED, Phase.SUPERSEDED}
 
 
@@ -265,11 +268,14 @@ class Recorder:
 
 
 def _says(record: ReleaseRecord, transition: Transition, source: str) -> bool:
-    """Whether the journal has that already, as of most releases in most passes."""
+    """Whether the journal has that already, as of most releases in most passes. That a release came
+    back to what served before stays until there is more to say than that it answers.
+    """
+    came_back = record.reason == REFUSED and transition.reason == _ANSWERS
+    same = record.reason == transition.reason and record.message == transition.message
     return (
         record.phase is transition.phase
-        and record.reason == transition.reason
-        and record.message == transition.message
+        and (same or came_back)
         and transition.placement in {"", record.placement}
         and source in {"", record.source}
     )

@@ -280,3 +280,21 @@ def test_weights_are_told_of_when_they_serve_and_when_they_failed():
     assert "explain iris 1.0" in lines[1]
     (lifted,) = told.feed(Event(2.0, subject, "QuarantineCleared", "", fields | {"by": "anna"}))
     assert "weights" not in lifted
+
+
+def test_progress_says_that_a_release_went_back_from_weights_that_failed():
+    told = Told(get=lambda _: OPENAPI)
+    told.feed(_reached(IRIS_1, Phase.LIVE, 103.0), _reached(IRIS_1, Phase.STAGED, 200.0))
+    why = "iris-weights@2+ab failed, it serves on with iris-weights@1+cd: LoadFailed: no file"
+    (line,) = told.feed(_reached(IRIS_1, Phase.LIVE, 203.0, "WeightsRefused", why))
+    assert re.search(rf"iris 1\.0 +back +{re.escape(why)}$", line)
+    assert told.feed(_reached(IRIS_1, Phase.LIVE, 204.0, "AnswersAtRoute")) == []
+
+
+def test_progress_shows_how_to_ask_a_release_that_came_back_as_it_did_before():
+    known = [OPENAPI]
+    told = Told(get=lambda _: known.pop() if known else None)
+    first = told.feed(_reached(IRIS_1, Phase.LIVE, 103.0))[-1]
+    told.feed(_reached(IRIS_1, Phase.RETIRING, 500.0))
+    assert " -d " in first
+    assert told.feed(_reached(IRIS_1, Phase.LIVE, 600.0))[-1] == first

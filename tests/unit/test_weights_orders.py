@@ -8,6 +8,7 @@ from packaging.version import Version
 
 from controller.cli.explain import drawn
 from controller.cli.output import first_line
+from controller.cli.status import weights_cells
 from controller.errors import WheelwayError
 from controller.ops import explain, history, orders, status, weights
 from tests.support.passes import Passes
@@ -124,6 +125,25 @@ def test_status_says_with_which_weights_a_release_is_live(live):
     assert release["weights"].startswith("demo-weights@2026.2+")
     assert [c["reason"] for c in seen["conditions"]] == ["WeightsRefused"]
     assert json.dumps(seen)
+    assert release["wanted_weights"] == release["weights"]
+    rows = [[*cells] for cells in weights_cells(release, live.clock())]
+    assert [(name.strip(), version, state) for name, version, (state, _), *_ in rows] == [
+        ("demo-weights", "2026.2", "Live"),
+        ("demo-weights", "2026.3", "Refused"),
+    ]
+    assert rows[1][3] == "LoadFailed"
+    assert all(row[4] for row in rows), "since when"
+
+
+def test_status_says_which_weights_a_release_is_to_have_and_does_not_have_yet(live, paper_head):
+    paper_head.loading = 1000
+    live.drop_weights("2026.4")
+    for _ in range(6):
+        live.pass_(after=0.2)
+    seen = status.tell(live.journal, lambda: live.config, live.clock(), everything=False)
+    rows = [*weights_cells(seen["releases"][0], live.clock())]
+    told = [(version, state) for _, version, (state, _), *_ in rows]
+    assert told == [("2026.2", "Live"), ("2026.4", "Wanted")]
 
 
 def test_explain_tells_of_all_that_were_looked_into(live):

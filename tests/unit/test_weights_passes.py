@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.model import Phase
 from controller.planning.weights import former_in_document, in_document
 from tests.support.passes import reasons
 
@@ -287,6 +288,12 @@ def test_by_restart_bad_ones_are_quarantined_and_the_release_is_not(at_work, pap
     assert refused.reason == "LoadFailed"
     for _ in range(5):
         assert not work.pass_(after=60.0).sent
+    record, weights = work.records()["demo-1.0"], refused.weights
+    ((former, *_),) = work.journal.proven_weights().values()
+    assert (record.phase, record.reason) == (Phase.LIVE, "WeightsRefused")
+    assert record.message == (
+        f"{weights} failed, it serves on with {former.weights}: LoadFailed: {BAD['message']}"
+    )
 
 
 def test_a_first_start_that_fails_with_new_weights_is_tried_with_older_ones(at_work, paper_head):
