@@ -167,7 +167,7 @@ def _chapter(
     if chapter["note"]:
         yield paragraph(chapter["note"], indent=2)
     yield from _place(chapter)
-    yield from _weights(chapter)
+    yield from _weights(chapter, now)
     yield from _timeline(chapter)
     if chapter["events"]:
         yield paragraph("events:", indent=2)
@@ -191,12 +191,17 @@ def _place(chapter: ChapterDocument) -> "Iterable[RenderableType]":
         yield paragraph(said, indent=2, style="dim")
 
 
-def _weights(chapter: ChapterDocument) -> "Iterable[RenderableType]":
+def _weights(chapter: ChapterDocument, now: float) -> "Iterable[RenderableType]":
     """The weights that it serves with, those before, and those that failed with it."""
     if (present := chapter.get("weights")) is not None:
         former = chapter["former_weights"]
         before = f", before with {', '.join(former)}" if former else ""
-        yield paragraph(f"seen live with {present}{before}", indent=2)
+        since = chapter.get("weights_since")  # a daemon of before tells less
+        span = f" (for {ago(now - seconds(since))})" if since else ""
+        yield paragraph(f"seen live with {present}{span}{before}", indent=2)
+        wanted = chapter.get("wanted_weights")
+        if wanted and wanted != present:
+            yield paragraph(f"it is to have {wanted} instead", indent=2)
     for failed in chapter.get("refused_weights", ()):
         said = f"{failed['weights']} failed with it: {failed['reason']}"
         yield paragraph(said, indent=2, style="red")

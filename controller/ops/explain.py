@@ -33,7 +33,7 @@ from controller.ops.status import last_seen
 from controller.ops.times import ago, iso
 from controller.ops.weights import (
     OfferedWeightsDocument,
-    is_asked_for,
+    asked_for,
     is_of_weights,
     offered_weights,
     summary_of_weights,
@@ -201,7 +201,8 @@ def tell(reader: Reader, name: str, version: Version | None = None, *, now: floa
         unread = [r for r in unread if version is None or r.version == version]
         troubles = [p for p in troubles if version is None or may_be_about(p[0].subject, version)]
         if version is not None:
-            weights = [one for one in weights if is_asked_for(one, subject.name, version)]
+            is_release = bool(wanted or unread)
+            weights = asked_for(weights, subject.name, version, is_release=is_release)
         if version is not None and not (wanted or unread or troubles or weights):
             raise unknown_version(name, version, meant)
         wanted.sort(key=lambda r: (r.version, records[r].since))
@@ -216,7 +217,7 @@ def tell(reader: Reader, name: str, version: Version | None = None, *, now: floa
     live = sorted(serving, reverse=True)
     return {
         "name": subject.name,
-        "summary": summary_of_weights(subject.name, weights)
+        "summary": summary_of_weights(weights)
         if weights and (not (chapters or unread) or is_of_weights(subject.name, weights))
         else _summary(subject.name, chapters, live, version, down_for=_since(gone, now)),
         "asked": None if version is None else str(version),

@@ -70,9 +70,17 @@ def offered_weights(reader: Reader, name: str) -> list[OfferedWeightsDocument]:
     ]
 
 
-def is_asked_for(one: OfferedWeightsDocument, name: str, version: Version) -> bool:
-    """Whether a version that was asked for may be that of weights, or of their pipeline."""
-    return one["pipeline"] == name or one["version"] == str(version)
+def asked_for(
+    weights: list[OfferedWeightsDocument], name: str, version: Version, *, is_release: bool
+) -> list[OfferedWeightsDocument]:
+    """Those that are told of where a version was asked for: all where it is that of a release of
+    their pipeline, else those of this version.
+    """
+    return [
+        one
+        for one in weights
+        if (is_release and one["pipeline"] == name) or one["version"] == str(version)
+    ]
 
 
 def is_of_weights(name: str, weights: Sequence[OfferedWeightsDocument]) -> bool:
@@ -80,10 +88,14 @@ def is_of_weights(name: str, weights: Sequence[OfferedWeightsDocument]) -> bool:
     return any(one["project"] == name != one["pipeline"] for one in weights)
 
 
-def summary_of_weights(name: str, weights: Sequence[OfferedWeightsDocument]) -> str:
+def summary_of_weights(weights: Sequence[OfferedWeightsDocument]) -> str:
     """What a project of weights comes to, in a sentence."""
     one = weights[0]
-    return f"{name}: weights for {one['pipeline']}; {one['version']}: {one['reason']}"
+    said = f"{one['project']}: weights for {one['pipeline']}; {one['version']}: {one['reason']}"
+    taken = next((other for other in weights if other["takers"]), one)
+    if taken is one:
+        return said
+    return f"{said}; {taken['version']} are for {', '.join(taken['takers'])}"
 
 
 def pin(

@@ -294,9 +294,8 @@ def _goes_on(
     if not _holder_works(route, situation):  # it still has to be seen there
         return ()
     failed, weights = refused[0], in_document(holder.document)
-    others = f"serves on with {weights}" if weights else "serves on without any"
     cause = next(iter(failed.message.splitlines()), "")
-    why = f"{failed.weights} failed, it {others}: {failed.reason}: {cause}"
+    why = f"it went back from {failed.weights} to {weights or 'none'}: {failed.reason}: {cause}"
     return phases(holder, Phase.LIVE, REFUSED, why)
 
 

@@ -285,7 +285,7 @@ def test_weights_are_told_of_when_they_serve_and_when_they_failed():
 def test_progress_says_that_a_release_went_back_from_weights_that_failed():
     told = Told(get=lambda _: OPENAPI)
     told.feed(_reached(IRIS_1, Phase.LIVE, 103.0), _reached(IRIS_1, Phase.STAGED, 200.0))
-    why = "iris-weights@2+ab failed, it serves on with iris-weights@1+cd: LoadFailed: no file"
+    why = "it went back from iris-weights@2+ab to iris-weights@1+cd: LoadFailed: no file"
     (line,) = told.feed(_reached(IRIS_1, Phase.LIVE, 203.0, "WeightsRefused", why))
     assert re.search(rf"iris 1\.0 +back +{re.escape(why)}$", line)
     assert told.feed(_reached(IRIS_1, Phase.LIVE, 204.0, "AnswersAtRoute")) == []

@@ -159,10 +159,14 @@ def test_explain_tells_of_all_that_were_looked_into(live):
 
 def test_explain_knows_the_weights_by_their_own_name(live):
     story = explain.tell(live.journal, "demo-weights", now=time.time())
-    assert story["summary"] == "demo-weights: weights for demo; 2026.3: Quarantined"
+    said = "demo-weights: weights for demo; 2026.3: Quarantined; 2026.2 are for 1.0"
+    assert story["summary"] == said
     assert [one["version"] for one in story["weights"]] == ["2026.3", "2026.2", "2026.1"]
     one = explain.tell(live.journal, "demo-weights", Version("2026.1"), now=time.time())
     assert [found["version"] for found in one["weights"]] == ["2026.1"]
+    one = explain.tell(live.journal, "demo", Version("2026.3"), now=time.time())
+    assert one["summary"] == "demo-weights: weights for demo; 2026.3: Quarantined"
+    assert [found["version"] for found in one["weights"]] == ["2026.3"]
 
 
 def test_weights_that_fail_their_inspection_are_told_of_their_pipeline(live):
@@ -173,7 +177,8 @@ def test_weights_that_fail_their_inspection_are_told_of_their_pipeline(live):
     assert "demo_weights-2026.4-py3-none-any.whl: " in condition.message
     assert "`wheelway explain demo-weights`" in condition.message
     story = explain.tell(live.journal, "demo-weights", now=time.time())
-    assert story["summary"] == "demo-weights: weights for demo; 2026.3: Quarantined"
+    said = "demo-weights: weights for demo; 2026.3: Quarantined; 2026.2 are for 1.0"
+    assert story["summary"] == said
     told = explain.tell(live.journal, "demo", now=time.time())
     assert "WeightsUnsound" in {c["reason"] for c in told["conditions"]}
     live.drop_weights("2026.5")

@@ -292,7 +292,7 @@ def test_by_restart_bad_ones_are_quarantined_and_the_release_is_not(at_work, pap
     ((former, *_),) = work.journal.proven_weights().values()
     assert (record.phase, record.reason) == (Phase.LIVE, "WeightsRefused")
     assert record.message == (
-        f"{weights} failed, it serves on with {former.weights}: LoadFailed: {BAD['message']}"
+        f"it went back from {weights} to {former.weights}: LoadFailed: {BAD['message']}"
     )
 
 
