@@ -117,34 +117,50 @@ def test_a_replica_that_starts_while_bad_weights_are_wanted_has_the_former(at_wo
     assert "killed" not in site.quarantines()
 
 
-def test_a_lone_replica_that_starts_while_a_service_is_silent_has_its_weights_later(
-    at_work, forwarder, tmp_path
-):
-    site, tuned, service = at_work, Tuned(at_work, "patient"), tmp_path / "service"
+def test_what_starts_while_a_service_is_silent_has_its_weights_later(site, forwarder, tmp_path):
+    tuned, service = Tuned(site, "patient"), tmp_path / "service"
     service.touch()
     one = tuned.weights("1.0")
     tuned.publish()
-    site.wait_for(tuned.route)
-    tuned.wait_live_with(one)
-    two = tuned.weights("2.0", {"service": str(service)})
-    tuned.wait_live_with(two)
-    former, sent = tuned.told()["replica"], forwarder.puts
-    service.unlink()
-    [pid] = site.pids("patient")
-    os.kill(pid, signal.SIGKILL)
-    eventually(lambda: site.pids("patient") - {pid})
-    state = eventually(lambda: (t := tuned.told()).get("replica", former) != former and t)
-    assert (state["weights"], state["weights_error"]["reason"]) == (one, "LoadFailed")
-    [condition] = eventually(lambda: site.conditions("WeightsBackOff"))
-    for told in (state["replica"], "the feature store did not answer", "rollback patient"):
-        assert told in condition.message
-    assert tuned.answer() == ("1.0", one)
-    service.touch()
-    eventually(lambda: tuned.answer() == ("2.0", two))
-    eventually(lambda: not site.conditions("WeightsBackOff"))
-    assert "weights_error" not in tuned.told()
-    assert (tuned.refused(), tuned.live_with(), tuned.configured()) == ({}, two, [two, one])
-    assert forwarder.puts == sent
+    with site.daemon():
+        site.wait_for(tuned.route)
+        tuned.wait_live_with(one)
+        two = tuned.weights("2.0", {"service": str(service)})
+        tuned.wait_live_with(two)
+        former, sent = tuned.told()["replica"], forwarder.puts
+        service.unlink()
+        [pid] = site.pids("patient")
+        os.kill(pid, signal.SIGKILL)  # its only replica
+        eventually(lambda: site.pids("patient") - {pid})
+        state = eventually(lambda: (t := tuned.told()).get("replica", former) != former and t)
+        assert (state["weights"], state["weights_error"]["reason"]) == (one, "LoadFailed")
+        [condition] = eventually(lambda: site.conditions("WeightsBackOff"))
+        for told in (state["replica"], "the feature store did not answer", "rollback patient"):
+            assert told in condition.message
+        assert tuned.answer() == ("1.0", one)
+        service.touch()
+        eventually(lambda: tuned.answer() == ("2.0", two))
+        eventually(lambda: not site.conditions("WeightsBackOff"))
+        assert "weights_error" not in tuned.told()
+        assert (tuned.refused(), tuned.live_with(), tuned.configured()) == ({}, two, [two, one])
+        assert forwarder.puts == sent
+
+        service.unlink()
+        before = tuned.applications()
+        with load_on(site.ingress + tuned.route, 2, pause=0.02) as load:
+            rule = '[[pipelines]]\nname = "patient"\noptions = { max_memory = "2GiB" }\n'
+            site.configure(NO_GRACE + rule)
+            eventually(lambda: "weights_error" in tuned.told())
+            site.passes()
+            assert before.keys() < tuned.applications().keys()
+            service.touch()
+            eventually(lambda: tuned.answer() == ("2.0", two))
+            eventually(lambda: len(tuned.applications()) == 1)
+        assert not load.failures
+        assert tuned.applications().keys() != before.keys()
+        assert (tuned.refused(), tuned.answer()) == ({}, ("2.0", two))
+        assert "patient" not in site.quarantines()
+    site.configure(NO_GRACE)
 
 
 def test_a_daemon_killed_amid_a_swap_goes_on_where_it_was_and_no_request_fails(
