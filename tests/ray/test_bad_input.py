@@ -135,6 +135,29 @@ FILES = {
         "https://example.org/lib.whl",
         {"requires": ["lib @ https://example.org/lib.whl"]},
     ),
+    "of-none": Bad(
+        "PartWithoutPipeline",
+        "'elsewhere.risk' is a part of no pipeline of this wheel",
+        {"parts": {"elsewhere.risk": "of_none.pipeline:Demo"}},
+    ),
+    "circular": Bad(
+        "PartCircular",
+        "the class of the pipeline itself",
+        {"parts": {"circular.risk": "circular.pipeline:Demo"}},
+    ),
+    "greedy-part": Bad(
+        "OptionAboveCap",
+        "parts.risk.num_replicas = 30, the cap is 3",
+        {
+            "parts": {"greedy-part.risk": "greedy_part.pipeline:Risk"},
+            "wheelway_toml": "[parts.risk.options]\nnum_replicas = 30\n",
+        },
+    ),
+    "code-and-weights": Bad(
+        "NotOnlyData",
+        "`wheelway.weights` and in `wheelway.pipelines`",
+        {"weights": {"good": "code_and_weights"}},
+    ),
 }
 
 
@@ -157,6 +180,8 @@ def test_every_bad_file_is_refused_with_its_reason_beside_a_release_that_serves(
 
 
 LOADING = """
+from collections.abc import Iterator
+
 from wheelway import Pipeline
 
 class Demo(Pipeline):
@@ -174,6 +199,11 @@ def loading(load, *, infer="request", body=""):
     return LOADING.format(load=load, infer=infer, body=body)
 
 
+LATE = """examples = (1,)
+    def post_process(self, result) -> Iterator[int]:
+        yield 1
+        yield "two"
+"""
 STARTS = {
     "unimportable": Bad(
         "ImportFailed", "No module named 'not_there'", {"code": "import not_there"}
@@ -195,6 +225,24 @@ STARTS = {
         "ExampleFailed",
         "example 2 of 2",
         {"code": loading("pass", infer="1 / request", body="examples = (1, 0)")},
+    ),
+    "two-ways": Bad(
+        "AmbiguousPipeline",
+        "defines both `infer` and `infer_batch`",
+        {"code": loading("pass", body="def infer_batch(self, requests): return requests")},
+    ),
+    "late": Bad(
+        "ExampleResultInvalid",
+        "item 2 of a stream",
+        {"code": loading("pass", body=LATE)},
+    ),
+    "no-part": Bad(
+        "NotAPipeline",
+        "the part 'risk': no_part.pipeline:Risk is no pipeline",
+        {
+            "parts": {"no-part.risk": "no_part.pipeline:Risk"},
+            "code": loading("pass") + "class Risk: pass\n",
+        },
     ),
 }
 """One of each way to end; what else a start can fail of is shown in the tests of the host."""
