@@ -240,7 +240,14 @@ class WeightsCase:
     def in_force(self) -> Weights | None:
         """What it serves with, as far as is known."""
         running = self._sound([self.running] if self.running else [])
-        return next(iter((*self.sound, *running, *self.spare)), None)
+        known = *self.sound, *running, *self.spare
+        return next(iter(known), None) or self._unfounded
+
+    @property
+    def _unfounded(self) -> Weights | None:
+        """The former ones, whose files are lost: replicas that serve with them can go on."""
+        fallback = self.fallback
+        return fallback if fallback and fallback.digest not in self.refused else None
 
     def _sound(self, served: Iterable[Weights]) -> list[Weights]:
         known = {offer.weights.digest: offer.weights for offer in reversed(self.offers)}

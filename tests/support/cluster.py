@@ -252,10 +252,11 @@ class Cluster:
             there.replicas[number].silent = moves
 
     def _runs_at(self, route):
-        there = self.holder(route)
-        if there is not None and there.release and there.app.status is ApplicationStatus.RUNNING:
-            return there
-        return None
+        there, started = (
+            self.holder(route),
+            {ApplicationStatus.RUNNING, ApplicationStatus.UNHEALTHY},
+        )
+        return there if there and there.release and there.app.status in started else None
 
     # -- what the ingress says ---------------------------------------------------------------------
 
