@@ -223,7 +223,13 @@ def test_the_socket_can_be_given_to_a_group_of_the_operators_own(serving):
     assert connect(serving, "ada") == ""
 
 
+def taken_up(serving):
+    """How often a new configuration came into force."""
+    return serving.journal("wheelway").count("the new configuration is in force")
+
+
 def test_the_metrics_tell_what_the_daemon_takes_itself(serving):
+    said = taken_up(serving)
     text = serving.path(CONFIG).read_text()
     serving.write(CONFIG, f'{text}\n[api]\nlisten = "127.0.0.1:9180"\n')
     serving.run("systemctl", "reload", "wheelway")
@@ -234,21 +240,22 @@ def test_the_metrics_tell_what_the_daemon_takes_itself(serving):
         assert found, name
         assert float(found[1]) > 0
     assert 'wheelway_releases{phase="Live",pipeline="demo"} 1.0' in told
+    eventually(lambda: taken_up(serving) == said + 1)
     serving.write(CONFIG, text)
     serving.run("systemctl", "reload", "wheelway")
+    eventually(lambda: taken_up(serving) == said + 2)
 
 
 def test_a_reload_takes_up_an_edit_at_once(serving):
-    said = serving.journal("wheelway").count("the new configuration is in force")
+    said = taken_up(serving)
     before = main_pid(serving)
     text = serving.path(CONFIG).read_text()
     serving.write(CONFIG, f"{text}\n[rollout]\ninterval = 4.5\n")
     serving.run("systemctl", "reload", "wheelway")
-    count = lambda: serving.journal("wheelway").count("the new configuration is in force")  # noqa: E731
-    eventually(lambda: count() == said + 1)
+    eventually(lambda: taken_up(serving) == said + 1)
     serving.write(CONFIG, text)
     serving.run("systemctl", "reload", "wheelway")
-    eventually(lambda: count() == said + 2)
+    eventually(lambda: taken_up(serving) == said + 2)
     eventually(lambda: serving.show("wheelway", "ActiveState") == "active")
     assert main_pid(serving) == before
 
