@@ -92,8 +92,8 @@ class Store:
             return present
         with self._staging() as staging:
             with self._translated(revision.filename):
-                # What is unpacked from it needs as much again, or more.
-                files.expect_room(staging, 2 * (revision.size or 0))
+                copies = 1 if self.tree_path(revision.sha256).exists() else 2  # with the tree
+                files.expect_room(staging, copies * (revision.size or 0))
             wheel = staging / revision.filename
             received = self._receive(revision, chunks, wheel, limits.max_size)
             with self._translated(revision.filename):
