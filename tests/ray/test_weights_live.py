@@ -357,7 +357,7 @@ def test_weights_that_only_one_replica_takes_are_refused_for_both(at_work, gate)
         assert tuned.applications() == before
     assert not load.failures
 
-    deadly = tuned.weights("3.0", {"exit": True})  # for both at once, and Serve starts no others
+    deadly = tuned.weights("3.0", {"exit": True})  # for both at once: Serve may start no others
     assert tuned.wait_refused(deadly).reason == "ReplicaDied"
     eventually(lambda: tuned.configured()[0] == one)
     eventually(lambda: tuned.told().get("weights") == one)
