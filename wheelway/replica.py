@@ -10,6 +10,7 @@ import asyncio
 import math
 import time
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -221,8 +222,12 @@ class Replica:
         self._asked = now
         with suppress(TimeoutError):  # they are busy, or were lost: as they were
             async with asyncio.timeout(ASK_WITHIN):
+                # Each in a context of its own: Serve counts calls for the route of their request.
                 said = await asyncio.gather(
-                    *(part.settings_error() for part in self._elsewhere.values())
+                    *(
+                        asyncio.create_task(part.settings_error(), context=Context())
+                        for part in self._elsewhere.values()
+                    )
                 )
                 self._refused = next(filter(None, said), "")
 

@@ -163,8 +163,8 @@ def test_parts_are_deployments_that_are_called_killed_and_drained(at_work, tmp_p
             assert sum(1 for _ in lines) == 399
         return 1 <= made[-1] < 100
 
-    # A client that does not read holds the part back, also one that was asked with much. What comes
-    # while HAProxy finds the replica busy goes by Serve's own proxy, which holds nobody back.
+    # A client that does not read holds the part back, also one that was asked with much; but not
+    # where HAProxy's checks found no replica up, and the request went by Serve's own proxy.
     eventually(held)
     # Settings that a part refuses are told where those of its pipeline would be.
     site.configure('[[pipelines]]\nname = "scores"\nsettings = { by = "much" }\n')
