@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from controller.authoring.modules import data_below
@@ -201,6 +202,14 @@ def _is_path(parameter: Parameter) -> bool:
     return named or kind.rpartition(".")[2].startswith(("Path", "os.PathLike"))
 
 
+def _file_of(parameter: Parameter) -> str:
+    """The name of the file that a path leads to when it is not given, such as `model.json`."""
+    default = parameter.default
+    if not (isinstance(default, ast.Constant) and isinstance(default.value, str)):
+        return ""
+    return PurePath(default.value).name if PurePath(default.value).suffix else ""
+
+
 def _is_text(node: ast.expr | None) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
@@ -219,10 +228,12 @@ def _path(text: Text, method: Method, parameter: Parameter) -> str:
         if len(beside) == 1 and not parameter.name.lower().endswith(("dir", "folder", "directory")):
             place = f"{place}/{beside[0].name}"
         if not beside:
+            named = _file_of(parameter)
             text.open_points.append(
-                f"`{method.name}` needs a path, and no file lies beside {module.name}: copy what "
-                f"it reads into src/{place}"
+                f"`{method.name}` needs a path, and no file lies beside {module.name}: copy "
+                f"{named or 'what it reads'} into src/{place}"
             )
+            place = f"{place}/{named}" if named else place
     found = f'context.files.parent / "{place}"'
     divided = any(
         isinstance(node, ast.BinOp)

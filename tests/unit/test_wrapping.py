@@ -52,7 +52,7 @@ def pipeline(monkeypatch):
 
     yield imported
     for name in [*sys.modules]:
-        if name.partition(".")[0] in {"common", "legacy", "scored"}:
+        if name.partition(".")[0] in {"common", "legacy", "models", "scored"}:
             del sys.modules[name]
 
 
@@ -224,6 +224,20 @@ def test_what_it_needs_besides_becomes_a_setting_to_fill_in(wrap, pipeline):
     assert sum("give it a value" in point for point in made.open_points) == 2
     with loaded(pipeline(made), settings={"threshold": 0.5, "name": "a"}) as scored:
         assert scored(1) == [0.5, "a", "a", 3]
+
+
+def test_the_file_that_a_path_has_as_its_default_is_the_one_to_be_copied(wrap, pipeline):
+    code = """
+        class Model:
+            def __init__(self, path: str = "weights.txt"): self.path = path
+            def load(self): self.a = open(self.path).read()
+            def predict(self, n: int) -> str: return self.a
+        """
+    made = wrap("", [1], {"models/churn.py": code, "weights.txt": "w"}, target="models.churn:Model")
+    assert any("copy weights.txt into src/models" in point for point in made.open_points)
+    write(made.folder, {"src/models/weights.txt": "w"})
+    with loaded(pipeline(made)) as scored:
+        assert scored(1) == "w"
 
 
 def test_a_file_of_the_current_folder_is_pointed_at(wrap):
