@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from controller.config.settings import RayOptions
-    from controller.ops.explain import ChapterDocument
+    from controller.ops.explain import ChapterDocument, StoryDocument
     from controller.serve.log_records import Record
     from controller.serve.replica_logs import LogFile, ReplicaLogs
 
@@ -55,7 +55,7 @@ def logs(
     what = story["name"] if version is None else f"{story['name']} {version}"
     # A project may have the name of one of several pipelines: that one is meant.
     own = [c for c in story["releases"] if c["pipeline"] == story["name"]]
-    chapter = _meant(what, own or story["releases"])
+    chapter = _meant(what, own or story["releases"], loaders_of(story))
     if version is None:
         note(_chosen(chapter, [v for v in story["live"] if v != chapter["version"]]))
     import asyncio  # noqa: PLC0415 - for this command alone
@@ -65,11 +65,25 @@ def logs(
     asyncio.run(reading.follow(options) if follow else reading.show(options))
 
 
-def _meant(what: str, chapters: "Sequence[ChapterDocument]") -> "ChapterDocument":
+def loaders_of(story: "StoryDocument") -> list[str]:
+    """The pipelines that load what a name stands for, if that is a project of weights."""
+    loaders = {one["pipeline"] for one in story.get("weights", ())}
+    return sorted(loaders - {story["name"]})
+
+
+def _meant(
+    what: str, chapters: "Sequence[ChapterDocument]", loaders: "Sequence[str]"
+) -> "ChapterDocument":
     """The release whose log is wanted: the newest that is live, else that was started."""
     started = [chapter for chapter in chapters if _applications(chapter)]
     if found := next((c for c in started if c["live"]), None) or next(iter(started), None):
         return found
+    if loaders:
+        commands = " or ".join(f"`wheelway logs {name}`" for name in loaders)
+        raise WheelwayError(
+            "LogMissing",
+            f"{what} are weights, which log nothing; what loads them does: {commands}",
+        )
     command = f"wheelway explain {what}"
     raise WheelwayError(
         "LogMissing", f"no replica of {what} was started yet, so there is no log; see `{command}`"

@@ -7,6 +7,7 @@ import pytest
 from packaging.version import Version
 
 from controller.cli.explain import drawn
+from controller.cli.logs import _meant, loaders_of
 from controller.cli.output import first_line
 from controller.cli.status import weights_cells
 from controller.errors import WheelwayError
@@ -336,3 +337,11 @@ def test_what_follows_when_a_quarantine_is_lifted_is_told(live, paper_head):
     live.remove(next(live.wheels.glob("demo_weights-2026.3-*")))
     live.settle()
     assert then().startswith("No source lists demo-weights@2026.3+")
+
+
+def test_the_log_of_weights_is_that_of_who_loads_them(live):
+    story = explain.tell(live.journal, "demo-weights", now=time.time())
+    assert loaders_of(story) == ["demo"]
+    assert loaders_of(explain.tell(live.journal, "demo", now=time.time())) == []
+    with pytest.raises(WheelwayError, match="`wheelway logs demo`"):
+        _meant("demo-weights", story["releases"], loaders_of(story))
