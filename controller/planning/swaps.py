@@ -108,6 +108,7 @@ class Judged:
         """Leave out what is known to be refused: its config may have to wait before it changes."""
         known = {(q.release, q.weights.digest) for found in refused.values() for q in found}
         self.refused = [q for q in self.refused if (q.release, q.weights.digest) not in known]
+        self.live = [(r, weights) for r, weights in self.live if (r, weights.digest) not in known]
 
 
 class Swaps:
@@ -154,6 +155,11 @@ class Swaps:
         if before is not None and (before.weights != swap.weights or not before.is_over):
             return True
         return swap.application in self._astray
+
+    def interrupted(self) -> None:
+        """Note that the cluster could not be observed: that time counts against no replica."""
+        for progress in self._progress.values():
+            progress.at = None
 
     def questions(self, swaps: Sequence[Swap]) -> list[str]:
         """Routes to ask, each several times, as any replica may answer; those first that waited

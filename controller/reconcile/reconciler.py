@@ -231,6 +231,7 @@ class Reconciler:
         """The report of a pass that could not observe Ray: nothing is decided, serving goes on."""
         without_frames(error)  # it is remembered, and raised again in the passes that ask nothing
         dates = self._probes.interrupted(self._journal.placements(), now)
+        self._swaps.interrupted()
         if recorder is not None:
             recorder.date(dates)
         trouble = Condition("ray", error.reason, error.message)

@@ -110,6 +110,7 @@ class Daemon:
     def interrupted(self, now):
         """A pass could not look."""
         self.records = self.probes.interrupted(self.records, now)
+        self.swaps.interrupted()
 
     def poll(self, wishes, now):
         """What a pass would plan from. Dates what is seen for the first time."""

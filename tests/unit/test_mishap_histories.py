@@ -85,6 +85,30 @@ def test_replicas_that_hear_of_new_weights_one_after_the_other_are_all_waited_fo
     assert [str(one.weights.version) for one in proven] == ["2", "1"]
 
 
+def test_time_in_which_nobody_could_look_counts_against_no_weights():
+    history = weighted(1, 1)
+    history.replicas_hear_of_configs_at_different_times([3, 0, 0])
+    history.publish_weights("iris", 2, good=True, fits="", rounds=4)
+    history.nobody_can_look(400, 0)
+    history.nothing_happens_any_more()
+    assert history.daemon.weights.refused == {}
+    assert served(history) == {ROUTE: "2"}
+
+
+def test_weights_that_load_after_they_were_given_up_are_not_told_live():
+    history = weighted(1, 1)
+    history.replicas_hear_of_configs_at_different_times([6, 0, 0])
+    history.publish_weights("iris", 2, good=True, fits="", rounds=4)
+    history.environments_change(ROUTE, ready=False)  # so that no config can be made
+    history.time_passes(2, seconds=400)
+    history.time_passes(9)  # judged in every pass
+    assert served(history) == {ROUTE: "2"}
+    history.nothing_happens_any_more()
+    assert served(history) == {ROUTE: "1"}
+    (refused,) = history.daemon.weights.refused.values()
+    assert [one.reason for one in refused] == ["StartTimeout"]
+
+
 LOSSES = {
     "journal": lambda history: history.daemon.lose_the_journal(),
     "cache": WeightsHistories.the_cache_is_lost,
