@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -62,8 +61,6 @@ RESULTS: Final[Mapping[str, Type]] = {
 
 SCALARS: Final = frozenset({"bool", "float", "int", "str"})
 
-_OPEN: Final = frozenset({"dict", "list", "set", "tuple", "Dict", "List"})
-
 _TAKEN: Final = {
     "Any": "typing.Any",
     "BaseModel": "pydantic.BaseModel",
@@ -72,6 +69,8 @@ _TAKEN: Final = {
     "Image": "PIL.Image",
     "Pipeline": "",
     "Request": "",
+    "fields": "dataclasses.fields",
+    "is_dataclass": "dataclasses.is_dataclass",
     "np": "numpy",
     "pd": "pandas",
     "plain": "",
@@ -102,9 +101,8 @@ def result_type(annotation: ast.expr | None, module: Module, pipeline: str) -> T
 
 
 def _is_open(annotation: ast.expr) -> bool:
-    """Whether it says nothing of values that may be NumPy's, at the top or within a collection."""
-    text = ast.unparse(annotation).strip("'\"")
-    return text in _OPEN or bool(re.search(r"\b(Any|object)\b", text))
+    """Whether it says no more than none would."""
+    return ast.unparse(annotation).strip("'\"") in {"Any", "object", "typing.Any"}
 
 
 def name_of(attribute: str, module: Module, pipeline: str) -> Type:
