@@ -1,5 +1,6 @@
 """What the answers promise, without a server; needs wordllama, see the README."""
 
+import json
 from collections.abc import Iterator
 from hashlib import sha256
 from itertools import islice
@@ -87,6 +88,15 @@ def test_how_alike_a_source_has_to_be_is_a_setting() -> None:
 def test_a_question_that_is_none_is_refused(request_: object, rag: Loaded) -> None:
     with pytest.raises(ValidationError):
         rag(request_)
+
+
+def test_the_readme_shows_what_is_answered(rag: Loaded) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    items = list(rag({"text": "Is there freedom of speech?"}))
+    first = items[:2]
+    assert all(json.dumps(item, separators=(",", ":")) in text for item in first)
+    source = next(item for item in items if item["kind"] == "source")
+    assert f'"title":"{source["title"]}","score":{source["score"]},' in text
 
 
 def test_the_text_is_parted_into_passages_with_their_titles() -> None:
