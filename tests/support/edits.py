@@ -10,6 +10,7 @@ from controller.config.settings import Config
 from controller.errors import Rejected
 from controller.reconcile import assembly as module
 from controller.reconcile.assembly import assemble, origins
+from controller.sources.directory import source
 from controller.sources.directory.source import DirectorySource
 from tests.support.head import eventually
 from tests.support.wheels import make_wheel
@@ -88,13 +89,15 @@ def known(running):
 def record(monkeypatch):
     """What was done so far: files hashed, wheels inspected and prepared, sources listed."""
     found = {"hashed": [], "inspected": [], "prepared": [], "listed": []}
-    digest, inspect = hashlib.file_digest, module.inspection.inspect
-    prepare, listing = Environments.prepare, DirectorySource.list
+    inspect, prepare = module.inspection.inspect, Environments.prepare
+    listing = DirectorySource.list
 
-    def hashed(file, how):
-        path = file.name if isinstance(file.name, str) else f"/proc/self/fd/{file.fileno()}"
-        found["hashed"].append(Path(path).resolve())
-        return digest(file, how)
+    def recorded(digest):
+        def hashed(file, *how):
+            found["hashed"].append(Path(f"/proc/self/fd/{file.fileno()}").resolve())
+            return digest(file, *how)
+
+        return hashed
 
     def inspected(wheel, *args):
         found["inspected"].append(wheel.name)
@@ -108,7 +111,8 @@ def record(monkeypatch):
         found["listed"].append(self.name)
         return listing(self)
 
-    monkeypatch.setattr(hashlib, "file_digest", hashed)
+    monkeypatch.setattr(hashlib, "file_digest", recorded(hashlib.file_digest))
+    monkeypatch.setattr(source, "digest_of", recorded(source.digest_of))
     monkeypatch.setattr(module.inspection, "inspect", inspected)
     monkeypatch.setattr(Environments, "prepare", prepared)
     monkeypatch.setattr(DirectorySource, "list", listed)
