@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import resource
+import sys
 
 import pytest
 from packaging.tags import sys_tags
 
+from controller.authoring.scaffold import Wrap, create
 from controller.cache.environments.base import detect
 from controller.cache.environments.builder import Environments
 from controller.config.settings import EnvironmentOptions
@@ -28,6 +31,7 @@ from tests.support.scene import play
 from tests.support.simple_index import SimpleIndex
 from tests.support.site import BUSY, Site
 from tests.support.wheels import make_wheel
+from tests.support.wrapping import write
 
 
 @pytest.fixture(autouse=True)
@@ -287,3 +291,30 @@ def connect(clock, monkeypatch):
     yield connect
     for source in opened:
         source.close()
+
+
+@pytest.fixture
+def wrap(tmp_path, monkeypatch):
+    """Has `wheelway new --wrap` wrap the class `Model` of this code, beside these files."""
+
+    def wrapped(code, examples=(), files=(), target="legacy:Model", name="scored"):
+        root = tmp_path / "legacy"
+        write(root, {"legacy.py": code, **dict(files)})
+        monkeypatch.chdir(root)
+        return create(name, tmp_path / "made", Wrap(target, root, examples))
+
+    return wrapped
+
+
+@pytest.fixture
+def pipeline(monkeypatch):
+    """The class that `wrap` generated, imported as a replica would."""
+
+    def imported(made, name="scored.pipeline", cls="Scored"):
+        monkeypatch.syspath_prepend(made.folder / "src")
+        return getattr(importlib.import_module(name), cls)
+
+    yield imported
+    for name in [*sys.modules]:
+        if name.partition(".")[0] in {"common", "legacy", "models", "scored"}:
+            del sys.modules[name]
