@@ -26,7 +26,7 @@ from wheelway.calling import is_async
 from wheelway.faults import share
 from wheelway.inbound import AT_HAND, id_of, several
 from wheelway.parts import ending_calls, hand_over_calls
-from wheelway.results import ResultInvalid
+from wheelway.results import NotOneEach
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -314,16 +314,16 @@ def _results(returned: Any, count: int) -> Sequence[Any]:
     """What `infer_batch` returned, if that is one result for each request.
 
     Raises:
-        ResultInvalid: it is not.
+        NotOneEach: it is not.
     """
     if not isinstance(returned, Sequence) or isinstance(returned, _TEXTS):
-        raise ResultInvalid(
+        raise NotOneEach(
             f"`infer_batch` returned a {type(returned).__qualname__} instead of a list with a "
             "result for each request; of an array return `list(array)`, and leave streaming to "
             "`post_process`"
         )
     if len(returned) != count:
-        raise ResultInvalid(
+        raise NotOneEach(
             f"`infer_batch` was given {count} requests and returned {len(returned)} results; "
             "return one for each, in the same order"
         )
@@ -360,7 +360,7 @@ def _error_of(result: Any) -> BaseException:
     if isinstance(result, Exception) and not isinstance(result, StopIteration):
         return result
     if not isinstance(result, BaseException):
-        return ResultInvalid(
+        return NotOneEach(
             f"`infer_batch` returned a {type(result).__qualname__} for a request; a batch cannot "
             "be streamed: return what is whole, and stream in `post_process`"
         )

@@ -71,9 +71,12 @@ class Watched:
 
 def progress_of(error: asyncio.CancelledError, watched: Watched) -> str:
     """How far a request had come that was ended, for a person; `error` is what ended it."""
-    if not watched.body_read:
-        return "its body was still coming"
-    for note in getattr(error, "__notes__", ()):  # of a stage in a thread
+    return whereabouts(error) if watched.body_read else "its body was still coming"
+
+
+def whereabouts(error: asyncio.CancelledError) -> str:
+    """Where in its pipeline a request was that this ended, for a person."""
+    for note in reversed(getattr(error, "__notes__", ())):  # of a stage in a thread, of a stream
         return str(note)
     for frame, _ in traceback.walk_tb(error.__traceback__):
         name = frame.f_code.co_name

@@ -21,6 +21,7 @@ from wheelway.contract import Context, Pipeline
 from wheelway.failure import (
     LOAD_EXITED,
     LOAD_FAILED,
+    PART_CIRCULAR,
     StartFailure,
     blame,
     describe,
@@ -28,13 +29,13 @@ from wheelway.failure import (
 )
 from wheelway.limits import Limits
 from wheelway.loading import files_of
-from wheelway.parts import call_ender, ending_calls
+from wheelway.parts import PartOfPartError, call_ender, ending_calls
 from wheelway.results import ResultInvalid
 from wheelway.results import stream as stream_of
 from wheelway.schema import body_of, interface_of
 from wheelway.stages import STAGES, examples_of, own
 from wheelway.streams import Streamed
-from wheelway.trials import first_of, try_examples
+from wheelway.trials import WARM_UP, first_of, try_examples
 
 if TYPE_CHECKING:
     import logging
@@ -78,6 +79,7 @@ class Items:
     def __init__(self, stream: Stream, encode: Encoder) -> None:
         self.count = 0
         """Items until now."""
+        self.maker = stream.maker
         self.aclose = stream.aclose
         self._stream = stream
         self._encode = encode
@@ -187,7 +189,7 @@ class Runtime:
         """Make the instance and call its `load`.
 
         Raises:
-            StartFailure: SchemaInvalid, LoadFailed, LoadExited or OutOfMemory.
+            StartFailure: SchemaInvalid, LoadFailed, LoadExited, PartCircular or OutOfMemory.
         """
         try:
             context = self._context
@@ -204,7 +206,8 @@ class Runtime:
                 raise
             exited = isinstance(error, SystemExit)
             what = "`load` left by sys.exit(); raise an exception instead" if exited else "`load`"
-            reason = LOAD_EXITED if exited else LOAD_FAILED
+            circular = isinstance(error, PartOfPartError)
+            reason = LOAD_EXITED if exited else PART_CIRCULAR if circular else LOAD_FAILED
             raise blame(reason, f"{what} of {self._name} failed", error, self._tree) from error
         stages = {stage: getattr(instance, stage) for stage in own(self._pipeline, STAGES)}
         if self._parts is not None:
@@ -224,7 +227,8 @@ class Runtime:
         batch where there are batches: what answers one request may not be able to answer several.
 
         Raises:
-            StartFailure: ExampleFailed, ExampleRefused, ExampleResultInvalid or OutOfMemory.
+            StartFailure: ExampleFailed, ExampleRefused, ExampleResultInvalid, ExampleTimeout or
+                OutOfMemory.
         """
         if self._parts is not None:
             await self._parts.warm_up()
@@ -232,10 +236,17 @@ class Runtime:
         self.first_items = await try_examples(self, self._name, self._tree)
         self.warm_up_seconds = time.monotonic() - begin
 
-    async def take_example(self, example: Any) -> list[bytes] | None:
+    @property
+    def example_seconds(self) -> float | None:
+        """Seconds that an example gets; None: parts elsewhere may still start, and it waits."""
+        if self._parts is not None and self._parts.are_elsewhere:
+            return None
+        return self._limits.request_timeout + WARM_UP
+
+    async def take_example(self, example: Any, deadline: asyncio.Timeout) -> list[bytes] | None:
         """Take one through all stages; of a stream the first items. Raises as `answer` does."""
         answer = await self.answer(body_of(example))
-        return await first_of(answer) if isinstance(answer, Items) else None
+        return await first_of(answer, deadline) if isinstance(answer, Items) else None
 
     async def answer(self, body: bytes) -> bytes | Items:
         """One request from body to body, or to the items of a stream; raises ValidationError,

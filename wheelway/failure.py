@@ -31,6 +31,7 @@ OUT_OF_MEMORY: Final = "OutOfMemory"
 EXAMPLE_FAILED: Final = "ExampleFailed"
 EXAMPLE_REFUSED: Final = "ExampleRefused"
 EXAMPLE_RESULT_INVALID: Final = "ExampleResultInvalid"
+EXAMPLE_TIMEOUT: Final = "ExampleTimeout"
 START_TIMEOUT: Final = "StartTimeout"
 REPLICA_DIED: Final = "ReplicaDied"
 

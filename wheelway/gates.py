@@ -13,6 +13,7 @@ from wheelway import entries, memory, openapi
 from wheelway.calling import THREADS
 from wheelway.execution import Runtime
 from wheelway.failure import StartFailure
+from wheelway.limits import Limits
 from wheelway.loading import load_class, verify
 from wheelway.standalone import in_replica, local_context, local_group, local_parts
 
@@ -55,6 +56,7 @@ class Subject:
     """A replica would have a GPU."""
     weights: Path | None = None
     """The folder in `context.weights`."""
+    limits: Limits = field(default_factory=Limits)
 
 
 async def check(subject: Subject, report: Callable[[Gate], None]) -> bool:
@@ -88,7 +90,14 @@ async def _gates(subject: Subject) -> AsyncIterator[dict[str, Any]]:
     yield {"class": f"{found.__module__}:{found.__qualname__}", **names}
     context = local_context(found, subject.release, subject.settings, subject.weights)
     group = local_group(parts, context, subject.release, subject.tree)
-    runtime = Runtime(found, context, tree=subject.tree, threads=subject.threads, parts=group)
+    runtime = Runtime(
+        found,
+        context,
+        tree=subject.tree,
+        threads=subject.threads,
+        limits=subject.limits,
+        parts=group,
+    )
     openapi.document(subject.release, runtime.interface, (), "/predict")
     request, result = runtime.interface.schemas
     yield {"input": request, "output": result}

@@ -59,12 +59,12 @@ class PartRuntime(Runtime):
         )
         return self.stream(result) if streams else result
 
-    async def take_example(self, example: Any) -> None:
+    async def take_example(self, example: Any, deadline: asyncio.Timeout) -> None:
         """Take one through all stages, as its pipeline would; see `Runtime.warm_up`."""
         value = example if self._adapter is None else self._adapter.validate_python(example)
         outcome = await self.call(value)
         if isinstance(outcome, Stream):
-            await first_of(Items(outcome, lambda _: b""))
+            await first_of(Items(outcome, lambda _: b""), deadline)
 
 
 class PartGroup:
@@ -106,9 +106,17 @@ class PartGroup:
                 await runtime.warm_up()
 
     def keep_to(self, limits: Limits) -> None:
-        """Have batches of those that are here be bounded by what these say of each part."""
+        """Have batches of those that are here be bounded by what these say of each part, and their
+        examples by the time that a request of their pipeline has.
+        """
         for name, runtime in self._inline.items():
-            runtime.keep_to(limits.parts.get(name, _DEFAULTS))
+            of_part = limits.parts.get(name, _DEFAULTS)
+            runtime.keep_to(replace(of_part, request_timeout=limits.request_timeout))
+
+    @property
+    def are_elsewhere(self) -> bool:
+        """Whether some of them are."""
+        return bool(self._elsewhere)
 
     @property
     def example_counts(self) -> dict[str, int]:

@@ -198,6 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_memory=options.max_memory,
         accelerated=options.accelerated,
         weights=options.weights,
+        limits=Limits(request_timeout=options.request_timeout),
     )
     if options.json:
         return _print_gates(subject)
@@ -247,6 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--settings", type=json.loads, default={}, help="a JSON object")
     add("--threads", type=int, default=THREADS)
     add("--max-memory", type=int, default=None, help="bytes")
+    add("--request-timeout", type=float, default=Limits().request_timeout, help="seconds")
     add("--accelerated", action="store_true", help="as with a GPU: no limit but --max-memory")
     return parser
 

@@ -66,7 +66,8 @@ class Parts(Mapping[str, "Part"]):
         try:
             return self._parts[name]
         except KeyError:
-            raise _NoSuchPartError(self._missing(name)) from None
+            missing = PartOfPartError if self._of_part else _NoSuchPartError
+            raise missing(self._missing(name)) from None
 
     def __iter__(self) -> Iterator[str]:
         """Their names."""
@@ -97,6 +98,10 @@ class Parts(Mapping[str, "Part"]):
 class _NoSuchPartError(Mistake, KeyError):
     def __str__(self) -> str:  # a KeyError shows the text quoted, as if it were a key
         return str(self.args[0])
+
+
+class PartOfPartError(_NoSuchPartError):
+    """A part has no parts: each of two could wait for the other."""
 
 
 class Part:

@@ -83,6 +83,10 @@ class ResultInvalid(Mistake):
     """A pipeline returned what its declared result type does not allow; the text says where."""
 
 
+class NotOneEach(ResultInvalid):
+    """`infer_batch` did not return one whole result for each request."""
+
+
 def encoder(  # noqa: C901 - what encodes each result stays in one piece: each call costs
     adapter: TypeAdapter[Any], schema: Mapping[str, Any], *, may_stream: bool = False
 ) -> Encoder:

@@ -51,7 +51,9 @@ class Stream:
     It has to be closed by `aclose`, whether it came to its end or not.
     """
 
-    def __init__(self, calls: Caller) -> None:
+    def __init__(self, calls: Caller, maker: str) -> None:
+        """`maker` is the name of the function that yields the items, as far as it is known."""
+        self.maker = maker
         self.on_close: Callable[[], None] = _nothing
         """Called before the source is closed."""
         self._calls = calls
@@ -104,7 +106,7 @@ class LoopStream(Stream):
         source: AsyncIterator[Any],
         each: Callable[[Any], Awaitable[Any]] | None,
     ) -> None:
-        super().__init__(calls)
+        super().__init__(calls, getattr(source, "__name__", "a stage"))
         self._source = source
         self._each = each
 
@@ -143,7 +145,7 @@ class ThreadStream(Stream):
         outside: Callable[[Any], Awaitable[Any]] | None,
     ) -> None:
         """`inside` gets each item in the thread; `outside` what comes of that, on the loop."""
-        super().__init__(calls)
+        super().__init__(calls, getattr(source, "__name__", "a stage"))
         self._source = source
         self._inside = inside
         self._outside = outside
@@ -208,7 +210,7 @@ class ForeignStream(Stream):
         each: Callable[[Any], Awaitable[Any]] | None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__(calls)
+        super().__init__(calls, getattr(source, "__name__", "a stage"))
         self._source = source
         self._each = each
         self._loop = loop

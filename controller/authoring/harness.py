@@ -48,6 +48,7 @@ def command_of(
         "settings": json.dumps(pipeline.settings),
         "threads": pipeline.options.threads,
         "max-memory": pipeline.options.max_memory,
+        "request-timeout": pipeline.options.request_timeout,
     }
     python = environment.python or str(found.python)
     # A GPU of a part as well: all of them run in this one process.

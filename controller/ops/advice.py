@@ -34,7 +34,11 @@ BY_REASON: Final = {
         ),
         _LIMITS,
     ),
-    **dict.fromkeys(("PartInvalid", "PartCircular", "PartWithoutPipeline"), _PARTS),
+    **dict.fromkeys(("PartInvalid", "PartWithoutPipeline"), _PARTS),
+    "PartCircular": (
+        "Name another class for the part, or have the pipeline call both parts; then build the "
+        "wheel anew and publish it."
+    ),
     "NotOnlyData": "Publish two wheels: the code with its pipelines, and the weights alone.",
     "WeightsMissing": (
         "Have the build tool pack the data (`python -m zipfile -l WHEEL` lists what it packed), "
@@ -54,6 +58,10 @@ BY_REASON: Final = {
     "OutOfMemory": (
         "Load less, or raise `max_memory` of the pipeline, or of the part that is named "
         "(wheelway.toml or [[pipelines]])."
+    ),
+    "ExampleTimeout": (
+        "Make the pipeline answer its example sooner, or raise `request_timeout` (wheelway.toml or "
+        "[[pipelines]]): what an example may take, a request may."
     ),
     "StartTimeout": (
         "Make `load` faster, ship in the wheel what it downloads, or raise `ready_deadline` in "

@@ -68,7 +68,11 @@ BATCHES = {
             examples = (1,)
             def infer_batch(self, requests: list[int]): return (one for one in requests)
         """,
-        ("examples", "ExampleResultInvalid", "returned a generator instead of a list"),
+        (
+            "examples",
+            "ExampleResultInvalid",
+            "Demo failed: `infer_batch` returned a generator instead of a list",
+        ),
     ),
     "a batch of generators": (
         """
@@ -93,7 +97,11 @@ BATCHES = {
             examples = (1,)
             def infer_batch(self, requests: list[int]): return requests[:1]
         """,
-        ("examples", "ExampleResultInvalid", "was given 2 requests and returned 1 results"),
+        (
+            "examples",
+            "ExampleResultInvalid",
+            "failed: `infer_batch` was given 2 requests and returned 1 result",
+        ),
     ),
     "a batch of one at a time": (
         """
@@ -266,7 +274,7 @@ PARTS = {
         class Risk(Demo):
             def load(self, context): context.parts["demo"]
         """,
-        ("load", "LoadFailed", "'demo' is no part of 'risk', which is a part itself"),
+        ("load", "PartCircular", "'demo' is no part of 'risk', which is a part itself"),
     ),
     "a part of another name": (
         """
