@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, TypeVar
 from fastapi import Body, Header, Path, Query, Response
 from packaging.version import Version
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, StreamingResponse
 from typing_extensions import TypedDict
 
@@ -30,6 +31,7 @@ from controller.ops.documents import (
     documented,
     overrides_document,
 )
+from controller.ops.names import require_pipeline
 from controller.ops.plans import PassDocument, PlanDocument, ReloadDocument
 
 _T = TypeVar("_T")
@@ -165,6 +167,9 @@ async def events(
     """What happens, as it happens: server-sent events with EventDocument as data, whose id is the
     event's number in the journal.
     """
+    if request.pipeline is not None:
+        order = "/v1/events?pipeline=NAME"
+        await run_in_threadpool(require_pipeline, context.reader, request.pipeline, order)
     after = request.after if seen is None else int(seen)
     told = stream(context, after, request.pipeline)
     return StreamingResponse(told, media_type="text/event-stream")

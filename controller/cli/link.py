@@ -109,7 +109,7 @@ def _ask(asked: Invocation, method: str, address: str, timeout: float, body: JSO
         raise not_permitted(path, "use the control socket") from error
     except OSError as error:
         raise Unanswered(
-            "DaemonUnreachable", f"the daemon does not answer at {path} ({_why(error)})"
+            "DaemonUnreachable", f"the daemon does not answer at {path} ({_why(error, asked)})"
         ) from error
     try:
         headers = {} if body is None else {"content-type": "application/json"}
@@ -127,9 +127,13 @@ def _ask(asked: Invocation, method: str, address: str, timeout: float, body: JSO
     return _understood(answer, content)
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError, asked: Invocation) -> str:
     match error:
         case FileNotFoundError() | ConnectionRefusedError():
+            from controller.journal import holder  # noqa: PLC0415 - needless where it answers
+
+            if (starting := holder(asked.whereabouts().state)) is not None:
+                return f"process {starting.process} is starting it, or it has no control socket"
             return "it is down, or has no control socket"
         case BlockingIOError():
             return "nobody takes connections: it hangs, or very many ask"

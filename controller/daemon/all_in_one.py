@@ -22,7 +22,7 @@ from controller.daemon.foreground import signals
 from controller.daemon.loop import Daemon
 from controller.daemon.occupant import require_unserved
 from controller.errors import Stalled, WheelwayError
-from controller.journal import Journal, require_unlocked
+from controller.journal import Journal, held, require_unlocked
 from controller.model import Phase, Transition
 from controller.ops.status import ON_CLUSTER
 from controller.rayhead import head, ports
@@ -140,7 +140,8 @@ def serve(
         tuning = head.Tuning(num_cpus, longest_request=daemon.config.serve.longest_request)
         if said := _require_head(daemon.config):
             say(said)
-        ray = stack.enter_context(head.adopt_or_start(daemon.config.ray.dashboard_url, tuning))
+        with held(daemon.config.paths.state):  # meanwhile others are told that it starts
+            ray = stack.enter_context(head.adopt_or_start(daemon.config.ray.dashboard_url, tuning))
         if ray.adopted:
             say(f"using the Ray head at {ray.dashboard_url}; it will be left running")
         else:

@@ -25,17 +25,19 @@ from controller.journal.clock import boot_id, steady_clock
 from controller.journal.identity import identity
 from controller.journal.reading import Reader
 from controller.journal.records import AppliedConfig, DaemonStatus, ReleaseRecord
-from controller.journal.schema import TO_START, holder, require_unlocked
+from controller.journal.schema import TO_START, Holder, held, holder, require_unlocked
 from controller.journal.writing import Journal
 
 __all__ = [
     "TO_START",
     "AppliedConfig",
     "DaemonStatus",
+    "Holder",
     "Journal",
     "Reader",
     "ReleaseRecord",
     "boot_id",
+    "held",
     "holder",
     "identity",
     "require_unlocked",

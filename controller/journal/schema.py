@@ -74,9 +74,20 @@ def lock(folder: Path) -> int:
     return descriptor
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the lock for what precedes opening the journal and takes long; raises as `lock`."""
+    descriptor = lock(folder)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def require_unlocked(folder: Path) -> None:
     """Raise as `lock` does, which is not held afterwards: for what precedes opening the journal."""
-    os.close(lock(folder))
+    with held(folder):
+        pass
 
 
 class Holder(NamedTuple):
@@ -293,6 +304,12 @@ def _migrate(connection: sqlite3.Connection, migrations: Sequence[str], version:
 
 
 def _missing(path: Path) -> JournalError:
+    if (starting := holder(path.parent)) is not None:
+        return JournalError(
+            "JournalMissing",
+            f"{path} does not exist yet: the daemon (process {starting.process}) is starting, and "
+            "makes it once a Ray head answers; ask again then",
+        )
     return JournalError(
         "JournalMissing",
         f"{path} does not exist: the daemon has not run here yet; {TO_START}, or point `state` in "

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from typing_extensions import TypedDict
 
-from controller.journal import TO_START
+from controller.journal import TO_START, holder
 from controller.model import Phase
 from controller.ops.documents import (
     ConditionDocument,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from controller.config.settings import Config
-    from controller.journal import DaemonStatus, Reader, ReleaseRecord
+    from controller.journal import DaemonStatus, Holder, Reader, ReleaseRecord
 
 _GLANCE: Final = 0.5
 """Seconds that Ray's dashboard has to take a connection."""
@@ -54,8 +54,8 @@ class _Pulse(TypedDict):
 @documented
 class DaemonDocument(_Pulse, _Numbered):
     """Whether a daemon is at work: its state is `running`; `late`, there but without a pass for too
-    long; `down`; or `never`, it has not run here. Before its first pass all but state and sentence
-    are null.
+    long; `starting`, before its first pass, maybe with a Ray head; `down`; or `never`, it has not
+    run here. Before the first pass ever all but state and sentence are null.
     """
 
     said: str | None
@@ -178,10 +178,14 @@ def _pulse(
 ) -> tuple[str, str]:
     """The daemon's state by its last pass and its process, and that in a sentence."""
     if daemon is None:
+        if (starting := holder(config().paths.state)) is not None:
+            return "starting", f"{_starts(starting, now)}; it has finished no pass yet"
         return "never", f"the daemon has not finished a pass yet; unless it just began, {TO_START}"
     age = ago(now - daemon.at)
     last = f"last pass {age} ago: {daemon.sentence}"
     if not _is_alive(daemon.pid):
+        if (starting := holder(config().paths.state)) is not None:
+            return "starting", f"{_starts(starting, now)}; {last}"
         url = config().ray.dashboard_url
         left = (
             f"Ray answers at {url}: what is served stays up, new releases wait"
@@ -196,6 +200,12 @@ def _pulse(
             f"{config().rollout.interval:g} s; its log says why; {last}"
         )
     return "running", f"the daemon runs (process {daemon.pid}); {last}"
+
+
+def _starts(holder: Holder, now: float) -> str:
+    """That a daemon has its journal for itself, and was not there for the last pass."""
+    since = ago(now - holder.since)
+    return f"the daemon (process {holder.process}) is starting, for {since} now"
 
 
 def late_after(config: Config) -> float:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from controller.cli import app
 from controller.cli.progress import Progress
 from controller.config.loading import load
 from controller.daemon.all_in_one import LocalRun, _end_with_head, prepare, serve
 from controller.errors import ConfigError, JournalError, Stalled
-from controller.journal import Journal
+from controller.journal import DaemonStatus, Journal
 from controller.model import Phase
 from tests.support.indexes import free_port
 
@@ -118,6 +120,35 @@ def test_the_head_is_started_for_the_longest_request_that_is_configured(place, m
     with pytest.raises(Stalled, match="enough is known"):
         serve(path, "", say=lambda _: None)
     assert asked == [1200.0]
+
+
+def test_while_its_head_starts_commands_say_that_it_starts(place, monkeypatch):
+    path, _ = prepare(place(port=free_port(), dashboard_port=1))
+    told = []
+
+    def ask():
+        done = CliRunner().invoke(app, ["--config", str(path), "status"])
+        told.append(" ".join((done.stdout + done.stderr).split()))
+
+    def start(_url, _tuning):
+        ask()
+        raise Stalled("HeadEnded", "enough is known")
+
+    monkeypatch.setattr("controller.rayhead.head.adopt_or_start", start)
+    mine = f"process {os.getpid()}"
+    for _ in range(2):  # without a journal, then with one of a daemon that is gone
+        with pytest.raises(Stalled, match="enough is known"):
+            serve(path, "", say=lambda _: None)
+        with Journal.open(path.parent) as journal:
+            gone = subprocess.Popen(["true"])
+            gone.wait()
+            journal.set_status(DaemonStatus(7, 1.0, "1 live", 0.1, gone.pid, "0.1.0", 0.0))
+    assert f"the daemon ({mine}) is starting, and makes it once a Ray head answers" in told[0]
+    assert f"the daemon ({mine}) is starting, for " in told[1]
+    assert "last pass" in told[1]
+    assert f"({mine} is starting it, or it has no control socket)" in told[1]
+    ask()
+    assert "the daemon is down (process" in told[2]
 
 
 def test_a_port_for_the_routes_that_is_not_free_is_told_before_a_head_is_started(

@@ -50,6 +50,14 @@ def test_status_tells_what_is_served_and_with_all_what_is_over(service, client):
     assert [r["version"] for r in everything["releases"]] == ["1.5", "1.4", "1.3", "1.2", "1.1"]
 
 
+def test_events_of_a_project_of_weights_are_refused_with_what_to_ask_for(service, client):
+    with Journal.open(service.folder) as journal:
+        journal.keep_weights_owners({"iris": "iris-weights"})
+    answer = client.get("/v1/events?pipeline=Iris_Weights")
+    assert problem(answer) == (404, "NameUnknown")
+    assert "weights of iris: `/v1/events?pipeline=iris`" in answer.json()["detail"]
+
+
 def test_explain_and_history_tell_of_an_order(client):
     post(client, "pin", pipeline="iris", versions=["1.3"], by="alice", note="see 42")
     document = client.get("/v1/explain/Iris").json()

@@ -77,7 +77,7 @@ def test_a_part_has_limits_of_its_own(renderer):
     }
     assert limits["Host"]["max_batch_size"] == 8
     assert "batch_wait_timeout" not in limits["Host"]
-    calls = {"max_ongoing_requests": 100}
+    calls = {"request_timeout": 60.0, "max_ongoing_requests": 100}
     assert limits["churn"] == calls
     assert limits["risk"] == {**calls, "max_batch_size": 4, "batch_wait_timeout": 0.5}
     assert limits["slow"] == {**calls, "batch_wait_timeout": 0}
