@@ -11,9 +11,11 @@ processes of a machine share; a client notes when it has read the whole item.
               was yielded to when the client has it, of an `async def` and of a `def` generator
     together  so many streams at the same time through one replica, each of so many items a second:
               how late items come, how many were missed, and streams that failed or broke off
+    left      clients that go away after the first item: from then to `GeneratorExit` in a generator
+              that would go on for a minute
 
-To reach: `first` at most 20 ms at the 99th percentile; none of `together` failed. The exit code is
-0 whatever comes of it: machines are noisy.
+To reach: `first` at most 20 ms at the 99th percentile; none of `together` failed; each of `left`
+closed within a second. The exit code is 0 whatever comes of it: machines are noisy.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from tests.support.wheels import make_wheel
 GOAL = 20.0
 """Milliseconds."""
 MODEL = """
-import asyncio, time
+import asyncio, contextlib, os, time
 from collections.abc import AsyncIterator, Iterator
 
 from pydantic import BaseModel
@@ -44,6 +46,19 @@ from wheelway import Pipeline
 class Request(BaseModel):
     count: int = 3
     period: float = 0.02
+    note: str = ""
+
+
+@contextlib.contextmanager
+def noted(path):
+    try:
+        yield
+    except (GeneratorExit, asyncio.CancelledError):
+        if path:
+            with open(path + ".part", "w") as file:
+                file.write(repr(time.monotonic()))
+            os.replace(path + ".part", path)
+        raise
 
 
 class Ticks(Pipeline):
@@ -51,19 +66,21 @@ class Ticks(Pipeline):
 
     async def infer(self, request: Request) -> AsyncIterator[float]:
         due = time.monotonic()
-        for _ in range(request.count):
-            due += request.period
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            yield time.monotonic()
+        with noted(request.note):
+            for _ in range(request.count):
+                due += request.period
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                yield time.monotonic()
 
 
 class SyncTicks(Pipeline):
     examples = ({},)
 
     def infer(self, request: Request) -> Iterator[float]:
-        for _ in range(request.count):
-            time.sleep(request.period)
-            yield time.monotonic()
+        with noted(request.note):
+            for _ in range(request.count):
+                time.sleep(request.period)
+                yield time.monotonic()
 """
 KINDS = {"async def": "ticks", "def": "sync-ticks"}
 
@@ -100,7 +117,32 @@ async def read(url: str, asked: dict[str, float], reading: Reading) -> None:
         reading.failures.append(f"{count} of {asked['count']} items")
 
 
-async def measure(ingress: str, options: argparse.Namespace) -> dict[str, Reading]:
+async def leave(url: str, note: Path, reading: Reading) -> None:
+    """Go away after the first item, and wait until the generator noted that it was closed."""
+    asked = {"count": 3000, "period": 0.02, "note": str(note)}
+    async with aiohttp.ClientSession() as session:
+        answer = await session.post(url, json=asked)
+        answer.raise_for_status()
+        await answer.content.readline()
+        left = time.monotonic()
+        answer.close()
+    closed = await asyncio.to_thread(noted, note, left + 90)
+    if closed is None:
+        reading.failures.append("not closed within 90 s")
+    else:
+        reading.first.append((closed - left) * 1000)
+
+
+def noted(note: Path, deadline: float) -> float | None:
+    """When a generator wrote that it was closed; None: not until the deadline."""
+    while not note.exists():
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.005)
+    return float(note.read_text())
+
+
+async def measure(ingress: str, notes: Path, options: argparse.Namespace) -> dict[str, Reading]:
     """Everything, once each."""
     found = {}
     for kind, name in KINDS.items():
@@ -111,6 +153,10 @@ async def measure(ingress: str, options: argparse.Namespace) -> dict[str, Readin
     found["together"] = reading = Reading()
     url = f"{ingress}/predict/ticks/1.0"
     await asyncio.gather(*(read(url, asked, reading) for _ in range(options.clients)))
+    for kind, name in KINDS.items():
+        found[f"left, {kind}"] = reading = Reading()
+        for number in range(options.leavers):
+            await leave(f"{ingress}/predict/{name}/1.0", notes / f"{name}-{number}", reading)
     return found
 
 
@@ -131,6 +177,8 @@ def table(found: dict[str, Reading], options: argparse.Namespace) -> str:
             if together
             else f"first item, `{kind}`"
         )
+        if kind.startswith("left, "):
+            what = f"client gone to generator closed, `{kind.removeprefix('left, ')}`"
         lines.append(
             f"| {what} | {len(values)} | {percentile(values, 50):.2f} | "
             f"{percentile(values, 99):.2f} | {max(values, default=0):.2f} | "
@@ -145,6 +193,9 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=100, help="streams at the same time")
     parser.add_argument("--rate", type=int, default=50, help="items a second of each of these")
     parser.add_argument("--seconds", type=int, default=10, help="that each of these lasts")
+    parser.add_argument(
+        "--leavers", type=int, default=50, help="clients that go away, of each kind"
+    )
     parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
     options = parser.parse_args()
     with served_folder() as place:
@@ -156,7 +207,7 @@ def main() -> None:
             place.first_answer(f"/predict/{name}/1.0")
             place.await_live(name)
         time.sleep(10)  # HAProxy is reloaded once more after the last route
-        found = asyncio.run(measure(place.head.ingress_url, options))
+        found = asyncio.run(measure(place.head.ingress_url, place.folder, options))
     print(machine())
     print(table(found, options))
     worst = max(percentile(found[kind].first, 99) for kind in KINDS)
@@ -164,6 +215,8 @@ def main() -> None:
     print(
         f"first item: p99 {worst:.1f} ms, to reach {GOAL:g}; failed streams: {failed}, to reach 0"
     )
+    closed = max(max(found[f"left, {kind}"].first, default=float("nan")) for kind in KINDS)
+    print(f"a client that left: closed after {closed:.0f} ms at most, to reach 1000")
     for failure in [text for reading in found.values() for text in reading.failures][:5]:
         print(failure)
     if options.json is not None:

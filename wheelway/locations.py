@@ -24,15 +24,26 @@ _DEPTH: Final = 100
 """Levels of a result within which what is wrong is looked for."""
 _MOST: Final = 10 * MISTAKES
 """Mistakes that are looked at: each choice of a union has its own."""
+_KEY: Final = 60
+"""Characters of a key that are told: it may be as large and as private as a value."""
 _OF_KEY: Final = "[key]"
 """How pydantic says that a mapping's key is wrong, and not what is there."""
 
 
 def located(keys: Iterable[object]) -> str:
     """Names and numbers as a path into the result."""
-    return "result" + "".join(
-        f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]" for key in keys
-    )
+    return "result" + "".join(map(_step, keys))
+
+
+def _step(key: object) -> str:
+    if isinstance(key, str):
+        shown = key if len(key) <= _KEY else f"{key[:_KEY]}..."
+        return f".{key}" if shown is key and key.isidentifier() else f"[{shown!r}]"
+    try:
+        shown = repr(key)
+    except ValueError:  # a number of thousands of digits
+        shown = f"a key of {class_of(key)}"
+    return f"[{shown if len(shown) <= _KEY else f'{shown[:_KEY]}...'}]"
 
 
 def violations(error: ValidationError, result: Any) -> str:

@@ -194,6 +194,8 @@ class Held:
         (list[Pair], [Pair("k", 1)], "result[0].key: Input should be a valid integer"),
         (set[int], {"x"}, "result[0]: Input should be a valid integer"),
         (dict[str, int], {"a b": []}, "result['a b']: Input should be a valid integer, found list"),
+        (Any, {"k" * 10**6: object()}, f"result['{'k' * 60}...']: Unable to"),
+        (Any, {10**5000: object()}, "result[a key of int]: "),
         (dict[int, int], {"a": 1}, "the key result.a: Input should be a valid integer"),
         (Any, {"rows": [1, Held({"m": np.zeros(2)})]}, "result.rows[1].what.m: Unable to"),
         (Any, {"a": [b"\xff"]}, "result.a[0]: Error serializing to JSON: invalid utf-8"),
