@@ -28,7 +28,7 @@ from controller.planning.policy import UNDECIDED
 from controller.planning.weights_telling import REFUSED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 TIMEOUT: Final = 1.0
 """Seconds for asking a new release for its first example; passes wait meanwhile."""
+LOOKS: Final = (2.0, 5.0, 15.0)
+"""Seconds until it is asked again while it does not answer, which is busy then."""
 LASTS: Final = 3.0
 """Seconds that a condition must last to be shown: most of a rollout are over sooner."""
 BETWEEN_FAILURES: Final = 5.0
@@ -50,6 +52,7 @@ _LINES: Final = "application/x-ndjson"
 _UNDERWAY: Final = {"Verified", "Preparing"}
 """Reasons of a fetched release that goes on; with any other it stays where it is."""
 _LEAVING: Final = {Phase.RETIRING, Phase.RETIRED, Phase.SUPERSEDED}
+_STARTING: Final = {Phase.PREPARED, Phase.STAGED, Phase.READY}
 _SHORT: Final = "InsufficientResources"
 _WAITS: Final = {(Phase.FETCHED, UNDECIDED), (Phase.STAGED, _SHORT)}
 _BRIEF: Final = {
@@ -81,9 +84,12 @@ class _Run:
 
     def reach(self, phase: Phase, at: float) -> str:
         """Seconds for the next line: since the wheel was first listed, and since the step before. A
-        release that comes back is counted anew.
+        release that comes back is counted anew, and one that is live and starts once more, as with
+        new weights that restart replicas.
         """
-        if self.shown is not None and self.shown[0] in _LEAVING and phase not in _LEAVING:
+        former = None if self.shown is None else self.shown[0]
+        back = former in _LEAVING and phase not in _LEAVING
+        if back or (former is Phase.LIVE and phase in _STARTING):
             self.noticed = self.before = at
         self.shown = (phase, "")
         if self.noticed is None or self.before is None:
@@ -281,8 +287,27 @@ class Progress:
         came back is asked as before: just then its document may not be had in time.
         """
         url = f"{self._ingress_url}{route}"
-        run.arguments = run.arguments or arguments_of(self._get(f"{url}/openapi.json"))
+        if not run.arguments:
+            self._look(run, url, LOOKS)
         return shlex.join(["curl", "-sS", url, *run.arguments])
+
+    def _look(self, run: _Run, url: str, pauses: Sequence[float]) -> None:
+        """Find out how to ask it: now, or after one of these pauses while its document cannot be
+        had.
+        """
+        document = self._get(f"{url}/openapi.json")
+        run.arguments = arguments_of(document)
+        if document is None and pauses:
+            self._later(pauses[0], lambda: self._look_again(run, url, pauses[1:]))
+
+    def _look_again(self, run: _Run, url: str, pauses: Sequence[float]) -> None:
+        """The same, and show what was found; unless the release left, or was asked meanwhile."""
+        if run.arguments or run.shown != (Phase.LIVE, ""):
+            return
+        self._look(run, url, pauses)
+        if run.arguments:
+            more = shlex.join(["curl", "-sS", url, *run.arguments])
+            self._line(self._clock(), run.label, "answers", "its first example:", more=more)
 
 
 class Warnings(logging.Handler):

@@ -47,9 +47,17 @@ class Told:
     """A progress renderer that prints into a text, fed with events."""
 
     def __init__(self, get=lambda _: None, clock=time.time) -> None:
+        self.due = []
+        """What is to be called later, and after how many seconds."""
         self._text = io.StringIO()
         out = Console(file=self._text, width=500, highlight=False)
-        self._progress = Progress("http://127.0.0.1:8000/", out=out, get=get, clock=clock)
+        self._progress = Progress(
+            "http://127.0.0.1:8000/",
+            out=out,
+            get=get,
+            clock=clock,
+            later=lambda *due: self.due.append(due),
+        )
 
     def feed(self, *events: Event) -> list[str]:
         read = self.reading()
@@ -112,6 +120,52 @@ def test_progress_counts_a_release_that_comes_back_from_its_return():
         _reached(IRIS_1, Phase.PREPARED, 600.0), _reached(IRIS_1, Phase.STAGED, 600.5, "Building")
     )
     assert [line.split(maxsplit=4)[4] for line in lines] == ["0.0 s", "0.5 s"]
+
+
+def test_progress_counts_a_live_release_that_starts_once_more_from_there():
+    told = Told()
+    told.feed(_reached(IRIS_1, Phase.DISCOVERED, 100.0), _reached(IRIS_1, Phase.LIVE, 103.0))
+    # New weights that restart replicas, say.
+    lines = told.feed(
+        _reached(IRIS_1, Phase.PREPARED, 600.0),
+        _reached(IRIS_1, Phase.STAGED, 600.5, "Building"),
+        _reached(IRIS_1, Phase.READY, 601.5),
+        _reached(IRIS_1, Phase.LIVE, 602.0),
+    )
+    seconds = [re.findall(r"[+\d.]+ s\b", line) for line in lines[:4]]
+    assert seconds == [["0.0 s"], ["0.5 s"], ["1.5 s", "+1.0 s"], ["2.0 s", "+0.5 s"]]
+
+
+@pytest.mark.parametrize("answers", [1, 3, None])
+def test_a_document_that_cannot_be_had_at_first_is_asked_for_again_and_then_shown(answers):
+    looks = []
+
+    def get(_):
+        looks.append(1)
+        return OPENAPI if answers is not None and len(looks) > answers else None
+
+    told = Told(get)
+    _, more = told.feed(_reached(IRIS_1, Phase.LIVE, 100.0))
+    assert more.strip() == "curl -sS http://127.0.0.1:8000/predict/iris/1.0"
+    read = told.reading()
+    while told.due:
+        told.due.pop()[1]()
+    assert len(looks) == (answers or 3) + 1
+    if answers is None:
+        assert read() == []
+        return
+    line, more = read()
+    assert line.split()[1:] == ["iris", "1.0", "answers", "its", "first", "example:"]
+    assert more.strip().startswith("curl -sS http://127.0.0.1:8000/predict/iris/1.0 -H 'content-")
+
+
+def test_a_release_that_left_is_not_asked_again():
+    told = Told()
+    told.feed(_reached(IRIS_1, Phase.LIVE, 100.0))
+    told.feed(_reached(IRIS_1, Phase.RETIRING, 101.0, "Absent"))
+    [(_, look)] = told.due
+    told._progress._get = pytest.fail
+    look()
 
 
 def test_progress_tells_a_failure_with_its_reason_and_where_to_read_on():
@@ -287,7 +341,7 @@ def test_progress_says_that_a_release_went_back_from_weights_that_failed():
     told.feed(_reached(IRIS_1, Phase.LIVE, 103.0), _reached(IRIS_1, Phase.STAGED, 200.0))
     why = "it went back from iris-weights@2+ab to iris-weights@1+cd: LoadFailed: no file"
     (line,) = told.feed(_reached(IRIS_1, Phase.LIVE, 203.0, "WeightsRefused", why))
-    assert re.search(rf"iris 1\.0 +back +{re.escape(why)}$", line)
+    assert re.search(rf"iris 1\.0 +back +3\.0 s +{re.escape(why)}$", line)
     assert told.feed(_reached(IRIS_1, Phase.LIVE, 204.0, "AnswersAtRoute")) == []
 
 
