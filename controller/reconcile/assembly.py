@@ -308,6 +308,7 @@ def _receive(
             artifact = inspection.inspect(wheel, revision, *judged_by, into)
             store.tree(artifact, into)
     except Rejected:
+        store.verified(revision.filename, digest)  # else it is not this wheel that was refused
         if kept is None:
             store.drop_wheel(digest)
         raise

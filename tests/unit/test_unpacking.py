@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 from packaging.tags import sys_tags
@@ -13,7 +14,8 @@ from controller.cache.wheels import contents
 from controller.cache.wheels.inspection import inspect
 from controller.cache.wheels.store import Store
 from controller.config.settings import InspectionLimits
-from controller.errors import Rejected, Waiting
+from controller.errors import Rejected, Transient, Waiting
+from controller.reconcile.assembly import _receive
 from tests.support.wheels import make_wheel, revision_of
 from wheelway import loading
 
@@ -30,12 +32,15 @@ def store(tmp_path):
     return Store(tmp_path / "cache")
 
 
-def received(store, wheel):
+def received(store, wheel, *, before=lambda _: None, after=lambda _: None):
+    """Receive a wheel as the daemon does; the store's file may be written to around its reading."""
     revision = revision_of(wheel)
     stored = store.add(revision, [wheel.read_bytes()], LIMITS)
     tree = store.tree_path(revision.sha256)
     with store.unpacking(revision) as into:
+        before(stored)
         artifact = inspect(stored, revision, LIMITS, tuple(sys_tags()), "3.11.7", tree, into)
+        after(stored)
         store.tree(artifact, into)
     return artifact
 
@@ -77,6 +82,47 @@ def test_a_wheel_that_changed_in_the_cache_is_read_again_and_dropped(store, tmp_
     body[len(body) // 2] ^= 1
     artifact.wheel.write_bytes(body)
     assert store.get(artifact.digest) is None
+
+
+@pytest.mark.parametrize("restored", [False, True])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_wheel_that_changed_after_it_was_hashed_is_not_published(
+    store, tmp_path, restored, restarted
+):
+    wheel = make_wheel(tmp_path / "a", marker="published")
+    body, other = wheel.read_bytes(), make_wheel(tmp_path / "b", marker="another").read_bytes()
+    if restarted:
+        store.add(revision_of(wheel), [body], LIMITS)
+        store = Store(store.root)
+    with pytest.raises(Transient) as caught:
+        received(
+            store,
+            wheel,
+            before=lambda stored: stored.write_bytes(other),
+            after=lambda stored: restored and stored.write_bytes(body),
+        )
+    assert caught.value.reason == ("CacheUnusable" if restored else "WheelMissing")
+    assert not store.tree_path(revision_of(wheel).sha256).exists()
+    assert not left(store)
+    tree = received(store, wheel).tree
+    assert "published" in (tree / "demo/pipeline.py").read_text()
+
+
+def test_a_wheel_that_is_damaged_in_the_cache_before_it_is_read_is_not_refused(tmp_path):
+    wheel = make_wheel(tmp_path)
+
+    class Damaging(Store):
+        def add(self, *of):
+            stored = super().add(*of)
+            stored.write_bytes(b"damaged")
+            return stored
+
+    store = Damaging(tmp_path / "cache")
+    source = SimpleNamespace(fetch=lambda _: [wheel.read_bytes()])
+    base = SimpleNamespace(tags=tuple(sys_tags()), version="3.11.7")
+    with pytest.raises(Transient) as caught:
+        _receive(store, base, LIMITS, source, revision_of(wheel))
+    assert caught.value.reason == "WheelMissing"
 
 
 @COMPRESSIONS

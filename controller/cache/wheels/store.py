@@ -47,8 +47,6 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 _FILENAME = re.compile(r"[^\W_][\w.+!-]*\.whl")
 
 Kind = Literal["wheels", "trees"]
-Identity = tuple[int, int, int, int]
-"""Inode, size, mtime_ns, ctime_ns: while these stay, so did the bytes."""
 
 
 class Store:
@@ -60,7 +58,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
-        self._wheels: dict[str, Identity] = {}  # verified in this process, as they were then
+        self._wheels: dict[str, trees.Identity] = {}  # verified in this process, as they were then
         self._trees: dict[str, bytes] = {}  # their signatures when they were hashed whole
         with files.opening(self.root):
             self._open()
@@ -132,9 +130,23 @@ class Store:
             raise self._unusable(digest, error) from error
         return None
 
+    def verified(self, filename: str, digest: str) -> Path:
+        """The wheel that was added under this digest, its bytes verified.
+
+        Raises:
+            Transient: `WheelMissing` (fetch it again), `CacheUnusable`.
+        """
+        if wheel := self.get(digest):
+            return wheel
+        raise Transient(
+            "WheelMissing",
+            f"{filename} ({digest[:12]}) is gone from the cache {self.root} or was damaged there; "
+            "it is fetched again from its source",
+        )
+
     def _receive(
         self, revision: Revision, chunks: Iterable[bytes], wheel: Path, most: int
-    ) -> Identity:
+    ) -> trees.Identity:
         """Write what was listed into a new file; returns what it is known by from then on."""
         digest, size, listed = hashlib.sha256(), 0, revision.size
         with self._translated(revision.filename):
@@ -163,7 +175,7 @@ class Store:
                 os.fsync(stream.fileno())
                 return _identity(wheel)
 
-    def _drop_wheel(self, path: Path, seen: Identity) -> None:
+    def _drop_wheel(self, path: Path, seen: trees.Identity) -> None:
         with self._exchange():
             wheel = _wheel_in(path)
             if wheel is not None and _identity(wheel) == seen:  # else a good one came meanwhile
@@ -188,13 +200,14 @@ class Store:
             yield None
             return
         with self._staging() as staging, self._translated(revision.filename):
-            yield trees.Unpacking(staging)
+            yield trees.Unpacking(staging, self._wheels.get(revision.sha256))
 
     def tree(self, artifact: Artifact, unpacked: trees.Unpacking | None = None) -> Path:
         """The wheel unpacked: as it was published, without byte code, writable by the owner alone.
 
         A tree found there is used again if it `is_whole`; otherwise it is what was `unpacked`, or
-        is unpacked now. A replica verifies it fully once more.
+        is unpacked now. Either way the wheel must be what was verified when all of it was read. A
+        replica verifies the tree fully once more.
 
         Raises:
             Transient: `WheelMissing` (fetch it again), `CacheUnusable`.
@@ -208,21 +221,22 @@ class Store:
         if unpacked is not None:
             self._keep_tree(artifact, unpacked)
             return path
-        wheel = self.get(artifact.digest)
-        if wheel is None:
-            raise Transient(
-                "WheelMissing",
-                f"{artifact.filename} ({artifact.digest[:12]}) is gone from the cache {self.root} "
-                "or was damaged there; it is fetched again from its source",
-            )
+        wheel = self.verified(artifact.filename, artifact.digest)
         with self._staging() as staging, self._translated(artifact.filename):
-            unpacked = trees.Unpacking(staging)
+            unpacked = trees.Unpacking(staging, self._wheels.get(artifact.digest))
             trees.unpack(wheel, unpacked)
             self._keep_tree(artifact, unpacked)
         return path
 
     def _keep_tree(self, artifact: Artifact, unpacked: trees.Unpacking) -> None:
         path, digest = self.tree_path(artifact.digest), artifact.record_digest
+        self.verified(artifact.filename, artifact.digest)
+        if unpacked.wheel != self._wheels.get(artifact.digest):  # changed, and changed back
+            raise Transient(
+                "CacheUnusable",
+                f"{artifact.filename} was written to in {self.root} while it was unpacked; it is "
+                "unpacked again, find out what writes to that cache",
+            )
         with self._translated(artifact.filename):
             if not trees.matches(unpacked.folder, digest, unpacked.hashes):
                 raise Transient(
@@ -407,7 +421,7 @@ def _wheel_in(path: Path) -> Path | None:
     return min(path.glob("*.whl"), default=None)
 
 
-def _identity(path: Path) -> Identity:
+def _identity(path: Path) -> trees.Identity:
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 

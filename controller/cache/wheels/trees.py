@@ -25,6 +25,9 @@ FOLDER = 0o755  # Ray's user reads here; nobody but the owner writes
 FILE = 0o444  # not by its owner either, where Ray is the same user
 EXECUTABLE = 0o555
 
+Identity = tuple[int, int, int, int]
+"""Inode, size, mtime_ns, ctime_ns of a file: while these stay, so did the bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unpacking:
@@ -32,6 +35,8 @@ class Unpacking:
 
     folder: Path
     """Empty at first."""
+    wheel: Identity | None = None
+    """The wheel's, as it was verified before it was unpacked."""
     hashes: dict[Path, str] = field(default_factory=dict)
     """Of its files, in RECORD's form."""
 
