@@ -34,6 +34,8 @@ EXAMPLE_RESULT_INVALID: Final = "ExampleResultInvalid"
 EXAMPLE_TIMEOUT: Final = "ExampleTimeout"
 START_TIMEOUT: Final = "StartTimeout"
 REPLICA_DIED: Final = "ReplicaDied"
+LASTING: Final = {OUT_OF_MEMORY, REPLICA_DIED}
+"""What trying again would only make worse."""
 
 _NO_MEMORY = (os.strerror(errno.ENOMEM), "std::bad_alloc")
 """How native libraries put it, in the text of a RuntimeError."""

@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 from wheelway import memory
 from wheelway.deadlines import Cause
 from wheelway.failure import (
+    LASTING,
     LOAD_FAILED,
-    OUT_OF_MEMORY,
-    REPLICA_DIED,
     START_TIMEOUT,
     StartFailure,
     blame,
@@ -54,8 +53,6 @@ RETRY: Final = (2.0, 60.0)
 longer, so that not all replicas ask for the same thing at once."""
 REST: Final = 4.0
 """The pause is at least so many times what the last try took: requests pay for each."""
-LASTING: Final = {OUT_OF_MEMORY, REPLICA_DIED}
-"""What trying again would only make worse."""
 TICK: Final = 0.02
 """Seconds between two looks at a load and at what it does to the event loop."""
 STALL: Final = 0.25

@@ -41,12 +41,13 @@ from controller.ops.weights import (
 from controller.planning.overrides import Overrides
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from packaging.version import Version
 
     from controller.journal import Reader
     from controller.model import Quarantine, Revision, Tracked
+    from controller.observed import Part
 
 EVENTS: Final = 30
 """The last events of a release that are told."""
@@ -211,7 +212,8 @@ def tell(reader: Reader, name: str, version: Version | None = None, *, now: floa
             _Chapter(records[release], known.quarantines.get(release), wheels[release])
             for release in reversed(wanted)
         ]
-        told = [_chapter_document(chapter, reader) for chapter in chapters]
+        of_all, parts = WeightsOfAll.of(reader), reader.parts()
+        told = [_chapter_document(chapter, reader, of_all, parts) for chapter in chapters]
         gone = last_seen(reader)
     serving = {release.version for release in meant if records[release].phase is Phase.LIVE}
     live = sorted(serving, reverse=True)
@@ -241,14 +243,18 @@ def tell(reader: Reader, name: str, version: Version | None = None, *, now: floa
     }
 
 
-def _chapter_document(chapter: _Chapter, reader: Reader) -> ChapterDocument:
+def _chapter_document(
+    chapter: _Chapter,
+    reader: Reader,
+    weights: WeightsOfAll,
+    parts: Mapping[str, Iterable[Part]],
+) -> ChapterDocument:
     record, failed, wheel = chapter.record, chapter.quarantine, chapter.wheel
     placement, subject = record.placement, record.subject
     events = reader.events(subject=str(subject), pipeline=subject.name, limit=EVENTS)
-    weights = WeightsOfAll.of(reader)
     served = weights.proven.get(subject, ()) if isinstance(subject, Release) else ()
     return {
-        **release_document(record, failed, reader.parts(), weights),
+        **release_document(record, failed, parts, weights),
         "file": wheel.filename if wheel else "",
         "note": wheel.note if wheel else "",
         "live": chapter.live,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from controller.planning.health import DIGEST_MISMATCH
 from controller.planning.weights import in_document
 from controller.planning.weights_telling import backing_off, mixed
+from wheelway.failure import LASTING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, KeysView, Mapping, Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from controller.observed import Answer, Application, WeightsError
     from controller.planning.weights import Proven, Weights, WeightsQuarantine
 
-LASTING: Final = {"OutOfMemory", "ReplicaDied"}
-"""Reasons for which a replica does not try again."""
 _SERVING: Final = {"RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION"}
 """States of replicas that may answer (ray.serve._private.common.ReplicaState)."""
 

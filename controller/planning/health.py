@@ -31,11 +31,13 @@ _FIGURES = re.compile(
 )
 _ENDED = re.compile(
     r"\bActorDied|\bActorUnschedulable|\bThe actor (?:died|is dead)\b"
-    r"|\bthe replica's process died\b|\bA replica of the new version failed its health check\b"
+    r"|\bthe replica's process died\b"
 )
 """How Ray, or `serve.application`, says that a process ended; exceptions of pipelines that merely
-mention such a word do not match. The last is all that Serve says of replicas that took a new config
-and then ended, or had to be ended."""
+mention such a word do not match."""
+_UNCHECKED = re.compile(r"\bA replica of the new version failed its health check\b")
+"""All that Serve says of replicas that took a new config and then ended, or were ended by it as
+they did not answer."""
 _TAIL_LINES = 30
 
 
@@ -157,6 +159,16 @@ def _failure(application: Application) -> Diagnosis:
             "the replica's process ended while it started: the pipeline left by os._exit, crashed "
             "in native code, or was killed for memory. What it wrote last may be in one of its "
             "node's `worker-*.err` (`ray logs cluster 'worker-*.err'` lists the head's)",
+            tail,
+        )
+    if _UNCHECKED.search(text):
+        return Diagnosis(
+            Health.FAILED,
+            "ReplicaDied",
+            "the replica's process ended after it took the new config, or did not answer Serve's "
+            "health check in time (`health_check_timeout`), so that Serve ended it: the pipeline "
+            "left by os._exit, crashed in native code, was killed for memory, or held the event "
+            "loop. Serve tells no more; its log may (`wheelway logs NAME VERSION`)",
             tail,
         )
     unhealthy = application.status is ApplicationStatus.UNHEALTHY

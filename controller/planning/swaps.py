@@ -63,8 +63,10 @@ class _Progress:
     """In which round of questions it was asked last."""
     is_over: bool = False
     """Every replica answered with them."""
-    since: float | None = None
-    """When it was first judged."""
+    judged: float = 0.0
+    """Seconds in which it was followed, whether somebody answered or not."""
+    judged_at: float | None = None
+    """When it was judged last; None after a time in which the cluster could not be observed."""
     heard: dict[str, str] = field(default_factory=dict)
     """By replica: the mark of the weights that it answered with last."""
     late: dict[str, str] = field(default_factory=dict)
@@ -78,7 +80,9 @@ class _Progress:
         self, answers: Sequence[Answer], replicas: frozenset[str], *, now: float, due: float
     ) -> None:
         """Note what was answered in a pass; what is gone is forgotten."""
-        self.since = now if self.since is None else self.since
+        if self.judged_at is not None:
+            self.judged += now - self.judged_at
+        self.judged_at = now
         if answers and self.at is not None:
             self.waited += now - self.at
         self.at = now if answers else None
@@ -159,7 +163,7 @@ class Swaps:
     def interrupted(self) -> None:
         """Note that the cluster could not be observed: that time counts against no replica."""
         for progress in self._progress.values():
-            progress.at = None
+            progress.at = progress.judged_at = None
 
     def questions(self, swaps: Sequence[Swap]) -> list[str]:
         """Routes to ask, each several times, as any replica may answer; those first that waited
@@ -235,7 +239,7 @@ class Swaps:
         if blames and swap.weights.digest not in found.damaged:
             found.refused.append(_late(swap, others[0] or "none", due, now))
             return
-        if progress.since is not None and now - progress.since >= due:
+        if progress.judged >= due:
             unheard = len(swap.replicas) - list(heard.values()).count(mark)
             found.conditions.append(_unknown(swap, unheard, due))
             return

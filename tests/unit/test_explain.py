@@ -18,6 +18,7 @@ from controller.model import (
     Release,
     Transition,
 )
+from controller.ops.documents import WeightsOfAll
 from tests.support.command import (
     IRIS_1,
     LOCAL,
@@ -107,6 +108,13 @@ def test_explain_says_since_when_the_reason_holds_which_may_be_newer_than_the_ph
     assert re.search(r"Live  Missing, for [3-9] s \(Live for 4 min\)$", head), head
     head = next(line for line in filled("explain", "greeter").stdout.splitlines()[1:] if line)
     assert re.search(r"Live  AnswersAtRoute, for 4 min$", head), head
+
+
+def test_what_all_releases_have_of_weights_is_read_once_however_many_are_told(filled, monkeypatch):
+    read, of = [], WeightsOfAll.of
+    monkeypatch.setattr(WeightsOfAll, "of", lambda reader: read.append(reader) or of(reader))
+    assert len(filled.json("explain", "iris")["releases"]) > 1
+    assert len(read) == 1
 
 
 def test_a_wheel_that_nobody_looked_into_is_explained_as_that(filled):

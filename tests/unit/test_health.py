@@ -95,6 +95,14 @@ def test_a_process_that_ended_is_told_apart_from_an_exception(said):
     assert found.log_tail == said
 
 
+def test_a_replica_that_missed_its_health_checks_is_not_told_to_have_died():
+    said = "Error:\nA replica of the new version failed its health check."
+    found = diagnose(application(status="DEPLOY_FAILED", message=said))
+    assert (found.health, found.reason) == (Health.FAILED, "ReplicaDied")
+    assert "or did not answer Serve's health check in time" in found.message
+    assert found.log_tail == said
+
+
 @pytest.mark.parametrize(
     "said", ["KeyError: 'embodied'", "ValueError: patients studied: 3, died: 1", "we died inside"]
 )

@@ -239,3 +239,14 @@ def test_what_cannot_serve_without_weights_is_told():
     assert found.refused == []
     (condition,) = found.conditions
     assert condition.message.startswith("it cannot serve without weights")
+
+
+def test_time_in_which_the_cluster_could_not_be_observed_is_not_that_of_replicas():
+    watched = Watched("a")
+    watched.poll(said("a", OLD))
+    watched.swaps.interrupted()
+    found = watched.poll(after=1200.0)
+    assert (found.conditions, found.hurries) == ([], True)
+    assert watched.poll(after=99.0).hurries
+    found = watched.poll(after=GRACE + 1.0)
+    assert [condition.reason for condition in found.conditions] == ["WeightsUnobserved"]

@@ -8,6 +8,7 @@ from controller.config.settings import PipelinePolicy
 from controller.ops.weights import roll_back
 from tests.support.passes import reasons
 from tests.unit.test_weights_passes import served, wanted
+from wheelway.instances import RETRY
 
 pytestmark = pytest.mark.unit
 
@@ -63,6 +64,8 @@ def test_a_failure_that_may_pass_takes_nothing_away_though_every_replica_says_so
     (condition,) = report.conditions
     assert (condition.reason, condition.ok) == ("WeightsBackOff", False)
     assert f"replica {there[0].id}: LoadFailed: {SILENT['message']}" in condition.message
+    assert "about once a minute" in condition.message
+    assert RETRY[1] == 60.0
     assert "`wheelway rollback demo --weights`" in condition.message
     for replica in there:
         takes(replica)
