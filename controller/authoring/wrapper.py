@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
-from controller.authoring.modules import data_below
+from controller.authoring.paths import default_of, folder_of, is_path, path_of
 from controller.authoring.python_text import import_block, tuple_of
 from controller.authoring.requirements import guessed, required
 from controller.authoring.signatures import (
@@ -28,14 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from controller.authoring.modules import Module
     from controller.authoring.wrapping import Method, Parameter, Wrapped
     from controller.model import JSON
 
-_ENDINGS: Final = ("path", "dir", "folder", "directory", "file")
 _CONFIGS: Final = frozenset({"cfg", "conf", "config", "configuration", "options", "params"})
 _EMPTY: Final = {"bool": "false", "float": "0.0", "int": "0", "dict": "{}", "list": "[]"}
-_NOT_DATA: Final = frozenset({".cfg", ".ini", ".lock", ".md", ".toml", ".txt"})
 _JSON_ALONE: Final = frozenset({"pydantic", "typing_extensions"})
 """Packages with which a model returns no arrays."""
 
@@ -130,7 +126,7 @@ def copies(wrapped: Wrapped) -> dict[str, bytes | Path]:
     for module in wrapped.needs.modules.values():
         inner = not module.is_package and "." in module.name
         own = module.name.rpartition(".")[2] if inner else "__init__"
-        found[f"src/{_folder(module)}/{own}.py"] = module.text
+        found[f"src/{folder_of(module)}/{own}.py"] = module.text
     for path in list(found):
         *packages, _ = path.split("/")[1:]
         for end in range(1, len(packages) + 1):
@@ -138,14 +134,8 @@ def copies(wrapped: Wrapped) -> dict[str, bytes | Path]:
     for file, name in wrapped.needs.files.items():
         module = wrapped.needs.modules[name]
         there = file.relative_to(module.path.parent).as_posix()
-        found[f"src/{_folder(module)}/{there}"] = file
+        found[f"src/{folder_of(module)}/{there}"] = file
     return found
-
-
-def _folder(module: Module) -> str:
-    """The folder that a module's files lie in, below `src`."""
-    inner = not module.is_package and "." in module.name
-    return (module.name.rpartition(".")[0] if inner else module.name).replace(".", "/")
 
 
 # -- load ----------------------------------------------------------------------------------------
@@ -167,9 +157,7 @@ def _write_load(text: Text) -> None:
 def _given(text: Text, method: Method) -> str:
     """The arguments with which it is called when a replica loads."""
     wanted = [
-        one
-        for one in method.parameters
-        if one.required or (_is_path(one) and _is_text(one.default))
+        one for one in method.parameters if one.required or (is_path(one) and default_of(one))
     ]
     if len(wanted) == 1 and wanted[0] == method.parameters[0] and wanted[0].by_position:
         return _argument(text, method, wanted[0])
@@ -182,8 +170,10 @@ def _given(text: Text, method: Method) -> str:
 
 
 def _argument(text: Text, method: Method, parameter: Parameter) -> str:
-    if _is_path(parameter):
-        return _path(text, method, parameter)
+    if is_path(parameter):
+        found, lacks = path_of(method, parameter, text.wrapped.needs)
+        text.open_points += [lacks] if lacks else []
+        return found
     if parameter.name in _CONFIGS | {"settings"}:
         return "dict(context.settings)"
     if parameter.name in {"logger", "log"}:
@@ -194,55 +184,6 @@ def _argument(text: Text, method: Method, parameter: Parameter) -> str:
         f"`{method.name}` needs `{parameter.name}`: give it a value in wheelway.toml, [settings]"
     )
     return f'context.settings["{parameter.name}"]'
-
-
-def _is_path(parameter: Parameter) -> bool:
-    kind = ast.unparse(parameter.annotation) if parameter.annotation else ""
-    named = parameter.name.lower().endswith(_ENDINGS) and kind in {"", "str"}
-    return named or kind.rpartition(".")[2].startswith(("Path", "os.PathLike"))
-
-
-def _file_of(parameter: Parameter) -> str:
-    """The name of the file that a path leads to when it is not given, such as `model.json`."""
-    default = parameter.default
-    if not (isinstance(default, ast.Constant) and isinstance(default.value, str)):
-        return ""
-    return PurePath(default.value).name if PurePath(default.value).suffix else ""
-
-
-def _is_text(node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
-
-
-def _path(text: Text, method: Method, parameter: Parameter) -> str:
-    """The folder of the class's module; or the one file there, where the code names none."""
-    module, files = method.module, text.wrapped.needs.files
-    place = _folder(module)
-    if not any(name == module.name for name in files.values()):
-        beside = [
-            file
-            for file in data_below(module.path.parent)
-            if file.parent == module.path.parent and file.suffix not in _NOT_DATA
-        ]
-        files.update(dict.fromkeys(beside, module.name))
-        if len(beside) == 1 and not parameter.name.lower().endswith(("dir", "folder", "directory")):
-            place = f"{place}/{beside[0].name}"
-        if not beside:
-            named = _file_of(parameter)
-            text.open_points.append(
-                f"`{method.name}` needs a path, and no file lies beside {module.name}: copy "
-                f"{named or 'what it reads'} into src/{place}"
-            )
-            place = f"{place}/{named}" if named else place
-    found = f'context.files.parent / "{place}"'
-    divided = any(
-        isinstance(node, ast.BinOp)
-        and isinstance(node.op, ast.Div)
-        and ast.unparse(node.left) == parameter.name
-        for node in ast.walk(method.node)
-    )
-    kind = ast.unparse(parameter.annotation) if parameter.annotation else ""
-    return found if "Path" in kind or (not kind and divided) else f"str({found})"
 
 
 # -- stages --------------------------------------------------------------------------------------

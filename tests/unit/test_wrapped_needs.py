@@ -63,6 +63,46 @@ def test_a_path_is_that_of_the_class_own_files(load, files, wrap, pipeline):
         assert scored(1) == "w"
 
 
+@pytest.mark.parametrize(
+    ("parameter", "target", "named"),
+    [
+        ("path='m.pkl'", "legacy:Model", "m.pkl"),
+        ("path='./m.pkl'", "legacy:Model", "m.pkl"),
+        ("path: str = 'models/m.pkl'", "legacy:Model", "models/m.pkl"),
+        ("path: str = 'models/m.pkl'", "models.churn:Model", "models/m.pkl"),
+        ("path: Path = 'models/deep/m.pkl'", "legacy:Model", "models/deep/m.pkl"),
+        ("path: Path = 'models/deep/m.pkl'", "models.churn:Model", "models/deep/m.pkl"),
+        ("path='models/deep'", "legacy:Model", "models/deep/m.pkl"),
+    ],
+)
+def test_a_path_is_that_of_what_its_default_names(parameter, target, named, wrap, pipeline):
+    code = f"""
+        from pathlib import Path
+        class Model:
+            def __init__(self, {parameter}):
+                path = Path(path)
+                self.a = (path / "m.pkl" if path.is_dir() else path).read_text()
+            def predict(self, n: int) -> str: return self.a
+        """
+    lie = ("m.pkl", "v2.pkl", "models/m.pkl", "models/v2.pkl", "models/deep/m.pkl")
+    made = wrap(code, [1], {name: name for name in lie} | {"models/churn.py": code}, target=target)
+    assert not made.open_points
+    with loaded(pipeline(made)) as scored:
+        assert scored(1) == named
+
+
+def test_a_default_that_is_not_there_is_told_though_the_code_names_other_files(wrap):
+    code = """
+        from pathlib import Path
+        class Model:
+            def __init__(self, path: str = "m.pkl"):
+                self.a = Path(path).read_text() + (Path(__file__).parent / "a.txt").read_text()
+            def predict(self, n: int) -> str: return self.a
+        """
+    made = wrap(code, [1], {"a.txt": ""})
+    assert any("m.pkl does not lie beside legacy" in point for point in made.open_points)
+
+
 def test_what_it_needs_besides_becomes_a_setting_to_fill_in(wrap, pipeline):
     code = """
         class Model:
