@@ -73,13 +73,13 @@ def sender(part: str, handle: DeploymentHandle[Any]) -> Send:
 def asker(handle: DeploymentHandle[Any]) -> Ask:
     """How to ask all replicas of a part what they say of their settings."""
 
-    async def ask() -> list[str]:
+    async def ask() -> list[str | None]:
         try:
             asked = handle.broadcast("settings_error")
             told = await asked.results_async(return_exceptions=True)
-        except (RayServeException, RayError):  # none is there to refuse anything
+        except (RayServeException, RayError):  # none is there, or they were lost just now
             return []
-        return [one for one in told if isinstance(one, str)]
+        return [one if isinstance(one, str) else None for one in told]
 
     return ask
 

@@ -29,7 +29,7 @@ from wheelway.weights import verified, with_weights
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from wheelway.contract import Pipeline
     from wheelway.inline import PartRuntime
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     Send = Callable[[bytes, Request | None], AsyncIterator[bytes]]
     """Has a replica of a part answer a pickled request, in frames; closing it ends the call."""
-    Ask = Callable[[], Awaitable[Iterable[str]]]
-    """`PartReplica.settings_error` of each replica of a part that can be asked."""
+    Ask = Callable[[], Awaitable[Sequence[str | None]]]
+    """`PartReplica.settings_error` of each replica of a part; None of one that did not answer."""
 
 PIECE = 2**20
 """Bytes of a frame: Serve's gRPC takes at most 4 MiB (RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH in
@@ -74,10 +74,16 @@ class RemotePart:
             raise
         return answer if kind == _STREAM else await unpack(content)
 
-    async def settings_error(self) -> str:
-        """Why one of its replicas refuses the latest settings; empty where none does."""
-        told = [] if self._ask is None else await self._ask()
-        return next((f"the part {self._name!r}: {error}" for error in told if error), "")
+    async def settings_error(self) -> str | None:
+        """Why one of its replicas refuses the latest settings; empty where none does, None where
+        that is unknown, for not all of them answered, or none is there.
+        """
+        if self._ask is None:
+            return ""
+        told = await self._ask()
+        if error := next(filter(None, told), ""):
+            return f"the part {self._name!r}: {error}"
+        return "" if told and None not in told else None
 
 
 class _Answer(AsyncIterator[Any]):

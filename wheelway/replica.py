@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -150,8 +149,13 @@ class Replica:
         self._class: type[Pipeline] | None = None
         self._inline: Mapping[str, InlinePart] = {}
         self._elsewhere = parts or {}
-        self._refused, self._asked = "", -math.inf
-        """What these say of the latest settings, and when they were asked (monotonic)."""
+        self._settings: Mapping[str, Any] = {}
+        self._refused: dict[str, str] = {}
+        """By part elsewhere: what it said last of the latest settings."""
+        self._unheard: set[str] = set()
+        """Those that could not be asked last, as the log has."""
+        self._asked = -math.inf
+        """When they were asked (monotonic)."""
         if self._elsewhere:
             self.application.refresh = self._ask_parts
         self._interface: Interface | None = None
@@ -178,7 +182,10 @@ class Replica:
         """
         async with self._starting:
             self._limits = limits_of(user_config)
-            limits = self._limits
+            limits, settings = self._limits, user_config.get("settings") or {}
+            if settings != self._settings:
+                self._settings = settings
+                self._refused.clear()  # said of others
             self._instances.finish = max(
                 FINISH, limits.request_timeout, limits.stream_timeout, self.grace
             )
@@ -194,7 +201,7 @@ class Replica:
                 return
             assert self._instances.running is not None  # noqa: S101 - as `ready` says
             self._serve(self._instances.running)
-            self._instances.take_settings(user_config.get("settings") or {})
+            self._instances.take_settings(settings)
             if self._arguments.weights is None:
                 self._instances.take_weights(Weights.of(user_config.get("weights")))
 
@@ -212,24 +219,38 @@ class Replica:
         self.application.serve(runtime, self._limits)
 
     def _told(self) -> Mapping[str, Any]:
-        told = {"replica": self._name, "settings_error": self._refused}
+        refused = next(filter(None, self._refused.values()), "")
+        told = {"replica": self._name, "settings_error": refused}
         return {**told, **self._instances.told()}
 
     async def _ask_parts(self) -> None:
-        """Have the parts elsewhere say what they refuse; each has settings by itself."""
+        """Have the parts elsewhere say what they refuse; each has settings by itself. Of one that
+        cannot be asked holds what it said last, and whatever that is due to is no fault of who
+        asks for the metadata.
+        """
         if (now := time.monotonic()) < self._asked + ASK_AGAIN:
             return
         self._asked = now
-        with suppress(TimeoutError):  # they are busy, or were lost: as they were
-            async with asyncio.timeout(ASK_WITHIN):
-                # Each in a context of its own: Serve counts calls for the route of their request.
-                said = await asyncio.gather(
-                    *(
-                        asyncio.create_task(part.settings_error(), context=Context())
-                        for part in self._elsewhere.values()
-                    )
+        # Each in a context of its own: Serve counts calls for the route of their request.
+        asked = (
+            asyncio.create_task(
+                asyncio.wait_for(part.settings_error(), ASK_WITHIN), context=Context()
+            )
+            for part in self._elsewhere.values()
+        )
+        said = await asyncio.gather(*asked, return_exceptions=True)
+        for name, one in zip(self._elsewhere, said, strict=True):
+            if isinstance(one, str):
+                self._refused[name] = one
+            if not isinstance(one, BaseException) or isinstance(one, TimeoutError):  # busy, lost
+                self._unheard.discard(name)
+            elif name not in self._unheard:
+                self._unheard.add(name)
+                self._logger.warning(
+                    "the part %r could not be asked whether it takes the settings",
+                    name,
+                    exc_info=one,
                 )
-                self._refused = next(filter(None, said), "")
 
     # -- start -----------------------------------------------------------------------------------
 

@@ -249,6 +249,44 @@ async def test_settings_that_a_part_elsewhere_refuses_are_told_where_the_pipelin
         await one.unload()
 
 
+async def test_a_part_that_cannot_be_asked_counts_as_it_said_last(arguments, monkeypatch, caplog):
+    monkeypatch.setattr("wheelway.replica.ASK_AGAIN", 0)
+    part, said = await started(arguments), ["KeyError: 'by'", ""]
+
+    async def ask():
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    remote = RemotePart("part", part.answer, ask)
+    replica = Replica(Arguments.of(arguments), LOGGER, parts={"part": remote})
+    await replica.reconfigure({"settings": {"by": 2}})
+    refused = "the part 'part': KeyError: 'by'"
+    async with client_of(replica.application) as client:
+
+        async def told():
+            answer = await client.get(ROUTE)
+            assert answer.status_code == 200
+            return answer.json().get("settings_error")
+
+        assert await told() == refused
+        for said in ([], ["", None], RuntimeError("router is gone"), RuntimeError("still")):  # noqa: B007 - `ask` reads it
+            assert await told() == refused
+        assert caplog.text.count("could not be asked whether it takes the settings") == 1
+        assert "router is gone" in caplog.text
+        said = [""]
+        assert await told() is None
+        said = ["KeyError: 'by'"]
+        assert await told() == refused
+        said = []
+        await replica.reconfigure({"settings": {"by": 2}, "limits": {"request_timeout": 50}})
+        assert await told() == refused
+        await replica.reconfigure({"settings": {"by": 3}})
+        assert await told() is None, "said of others"
+    await replica.unload()
+    await part.unload()
+
+
 async def test_a_broken_off_answer_is_never_a_whole_one():
     async def nothing(_data, _carried):
         return
