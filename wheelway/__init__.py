@@ -16,6 +16,7 @@ One loaded pipeline:
 
     execution.py     load, requests, settings, unload
     trials.py        its examples, before it serves
+    underway.py      how far a start has come
     calling.py       how its methods are called: threads, event loops
     limits.py        what a release takes upon itself, and whether most of it fails
     faults.py        whose fault an exception is

@@ -36,6 +36,7 @@ from wheelway.schema import body_of, interface_of
 from wheelway.stages import STAGES, examples_of, own
 from wheelway.streams import Streamed
 from wheelway.trials import WARM_UP, first_of, try_examples
+from wheelway.underway import begin
 
 if TYPE_CHECKING:
     import logging
@@ -195,6 +196,7 @@ class Runtime:
             context = self._context
             if self._parts is not None:
                 context = replace(context, parts=await self._parts.load())
+            begin(f"`load` of {self._name}")
             self._instance = instance = await self.calls.call(self._pipeline)
             self.examples = examples_of(instance)
             await self.calls.call(instance.load, context)
@@ -232,9 +234,9 @@ class Runtime:
         """
         if self._parts is not None:
             await self._parts.warm_up()
-        begin = time.monotonic()
+        began = time.monotonic()
         self.first_items = await try_examples(self, self._name, self._tree)
-        self.warm_up_seconds = time.monotonic() - begin
+        self.warm_up_seconds = time.monotonic() - began
 
     @property
     def example_seconds(self) -> float | None:

@@ -27,6 +27,7 @@ from wheelway.parts import Part, Parts
 from wheelway.schema import interface_of
 from wheelway.streams import GENERATORS, Stream, Streamed, can_stream
 from wheelway.trials import first_of
+from wheelway.underway import of_part
 
 if TYPE_CHECKING:
     import logging
@@ -239,9 +240,10 @@ def part_runtime(
 
 @contextmanager
 def naming(part: str) -> Iterator[None]:
-    """A StartFailure in here is told to be that part's."""
+    """A StartFailure in here is told to be that part's, and so is what is under way."""
     try:
-        yield
+        with of_part(part):
+            yield
     except StartFailure as failure:
         raise StartFailure(
             failure.reason, f"the part {part!r}: {failure.message}", failure.tail

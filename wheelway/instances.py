@@ -31,6 +31,7 @@ from wheelway.failure import (
     blame,
     ends_the_caller,
 )
+from wheelway.underway import followed
 from wheelway.weights import Refusal, Weights
 
 if TYPE_CHECKING:
@@ -249,7 +250,8 @@ class Instances:
             if self._leaving:
                 await asyncio.wait(self._leaving, timeout=TURN)
             self._room.widen()
-            starting = asyncio.create_task(self._started(form))
+            with followed() as underway:
+                starting = asyncio.create_task(self._started(form))
             began = now = time.monotonic()
             stall = 0.0
             while form == self._wanted and not starting.done() and now < began + self.deadline:
@@ -267,8 +269,8 @@ class Instances:
             return None
         raise StartFailure(
             START_TIMEOUT,
-            f"a second instance was not ready within {self.deadline:g} s; load faster, or ask for "
-            "longer (`rollout.ready_deadline`)",
+            f"a second instance was not ready within {self.deadline:g} s, it was at {underway}; "
+            "load faster, or ask for longer (`rollout.ready_deadline`)",
         )
 
     async def _started(self, form: Form) -> Runtime:

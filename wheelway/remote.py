@@ -25,6 +25,7 @@ from wheelway.limits import limits_of
 from wheelway.loading import load_class, verify
 from wheelway.parts import PartOverloaded, PartUnavailable
 from wheelway.streams import Stream
+from wheelway.underway import begin, reminding
 from wheelway.weights import verified, with_weights
 
 if TYPE_CHECKING:
@@ -176,8 +177,9 @@ class PartReplica:
                 await self._runtime.reconfigure(settings)
                 return
             try:
-                with naming(self._part):
-                    self._runtime = await self._started(settings, limits)
+                async with reminding(self._logger, self._arguments.release):
+                    with naming(self._part):
+                        self._runtime = await self._started(settings, limits)
             except StartFailure as failure:  # what Serve reports of it is cut short
                 self._logger.error("%s does not start", self._arguments.release, exc_info=failure)
                 raise
@@ -271,7 +273,9 @@ class PartReplica:
 
     def _load_class(self) -> type[Pipeline]:
         arguments = self._arguments
+        begin(f"its files in {arguments.tree}")
         verify(arguments.tree, arguments.record_digest)
+        begin(f"the import of {arguments.target}")
         memory.limit(arguments.max_memory, accelerated=arguments.accelerated)
         return load_class(arguments.target, arguments.tree)
 

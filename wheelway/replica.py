@@ -25,6 +25,7 @@ from wheelway.instances import DEADLINE, FINISH, Form, Instances
 from wheelway.limits import Limits, limits_of
 from wheelway.loading import files_of, load_class, verify
 from wheelway.schema import interface_of
+from wheelway.underway import begin, reminding
 from wheelway.watchdog import HELD_AFTER, Hold, Watchdog
 from wheelway.weights import Refusal, Weights, noted, verified, with_weights
 
@@ -192,7 +193,8 @@ class Replica:
             self._instances.deadline = user_config.get("weights_deadline") or DEADLINE
             if not self.ready:
                 try:
-                    await self._start(user_config)
+                    async with reminding(self._logger, self._arguments.release):
+                        await self._start(user_config)
                 except StartFailure as failure:  # what Serve reports of it is cut short
                     self._logger.error(
                         "%s does not start", self._arguments.release, exc_info=failure
@@ -283,8 +285,10 @@ class Replica:
 
     def _load_class(self) -> type[Pipeline]:
         arguments = self._arguments
+        begin(f"its files in {arguments.tree}")
         verify(arguments.tree, arguments.record_digest)
         self._room.limit()
+        begin(f"the import of {arguments.target}")
         found = load_class(arguments.target, arguments.tree)
         self._inline = load_parts(arguments.inline, found, arguments.tree)
         return found
@@ -312,6 +316,7 @@ class Replica:
         if self._interface is None:
             self._interface = interface_of(self._class)
         with with_weights(weights), noted(weights, arguments.release):
+            begin("the files of its weights")
             folder = await asyncio.to_thread(verified, weights)
             context = context_of(self._class, arguments.release, settings, self._logger, folder)
             return await Runtime.started(

@@ -26,6 +26,7 @@ from wheelway.failure import (
 )
 from wheelway.refusals import refusal_in
 from wheelway.results import NotOneEach, ResultInvalid
+from wheelway.underway import begin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +73,7 @@ class _Trials:
     async def one(self, number: int, how: str = "") -> list[bytes] | None:
         """The first items of an example's answer, if that is a stream; raises StartFailure."""
         what = f"example {number} of {len(self._examples)} of {self._name}{how}"
+        begin(what)
         seconds = self._runtime.example_seconds
         deadline = asyncio.timeout(seconds)
         try:

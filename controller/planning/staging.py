@@ -123,7 +123,8 @@ def start_of(app: Application, situation: Situation) -> Diagnosis:
         Health.FAILED,
         "StartTimeout",
         f"not ready {situation.limits.ready_deadline:g} s after Serve had built it "
-        f"({diagnosis.message}): load hangs or takes longer than rollout.ready_deadline",
+        f"({diagnosis.message}): load hangs or takes longer than rollout.ready_deadline; the "
+        "replica's log says what it was at",
         app.message,
     )
 

@@ -149,9 +149,13 @@ async def test_weights_that_never_load_are_refused_in_time(tmp_path):
     replica, module = made(tmp_path, "never")
     two = weights_of(tmp_path, "2.0", {"add": 2, "gate": "two"})
     await replica.reconfigure({})
+    await replica.reconfigure({"weights": two})
+    await until(lambda: "two" in module().gates)
     await replica.reconfigure({"weights": two, "weights_deadline": 0.1})
     await until(lambda: replica._instances.refusal)
-    assert replica._instances.refusal.told()["reason"] == "StartTimeout"
+    refused = replica._instances.refusal.told()
+    assert refused["reason"] == "StartTimeout"
+    assert "within 0.1 s, it was at `load` of " in refused["message"]
     module().gates["two"].set()
     await replica.settled()
     assert module().unloaded == [2]
