@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 from controller.config import settings
 from controller.sources.directory import digests
 from controller.sources.directory import source as directory
+from controller.sources.directory.digests import opened
 from controller.sources.directory.source import DirectorySource
 from tests.support.wheels import make_wheel, sha256
 
@@ -132,6 +134,51 @@ def test_a_large_wheel_that_goes_while_it_is_read_is_forgotten(source, folder, r
     source.list()
     found = listed_after_reading(source, reading, woken)
     assert found == {stays.name: sha256(stays)}
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
+def test_a_large_wheel_is_read_once_though_its_time_lies_ahead(
+    source, folder, reading, woken, ahead, monkeypatch
+):
+    source.list()
+    big = large(folder)
+    moment = time.time() + ahead
+    os.utime(big, (moment, moment))
+    source.list()
+    found = listed_after_reading(source, reading, woken)
+    assert found == {big.name: sha256(big)}
+    monkeypatch.setattr(directory, "opened", lambda path: pytest.fail(f"{path} was opened"))
+    assert listed(source) == found
+
+
+@pytest.mark.parametrize("stands", [True, False])
+def test_a_large_wheel_is_as_old_as_the_clocks_say(folder, reading, woken, stands, monkeypatch):
+    reading.may_go_on.set()
+    clock, since = iter(range(10**6)), time.time()
+    source = DirectorySource(
+        settings.DirectorySource(type="directory", path=folder),
+        clock=lambda: 0.0 if stands else 60.0 * next(clock),
+        wall_clock=lambda: since - 3600,
+    )
+    source.watch(woken.set)
+    source.list()
+    large(folder)
+    listed_after_reading(source, reading, woken)
+    again = []
+    monkeypatch.setattr(directory, "opened", lambda path: again.append(path) or opened(path))
+    listed(source)
+    source.close()
+    assert bool(again) == stands
+
+
+def test_what_waits_to_be_read_is_not_opened_again(source, folder, reading, monkeypatch):
+    source.list()
+    for minor in range(3):
+        large(folder, f"1.{minor}", seed=minor)
+    source.list()
+    assert reading.begun.wait(DEADLINE)
+    monkeypatch.setattr(directory, "opened", lambda path: pytest.fail(f"{path} was opened"))
+    assert len(source.list().pending) == 3
 
 
 def test_closing_ends_what_reads(folder, reading, woken):

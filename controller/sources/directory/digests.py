@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -91,30 +90,39 @@ class Digest(NamedTuple):
 
 
 class LargeFiles:
-    """Reads large files, one after another, in a thread of its own, and calls `done` after each."""
+    """Reads large files, one after another, in a thread of its own, and calls `done` after each.
 
-    def __init__(self, done: Callable[[], None]) -> None:
+    `age_of` is the seconds for which a file was seen to be unchanged, given its stamp and since
+    when it was seen so.
+    """
+
+    def __init__(self, done: Callable[[], None], age_of: Callable[[Stamp, float], float]) -> None:
         self._done = done
+        self._age_of = age_of
         self._pool = ThreadPoolExecutor(1, "wheelway-digest")
         self._lock = threading.Lock()
         self._wanted: dict[str, Stamp] = {}
         self._found: dict[str, Future[Digest]] = {}
         self._closed = threading.Event()
 
-    def digest(self, name: str, path: Path, stamp: Stamp) -> Digest | None:
-        """The digest of a file; None while it is being read.
+    def has(self, name: str, stamp: Stamp) -> bool:
+        """Whether it was asked for this file's digest, and has not given it yet."""
+        return self._wanted.get(name) == stamp
+
+    def digest(self, name: str, path: Path, stamp: Stamp, since: float) -> Digest | None:
+        """The digest of a file that was seen like this `since` then; None while it is being read.
 
         Raises:
             NotWholeError: it changed meanwhile.
             OSError: it cannot be read.
         """
         with self._lock:
-            if self._wanted.get(name) == stamp:
+            if self.has(name, stamp):
                 return self._found.pop(name).result() if self._is_found(name) else None
             if self._closed.is_set():
                 return None
             self._wanted[name] = stamp
-            future = self._found[name] = self._pool.submit(self._read, name, path, stamp)
+            future = self._found[name] = self._pool.submit(self._read, name, path, stamp, since)
         future.add_done_callback(self._tell)
         return None
 
@@ -142,13 +150,13 @@ class LargeFiles:
         if not self._closed.is_set():
             self._done()
 
-    def _read(self, name: str, path: Path, stamp: Stamp) -> Digest:
-        age = time.time() - stamp.changed_at
-        if 0 <= age < _FINE == stamp.granularity:  # later it need not be read once more for that
+    def _read(self, name: str, path: Path, stamp: Stamp, since: float) -> Digest:
+        age = self._age_of(stamp, since)
+        if age < _FINE == stamp.granularity:  # later it need not be read once more for that
             self._closed.wait(_FINE - age)
-        final = time.time() - stamp.changed_at >= stamp.granularity
+        final = self._age_of(stamp, since) >= stamp.granularity
         with opened(path) as file:
             return Digest(digest_of(file, stamp, lambda: self._is_wanted(name, stamp)), final)
 
     def _is_wanted(self, name: str, stamp: Stamp) -> bool:
-        return not self._closed.is_set() and self._wanted.get(name) == stamp
+        return not self._closed.is_set() and self.has(name, stamp)

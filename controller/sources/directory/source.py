@@ -102,7 +102,7 @@ class DirectorySource:
         """Call `wake` when a wheel appears, changes or goes. A folder that is missing, or comes
         back as another, is watched from the next listing on.
         """
-        self._large = self._large or LargeFiles(wake)
+        self._large = self._large or LargeFiles(wake, self._age_of)
         self._folder_watch.start(wake)
 
     def close(self) -> None:
@@ -254,9 +254,27 @@ class DirectorySource:
             sight = self._sights[name] = _Sight(stamp, now, rewritten=rewritten)
         if sight.digest is not None and sight.final:
             return sight.digest
-        age = max(now - sight.since, self._wall_clock() - stamp.changed_at)
+        if self._large is not None and self._large.has(name, stamp):  # its end was looked at
+            found = self._large.digest(name, path, stamp, sight.since)
+        else:
+            found = self._read(name, path, sight, settled=now - sight.since >= self._settle)
+        if found is None:
+            if sight.digest is None:
+                raise NotWholeError("is being read, which takes a moment; it is listed after that")
+            return sight.digest
+        self._sights[name] = replace(sight, digest=found.sha256, final=found.final)
+        return found.sha256
+
+    def _age_of(self, stamp: Stamp, since: float) -> float:
+        """Seconds for which it is unchanged, by whichever clock knows more: its own time may lie
+        ahead, and what was there before this process was seen late.
+        """
+        return max(self._clock() - since, self._wall_clock() - stamp.changed_at)
+
+    def _read(self, name: str, path: Path, sight: _Sight, *, settled: bool) -> Digest | None:
+        """The digest of a file that is whole; None while it is made beside the listings."""
+        stamp, age = sight.stamp, self._age_of(sight.stamp, sight.since)
         with opened(path) as file:
-            settled = now - sight.since >= self._settle
             whole = not sight.rewritten and ends_like_a_zip(file, stamp.size)
             if not settled and not whole:
                 raise NotWholeError(
@@ -267,17 +285,9 @@ class DirectorySource:
                     f"read once it was unchanged for {self._settle:g} s"
                 )
             # What was there before, at the first listing, must not seem to be missing.
-            found: Digest | None
             if self._large is None or stamp.size < LARGE or not self._was_listed:
-                found = Digest(digest_of(file, stamp), age >= stamp.granularity)
-            else:
-                found = self._large.digest(name, path, stamp)
-        if found is None:
-            if sight.digest is None:
-                raise NotWholeError("is being read, which takes a moment; it is listed after that")
-            return sight.digest
-        self._sights[name] = replace(sight, digest=found.sha256, final=found.final)
-        return found.sha256
+                return Digest(digest_of(file, stamp), age >= stamp.granularity)
+        return self._large.digest(name, path, stamp, sight.since)
 
 
 def ends_like_a_zip(file: FileIO, size: int) -> bool:
