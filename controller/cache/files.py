@@ -12,7 +12,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from controller.errors import Stalled
+from controller.errors import Stalled, Transient, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,3 +100,19 @@ def publish_dir(folder: Path, path: Path) -> None:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
     sync_folder(path.parent)
+
+
+def unusable(cache: Path, what: str, error: OSError) -> Transient | Waiting:
+    """What an error of the file system is to a person, who is told of `what` in the cache."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        lacks = f" ({error.strerror})" if isinstance(error, NoRoomError) else ""
+        return Waiting(
+            "DiskFull",
+            f"no space left for {what} in {cache}{lacks}; free some there, or set "
+            "`paths.cache` to a larger disk",
+        )
+    return Transient(
+        "CacheUnusable",
+        f"{what} could not be read or written in {cache}: {error.strerror or error}; check"
+        " that disk and the folder's owner",
+    )

@@ -13,24 +13,21 @@ answer.
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
-import io
 import itertools
 import re
 import zipfile
 import zlib
 from typing import TYPE_CHECKING
 
-from installer.records import InvalidRecordEntry, parse_record_file
 from installer.sources import WheelFile
 from installer.utils import parse_metadata_file
 from packaging.metadata import RawMetadata, parse_email
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from controller.cache import author_options, files
-from controller.cache.wheels import archive, contents, entry_points, filenames, parts, weights
+from controller.cache import author_options
+from controller.cache.wheels import archive, entry_points, filenames, parts, record, weights
 from controller.cache.wheels.entry_points import GROUP, GROUPS, WEIGHTS, EntryPointError
 from controller.config.requirements import parse_requirement, parse_specifiers
 from controller.errors import NoRelease, Rejected
@@ -50,7 +47,6 @@ if TYPE_CHECKING:
 _REBUILD = archive.REBUILD
 _RUNTIME = frozenset({"ray", "wheelway"})
 _IMPORTABLE = (".py", ".pyc", ".so", ".pyd")
-_HASHES = frozenset({"sha256", "sha384", "sha512"})  # PEP 427: sha256 or better
 _MAX_METADATA = 2 << 20  # bytes of one file that is read into memory and parsed
 _MAX_RECORD = 64 << 20
 _MAX_REQUIREMENTS = 1000
@@ -313,11 +309,11 @@ class _Source:
         body = self.read(f"{self._folder}/RECORD", at_most=_MAX_RECORD)
         if body is None:
             raise self._record_invalid(["it is missing"])
-        issues = list(self._record_issues(body))
+        issues = list(record.faults(body, self._files))
         if not issues:
             try:
                 WheelFile(self._archive).validate_record(validate_contents=False)
-                issues = list(self._differing(body, into))
+                issues = list(record.differing(body, self._archive, into))
             except WheelFile.validation_error as error:
                 issues = getattr(error, "issues", [str(error)])
             except (zipfile.BadZipFile, zlib.error, EOFError) as error:
@@ -325,43 +321,6 @@ class _Source:
         if issues:
             raise self._record_invalid(issues)
         return hashlib.sha256(body).hexdigest()
-
-    def _differing(self, record: bytes, into: trees.Unpacking | None) -> Iterator[str]:
-        """The files that are not as RECORD, whose lines are in order, says; all are unpacked."""
-        listed = {path: (value, size) for path, value, size in _rows(record)}
-        entries = self._archive.infolist()
-        if into is not None:
-            files.expect_room(into.folder, sum(info.file_size for info in entries))
-        for info in entries:
-            value, size = listed.get(info.filename, ("", ""))
-            algorithm = value.partition("=")[0] or "sha256"
-            if into is not None:
-                content = into.add(self._archive, info, algorithm)
-            elif value:
-                content = contents.read(self._archive, info, algorithm)
-            if value and (content.hash, content.size) != (value, int(size)):
-                yield f"hash / size of {info.filename} didn't match RECORD"
-        if into is not None:
-            into.end()
-
-    def _record_issues(self, body: bytes) -> Iterator[str]:
-        """What `installer` lets pass: files that are not there, double lines, weak hashes. No more
-        lines are read than there are files, for one beyond that has one of these faults.
-        """
-        if b"\\" in body:  # installer reads them as slashes, replicas and importlib do not
-            yield "its paths have backslashes, where a wheel has slashes (PEP 427)"
-        seen: set[str] = set()
-        try:
-            for path, value, _ in itertools.islice(_rows(body), len(self._files) + 1):
-                if path not in self._files:
-                    yield f"{path[:200]!r} is listed and not in the wheel"
-                if path in seen:
-                    yield f"{path[:200]!r} is listed twice"
-                if value and value.partition("=")[0] not in _HASHES:
-                    yield f"{path!r} has a hash other than {', '.join(sorted(_HASHES))}"
-                seen.add(path)
-        except (UnicodeDecodeError, InvalidRecordEntry, csv.Error) as error:
-            yield f"it cannot be read: {error}"
 
     def _record_invalid(self, issues: Sequence[str]) -> Rejected:
         first = issues[0].removeprefix(f"In {self._name}, ")
@@ -396,12 +355,6 @@ class _Source:
                 "it as the build backend named it, and do not rename it",
                 by_name=True,
             )
-
-
-def _rows(record: bytes) -> Iterator[tuple[str, str, str]]:
-    """The path, the hash and the size in each line of a RECORD."""
-    lines = io.TextIOWrapper(io.BytesIO(record), encoding="utf-8", newline="")
-    return parse_record_file(line.rstrip("\r\n") for line in lines)
 
 
 def _same(project: str, version: str, other_project: str, other_version: str) -> bool:

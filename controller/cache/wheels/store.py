@@ -9,27 +9,25 @@ Everything enters by one rename of a complete folder: no reader sees half of one
 instant leaves only what the next opening sweeps. What comes out was verified in this process. Data
 comes from a source's chunks (`add`) or from the store's own wheel (`tree`).
 
-Raise `GENERATION` when things lie elsewhere; the identity never changes.
+Raise `generation.GENERATION` when things lie elsewhere; the identity never changes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
 import secrets
 import shutil
 import tempfile
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from controller.cache import files, owners
 from controller.cache.usage import size_of
-from controller.cache.wheels import contents, trees
-from controller.errors import Rejected, Stalled, Transient, Waiting
+from controller.cache.wheels import contents, generation, trees
+from controller.errors import Rejected, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -37,9 +35,6 @@ if TYPE_CHECKING:
 
     from controller.config.settings import InspectionLimits
     from controller.model import Artifact, Revision
-
-GENERATION = 1
-"""The layout this program writes and the newest it reads."""
 
 _CHUNK = 1 << 20
 _PLAIN = 0o644
@@ -127,7 +122,7 @@ class Store:
         except FileNotFoundError:  # dropped or pruned by another thread while we looked
             return None
         except OSError as error:
-            raise self._unusable(digest, error) from error
+            raise files.unusable(self.root, digest, error) from error
         return None
 
     def verified(self, filename: str, digest: str) -> Path:
@@ -311,26 +306,8 @@ class Store:
         for folder in (self.root, *(self.root / name for name in ("wheels", "trees", "incoming"))):
             if not folder.is_dir():
                 files.make_folder(folder)
-        self._check_generation()
+        generation.check(self.root)
         self._own = owners.Own(self.root / "incoming")
-
-    def _check_generation(self) -> None:
-        path = self.root / "GENERATION"
-        try:
-            text = path.read_text(encoding="ascii", errors="replace").strip()
-        except FileNotFoundError:
-            staging = path.with_name(f".GENERATION.{os.getpid()}.{threading.get_ident()}")
-            staging.write_text(f"{GENERATION}\n", encoding="ascii")
-            staging.chmod(_PLAIN)
-            staging.replace(path)
-            return
-        if not text.isdecimal() or int(text) > GENERATION:
-            raise Stalled(
-                "CacheNewer",
-                f"{path} says {text[:20]!r}, this wheelway reads layouts up to {GENERATION}: a "
-                "newer wheelway wrote this cache; upgrade wheelway, set `paths.cache` to another "
-                "folder, or delete this one (it can be filled again)",
-            )
 
     # -- how things enter and leave --------------------------------------------------------------
 
@@ -392,21 +369,7 @@ class Store:
         try:
             yield
         except OSError as error:
-            raise self._unusable(what, error) from error
-
-    def _unusable(self, what: str, error: OSError) -> Transient | Waiting:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            lacks = f" ({error.strerror})" if isinstance(error, files.NoRoomError) else ""
-            return Waiting(
-                "DiskFull",
-                f"no space left for {what} in {self.root}{lacks}; free some there, or set "
-                "`paths.cache` to a larger disk",
-            )
-        return Transient(
-            "CacheUnusable",
-            f"{what} could not be read or written in {self.root}: {error.strerror or error}; check"
-            " that disk and the folder's owner",
-        )
+            raise files.unusable(self.root, what, error) from error
 
 
 def _too_large(revision: Revision, limit: int) -> Rejected:
