@@ -68,7 +68,7 @@ def test_a_dropped_wheel_answers_as_printed_and_ctrl_c_ends_all_and_nothing_else
         assert "it hands out 2 CPUs (--num-cpus)" in said()
         made = make_wheel(tmp_path / "made", "demo", code=EXAMPLE)
         made.replace(tmp_path / "wheels" / made.name)
-        [line] = eventually(lambda: re.findall(r"^ *(curl .*)$", said(), re.MULTILINE))
+        [line] = eventually(lambda: re.findall(r"^ *(curl .* -d .*)$", said(), re.MULTILINE))
         url = next(word for word in shlex.split(line) if word.startswith("http"))
         body = shlex.split(line)[-1]
         answer = httpx.post(url, content=body, headers={"content-type": "application/json"})
