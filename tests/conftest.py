@@ -124,6 +124,7 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [test for tests in (*others, *long, *short) for test in tests]
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     return ByHead(config, log)
 

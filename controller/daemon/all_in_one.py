@@ -136,7 +136,7 @@ def serve(
     """
     daemon = Daemon(path)
     require_unlocked(daemon.config.paths.state)  # before a head is started, which takes long
-    with ExitStack() as stack:
+    with ExitStack() as ended, ExitStack() as stack:
         tuning = head.Tuning(num_cpus, longest_request=daemon.config.serve.longest_request)
         if said := _require_head(daemon.config):
             say(said)
@@ -146,7 +146,8 @@ def serve(
             say(f"using the Ray head at {ray.dashboard_url}; it will be left running")
         else:
             say(f"the Ray head answers at {ray.dashboard_url}; {tuning.room}")
-            _end_with_head(daemon.config.paths.state)  # which the last run may not have done
+            _end_with_head(daemon.config.paths.state)  # which a run that was killed did not do
+            ended.callback(_end_with_head, daemon.config.paths.state)  # once the head is
         stack.enter_context(signals(daemon))
         if failed is not None:
             stack.enter_context(following(daemon.config.ray, _telling(failed)))
@@ -164,8 +165,6 @@ def serve(
             if not ray.running():
                 raise Stalled("HeadEnded", f"the Ray head ended by itself:\n{ray.last_words()}")
             say("ending the Ray head ...")
-    if not ray.adopted:
-        _end_with_head(daemon.config.paths.state)
     return 0
 
 

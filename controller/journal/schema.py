@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
@@ -30,6 +31,8 @@ SAME = "pipeline = ?1 AND digest = ?3 AND canonical_version(version) = canonical
 
 FILE = "journal.sqlite"
 LOCK = "journal.lock"
+_GLANCES, _GLANCE = 100, 0.02
+"""How often the lock is tried while it is only looked at, and seconds between."""
 BUSY_TIMEOUT = 10.0
 """Seconds a write waits for another process's write, which takes milliseconds."""
 
@@ -59,19 +62,39 @@ def lock(folder: Path) -> int:
             f"{folder}: the daemon cannot keep its journal there ({error.strerror}); make the "
             "folder writable for its user, or set `state` in [paths]",
         ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    if not _taken(descriptor):
         holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
         os.close(descriptor)
         raise JournalError(
             "JournalLocked",
             f"{folder} is in use by another wheelway daemon, process {holder or '(unknown)'}; "
             "stop that one first: two daemons on one cluster undo each other's work",
-        ) from error
+        )
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def _taken(descriptor: int) -> bool:
+    """Take the lock; False where a daemon has it. Who only looks (`holder`) shares it for an
+    instant, which is waited for.
+    """
+    for _ in range(_GLANCES):
+        if _flocked(descriptor, fcntl.LOCK_EX):
+            return True
+        if not _flocked(descriptor, fcntl.LOCK_SH):
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        time.sleep(_GLANCE)
+    return False
+
+
+def _flocked(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager
@@ -108,12 +131,10 @@ def holder(folder: Path) -> Holder | None:
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if _flocked(descriptor, fcntl.LOCK_SH):
+            return None
         process = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
         return Holder(process, os.fstat(descriptor).st_mtime)
-    else:
-        return None
     finally:
         os.close(descriptor)
 

@@ -211,6 +211,42 @@ def test_what_ran_on_the_head_before_is_not_waited_for_on_one_just_started(tmp_p
         assert reader.placements() == {}
 
 
+class EndedHead:
+    """One that was started here and has ended."""
+
+    adopted, dashboard_url = False, "http://127.0.0.1:1"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def running(self):
+        return False
+
+    def last_words(self):
+        return "out of memory"
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("a fault of ours")])
+def test_nothing_is_said_to_run_once_the_head_ended_however_the_run_did(error, place, monkeypatch):
+    path, _ = prepare(place(port=free_port(), dashboard_port=1))
+
+    def run(_):
+        with Journal.open(path.parent) as journal:
+            journal.placement_live("iris-1.0-0123abcd", 1.0)
+        if error:
+            raise error
+
+    monkeypatch.setattr("controller.rayhead.head.adopt_or_start", lambda *_: EndedHead())
+    monkeypatch.setattr("controller.daemon.loop.Daemon.run", run)
+    with pytest.raises(RuntimeError if error else Stalled, match="fault of ours|out of memory"):
+        serve(path, "", say=lambda _: None)
+    with Journal.read(path.parent) as reader:
+        assert reader.placements() == {}
+
+
 def test_what_a_person_ended_is_over_and_not_lost_when_it_is_started_again(work, paper_head):
     work.drop()
     work.settle()

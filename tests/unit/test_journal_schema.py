@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import sqlite3
 
@@ -11,7 +13,7 @@ from packaging.version import Version
 from controller.errors import JournalError
 from controller.journal import DaemonStatus, Journal
 from controller.journal.migrations import MIGRATIONS
-from controller.journal.schema import FILE
+from controller.journal.schema import FILE, LOCK, holder
 from controller.model import Event, Quarantine, tracked
 
 pytestmark = pytest.mark.unit
@@ -126,3 +128,32 @@ def test_an_upgrade_ends_quarantines_that_a_file_name_brought_on_good_bytes(tmp_
             journal.add_quarantine(one)
     with Journal.open(tmp_path) as journal:
         assert journal.quarantines() == failed
+
+
+@pytest.mark.parametrize("goes", [True, False])
+def test_a_daemon_that_starts_while_somebody_looks_who_has_the_lock_waits_for_that(
+    tmp_path, monkeypatch, goes
+):
+    (tmp_path / LOCK).touch()
+    looking = os.open(tmp_path / LOCK, os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    naps = []
+
+    def nap(seconds):
+        naps.append(seconds)
+        assert holder(tmp_path) is None
+        if goes:
+            fcntl.flock(looking, fcntl.LOCK_UN)
+
+    monkeypatch.setattr("controller.journal.schema.time.sleep", nap)
+    if goes:
+        with Journal.open(tmp_path):
+            assert holder(tmp_path).process == str(os.getpid())
+            with pytest.raises(JournalError, match=f"process {os.getpid()}"):
+                Journal.open(tmp_path)
+        assert len(naps) == 1
+    else:
+        with pytest.raises(JournalError, match=r"process \(unknown\)"):
+            Journal.open(tmp_path)
+        assert 1.0 <= sum(naps) < 10.0
+    os.close(looking)

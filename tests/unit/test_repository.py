@@ -134,6 +134,18 @@ def test_make_alone_lists_every_target():
     assert set(re.findall(r"^make (\S+)", done.stdout, re.MULTILINE)) == set(phony[1].split())
 
 
+def test_tests_run_without_what_spreads_them_over_processes():
+    how = ("-p", "no:xdist", "--collect-only", "-q", "-p", "no:cacheprovider", __file__)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *how],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_runtime_names_each_of_its_modules():
     own = {path.name for path in (ROOT / "wheelway").glob("[a-z]*.py")}
     assert own <= set(re.findall(r"\w+\.py", wheelway.__doc__))
