@@ -241,7 +241,7 @@ def test_nothing_is_said_to_run_once_the_head_ended_however_the_run_did(error, p
 
     monkeypatch.setattr("controller.rayhead.head.adopt_or_start", lambda *_: EndedHead())
     monkeypatch.setattr("controller.daemon.loop.Daemon.run", run)
-    with pytest.raises(RuntimeError if error else Stalled, match="fault of ours|out of memory"):
+    with pytest.raises(RuntimeError if error else Stalled, match=r"fault of ours|out of memory"):
         serve(path, "", say=lambda _: None)
     with Journal.read(path.parent) as reader:
         assert reader.placements() == {}
