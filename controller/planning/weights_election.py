@@ -15,7 +15,7 @@ from controller.planning import ownership
 from controller.planning.catalogue import Catalogue
 from controller.planning.remembered import Remembered
 from controller.planning.weights import NONE, Choice, WeightsCase, choose
-from controller.planning.weights_look import NONE_FITS, Look, allowed, look, none_fits
+from controller.planning.weights_look import NONE_FITS, Look, allowed, look, none_fits, pinned
 from controller.planning.weights_telling import WeightsStory
 
 if TYPE_CHECKING:
@@ -256,6 +256,7 @@ class Round:
                 *(pipeline, offers, owner),
                 {release: found.choices.get(release, NONE) for release in releases},
                 {release: self._recorded.refused.get(release, ()) for release in releases},
+                self._rule_of(pipeline),
                 is_offered=pipeline in self._offered.pipelines,
                 unsound=self._unsound(pipeline, owner),
                 bare=[release for release in releases if owner and self._is_bare(release)],
@@ -315,9 +316,8 @@ class Round:
 
     def _unsound(self, pipeline: str, owner: str) -> str:
         """What is wrong with the newest wheel of a project that policy allows; often nothing."""
-        rule, project = self._rule_of(pipeline), self._offered.catalogue.projects.get(owner, ())
-        if (pin := self._recorded.pins.get(pipeline)) is not None:
-            rule = rule.model_copy(update={"pins": pin.versions})
+        project = self._offered.catalogue.projects.get(owner, ())
+        rule = pinned(self._rule_of(pipeline), self._recorded.pins.get(pipeline))
         newest = next(iter(allowed(self._ordered.of(owner, project), rule)), None)
         return self._offered.unsound(newest) if newest is not None else ""
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from controller.config.settings import PipelinePolicy
     from controller.model import Revision
+    from controller.planning.overrides import Pin
     from controller.planning.weights import WeightsCase
 
 MOST_IN_VAIN = 10
@@ -49,9 +50,7 @@ def look(
         revisions: the owner's, the newest version first.
         is_unfit: whether one cannot be taken: it failed inspection, or is no weights.
     """
-    rule, passed = case.rule, list[str]()
-    if case.pin is not None:
-        rule = rule.model_copy(update={"pins": case.pin.versions})
+    rule, passed = pinned(case.rule, case.pin), list[str]()
     offers = {offer.revision.sha256: offer for offer in case.offers}
     found = in_vain = 0
     for revision in allowed(revisions, rule):
@@ -68,6 +67,11 @@ def look(
         if found >= (1 if rule.pins else rule.keep):
             break
     return Look(None, tuple(passed))
+
+
+def pinned(rule: PipelinePolicy, pin: Pin | None) -> PipelinePolicy:
+    """A rule as an operator's pin changes it."""
+    return rule if pin is None else rule.model_copy(update={"pins": pin.versions})
 
 
 def allowed(revisions: Iterable[Revision], rule: PipelinePolicy) -> Iterable[Revision]:

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 from controller.model import Condition
 from controller.planning.policy import CONFLICT, PIN_UNMET, UNDECIDED
 from controller.planning.weights import UNFIT, JudgedWeights, unnamed
+from controller.planning.weights_look import allowed, pinned
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from packaging.version import Version
+
+    from controller.config.settings import PipelinePolicy
     from controller.model import Release
     from controller.observed import WeightsError
     from controller.planning.overrides import Pin
@@ -53,6 +57,8 @@ class WeightsStory:
     """Of its releases that are to be served."""
     refused: Mapping[Release, Sequence[WeightsQuarantine]]
     """By the same releases: what failed with them."""
+    rule: PipelinePolicy
+    """The operator's for its weights, in the words of pipelines."""
     is_offered: bool
     """Whether a source offers the pipeline itself."""
     bare: Collection[Release] = ()
@@ -65,31 +71,37 @@ class WeightsStory:
     def tell(self) -> tuple[list[JudgedWeights], list[Condition]]:
         """What became of each offer; and what stands in the way of the newest of each project."""
         said: dict[str, list[Verdict]] = {}
+        failed: dict[str, list[WeightsQuarantine]] = {}
         for release in sorted(self.choices, reverse=True):
             for verdict in self.choices[release].verdicts:
                 said.setdefault(verdict.release.digest, []).append(verdict)
+            for one in self.refused[release]:
+                failed.setdefault(one.weights.digest, []).append(one)
         judged: dict[str, JudgedWeights] = {}
         newest: dict[str, JudgedWeights] = {}
         for offer in self.offers:
             weights = offer.weights
             if weights.digest in judged:
                 continue
-            one = judged[weights.digest] = self._judged(offer, said.get(weights.digest, ()))
-            if one.version >= newest.setdefault(one.project, one).version:
-                newest[one.project] = one
+            of = said.get(weights.digest, ()), failed.get(weights.digest, ())
+            judged[weights.digest] = told = self._judged(offer, *of)
+            if told.version >= newest.setdefault(told.project, told).version:
+                newest[told.project] = told
         conditions = [*self._conditions(newest.values())]
         for choice in self.choices.values():
             if (wanted := choice.wanted) is not None and wanted.digest not in judged:
                 judged[wanted.digest] = self._taken(wanted, "; no source lists it any more")
         return list(judged.values()), conditions
 
-    def _judged(self, offer: WeightsOffer, said: Sequence[Verdict]) -> JudgedWeights:
+    def _judged(
+        self, offer: WeightsOffer, said: Sequence[Verdict], failed: Sequence[WeightsQuarantine]
+    ) -> JudgedWeights:
         weights, takers = offer.weights, [*self._takers(offer.weights)]
         why = self._reason(offer)
         if why is None and takers:
             return self._taken(weights)
         named = self.pipeline, weights.project, weights.version, weights.digest
-        reason, message = why or self._verdict(offer, said)
+        reason, message = why or self._verdict(offer, said, failed)
         versions = tuple(str(release.version) for release in takers)
         return JudgedWeights(*named, reason, message, versions)
 
@@ -123,13 +135,9 @@ class WeightsStory:
             yield Condition(self.pipeline, UNSOUND, text)
         unmet = self._unmet()
         yield from unmet
-        digests = {one.digest for one in newest}
-        told = {condition.subject for condition in unmet}
-        for release, choice in self.choices.items():
-            for failed in self.refused[release]:
-                if failed.weights.digest in digests and choice.wanted != failed.weights:
-                    told.add(str(release))
-                    yield Condition(str(release), REFUSED, _goes_on(failed, choice))
+        refused = [*self._refused()]
+        yield from refused
+        told = {condition.subject for condition in (*unmet, *refused)}
         takes = any(choice.wanted is not None for choice in self.choices.values())
         fits_none = not takes and any(one.reason == FITS_NOTHING for one in newest)
         if self.pipeline in told or fits_none:
@@ -137,6 +145,43 @@ class WeightsStory:
         for release in self.bare:
             if str(release) not in told:
                 yield Condition(str(release), WITHOUT, self._lacks(release), ok=True)
+
+    def _refused(self) -> Iterator[Condition]:
+        """Of each release: the newest weights that failed with it, where it would have them rather
+        than what it has. What several failed by is told of the newest of them.
+        """
+        electable = self._electable({q.weights.digest for of in self.refused.values() for q in of})
+        if not electable:
+            return
+        places = {offer.weights.digest: -n for n, offer in reversed([*enumerate(self.offers)])}
+
+        def rank(weights: Weights) -> tuple[bool, Version, int]:
+            place = places.get(weights.digest, -len(self.offers))
+            return weights.project == self.owner, weights.version, place
+
+        told: dict[tuple[str, str, str], Release] = {}
+        for release in sorted(self.choices, reverse=True):
+            wanted = self.choices[release].wanted
+            failed = max(
+                (one for one in self.refused[release] if one.weights.digest in electable),
+                key=lambda one: rank(one.weights),
+                default=None,
+            )
+            if failed is None or (wanted is not None and rank(wanted) >= rank(failed.weights)):
+                continue
+            why = failed.weights.digest, failed.reason, failed.message
+            first = told.setdefault(why, release)
+            text = _goes_on(failed, wanted, like=first if first != release else None)
+            yield Condition(str(release), REFUSED, text)
+
+    def _electable(self, digests: Collection[str]) -> set[str]:
+        """Those of some weights that policy would elect, were they fit."""
+        listed = (
+            offer.revision
+            for offer in self.offers
+            if offer.weights.digest in digests and offer.weights.project == self.owner
+        )
+        return {revision.sha256 for revision in allowed(listed, pinned(self.rule, self.pin))}
 
     def _unmet(self) -> list[Condition]:
         """That a pin is not met: by no release, or by some of them."""
@@ -169,16 +214,12 @@ class WeightsStory:
             f"`wheelway unpin {self.pipeline} --weights`"
         )
 
-    def _is_lifted(self, digest: str) -> bool:
-        """Whether a person lifted the quarantine of weights with every release they failed with."""
-        failed = [q for found in self.refused.values() for q in found if q.weights.digest == digest]
-        return bool(failed) and all(one.is_lifted for one in failed)
-
     def _lacks(self, release: Release) -> str:
-        verdicts = self.choices[release].verdicts
+        owned = {one.weights.digest for one in self.offers if one.weights.project == self.owner}
+        verdicts = [v for v in self.choices[release].verdicts if v.release.digest in owned]
         why = f"no source lists any of {self.owner}"
         if verdicts:
-            newest = max(verdicts, key=lambda verdict: verdict.release.version)
+            newest = max(verdicts, key=lambda v: (v.reason != UNFIT, v.release.version))
             why = f"{self.owner} {newest.release.version}: {newest.reason}: {newest.message}"
         return f"it has no weights ({why}). If it needs some, publish others that fit it"
 
@@ -201,12 +242,12 @@ class WeightsStory:
             return NOT_SERVED, f"no version of {pipeline} is to be served"
         return None
 
-    def _verdict(self, offer: WeightsOffer, said: Sequence[Verdict]) -> tuple[str, str]:
-        digest, releases = offer.weights.digest, sorted(self.choices, reverse=True)
-        failed = [r for r in releases if any(digest == q.weights.digest for q in self.refused[r])]
+    def _verdict(
+        self, offer: WeightsOffer, said: Sequence[Verdict], failed: Sequence[WeightsQuarantine]
+    ) -> tuple[str, str]:
         if failed:
-            versions = ", ".join(str(release.version) for release in failed)
-            if self._is_lifted(digest):
+            versions = ", ".join(str(one.release.version) for one in failed)
+            if all(one.is_lifted for one in failed):
                 return QUARANTINED, (
                     f"failed with {versions}; that was lifted, and they are tried again once the "
                     "config on the cluster has named others meanwhile"
@@ -215,15 +256,16 @@ class WeightsStory:
         for verdict in said:
             if verdict.reason != UNFIT:
                 return verdict.reason, verdict.message
-        versions = ", ".join(str(release.version) for release in releases)
+        versions = ", ".join(str(release.version) for release in sorted(self.choices, reverse=True))
         return FITS_NOTHING, (
             f"its wheel says fits = {offer.told_fits}, which no version of {self.pipeline} does "
             f"that is to be served: {versions}"
         )
 
 
-def _goes_on(failed: WeightsQuarantine, choice: Choice) -> str:
-    others = f"{choice.wanted} stay in force" if choice.wanted else "it goes on without any"
+def _goes_on(failed: WeightsQuarantine, wanted: Weights | None, *, like: Release | None) -> str:
+    """That weights failed with a release; `like`: another, of which it is told why."""
+    others = f"{wanted} stay in force" if wanted else "it goes on without any"
     then = (
         "That was lifted: they are tried again once the config on the cluster has named others "
         "meanwhile, and that cannot be changed just now"
@@ -231,7 +273,7 @@ def _goes_on(failed: WeightsQuarantine, choice: Choice) -> str:
         else f"Publish others, or `{clearing(failed)}` has these tried again"
     )
     # What to do comes first, for lines are cut at their end.
-    cause = (failed.message.splitlines() or [""])[0]
+    cause = (failed.message.splitlines() or [""])[0] if like is None else f"as with {like.version}"
     return f"{failed.weights} failed with it ({failed.reason}); {others}. {then}. Why: {cause}"
 
 

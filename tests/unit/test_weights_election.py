@@ -191,6 +191,92 @@ def test_a_refused_one_is_told_of_until_newer_ones_come():
     assert judge(offered(old, new, offer("2026.3", "3")), recorded).conditions == []
 
 
+def refused_with(*pairs, message="no such file", **more):
+    """A journal in which weights failed with releases."""
+    refused = {}
+    for of, one in pairs:
+        failed = WeightsQuarantine(of, one.weights, "LoadFailed", message)
+        refused[of] = (*refused.get(of, ()), failed)
+    return WeightsRecorded(refused=refused, **more)
+
+
+def failures(found):
+    """By version of the pipeline: which weights are told to have failed with it."""
+    told = [c for c in found.conditions if c.reason == "WeightsRefused"]
+    return {c.subject.split("+")[0]: c.message.split("+")[0] for c in told}
+
+
+def test_what_failed_is_told_though_newer_ones_fit_another_version():
+    old, new = offer("2026.1", "1", fits="<2"), offer("2026.2", "2", fits=">=2")
+    releases = release("1.0"), release("2.0", "b")
+    what, recorded = offered(new, old), refused_with((releases[0], old))
+    found = judge(what, recorded, releases=releases)
+    assert found.choices[releases[1]].wanted == new.weights
+    (condition,) = found.conditions
+    assert (condition.subject, condition.reason) == (str(releases[0]), "WeightsRefused")
+    assert not condition.ok
+    alone = judge(what, recorded, releases=releases[:1])
+    assert {c.reason for c in alone.conditions} == {"FitsNothing", "WeightsRefused"}
+
+
+def test_of_several_that_failed_the_newest_is_told_of_each_release():
+    one, two, three = (offer(f"2026.{n}", str(n), fits="<2" * (n == 3)) for n in (1, 2, 3))
+    releases = release("1.0"), release("2.0", "b")
+    recorded = refused_with(*((of, w) for of in releases for w in (one, two)), (releases[0], three))
+    found = judge(offered(three, two, one), recorded, releases=releases)
+    marks = ("iris-weights@2026.3", "iris-weights@2026.2")
+    assert failures(found) == dict(zip(("iris@1.0", "iris@2.0"), marks, strict=True))
+    assert len(found.conditions) == 2
+
+
+def test_what_several_releases_failed_by_is_told_once():
+    old, new = offer("2026.1", "1"), offer("2026.2", "2")
+    releases = release("1.0"), release("2.0", "b")
+    recorded = refused_with(*((of, new) for of in releases))
+    found = judge(offered(old, new), recorded, releases=releases)
+    why = {c.subject[: len("iris@1.0")]: c.message.partition("Why: ")[2] for c in found.conditions}
+    assert why == {"iris@1.0": "as with 2.0", "iris@2.0": "no such file"}
+    assert all("quarantine clear iris 2026.2 --weights" in c.message for c in found.conditions)
+
+
+def test_what_failed_is_told_no_more_once_policy_would_not_have_it():
+    old, new = offer("2026.1", "1"), offer("2026.2", "2")
+    recorded = refused_with((release(), new))
+    assert failures(judge(offered(old, new), recorded))
+    withdrawn = offer("2026.2", "2", availability=Availability.RETAINED)
+    assert not failures(judge(offered(old, withdrawn), recorded))
+    assert not failures(judge(offered(old), recorded))
+    for by in (rule("<2026.2"), rule(active=False)):
+        assert not failures(judge(offered(old, new), recorded, by=by))
+    pinned = replace(recorded, pins={"iris": pin("2026.1")})
+    assert not failures(judge(offered(old, new), pinned))
+
+
+def test_what_policy_excludes_hides_no_failure_of_older_weights():
+    old, new, early = offer("2026.1", "1"), offer("2026.2", "2"), offer("2027rc1", "3")
+    found = judge(offered(old, new, early), refused_with((release(), new)))
+    assert failures(found) == {"iris@1.0": "iris-weights@2026.2"}
+
+
+def test_those_of_a_former_owner_that_stay_in_force_hide_no_failure_of_the_new_ones():
+    new = offer("2026.1", "1")
+    running = RunningWeights({release(): weights("9", "9", "former")})
+    found = judge(
+        offered(new),
+        refused_with((release(), new)),
+        running=running,
+        by=rule(project="iris-weights"),
+    )
+    assert found.choices[release()].wanted == weights("9", "9", "former")
+    assert failures(found) == {"iris@1.0": "iris-weights@2026.1"}
+
+
+def test_other_bytes_of_a_version_that_failed_are_told_where_they_come_first():
+    first, second = offer("2026.1", "1"), offer("2026.1", "2")
+    assert failures(judge(offered(first, second), refused_with((release(), first))))
+    assert not failures(judge(offered(first, second), refused_with((release(), second))))
+
+
 def test_an_older_source_of_the_same_bytes_counts_once():
     again = offer("2026.1", "1", availability=Availability.RETAINED)
     found = judge(offered(offer("2026.1", "1"), again))
@@ -244,10 +330,19 @@ def test_a_new_release_without_weights_says_so_where_none_are_listed_any_more():
     assert "no source lists any of iris-weights" in condition.message
 
 
-@pytest.mark.parametrize("grows", ["weights", "pipelines"])
+def test_without_weights_names_the_newest_of_the_owner_that_fit():
+    old = offer("2026.1", "1", availability=Availability.RETAINED)
+    new, rival = offer("2026.2", "2", fits=">=2"), offer("2027", "9", project="rival")
+    recorded = WeightsRecorded(owners={"iris": "iris-weights"})
+    found = judge(offered(rival, new, old), recorded, releases=(release("1.0"), release("2.0")))
+    (said,) = [c.message for c in found.conditions if c.reason == "WithoutWeights"]
+    assert "(iris-weights 2026.1: NotSelectable: " in said
+
+
+@pytest.mark.parametrize("grows", ["weights", "pipelines", "failures"])
 def test_an_election_costs_time_linear_in_what_is_listed(grows):
     def cost(size):
-        nights, pipelines = (size, 2) if grows == "weights" else (10, size)
+        nights, pipelines = (10, size) if grows == "pipelines" else (size, 2)
         offers, releases = [], []
         for pipeline in range(pipelines):
             releases.append(release(pipeline=f"p{pipeline}"))
@@ -260,7 +355,16 @@ def test_an_election_costs_time_linear_in_what_is_listed(grows):
                 listed = replace(one.revision, sha256=digest)
                 candidate = replace(one.candidate, release=judged)
                 offers.append(WeightsOffer(listed, candidate, made))
-        return calls(lambda: judge(offered(*offers), releases=releases))
+        fail = offers if grows == "failures" else ()
+        recorded = refused_with(
+            *(
+                (of, w)
+                for of in releases
+                for w in fail
+                if w.candidate.release.pipeline == of.pipeline
+            )
+        )
+        return calls(lambda: judge(offered(*offers), recorded, releases=releases))
 
     first, second, third = (cost(size) for size in (50, 100, 200))
     assert third - second <= 2.5 * (second - first)

@@ -270,3 +270,13 @@ def test_what_was_not_seen_yet_is_not_told_live_for_weights_that_failed_beside_i
     history.publish_weights("iris", 1, good=False, fits="", rounds=0)
     history.nothing_happens_any_more()
     assert [failure.reason for failure in history.daemon.quarantined.values()] == ["ProbeFailed"]
+
+
+def test_what_failed_is_told_though_newer_weights_fit_another_version():
+    history = live()
+    history.publish_weights("iris", 2, good=True, fits=">=2", rounds=0)
+    history.publish_weights("iris", 1, good=False, fits="", rounds=0)
+    history.nothing_happens_any_more()
+    assert served(history) == {"/predict/iris/1": "None", "/predict/iris/2": "2"}
+    (told,) = [c.subject for c in history.daemon.told if c.reason == REFUSED]
+    assert told.startswith("iris@1+")
