@@ -7,6 +7,7 @@ done within the pass that asks for them, so that each pass is the same in each r
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -172,9 +173,14 @@ class Passes:
         self._parts.close()
 
     def restart(self, state: Path | None = None, **sections: object) -> None:
-        """Another process takes over: from this journal, or from another; with other options."""
+        """Another process takes over, with other options perhaps: from this journal, or from a copy
+        of it, as it was at another moment.
+        """
         self.close()
-        self.state = state or self.state
+        if state is not None:
+            shutil.rmtree(self.state)
+            if state.exists():
+                shutil.copytree(state, self.state)
         self._open(sections)
 
     # -- what a person does ----------------------------------------------------------------------
