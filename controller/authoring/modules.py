@@ -88,6 +88,15 @@ class Module:
         """Those at the top, and in an `if` or `try` there, such as `if TYPE_CHECKING`."""
         return _statements(self.tree.body)
 
+    def value_of(self, node: ast.expr | None) -> ast.expr | None:
+        """An expression; for a name that is set at the top, what it is set to."""
+        if not isinstance(node, ast.Name):
+            return node
+        for one in self.statements():
+            if isinstance(one, (ast.Assign, ast.AnnAssign)) and node.id in _bound(one):
+                return one.value
+        return None
+
     def names(self) -> dict[str, Binding]:
         """What each name of the module stands for; those of a `*` are not known."""
         found: dict[str, Binding] = {}
@@ -234,7 +243,7 @@ def needs(root: Root, name: str) -> Needs:
             else:
                 found.packages.add(top)
         found.files |= {file: one for file in _named_files(module) if file not in found.files}
-        found.misplaced |= {text for text in _opened(module.tree) if _is_file(root.folder, text)}
+        found.misplaced |= {text for text in _opened(module) if _is_file(root.folder, text)}
     return found
 
 
@@ -269,15 +278,16 @@ def _texts(tree: ast.AST) -> Iterator[str]:
             yield text
 
 
-def _opened(tree: ast.AST) -> Iterator[str]:
+def _opened(module: Module) -> Iterator[str]:
     """Texts that are paths from the current folder, by their looks: what is handed to a function
     that does not join paths, such as `open`, and whatever has a slash.
     """
-    for node in ast.walk(tree):
+    for node in ast.walk(module.tree):
         if isinstance(node, ast.Call) and node.args:
             called = ast.unparse(node.func).rpartition(".")[2]
-            if called not in _JOINING and isinstance(node.args[0], ast.Constant):
-                yield from _texts(node.args[0])
+            given = module.value_of(node.args[0])
+            if called not in _JOINING and isinstance(given, ast.Constant):
+                yield from _texts(given)
         elif isinstance(node, ast.Assign):
             yield from (text for text in _texts(node.value) if "/" in text)
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Final
 from controller.authoring.modules import data_below
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from controller.authoring.modules import Module, Needs
     from controller.authoring.wrapping import Method, Parameter
 
@@ -23,16 +26,19 @@ def folder_of(module: Module) -> str:
     return (module.name.rpartition(".")[0] if inner else module.name).replace(".", "/")
 
 
-def is_path(parameter: Parameter) -> bool:
-    """Whether it takes a path, by its type or its name."""
+def is_path(method: Method, parameter: Parameter) -> bool:
+    """Whether it takes a path, by its type, its name, or a default that names a file."""
     kind = _kind(parameter)
     named = parameter.name.lower().endswith(_ENDINGS) and kind in {"", "str"}
-    return named or kind.rpartition(".")[2].startswith(("Path", "os.PathLike"))
+    if named or kind.rpartition(".")[2].startswith(("Path", "os.PathLike")):
+        return True
+    default = PurePath(default_of(method, parameter))
+    return bool(default.suffix) and bool(_ending(data_below(method.module.path.parent), default))
 
 
-def default_of(parameter: Parameter) -> str:
+def default_of(method: Method, parameter: Parameter) -> str:
     """The text that it has as its default, such as `models/churn.json`; "" without one."""
-    default = parameter.default
+    default = method.module.value_of(parameter.default)
     text = default.value if isinstance(default, ast.Constant) else None
     return text if isinstance(text, str) else ""
 
@@ -43,7 +49,7 @@ def path_of(method: Method, parameter: Parameter, needs: Needs) -> tuple[str, st
     That of what its default names; else of the one file beside the module, where the code names
     none; else of the module's folder. What lies there is `needs.files` from now on.
     """
-    place, lacks = _default_place(method.module, default_of(parameter), needs), ""
+    place, lacks = _default_place(method.module, PurePath(default_of(method, parameter)), needs), ""
     if not place:
         place, lacks = _place_beside(method, parameter, needs)
     found = f'context.files.parent / "{place}"'
@@ -57,29 +63,33 @@ def path_of(method: Method, parameter: Parameter, needs: Needs) -> tuple[str, st
     return found if "Path" in kind or (not kind and divided) else f"str({found})", lacks
 
 
-def _default_place(module: Module, default: str, needs: Needs) -> str:
+def _default_place(module: Module, default: PurePath, needs: Needs) -> str:
     """Where the file or folder comes to lie that a default names, below `src`; "" if there is none.
 
     The default is a path from where the application was started, which may be a folder above.
     """
-    parts, folder = PurePath(default).parts, module.path.parent
+    parts, folder = default.parts, module.path.parent
     if not parts or ".." in parts:
         return ""
     below = data_below(folder)
-    named = [file for file in below if file.parts[-len(parts) :] == parts]
-    if named:
+    if named := _ending(below, default):
         file = min(named, key=lambda one: len(one.parts))
         owner = needs.modules[needs.files.setdefault(file, module.name)]
         return f"{folder_of(owner)}/{file.relative_to(owner.path.parent).as_posix()}"
     inside = [file for file in below if file.relative_to(folder).parts[: len(parts)] == parts]
     for file in inside:
         needs.files.setdefault(file, module.name)
-    return f"{folder_of(module)}/{PurePath(default).as_posix()}" if inside else ""
+    return f"{folder_of(module)}/{default.as_posix()}" if inside else ""
+
+
+def _ending(files: Iterable[Path], default: PurePath) -> list[Path]:
+    parts = default.parts
+    return [file for file in files if file.parts[-len(parts) :] == parts]
 
 
 def _place_beside(method: Method, parameter: Parameter, needs: Needs) -> tuple[str, str]:
     module, files = method.module, needs.files
-    place, default = folder_of(module), PurePath(default_of(parameter))
+    place, default = folder_of(module), PurePath(default_of(method, parameter))
     named = default.name if default.suffix else ""
     others = any(name == module.name for name in files.values())
     beside = [

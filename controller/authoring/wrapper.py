@@ -157,7 +157,9 @@ def _write_load(text: Text) -> None:
 def _given(text: Text, method: Method) -> str:
     """The arguments with which it is called when a replica loads."""
     wanted = [
-        one for one in method.parameters if one.required or (is_path(one) and default_of(one))
+        one
+        for one in method.parameters
+        if one.required or (is_path(method, one) and default_of(method, one))
     ]
     if len(wanted) == 1 and wanted[0] == method.parameters[0] and wanted[0].by_position:
         return _argument(text, method, wanted[0])
@@ -170,7 +172,7 @@ def _given(text: Text, method: Method) -> str:
 
 
 def _argument(text: Text, method: Method, parameter: Parameter) -> str:
-    if is_path(parameter):
+    if is_path(method, parameter):
         found, lacks = path_of(method, parameter, text.wrapped.needs)
         text.open_points += [lacks] if lacks else []
         return found

@@ -73,14 +73,20 @@ def test_a_path_is_that_of_the_class_own_files(load, files, wrap, pipeline):
         ("path: Path = 'models/deep/m.pkl'", "legacy:Model", "models/deep/m.pkl"),
         ("path: Path = 'models/deep/m.pkl'", "models.churn:Model", "models/deep/m.pkl"),
         ("path='models/deep'", "legacy:Model", "models/deep/m.pkl"),
+        ("path=DEFAULT", "legacy:Model", "v2.pkl"),
+        ("path: str | Path = 'm.pkl'", "legacy:Model", "m.pkl"),
+        ("model='models/m.pkl'", "legacy:Model", "models/m.pkl"),
+        ("*, weights: str = 'm.pkl'", "legacy:Model", "m.pkl"),
     ],
 )
 def test_a_path_is_that_of_what_its_default_names(parameter, target, named, wrap, pipeline):
+    taken = parameter.removeprefix("*, ").split(":")[0].split("=")[0]
     code = f"""
         from pathlib import Path
+        DEFAULT: str = "v2.pkl"
         class Model:
             def __init__(self, {parameter}):
-                path = Path(path)
+                path = Path({taken})
                 self.a = (path / "m.pkl" if path.is_dir() else path).read_text()
             def predict(self, n: int) -> str: return self.a
         """
@@ -146,10 +152,13 @@ def test_a_file_that_is_opened_from_the_current_folder_is_pointed_at_though_it_c
             def load(self):
                 self.a = open("a.bin").read()
                 self.b = open(os.path.join(os.path.dirname(__file__), "b.bin")).read()
+                self.c = open(NAMED).read()
             def predict(self, n): ...
+        NAMED = "c.bin"
         """
-    said = "\n".join(wrap(code, [1], {"a.bin": "", "b.bin": ""}).open_points)
+    said = "\n".join(wrap(code, [1], {"a.bin": "", "b.bin": "", "c.bin": ""}).open_points)
     assert "a.bin is read by a path" in said
+    assert "c.bin is read by a path" in said
     assert "b.bin" not in said
 
 
