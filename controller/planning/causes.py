@@ -27,6 +27,9 @@ NEW_WEIGHTS = Cause("NewWeights", "replicas load other weights, which restarts n
 WEIGHTS_ROLLED_BACK = Cause("WeightsRolledBack", "it goes back to weights that it was live with")
 NO_WEIGHTS = Cause("WeightsWithdrawn", "it serves without weights from now on")
 
+AWAITS_WEIGHTS = Cause(
+    "WeightsAwaited", "runs without a route until it may show again that it takes the weights"
+)
 AWAITS_PREPARATION = Cause("SuccessorNotPrepared", "kept until what takes its place is prepared")
 AWAITS_READINESS = Cause("SuccessorNotReady", "keeps its route until what takes its place is ready")
 AWAITS_ANSWER = Cause("SuccessorNotLive", "kept until what takes its place answers at their route")

@@ -24,12 +24,15 @@ from controller.planning.situation import (
 )
 from controller.planning.staging import start_of
 from controller.planning.weights import in_document, unnamed
+from controller.planning.weights_telling import REFUSED, awaited
+from wheelway.failure import LASTING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from controller.model import Transition
     from controller.observed import Answer, Application
+    from controller.planning.doubts import Uptake
     from controller.planning.situation import Route, Situation
     from controller.planning.weights import WeightsQuarantine
 
@@ -111,29 +114,67 @@ def refused_by_dying(app: Application, situation: Situation) -> tuple[WeightsQua
 
 def weights_due(route: Route, app: Application, situation: Situation) -> float | None:
     """Until when a promoted application may take to have the weights that the same release serves
-    with before it, in every replica; None when that is settled. A replica that cannot take them
-    tries again, so it has as long as a start; one that is not heard has as long as a probe.
+    with before it, in every replica; None when nothing is held against it. A replica that cannot
+    take them tries again, so it has as long as a start, once, and unless none could; one that is
+    not heard has as long as a probe. Where who served before could not take them either, it need
+    not.
     """
     uptake = situation.uptake.get(app.name)
-    if uptake is None or uptake.is_whole or not _before_with_its_weights(route, app, situation):
+    before = _before_with_its_weights(route, app, situation)
+    if uptake is None or uptake.is_whole or not before:
         return None
     due = answer_due(app, situation)
     if uptake.errors:
         due = since(situation, app, "routed_at") + situation.limits.ready_deadline
-    return due if situation.now < due and not uptake.is_hopeless else None
+    if not uptake.errors or _is_no_worse(uptake, before, situation):
+        return due if uptake.unheard and situation.now < due else None
+    return situation.now if uptake.is_refused or uptake.is_again else due
+
+
+def holder_works(route: Route, situation: Situation) -> bool:
+    """Whether whoever holds a route has shown that it serves there."""
+    holder = route.holder
+    return holder is not None and (
+        was_live(holder, situation.records)
+        or (answers(holder, situation) and weights_due(route, holder, situation) is None)
+    )
+
+
+def goes_on(
+    route: Route, refused: Sequence[WeightsQuarantine], situation: Situation
+) -> tuple[Transition, ...]:
+    """The release of weights that failed serves on with others, if it does."""
+    holder = route.holder
+    if holder is None or holder.release != refused[0].release:
+        return ()
+    if not holder_works(route, situation):  # it still has to be seen there
+        return ()
+    failed, weights = refused[0], in_document(holder.document)
+    cause = next(iter(failed.message.splitlines()), "")
+    why = f"it went back from {failed.weights} to {weights or 'none'}: {failed.reason}: {cause}"
+    return phases(holder, Phase.LIVE, REFUSED, why)
+
+
+def _is_no_worse(uptake: Uptake, before: Iterable[Application], situation: Situation) -> bool:
+    """Whether none of those before could take the weights when they had the route, either."""
+    lasts = any(error.reason in LASTING for error in uptake.errors.values())
+    said = (situation.uptake.get(other.name) for other in before)
+    return not lasts and all(other is not None and other.is_refused for other in said)
 
 
 def refused_what_serves(
     route: Route, app: Application, situation: Situation
 ) -> tuple[Diagnosis, Application] | None:
     """Why a promoted application gives the route back though it answers, and to whom: it cannot
-    take the weights that the same release served with before it, so its options are at fault.
+    take the weights that the same release served with before it. Its options are at fault, if that
+    does not pass.
     """
     weights, uptake = in_document(app.document), situation.uptake.get(app.name)
     before = _before_with_its_weights(route, app, situation)
     if weights is None or uptake is None or not (uptake.errors and before):
         return None
-    if weights_due(route, app, situation) is not None or not answers(app, situation):
+    due = weights_due(route, app, situation)
+    if due is None or situation.now < due or not answers(app, situation):
         return None
     last = max(before, key=lambda other: (since(situation, other, "live_at"), other.name))
     error = uptake.errors[min(uptake.errors)]
@@ -144,19 +185,37 @@ def refused_what_serves(
     return Diagnosis(Health.FAILED, error.reason, why, error.log_tail), last
 
 
+def awaits_weights(
+    route: Route, app: Application, situation: Situation
+) -> tuple[Condition, Application] | None:
+    """That an application which could not take the weights waits for another try, and who serves
+    with them meanwhile; None if it may have its route.
+    """
+    weights, uptake = in_document(app.document), situation.uptake.get(app.name)
+    before = _before_with_its_weights(route, app, situation)
+    if app.release is None or weights is None or uptake is None:
+        return None
+    if not (uptake.may_pass and before):
+        return None
+    if uptake.again_at is not None and uptake.again_at <= situation.now:
+        return None
+    return awaited(app.release, weights, uptake.errors, uptake.number), before[0]
+
+
 def _before_with_its_weights(
     route: Route, app: Application, situation: Situation
 ) -> list[Application]:
-    """Applications of the same release that served before one that was never live, and still could,
-    with the weights that it should have.
+    """Applications of the same release that served before one that was never live, and still can,
+    with the weights that it should have; the holder first.
     """
     weights = in_document(app.document)
     if weights is None or was_live(app, situation.records):
         return []
     return [
         other
-        for other in route.others
-        if other.release == app.release
+        for other in route.ours
+        if other is not app
+        and other.release == app.release
         and has_served(other, situation.records)
         and (named := in_document(other.document)) is not None
         and named.digest == weights.digest
@@ -170,12 +229,25 @@ def rolled_back(route: Route, situation: Situation) -> Route:
     The wanted one may not come soon: not prepared yet, queued, short of resources. A holder that is
     itself wanted is judged, and quarantined, where it is confirmed.
     """
-    holder, before = _unproven(route, situation), fallback(route, situation)
-    if holder is None or before is None or failure_of(holder, situation) is None:
+    before = _who_is_before(route, situation)
+    if before is None:
         return route
     document = {**(before.document or {}), "route_prefix": route.path}
     back = replace(before, route=route.path, document=document)
     return replace(route, holder=back, others=tuple(a for a in route.others if a is not before))
+
+
+def _who_is_before(route: Route, situation: Situation) -> Application | None:
+    """Who gets the route back from a holder that failed and is wanted no longer."""
+    holder = route.holder
+    if holder is not None and holder is not route.target:
+        unfit = refused_what_serves(route, holder, situation)
+        if unfit is not None:
+            return unfit[1]
+    holder = _unproven(route, situation)
+    if holder is None or failure_of(holder, situation) is None:
+        return None
+    return fallback(route, situation)
 
 
 def rollback_due(route: Route, situation: Situation) -> float | None:

@@ -40,6 +40,7 @@ from controller.planning.situation import (
     answers,
     as_it_is,
     fallback,
+    given,
     is_working,
     other_weights,
     phases,
@@ -50,8 +51,6 @@ from controller.planning.situation import (
     was_live,
 )
 from controller.planning.staging import admit, start_due, start_of
-from controller.planning.weights import in_document
-from controller.planning.weights_telling import REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -195,7 +194,7 @@ def _without_wanted(route: Route, elected: Verdict, situation: Situation) -> _St
     if fit is None:
         return _Step()
     return _Step(
-        keep=(_given(fit, route.path, causes.KEEPS_ROUTE),),
+        keep=(given(fit, route.path, causes.KEEPS_ROUTE),),
         transitions=phases(fit, Phase.LIVE, elected.reason, elected.message),
         settled=True,
         urgent=fit is not holder,
@@ -218,6 +217,8 @@ def _staged(route: Route, wanted: Placement, target: Application, situation: Sit
     before = _predecessors(route, situation, without=target)
     diagnosis = start_of(target, situation)
     if diagnosis.health is Health.READY:
+        if aside := _aside(route, wanted, before, situation):
+            return aside
         promoted = PlannedApplication(routed(wanted, route.path), causes.PROMOTED)
         return _Step(
             keep=(*(_unrouted(planned) for planned in before), promoted),
@@ -225,11 +226,13 @@ def _staged(route: Route, wanted: Placement, target: Application, situation: Sit
         )
     failed = diagnosis.health is Health.FAILED
     # What was live before is not dropped for being ill while nothing else is known to work.
-    falls_back = was_live(target, situation.records) and not _holder_works(route, situation)
+    falls_back = was_live(target, situation.records) and not promotion.holder_works(
+        route, situation
+    )
     if failed and not falls_back:
         stays = _predecessors(route, situation, causes.KEEPS_ROUTE, without=target)
         if refused := refused_weights(target, diagnosis, situation):
-            goes_on = _goes_on(route, refused, situation)
+            goes_on = promotion.goes_on(route, refused, situation)
             return _Step(stays, refused_weights=refused, transitions=goes_on)
         if other_weights(target, wanted):  # it failed before it could be told of these
             return _Step(stays)
@@ -241,6 +244,25 @@ def _staged(route: Route, wanted: Placement, target: Application, situation: Sit
         transitions=phases(target, Phase.STAGED, diagnosis.reason, diagnosis.message),
         conditions=() if starting else (why,),
         wake_at=due if starting and due > situation.now else None,
+    )
+
+
+def _aside(
+    route: Route, wanted: Placement, others: Sequence[PlannedApplication], situation: Situation
+) -> _Step | None:
+    """Have what could not take weights that serve run without a route, beside the `others`, until
+    it is tried again; None if it may have its route.
+    """
+    target = route.target
+    awaits = promotion.awaits_weights(route, target, situation) if target is not None else None
+    if target is None or awaits is None:
+        return None
+    why, serving = awaits
+    return _Step(
+        keep=(*others, PlannedApplication(routed(wanted, None), causes.AWAITS_WEIGHTS)),
+        transitions=phases(serving, Phase.LIVE, why.reason, why.message),
+        conditions=(why,),
+        wake_at=situation.uptake[target.name].again_at,
     )
 
 
@@ -277,26 +299,14 @@ def _confirm(route: Route, wanted: Placement, target: Application, situation: Si
             why, due = "it has its route; not all replicas have its weights yet", weights_due
         waiting = phases(target, Phase.READY, "Promoted", why)
         return _Step(keep=keep, transitions=waiting, wake_at=None if unreachable else due)
-    back = (_given(before, route.path, causes.HAS_ROUTE_BACK),) if before else ()
-    if refused := refused_weights(target, failure, situation):
-        return _Step(back, refused_weights=refused, urgent=True)
-    failed = (quarantine(wanted.release, "promote", failure, situation),)
-    return _Step(keep=back, quarantines=failed, urgent=True)
-
-
-def _goes_on(
-    route: Route, refused: Sequence[WeightsQuarantine], situation: Situation
-) -> tuple[Transition, ...]:
-    """The release of weights that failed serves on with others, if it does."""
-    holder = route.holder
-    if holder is None or holder.release != refused[0].release:
-        return ()
-    if not _holder_works(route, situation):  # it still has to be seen there
-        return ()
-    failed, weights = refused[0], in_document(holder.document)
-    cause = next(iter(failed.message.splitlines()), "")
-    why = f"it went back from {failed.weights} to {weights or 'none'}: {failed.reason}: {cause}"
-    return phases(holder, Phase.LIVE, REFUSED, why)
+    back = (given(before, route.path, causes.HAS_ROUTE_BACK),) if before else ()
+    if unfit and (aside := _aside(route, wanted, back, situation)):
+        step = aside
+    elif refused := refused_weights(target, failure, situation):
+        step = _Step(back, refused_weights=refused)
+    else:
+        step = _Step(back, quarantines=(quarantine(wanted.release, "promote", failure, situation),))
+    return replace(step, urgent=True)
 
 
 def _unelected(
@@ -343,7 +353,7 @@ def _predecessors(
     What never served and is no longer wanted is dropped here: it was superseded.
     """
     kept = []
-    if not _holder_works(route, situation):
+    if not promotion.holder_works(route, situation):
         for app in route.others:
             superseded = app.name in situation.records and not was_live(app, situation.records)
             if app is not without and not superseded:
@@ -355,7 +365,7 @@ def _predecessors(
 
 def _succeeded(route: Route, stay: Collection[str], situation: Situation) -> tuple[Transition, ...]:
     """Who served before the holder, which works now: nobody will fall back on it any more."""
-    if route.holder is None or not _holder_works(route, situation):
+    if route.holder is None or not promotion.holder_works(route, situation):
         return ()
     return tuple(
         transition
@@ -364,14 +374,6 @@ def _succeeded(route: Route, stay: Collection[str], situation: Situation) -> tup
         for transition in phases(
             app, Phase.RETIRING, "SuccessorLive", f"{route.holder.name} serves in its place"
         )
-    )
-
-
-def _holder_works(route: Route, situation: Situation) -> bool:
-    holder = route.holder
-    return holder is not None and (
-        was_live(holder, situation.records)
-        or (answers(holder, situation) and promotion.weights_due(route, holder, situation) is None)
     )
 
 
@@ -390,7 +392,3 @@ def _explained(planned: PlannedApplication, returned: set[str]) -> PlannedApplic
     if planned.document["name"] not in returned or planned.document["route_prefix"] is None:
         return planned
     return replace(planned, cause=causes.HAS_ROUTE_BACK)
-
-
-def _given(app: Application, path: str, cause: Cause) -> PlannedApplication:
-    return PlannedApplication({**(app.document or {}), "route_prefix": path}, cause)

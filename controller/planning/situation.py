@@ -75,7 +75,7 @@ class Situation:
     suspects: Mapping[Release, Weights] = field(default_factory=dict)
     """By release: weights that a start which fails is blamed on, for they are what is new."""
     uptake: Mapping[str, Uptake] = field(default_factory=dict)
-    """By name, of applications that are to replace others with the same weights."""
+    """By name, of applications that are to replace others with the same weights, and of those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +219,11 @@ def since(situation: Situation, app: Application, what: str) -> float:
 def as_it_is(app: Application, cause: Cause) -> PlannedApplication:
     """Keep an application exactly as it was applied."""
     return PlannedApplication(app.document or {}, cause)
+
+
+def given(app: Application, path: str, cause: Cause) -> PlannedApplication:
+    """Have an application hold this route."""
+    return PlannedApplication({**(app.document or {}), "route_prefix": path}, cause)
 
 
 def routed(placement: Placement, path: str | None) -> dict[str, JSON]:

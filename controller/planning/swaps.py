@@ -104,7 +104,8 @@ class Judged:
     """Digests of those whose files are not as they were published."""
     conditions: list[Condition] = field(default_factory=list)
     uptake: dict[str, Uptake] = field(default_factory=dict)
-    """Of applications that are to replace others with the same weights, by name."""
+    """Of applications that are to replace others with the same weights, or had to give the route
+    back, by name."""
     hurries: bool = False
     """Whether replicas are about to serve with other weights: to be asked again soon."""
 
@@ -223,6 +224,7 @@ class Swaps:
                 )
             if (swap.release, swap.weights) not in over:
                 self._judge(swap, found, now=now, due=due)
+        found.uptake |= self._doubts.aside(applications, found.uptake, now)
         return found
 
     def _judge(self, swap: Swap, found: Judged, *, now: float, due: float) -> None:
@@ -230,6 +232,7 @@ class Swaps:
         heard, mark = progress.heard, swap.weights.mark
         if all(heard.get(replica) == mark for replica in swap.replicas):
             progress.is_over = True
+            progress.judged = progress.waited = 0.0  # a replica that comes later has its time too
             if not swap.is_back:
                 found.live.append((swap.release, swap.weights))
             return

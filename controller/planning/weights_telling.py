@@ -45,6 +45,10 @@ BACK_OFF = "WeightsBackOff"
 """No replica can take weights that served before, and each tries again after a pause."""
 
 
+AWAITED = "WeightsAwaited"
+"""What is to replace an application with the same weights cannot take these now."""
+
+
 @dataclass(frozen=True, slots=True)
 class WeightsStory:
     """All that is told of one pipeline's weights depends on this."""
@@ -315,6 +319,22 @@ def backing_off(
         f"a minute: mend what they failed by. {_way_out(release, weights, served)}"
     )
     return Condition(str(release), BACK_OFF, text)
+
+
+def awaited(
+    release: Release, weights: Weights, errors: Mapping[str, WeightsError], of: int
+) -> Condition:
+    """That replicas of a release which is started with other options could not take what it serves
+    with: their `errors`.
+    """
+    text = (
+        f"as it is to be started now, {len(errors)} of {of} replicas could not take {weights}, "
+        f"with which it serves ({_cause(errors, weights)}). So it goes on as it was. The new "
+        "replicas wait beside it, try the weights again by themselves, and are given the route to "
+        "show it, at the latest every quarter of an hour: mend what they failed by, or take the "
+        "options back"
+    )
+    return Condition(str(release), AWAITED, text)
 
 
 def _cause(errors: Mapping[str, WeightsError], weights: Weights) -> str:

@@ -4,7 +4,6 @@ real reconciler.
 
 import pytest
 
-from controller.config.settings import PipelinePolicy
 from controller.ops.weights import roll_back
 from tests.support.passes import reasons
 from tests.unit.test_weights_passes import served, wanted
@@ -147,112 +146,6 @@ def test_a_replica_that_starts_at_a_bad_moment_takes_nothing_away(at_work, paper
     assert wanted(paper_head)[sent:] == []
     assert work.journal.refused_weights() == {}
     assert served(work)[0] == "2026.3"
-
-
-def other_options(work):
-    """An edit that starts the release as another application."""
-    rule = PipelinePolicy(name="demo", options={"max_memory": "64MiB"})
-    work.reconciler.renew(work.config.model_copy(update={"pipelines": (rule,)}))
-
-
-def until_promoted(work, head):
-    """Passes until another application has the route and has started; returns both names."""
-    (before,) = head.routes()
-    for _ in range(40):
-        holder = next((n for n, route in head.routes().items() if route and n != before), None)
-        if holder is not None:
-            return before, holder
-        work.pass_(after=1.0)
-    raise AssertionError(head.routes())
-
-
-def test_a_successor_whose_replicas_need_time_for_the_weights_gets_it(proven, paper_head):
-    work = proven(3)
-    paper_head.refused_weights["2026.2"] = SILENT
-    other_options(work)
-    before, after = until_promoted(work, paper_head)
-    for _ in range(20):
-        report = work.pass_(after=2.0)
-    assert paper_head.routes() == {before: None, after: "/predict/demo/1.0"}
-    assert "WeightsMixed" in reasons(report).values()
-    paper_head.refused_weights.clear()
-    one, two, three = replicas_of(paper_head)
-    takes(one)
-    takes(two)
-    for _ in range(20):
-        work.pass_(after=2.0)
-    assert paper_head.routes() == {before: None, after: "/predict/demo/1.0"}, "a third has not"
-    takes(three)
-    for _ in range(20):
-        report = work.pass_(after=2.0)
-    assert paper_head.routes() == {after: "/predict/demo/1.0"}
-    assert reasons(report) == {}
-    assert (work.journal.quarantines(), work.journal.refused_weights()) == ([], {})
-
-
-@pytest.mark.parametrize("why", [SILENT, FULL])
-def test_a_successor_is_not_judged_by_one_replica_until_its_time_is_over(proven, paper_head, why):
-    work = proven(2)
-    other_options(work)
-    before, after = until_promoted(work, paper_head)
-    one, _ = replicas_of(paper_head)
-    refuses(one, why)
-    for _ in range(20):
-        work.pass_(after=10.0)
-    assert paper_head.routes() == {before: None, after: "/predict/demo/1.0"}
-    for _ in range(20):
-        work.pass_(after=10.0)
-    assert paper_head.routes() == {before: "/predict/demo/1.0"}
-    (failure,) = work.journal.quarantines()
-    assert failure.reason == why["reason"]
-    assert "in 1 of 2 replicas" in failure.message
-    assert wanted(paper_head)[-1] == ["2026.2"]
-    assert work.journal.refused_weights() == {}
-
-
-def test_a_successor_that_takes_them_is_live_at_once(proven, paper_head):
-    work = proven(3)
-    other_options(work)
-    _, after = until_promoted(work, paper_head)
-    report = work.settle()
-    assert paper_head.routes() == {after: "/predict/demo/1.0"}
-    assert reasons(report) == {}
-
-
-def test_a_successor_that_is_wanted_no_longer_does_not_end_who_has_the_weights(proven, paper_head):
-    work = proven(2)
-    paper_head.refused_weights["2026.2"] = SILENT
-    other_options(work)
-    before, _ = until_promoted(work, paper_head)
-    work.pass_(after=1.0)
-    paper_head.starting = 30
-    rule = PipelinePolicy(name="demo", options={"max_memory": "65MiB"})
-    work.reconciler.renew(work.config.model_copy(update={"pipelines": (rule,)}))
-    for _ in range(10):
-        work.pass_(after=1.0)
-    assert before in paper_head.routes()
-    assert len(paper_head.routes()) == 3
-
-
-def test_options_with_which_proven_weights_fail_do_not_take_the_route(at_work, paper_head):
-    work = at_work()
-    work.drop()
-    work.drop_weights("2026.1")
-    work.settle()
-    work.drop_weights("2026.2")
-    work.settle()
-    before = paper_head.routes()
-    paper_head.refused_weights["2026.2"] = FULL
-    other_options(work)
-    work.settle()
-    assert len(before) == 1
-    assert paper_head.routes() == before
-    assert wanted(paper_head)[-1] == ["2026.2"]
-    assert work.journal.refused_weights() == {}
-    (failure,) = work.journal.quarantines()
-    assert failure.reason == "OutOfMemory"
-    for _ in range(5):
-        assert not work.pass_(after=60.0).sent
 
 
 def test_a_swap_that_nobody_can_hear_of_is_told_and_drives_no_passes(at_work, paper_head):
