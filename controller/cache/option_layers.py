@@ -72,14 +72,21 @@ def effective_parts(
     """
     defaults = _for_parts(set_options(serve.defaults), PartOptions.model_fields)
     author = _for_parts(entry.options, ("inline",))
-    operator = _for_parts(set_options(policy.options), ("inline",)) if policy else {}
+    override = set_options(policy.options) if policy else {}
+    operator = _for_parts(override, ("inline",))
+    timeout = _Layers(set_options(serve.defaults), entry.options, override).request_timeout
     found = {}
     for part in entry.parts:
         said = policy.parts.get(part.name) if policy else None
         above = {**operator, **(set_options(said) if said else {})}
         layers = _Layers(defaults, {**author, **part.options}, above)
         in_effect = _for_parts(layers.wished, ("threads",)) if layers.is_inline else layers.wished
-        found[part.name] = _validated(layers, PartOptions, in_effect, serve, f"parts.{part.name}.")
+        prefix = f"parts.{part.name}."
+        options = found[part.name] = _validated(layers, PartOptions, in_effect, serve, prefix)
+        wait = options.batch_wait_timeout
+        if timeout is not None and wait is not None and timeout <= wait:
+            what = f"must be below the pipeline's request_timeout, which is {timeout:g}"
+            raise _refused(f"{prefix}batch_wait_timeout: {what}")
     return found
 
 
@@ -107,6 +114,11 @@ class _Layers:
         return merge(merge(self.defaults, self.wished), self.override)
 
     @property
+    def request_timeout(self) -> float | None:
+        options = {name: v for name, v in self.merged.items() if name == "request_timeout"}
+        return Options.model_validate(options).request_timeout
+
+    @property
     def is_inline(self) -> bool:
         return bool(self.merged.get("inline"))
 
@@ -131,11 +143,15 @@ def _validated(
         return kind.model_validate(merged)
     except ValidationError as error:  # each layer passed, what they say together does not
         said = (f"{prefix}{mistake.keys[0]}: {mistake.what}" for mistake in mistakes(error))
-        raise Rejected(
-            "OptionsRefused",
-            f"{FILENAME} and the operator's options together: {'; '.join(said)}; ask for less in "
-            "the wheel, or let the operator set less in [serve.defaults] or under [[pipelines]]",
-        ) from error
+        raise _refused("; ".join(said)) from error
+
+
+def _refused(what: str) -> Rejected:
+    return Rejected(
+        "OptionsRefused",
+        f"{FILENAME} and the operator's options together: {what}; ask for less in "
+        "the wheel, or let the operator set less in [serve.defaults] or under [[pipelines]]",
+    )
 
 
 def set_options(options: BaseModel) -> dict[str, JSON]:

@@ -50,6 +50,21 @@ def test_what_is_said_of_the_pipeline_is_not_said_of_its_parts():
     assert said(found["risk"]) == {}
 
 
+@pytest.mark.parametrize("inline", [True, False])
+def test_no_part_may_have_a_request_wait_for_others_until_its_time_is_over(inline):
+    of_part = {"batch_wait_timeout": 5, "inline": inline}
+    with pytest.raises(Rejected) as caught:
+        effective_parts(ServeOptions(), entry(**of_part), rule({"request_timeout": 5}))
+    assert caught.value.reason == "OptionsRefused"
+    assert (
+        "parts.risk.batch_wait_timeout: must be below the pipeline's request_timeout, which is 5"
+        in caught.value.message
+    )
+    wished = entry(options={"request_timeout": 5}, **of_part)
+    assert effective_parts(ServeOptions(), wished, rule({"request_timeout": 6}))
+    assert effective_parts(ServeOptions(), entry(**of_part), None)
+
+
 def test_each_part_has_its_own():
     two = entry(parts=("churn", "risk"))
     found = effective_parts(ServeOptions(), two, rule(risk={"threads": 2}))
