@@ -1,5 +1,10 @@
 """A module of parts that answer, stream, fail and hang as they are told, and of who calls them."""
 
+from tests.support.asking import LOGGER
+from tests.support.wheels import make_wheel, tree_of
+from wheelway.remote import PartReplica
+from wheelway.replica import Arguments
+
 CODE = """
 import asyncio, os, time
 from collections.abc import AsyncIterator, Iterator
@@ -109,3 +114,37 @@ class Demo(Pipeline):
         except ValueError as error:
             return f"caught {error}"
 """
+
+
+def arguments_in(folder, test):
+    """What a replica of a pipeline with one such part is told."""
+    name = f"remote{abs(hash(test)) % 10**8}"
+    tree, digest = tree_of(make_wheel(folder, name, code=CODE))
+    return {
+        "release": {"pipeline": name, "version": "1.0", "digest": "ab" * 32},
+        "target": f"{name}.pipeline:Demo",
+        "tree": str(tree),
+        "record_digest": digest,
+        "parts": {
+            "part": {
+                "target": f"{name}.pipeline:Part",
+                "inline": False,
+                "threads": 2,
+                "max_memory": None,
+            }
+        },
+    }
+
+
+def of(arguments, kind):
+    """Have the part be of another class."""
+    part = arguments["parts"]["part"]
+    part["target"] = f"{part['target'].partition(':')[0]}:{kind}"
+
+
+async def started(arguments, settings=None):
+    """A replica of the part."""
+    told = Arguments.of_part("part", arguments, "app", accelerated=False)
+    replica = PartReplica("part", told, LOGGER.getChild("part"))
+    await replica.reconfigure({"settings": settings or {"by": 2}})
+    return replica
