@@ -49,7 +49,7 @@ class WeightsHistories(Histories):
         pipeline=PIPELINES,
         night=NIGHTS,
         good=st.sampled_from([True, True, False]),
-        fits=st.sampled_from(["", "", ">=2"]),
+        fits=st.sampled_from(["", "", ">=2", "<2"]),
         rounds=st.integers(0, 5),
     )
     def publish_weights(self, pipeline, night, good, fits, rounds):
