@@ -6,6 +6,7 @@ Clock and randomness are parameters; there is no I/O. Read `rollout` first.
     catalogue   what the sources list and offer, by project; `wheel_names` reads file names
     rollout     from verdicts and what is observed (`situation`, `health`) to a `plan`, by route:
                 `staging`, `promotion`, `suspension`, `disappearance`; `changes` makes it one config
+    bindings    which slots public paths lead to, by a plan; `paths` spells them
     planner     from pass to pass: the same plan while nothing changes, and when the next is due
     contest     why a config is not sent for now; `daemons` has the mark of whose it is
     phases      how far each release has come

@@ -123,6 +123,15 @@ def weights_due(route: Route, app: Application, situation: Situation) -> float |
     return due if situation.now < due and not uptake.is_hopeless else None
 
 
+def holder_works(route: Route, situation: Situation) -> bool:
+    """Whether whoever holds a route has shown that it serves there."""
+    holder = route.holder
+    return holder is not None and (
+        was_live(holder, situation.records)
+        or (answers(holder, situation) and weights_due(route, holder, situation) is None)
+    )
+
+
 def refused_what_serves(
     route: Route, app: Application, situation: Situation
 ) -> tuple[Diagnosis, Application] | None:

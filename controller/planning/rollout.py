@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from controller.model import Condition, Phase, Quarantine, Transition
-from controller.planning import causes, changes, promotion, suspension
+from controller.planning import bindings, causes, changes, promotion, suspension
 from controller.planning.disappearance import beyond_retire_limit
 from controller.planning.health import Health
 from controller.planning.plan import Cause, Plan, PlannedApplication
@@ -117,10 +117,12 @@ def plan(situation: Situation) -> Plan:
         hold, hold_until = changes.hold_back(situation, promoting=promoting)
     if hold:  # so does whatever would go with it
         transitions = tuple(t for t in transitions if t.phase is not Phase.RETIRING)
+        stay.update(app.name for app in situation.applications)
     wakes = [*(s.wake_at for s in steps), *(promotion.rollback_due(r, situation) for r in routes)]
     return Plan(
         applications=applications,
         changes=differences,
+        bindings=bindings.of_versions((*routes, *suspended.values()), stay, situation),
         transitions=transitions,
         quarantines=quarantines,
         refused_weights=refused,
@@ -225,7 +227,9 @@ def _staged(route: Route, wanted: Placement, target: Application, situation: Sit
         )
     failed = diagnosis.health is Health.FAILED
     # What was live before is not dropped for being ill while nothing else is known to work.
-    falls_back = was_live(target, situation.records) and not _holder_works(route, situation)
+    falls_back = was_live(target, situation.records) and not promotion.holder_works(
+        route, situation
+    )
     if failed and not falls_back:
         stays = _predecessors(route, situation, causes.KEEPS_ROUTE, without=target)
         if refused := refused_weights(target, diagnosis, situation):
@@ -291,7 +295,7 @@ def _goes_on(
     holder = route.holder
     if holder is None or holder.release != refused[0].release:
         return ()
-    if not _holder_works(route, situation):  # it still has to be seen there
+    if not promotion.holder_works(route, situation):  # it still has to be seen there
         return ()
     failed, weights = refused[0], in_document(holder.document)
     cause = next(iter(failed.message.splitlines()), "")
@@ -343,7 +347,7 @@ def _predecessors(
     What never served and is no longer wanted is dropped here: it was superseded.
     """
     kept = []
-    if not _holder_works(route, situation):
+    if not promotion.holder_works(route, situation):
         for app in route.others:
             superseded = app.name in situation.records and not was_live(app, situation.records)
             if app is not without and not superseded:
@@ -355,7 +359,7 @@ def _predecessors(
 
 def _succeeded(route: Route, stay: Collection[str], situation: Situation) -> tuple[Transition, ...]:
     """Who served before the holder, which works now: nobody will fall back on it any more."""
-    if route.holder is None or not _holder_works(route, situation):
+    if route.holder is None or not promotion.holder_works(route, situation):
         return ()
     return tuple(
         transition
@@ -364,14 +368,6 @@ def _succeeded(route: Route, stay: Collection[str], situation: Situation) -> tup
         for transition in phases(
             app, Phase.RETIRING, "SuccessorLive", f"{route.holder.name} serves in its place"
         )
-    )
-
-
-def _holder_works(route: Route, situation: Situation) -> bool:
-    holder = route.holder
-    return holder is not None and (
-        was_live(holder, situation.records)
-        or (answers(holder, situation) and promotion.weights_due(route, holder, situation) is None)
     )
 
 

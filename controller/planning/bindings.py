@@ -1,0 +1,42 @@
+"""Which slots public paths lead to: `/predict/<pipeline>/<version>` to that of every live release.
+
+Serve's own routes are one step ahead: what is promoted has its route in order to be seen there, and
+its path is bound to it once it was. Until then the path stays with who served before, and runs on
+without a route. A path that somebody else's application holds is not bound.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from controller.model import Binding, Slot, Target
+from controller.planning.promotion import holder_works
+from controller.planning.situation import has_served, since
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from controller.observed import Application
+    from controller.planning.situation import Route, Situation
+
+
+def of_versions(
+    routes: Iterable[Route], stay: Collection[str], situation: Situation
+) -> tuple[Binding, ...]:
+    """The bindings of routes, sorted by path; `stay` names the applications that do not go."""
+    found = []
+    for route in sorted(routes, key=lambda route: route.path):
+        serving = None if route.foreign else _serving(route, stay, situation)
+        if serving is not None:
+            slot = Slot(situation.cluster, serving.name)
+            found.append(Binding(route.path, (Target(slot),)))
+    return tuple(found)
+
+
+def _serving(route: Route, stay: Collection[str], situation: Situation) -> Application | None:
+    """Who serves there and goes on: the holder once it was seen, else the last that was."""
+    there = [app for app in route.ours if app.name in stay]
+    seen = [app for app in there if has_served(app, situation.records)]
+    if route.holder in there and (route.holder in seen or holder_works(route, situation)):
+        return route.holder
+    return max(seen, key=lambda app: (since(situation, app, "live_at"), app.name), default=None)
