@@ -40,6 +40,7 @@ from packaging.version import Version
 
 from controller.config.settings import Options, RayOptions, ServeOptions
 from controller.model import Artifact, Environment, PipelineEntry, Release
+from controller.planning.paths import path_of
 from controller.rayhead.head import Head, Tuning, start
 from controller.serve.dashboard import Dashboard
 from controller.serve.rendering import Renderer
@@ -101,7 +102,7 @@ def wheelway() -> Iterator[str]:
         placed = renderer.place(
             release, artifact.pipelines[0], artifact, Environment("", None), Options(), {}
         )
-        yield apply(head, {**placed.document, "route_prefix": release.route}, renderer)
+        yield apply(head, {**placed.document, "route_prefix": path_of(release)}, renderer)
 
 
 @contextmanager

@@ -201,11 +201,6 @@ class Release:
         return self.pipeline, self.version, self.digest
 
     @property
-    def route(self) -> str:
-        """The path under which the release wants to be reached, as typed (not percent-encoded)."""
-        return f"/predict/{self.pipeline}/{self._version}"
-
-    @property
     def version_text(self) -> str:
         """`str(version)`, which takes long to make."""
         return self._version
