@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from controller.model import Binding, Slot, Target
 from controller.planning.promotion import holder_works
-from controller.planning.situation import has_served, since
+from controller.planning.situation import has_served, routes_of, since
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -31,6 +31,13 @@ def of_versions(
             slot = Slot(situation.cluster, serving.name)
             found.append(Binding(route.path, (Target(slot),)))
     return tuple(found)
+
+
+def as_they_are(situation: Situation) -> tuple[Binding, ...]:
+    """The bindings while no config is sent, and nothing goes."""
+    return of_versions(
+        routes_of(situation), {app.name for app in situation.applications}, situation
+    )
 
 
 def _serving(route: Route, stay: Collection[str], situation: Situation) -> Application | None:

@@ -115,14 +115,15 @@ def plan(situation: Situation) -> Plan:
     if differences and not urgent:
         promoting = any(planned.cause is causes.PROMOTED for planned in applications)
         hold, hold_until = changes.hold_back(situation, promoting=promoting)
+    bound = bindings.of_versions((*routes, *suspended.values()), stay, situation)
     if hold:  # so does whatever would go with it
+        bound = bindings.as_they_are(situation)
         transitions = tuple(t for t in transitions if t.phase is not Phase.RETIRING)
-        stay.update(app.name for app in situation.applications)
     wakes = [*(s.wake_at for s in steps), *(promotion.rollback_due(r, situation) for r in routes)]
     return Plan(
         applications=applications,
         changes=differences,
-        bindings=bindings.of_versions((*routes, *suspended.values()), stay, situation),
+        bindings=bound,
         transitions=transitions,
         quarantines=quarantines,
         refused_weights=refused,

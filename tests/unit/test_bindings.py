@@ -4,7 +4,10 @@ import pytest
 
 from controller.model import Binding, Slot, Target
 from controller.observed import Answer
+from controller.planning.contest import Restraint, restrained
+from controller.planning.daemons import DaemonMark
 from controller.planning.overrides import Overrides, Suspension
+from controller.planning.plan import Cause
 from controller.planning.rollout import plan
 from tests.support.world import (
     NOW,
@@ -116,6 +119,13 @@ def test_what_is_retired_keeps_its_path_while_the_config_waits_for_a_build():
     decided = plan(situation(*leaving, *there))
     assert decided.hold is not None
     assert bound(decided) == {ROUTE: OLD.name}
+
+
+@pytest.mark.parametrize("mark", [None, DaemonMark("id", 1.0, "host", "user", "/folder")])
+def test_what_is_retired_keeps_its_path_while_the_cluster_may_be_another_daemons(mark):
+    facts = situation([gone(OLD.release, "Inactive")], [], [OLD], [record(OLD, live=NOW)])
+    restraint = Restraint(Cause("AnotherDaemon", "it may be alive"), NOW + 9, mark)
+    assert bound(restrained(plan(facts), facts, restraint)) == {ROUTE: OLD.name}
 
 
 @pytest.mark.parametrize("what", ["", "iris"])
