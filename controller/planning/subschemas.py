@@ -245,11 +245,11 @@ class _Comparison:
             if place >= most:
                 return None
             step = f"[{place}]" if place < length else "[]"
-            pair = (
+            sends, takes = (
                 schema_of(first[place] if place < len(first) else schema.get("items", True))
                 for first, schema in zip(firsts, (sent, read), strict=True)
             )
-            if (gap := self.compare(*pair, (*path, step))) is not None:
+            if (gap := self.compare(sends, takes, (*path, step))) is not None:
                 return gap
         return None
 

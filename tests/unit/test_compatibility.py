@@ -471,7 +471,7 @@ def edited(draw, schema):
     schema = copy.deepcopy(schema)
     for _ in range(draw(st.integers(0, 2))):
         place = draw(st.sampled_from(list(inside(schema))))
-        other = draw(SCHEMAS)
+        other = copy.deepcopy(draw(SCHEMAS))
         if place and draw(st.booleans()):
             del place[draw(st.sampled_from(sorted(place)))]
         else:
