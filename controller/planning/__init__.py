@@ -10,5 +10,9 @@ Clock and randomness are parameters; there is no I/O. Read `rollout` first.
     planner     from pass to pass: the same plan while nothing changes, and when the next is due
     contest     why a config is not sent for now; `daemons` has the mark of whose it is
     phases      how far each release has come
+    compatibility
+                whether clients of a version may be sent to another, by the schemas of both
+                (`subschemas`, `schema_keywords`); nothing asks it yet
+    progressive which share of requests a new version gets, by `traffic`; nothing asks it yet
     dates       from when each deadline counts; `probing` says which routes to ask at
 """

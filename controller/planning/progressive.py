@@ -90,7 +90,8 @@ class Progress:
         look = Look(
             str(seen["epoch"]), Counters.read(seen["canary"]), Counters.read(seen["former"])
         )
-        reference = document["reference"] and Counters.read(document["reference"])
+        known = document["reference"]
+        reference = None if known is None else Counters.read(known)
         return cls(**{**document, **counted, "seen": look, "reference": reference})
 
     def after(self, look: Look) -> Self:

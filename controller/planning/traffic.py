@@ -1,7 +1,7 @@
 """What a gateway counted of a version's requests, and what can be said by it.
 
 Latencies come as a histogram, so a percentile is known as the two bounds of a bucket. They lie a
-factor of 2 to 2.5 apart: interpolation between them, as Prometheus does it, would tell 24 ms from
+factor of 2 to 5 apart: interpolation between them, as Prometheus does it, would tell 24 ms from
 26 as 25 from 50. So nothing is said here that does not hold for all latencies within the buckets.
 """
 
