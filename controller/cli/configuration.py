@@ -143,6 +143,8 @@ def sentences(config: "Config") -> "Iterator[str]":
     yield f"Orders are taken at {config.api.path(config.paths.state)}."
     if config.api.listen is not None:
         yield f"Health, metrics and status are told at http://{config.api.listen}/."
+    if config.gateway is not None:
+        yield "Note: [gateway] is checked, and has no effect yet."
     if config.paths.templates is not None:
         yield f"Templates in {config.paths.templates} override the shipped ones."
 

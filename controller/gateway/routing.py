@@ -32,7 +32,9 @@ from packaging.version import InvalidVersion, Version
 from controller.errors import Stalled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from controller.model import Binding
 
 WHOLE: Final = 10_000
 """Shares are in ten-thousandths."""
@@ -159,6 +161,15 @@ class Table:
         return "".join(f"{key} {value}\n" for key, value in self.entries)
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What bindings of versions say of a table."""
+
+    routes: tuple[Route, ...]
+    shifts: Mapping[str, Shift]
+    """Of paths whose targets are on two clusters, by the release's key."""
+
+
 class TableInvalid(Stalled):
     """The bindings cannot be said in a table; the one in force stays."""
 
@@ -185,6 +196,33 @@ def table(of: Routes) -> Table:
     entries = tuple(sorted(found.items()))
     digest = hashlib.sha256(json.dumps(entries).encode()).hexdigest()
     return Table((*entries, (DIGEST, digest)))
+
+
+def bound(bindings: Iterable[Binding], repeatable: Collection[str] = ()) -> Bound:
+    """What bindings of `/predict/<pipeline>/<version>` say of a table: a release of its own is
+    served there by Serve as well. `repeatable` are the keys of those whose requests may be sent
+    again.
+
+    Raises:
+        TableInvalid: a binding has another path, or targets that one path of Serve cannot have: a
+            member of a pool, two on one cluster, more than two.
+    """
+    routes: list[Route] = []
+    shifts: dict[str, Shift] = {}
+    for binding in bindings:
+        match = re.fullmatch(r"/predict/([^/]+)/([^/]+)", binding.path)
+        if match is None:
+            raise TableInvalid(f"{binding.path!r} is no path of a version")
+        targets = [target for target in binding.targets if target.weight > 0]
+        clusters = tuple(target.slot.cluster for target in targets)
+        if not 0 < len(targets) == len(set(clusters)) <= 2 or any(t.slot.member for t in targets):
+            raise TableInvalid(f"{binding.path} has targets that Serve does not serve at one path")
+        key = f"{match[1]}/{match[2]}"
+        routes.append(Route(match[1], match[2], binding.path, clusters, key in repeatable))
+        if len(targets) == 2:
+            share = WHOLE * targets[1].weight // sum(target.weight for target in targets)
+            shifts[key] = Shift(clusters[0], clusters[1], share)
+    return Bound(tuple(routes), shifts)
 
 
 def _entries(of: Routes) -> Iterator[tuple[str, str]]:

@@ -20,9 +20,11 @@ from controller.gateway.routing import (
     Routes,
     Shift,
     TableInvalid,
+    bound,
     table,
 )
 from controller.gateway.runtime import BUFFER, GatewayRefused, payloads
+from controller.model import Binding, Slot, Target
 from tests.support.gateway import digest, routes
 
 pytestmark = pytest.mark.unit
@@ -177,3 +179,52 @@ def test_keys_that_cannot_be_read_are_told(tmp_path):
         read(tmp_path / "none")
     with pytest.raises(ConfigError, match="no name"):
         parse("\x00 " + digest("x"), tmp_path)
+
+
+# -- bindings --------------------------------------------------------------------------------------
+
+
+def binding(path, *clusters, weights=(1, 1), member=None):
+    targets = (
+        Target(Slot(cluster, "app", member), weight)
+        for cluster, weight in zip(clusters, weights, strict=False)
+    )
+    return Binding(path, tuple(targets))
+
+
+def test_bindings_of_versions_say_where_releases_are():
+    found = bound(
+        [
+            binding("/predict/iris/1.0", "blue"),
+            binding("/predict/iris/1.1", "blue", "green", weights=(3, 1)),
+            binding("/predict/iris/1.2", "blue", "green", weights=(0, 1)),
+        ],
+        {"iris/1.1"},
+    )
+    assert found.routes == (
+        Route("iris", "1.0", "/predict/iris/1.0", ("blue",)),
+        Route("iris", "1.1", "/predict/iris/1.1", ("blue", "green"), repeatable=True),
+        Route("iris", "1.2", "/predict/iris/1.2", ("green",)),
+    )
+    assert found.shifts == {"iris/1.1": Shift("blue", "green", 2500)}
+    made = dict(table(Routes(("blue", "green"), found.routes, shifts=found.shifts)).entries)
+    assert made["R:iris/1.0"] == "blue|/predict/iris/1.0|"
+    assert made["S:iris/1.1"] == "blue|green|2500"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        binding("/predict/iris", "ray"),
+        binding("/predict/iris/1.0/x", "ray"),
+        binding("/other/iris/1.0", "ray"),
+        binding("/predict/iris/1.0"),
+        binding("/predict/iris/1.0", "ray", weights=(0,)),
+        binding("/predict/iris/1.0", "ray", "ray"),
+        binding("/predict/iris/1.0", "a", "b", "c", weights=(1, 1, 1)),
+        binding("/predict/iris/1.0", "ray", member="7"),
+    ],
+)
+def test_a_binding_that_serve_cannot_serve_at_its_path_is_refused(odd):
+    with pytest.raises(TableInvalid, match="path"):
+        bound([odd])
