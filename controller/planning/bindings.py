@@ -42,8 +42,9 @@ def as_they_are(situation: Situation) -> tuple[Binding, ...]:
 
 def _serving(route: Route, stay: Collection[str], situation: Situation) -> Application | None:
     """Who serves there and goes on: the holder once it was seen, else the last that was."""
-    there = [app for app in route.ours if app.name in stay]
-    seen = [app for app in there if has_served(app, situation.records)]
-    if route.holder in there and (route.holder in seen or holder_works(route, situation)):
-        return route.holder
-    return max(seen, key=lambda app: (since(situation, app, "live_at"), app.name), default=None)
+    holder, records = route.holder, situation.records
+    works = holder and (has_served(holder, records) or holder_works(route, situation))
+    if holder and works and holder.name in stay:
+        return holder
+    before = [app for app in route.others if app.name in stay and has_served(app, records)]
+    return max(before, key=lambda app: (since(situation, app, "live_at"), app.name), default=None)
