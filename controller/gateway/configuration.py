@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import re
+import resource
 import ssl
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
@@ -18,9 +19,11 @@ from urllib.parse import urlsplit
 
 from controller import templates
 from controller.errors import ConfigError
+from controller.gateway import keys
 from controller.gateway.commit import MAP
 from controller.gateway.routing import RATE_PERIOD, Limit
 from controller.gateway.runtime import BUFFER
+from controller.model import DEFAULT_CLUSTER
 from controller.rayhead import haproxy
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from controller.config.gateway import GatewayLimits, GatewayOptions
+    from controller.config.settings import Config
 
 TEMPLATE: Final = "haproxy.cfg.j2"
 CONFIG: Final = "haproxy.cfg"
@@ -142,6 +146,23 @@ def files(
         "rate_period": RATE_PERIOD,
     }
     return Files(Templates(override).rendered(TEMPLATE, variables), others)
+
+
+def of_config(config: Config, options: GatewayOptions) -> Files:
+    """The files for a configuration, its one cluster, and what this process may open.
+
+    Raises:
+        ConfigError, TemplateError: as `files`, or there is a mistake in the API keys.
+    """
+    if options.api_keys is not None:
+        keys.read(options.api_keys)
+    return files(
+        options,
+        [Cluster(DEFAULT_CLUSTER, config.ray.ingress_url, config.ray.ingress_ca_file)],
+        longest_request=config.serve.longest_request,
+        descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        override=config.paths.templates,
+    )
 
 
 def limits(of: Iterable[GatewayLimits], pipelines: Iterable[str]) -> dict[str, Limit]:

