@@ -49,7 +49,9 @@ class Ingress(ThreadingHTTPServer):
         self.name = name
         self.asked: list[dict[str, Any]] = []
         self.answers: dict[str, tuple[int, dict[str, str], str] | str] = {}
-        """By path: a status, headers and a body, or `break`."""
+        """By path: a status, headers and a body; or `break`, `hang`, `stream`, `upgrade`."""
+        self.go_on, self.left = threading.Event(), threading.Event()
+        """What a stream waits for after its first piece; that a client of `hang` has left."""
         self.routes = '{"/predict/iris/1.0":"iris"}'
         threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
 
@@ -83,8 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
         asked = {"method": self.command, "path": self.path, "headers": headers, "body": body}
         self.server.asked.append(asked)
         answer = self.server.answers.get(self.path)
-        if answer == "break":
+        if isinstance(answer, str):
             self.close_connection = True
+            getattr(self, f"_{answer}")()
             return
         if isinstance(answer, tuple):
             self._send(*answer)
@@ -94,11 +97,46 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_POST = do_PUT = do_HEAD = do_OPTIONS = do_GET  # noqa: N815 - http.server's names
 
-    def _send(self, status: int, headers: dict[str, str], body: str) -> None:
+    def handle_expect_100(self) -> bool:
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
+
+    def _break(self) -> None:
+        pass
+
+    def _hang(self) -> None:
+        try:
+            while self.connection.recv(65536):
+                pass
+        except ConnectionError:
+            pass
+        self.server.left.set()
+
+    def _stream(self) -> None:
+        self._begin(200, {RELEASE: "iris@1.0", "transfer-encoding": "chunked"})
+        self.wfile.write(b"3\r\none\r\n")
+        self.wfile.flush()
+        self.server.go_on.wait(60)
+        self.wfile.write(b"3\r\ntwo\r\n0\r\n\r\n")
+
+    def _upgrade(self) -> None:
+        accepted = {"connection": "Upgrade", "upgrade": "websocket"}
+        # To the key of RFC 6455, 1.3.
+        accepted["sec-websocket-accept"] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        self._begin(101, {RELEASE: "iris@1.0", **accepted})
+        self.wfile.flush()
+        while piece := self.connection.recv(65536):
+            self.connection.sendall(piece)
+
+    def _begin(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in {"content-length": str(len(body)), **headers}.items():
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
+
+    def _send(self, status: int, headers: dict[str, str], body: str) -> None:
+        self._begin(status, {"content-length": str(len(body)), **headers})
         self.wfile.write(b"" if self.command == "HEAD" else body.encode())
 
 
