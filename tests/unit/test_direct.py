@@ -233,6 +233,33 @@ async def test_a_stream_goes_item_by_item_and_ends_when_its_client_leaves(replic
         await until(lambda: not replica.application._in_flight)
 
 
+async def test_who_talks_nonsense_or_leaves_in_the_middle_hurts_nobody(opened):
+    async def said(sent, *, ends=False):
+        reader, writer = await asyncio.open_unix_connection(str(opened.path))
+        writer.write(sent)
+        if not ends:
+            answer = await asyncio.wait_for(reader.read(), 60)
+            writer.close()
+            return answer
+        await until(lambda: opened.replica.application._in_flight)
+        writer.close()
+        await until(lambda: not opened.replica.application._in_flight)
+        return b""
+
+    assert (await said(b"\x16\x03\x01 no HTTP\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+    assert (await said(b"GET http:// HTTP/9.9\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+    head = f"POST {ROUTE} HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n".encode()
+    await said(head + b'"', ends=True)
+    await said(head + b'"xxxxxxx"', ends=True)
+    idle = [await asyncio.open_unix_connection(str(opened.path)) for _ in range(100)]
+    async with asking(opened.path) as client, serves_way(opened.replica.application) as other:
+        for one in (client, other):
+            assert (await one.post(ROUTE, json="")).status_code == 200
+    for _, writer in idle:
+        writer.close()
+    await until(lambda: not opened.replica.direct.told()["direct"]["ongoing"])
+
+
 # -- the file ------------------------------------------------------------------------------------
 
 
