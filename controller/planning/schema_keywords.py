@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Schema = dict[str, Any]
 Path = tuple[str, ...]
 
-MOST_VALUES: Final = 50_000
-"""Of one document; that of a large pipeline has some hundred."""
+MOST_VALUES: Final = 10_000
+"""Of one document; that of a large pipeline has some hundred, and some have a thousand labels."""
 DEEPEST: Final = 60
 """Levels of a document, of a value, of references and unions that lead to one another."""
 _MOST_BITS: Final = 4096
@@ -33,6 +33,9 @@ ANNOTATIONS: Final = frozenset(
         *("writeOnly", "discriminator", "$comment", "$schema", "$defs", "definitions"),
     }
 )
+_WORDS: Final = ANNOTATIONS - {"discriminator", "$defs", "definitions"}
+_OF_NAMES: Final = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
+"""Keywords whose tables have names of any kind as their keys."""
 COMPARED: Final = ANNOTATIONS | frozenset(
     {
         *("type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref"),
@@ -106,8 +109,29 @@ def canonical(value: object) -> str:
 
 def told(value: object) -> str:
     """A JSON value for a person, shortened."""
-    text = canonical(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    text = ""
+    for piece in json.JSONEncoder(sort_keys=True).iterencode(value):
+        text += piece
+        if len(text) > 60:
+            return f"{text[:57]}..."
+    return text
+
+
+def without_words(schema: object) -> object:
+    """A schema, or whatever stands for one, without what only people read."""
+    if isinstance(schema, list):
+        return [without_words(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found: Schema = {}
+    for key, value in schema.items():
+        if key in _OF_NAMES and isinstance(value, dict):
+            found[key] = {name: without_words(each) for name, each in value.items()}
+        elif key in {"enum", "const"}:
+            found[key] = value
+        elif key not in _WORDS and not key.startswith("x-"):
+            found[key] = without_words(value)
+    return found
 
 
 def schema_of(value: object) -> Schema:
@@ -249,17 +273,30 @@ def type_gap(sent: Schema, read: Schema, path: Path) -> Gap | None:
     return None
 
 
-def value_gap(sent: Schema, read: Schema, path: Path) -> Gap | None:
-    """Of `enum` and `const`."""
+def value_gap(
+    sent: Schema, read: Schema, path: Path, known: dict[int, frozenset[str]]
+) -> Gap | None:
+    """Of `enum` and `const`; `known` are the values of lists that were read before, by identity."""
     for key in ("enum", "const"):
         if key not in read:
             continue
-        allowed = listed(read, "enum") if key == "enum" else [read["const"]]
         if "const" not in sent:
             return Gap(path, f"any {sent['type']}", f"only {' or '.join(kinds(read))}")
-        if canonical(sent["const"]) not in set(map(canonical, allowed)):
-            return Gap(path, f"also {told(sent['const'])}", f"only {' or '.join(kinds(read))}")
+        value = sent["const"]
+        mine = _texts([value], value, known)
+        allowed = listed(read, key) if key == "enum" else [read[key]]
+        if not mine <= _texts(allowed, read[key], known):
+            return Gap(path, f"also {told(value)}", f"only {' or '.join(kinds(read))}")
     return None
+
+
+def _texts(values: list[Any], whose: object, known: dict[int, frozenset[str]]) -> frozenset[str]:
+    """Values as text, which is made once for each list or table that has many."""
+    if not isinstance(whose, list | dict):
+        return frozenset(map(canonical, values))
+    if id(whose) not in known:
+        known[id(whose)] = frozenset(map(canonical, values))
+    return known[id(whose)]
 
 
 def number_gap(sent: Schema, read: Schema, path: Path) -> Gap | None:

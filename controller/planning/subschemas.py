@@ -43,6 +43,7 @@ from controller.planning.schema_keywords import (
     type_gap,
     types,
     value_gap,
+    without_words,
 )
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def find_gap(writer: object, reader: object, *, is_result: bool) -> Gap | None:
     try:
         measure(writer)
         measure(reader)
-        if canonical(writer) == canonical(reader):
+        if canonical(without_words(writer)) == canonical(without_words(reader)):
             return None
         return _Comparison(schema_of(writer), schema_of(reader), is_result).whole()
     except OddSchemaError as error:
@@ -88,10 +89,14 @@ class _Comparison:
     """Pairs of schemas that are being compared, by where in a value that began. Such a pair met
     again further down the value holds if all else does: values are finite."""
 
+    values: dict[int, frozenset[str]] = field(default_factory=dict)
+    """Of each `enum` that was read."""
+
     def whole(self) -> Gap | None:
         return self.compare(self.writer, self.reader, ())
 
     def compare(self, sent: Schema, read: Schema, path: Path) -> Gap | None:
+        self._spend()
         if len(path) > DEEPEST:
             raise OddSchemaError(f"fields are nested more than {DEEPEST} levels deep")
         if read.keys() <= ANNOTATIONS:
@@ -172,7 +177,7 @@ class _Comparison:
         return (
             strange(sent, read, path)
             or type_gap(sent, read, path)
-            or value_gap(sent, read, path)
+            or value_gap(sent, read, path, self.values)
             or self._one_of(sent, read, "anyOf", path, depth)
             or self._one_of(sent, read, "oneOf", path, depth)
             or self._by_type(sent, read, path)
@@ -205,12 +210,14 @@ class _Comparison:
             if (gap := self._read_by(sent, branch, path, depth + 1)) is None:
                 return None
             gaps.append(gap)
-        near = [gap for gap in gaps if not gap.is_of_type]
-        if len(near) == 1:
-            return near[0]
-        sure = all(gap.is_certain for gap in gaps)
-        both = self._kind(sent, self.writer), self._kind(read, self.reader)
-        return Gap(path, *both, is_certain=sure, is_of_type=not near)
+        # What is not decided may be no gap at all; the deepest is of the alternative most alike.
+        near = [gap for gap in gaps if not gap.is_certain] or [
+            gap for gap in gaps if not gap.is_of_type
+        ]
+        if near:
+            return max(near, key=lambda gap: len(gap.path))
+        kinds_of_both = self._kind(sent, self.writer), self._kind(read, self.reader)
+        return Gap(path, *kinds_of_both, is_of_type=True)
 
     def _of_same_tag(self, sent: Schema, read: Schema, branches: list[Schema]) -> list[Schema]:
         """The alternatives that have what is sent in the discriminating field, where there is one;
