@@ -65,6 +65,11 @@ class Side:
     stream: tuple[str, ...] = ()
     """The content types that a client of a stream may choose from; none: it is no stream."""
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """All content types that a client may choose from."""
+        return self.stream or (self.content_type,)
+
     @classmethod
     def read(cls, document: object) -> Self:
         """Of the metadata's `input` or `output`.
@@ -102,16 +107,14 @@ def incompatibility(former: tuple[Side, Side], new: tuple[Side, Side]) -> Schema
 
 def _other_form(former: Side, new: Side) -> SchemaIncompatible | None:
     """How a result comes: whole or as a stream, and in which content types."""
-    if former.content_type != new.content_type or bool(former.stream) != bool(new.stream):
-        forms = [
-            f"a stream of {side.content_type}" if side.stream else side.content_type
-            for side in (former, new)
-        ]
-        return SchemaIncompatible("output", "", *forms)
-    if not set(former.stream) <= set(new.stream):
-        was, now = (" or ".join(side.stream) for side in (former, new))
-        return SchemaIncompatible("output", "", f"a stream of {was}", f"one of {now}")
-    return None
+    offered = [set(side.kinds) for side in (former, new)]
+    if former.content_type == new.content_type and offered[0] <= offered[1]:
+        return None
+    forms = [
+        f"a stream of {' or '.join(side.stream)}" if side.stream else side.content_type
+        for side in (former, new)
+    ]
+    return SchemaIncompatible("output", "", *forms)
 
 
 def _told(side: Literal["input", "output"], gap: Gap, *, was: str, now: str) -> SchemaIncompatible:

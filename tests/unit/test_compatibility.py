@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
+from pydantic import BaseModel, ConfigDict, Field, Json, TypeAdapter, create_model
 
 from controller.planning.compatibility import Side, incompatibility
 from controller.planning.schema_keywords import MOST_VALUES
@@ -294,9 +294,17 @@ def test_a_stream_stays_one_and_its_items_are_compared():
     assert incompatibility((ANY, floats), (ANY, ints)) is None
     assert incompatibility((ANY, floats), (ANY, texts)) is None
     assert "was integer" in str(incompatibility((ANY, ints), (ANY, floats)))
-    assert "or text/plain, and is now one of" in str(incompatibility((ANY, texts), (ANY, floats)))
+    assert "or text/plain, and is now a stream of" in str(
+        incompatibility((ANY, texts), (ANY, floats))
+    )
     assert "was a stream of" in str(incompatibility((ANY, ints), (ANY, whole)))
     assert "is now a stream of" in str(incompatibility((ANY, whole), (ANY, ints)))
+
+
+def test_bytes_may_come_in_pieces_or_whole():
+    pieces = Side(BYTES.schema, BYTES.content_type, (BYTES.content_type,))
+    assert incompatibility((ANY, BYTES), (ANY, pieces)) is None
+    assert incompatibility((ANY, pieces), (ANY, BYTES)) is None
 
 
 def test_the_sides_are_those_of_a_releases_metadata():
@@ -387,6 +395,80 @@ def test_a_keyword_that_is_not_compared_may_stay():
     new = copy.deepcopy(former)
     new["properties"]["b"] = {"type": "integer"}
     assert incompatibility((Side(former), ANY), (Side(new), ANY)) is None
+
+
+TABLE = {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("former", "new", "told"),
+    [
+        (TABLE, {**TABLE, "properties": {"a": {"type": "null"}}}, "`a` of the input was anything"),
+        (
+            {**TABLE, "properties": {"a": {}, "b": {}}, "additionalProperties": False},
+            {**TABLE, "maxProperties": 1},
+            "was at most 2 fields, and is now at most 1 fields",
+        ),
+        (
+            {**TABLE, "properties": {"a": {}}, "required": ["a"]},
+            {**TABLE, "minProperties": 2},
+            "was at least 1 fields, and is now at least 2 fields",
+        ),
+        (
+            {**TABLE, "properties": {"a": {}}, "patternProperties": {"^b": {}}},
+            {
+                **TABLE,
+                "patternProperties": {
+                    "^b": {"title": "B"},
+                },
+                "minProperties": 0,
+            },
+            "fields by patterns of their names are not compared",
+        ),
+        (
+            {"type": "string", "contentMediaType": "application/json", "contentSchema": {}},
+            TypeAdapter(Json[int]).json_schema(),
+            "`(content)` of the input was anything, and is now integer",
+        ),
+        (
+            {"type": "integer", "x-order": 1},
+            {"type": ["integer", "null"], "x-order": 2},
+            None,
+        ),
+        (
+            {**TABLE, "properties": {"a": {}}, "required": ["a"]},
+            {**TABLE, "minProperties": 1},
+            None,
+        ),
+        (
+            {**TABLE, "patternProperties": {"^b": {"type": "integer"}}},
+            {**TABLE, "patternProperties": {"^b": {"type": "number"}}},
+            None,
+        ),
+        (
+            {**TABLE, "patternProperties": {"^b": {"type": "number"}}},
+            {**TABLE, "patternProperties": {"^b": {"type": "integer"}}},
+            "`*` of the input was number, and is now integer",
+        ),
+        (
+            TypeAdapter(Json[int]).json_schema(),
+            TypeAdapter(Json[float]).json_schema(),
+            None,
+        ),
+    ],
+)
+def test_what_pydantic_seldom_writes_is_compared_too(former, new, told):
+    found = incompatibility((Side(former), ANY), (Side(new), ANY))
+    assert found is None if told is None else told in str(found)
+
+
+def test_a_field_of_a_union_is_told_of_the_alternative_with_the_same_tag():
+    class WholeSquare(BaseModel):
+        kind: Literal["square"]
+        side: int
+
+    shape = Annotated[Circle | WholeSquare, Field(discriminator="kind")]
+    assert of_input(Shape, shape) == "`side` of the input was number, and is now integer"
 
 
 def test_words_for_people_and_extensions_do_not_matter():

@@ -125,6 +125,10 @@ def test_a_canary_that_is_worse_than_a_bad_version_fails():
     assert judged(counted(300, 200), counted(6000, 300)).reason == "CanaryFailed"
 
 
+def test_a_version_that_fails_no_more_than_allowed_excuses_nothing():
+    assert judged(counted(200, 3), counted(5000, 25)).reason == "CanaryFailed"
+
+
 def test_a_canary_that_is_better_than_a_bad_version_goes_on():
     assert judged(counted(300), counted(6000, 300), at=600.0).reason == "CanaryAdvanced"
 
@@ -158,6 +162,23 @@ def test_at_the_last_step_it_is_compared_with_the_former_version_of_the_step_bef
     assert (first.share, first.reference) == (100, counted(300))
     slow = look(counted(300) + counted(60, within=1000), counted(300))
     assert judge(first, rule, slow, 700.0).reason == "CanaryFailed"
+
+
+def test_a_bound_belongs_to_the_bucket_below_it():
+    assert surely_slower(counted(200, within=100), counted(200, within=25), 2.0)
+    assert not surely_slower(counted(200, within=50), counted(200, within=25), 2.0)
+
+
+def test_nothing_has_no_percentile_and_no_errors():
+    assert NOTHING.error_rate == 0
+    assert not surely_slower(counted(200, within=5000), NOTHING, 1.5)
+    with pytest.raises(ValueError, match="no request has a latency yet"):
+        NOTHING.percentile()
+
+
+def test_no_more_than_all_requests_fail():
+    # The gateway's counters are read one after the other.
+    assert Counters(10, 12).error_rate == 1
 
 
 latencies = st.lists(
@@ -223,6 +244,9 @@ def test_counters_that_fell_began_anew_whatever_the_gateway_says():
     start = begin("1.5", "1.4", RULE, look(counted(70), counted(900)), 0.0)
     after = judge(start, RULE, look(counted(5), counted(20)), 1.0).progress
     assert (after.of_canary, after.of_former) == (counted(5), counted(20))
+    fewer_errors, former = counted(80, 1), counted(900, 2)
+    assert fewer_errors.since(counted(70, 2)) == fewer_errors
+    assert counted(950, 2, within=50).since(former) == counted(950, 2, within=50)
 
 
 def test_a_restart_that_no_counter_shows_brings_no_errors_of_before():
