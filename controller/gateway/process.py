@@ -89,8 +89,8 @@ def put_in_place(files: Files, binary: Path, folder: Path) -> None:
     except ConfigError:
         _tidy(folder)
         raise
+    (folder / _CANDIDATE).unlink(missing_ok=True)
     write(folder / CONFIG, files.config)
-    _tidy(folder)
 
 
 def _check(binary: Path, folder: Path) -> None:
@@ -125,10 +125,11 @@ def _tidy(folder: Path) -> None:
 class Gateway:
     """A running HAProxy, its master a child of this process."""
 
-    def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
+    def __init__(self, binary: Path, folder: Path, process: subprocess.Popen[str]) -> None:
         """Use `start`."""
         self.folder = folder
         self.admin = Runtime(folder / ADMIN)
+        self._binary = binary
         self._master = Runtime(folder / MASTER, seconds=_ANSWERS_WITHIN)
         self._process = process
         self._said: deque[str] = deque(maxlen=_REMEMBERED)
@@ -146,6 +147,26 @@ class Gateway:
     def is_running(self) -> bool:
         """Whether the master is."""
         return self._process.poll() is None
+
+    def renew(self, files: Files, seconds: float = _STARTS_WITHIN) -> bool:
+        """Have it serve by other files; returns whether they are others.
+
+        Raises:
+            ConfigError, Waiting: as `put_in_place`; nothing has changed.
+            Stalled, Transient: as `reload`; what lies there is what it would start with before.
+        """
+        former = (self.folder / CONFIG).read_text(encoding="utf-8")
+        if files.config == former:
+            return False
+        put_in_place(files, self._binary, self.folder)
+        try:
+            self.reload(seconds)
+        except Stalled:
+            write(self.folder / CONFIG, former)
+            raise
+        finally:
+            _tidy(self.folder)
+        return True
 
     def reload(self, seconds: float = _STARTS_WITHIN) -> None:
         """Have new workers read the files; those before go on until their requests have ended.
@@ -244,12 +265,13 @@ def start(binary: Path, folder: Path, *, seconds: float = _STARTS_WITHIN) -> Gat
         )
     except OSError as error:
         raise ConfigError(f"gateway.binary: {binary} cannot be run: {error}") from error
-    gateway = Gateway(folder, process)
+    gateway = Gateway(binary, folder, process)
     try:
         gateway.await_readiness(seconds)
     except BaseException:
         gateway.end(0)
         raise
+    _tidy(folder)
     return gateway
 
 

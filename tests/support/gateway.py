@@ -18,7 +18,7 @@ import httpx
 from controller.config.gateway import GatewayOptions
 from controller.gateway import process
 from controller.gateway.commit import commit
-from controller.gateway.configuration import Cluster, files
+from controller.gateway.configuration import Cluster, Files, files
 from controller.gateway.routing import Route, Routes, Table, table
 from tests.support.indexes import free_port
 
@@ -168,18 +168,23 @@ class Front:
     def get(self, path: str, method: str = "GET", **more: Any) -> httpx.Response:
         return self.client.request(method, self.url + path, **more)
 
-    def prepare(self) -> None:
-        """Write its files as the options say now."""
-        place(self.options, self.clusters, self.folder, self.template)
+    def renew(self) -> bool:
+        """Have it serve by its options, and the files that they name, as they are now."""
+        return self.running.renew(made_of(self.options, self.clusters, self.template))
+
+
+def made_of(
+    options: GatewayOptions, clusters: list[Cluster], template: Path | None = None
+) -> Files:
+    return files(
+        options, clusters, longest_request=Front.LONGEST, descriptors=4000, override=template
+    )
 
 
 def place(
     options: GatewayOptions, clusters: list[Cluster], folder: Path, template: Path | None = None
 ) -> None:
-    made = files(
-        options, clusters, longest_request=Front.LONGEST, descriptors=4000, override=template
-    )
-    process.put_in_place(made, BINARY, folder)
+    process.put_in_place(made_of(options, clusters, template), BINARY, folder)
 
 
 @contextmanager

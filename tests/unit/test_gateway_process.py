@@ -71,10 +71,10 @@ def test_an_operators_template_wins_and_its_mistakes_have_a_line(ingress, tmp_pa
         ):
             (own / "haproxy.cfg.j2").write_text(broken)
             with pytest.raises(TemplateError, match=said):
-                front.prepare()
+                front.renew()
         (own / "haproxy.cfg.j2").write_text(text.replace("timeout tunnel 1h", "timeout tunel 1h"))
         with pytest.raises(ConfigError, match=r"HAProxy refuses it: .*got 'tunel'"):
-            front.prepare()
+            front.renew()
         assert (front.folder / CONFIG).read_text() == good
         assert not list(front.folder.glob("candidate*"))
 
@@ -150,6 +150,24 @@ def test_a_reload_that_cannot_succeed_leaves_what_serves(ingress, tmp_path):
             assert front.get("/predict/iris/1.0").status_code == 200
         (front.folder / CONFIG).write_text(good)
         front.running.reload()
+        assert front.get("/predict/iris/1.0").status_code == 200
+
+
+def test_options_that_only_fail_when_it_starts_anew_are_taken_back(ingress, tmp_path):
+    with running(tmp_path / "g", ingress) as front, socket.socket() as taken:
+        front.put(routes("iris/1.0"))
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        good, before = front.options, (front.folder / CONFIG).read_text()
+        front.options = GatewayOptions(listen=f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(Stalled, match="goes on with what it had"):
+            front.renew()
+        front.options = good
+        assert (front.folder / CONFIG).read_text() == before
+        assert front.get("/predict/iris/1.0").status_code == 200
+        assert not front.renew()
+        front.options = GatewayOptions(listen=f"127.0.0.1:{free_port()}")
+        assert front.renew()
         assert front.get("/predict/iris/1.0").status_code == 200
 
 

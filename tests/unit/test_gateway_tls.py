@@ -87,9 +87,9 @@ def test_tls_with_a_certificate_that_is_renewed(ingress, tmp_path, issued, autho
 
         first = serial()
         issued()  # over the same files
-        front.prepare()
-        front.running.reload()
+        assert front.renew()
         assert serial() != first
+        assert not front.renew()
         assert front.get("/predict/iris/1.0").headers[RELEASE] == "iris@1.0"
         assert len(list(front.folder.glob("server-*.pem"))) == 1
         assert next(front.folder.glob("server-*.pem")).stat().st_mode & 0o077 == 0
@@ -103,18 +103,18 @@ def test_a_certificate_that_is_renewed_badly_is_refused(ingress, tmp_path, issue
         good = key.read_bytes()
         key.write_bytes(issued("other")[1].read_bytes())
         with pytest.raises(ConfigError, match=r"HAProxy refuses it: .*private key"):
-            front.prepare()
+            front.renew()
         for content in (b"", b"no PEM"):
             key.write_bytes(content)
             with pytest.raises(ConfigError, match=r"tls_key: .* is no PEM file"):
-                front.prepare()
+                front.renew()
         key.unlink()
         with pytest.raises(ConfigError, match=r"tls_key: .* cannot be read"):
-            front.prepare()
+            front.renew()
         front.running.reload()
         assert front.get("/predict/iris/1.0").status_code == 200
         key.write_bytes(good)
-        front.prepare()
+        assert not front.renew()
 
 
 def test_only_clients_of_the_authority_are_served(ingress, tmp_path, issued, authority):
