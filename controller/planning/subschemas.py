@@ -54,8 +54,11 @@ MOST_STEPS: Final = 100_000
 _TOGETHER: Final = (
     frozenset(("properties", "patternProperties", "additionalProperties")),
     frozenset(("items", "prefixItems")),
+    frozenset(("anyOf",)),
+    frozenset(("oneOf",)),
 )
-"""Keywords that mean something else beside one another."""
+"""Keywords that mean something else beside one another, or would hide the fields that one of two
+schemas declares."""
 
 
 def find_gap(writer: object, reader: object, *, is_result: bool) -> Gap | None:
@@ -88,7 +91,6 @@ class _Comparison:
     begun: dict[tuple[int, int], int] = field(default_factory=dict)
     """Pairs of schemas that are being compared, by where in a value that began. Such a pair met
     again further down the value holds if all else does: values are finite."""
-
     values: dict[int, frozenset[str]] = field(default_factory=dict)
     """Of each `enum` that was read."""
 

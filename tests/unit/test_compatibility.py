@@ -378,6 +378,11 @@ for _ in range(200):
         ({"type": "string"}, {"format": []}, "format|string"),
         ({"allOf": [{"properties": {}}, {"properties": {"a": {}}}]}, {"type": "null"}, "at once"),
         (
+            {"allOf": [{"anyOf": [{"properties": {name: {}}}]} for name in "ab"]},
+            {"properties": {"b": {"type": "null"}}},
+            "at once",
+        ),
+        (
             {"type": "object", "patternProperties": {"^a": {}}},
             {"type": "object", "patternProperties": {"^b": {}}},
             "patterns of their names",
