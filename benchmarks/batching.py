@@ -33,6 +33,7 @@ from request_path import typical
 
 from controller.config.settings import Options, RayOptions, ServeOptions
 from controller.model import Artifact, Environment, PipelineEntry, Release
+from controller.planning.paths import path_of
 from controller.rayhead.head import Head, Tuning, start
 from controller.serve.dashboard import Dashboard
 from controller.serve.rendering import Renderer
@@ -110,7 +111,7 @@ def placed(folder: Path, renderer: Renderer, name: str, target: str, source: str
     )
     options = Options(ray_actor_options={"num_cpus": 0.4})
     placement = renderer.place(release, entry, artifact, Environment("", None), options, {})
-    return {**placement.document, "route_prefix": release.route}
+    return {**placement.document, "route_prefix": path_of(release)}
 
 
 def serve(head: Head, folder: Path, sources: dict[str, str]) -> dict[str, str]:

@@ -41,12 +41,14 @@ class Result:
     worst: float
 
 
-def measure(url: str, *, connections: int, seconds: float, body: bytes) -> Result:
-    """Run this module in a process of its own and wait for its result."""
+def measure(url: str, *, connections: int, seconds: float, body: bytes, unix: str = "") -> Result:
+    """Run this module in a process of its own and wait for its result; `unix` is the socket to ask
+    `url` by, if it is none of TCP.
+    """
     done = subprocess.run(
         [
             *(sys.executable, __file__, url, "-c", str(connections), "-s", str(seconds)),
-            *("-d", body.decode()),
+            *("-d", body.decode(), "--unix", unix),
         ],
         stdout=subprocess.PIPE,
         timeout=seconds + 60,
@@ -66,8 +68,8 @@ class Connection:
     """Bytes of the whole answer; 0 until its head was read."""
 
 
-def drive(url: str, connections: int, seconds: float, body: bytes) -> Result:
-    """Ask `url` over all connections until the time is over."""
+def drive(url: str, connections: int, seconds: float, body: bytes, unix: str = "") -> Result:
+    """Ask `url` over all connections until the time is over; see `measure`."""
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
     request = (
@@ -76,8 +78,7 @@ def drive(url: str, connections: int, seconds: float, body: bytes) -> Result:
     ).encode() + body
     poll, made = select.epoll(), {}
     for _ in range(connections):
-        one = socket.create_connection((host, port), timeout=10)
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        one = connected(host, port, unix)
         poll.register(one, select.EPOLLIN)
         made[one.fileno()] = Connection(one)
     latencies: list[float] = []
@@ -114,6 +115,18 @@ def drive(url: str, connections: int, seconds: float, body: bytes) -> Result:
     )
 
 
+def connected(host: str, port: int, unix: str) -> socket.socket:
+    """A new connection."""
+    if unix:
+        one = socket.socket(socket.AF_UNIX)
+        one.settimeout(10)
+        one.connect(unix)
+        return one
+    one = socket.create_connection((host, port), timeout=10)
+    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return one
+
+
 def send(connection: Connection, request: bytes) -> None:
     """Send the next request; small enough for any socket buffer."""
     connection.buffer, connection.need = b"", 0
@@ -144,8 +157,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("-c", "--connections", type=int, default=16)
     parser.add_argument("-s", "--seconds", type=float, default=10.0)
     parser.add_argument("-d", "--body", default="{}")
+    parser.add_argument("--unix", default="", help="a Unix socket to ask by")
     options = parser.parse_args(argv)
-    result = drive(options.url, options.connections, options.seconds, options.body.encode())
+    result = drive(
+        options.url, options.connections, options.seconds, options.body.encode(), options.unix
+    )
     print(json.dumps(asdict(result)))
 
 

@@ -2,10 +2,11 @@
 
     python benchmarks/request_path.py [--seconds 8] [--rounds 3] [--json FILE]
 
-Three contenders answer the same JSON with the same function and the same pydantic types:
+Four contenders answer the same JSON with the same function and the same pydantic types:
 
     fastapi    model objects in a dict, FastAPI under uvicorn (its access log off)
     wheelway   a release as the controller renders it, on a head as `wheelway up` starts it
+    direct     the same replica, asked by its own Unix socket (wheelway/direct.py)
     serve      Ray Serve as it comes: an untuned head, a FastAPI ingress, default options
 
 One run starts all it measures, on free ports, and ends it. FastAPI and wheelway are up at the same
@@ -31,7 +32,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 from contenders import BODY, PIPELINE
@@ -40,6 +41,7 @@ from packaging.version import Version
 
 from controller.config.settings import Options, RayOptions, ServeOptions
 from controller.model import Artifact, Environment, PipelineEntry, Release
+from controller.planning.paths import path_of
 from controller.rayhead.head import Head, Tuning, start
 from controller.serve.dashboard import Dashboard
 from controller.serve.rendering import Renderer
@@ -60,6 +62,14 @@ UNTUNED = {
 _START_DEADLINE = 120.0
 
 Figures = dict[str, dict[int, Result]]
+
+
+class Target(NamedTuple):
+    """Where to ask."""
+
+    url: str
+    unix: str = ""
+    """The socket to ask it by; empty: by TCP."""
 
 
 # -- contenders ----------------------------------------------------------------------------------
@@ -88,10 +98,11 @@ def fastapi() -> Iterator[str]:
 
 
 @contextmanager
-def wheelway() -> Iterator[str]:
-    """A release on a tuned head; its URL."""
+def wheelway() -> Iterator[tuple[str, Path]]:
+    """A release on a tuned head; its URL, and the folder of its replica's socket."""
     with (
         tempfile.TemporaryDirectory(prefix="ww-bench-") as folder,
+        tempfile.TemporaryDirectory(prefix="ww-direct-") as sockets,
         start(Tuning(num_cpus=2), isolated=True) as head,
     ):
         release = Release("tiny", Version("1.0"), hashlib.sha256(PIPELINE.encode()).hexdigest())
@@ -101,7 +112,9 @@ def wheelway() -> Iterator[str]:
         placed = renderer.place(
             release, artifact.pipelines[0], artifact, Environment("", None), Options(), {}
         )
-        yield apply(head, {**placed.document, "route_prefix": release.route}, renderer)
+        document = {**placed.document, "route_prefix": path_of(release)}
+        document["deployments"][0]["user_config"]["direct"] = sockets
+        yield apply(head, document, renderer), Path(sockets)
 
 
 @contextmanager
@@ -171,17 +184,17 @@ def await_answer(url: str) -> None:
 # -- the run -------------------------------------------------------------------------------------
 
 
-def compare(urls: Mapping[str, str], seconds: float, rounds: int) -> Figures:
+def compare(targets: Mapping[str, Target], seconds: float, rounds: int) -> Figures:
     """Measure in turns; the median of the rounds."""
     found: dict[str, dict[int, list[Result]]] = {
-        name: {count: [] for count in CONNECTIONS} for name in urls
+        name: {count: [] for count in CONNECTIONS} for name in targets
     }
     for number in range(rounds):
         for count in CONNECTIONS:
-            for name, url in urls.items():
+            for name, (url, unix) in targets.items():
                 print(f"round {number + 1}/{rounds}, {name}, {count} connections", file=sys.stderr)
                 found[name][count].append(
-                    measure(url, connections=count, seconds=seconds, body=BODY)
+                    measure(url, connections=count, seconds=seconds, body=BODY, unix=unix)
                 )
     return {
         name: {count: typical(results) for count, results in by_count.items()}
@@ -225,13 +238,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
     options = parser.parse_args()
     with ExitStack() as stack:
-        urls = {
-            "fastapi": stack.enter_context(fastapi()),
-            "wheelway": stack.enter_context(wheelway()),
+        base = stack.enter_context(fastapi())
+        url, sockets = stack.enter_context(wheelway())
+        [own] = sockets.glob("*.sock")
+        targets = {
+            "fastapi": Target(base),
+            "wheelway": Target(url),
+            "direct": Target(url, str(own)),
         }
-        figures = compare(urls, options.seconds, options.rounds)
+        figures = compare(targets, options.seconds, options.rounds)
     with serve() as url:
-        figures |= compare({"serve": url}, options.seconds, 1)
+        figures |= compare({"serve": Target(url)}, options.seconds, 1)
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"load average at the end: {load}\n\n{table(figures)}\n")

@@ -201,9 +201,9 @@ class Release:
         return self.pipeline, self.version, self.digest
 
     @property
-    def route(self) -> str:
-        """The path under which the release wants to be reached, as typed (not percent-encoded)."""
-        return f"/predict/{self.pipeline}/{self._version}"
+    def version_text(self) -> str:
+        """`str(version)`, which takes long to make."""
+        return self._version
 
     @property
     def header(self) -> str:
@@ -309,6 +309,40 @@ class PlacementRecord:
     live_at: float | None = None
     building_since: float | None = None
     """When Serve began the build that is under way; None while there is none."""
+
+
+# -- where requests go ---------------------------------------------------------------------------
+
+DEFAULT_CLUSTER: Final = "ray"
+"""The name of the cluster that `[ray]` describes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a release runs or would run: what its health, phase and records are known by."""
+
+    cluster: str
+    application: str
+    member: str | None = None
+    """Its process in a pool; None when the whole application is its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A slot behind a public path."""
+
+    slot: Slot
+    weight: int = 1
+    """Its share of the requests is this, divided by the sum over all targets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A public path and who answers there: a result of planning, never computed of a release."""
+
+    path: str
+    """As typed, not percent-encoded."""
+    targets: tuple[Target, ...]
 
 
 # -- decisions -----------------------------------------------------------------------------------

@@ -60,6 +60,8 @@ The replica:
     host.py          inside Ray Serve; imports Ray, as handles.py and draining.py do, and no other
     replica.py       what one replica does from start to end
     failure.py       why a release does not start, in words that reach the operator
+    direct.py        the way past Serve: a Unix socket of the replica's own
+    sockets.py       where that is
     memory.py        how much a replica may allocate, and how much it did
     readonly.py      keeps a pipeline from writing into its own tree
     logs.py          a replica's log, whatever the pipeline does to `logging`

@@ -27,7 +27,7 @@ from wheelway import content, problem, rescue
 from wheelway.deadlines import Cause, RequestDeadlines, progress_of
 from wheelway.descriptions import description_at
 from wheelway.faults import explain
-from wheelway.inbound import AT_HAND
+from wheelway.inbound import AT_HAND, is_direct
 from wheelway.limits import Limits, Outcomes
 from wheelway.problem import SANE_ID, sane_id
 from wheelway.sending import Sender
@@ -57,7 +57,8 @@ class Application:
     Args:
         release: who answers.
         logger: takes what clients must not see.
-        echo_request_id: whether to send `x-request-id`; off where the server does so itself.
+        echo_request_id: whether to send `x-request-id`; off where the server does so itself, which
+            is never one on a Unix socket.
         on_shutdown: awaited when the server ends the application's life (ASGI lifespan).
     """
 
@@ -175,7 +176,7 @@ class Application:
             if self._outcomes.recent:
                 self._outcomes.succeeded()
             headers = [*runtime.result_headers, (b"content-length", b"%d" % len(answer))]
-            if self._echo:
+            if self._echo or is_direct(scope):
                 headers.append((b"x-request-id", request_id))
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": answer})
@@ -252,7 +253,7 @@ class Application:
                 result = await runtime.run(value)
                 answer = runtime.interface.encode(result)
                 if answer is None:
-                    headers = self._named(runtime.marks, request_id)
+                    headers = self._named(watched.scope, runtime.marks, request_id)
                     stream = runtime, result, watched, request_id
                     await self._sender.answer(*stream, send, headers, limits.stream_timeout)
                 return answer
@@ -344,7 +345,10 @@ class Application:
             await self._complain(scope, send, found, request_id, marks)
             return
         content_type, body, headers = found
-        headers += [(b"content-type", content_type.encode()), *self._named(marks, request_id)]
+        headers += [
+            (b"content-type", content_type.encode()),
+            *self._named(scope, marks, request_id),
+        ]
         headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         body = b"" if scope["method"] == "HEAD" else body
@@ -363,11 +367,12 @@ class Application:
     async def _complain(
         self, scope: Scope, send: Send, what: Problem, request_id: bytes, marks: Headers
     ) -> None:
-        await what.send(scope, send, request_id, *self._named(marks, request_id))
+        await what.send(scope, send, request_id, *self._named(scope, marks, request_id))
 
-    def _named(self, marks: Headers, request_id: bytes) -> Headers:
+    def _named(self, scope: Scope, marks: Headers, request_id: bytes) -> Headers:
         """Who answers, and the request's id unless the server says it."""
-        return [*marks, (b"x-request-id", request_id)] if self._echo else marks
+        echo = self._echo or is_direct(scope)
+        return [*marks, (b"x-request-id", request_id)] if echo else marks
 
     def _new_id(self) -> bytes:
         return b"%s-%x" % (self._id_prefix, next(self._ids))

@@ -25,7 +25,9 @@ settings on:
 * Serve's proxy on the head, which holds what no replica takes (fallback.py), is a worker like any
   other. On a head that preloads this module it has imported it when it asks for its middlewares.
 * The ASGI lifespan's end is awaited when the replica shuts down after draining: that is where
-  `unload` is called.
+  `unload` is called. Serve drains behind HAProxy for 30 s at least. What comes directly (direct.py)
+  drains at the same time, from when `Replica._perform_graceful_shutdown` begins; where that is
+  gone, it does so afterwards.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ import builtins
 import io
 import logging
 import sys
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -106,6 +108,7 @@ class Host:
         )
         _watch_clients_ourselves()
         _mend_print()
+        self._told_of_end = False
         logger = _logger(arguments.release)
         # Serve's middleware sends x-request-id by itself, and makes one where it is missing.
         self._replica = Replica(
@@ -126,6 +129,10 @@ class Host:
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Start, or take new settings and limits; see the module's docstring."""
         self._replica.grace = _grace()
+        if user_config.get("direct") and not self._told_of_end:
+            self._told_of_end = True
+            loop = asyncio.get_running_loop()
+            _when_ending(lambda: loop.call_soon_threadsafe(self._replica.direct.refuse))
         with _plain():
             await self._replica.reconfigure(user_config)
 
@@ -194,6 +201,21 @@ def _grace() -> float:
     """Seconds that Serve gives this replica to end; 0: this Serve does not say."""
     config = getattr(serve.get_replica_context(), "_deployment_config", None)
     return float(getattr(config, "graceful_shutdown_timeout_s", 0.0))
+
+
+def _when_ending(call: Callable[[], object]) -> None:
+    """Have it called when Serve begins to end this replica; see the module's docstring."""
+    kind = getattr(sys.modules.get("ray.serve._private.replica"), "Replica", None)
+    end = getattr(kind, "_perform_graceful_shutdown", None)
+    if kind is None or end is None:
+        return
+
+    async def ending(replica: Any) -> None:
+        with suppress(RuntimeError):  # its loop was closed: nothing is served there any more
+            call()
+        await end(replica)
+
+    kind._perform_graceful_shutdown = ending  # noqa: SLF001 - there is no other way to be told
 
 
 def _logger(release: Release) -> logging.Logger:

@@ -10,7 +10,8 @@ the last address in X-Forwarded-For which is no trusted proxy's, else the connec
 the proxy in front writes. HAProxy appends the address that it was asked from where wheelway starts
 the head (controller/rayhead/haproxy-on-loopback). Ray alone does not have it do so
 (ray/serve/_private/haproxy_templates.py of Ray 2.60): there a client that asks it directly says
-itself who it is.
+itself who it is. Over a Unix socket only the gateway asks (direct.py): there it is the last address
+in X-Forwarded-For, which the gateway wrote.
 """
 
 from __future__ import annotations
@@ -154,9 +155,8 @@ def request() -> Request:
     if isinstance(found, Request):
         return found
     request_id, scope, watched = found
-    client, *_ = scope.get("client") or ("",)
     name = request_id.decode("latin-1")
-    return Request(Headers(scope["headers"]), name, _address(client), watched.due)
+    return Request(Headers(scope["headers"]), name, _client(scope), watched.due)
 
 
 def request_id() -> str:
@@ -193,6 +193,20 @@ def at_hand(given: Request) -> Iterator[None]:
         yield
     finally:
         AT_HAND.reset(token)
+
+
+def is_direct(scope: Scope) -> bool:
+    """Whether a request came over a Unix socket: its server has a path and no port (ASGI)."""
+    server = scope.get("server")
+    return server is not None and server[1] is None and server[0][:1] == "/"
+
+
+def _client(scope: Scope) -> str:
+    if not is_direct(scope):
+        client, *_ = scope.get("client") or ("",)
+        return _address(client)
+    said = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    return _address(b",".join(said).decode("latin-1").rpartition(",")[2].strip())
 
 
 def _address(host: str) -> str:

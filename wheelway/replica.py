@@ -18,6 +18,7 @@ from wheelway import memory
 from wheelway.asgi import Application
 from wheelway.calling import THREADS
 from wheelway.contract import Release
+from wheelway.direct import Direct
 from wheelway.execution import Runtime, context_of
 from wheelway.failure import StartFailure
 from wheelway.inline import InlinePart, PartGroup, inline_parts, load_parts
@@ -140,6 +141,8 @@ class Replica:
             on_shutdown=self.unload,
         )
         self.application.state = self._told
+        self.direct = Direct(self.application, name, logger)
+        """The way past Serve."""
         self.grace = 0.0
         """Seconds that a retired replica gets to end; a former instance gets them, too."""
         self._arguments = arguments
@@ -200,7 +203,9 @@ class Replica:
                         "%s does not start", self._arguments.release, exc_info=failure
                     )
                     raise
+                self.direct.want(user_config.get("direct"))
                 return
+            self.direct.want(user_config.get("direct"))
             assert self._instances.running is not None  # noqa: S101 - as `ready` says
             self._serve(self._instances.running)
             self._instances.take_settings(settings)
@@ -212,7 +217,8 @@ class Replica:
         await self._instances.settled()
 
     async def unload(self) -> None:
-        """End it: nothing is served any more."""
+        """End it: nothing is served any more, after what came directly has ended."""
+        await self.direct.close(self.grace or self._instances.finish)
         if self._watchdog is not None:
             self._watchdog.stop()
         await self._instances.unload()
@@ -223,7 +229,7 @@ class Replica:
     def _told(self) -> Mapping[str, Any]:
         refused = next(filter(None, self._refused.values()), "")
         told = {"replica": self._name, "settings_error": refused}
-        return {**told, **self._instances.told()}
+        return {**told, **self._instances.told(), **self.direct.told()}
 
     async def _ask_parts(self) -> None:
         """Have the parts elsewhere say what they refuse; each has settings by itself. Of one that

@@ -69,9 +69,9 @@ def connection_of(receive: object, loop: asyncio.AbstractEventLoop) -> Connectio
             return None
         connection = Connection(transport.get_extra_info("socket").dup(), cycle)
         try:
-            ends = connection.socket.getsockname()[:2], connection.socket.getpeername()[:2]
             # A descriptor that was closed may be somebody else's by now. A transport is closing
-            # before it closes its own, and no two connections have the same ends.
+            # before it closes its own, and no two connections by TCP have the same ends.
+            ends = _ends(connection.socket)
             ours = not transport.is_closing() and ends == (protocol.server, protocol.client)
         except OSError:
             ours = False
@@ -81,6 +81,12 @@ def connection_of(receive: object, loop: asyncio.AbstractEventLoop) -> Connectio
     except (AttributeError, OSError):  # another uvicorn, or closed meanwhile
         pass
     return None
+
+
+def _ends(connection: socket.socket) -> tuple[Any, Any]:
+    """This one and the other, as uvicorn tells them; those of a Unix socket have no other name."""
+    here, there = connection.getsockname(), connection.getpeername()
+    return ((here, None), None) if isinstance(here, str) else (here[:2], there[:2])
 
 
 def close(receive: object) -> None:

@@ -10,7 +10,7 @@
     configuration   `config check`, with `reference` for the list of keys
     authoring       `new` and `check`
     plans           `plan`, `render`
-    serving         `up` (shown by `progress`), `run`
+    serving         `up` (shown by `progress`), `run`, `gateway`
     service         `systemd install` and `uninstall`, `ray-head`
 
 What is slow to import (Ray, Jinja, HTTP) is imported by the commands that need it, when they run.
@@ -110,6 +110,8 @@ for command in (
     orders.rollback,
 ):
     app.command()(command)
+# Hidden while the daemon does not fill its table.
+app.command(hidden=True)(serving.gateway)
 app.add_typer(orders.quarantine, name="quarantine")
 app.add_typer(configuration.app, name="config")
 app.command()(authoring.new)

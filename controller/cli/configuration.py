@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -101,17 +102,34 @@ def _examined(file: Path) -> "tuple[list[str], Config | None]":
     except ConfigError as error:
         return error.message.splitlines(), None
     templates = loaded.paths.templates
-    if templates is None:
-        return [], loaded
-    if not templates.is_dir():
+    if templates is not None and not templates.is_dir():
         return [f"{file}: paths.templates: {templates} is not a folder"], loaded
-    from controller.serve.rendering import Renderer  # noqa: PLC0415 - imports jinja2 and Ray
+    mistakes = []
+    for look in (_templates_mistakes, _gateways_mistakes):
+        try:
+            look(loaded)
+        except (TemplateError, ConfigError) as error:
+            mistakes += error.message.splitlines()
+    return mistakes, loaded
 
-    try:
-        Renderer(templates).check(loaded.serve, loaded.ray)
-    except TemplateError as error:
-        return error.message.splitlines(), loaded
-    return [], loaded
+
+def _templates_mistakes(config: "Config") -> None:
+    if config.paths.templates is not None:
+        from controller.serve.rendering import Renderer  # noqa: PLC0415 - imports jinja2 and Ray
+
+        Renderer(config.paths.templates).check(config.serve, config.ray)
+
+
+def _gateways_mistakes(config: "Config") -> None:
+    """Those that only HAProxy finds are found by HAProxy."""
+    if config.gateway is None:
+        return
+    from controller.gateway import process  # noqa: PLC0415 - imports jinja2
+    from controller.gateway.configuration import of_config  # noqa: PLC0415 - as above
+
+    binary = process.find(config.gateway.binary, config.ray.python or Path(sys.executable))
+    with TemporaryDirectory(prefix="wheelway-") as folder:
+        process.put_in_place(of_config(config, config.gateway), binary, Path(folder))
 
 
 def sentences(config: "Config") -> "Iterator[str]":
@@ -143,6 +161,8 @@ def sentences(config: "Config") -> "Iterator[str]":
     yield f"Orders are taken at {config.api.path(config.paths.state)}."
     if config.api.listen is not None:
         yield f"Health, metrics and status are told at http://{config.api.listen}/."
+    if config.gateway is not None:
+        yield "Note: [gateway] is checked, and the daemon does not heed it yet."
     if config.paths.templates is not None:
         yield f"Templates in {config.paths.templates} override the shipped ones."
 

@@ -24,6 +24,7 @@ from rich.text import Text
 from controller.cli.output import PHASE_STYLES, clean, console, first_line, time_of_day
 from controller.logs import LOGGERS, tells_event
 from controller.model import Phase, named
+from controller.planning.paths import version_path
 from controller.planning.policy import UNDECIDED
 from controller.planning.weights_telling import REFUSED
 
@@ -221,7 +222,7 @@ class Progress:
         if phase is Phase.LIVE and event.reason == REFUSED:
             return "back", first_line(event.message), ""
         if phase is Phase.LIVE:
-            route = f"/predict/{run.pipeline}/{run.version}"
+            route = version_path(run.pipeline, run.version)
             return "live", route, self._curl(run, route)
         if phase is Phase.QUARANTINED:
             # What others of its wheel failed by is told once.

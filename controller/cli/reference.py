@@ -89,16 +89,18 @@ def _block(
     yield from _prose(_meaning(model), "  ")
     inner = []
     for name, field in model["properties"].items():
-        below = _referred(field)
+        many = _referred(field.get("items", {}))
+        below = many or _referred(field)
         if below and below not in written:
-            inner.append((below, header.strip("[]") + f".{name}"))
+            table = header.strip("[]") + f".{name}"
+            inner.append((below, f"[[{table}]]" if many else f"[{table}]"))
             continue
         kind = f"table, keys as in {written[below]}" if below else _kind(field)
         yield ""
         yield f"  {name}  ({kind}{_default(name, field, model)})"
         yield from _prose(field.get("description", ""), "      ")
     for below, path in inner:
-        yield from _block(below, f"[{path}]", models, written)
+        yield from _block(below, path, models, written)
 
 
 def _meaning(model: Schema) -> str:

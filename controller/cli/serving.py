@@ -1,4 +1,4 @@
-"""The commands that go on running: `up` and `run`."""
+"""The commands that go on running: `up`, `run` and `gateway`."""
 
 import faulthandler
 import logging
@@ -12,6 +12,7 @@ import typer
 
 from controller.cli.invocation import BESIDE, invocation, is_found_by_itself, require_own
 from controller.cli.parameters import NumCpus
+from controller.errors import ConfigError
 
 if TYPE_CHECKING:
     from controller.config.settings import Config
@@ -127,3 +128,23 @@ def run(ctx: typer.Context) -> None:
 
     log(invocation(ctx).config())
     raise typer.Exit(serve(path, renewed=log))
+
+
+def gateway(ctx: typer.Context) -> None:
+    """Run HAProxy in front of Ray's ingress, by [gateway] of the configuration.
+
+    It is checked first, then this process goes on as HAProxy, with the table that lies in `gateway`
+    of `paths.state`. SIGUSR1 ends it after its requests, SIGTERM and Ctrl-C at once.
+    """
+    from controller.config.loading import load  # noqa: PLC0415 - imports pydantic
+    from controller.gateway import process  # noqa: PLC0415 - imports jinja2
+    from controller.gateway.configuration import of_config  # noqa: PLC0415 - as above
+
+    path = invocation(ctx).config_path()
+    config = load(path)
+    if (options := config.gateway) is None:
+        raise ConfigError(f"{path}: there is no [gateway], so there is none to run")
+    folder = config.paths.state / "gateway"
+    binary = process.find(options.binary, config.ray.python or Path(sys.executable))
+    process.put_in_place(of_config(config, options), binary, folder)
+    process.become(binary, folder)

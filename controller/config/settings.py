@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from controller.config.api import ApiOptions
+from controller.config.gateway import GatewayOptions  # noqa: TC001 - pydantic reads the annotation
 from controller.config.requirements import parse_specifiers
 from controller.config.serve import (
     ActorOptions,
@@ -304,6 +305,7 @@ class Config(BaseSettings):
     serve: ServeOptions = ServeOptions()
     policy: PolicyOptions = PolicyOptions()
     api: ApiOptions = ApiOptions()
+    gateway: GatewayOptions | None = None
     pipelines: tuple[PipelinePolicy, ...] = ()
     log: LogOptions = LogOptions()
     notifications: tuple[AnyNotification, ...] = ()

@@ -3,7 +3,8 @@
 Decisions do not depend on it: a daemon without a journal observes and arrives at the same state.
 It dates deadlines, keeps quarantines and orders over a restart, and holds what `status`, `explain`
 and `history` tell. Tables change by a new migration only. Values of `controller.model`
-come in; these and the frozen records of `records` go out.
+come in; these and the frozen records of `records` go out. Rows of what runs on a cluster have its
+name in their key, and a reader is one cluster's.
 
     records     what comes out
     migrations  the tables

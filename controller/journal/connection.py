@@ -13,6 +13,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from controller.journal.schema import translated
+from controller.model import DEFAULT_CLUSTER
 
 if TYPE_CHECKING:
     import sqlite3
@@ -35,9 +36,12 @@ class Connected:
         connection: sqlite3.Connection,
         path: Path,
         *,
+        cluster: str = DEFAULT_CLUSTER,
         reopen: Callable[[], sqlite3.Connection] | None = None,
     ) -> None:
-        """With `reopen` the file is followed when the daemon writes it anew."""
+        """Of what runs on clusters only one's rows are read and written. With `reopen` the file is
+        followed when the daemon writes it anew.
+        """
         self._connection = connection
         self._mutex = threading.RLock()
         self._reopen = reopen
@@ -45,7 +49,7 @@ class Connected:
         self._known: dict[str, Any] = {}
         """What was read, by its table."""
         self._version: int | None = None
-        self.path = path
+        self.path, self.cluster = path, cluster
 
     def __enter__(self) -> Self:
         return self

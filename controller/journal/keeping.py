@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from controller.journal.records import listing_text
 from controller.journal.restoring import Restorable
+from controller.journal.schema import matching
 from controller.journal.wording import concerns
 
 if TYPE_CHECKING:
@@ -79,17 +80,23 @@ class Keeping(Restorable):
         before: Mapping[str, _T],
         now: Mapping[str, _T],
         row: Callable[[str, _T], tuple[object, ...]],
+        *,
+        cluster: str | None = None,
     ) -> None:
-        """Have a table, which held what was `before`, hold what is `now`, by its column `key`."""
+        """Have a table, which held what was `before`, hold what is `now`, by its column `key`; a
+        table of clusters hold it of this one.
+        """
         if before == now:
             return
         with self.transaction():
             self._forget(table)
             for gone in before.keys() - now.keys():
-                self._run(f"DELETE FROM {table} WHERE {key} = ?1", gone)  # noqa: S608 - ours
+                which, values = matching(**{"cluster": cluster, key: gone})
+                self._run(f"DELETE FROM {table} WHERE {which}", *values)  # noqa: S608 - ours
+            of = () if cluster is None else (cluster,)
             for name, value in now.items():
                 if value != before.get(name):
-                    self._put(table, *row(name, value))
+                    self._put(table, *of, *row(name, value))
 
     def save_listing(self, listing: Listing, at: float) -> bool:
         """Keep a source's last good listing; returns whether it differs from the one before."""
@@ -108,8 +115,11 @@ class Keeping(Restorable):
 
     def keep_losses(self, losses: Mapping[str, Loss]) -> None:
         """Remember these and no others."""
-        before = self.losses()
-        self._keep("losses", "source", before, losses, lambda name, loss: (name, *astuple(loss)))
+        self._keep(
+            *("losses", "source", self.losses(), losses),
+            lambda name, loss: (name, *astuple(loss)),
+            cluster=self.cluster,
+        )
 
     def keep_owners(self, owners: Mapping[str, str]) -> None:
         """Remember these projects and no others as the owners of pipelines' names."""
@@ -117,11 +127,19 @@ class Keeping(Restorable):
 
     def date(self, records: Mapping[str, PlacementRecord]) -> None:
         """Remember these dates of what is on the cluster, and forget all others."""
-        self._keep("placements", "name", self.placements(), records, lambda _, one: astuple(one))
+        self._keep(
+            *("placements", "name", self.placements(), records),
+            lambda _, one: astuple(one),
+            cluster=self.cluster,
+        )
 
     def keep_parts(self, parts: Mapping[str, tuple[Part, ...]]) -> None:
         """Remember these parts of what is on the cluster, by placement, and no others."""
-        self._keep("parts", "placement", self.parts(), parts, lambda *row: (row[0], _text(row[1])))
+        self._keep(
+            *("parts", "placement", self.parts(), parts),
+            lambda name, of: (name, _text(of)),
+            cluster=self.cluster,
+        )
 
     def keep_refused(self, wheels: Sequence[RefusedWheel]) -> None:
         """Remember these wheels and no others as those that no release comes of."""

@@ -136,5 +136,99 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE judged_weights ADD COLUMN takers TEXT NOT NULL DEFAULT '[]';
     ALTER TABLE refused_weights ADD COLUMN lifted_at REAL;
     """,
+    """
+    CREATE TABLE releases_on_clusters (
+        cluster TEXT NOT NULL DEFAULT 'ray',
+        pipeline TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL,
+        phase TEXT NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL,
+        source TEXT NOT NULL, placement TEXT NOT NULL, since REAL NOT NULL,
+        unsound INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (cluster, pipeline, version, digest)
+    ) WITHOUT ROWID;
+    INSERT INTO releases_on_clusters SELECT 'ray', * FROM releases;
+    CREATE TABLE phases_on_clusters (
+        cluster TEXT NOT NULL DEFAULT 'ray',
+        pipeline TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL,
+        phase TEXT NOT NULL, at REAL NOT NULL,
+        PRIMARY KEY (cluster, pipeline, version, digest, phase),
+        FOREIGN KEY (cluster, pipeline, version, digest)
+        REFERENCES releases_on_clusters ON DELETE CASCADE
+    ) WITHOUT ROWID;
+    INSERT INTO phases_on_clusters SELECT 'ray', * FROM phases;
+    DROP TABLE phases;
+    DROP TABLE releases;
+    ALTER TABLE releases_on_clusters RENAME TO releases;
+    ALTER TABLE phases_on_clusters RENAME TO phases;
+
+    CREATE TABLE quarantines_on_clusters (
+        cluster TEXT NOT NULL DEFAULT 'ray',
+        pipeline TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL,
+        stage TEXT NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL,
+        inputs TEXT NOT NULL, log_tail TEXT NOT NULL, at REAL NOT NULL,
+        PRIMARY KEY (cluster, pipeline, version, digest)
+    ) WITHOUT ROWID;
+    INSERT INTO quarantines_on_clusters SELECT 'ray', * FROM quarantines;
+    DROP TABLE quarantines;
+    ALTER TABLE quarantines_on_clusters RENAME TO quarantines;
+
+    CREATE TABLE proven_weights_on_clusters (
+        cluster TEXT NOT NULL DEFAULT 'ray',
+        pipeline TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL,
+        weights TEXT NOT NULL, document TEXT NOT NULL, turn INTEGER NOT NULL, at REAL NOT NULL,
+        PRIMARY KEY (cluster, pipeline, digest, weights)
+    ) WITHOUT ROWID;
+    INSERT INTO proven_weights_on_clusters SELECT 'ray', * FROM proven_weights;
+    DROP TABLE proven_weights;
+    ALTER TABLE proven_weights_on_clusters RENAME TO proven_weights;
+
+    CREATE TABLE refused_weights_on_clusters (
+        cluster TEXT NOT NULL DEFAULT 'ray',
+        pipeline TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL,
+        weights TEXT NOT NULL, document TEXT NOT NULL, reason TEXT NOT NULL,
+        message TEXT NOT NULL, log_tail TEXT NOT NULL, at REAL NOT NULL, lifted_at REAL,
+        PRIMARY KEY (cluster, pipeline, digest, weights)
+    ) WITHOUT ROWID;
+    INSERT INTO refused_weights_on_clusters SELECT 'ray', * FROM refused_weights;
+    DROP TABLE refused_weights;
+    ALTER TABLE refused_weights_on_clusters RENAME TO refused_weights;
+
+    CREATE TABLE placements_on_clusters (
+        cluster TEXT NOT NULL DEFAULT 'ray',
+        name TEXT NOT NULL, staged_at REAL, routed_at REAL, live_at REAL, building_since REAL,
+        PRIMARY KEY (cluster, name)
+    ) WITHOUT ROWID;
+    INSERT INTO placements_on_clusters SELECT 'ray', * FROM placements;
+    DROP TABLE placements;
+    ALTER TABLE placements_on_clusters RENAME TO placements;
+
+    CREATE TABLE parts_on_clusters (
+        cluster TEXT NOT NULL DEFAULT 'ray', placement TEXT NOT NULL, content TEXT NOT NULL,
+        PRIMARY KEY (cluster, placement)
+    ) WITHOUT ROWID;
+    INSERT INTO parts_on_clusters SELECT 'ray', * FROM parts;
+    DROP TABLE parts;
+    ALTER TABLE parts_on_clusters RENAME TO parts;
+
+    CREATE TABLE conditions_on_clusters (
+        cluster TEXT NOT NULL DEFAULT 'ray',
+        subject TEXT NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL, ok INTEGER NOT NULL,
+        since REAL NOT NULL,
+        PRIMARY KEY (cluster, subject, reason)
+    ) WITHOUT ROWID;
+    INSERT INTO conditions_on_clusters SELECT 'ray', * FROM conditions;
+    DROP TABLE conditions;
+    ALTER TABLE conditions_on_clusters RENAME TO conditions;
+
+    CREATE TABLE losses_on_clusters (
+        cluster TEXT NOT NULL DEFAULT 'ray', source TEXT NOT NULL,
+        vanished INTEGER NOT NULL, live INTEGER NOT NULL,
+        PRIMARY KEY (cluster, source)
+    ) WITHOUT ROWID;
+    INSERT INTO losses_on_clusters SELECT 'ray', * FROM losses;
+    DROP TABLE losses;
+    ALTER TABLE losses_on_clusters RENAME TO losses;
+
+    ALTER TABLE configs ADD COLUMN cluster TEXT NOT NULL DEFAULT 'ray';
+    """,
 )
 """Migration n, counted from 1, leads from schema n - 1 to schema n."""

@@ -16,21 +16,25 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 1000
 """Releases that are forgotten in one go: it must not hold up a pass."""
-_OVER_RELEASES: Final = "SELECT *, since AS ended FROM releases WHERE phase IN (?1, ?2)"
+_OVER_RELEASES: Final = (
+    "SELECT *, since AS ended FROM releases WHERE cluster = ?7 AND phase IN (?1, ?2)"
+)
 _OVER_QUARANTINES: Final = (
     "SELECT *, max(at, coalesce((SELECT since FROM releases r WHERE "
-    "(r.pipeline, r.version, r.digest) = (q.pipeline, q.version, q.digest)), at)) AS ended "
-    "FROM quarantines q WHERE (pipeline, digest, canonical_version(version)) NOT IN ("
+    "(r.cluster, r.pipeline, r.version, r.digest) = "
+    "(q.cluster, q.pipeline, q.version, q.digest)), at)) AS ended "
+    "FROM quarantines q WHERE cluster = ?7 "
+    "AND (pipeline, digest, canonical_version(version)) NOT IN ("
     "SELECT pipeline, digest, canonical_version(version) FROM releases "
-    "WHERE phase NOT IN (?1, ?2))"
+    "WHERE cluster = ?7 AND phase NOT IN (?1, ?2))"
 )
 """A quarantine is as old as the end of its release, or itself where that is forgotten."""
 
 _REFUSED_IN_THE_PAST: Final = (
-    "DELETE FROM refused_weights AS q WHERE at < ?1 "
+    "DELETE FROM refused_weights AS q WHERE cluster = ?3 AND at < ?1 "
     "AND weights NOT IN (SELECT value FROM json_each(?2)) "
     "AND weights NOT IN (SELECT weights FROM proven_weights p WHERE "
-    "(p.pipeline, p.digest) = (q.pipeline, q.digest))"
+    "(p.cluster, p.pipeline, p.digest) = (q.cluster, q.pipeline, q.digest))"
 )
 """Weights that no source lists cannot be elected, but where they served: there they would come
 back.
@@ -65,11 +69,13 @@ class Pruning(Keeping):
                 limits = before, releases, json.dumps(sorted(set(listed)))
                 more = self._prune("releases", _OVER_RELEASES, *limits)
                 more |= self._prune("quarantines", _OVER_QUARANTINES, *limits)
-                self._run(_REFUSED_IN_THE_PAST, before, limits[2])
+                self._run(_REFUSED_IN_THE_PAST, before, limits[2], self.cluster)
                 for table in ("proven_weights", "refused_weights"):
                     self._run(
-                        f"DELETE FROM {table} WHERE (pipeline, digest) "  # noqa: S608 - ours
-                        "NOT IN (SELECT pipeline, digest FROM releases)"
+                        f"DELETE FROM {table} WHERE cluster = ?1 "  # noqa: S608 - ours
+                        "AND (pipeline, digest) NOT IN "
+                        "(SELECT pipeline, digest FROM releases WHERE cluster = ?1)",
+                        self.cluster,
                     )
                     self._forget(table)
                 self._forget("lifted_weights")
@@ -84,12 +90,13 @@ class Pruning(Keeping):
 
     def _prune(self, table: str, over: str, before: float, number: int, listed: str) -> bool:
         gone = self._run(
-            f"DELETE FROM {table} WHERE (pipeline, version, digest) IN ("  # noqa: S608 - ours
+            f"DELETE FROM {table} WHERE cluster = ?7 "  # noqa: S608 - ours
+            "AND (pipeline, version, digest) IN ("
             "SELECT pipeline, version, digest FROM ("
             f"SELECT *, row_number() OVER (ORDER BY ended DESC) AS position FROM ({over})) "
             "WHERE (ended < ?3 OR position > ?4) "
             "AND digest NOT IN (SELECT value FROM json_each(?5)) LIMIT ?6) RETURNING 1",
-            *(*OVER, before, number, listed, AT_ONCE),
+            *(*OVER, before, number, listed, AT_ONCE, self.cluster),
         )
         if gone:
             self._forget(table, "past", "asked")

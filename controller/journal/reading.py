@@ -55,7 +55,7 @@ class Reader(WeightsReader):
         """Every release the journal knows, or one pipeline's; by pipeline, version and digest.
         Without those that are `over`: what is left does not grow with time.
         """
-        which, values = matching(pipeline=pipeline)
+        which, values = matching(cluster=self.cluster, pipeline=pipeline)
         which += " AND (? OR phase NOT IN (?, ?))"
         return sorted(self._records(which, *values, over, *OVER), key=attrgetter("subject.key"))
 
@@ -93,17 +93,18 @@ class Reader(WeightsReader):
         return {record.subject: record for record in self.releases(over=False)}
 
     def _record(self, subject: Tracked) -> ReleaseRecord | None:
-        return next(iter(self._records(SAME, *key_of(subject))), None)
+        return next(iter(self._records(SAME, *key_of(self.cluster, subject))), None)
 
     def _records(self, which: str, *values: object) -> list[ReleaseRecord]:
         """Those that a condition of ours picks out."""
         columns = (
-            "pipeline, version, digest, unsound, phase, reason, message, source, placement, since"
+            "cluster, pipeline, version, digest, "
+            "unsound, phase, reason, message, source, placement, since"
         )
         found = f"SELECT {columns} FROM releases WHERE {which}"  # noqa: S608 - a text of ours
         dated = (
             f"SELECT pipeline, version, digest, p.phase, p.at FROM ({found}) "  # noqa: S608 - same
-            "JOIN phases p USING (pipeline, version, digest) ORDER BY p.at"
+            "JOIN phases p USING (cluster, pipeline, version, digest) ORDER BY p.at"
         )
         times: dict[tuple[str, ...], dict[Phase, float]] = {}
         with self.snapshot():
@@ -113,15 +114,19 @@ class Reader(WeightsReader):
         return [
             ReleaseRecord(
                 (UnsoundWheel if unsound else Release)(name, Version(version), digest),
-                *(Phase(phase), why, said, source, placement, since),
+                *(Phase(phase), why, said, source, placed, since),
                 times.get((name, version, digest), {}),
             )
-            for name, version, digest, unsound, phase, why, said, source, placement, since in rows
+            for _, name, version, digest, unsound, phase, why, said, source, placed, since in rows
         ]
 
     def counted(self) -> dict[tuple[str, Phase], int]:
         """How many releases are in each phase, by pipeline and phase; those that are over too."""
-        rows = self._run("SELECT pipeline, phase, count(*) FROM releases GROUP BY pipeline, phase")
+        rows = self._run(
+            "SELECT pipeline, phase, count(*) FROM releases WHERE cluster = ?1 "
+            "GROUP BY pipeline, phase",
+            self.cluster,
+        )
         return {(pipeline, Phase(phase)): count for pipeline, phase, count in rows}
 
     def listed(self) -> set[str]:
@@ -133,14 +138,14 @@ class Reader(WeightsReader):
         return {digest for (digest,) in rows}
 
     def pipelines(self) -> set[str]:
-        """The pipelines that are known by name: of a release, a pin or a suspension."""
+        """The pipelines that are known by name: of a release, wherever, a pin or a suspension."""
         rows = self._run("SELECT pipeline FROM releases UNION SELECT pipeline FROM overrides")
         return {pipeline for (pipeline,) in rows}
 
     def quarantines(self, pipeline: str | None = None) -> list[Quarantine]:
         """Every quarantine in force, or one pipeline's; by pipeline, version and digest."""
         columns = "pipeline, version, digest, stage, reason, message, inputs, log_tail, at"
-        which, values = matching(pipeline=pipeline)
+        which, values = matching(cluster=self.cluster, pipeline=pipeline)
         rows = self._run(f"SELECT {columns} FROM quarantines WHERE {which}", *values)  # noqa: S608 - ours
         return _in_order(
             Quarantine(tracked(name, Version(version), digest, stage), stage, *rest)
@@ -166,7 +171,8 @@ class Reader(WeightsReader):
         """What is remembered of each Serve application of ours, by its name."""
         rows = self._run(
             "SELECT name, staged_at, routed_at, live_at, building_since FROM placements "
-            "ORDER BY name"
+            "WHERE cluster = ?1 ORDER BY name",
+            self.cluster,
         )
         return {row[0]: PlacementRecord(*row) for row in rows}
 
@@ -194,7 +200,9 @@ class Reader(WeightsReader):
     def conditions(self) -> list[tuple[Condition, float]]:
         """The present conditions, each with the time since when it holds."""
         rows = self._run(
-            "SELECT subject, reason, message, ok, since FROM conditions ORDER BY subject, reason"
+            "SELECT subject, reason, message, ok, since FROM conditions WHERE cluster = ?1 "
+            "ORDER BY subject, reason",
+            self.cluster,
         )
         return [
             (Condition(subject, reason, message, bool(ok)), since)
@@ -258,8 +266,9 @@ class Reader(WeightsReader):
         """The last `limit` configs that were sent, oldest first."""
         rows = self._run(
             "SELECT at, digest, cause, EXISTS (SELECT 1 FROM config_texts t "
-            "WHERE t.digest = configs.digest), outcome FROM configs ORDER BY id DESC LIMIT ?1",
-            limit,
+            "WHERE t.digest = configs.digest), outcome FROM configs WHERE cluster = ?1 "
+            "ORDER BY id DESC LIMIT ?2",
+            *(self.cluster, limit),
         )
         return [
             AppliedConfig(at, digest, cause, bool(kept), outcome)
@@ -275,8 +284,9 @@ class Reader(WeightsReader):
         """
         rows = self._run(
             "SELECT DISTINCT c.digest, t.text FROM configs c LEFT JOIN config_texts t "
-            "ON t.digest = c.digest WHERE substr(c.digest, 1, length(?1)) = ?1 LIMIT 3",
-            digest_prefix.lower(),
+            "ON t.digest = c.digest "
+            "WHERE c.cluster = ?1 AND substr(c.digest, 1, length(?2)) = ?2 LIMIT 3",
+            *(self.cluster, digest_prefix.lower()),
         )
         if not rows:
             raise JournalError(
@@ -339,13 +349,19 @@ class Reader(WeightsReader):
     @remembered
     def parts(self) -> dict[str, tuple[Part, ...]]:
         """By placement: the parts of what is on the cluster, of what has any."""
-        rows = self._run("SELECT placement, content FROM parts ORDER BY placement")
+        rows = self._run(
+            "SELECT placement, content FROM parts WHERE cluster = ?1 ORDER BY placement",
+            self.cluster,
+        )
         return {name: tuple(Part(**one) for one in json.loads(text)) for name, text in rows}
 
     @remembered
     def losses(self) -> dict[str, Loss]:
         """By source: how much of it vanished at once, for as long as that keeps what is left."""
-        rows = self._run("SELECT source, vanished, live FROM losses ORDER BY source")
+        rows = self._run(
+            "SELECT source, vanished, live FROM losses WHERE cluster = ?1 ORDER BY source",
+            self.cluster,
+        )
         return {source: Loss(*counts) for source, *counts in rows}
 
     def status(self) -> DaemonStatus | None:

@@ -57,11 +57,6 @@ class ReleaseRecord:
     """When each phase was first reached."""
 
     @property
-    def route(self) -> str:
-        """Where it answers once it is live."""
-        return f"/predict/{self.subject.name}/{self.subject.version}"
-
-    @property
     def over(self) -> bool:
         """Whether it only tells of the past."""
         return self.phase in OVER

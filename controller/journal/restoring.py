@@ -13,6 +13,7 @@ from controller.cache import files
 from controller.journal import schema
 from controller.journal.migrations import MIGRATIONS
 from controller.journal.reading import Reader
+from controller.model import DEFAULT_CLUSTER
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,10 +31,11 @@ class Restorable(Reader):
         connection: sqlite3.Connection,
         path: Path,
         *,
+        cluster: str = DEFAULT_CLUSTER,
         lock: int | None = None,
         reopen: Callable[[], sqlite3.Connection] | None = None,
     ) -> None:
-        super().__init__(connection, path, reopen=reopen)
+        super().__init__(connection, path, cluster=cluster, reopen=reopen)
         self._lock = lock
         self._files = _identities(path)
 

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
     from controller.model import Tracked
 
-SAME = "pipeline = ?1 AND digest = ?3 AND canonical_version(version) = canonical_version(?2)"
+SAME = (
+    "cluster = ?1 AND pipeline = ?2 AND digest = ?4 "
+    "AND canonical_version(version) = canonical_version(?3)"
+)
 """Whether a row is a release's: 1.0 and 1.0.0 are one version, spelled as it was first written."""
 
 FILE = "journal.sqlite"
@@ -345,9 +348,9 @@ def program_version() -> str:
     return metadata.version("wheelway")
 
 
-def key_of(subject: Tracked) -> tuple[str, str, str]:
+def key_of(cluster: str, subject: Tracked) -> tuple[str, str, str, str]:
     """What `SAME` compares with."""
-    return subject.name, str(subject.version), subject.digest
+    return cluster, subject.name, str(subject.version), subject.digest
 
 
 def matching(**columns: str | None) -> tuple[str, list[str]]:

@@ -29,7 +29,9 @@ class WeightsReader(Connected):
         """By release: those it was seen live with, the last ones first."""
         found: dict[Release, list[Proven]] = defaultdict(list)
         for *key, document, at in self._run(
-            "SELECT pipeline, version, digest, document, at FROM proven_weights ORDER BY turn DESC"
+            "SELECT pipeline, version, digest, document, at FROM proven_weights "
+            "WHERE cluster = ?1 ORDER BY turn DESC",
+            self.cluster,
         ):
             found[_release(*key)].append(Proven(_weights(document), at))
         return {release: tuple(proven) for release, proven in found.items()}
@@ -51,8 +53,9 @@ class WeightsReader(Connected):
         found: dict[Release, list[WeightsQuarantine]] = defaultdict(list)
         for pipeline, version, digest, document, *rest in self._run(
             "SELECT pipeline, version, digest, document, reason, message, log_tail, at "
-            "FROM refused_weights WHERE (lifted_at IS NOT NULL) = ?1 ORDER BY at, weights",
-            is_lifted,
+            "FROM refused_weights WHERE cluster = ?1 AND (lifted_at IS NOT NULL) = ?2 "
+            "ORDER BY at, weights",
+            *(self.cluster, is_lifted),
         ):
             release = _release(pipeline, version, digest)
             found[release].append(WeightsQuarantine(release, _weights(document), *rest))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from packaging.version import Version
 
 from controller.journal.pruning import Pruning
+from controller.journal.schema import key_of
 from controller.journal.wording import with_note
 from controller.model import Event
 
@@ -27,19 +28,19 @@ class WeightsJournal(Pruning):
 
     def weights_live(self, release: Release, weights: Weights, at: float) -> Event:
         """Every replica of a release answered with these; returns the event that was appended."""
-        key = release.pipeline, release.digest
+        key = self.cluster, release.pipeline, release.digest
         with self.transaction():
             ((turn,),) = self._run("SELECT coalesce(max(turn), 0) + 1 FROM proven_weights")
             before = self.proven_weights().get(release, ())
             self._put(
                 "proven_weights",
-                *(release.pipeline, str(release.version), release.digest),
+                *key_of(self.cluster, release),
                 *(weights.digest, _text(weights), turn, at),
             )
             self._run(
-                "DELETE FROM proven_weights WHERE pipeline = ?1 AND digest = ?2 AND turn <= "
-                "(SELECT turn FROM proven_weights WHERE pipeline = ?1 AND digest = ?2 "
-                "ORDER BY turn DESC LIMIT 1 OFFSET ?3)",
+                "DELETE FROM proven_weights WHERE cluster = ?1 AND pipeline = ?2 AND digest = ?3 "
+                "AND turn <= (SELECT turn FROM proven_weights WHERE cluster = ?1 "
+                "AND pipeline = ?2 AND digest = ?3 ORDER BY turn DESC LIMIT 1 OFFSET ?4)",
                 *(*key, PROVEN_KEPT),
             )
             self._forget("proven_weights")
@@ -53,8 +54,8 @@ class WeightsJournal(Pruning):
         proven = self.proven_weights()
         for release in proven.keys() & set(releases):
             self._run(
-                "DELETE FROM proven_weights WHERE pipeline = ?1 AND digest = ?2",
-                *(release.pipeline, release.digest),
+                "DELETE FROM proven_weights WHERE cluster = ?1 AND pipeline = ?2 AND digest = ?3",
+                *(self.cluster, release.pipeline, release.digest),
             )
             self._forget("proven_weights")
 
@@ -64,7 +65,7 @@ class WeightsJournal(Pruning):
         with self.transaction():
             self._put(
                 "refused_weights",
-                *(release.pipeline, str(release.version), release.digest),
+                *key_of(self.cluster, release),
                 *(weights.digest, _text(weights), refused.reason, refused.message),
                 *(refused.log_tail, refused.at, None),
             )
@@ -90,9 +91,10 @@ class WeightsJournal(Pruning):
             ]
             for one in lifted:
                 self._run(
-                    "UPDATE refused_weights SET lifted_at = ?4 "
-                    "WHERE pipeline = ?1 AND digest = ?2 AND weights = ?3",
-                    *(one.release.pipeline, one.release.digest, one.weights.digest, at),
+                    "UPDATE refused_weights SET lifted_at = ?5 "
+                    "WHERE cluster = ?1 AND pipeline = ?2 AND digest = ?3 AND weights = ?4",
+                    *(self.cluster, one.release.pipeline, one.release.digest),
+                    *(one.weights.digest, at),
                 )
                 said = (
                     f"that of {one.weights} was lifted by {with_note(by, note)}; it was: "
@@ -108,9 +110,9 @@ class WeightsJournal(Pruning):
         with self.transaction():
             for one in lifted:
                 self._run(
-                    "DELETE FROM refused_weights WHERE pipeline = ?1 AND digest = ?2 "
-                    "AND weights = ?3 AND lifted_at IS NOT NULL",
-                    *(one.release.pipeline, one.release.digest, one.weights.digest),
+                    "DELETE FROM refused_weights WHERE cluster = ?1 AND pipeline = ?2 "
+                    "AND digest = ?3 AND weights = ?4 AND lifted_at IS NOT NULL",
+                    *(self.cluster, one.release.pipeline, one.release.digest, one.weights.digest),
                 )
             self._forget("lifted_weights")
 

@@ -25,7 +25,7 @@ from controller.journal.wording import (
     set_aside_event,
     with_note,
 )
-from controller.model import Condition, Event, UnsoundWheel
+from controller.model import DEFAULT_CLUSTER, Condition, Event, UnsoundWheel
 from controller.planning.overrides import Pin
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Journal(WeightsJournal):
         *,
         clock: Callable[[], float] = time.time,
         migrations: Sequence[str] = MIGRATIONS,
+        cluster: str = DEFAULT_CLUSTER,
     ) -> Self:
         """Open as the daemon: alone, creating, upgrading or setting aside the file as needed.
 
@@ -83,7 +84,7 @@ class Journal(WeightsJournal):
                 cause = str(error.__cause__)
                 damaged = schema.set_aside(path, datetime.fromtimestamp(clock(), UTC))
                 connection = schema.open_writable(path, migrations)
-            journal = cls(connection, path, lock=lock)
+            journal = cls(connection, path, cluster=cluster, lock=lock)
         except BaseException:
             os.close(lock)
             raise
@@ -93,22 +94,22 @@ class Journal(WeightsJournal):
         return journal
 
     @staticmethod
-    def read(folder: Path) -> Reader:
+    def read(folder: Path, *, cluster: str = DEFAULT_CLUSTER) -> Reader:
         """Open for reading only, while the daemon runs or when it is down.
 
         Raises:
             JournalError: there is none yet ("JournalMissing"), or it is of another schema.
         """
-        return _beside(Reader, folder, write=False)
+        return _beside(Reader, folder, cluster, write=False)
 
     @classmethod
-    def amend(cls, folder: Path) -> Self:
+    def amend(cls, folder: Path, *, cluster: str = DEFAULT_CLUSTER) -> Self:
         """Open for a short write beside a running daemon, which reads it at its next pass.
 
         Raises:
             JournalError: as `read`.
         """
-        return _beside(cls, folder, write=True)
+        return _beside(cls, folder, cluster, write=True)
 
     def keep_file(self, at: float) -> Condition | None:
         """Write the file anew if it was deleted or replaced under the daemon; a condition as long
@@ -137,15 +138,15 @@ class Journal(WeightsJournal):
         what was known. Returns the event that was appended: none when only the message is new.
         """
         subject, phase, reason = transition.subject, transition.phase.value, transition.reason
-        key, unsound = key_of(subject), isinstance(subject, UnsoundWheel)
+        key, unsound = key_of(self.cluster, subject), isinstance(subject, UnsoundWheel)
         with self.transaction():
             row = f"SELECT phase, reason, version, unsound FROM releases WHERE {SAME}"  # noqa: S608 - ours
             before, earlier, version, was_unsound = next(
-                iter(self._run(row, *key)), ("", "", key[1], False)
+                iter(self._run(row, *key)), ("", "", key[2], False)
             )
-            key = key[0], version, key[2]
+            key = *key[:2], version, key[3]
             self._run(
-                "INSERT INTO releases VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) "
+                "INSERT INTO releases VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) "
                 "ON CONFLICT DO UPDATE SET "
                 "since = CASE phase WHEN excluded.phase THEN since ELSE excluded.since END, "
                 "phase = excluded.phase, reason = excluded.reason, message = excluded.message, "
@@ -156,7 +157,8 @@ class Journal(WeightsJournal):
                 *(*key, phase, reason, transition.message, source, transition.placement, at),
                 unsound,
             )
-            self._run("INSERT OR IGNORE INTO phases VALUES (?1, ?2, ?3, ?4, ?5)", *key, phase, at)
+            row = "INSERT OR IGNORE INTO phases VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+            self._run(row, *key, phase, at)
             if unsound or was_unsound:  # it may be known under the other kind
                 self._forget()
             else:
@@ -189,7 +191,7 @@ class Journal(WeightsJournal):
             self.end_quarantine(quarantine.subject)
             self._put(
                 "quarantines",
-                *key_of(quarantine.subject),
+                *key_of(self.cluster, quarantine.subject),
                 *(quarantine.stage, quarantine.reason, quarantine.message, quarantine.inputs),
                 *(quarantine.log_tail, quarantine.at),
             )
@@ -197,7 +199,7 @@ class Journal(WeightsJournal):
     def end_quarantine(self, subject: Tracked) -> None:
         """End a quarantine, for the release went live after all; that has an event of its own."""
         row = f"DELETE FROM quarantines WHERE {SAME}"  # noqa: S608 - a text of ours
-        self._run(row, *key_of(subject))
+        self._run(row, *key_of(self.cluster, subject))
         self._forget("quarantines")
 
     def clear_quarantine(
@@ -254,9 +256,10 @@ class Journal(WeightsJournal):
     def placement_live(self, name: str, at: float) -> None:
         """The application answered at its route through the ingress: dated once a promotion."""
         self._run(
-            "INSERT INTO placements (name, live_at) VALUES (?1, ?2) ON CONFLICT DO UPDATE "
+            "INSERT INTO placements (cluster, name, live_at) VALUES (?1, ?2, ?3) "
+            "ON CONFLICT DO UPDATE "
             "SET live_at = excluded.live_at WHERE live_at IS NULL OR live_at < routed_at",
-            *(name, at),
+            *(self.cluster, name, at),
         )
         self._forget("placements")
 
@@ -277,7 +280,8 @@ class Journal(WeightsJournal):
         with self.transaction():
             self._forget("conditions")
             for key in sorted(present.keys() - coming.keys()):
-                self._run("DELETE FROM conditions WHERE subject = ?1 AND reason = ?2", *key)
+                row = "DELETE FROM conditions WHERE cluster = ?1 AND subject = ?2 AND reason = ?3"
+                self._run(row, self.cluster, *key)
                 changes.append((present[key][0], "gone"))
             for key, item in sorted(coming.items()):
                 old, since = present.get(key, (None, at))
@@ -286,7 +290,7 @@ class Journal(WeightsJournal):
                 if old is None or old.ok != item.ok:
                     since = at
                     changes.append((item, "appeared"))
-                self._put("conditions", *key, item.message, item.ok, since)
+                self._put("conditions", self.cluster, *key, item.message, item.ok, since)
             pipelines = self.pipelines() if changes else ()
             return [
                 self.append(condition_event(item, at, change, pipelines=pipelines))
@@ -299,9 +303,9 @@ class Journal(WeightsJournal):
         """
         with self.transaction():
             ((newest,),) = self._run(
-                "INSERT INTO configs (at, digest, cause, outcome) VALUES (?1, ?2, ?3, 'Sending') "
-                "RETURNING id",
-                *(at, digest, cause),
+                "INSERT INTO configs (at, digest, cause, outcome, cluster) "
+                "VALUES (?1, ?2, ?3, 'Sending', ?4) RETURNING id",
+                *(at, digest, cause, self.cluster),
             )
             self._run("INSERT OR IGNORE INTO config_texts VALUES (?1, ?2)", digest, yaml_text)
             self._run(
@@ -322,7 +326,7 @@ def _kind(order: Pin | Suspension) -> str:
     return "suspension"
 
 
-def _beside(kind: type[_R], folder: Path, *, write: bool) -> _R:
+def _beside(kind: type[_R], folder: Path, cluster: str, *, write: bool) -> _R:
     path = folder / schema.FILE
     opening = partial(schema.open_beside, path, MIGRATIONS, write=write)
-    return kind(opening(), path, reopen=opening)
+    return kind(opening(), path, cluster=cluster, reopen=opening)

@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 from controller.model import Release
 from controller.ops.times import iso
 from controller.planning.health import briefly
+from controller.planning.paths import version_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -152,7 +153,7 @@ def release_document(
         "reason": record.reason,
         "message": record.message,
         "since": iso(record.since),
-        "route": record.route,
+        "route": version_path(subject.name, subject.version),
         "placement": record.placement,
         "source": record.source,
         "times": {phase.value: iso(at) for phase, at in record.times.items()},

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from controller.config.values import same
 from controller.model import Condition, Phase
 from controller.observed import ApplicationStatus
-from controller.planning import causes
+from controller.planning import bindings, causes
 from controller.planning.changes import differences, hold_back
 from controller.planning.daemons import mark_of, marked
 from controller.planning.documents import same_document, same_objects
@@ -302,9 +302,10 @@ def restrained(decided: Plan, situation: Situation, restraint: Restraint | None)
     if not holds or not (decided.changes or mark) or urgent:
         return decided
     staying = tuple(t for t in decided.transitions if t.phase is not Phase.RETIRING)
+    decided = replace(decided, transitions=staying, bindings=bindings.as_they_are(situation))
     if mark is None:
         wakes = [at for at in (decided.wake_at, restraint.until) if at is not None]
-        return replace(decided, hold=cause, transitions=staying, wake_at=min(wakes))
+        return replace(decided, hold=cause, wake_at=min(wakes))
     # What is in force, with this mark on what is ours and not suspended.
     bearing = tuple(
         PlannedApplication(marked(app.document or {}, mark), cause)
@@ -317,7 +318,6 @@ def restrained(decided: Plan, situation: Situation, restraint: Restraint | None)
         decided,
         applications=bearing,
         changes=differences(bearing, situation, {}),
-        transitions=staying,
         hold=hold,
         wake_at=until,
     )

@@ -9,7 +9,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Literal
 
-    from controller.model import JSON, Condition, Loss, Phase, Quarantine, Transition
+    from controller.model import (
+        JSON,
+        Binding,
+        Condition,
+        Loss,
+        Phase,
+        Quarantine,
+        Transition,
+    )
     from controller.planning.weights import WeightsQuarantine
 
 
@@ -72,6 +80,9 @@ class Plan:
     """Ours and the carried foreign declarative ones, sorted by name."""
     changes: tuple[Change, ...]
     """Empty: nothing to PUT."""
+    bindings: tuple[Binding, ...] = ()
+    """Sorted by path. Each target was seen at its path, and is there with this config as it was
+    before: they can be executed before it is sent."""
     transitions: tuple[Transition, ...] = ()
     quarantines: tuple[Quarantine, ...] = ()
     refused_weights: tuple[WeightsQuarantine, ...] = ()

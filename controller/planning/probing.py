@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from controller.model import Condition
 from controller.observed import ApplicationStatus
+from controller.planning.paths import path_of
 from controller.planning.situation import was_live
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def routes_to_probe(
     yet, or has a predecessor or a successor beside it.
     """
     ours = [
-        (app, app.release.route)
+        (app, path_of(app.release))
         for app in applications
         if app.release is not None and app.status is not ApplicationStatus.DELETING
     ]

@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from controller.model import Condition, Phase, Quarantine, Transition
-from controller.planning import causes, changes, promotion, suspension
+from controller.planning import bindings, causes, changes, promotion, suspension
 from controller.planning.disappearance import beyond_retire_limit
 from controller.planning.health import Health
 from controller.planning.plan import Cause, Plan, PlannedApplication
@@ -114,12 +114,15 @@ def plan(situation: Situation) -> Plan:
     if differences and not urgent:
         promoting = any(planned.cause is causes.PROMOTED for planned in applications)
         hold, hold_until = changes.hold_back(situation, promoting=promoting)
+    bound = bindings.of_versions((*routes, *suspended.values()), stay, situation)
     if hold:  # so does whatever would go with it
+        bound = bindings.as_they_are(situation)
         transitions = tuple(t for t in transitions if t.phase is not Phase.RETIRING)
     wakes = [*(s.wake_at for s in steps), *(promotion.rollback_due(r, situation) for r in routes)]
     return Plan(
         applications=applications,
         changes=differences,
+        bindings=bound,
         transitions=transitions,
         quarantines=quarantines,
         refused_weights=refused,

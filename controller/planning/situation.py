@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from controller.model import Quarantine, Transition
+from controller.model import DEFAULT_CLUSTER, Quarantine, Transition
 from controller.observed import ApplicationStatus
 from controller.planning.overrides import NOTHING_ORDERED
+from controller.planning.paths import path_of
 from controller.planning.plan import PlannedApplication
 from controller.planning.policy import STANDS_IN
 from controller.planning.weights import WeightsQuarantine, blamed, in_document, unnamed
@@ -76,6 +77,8 @@ class Situation:
     """By release: weights that a start which fails is blamed on, for they are what is new."""
     uptake: Mapping[str, Uptake] = field(default_factory=dict)
     """By name, of applications that are to replace others with the same weights, and of those."""
+    cluster: str = DEFAULT_CLUSTER
+    """The name of the one that was observed, and is planned for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +128,12 @@ def routes_of(situation: Situation) -> list[Route]:
         if app.status is ApplicationStatus.DELETING:
             continue
         if app.release is not None:
-            ours.setdefault(app.release.route, []).append(app)
+            ours.setdefault(path_of(app.release), []).append(app)
         elif app.route is not None:
             foreign.setdefault(app.route, app)
     verdicts: dict[str, list[Verdict]] = {}
     for verdict in situation.verdicts:
-        verdicts.setdefault(verdict.release.route, []).append(verdict)
+        verdicts.setdefault(path_of(verdict.release), []).append(verdict)
     names = {app.name: app for app in situation.applications}
     routes = []
     for path in sorted({*ours, *verdicts}):

@@ -72,15 +72,15 @@ def variables(python: Path, inherited: Mapping[str, str]) -> dict[str, str]:
     A binary that the operator chose is kept. There are none when Ray's interpreter brings no
     HAProxy: then Ray finds or misses it by itself.
     """
-    binary = inherited.get(_CHOICE) or _binary(python)
-    if not binary or binary == str(SCRIPT):
+    real = inherited.get(_CHOICE) or binary(python)
+    if not real or real == str(SCRIPT):
         return {}
-    return {_CHOICE: str(SCRIPT), "WHEELWAY_HAPROXY": binary}
+    return {_CHOICE: str(SCRIPT), "WHEELWAY_HAPROXY": real}
 
 
 @cache
-def _binary(python: Path) -> str:
-    """The HAProxy that comes with Ray Serve for that interpreter."""
+def binary(python: Path) -> str:
+    """The HAProxy that comes with Ray Serve for that interpreter; empty when there is none."""
     try:
         done = subprocess.run(
             [python, "-I", "-c", _ASK],

@@ -326,6 +326,7 @@ class Reconciler:
             overrides=observed.overrides,
             suspects=desired.weights.suspects,
             uptake=observed.judged.uptake,
+            cluster=self._journal.cluster,
         )
 
     def _unchecked(

@@ -20,6 +20,7 @@ from controller import retry
 from controller.errors import Transient, Waiting, WheelwayError
 from controller.logs import about
 from controller.model import Phase, named
+from controller.planning.paths import version_path
 from controller.telemetry.notifiers import Notice
 from controller.telemetry.notifiers.notifier import Notifier
 
@@ -154,7 +155,7 @@ class Notifications:
             "digest": digest,
             "message": event.message,
         }
-        route = f"/predict/{pipeline}/{version}"
+        route = version_path(pipeline, version)
         if phase == Phase.LIVE:
             fields["route"] = route
             with suppress(WheelwayError):  # better told without the seconds than not at all

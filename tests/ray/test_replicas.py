@@ -1,11 +1,17 @@
 """What happens to replicas, their files and their logs, as Serve really runs them."""
 
+import http.client
+import json
 import os
 import shutil
 import signal
+import socket
+import tempfile
+import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import count
+from pathlib import Path
 
 import httpx
 import pytest
@@ -41,6 +47,17 @@ class Demo(Pipeline):
         if request == "die":
             os._exit(1)
         return request
+"""
+PATIENT = """
+import asyncio
+from wheelway import Pipeline
+
+class Demo(Pipeline):
+    examples = (1,)
+
+    async def infer(self, request: float) -> float:
+        await asyncio.sleep(request)
+        return {number}
 """
 NEEDY = """
 import zz_needed
@@ -92,8 +109,23 @@ class Demo(Pipeline):
 
 
 @pytest.fixture(scope="module")
-def site(folder):
-    """One daemon for all tests here, with wheels of requirements beside it."""
+def sockets():
+    """The folder in which every replica here has its socket."""
+    with tempfile.TemporaryDirectory(prefix="ww-") as path:
+        yield Path(path)
+
+
+@pytest.fixture(scope="module")
+def site(folder, sockets):
+    """One daemon for all tests here, with wheels of requirements beside it, and a template by which
+    replicas also answer directly.
+    """
+    shipped = Path("templates/application.yaml.j2").read_text()
+    (folder.folder / "templates").mkdir()
+    (folder.folder / "templates" / "application.yaml.j2").write_text(
+        shipped.replace("  user_config:\n", f"  user_config:\n    direct: {sockets}\n")
+    )
+    folder.basics = folder.basics.replace("[paths]\n", '[paths]\ntemplates = "templates"\n')
     make_wheel(
         folder.folder / "links",
         "zz-needed",
@@ -259,3 +291,92 @@ def test_the_log_has_what_a_request_failed_of_whatever_the_pipeline_did_to_loggi
     with suppress(httpx.TransportError):  # nobody is left to answer
         site.ask(route, 2)
     eventually(lambda: " -- last words" in log(), 30)
+
+
+class Directly(http.client.HTTPConnection):
+    """A kept connection to a replica's socket."""
+
+    def __init__(self, path):
+        super().__init__("gateway", timeout=90)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+    def ask(self, route, body):
+        self.request("POST", route, json.dumps(body), {"content-type": "application/json"})
+        answer = self.getresponse()
+        return answer.status, answer.read(), answer.headers
+
+
+@contextmanager
+def gateway(site, route, path, clients=4):
+    """Clients that ask one socket, and the ingress where it refuses; what came of it, by way."""
+    answers, failures, ending = {"direct": [], "ingress": []}, [], threading.Event()
+
+    def client():
+        direct, ingress = Directly(path), httpx.Client(trust_env=False, timeout=60)
+        while not ending.wait(0.01):
+            way = "direct"
+            try:
+                try:
+                    status, body, _ = direct.ask(route, 0)
+                except (ConnectionRefusedError, FileNotFoundError):
+                    way = "ingress"
+                    direct.close()
+                    answer = ingress.post(f"{site.ingress}{route}", json=0)
+                    status, body = answer.status_code, answer.content
+            except (OSError, http.client.HTTPException, httpx.HTTPError) as error:
+                failures.append((way, repr(error)))
+                direct.close()
+            else:
+                (answers[way] if status == 200 else failures).append(body)
+        direct.close()
+        ingress.close()
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers, failures
+    finally:
+        ending.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_replica_that_is_asked_directly_fails_nobody_when_it_is_replaced(site, sockets):
+    route = "/predict/patient/1.0"
+    toml = "[options]\ngraceful_shutdown_timeout = 60\n"
+    site.drop("patient", code=PATIENT.format(number=1), wheelway_toml=toml)
+    former = live(site, "patient")
+    [replica] = replicas(site, "patient")
+    path = sockets / f"{replica['replica_id']}.sock"
+    eventually(path.exists)
+    kept = Directly(path)
+    status, body, headers = kept.ask(route, 0)
+    assert (status, body, headers["x-wheelway-release"]) == (200, b"1.0", former)
+    assert headers["x-request-id"]
+    with gateway(site, route, path) as (answers, failures):
+        site.drop("patient", code=PATIENT.format(number=2), wheelway_toml=toml)
+        eventually(lambda: not path.exists(), 180)
+        # Longer than Serve drains for what it knows of.
+        status, body, headers = kept.ask(route, 20)
+        assert (status, body, headers["connection"]) == (200, b"1.0", "close")
+        eventually(lambda: len(answers["ingress"]) > 20)
+    assert failures == []
+    assert set(answers["direct"]) == {b"1.0"}
+    assert answers["ingress"][-1] == b"2.0"
+    [replica] = eventually(lambda: replicas(site, "patient"))
+    path = sockets / f"{replica['replica_id']}.sock"
+    with gateway(site, route, path) as (answers, _):
+        eventually(lambda: answers["direct"])
+        os.kill(replica["pid"], signal.SIGKILL)
+        eventually(lambda: answers["ingress"])
+        eventually(lambda: replicas(site, "patient") not in ([], [replica]), 180)
+    eventually(lambda: not path.exists())
+    [replica] = replicas(site, "patient")
+    path = sockets / f"{replica['replica_id']}.sock"
+    assert eventually(lambda: path.exists() and Directly(path).ask(route, 0)[1]) == b"2.0"

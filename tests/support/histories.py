@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from controller.observed import ApplicationStatus
 from controller.planning.overrides import Overrides
+from controller.planning.paths import path_of
 from controller.planning.planner import Planner
 from controller.planning.situation import Limits
 from tests.support import laws, world
@@ -135,8 +136,8 @@ class Judge:
         """Whether the operator or the sources take a version away that works."""
         if self._excluded(release) or (self._unpinned(release) and self._pushed_out(release)):
             return True
-        if release.route not in self.listed:
-            late = self.now >= self.missed_since.get(release.route, self.now) + GRACE
+        if path_of(release) not in self.listed:
+            late = self.now >= self.missed_since.get(path_of(release), self.now) + GRACE
             return (
                 self.sources_known and late and self.daemon.sources.get(release) not in self.losing
             )
@@ -145,7 +146,7 @@ class Judge:
     def _has_lost_much(self, source):
         """Whether a person must confirm that what is missing from a source may go."""
         of_it = {
-            (r.release.route, bool(r.app.route)): r.release
+            (path_of(r.release), bool(r.app.route)): r.release
             for r in self.cluster.ours
             if (r.app.route or self.daemon.records[r.app.name].live_at)
             and self.daemon.sources.get(r.release) == source
@@ -168,6 +169,7 @@ class Judge:
         kept = laws.documents(decided)
         self._what_is_suspended_stays_as_it_is(kept, decided)
         self._what_works_goes_on(kept)
+        self._what_works_is_reached(decided)
         self._strangers_stay_as_they_are(kept)
         self._nobody_is_blamed_in_vain(situation, decided)
         facts = (replace(situation, now=0.0), decided)
@@ -175,6 +177,7 @@ class Judge:
             return
         self.judged = facts
         laws.every_difference_has_its_reason(situation, decided)
+        laws.bindings_hold_before_and_after(situation, decided)
         laws.order_does_not_matter(situation, decided)
         laws.a_failed_start_changes_nothing_else(situation)
         laws.pipelines_do_not_see_each_other(situation)
@@ -192,11 +195,11 @@ class Judge:
         even that of one which still has time to answer.
         """
         hopeful = self.proven | {r.app.name for r in self.cluster.ours if self._has_time(r.app)}
-        routes = {r.release.route: r.release for r in self.cluster.ours if r.app.name in hopeful}
+        routes = {path_of(r.release): r.release for r in self.cluster.ours if r.app.name in hopeful}
         for route, release in routes.items():
             if self._is_suspended(release.pipeline) or self._may_leave(release):
                 continue
-            here = {r.app.name: r.app for r in self.cluster.ours if r.release.route == route}
+            here = {r.app.name: r.app for r in self.cluster.ours if path_of(r.release) == route}
             name = next((n for n, d in kept.items() if d["route_prefix"] == route), None)
             assert name in here, f"{route} is left to {name}"
             if name in self.proven:
@@ -209,6 +212,15 @@ class Judge:
             promoted = here[name].route is None
             alone = self.proven.isdisjoint(here)
             assert promoted or alone or self._has_time(here[name]), f"{name} is mute at {route}"
+
+    def _what_works_is_reached(self, decided):
+        """What has its route and ever answered there has its path, until it may leave."""
+        bound = laws.bound_by(decided)
+        for running in self.cluster.ours:
+            release, name = running.release, running.app.name
+            holds = running.app.route == path_of(release) and name in self.proven
+            if holds and (self._is_suspended(release.pipeline) or not self._may_leave(release)):
+                assert bound.get(running.app.route) == name
 
     def _nobody_is_blamed_in_vain(self, situation, decided):
         """What is live is not quarantined, nor what may still answer."""
@@ -236,7 +248,7 @@ class Judge:
         """Whoever else changes what: what failed at its route does not keep it for that."""
         kept = laws.documents(decided)
         for running in self.cluster.ours:
-            name, route = running.app.name, running.release.route
+            name, route = running.app.name, path_of(running.release)
             holder = self.cluster.holder(route)
             if holder is None or holder.app.name in self.proven or self._has_time(holder.app):
                 continue
@@ -269,14 +281,14 @@ class Judge:
         assert bool(crowded) == ("RouteConflict" in {c.reason for c in self.decided.conditions})
         for running in self.cluster.ours:
             release, name = running.release, running.app.name
-            if release.route in taken:
-                assert running.app.route or release.route in theirs, f"{name} is left over"
+            if path_of(release) in taken:
+                assert running.app.route or path_of(release) in theirs, f"{name} is left over"
                 continue
-            replaced = release.route in self.listed or self._unpinned(release)
+            replaced = path_of(release) in self.listed or self._unpinned(release)
             pushed_out_in_vain = replaced and release.pipeline in crowded
             pin_unmet = self._unpinned(release) and release.pipeline not in served
             source = self.daemon.sources.get(release)
-            lost_with_many = release.route not in self.listed and source in self.losing
+            lost_with_many = path_of(release) not in self.listed and source in self.losing
             kept = pushed_out_in_vain or pin_unmet or lost_with_many
             assert kept, f"{name} should have gone"
             assert running.app.route, f"{name} is left over"

@@ -6,8 +6,9 @@ from dataclasses import replace
 from controller.model import Phase
 from controller.observed import ApplicationStatus
 from controller.planning.causes import NO_LONGER_WANTED
+from controller.planning.paths import path_of
 from controller.planning.rollout import plan
-from controller.planning.situation import Limits, was_live
+from controller.planning.situation import Limits, is_working, was_live
 
 PATIENT = Limits(max_staging=99, retire_limit=1.0, build_deadline=0.0)
 """Under these nothing that one release does can make another wait."""
@@ -42,6 +43,43 @@ def every_difference_has_its_reason(situation, decided):
         assert change.cause.message
         if change.action == "remove" and was_live(there[change.application], situation.records):
             assert change.cause != NO_LONGER_WANTED, change
+
+
+def bindings_hold_before_and_after(situation, decided):
+    """A path leads to one of its own that works now and stays. Only what is to be seen there first
+    has a route of Serve that leads elsewhere; what has its route and was seen there has its path.
+    """
+    there = {
+        app.name: app
+        for app in situation.applications
+        if app.status is not ApplicationStatus.DELETING
+    }
+    after = documents(decided)
+    leads = {document["route_prefix"]: name for name, document in after.items()}
+    bound = bound_by(decided)
+    assert list(bound) == sorted(bound)
+    for path, name in bound.items():
+        assert path_of(there[name].release) == path
+        assert is_working(there[name], situation), f"{path} leads to {name}"
+        assert decided.hold or name in after, f"{path} leads to {name}, which goes"
+        if not decided.hold and leads[path] != name:
+            app = there[leads[path]]
+            assert not app.route or not was_live(app, situation.records), f"{path} left {app.name}"
+    for app in there.values():
+        holds = app.release is not None and app.route == path_of(app.release)
+        if holds and leads.get(app.route) == app.name and was_live(app, situation.records):
+            assert bound[app.route] == app.name
+
+
+def bound_by(decided):
+    """By path: the name of the one application that a plan has it lead to."""
+    found = {}
+    for binding in decided.bindings:
+        (target,) = binding.targets
+        assert (target.slot.member, target.weight) == (None, 1)
+        assert binding.path not in found
+        found[binding.path] = target.slot.application
+    return found
 
 
 def order_does_not_matter(situation, decided):
@@ -96,6 +134,7 @@ def pipelines_do_not_see_each_other(situation):
 def _part(pipeline, decided):
     return (
         [a for a in decided.applications if a.document.get("args", {}).get("pipeline") == pipeline],
+        [b for b in decided.bindings if b.path.startswith(f"/predict/{pipeline}/")],
         [t for t in decided.transitions if t.subject.pipeline == pipeline],
         [q for q in decided.quarantines if q.subject.pipeline == pipeline],
         [c for c in decided.conditions if c.subject.startswith(f"{pipeline}@")],

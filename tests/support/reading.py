@@ -41,7 +41,7 @@ class Demo(Pipeline):
 """
 
 
-def made(tmp_path, name, code=READING, **options):
+def made(tmp_path, name, code=READING, replica="host#1", **options):
     tree, digest = tree_of(make_wheel(tmp_path, name, code=code))
     arguments = {
         "release": {"pipeline": name, "version": "1.0", "digest": "ab" * 32},
@@ -50,8 +50,8 @@ def made(tmp_path, name, code=READING, **options):
         "record_digest": digest,
         "threads": 2,
     }
-    replica = Replica(Arguments.of(arguments | options), LOGGER, name="host#1")
-    return replica, lambda: sys.modules[f"{name}.pipeline"]
+    made = Replica(Arguments.of(arguments | options), LOGGER, name=replica)
+    return made, lambda: sys.modules[f"{name}.pipeline"]
 
 
 def weights_of(tmp_path, version, model, project="demo-weights"):

@@ -7,6 +7,7 @@ import pytest
 from controller.model import PlacementRecord
 from controller.observed import Answer
 from controller.planning.dates import dated, excused, restarted, unwatched
+from controller.planning.paths import path_of
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits
 from tests.support.world import (
@@ -23,7 +24,7 @@ from tests.support.world import (
 
 pytestmark = pytest.mark.unit
 
-ROUTE = release().route
+ROUTE = path_of(release())
 SHORT = "1 replica has taken more than 30s to be scheduled. Resources required for each replica: X"
 MUTE = Answer(None, 404)
 AWAY = Answer(None, None, detail="connection refused", reached=False)

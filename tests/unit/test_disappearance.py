@@ -8,6 +8,7 @@ from controller.config.settings import Config
 from controller.model import Availability, Listing, PlacementRecord, Refusal, Revision
 from controller.observed import Application, ApplicationStatus
 from controller.planning.disappearance import Absences
+from controller.planning.paths import path_of
 from controller.planning.policy import ABSENT
 from controller.reconcile.artifacts import Artifacts, Means
 from controller.reconcile.desired import Gatherer
@@ -20,7 +21,7 @@ SERVED = release(pipeline="iris")
 LIVE = Application(
     name="iris-1.0-aaaa",
     status=ApplicationStatus.RUNNING,
-    route=SERVED.route,
+    route=path_of(SERVED),
     document={"args": {"release": {"project": "acme-iris"}}},
     release=SERVED,
 )

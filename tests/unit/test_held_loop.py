@@ -8,9 +8,11 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
@@ -24,7 +26,7 @@ from wheelway.asgi import Application
 from wheelway.contract import Release
 from wheelway.execution import Runtime, context_of
 from wheelway.limits import Limits
-from wheelway.rescue import connection_of
+from wheelway.rescue import close, connection_of
 from wheelway.watchdog import Watchdog
 
 pytestmark = [pytest.mark.unit, pytest.mark.anyio]
@@ -57,8 +59,9 @@ arguments = json.loads(sys.argv[1])
 
 async def main():
     logging.basicConfig()
-    replica = Replica(Arguments.of(arguments), logging.getLogger("replica"))
-    await replica.reconfigure({"limits": {"request_timeout": 0.5}})
+    replica = Replica(Arguments.of(arguments), logging.getLogger("replica"), name="held")
+    direct = sys.argv[2] if len(sys.argv) > 2 else None
+    await replica.reconfigure({"limits": {"request_timeout": 0.5}, "direct": direct})
     config = uvicorn.Config(replica.application, port=0, log_level="info")
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
@@ -126,8 +129,10 @@ def answers(client, url):
 
 
 @contextmanager
-def served(tmp_path, name, code):
-    """A replica behind uvicorn in a process of its own; its URL, and where its log goes."""
+def served(tmp_path, name, code, direct=None):
+    """A replica behind uvicorn in a process of its own, which also answers in the folder `direct`;
+    its URL, and where its log goes.
+    """
     tree, digest = tree_of(make_wheel(tmp_path, name, code=code))
     arguments = {
         "release": {"pipeline": name, "version": "1.0", "digest": "ab" * 32},
@@ -137,7 +142,7 @@ def served(tmp_path, name, code):
     }
     log = tmp_path / "log"
     with subprocess.Popen(
-        [sys.executable, "-c", SERVING, json.dumps(arguments)],
+        [sys.executable, "-c", SERVING, json.dumps(arguments), *([direct] if direct else [])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log.open("wb"),
@@ -174,6 +179,26 @@ def test_code_that_holds_the_loop_keeps_nobody_beyond_the_request_timeout(tmp_pa
     assert "without completing response" not in text
 
 
+def test_nor_does_it_on_the_way_past_serve(tmp_path):
+    code = HOLDING + HOLDS["a stage of which there is no second instance"]
+    with (
+        tempfile.TemporaryDirectory(prefix="ww-") as folder,
+        served(tmp_path, "direct", code, folder) as (url, log),
+        httpx.Client(transport=httpx.HTTPTransport(uds=f"{folder}/held.sock")) as client,
+    ):
+        eventually(Path(folder, "held.sock").exists)
+        assert answers(client, url)
+        for mine in ("first", "second"):
+            path = tmp_path / mine
+            headers = {"x-request-id": mine}
+            late = client.post(url, json=str(path), headers=headers, timeout=60)
+            assert (late.status_code, late.json()["reason"]) == (504, "TimedOut")
+            assert late.headers["x-request-id"] == mine
+            path.touch()
+            assert answers(client, url)
+    assert "Exception in ASGI" not in log.read_text()
+
+
 def test_no_header_makes_anything_be_written_into_another_connection(tmp_path):
     """uvicorn believes X-Forwarded-For of a proxy on the same machine: port and all."""
     with socket.create_server(("127.0.0.1", 0)) as database:
@@ -200,12 +225,13 @@ def test_no_header_makes_anything_be_written_into_another_connection(tmp_path):
 
 
 @asynccontextmanager
-async def serving(app, **options):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+async def serving(app, own=None, **options):
+    """Its port, or the path of `own`, which is bound already."""
+    with own or socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(app, log_level="error", lifespan="off", **options)
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
-        yield listener.getsockname()[1]
+        yield listener.getsockname() if own else listener.getsockname()[1]
         server.should_exit = True
         await asyncio.wait_for(task, 60)
 
@@ -238,6 +264,38 @@ async def test_a_request_s_connection_is_its_own_and_only_before_its_answer_begi
         assert b"mine" in await reader.read()
         writer.close()
     assert found == [mine, None, None, None, None]
+
+
+async def test_over_a_unix_socket_a_request_s_connection_is_its_own_too():
+    held, answered = [], asyncio.Event()
+
+    async def app(scope, receive, send):
+        held.append(connection_of(receive, asyncio.get_running_loop()))
+        await answered.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        assert connection_of(receive, asyncio.get_running_loop()) is None
+        await send({"type": "http.response.body", "body": b""})
+
+    async def ask(path):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        said = await reader.read()
+        writer.close()
+        return said[9:12]
+
+    with tempfile.TemporaryDirectory(prefix="ww-") as folder, socket.socket(socket.AF_UNIX) as own:
+        own.bind(f"{folder}/own.sock")
+        async with serving(app, own) as path:
+            asked = []
+            for number in range(3):
+                asked.append(asyncio.create_task(ask(path)))
+                await until(lambda number=number: len(held) > number)
+            held[1].answer(504, b"content-length: 4\r\n", b"late")
+            close(held[1].cycle.receive)
+            for connection in held:
+                connection.socket.close()  # or none of them would end
+            answered.set()
+            assert [await one for one in asked] == [b"204", b"504", b"204"]
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])

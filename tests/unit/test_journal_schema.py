@@ -125,7 +125,8 @@ def test_an_upgrade_ends_quarantines_that_a_file_name_brought_on_good_bytes(tmp_
     failed = [quarantine("a", "inspect", "NotAZip"), quarantine("b", "stage", "LoadFailed")]
     with Journal.open(tmp_path, migrations=before) as journal:
         for one in (quarantine("c", "inspect", "TagsIncompatible"), *failed):
-            journal.add_quarantine(one)
+            row = (one.subject.name, "1.0", one.subject.digest, one.stage, one.reason, one.message)
+            journal._put("quarantines", *row, one.inputs, one.log_tail, one.at)
     with Journal.open(tmp_path) as journal:
         assert journal.quarantines() == failed
 

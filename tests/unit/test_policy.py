@@ -7,6 +7,7 @@ from packaging.version import Version
 
 from controller.config.settings import Config, PipelinePolicy
 from controller.model import Artifact, Availability, PipelineEntry, Revision
+from controller.planning.paths import path_of
 from controller.planning.policy import LEAVING, PUSHED_OUT, Case, elect, rule_for, unfetched
 from tests.support.world import candidate, release, rule
 
@@ -226,4 +227,4 @@ def test_other_bytes_of_a_version_take_its_route_however_they_spell_it():
         Case([candidate("1.0.0", "b")], rule(), serving={release("1.0", "a")})
     )
     assert (elected.elected, replaced.reason) == (True, "Replaced")
-    assert elected.release.route == replaced.release.route == "/predict/iris/1.0"
+    assert path_of(elected.release) == path_of(replaced.release) == "/predict/iris/1.0"

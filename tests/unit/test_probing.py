@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from controller.observed import Answer
+from controller.planning.paths import path_of
 from controller.planning.probing import ROUND, due
 from controller.planning.rollout import plan
 from controller.reconcile.observer import Probes
@@ -85,7 +86,7 @@ def probes(hanging):
 def live(number):
     """So many applications that hold their routes, and their records."""
     of = [release(pipeline=f"pipeline-{one}") for one in range(number)]
-    applications = [application(one, route=one.route) for one in of]
+    applications = [application(one, route=path_of(one)) for one in of]
     records = [record(app, routed=NOW - 90, live=NOW - 80) for app in applications]
     return applications, {one.name: one for one in records}
 
@@ -111,7 +112,7 @@ def test_an_ingress_that_hangs_at_400_routes_holds_a_pass_for_a_few_of_them(prob
 def test_it_is_one_condition_and_no_release_is_blamed_or_taken_away(probes, hanging):
     applications, records = live(400)
     successor = release("2.0", "b", pipeline="pipeline-0")
-    promoted = application(successor, route=successor.route)
+    promoted = application(successor, route=path_of(successor))
     applications.append(promoted)
     records[promoted.name] = record(promoted, routed=NOW - 1)
     told = set()

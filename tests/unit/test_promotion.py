@@ -5,6 +5,7 @@ import pytest
 from controller.model import Phase
 from controller.observed import Answer
 from controller.planning import causes
+from controller.planning.paths import path_of
 from controller.planning.plan import Change
 from controller.planning.policy import Verdict
 from controller.planning.rollout import plan
@@ -22,7 +23,7 @@ from tests.support.world import (
 
 pytestmark = pytest.mark.unit
 
-ROUTE = release().route
+ROUTE = path_of(release())
 OLD = application(release(digest="a"))
 NEW = application(release(digest="b"), route=ROUTE)
 NEWEST = release(digest="c")
@@ -109,14 +110,14 @@ def test_a_version_that_makes_room_keeps_what_works_beside_an_unproven_holder():
 
 
 def test_versions_that_vanished_together_keep_what_works_beside_unproven_holders():
-    others = [application(release(v), route=release(v).route) for v in ("2.0", "3.0")]
+    others = [application(release(v), route=path_of(release(v))) for v in ("2.0", "3.0")]
     verdicts = [Verdict(app.release, False, "Absent", "why") for app in (NEW, *others)]
     decided = plan(overtaken(verdicts, [], *others))
     assert routes(decided).items() >= {OLD.name: None, NEW.name: ROUTE}.items()
 
 
 def test_a_route_counts_as_vanished_from_the_source_of_whoever_may_have_it_back():
-    others = [application(release(v), route=release(v).route) for v in ("2.0", "3.0")]
+    others = [application(release(v), route=path_of(release(v))) for v in ("2.0", "3.0")]
     verdicts = [Verdict(app.release, False, "Absent", "why") for app in (NEW, *others)]
     known = {NEW.release: "shelf"}  # where the others came from was in a journal that was lost
     decided = plan(overtaken(verdicts, [], *others, since=31, sources=known))

@@ -6,6 +6,7 @@ import pytest
 
 from controller.model import Phase
 from controller.observed import Answer
+from controller.planning.paths import path_of
 from controller.planning.plan import Cause, Change
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits
@@ -24,7 +25,7 @@ from tests.support.world import (
 
 pytestmark = pytest.mark.unit
 
-ROUTE = release().route
+ROUTE = path_of(release())
 
 
 @pytest.mark.parametrize("reason", ["Inactive", "VersionExcluded", "NotPinned", "Absent"])
@@ -40,7 +41,7 @@ def test_what_policy_or_the_sources_take_away_is_retired(reason):
 
 def making_room(*, newest_live):
     versions = ["1.0", "2.0", "3.0"]
-    apps = [application(release(v), route=release(v).route) for v in versions]
+    apps = [application(release(v), route=path_of(release(v))) for v in versions]
     records = [record(app, routed=1.0, live=2.0) for app in apps[:2]]
     answers = {}
     if newest_live:
@@ -67,7 +68,7 @@ def vanished(count, of):
     verdicts = []
     for number in range(of):
         one = release(pipeline=f"p{number}")
-        apps.append(application(one, route=one.route))
+        apps.append(application(one, route=path_of(one)))
         verdicts.append(gone(one, "Absent") if number < count else elected(one))
     placements = [placement(app.release) for app in apps[count:]]
     records = [record(app, routed=1.0, live=2.0) for app in apps]
@@ -85,7 +86,7 @@ def test_a_limit_of_one_retires_what_vanished_though_successors_of_another_sourc
     apps, verdicts, records, sources = [], [], [], {}
     for number in range(3):
         before, after = (release(pipeline=f"p{number}", digest=d) for d in "ab")
-        served, failing = application(before), application(after, route=after.route)
+        served, failing = application(before), application(after, route=path_of(after))
         apps += [served, failing]
         verdicts += [gone(before, "Absent"), gone(after, "Absent")]
         records += [record(served, live=2.0), record(failing, routed=NOW - 40)]

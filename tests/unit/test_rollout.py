@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from controller.model import Phase
 from controller.observed import Answer, ApplicationStatus, Replica
 from controller.planning import causes
+from controller.planning.paths import path_of
 from controller.planning.plan import Change
 from controller.planning.probing import routes_to_probe
 from controller.planning.rollout import plan
@@ -30,7 +31,7 @@ from tests.support.world import (
 
 pytestmark = pytest.mark.unit
 
-ROUTE = release().route
+ROUTE = path_of(release())
 
 
 def replacing(status, *, now=NOW, message="", building=False, record_of_new=None):
@@ -347,7 +348,7 @@ def test_lightweight_settings_change_the_same_application_in_place():
 def test_a_route_that_clients_may_encode_brings_the_application_for_that():
     extra = {"name": "wheelway-encoded-routes", "route_prefix": "/predict"}
     local = release("1.0+cu1")
-    app = application(local, route=local.route)
+    app = application(local, route=path_of(local))
     facts = ([elected(local)], [placement(local)], [app], [record(app, routed=1.0, live=2.0)])
     assert extra["name"] in routes(plan(situation(*facts, encoded_routes=extra)))
     plain = plan(situation([elected()], [placement()], encoded_routes=extra))
@@ -360,7 +361,7 @@ def test_the_application_for_encoded_routes_comes_changes_and_goes_for_reasons_o
     local, plain = release("1.0+cu1"), release()
     causes_of = {}
     for only in (local, plain):
-        app = application(only, route=only.route)
+        app = application(only, route=path_of(only))
         facts = ([elected(only)], [placement(only)], [app, there], [record(app, live=2.0)])
         [causes_of[only]] = plan(situation(*facts, encoded_routes=extra)).changes
     routed = {"was": "/predict", "route": "/predict"}
@@ -376,8 +377,8 @@ def test_a_route_needs_encoding_when_it_is_another_encoded(path):
 
 
 def test_only_routes_in_question_are_probed():
-    live = application(release(pipeline="live"), route=release(pipeline="live").route)
-    fresh = application(release(pipeline="fresh"), route=release(pipeline="fresh").route)
+    live = application(release(pipeline="live"), route=path_of(release(pipeline="live")))
+    fresh = application(release(pipeline="fresh"), route=path_of(release(pipeline="fresh")))
     asked = routes_to_probe([live, fresh], {live.name: record(live, live=1.0)})
     assert asked == (fresh.route,)
 

@@ -4,6 +4,7 @@ import pytest
 
 from controller.model import Phase
 from controller.planning import causes
+from controller.planning.paths import path_of
 from controller.planning.rollout import plan
 from controller.planning.situation import Limits
 from controller.planning.staging import Turns
@@ -21,7 +22,7 @@ from tests.support.world import (
 
 pytestmark = pytest.mark.unit
 
-ROUTE = release().route
+ROUTE = path_of(release())
 
 
 def test_a_config_waits_while_one_of_ours_is_built_and_not_longer_than_its_deadline():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controller.observed import Answer, Replica, WeightsError
+from controller.planning.paths import path_of
 from controller.planning.swaps import GRACE, Swaps
 from controller.planning.weights import Proven
 from tests.support.world import NOW, application, release
@@ -14,9 +15,10 @@ pytestmark = pytest.mark.unit
 
 OLD, NEW = weights("2026.1", "1"), weights("2026.2", "2")
 OF = release()
+ROUTE = path_of(OF)
 
 
-def app(*ids, named=NEW, route=OF.route):
+def app(*ids, named=NEW, route=ROUTE):
     there = application(OF, route=route)
     config = {"weights": named.document, "former_weights": OLD.document}
     deployments = [{"name": "Host", "user_config": config}]
@@ -38,9 +40,9 @@ class Watched:
     def poll(self, *answers, after=1.0, settled=()):
         self.now += after
         swaps = self.swaps.under_way([self.app], self.proven)
-        heard = {OF.route: list(answers)} if answers else {}
+        heard = {ROUTE: list(answers)} if answers else {}
         return self.swaps.judge(
-            *(swaps, [self.app], dict(zip([OF.route], settled, strict=False)), heard),
+            *(swaps, [self.app], dict(zip([ROUTE], settled, strict=False)), heard),
             now=self.now,
             deadline=100.0,
         )
@@ -118,9 +120,9 @@ def test_what_is_proven_is_not_asked_again():
 def test_several_questions_reach_several_replicas_within_bounds():
     watched = Watched(*"abcdefghijklmnop")
     swaps = watched.swaps.under_way([watched.app], watched.proven)
-    assert watched.swaps.questions(swaps) == [OF.route] * 16
+    assert watched.swaps.questions(swaps) == [ROUTE] * 16
     watched.poll(*(said(one) for one in "abcdefghijklmn"))
-    assert watched.swaps.questions(swaps) == [OF.route] * 16, "two of them are not easily met"
+    assert watched.swaps.questions(swaps) == [ROUTE] * 16, "two of them are not easily met"
 
 
 def test_all_have_their_turn_though_they_are_too_many_for_one_pass():
@@ -139,7 +141,7 @@ def test_the_last_replica_is_asked_for_as_often_as_there_are_replicas():
     watched = Watched(*"abcde")
     watched.poll(*(said(one) for one in "abcd"))
     swaps = watched.swaps.under_way([watched.app], watched.proven)
-    assert watched.swaps.questions(swaps) == [OF.route] * 5
+    assert watched.swaps.questions(swaps) == [ROUTE] * 5
 
 
 def test_a_replicas_own_word_refuses_them_and_other_words_do_not():
@@ -233,7 +235,7 @@ def test_time_in_which_nobody_answered_does_not_count():
 
 def test_what_cannot_serve_without_weights_is_told():
     watched = Watched("a")
-    watched.app = application(OF, route=OF.route)
+    watched.app = application(OF, route=ROUTE)
     error = WeightsError("", "LoadFailed", "no weights")
     found = watched.poll(settled=[said("a", weights_error=error)])
     assert found.refused == []

@@ -60,8 +60,9 @@ def test_an_upgrade_tells_the_wheels_of_an_earlier_journal_from_its_releases(tmp
     stages = {"a": "inspect", "b": "stage", "c": "inspect"}
     with Journal.open(tmp_path, migrations=before) as journal:
         for name, stage in stages.items():
-            failed = Quarantine(Release(name, VERSION, BYTES), stage, "Bad", "it is", "inputs")
-            journal.add_quarantine(failed)
+            journal._put(
+                "quarantines", name, "1.0", BYTES, stage, "Bad", "it is", "inputs", "", 0.0
+            )
             phase = "Staged" if name == "c" else "Quarantined"  # it has passed since
             row = (name, "1.0.0", BYTES, phase, "Bad", "it is", "", "", 1.0)
             journal._run("INSERT INTO releases VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", *row)

@@ -3,6 +3,7 @@
 import pytest
 
 from controller.config.settings import PipelinePolicy
+from controller.planning.paths import path_of
 from tests.support.passes import reasons
 from tests.unit.test_weights_passes import ROUTE, causes, served, wanted
 
@@ -24,7 +25,9 @@ def test_each_version_takes_those_that_fit_it(at_work, paper_head):
     work.drop_weights("2026.1")
     work.drop_weights("2026.2", fits=">=2")
     work.settle()
-    taken = {r.route: str(p[0].weights.version) for r, p in work.journal.proven_weights().items()}
+    taken = {
+        path_of(r): str(p[0].weights.version) for r, p in work.journal.proven_weights().items()
+    }
     assert taken == {ROUTE: "2026.1", "/predict/demo/2.0": "2026.2"}
 
 
