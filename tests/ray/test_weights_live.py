@@ -150,12 +150,12 @@ def test_what_starts_while_a_service_is_silent_has_its_weights_later(site, forwa
         with load_on(site.ingress + tuned.route, 2, pause=0.02) as load:
             rule = '[[pipelines]]\nname = "patient"\noptions = { max_memory = "2GiB" }\n'
             site.configure(NO_GRACE + rule)
-            eventually(lambda: "weights_error" in tuned.told())
-            site.passes()
+            [condition] = eventually(lambda: site.conditions("WeightsAwaited"))
+            assert "the feature store did not answer" in condition.message
             assert before.keys() < tuned.applications().keys()
-            service.touch()
             eventually(lambda: tuned.answer() == ("2.0", two))
-            eventually(lambda: len(tuned.applications()) == 1)
+            service.touch()
+            eventually(lambda: len(tuned.applications()) == 1, deadline=120.0)
         assert not load.failures
         assert tuned.applications().keys() != before.keys()
         assert (tuned.refused(), tuned.answer()) == ({}, ("2.0", two))
