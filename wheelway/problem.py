@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import shlex
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -57,14 +58,21 @@ class Problem:
     detail: str
     headers: tuple[tuple[bytes, bytes], ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
+    log_of: Release | None = None
+    """In whose log the cause is, which no client is told."""
 
     def document(self, request_id: str) -> dict[str, Any]:
         """As JSON's values; `instance` is the request's id, by which the log can be searched."""
+        detail = self.detail
+        if (release := self.log_of) is not None:
+            name, version, one = release.pipeline, release.version, shlex.quote(request_id)
+            command = f"wheelway logs {name} {version} --request {one}"
+            detail += f" Its log has the cause under the request's id: `{command}` where it runs."
         return {
             "type": "about:blank",
             "title": _TITLES.get(self.status, "Client Error"),
             "status": self.status,
-            "detail": self.detail,
+            "detail": detail,
             "instance": request_id,
             "reason": self.reason,
             **self.extra,
@@ -187,19 +195,13 @@ def refused(error: Refused) -> Problem:
 
 def pipeline_failed(release: Release) -> Problem:
     """500: a stage raised."""
-    return Problem(500, "PipelineFailed", f"The pipeline failed; {_log_of(release)}.")
+    return Problem(500, "PipelineFailed", "The pipeline failed.", log_of=release)
 
 
 def result_invalid(release: Release) -> Problem:
     """500: not what the pipeline declared."""
-    detail = f"The pipeline's result violates its declared type; {_log_of(release)}."
-    return Problem(500, "ResultInvalid", detail)
-
-
-def _log_of(release: Release) -> str:
-    """Where the cause is, which no client is told."""
-    command = f"wheelway logs {release.pipeline} {release.version} --request ID"
-    return f"its log has the cause under the request's id: `{command}` where it runs"
+    detail = "The pipeline's result violates its declared type."
+    return Problem(500, "ResultInvalid", detail, log_of=release)
 
 
 def not_loaded() -> Problem:
@@ -223,9 +225,8 @@ def part_failed(error: PartFailed, release: Release) -> Problem | None:
         detail = "A part of the pipeline was too busy to begin with a call in time."
         return Problem(503, "Overloaded", detail, headers=_SOON)
     if isinstance(error, PartUnavailable):
-        what = "A part of the pipeline was not there to answer, or died meanwhile"
-        detail = f"{what}; {_log_of(release)}."
-        return Problem(503, "PartUnavailable", detail, headers=_SOON)
+        detail = "A part of the pipeline was not there to answer, or died meanwhile."
+        return Problem(503, "PartUnavailable", detail, headers=_SOON, log_of=release)
     return None
 
 

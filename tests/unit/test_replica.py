@@ -148,6 +148,8 @@ async def test_a_pipeline_that_writes_into_its_package_hurts_itself_alone(
         answer = await client.post(ROUTE, json=1)
     assert answer.status_code == 500
     assert "shared by all its replicas and read-only" in caplog.text
+    told = answer.json()
+    assert f" --request {told['instance']}` where it runs." in told["detail"]
     sibling = Replica(replica._arguments, LOGGER)
     with pytest.raises(StartFailure, match=r"LoadFailed.*read-only; write to tempfile"):
         await sibling.reconfigure({"settings": {"early": True}})
