@@ -29,6 +29,8 @@ UNFIT = "FitsNot"
 """The weights do not fit the release's version, by what their wheel says."""
 KEPT = "WeightsStay"
 """Nothing else is fit to take the place of what is in force."""
+INACTIVE = "Inactive", "the policy sets active = false for weights"
+"""Why a pipeline takes none: reason and message."""
 MOST_TRIED = 3
 """Weights that a release which was never live is tried with, before it is itself to blame."""
 _TOOK_PART = re.compile(r"(the part '[^']*': )?with the weights ")
@@ -330,8 +332,7 @@ def _unfit(case: WeightsCase) -> Iterable[Verdict]:
 
 def _inactive(case: WeightsCase) -> Iterable[Verdict]:
     for offer in case.offers:
-        why = "the policy sets active = false for weights"
-        yield Verdict(offer.candidate.release, False, "Inactive", why)
+        yield Verdict(offer.candidate.release, False, *INACTIVE)
 
 
 def blamed(

@@ -4,12 +4,12 @@ and conditions for what stands in the way. Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from controller.model import Condition
-from controller.planning.policy import CONFLICT, PIN_UNMET, UNDECIDED
-from controller.planning.weights import UNFIT, JudgedWeights, unnamed
+from controller.planning.policy import CONFLICT, PIN_UNMET, UNDECIDED, Case, elect
+from controller.planning.weights import INACTIVE, UNFIT, JudgedWeights, unnamed
 from controller.planning.weights_look import allowed, pinned
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ QUARANTINED = "Quarantined"
 """Weights failed with a release, and none takes them."""
 FITS_NOTHING = "FitsNothing"
 """Weights fit no version of their pipeline that is served."""
+UNREAD = "AwaitsInspection"
+"""Weights that an earlier run knew are to be looked into again."""
 NO_PIPELINE = "WaitingForPipeline"
 """Weights are there before their pipeline."""
 NOT_SERVED = "NotServed"
@@ -260,11 +262,32 @@ class WeightsStory:
         for verdict in said:
             if verdict.reason != UNFIT:
                 return verdict.reason, verdict.message
-        versions = ", ".join(str(release.version) for release in sorted(self.choices, reverse=True))
+        releases = sorted(self.choices, reverse=True)
+        for release in releases:
+            if offer.suits(release.version):
+                return self._unread(offer, self.choices[release])
+        versions = ", ".join(str(release.version) for release in releases)
         return FITS_NOTHING, (
-            f"its wheel says fits = {offer.told_fits}, which no version of {self.pipeline} does "
-            f"that is to be served: {versions}"
+            f"{self.pipeline} is to be served as {versions}, and fits = {offer.told_fits} in the "
+            "wheel admits none of these. Publish weights whose `fits` admits one, or a version of "
+            f"{self.pipeline} that it admits"
         )
+
+    def _unread(self, offer: WeightsOffer, choice: Choice) -> tuple[str, str]:
+        """Of what would suit a release that did not judge it, since only an earlier run looked into
+        the wheel: what policy says of it beside those that the release has.
+        """
+        rule, wanted, pipeline = self.rule, choice.wanted, self.pipeline
+        if not rule.active:
+            return INACTIVE
+        has = wanted.as_release(pipeline) if wanted is not None else None
+        beside = [replace(offer.candidate, release=has)] if has is not None else []
+        serving = frozenset(one.release for one in beside)
+        case = Case([*beside, offer.candidate], rule, self.pin, serving, owner=self.owner)
+        verdict = next(v for v in elect(case) if v.release.digest == offer.weights.digest)
+        if verdict.elected:
+            return UNREAD, "its wheel is looked into once more before a release takes it"
+        return verdict.reason, verdict.message
 
 
 def _goes_on(failed: WeightsQuarantine, wanted: Weights | None, *, like: Release | None) -> str:

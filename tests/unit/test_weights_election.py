@@ -81,7 +81,8 @@ def test_weights_that_fit_nothing_say_so():
     assert told(found) == {"2026.1": "FitsNothing"}
     (condition,) = found.conditions
     assert condition.message == (
-        "its wheel says fits = '>=3', which no version of iris does that is to be served: 1.0"
+        "iris is to be served as 1.0, and fits = '>=3' in the wheel admits none of these. Publish "
+        "weights whose `fits` admits one, or a version of iris that it admits"
     )
 
 
