@@ -75,6 +75,9 @@ class Application:
     """A build task is running: a PUT would cancel and restart it."""
     message: str = ""
     """The cause of a failure, dug out of the deployments' messages."""
+    failed_start: str = ""
+    """Why a replica failed to start, while Serve tries again and none of its deployment has
+    started; as `message`, of which it is a part. Serve forgets it 30 s after the next one began."""
     replicas: tuple[Replica, ...] = ()
     """Without those of parts."""
     parts: tuple[Part, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,10 @@ mention such a word do not match."""
 _UNCHECKED = re.compile(r"\bA replica of the new version failed its health check\b")
 """All that Serve says of replicas that took a new config and then ended, or were ended by it as
 they did not answer."""
+_SICK = re.compile(r"The deployments \[(.*)\] are UNHEALTHY\.")
+_UNWELL = "A replica's health check failed. This deployment will be UNHEALTHY until"
+"""These two are all that Serve says of an application that lost a replica."""
+_NAME = re.compile(r"'([^']*)'")
 _TAIL_LINES = 30
 
 
@@ -61,6 +65,12 @@ class Diagnosis:
     log_tail: str = ""
 
 
+def failed_start(application: Application) -> Diagnosis | None:
+    """Why a replica did not start, while Serve starts another."""
+    said = application.failed_start
+    return _failure(said, unhealthy=False) if said else None
+
+
 def doubts_its_files(application: Application) -> bool:
     """Whether a replica found other files than were published."""
     marked = _MARKER.search(application.message)
@@ -82,7 +92,7 @@ def diagnose(application: Application) -> Diagnosis:
     if status is ApplicationStatus.RUNNING:
         return Diagnosis(Health.READY, "Running", "every replica has passed its examples")
     if status in {ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY}:
-        return _failure(application)
+        return _failed(application)
     if application.building:
         return Diagnosis(Health.STARTING, "Building", "Serve builds the application")
     if _UNSCHEDULED in application.message:
@@ -93,6 +103,10 @@ def diagnose(application: Application) -> Diagnosis:
 
 def _starting(application: Application) -> str:
     """What goes on, as far as Serve tells of more than one deployment."""
+    if failed := failed_start(application):
+        return (
+            f"a replica failed to start ({failed.reason}: {failed.message}); Serve starts another"
+        )
     parts = [part for part in application.parts if not part.inline]
     coming = [part.name for part in parts if not part.running]
     if not coming:
@@ -147,8 +161,35 @@ _LOST = (
 """Seen when Serve's controller raises in each of its loops over another application."""
 
 
-def _failure(application: Application) -> Diagnosis:
+def _failed(application: Application) -> Diagnosis:
     text = application.message
+    unhealthy = application.status is ApplicationStatus.UNHEALTHY
+    found = _failure(text, unhealthy=unhealthy)
+    sick = _SICK.search(text)
+    if found.reason != "Unhealthy" or sick is None or found.message.startswith(_LOST):
+        return found
+    said = (line for line in text.splitlines() if not (_SICK.match(line) or _UNWELL in line))
+    return replace(found, message=next(said, "") or _replaced(application, sick[1]))
+
+
+def _replaced(application: Application, sick: str) -> str:
+    """That Serve replaces replicas of the deployments that are `sick`, and how many are left."""
+    left = {part.name: part.running for part in application.parts if not part.inline}
+    own = [replica.state for replica in application.replicas].count("RUNNING")
+    told = []
+    for name in _NAME.findall(sick):
+        whose = f" of the part {name!r}" if name in left else ""
+        running = left.get(name, own)
+        others = "1 other goes on" if running == 1 else f"{running} others go on"
+        meanwhile = others if running else "no other runs: requests wait for it, or fail"
+        told.append(
+            f"a replica{whose} ended, or did not answer Serve's health checks; Serve starts "
+            f"another; meanwhile {meanwhile}"
+        )
+    return "; ".join(told)
+
+
+def _failure(text: str, *, unhealthy: bool) -> Diagnosis:
     tail = "\n".join(text.splitlines()[-_TAIL_LINES:])
     if marked := _MARKER.search(text):
         return Diagnosis(Health.FAILED, marked[1], marked[2].strip(), tail)
@@ -171,7 +212,6 @@ def _failure(application: Application) -> Diagnosis:
             "loop. Serve tells no more; its log may (`wheelway logs NAME VERSION`)",
             tail,
         )
-    unhealthy = application.status is ApplicationStatus.UNHEALTHY
     why = text.strip().splitlines()[0] if text.strip() else "Serve gives no cause"
     if unhealthy and _UNSCHEDULED in text and _has_room(text):
         why = f"{_LOST} Serve says: {_needs(text)}"

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from controller.model import Condition
 from controller.observed import ApplicationStatus
 from controller.planning import causes
-from controller.planning.health import Diagnosis, Health, diagnose
+from controller.planning.health import Diagnosis, Health, diagnose, failed_start
 from controller.planning.plan import Cause, PlannedApplication
 from controller.planning.remembered import Remembered
 from controller.planning.situation import routed, since, was_live
+from wheelway.failure import EXAMPLE_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -104,7 +105,8 @@ def admit(
 
 
 def start_of(app: Application, situation: Situation) -> Diagnosis:
-    """How a start goes. A start that takes too long has failed. A release of which no replica ever
+    """How a start goes. A start that takes too long has failed, and one whose example took too long
+    at once: Serve's further tries would take as long each. A release of which no replica ever
     ran the examples is not ready, whatever Serve says; one that was live before is known to start.
     """
     diagnosis = diagnose(app)
@@ -117,7 +119,13 @@ def start_of(app: Application, situation: Situation) -> Diagnosis:
             f"Serve calls it running, yet scaled {idle} to no replica before one had passed its "
             "examples: give `autoscaling_config` a longer `downscale_delay_s`, or min_replicas = 1",
         )
-    if diagnosis.health is not Health.STARTING or situation.now < start_due(app, situation):
+    if diagnosis.health is not Health.STARTING:
+        return diagnosis
+    in_time = situation.now < start_due(app, situation)
+    failed = failed_start(app)
+    if failed is not None and not (in_time and failed.reason != EXAMPLE_TIMEOUT):
+        return failed
+    if in_time:
         return diagnosis
     return Diagnosis(
         Health.FAILED,

@@ -120,6 +120,11 @@ def _application(
     parts = _parts(document, deployments) if document and release else ()
     named = {part.name for part in parts}
     others = [one for key, one in deployments.items() if key not in named]
+    again = {key: one for key, one in deployments.items() if _starts_again(one)}
+    failing = (
+        [one for key, one in again.items() if key not in named],
+        [part for part in parts if part.name in again],
+    )
     now = Application(
         name=name,
         status=status,
@@ -129,6 +134,7 @@ def _application(
         release=release,
         building=status is ApplicationStatus.DEPLOYING and not deployments,
         message=_message(reported.message or "", others, parts),
+        failed_start=_message("", *failing) if status is ApplicationStatus.DEPLOYING else "",
         oddity="" if document is None or release is not None else _oddity(document),
         replicas=tuple(
             Replica(replica.state, replica.pid, replica.replica_id)
@@ -173,6 +179,17 @@ def _parts(
     return tuple(found)
 
 
+def _starts_again(deployment: _Deployment) -> bool:
+    """Whether its message is of a failed start, and none of its replicas has started since. What
+    is left from before a new config is not: Serve then says that the deployment failed or is well.
+    """
+    return (
+        deployment.status == "UPDATING"
+        and _RETRIED.match(deployment.message or "") is not None
+        and all(replica.state != "RUNNING" for replica in deployment.replicas or ())
+    )
+
+
 def _oddity(document: Mapping[str, JSON]) -> str:
     """What of a document cannot be written as strict JSON; empty for nothing."""
     try:
@@ -206,7 +223,13 @@ _UPDATE_FAILED = re.compile(r"^Failed to update the deployments \[.*\]\.?$")
 _BOILERPLATE = re.compile(
     r" This may be due to a problem with its constructor or initial health check failing\."
     r"( See controller logs for details\.)?( Error:)?"
+    r"|^A replica failed to start with exception\. Retrying \d+ more time\(s\)\. Error:$"
 )
+_RETRIED = re.compile(
+    r"A replica failed to start with exception\. Retrying \d+ more time\(s\)\. Error:\n"
+)
+"""Only of a deployment of which no replica ever started, or in a rolling update; of others Serve
+does not say how often it tries (`record_replica_startup_failure`)."""
 _ACTOR = re.compile(r"(ray::\S+\(\)|ray\.exceptions\.\S+: ray::\S+\(\)) \(pid=.*\)$")
 _FRAME = re.compile(r'^  File "(?P<file>[^"]+)", line \d+')
 _RAYS_OWN = re.compile(r"/(site-packages/ray|concurrent/futures)/")
