@@ -11,21 +11,25 @@ of every pass and reads only its events; a log file of it reads as well as a ter
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 import shlex
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
+from controller.cli.lasting import Lasting
 from controller.cli.output import PHASE_STYLES, clean, console, first_line, time_of_day
+from controller.cli.sample import arguments_of
 from controller.logs import LOGGERS, tells_event
 from controller.model import Phase, named
+from controller.planning.causes import HEAD_ENDED
 from controller.planning.paths import version_path
-from controller.planning.policy import UNDECIDED
+from controller.planning.policy import CONFLICT, UNDECIDED
 from controller.planning.weights_telling import REFUSED
 
 if TYPE_CHECKING:
@@ -43,22 +47,20 @@ LOOKS: Final = (2.0, 5.0, 15.0)
 """Seconds until it is asked again while it does not answer, which is busy then."""
 LASTS: Final = 3.0
 """Seconds that a condition must last to be shown: most of a rollout are over sooner."""
+MOMENT: Final = 2.0
+"""The same of a release that waits to know whose its name is."""
+TURN: Final = 10.0
+"""The same of one that waits for others to start: what is built now is often ready by then."""
 BETWEEN_FAILURES: Final = 5.0
 """Least seconds between two failed requests of a release that are shown."""
-LONGEST_EXAMPLE: Final = 400
-"""Characters of an example that still make a line to copy."""
-_BYTES: Final = "application/octet-stream"
-_LINES: Final = "application/x-ndjson"
 
 _UNDERWAY: Final = {"Verified", "Preparing"}
 """Reasons of a fetched release that goes on; with any other it stays where it is."""
 _LEAVING: Final = {Phase.RETIRING, Phase.RETIRED, Phase.SUPERSEDED}
 _STARTING: Final = {Phase.PREPARED, Phase.STAGED, Phase.READY}
 _SHORT: Final = "InsufficientResources"
-_WAITS: Final = {(Phase.FETCHED, UNDECIDED), (Phase.STAGED, _SHORT)}
-_BRIEF: Final = {
-    *("StillCopying", "WaitingForDeletion", "Queued", "CheckingFiles", "SchemaStarting"),
-}
+_QUEUED: Final = "Queued"
+_BRIEF: Final = {"StillCopying", "WaitingForDeletion", "CheckingFiles", "SchemaStarting"}
 """Conditions that come and go with every rollout; `wheelway status` has them."""
 _LABEL_WIDTH: Final = 20
 _STEP_WIDTH: Final = 17
@@ -109,6 +111,7 @@ class Progress:
         get: fetches a JSON document from a URL, or None when it cannot be had quickly.
         command: how this program is called, for the lines to copy.
         clock: seconds since the epoch.
+        monotonic: seconds, of a clock that nobody sets.
         later: calls a function after some seconds, in any thread.
     """
 
@@ -120,6 +123,7 @@ class Progress:
         get: Callable[[str], JSON] | None = None,
         command: str = "wheelway",
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         later: Callable[[float, Callable[[], None]], None] | None = None,
     ) -> None:
         self._ingress_url = ingress_url.rstrip("/")
@@ -130,8 +134,10 @@ class Progress:
         self._later = later or _later
         self._runs: dict[str, _Run] = {}
         self._failures: dict[tuple[str, str], str] = {}  # of one pass: by which release first
-        self._pending: dict[tuple[str, str], Event] = {}
-        """Conditions that have just appeared, by subject and reason."""
+        self._lasting = Lasting(monotonic)
+        """Conditions and waits, by subject and reason."""
+        self._failed_weights: dict[str, str] = {}
+        """By release: those that were told last to have failed with it."""
         self._told_at = float("-inf")
         self._failed: dict[str, list[FailedRequest]] = {}
         """By release of which one was just told: those that are to be told next."""
@@ -140,8 +146,11 @@ class Progress:
     def __call__(self, report: Report) -> None:
         """Show what is new."""
         self._failures.clear()
+        self._head_ended([event for event in report.events if event.reason == HEAD_ENDED.reason])
         for event in report.events:
             release, phase = named(event.subject), event.fields.get("phase")
+            if event.reason == HEAD_ENDED.reason:
+                continue  # told of all at once
             if release is not None and "weights" in event.fields and "by" not in event.fields:
                 self._weights(" ".join(release), event)
             elif phase is None or release is None:
@@ -149,10 +158,7 @@ class Progress:
             else:
                 run = self._runs.setdefault(event.subject, _Run(*release))
                 self._step(run, Phase(phase), event)
-        for key, event in list(self._pending.items()):
-            if self._clock() - event.at >= LASTS:
-                del self._pending[key]
-                self._notice(event)
+        self._lasting.tell()
 
     def say(self, sentence: str, *, style: str = "") -> None:
         """A sentence about the run itself, with the time of the day before it."""
@@ -195,9 +201,15 @@ class Progress:
 
     def _step(self, run: _Run, phase: Phase, event: Event) -> None:
         """One line, unless this step was shown already."""
+        unnamed, key = (phase, event.reason) == (Phase.FETCHED, UNDECIDED), (run.label, UNDECIDED)
+        if not unnamed:
+            self._lasting.end(key)
         if phase is Phase.DISCOVERED:
             run.noticed = run.before = event.at
-        elif (phase, event.reason) in _WAITS:
+        elif unnamed:
+            tell = partial(self._aside, run, phase, event, "waiting", event.message)
+            self._lasting.begin(key, MOMENT, tell)
+        elif (phase, event.reason) == (Phase.STAGED, _SHORT):
             self._aside(run, phase, event, "waiting", event.message)
         elif phase is Phase.FETCHED and event.reason not in _UNDERWAY:
             self._aside(run, phase, event, "not served", f"{event.reason}: {event.message}")
@@ -213,6 +225,8 @@ class Progress:
         step, style = ("weights live", "green") if live else ("weights failed", "red")
         detail = str(event.fields["weights"]) if live else f"{event.reason}: {event.message}"
         more = "" if live else f"{self._command} explain {label}"
+        if not live:
+            self._failed_weights[event.subject] = str(event.fields["weights"])
         self._line(event.at, label, step, first_line(detail), style=style, more=more)
 
     def _said(self, run: _Run, phase: Phase, event: Event) -> tuple[str, str, str]:
@@ -247,11 +261,42 @@ class Progress:
         if change and (event.reason in _BRIEF or (event.reason == _SHORT and named(event.subject))):
             return
         if change == "appeared":
-            self._pending[key] = event
+            tell, lasts = partial(self._notice, event), LASTS
+            if event.reason == _QUEUED:
+                tell, lasts = partial(self._queued, event), TURN
+            self._lasting.begin(key, math.inf if self._is_told(event) else lasts, tell)
         elif change != "gone":
             self._notice(event)
-        elif self._pending.pop(key, None) is None:  # else it was never told
+        elif self._lasting.end(key) and event.reason != _QUEUED:
             self._line(event.at, _label(event.subject), "resolved", event.reason, style="dim")
+
+    def _is_told(self, event: Event) -> bool:
+        """Whether a line said already what a condition says: that this keeps a release from being
+        served, or that these weights failed with it.
+        """
+        run, weights = self._runs.get(event.subject), self._failed_weights.get(event.subject)
+        if event.reason == REFUSED:
+            return weights is not None and event.message.startswith(f"{weights} failed ")
+        return (
+            run is not None and event.reason == CONFLICT and run.shown == (Phase.FETCHED, CONFLICT)
+        )
+
+    def _queued(self, event: Event) -> None:
+        """That a release waits for others to start."""
+        why = f"for its turn: {first_line(event.message)}"
+        self._line(self._clock(), _label(event.subject), "waiting", why, style="yellow")
+
+    def _head_ended(self, ended: Sequence[Event]) -> None:
+        """One line for all that ran on a Ray head which is there no more; each is counted anew."""
+        for event in ended:
+            if (release := named(event.subject)) is not None:
+                run = self._runs.setdefault(event.subject, _Run(*release))
+                run.reach(Phase(event.fields["phase"]), event.at)
+        if ended:
+            count = f"{len(ended)} release{'s'[: len(ended) > 1]}"
+            self.say(
+                f"the former Ray head has ended, and {count} with it; what is wanted starts anew"
+            )
 
     def _notice(self, event: Event) -> None:
         """Something that a person should know of."""
@@ -330,34 +375,6 @@ class Warnings(logging.Handler):
             logger.setLevel(logging.WARNING)
             logger.propagate = False
             logger.addHandler(self)
-
-
-def arguments_of(document: JSON) -> list[str]:
-    """What curl needs beside the URL to ask a release, by its OpenAPI document.
-
-    `@FILE` and `RESULT` stand where a person puts names of files. Empty when there is nothing short
-    to send, or the document is an odd one.
-    """
-    try:
-        posts = [path["post"] for path in document["paths"].values() if "post" in path]
-        [(kind, asked)] = posts[0]["requestBody"]["content"].items()
-        answers = posts[0].get("responses", {}).get("200", {})
-        answer = answers.get("content", {})
-        kept, streams = _BYTES in answer, _LINES in answer
-        examples = asked.get("examples", {})
-        value = next(iter(examples.values()))["value"] if examples else None
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        return []
-    body = json.dumps(value, ensure_ascii=False, separators=(", ", ": ")) if examples else ""
-    if kind == _BYTES:
-        body = value if isinstance(value, str) and len(value) <= LONGEST_EXAMPLE else "@FILE"
-    if not 0 < len(body) <= LONGEST_EXAMPLE:
-        return []
-    send = "--data-binary" if kind == _BYTES else "-d"
-    if body == value and body.startswith("@"):  # which names a file to the other options
-        send = "--data-raw"
-    more = ["-o", "RESULT"] if kept else ["-N"] if streams else []
-    return ["-H", f"content-type: {kind}", send, body, *more]
 
 
 def _label(subject: str) -> str:

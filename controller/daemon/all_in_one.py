@@ -25,6 +25,7 @@ from controller.errors import Stalled, WheelwayError
 from controller.journal import Journal, held, require_unlocked
 from controller.model import Phase, Transition
 from controller.ops.status import ON_CLUSTER
+from controller.planning.causes import HEAD_ENDED
 from controller.rayhead import head, ports
 from controller.serve.replica_logs import following
 
@@ -197,7 +198,7 @@ def _require_ports(config: Config) -> None:
 
 def _end_with_head(state: Path) -> None:
     """Note that nothing runs any more: the head of a run here has ended, however that was."""
-    ended = "HeadEnded", "`wheelway up` had started the Ray head that it ran on, which has ended"
+    ended = HEAD_ENDED.reason, HEAD_ENDED.message
     with suppress(WheelwayError), Journal.open(state) as journal:  # the daemon tells what is wrong
         journal.date({})
         for one in journal.releases(over=False):

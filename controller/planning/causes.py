@@ -46,6 +46,9 @@ LATELY_MISSING = Cause(MISSING, "kept: missing only since a moment ago")
 NOTHING_FITTER = Cause("NothingFitter", "kept: nothing fitter is elected")
 ROUTE_TAKEN = Cause("RouteConflict", "kept: the route is somebody else's")
 
+HEAD_ENDED = Cause(
+    "HeadEnded", "`wheelway up` had started the Ray head that it ran on, which has ended"
+)
 FOREIGN = Cause("NotOurs", "carried as it is")
 ENCODED_ROUTES = Cause(
     "EncodedRoutes", "clients may percent-encode the routes of local versions and epochs"

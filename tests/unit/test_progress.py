@@ -6,17 +6,17 @@ import io
 import logging
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from packaging.version import Version
 from rich.console import Console
 
-from controller.cli.progress import LASTS, Progress, Warnings, arguments_of
+from controller.cli.progress import LASTS, MOMENT, TURN, Progress, Warnings
 from controller.logs import about, tell
 from controller.model import Event, Phase, Release
+from controller.planning.causes import HEAD_ENDED
 from controller.reconcile.report import Report
-from wheelway import Pipeline, contract, openapi
-from wheelway.schema import interface_of
 
 pytestmark = pytest.mark.unit
 
@@ -49,6 +49,8 @@ class Told:
     def __init__(self, get=lambda _: None, clock=time.time) -> None:
         self.due = []
         """What is to be called later, and after how many seconds."""
+        self.seconds = 0.0
+        """By the clock that nobody sets."""
         self._text = io.StringIO()
         out = Console(file=self._text, width=500, highlight=False)
         self._progress = Progress(
@@ -56,6 +58,7 @@ class Told:
             out=out,
             get=get,
             clock=clock,
+            monotonic=lambda: self.seconds,
             later=lambda *due: self.due.append(due),
         )
 
@@ -178,20 +181,19 @@ def test_progress_tells_a_failure_with_its_reason_and_where_to_read_on():
 
 
 def test_progress_tells_a_condition_once_it_has_lasted_and_nothing_of_one_that_has_not():
-    now = [100.0]
-    told = Told(clock=lambda: now[0])
+    told = Told(clock=lambda: 100.0)
     appeared, gone = (
         Event(at, "iris@1.0+aaaaaaaa", "IngressUnreachable", "a 404", {"condition": what})
         for at, what in ((100.0, "appeared"), (100.4, "gone"))
     )
     assert told.feed(appeared) == []
-    now[0] = 100.4
+    told.seconds = 0.4
     assert told.feed(gone) == []
-    now[0] = 200.0
+    told.seconds = 100.0
     assert told.feed() == []
     again = Event(200.0, "ray", "DashboardUnreachable", "nobody answers", {"condition": "appeared"})
     assert told.feed(again) == []
-    now[0] = 200.0 + LASTS
+    told.seconds = 100.0 + LASTS
     (line,) = told.feed()
     assert line.split(maxsplit=1)[1].split() == ["ray", "DashboardUnreachable", "nobody", "answers"]
     gone = Event(204.0, "ray", "DashboardUnreachable", "no longer", {"condition": "gone"})
@@ -214,9 +216,68 @@ def test_progress_says_why_a_release_does_not_go_on_and_says_it_once():
     assert "staged" in told.feed(_reached(IRIS_2, Phase.STAGED, 101.0, "Starting"))[0]
     kept_out = _reached(IRIS_OLD, Phase.FETCHED, 100.0, "NotKept", "keep = 2: 2.0, 1.0")
     assert "NotKept: keep = 2" in told.feed(kept_out)[0]
+
+
+def test_progress_tells_that_a_name_is_waited_for_only_if_that_takes_a_moment():
+    told = Told()
     unnamed = _reached(IRIS_1, Phase.FETCHED, 100.0, "NameUndecided", "somebody may have it")
-    (line,) = told.feed(unnamed)
+    assert told.feed(unnamed) == []
+    told.seconds = 0.1
+    assert "fetched" in told.feed(_reached(IRIS_1, Phase.FETCHED, 100.1, "Preparing"))[0]
+    told.seconds = 60.0
+    assert told.feed() == []
+    assert told.feed(replace(unnamed, subject=str(IRIS_2))) == []
+    told.seconds += MOMENT
+    (line,) = told.feed()
+    assert line.split(maxsplit=3)[1:3] == ["iris", "2.0"]
     assert line.split(maxsplit=3)[3].split(maxsplit=1) == ["waiting", "somebody may have it"]
+    assert told.feed(replace(unnamed, subject=str(IRIS_2))) == []
+
+
+def test_progress_says_once_that_a_release_has_waited_long_for_its_turn():
+    told = Told()
+    queued, turn = (
+        Event(at, str(IRIS_1), "Queued", "4 releases are starting", {"condition": what})
+        for at, what in ((100.0, "appeared"), (138.0, "gone"))
+    )
+    told.feed(_reached(IRIS_1, Phase.PREPARED, 100.0, "Queued"))
+    assert told.feed(queued) == []
+    told.seconds = TURN
+    (line,) = told.feed()
+    assert line.split(maxsplit=4)[1:4] == ["iris", "1.0", "waiting"]
+    assert line.endswith("for its turn: 4 releases are starting")
+    told.seconds = 38.0
+    assert told.feed() == []
+    assert "staged" in told.feed(turn, _reached(IRIS_1, Phase.STAGED, 138.0, "Building"))[0]
+    assert told.feed(replace(queued, subject=str(IRIS_2))) == []
+    assert told.feed(replace(turn, subject=str(IRIS_2))) == []
+
+
+def test_progress_says_in_one_line_that_the_head_before_has_ended():
+    told, ended = Told(), (HEAD_ENDED.reason, HEAD_ENDED.message)
+    (line,) = told.feed(
+        _reached(IRIS_1, Phase.RETIRED, 100.0, *ended),
+        _reached(LOCAL, Phase.RETIRED, 100.0, *ended),
+        _reached(IRIS_2, Phase.SUPERSEDED, 100.0, *ended),
+    )
+    assert line.split(maxsplit=1)[1] == (
+        "the former Ray head has ended, and 3 releases with it; what is wanted starts anew"
+    )
+    (line,) = told.feed(_reached(IRIS_1, Phase.PREPARED, 101.0))
+    assert line.split(maxsplit=3)[3].split() == ["prepared", "0.0", "s"]
+
+
+def test_progress_tells_once_that_a_name_is_anothers():
+    told, why = Told(), ("Conflict", "the name iris belongs to garden")
+    appeared = Event(100.0, str(IRIS_1), *why, {"condition": "appeared", "ok": False})
+    (line,) = told.feed(_reached(IRIS_1, Phase.FETCHED, 100.0, *why), appeared)
+    assert line.endswith("Conflict: the name iris belongs to garden")
+    told.seconds = 60.0
+    assert told.feed(replace(appeared, fields={"condition": "gone"})) == []
+    told.feed(_reached(IRIS_2, Phase.LIVE, 100.0))
+    told.feed(replace(appeared, subject=str(IRIS_2)))
+    told.seconds += LASTS
+    assert "Conflict" in told.feed()[0], "of what serves, nothing said so yet"
 
 
 def test_progress_tells_what_the_daemon_warns_of_unless_an_event_tells_it():
@@ -246,7 +307,9 @@ def test_progress_notes_conditions_but_not_those_of_every_rollout():
     fields = {"condition": "appeared", "ok": False}
     assert told.feed(Event(1.0, "x.whl", "StillCopying", "wait", fields)) == []
     assert told.feed(Event(1.0, str(IRIS_1), "CheckingFiles", "wait", fields)) == []
-    (line,) = told.feed(Event(1.0, "ray", "DashboardUnreachable", "nobody\nanswers", fields))
+    told.feed(Event(1.0, "ray", "DashboardUnreachable", "nobody\nanswers", fields))
+    told.seconds = LASTS
+    (line,) = told.feed()
     assert line.split(maxsplit=1)[1].split() == ["ray", "DashboardUnreachable", "nobody", "answers"]
     (line,) = told.feed(
         Event(2.0, "ray", "DashboardUnreachable", "no longer", {"condition": "gone", "ok": False})
@@ -266,63 +329,6 @@ def test_progress_tells_in_order_though_what_jobs_did_is_heard_of_late():
     assert lines[-1].endswith("fetched, verified     2.0 s")
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        None,
-        [],
-        {},
-        {"paths": {}},
-        {"paths": {"/": {"post": {}}}},
-        {"paths": {"/": {"post": {"requestBody": {"content": {}}}}}},
-        {"paths": {"/": {"post": {"requestBody": {"content": {"application/json": 1}}}}}},
-    ],
-)
-def test_an_odd_document_gives_no_request(document):
-    assert arguments_of(document) == []
-
-
-class _Scale(Pipeline):
-    def infer(self, request: list[float]) -> list[float]:
-        return request
-
-
-class _Upside(Pipeline):
-    def infer(self, image: bytes) -> bytes:
-        return image
-
-
-class _Count(Pipeline):
-    def infer(self, text: bytes) -> int:
-        return len(text)
-
-
-@pytest.mark.parametrize(
-    ("pipeline", "examples", "arguments"),
-    [
-        (_Scale, ([1, 2],), ["-H", "content-type: application/json", "-d", "[1, 2]"]),
-        (_Scale, ([1] * 500,), []),
-        (_Scale, (), []),
-        (_Count, (b"it's\n",), ["--data-binary", "it's\n"]),
-        (_Count, (b"@FILE",), ["--data-raw", "@FILE"]),
-        (_Count, (b"@" * 500,), ["--data-binary", "@FILE"]),
-        (_Count, (b"\x89PNG",), ["--data-binary", "@FILE"]),
-        (_Count, (b"\x00",), ["--data-binary", "@FILE"]),
-        (_Count, (b"x" * 500,), ["--data-binary", "@FILE"]),
-        (_Count, (), ["--data-binary", "@FILE"]),
-        (_Upside, (), ["--data-binary", "@FILE", "-o", "RESULT"]),
-    ],
-)
-def test_the_request_to_copy_is_one_that_the_pipeline_takes(pipeline, examples, arguments):
-    release = contract.Release("demo", "1.0", "ab" * 32)
-    document = openapi.document(release, interface_of(pipeline), examples, "/predict/demo/1.0")
-    found = arguments_of(document)
-    if pipeline is not _Scale:
-        assert found[:2] == ["-H", "content-type: application/octet-stream"]
-        found = found[2:]
-    assert found == arguments
-
-
 def test_weights_are_told_of_when_they_serve_and_when_they_failed():
     told, fields = Told(), {"weights": "iris-weights@2026.11.28+3f9a01c4"}
     subject, said = str(IRIS_1), "every replica answers with them"
@@ -332,6 +338,15 @@ def test_weights_are_told_of_when_they_serve_and_when_they_failed():
     lines = told.feed(Event(1.0, subject, "LoadFailed", "quarantined for it: no file", fields))
     assert lines[0].endswith("weights failed     LoadFailed: quarantined for it: no file")
     assert "explain iris 1.0" in lines[1]
+    said = f"{fields['weights']} failed with it (LoadFailed); others stay in force. Why: no file"
+    refused = Event(1.0, subject, "WeightsRefused", said, {"condition": "appeared", "ok": False})
+    told.feed(refused)
+    told.seconds = 60.0
+    assert told.feed() == [], "told by the line above"
+    assert told.feed(replace(refused, fields={"condition": "gone"})) == []
+    told.feed(replace(refused, message=said.replace("11.28", "11.29")))
+    told.seconds += LASTS
+    assert "WeightsRefused" in told.feed()[0]
     (lifted,) = told.feed(Event(2.0, subject, "QuarantineCleared", "", fields | {"by": "anna"}))
     assert "weights" not in lifted
 

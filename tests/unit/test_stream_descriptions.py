@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from controller.authoring.gates import _reported
-from controller.cli.progress import arguments_of
+from controller.cli.sample import arguments_of
 from tests.support.asking import RELEASE, ROUTE, asking
 from wheelway import Pipeline, openapi, page
 from wheelway.schema import interface_of
