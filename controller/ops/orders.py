@@ -110,7 +110,7 @@ def roll_back(
         after = _former(records, before, shelf)
         told = f"rolled back from {before} to {after}" if before else f"rolled back to {after}"
         order = Pin(shelf.pipeline, (after,), by, note or told, at)
-        journal.order(order, message=f"{told}: {order}")
+        journal.order(order, message=f"{told}: {order}" if note else str(order))
     return {
         "before": str(before) if before else None,
         "after": str(after),

@@ -198,7 +198,7 @@ def roll_back(
         before, after = _former(journal, shelf)
         told = f"rolled back from {before} to {after}"
         order = Pin(shelf.pipeline, (after,), by, note or told, at, of_weights=True)
-        journal.order(order, message=f"{told}: {order}")
+        journal.order(order, message=f"{told}: {order}" if note else str(order))
     return {"before": str(before), "after": str(after), "pin": pin_document(order)}
 
 

@@ -122,6 +122,7 @@ class WeightsGatherer:
             if failed is None:
                 return ""
             said = next(iter(failed.message.splitlines()), "")
+            said = said.removeprefix(f"{revision.filename}: ")  # as nearly all begin
             return f"{revision.filename}: {failed.reason}: {said}"
 
         return WeightsOffered(

@@ -55,6 +55,8 @@ def test_each_rollback_goes_one_version_further_back(journal):
 
 def test_a_rollback_tells_its_note_or_what_it_did(journal):
     assert orders.roll_back(journal, "iris", **BY)["pin"]["note"] == "rolled back from 1.4 to 1.3"
+    event = journal.events(pipeline="iris")[-1]
+    assert event.message == "pinned to 1.3 by alice (rolled back from 1.4 to 1.3)"
     assert orders.roll_back(journal, "iris", **BY, note="drift")["pin"]["note"] == "drift"
     event = journal.events(pipeline="iris")[-1]
     assert event.message.startswith("rolled back from 1.4 to 1.3: pinned to 1.3 by alice (drift)")
