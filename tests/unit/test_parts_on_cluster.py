@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.console import Console
 from controller.cli import watching
 from controller.cli.explain import drawn as drawn_story
 from controller.cli.status import drawn as drawn_status
-from controller.config.settings import RayOptions
+from controller.config.settings import Config, PathOptions, RayOptions
 from controller.journal import Journal
 from controller.model import Phase, Transition
 from controller.observed import Part
@@ -157,6 +158,7 @@ def test_a_part_that_was_scaled_away_before_it_was_proven_is_not_ready():
 
 # -- telling of it -------------------------------------------------------------------------------
 
+CONFIG = Config(paths=PathOptions(state=Path("no-such-folder")))
 IRIS = release()
 SICK = Part("risk", False, "UNHEALTHY", 1, 2, "wheelway-failure[LoadFailed] no model\nTraceback")
 
@@ -187,7 +189,7 @@ def drawn(renderables):
 
 
 def test_status_has_each_part_below_its_release(journal):
-    told = status.tell(journal, lambda: None, 2.0, everything=False)
+    told = status.tell(journal, lambda: CONFIG, 2.0, everything=False)
     [iris] = told["releases"]
     assert iris["parts"][1] == {
         "name": "risk",
@@ -220,7 +222,7 @@ def test_metrics_count_the_replicas_of_parts_that_have_any(journal, tmp_path):
 
 
 def test_the_table_that_stays_open_has_them_as_they_are_now(journal):
-    told = status.tell(journal, lambda: None, 2.0, everything=False)
+    told = status.tell(journal, lambda: CONFIG, 2.0, everything=False)
     now = watching.Beside({NAME: (1, 1)}, {}, {NAME: (replace(SICK, running=2, message=""),)})
     seen_now = watching.document(told, now)
     assert [part["running"] for part in seen_now["releases"][0]["parts"]] == [2]
