@@ -71,7 +71,7 @@ def expect(site, faults, deadline=450):
     """Each fault is quarantined for its own reason, in words that name it; nothing else is."""
     eventually(lambda: site.quarantines().keys() >= faults.keys(), deadline)
     found = site.quarantines()
-    assert found.keys() <= FILES.keys() | STARTS.keys() | {"hanging"}
+    assert found.keys() <= FILES.keys() | STARTS.keys() | {"hanging", "silent"}
     assert {name: found[name].reason for name in faults} == {
         name: fault.reason for name, fault in faults.items()
     }
@@ -204,6 +204,12 @@ LATE = """examples = (1,)
         yield 1
         yield "two"
 """
+SILENT = """examples = (1,)
+    def post_process(self, result) -> Iterator[int]:
+        import threading
+        threading.Event().wait()
+        yield 1
+"""
 STARTS = {
     "unimportable": Bad(
         "ImportFailed", "No module named 'not_there'", {"code": "import not_there"}
@@ -254,16 +260,27 @@ HANGING = Bad(
 
 
 def test_every_release_that_cannot_start_is_quarantined_while_another_serves(site):
-    for name, fault in (STARTS | {"hanging": HANGING}).items():
+    loads = site.folder / "loads"
+    silent = Bad(
+        "ExampleTimeout",
+        "had no result within 61 s",
+        {
+            "code": loading(f"open({str(loads)!r}, 'a').write('x')", body=SILENT),
+            "wheelway_toml": "[options]\nrequest_timeout = 1\n",
+        },
+    )
+    starts = STARTS | {"silent": silent}
+    for name, fault in (starts | {"hanging": HANGING}).items():
         site.drop(name, **fault.how)
-    expect(site, STARTS)
+    expect(site, starts)
+    assert len(loads.read_text()) < 3  # the first replica's failure decided
     raising = site.quarantines()["raising"]
     assert raising.stage == "stage"
     assert "pipeline.py" in raising.log_tail
     assert site.phases()[str(raising.subject)] is Phase.QUARANTINED
     # The one that hangs is still given its time; it gets none any more.
     site.configure(CONFIG.format(ready_deadline=1))
-    expect(site, STARTS | {"hanging": HANGING})
+    expect(site, starts | {"hanging": HANGING})
     eventually(
         lambda: (
             {app.name for app in site.dashboard.applications() if app.release}
