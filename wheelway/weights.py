@@ -120,8 +120,8 @@ def noted(weights: Weights | None, release: Release) -> Iterator[None]:
             raise StartFailure(
                 REPLICA_DIED,
                 f"{deaths} replicas ended while they loaded them: by `os._exit`, by a crash in "
-                f"native code, or killed for memory. For {REMEMBERED / 60:g} minutes after that "
-                "none tries again",
+                f"native code, or killed for memory. For {REMEMBERED / 60:g} minutes no replica on "
+                "this machine loads them, not even once their quarantine is lifted",
             )
         yield
     finally:
