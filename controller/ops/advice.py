@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from controller.model import INSPECT
+
 if TYPE_CHECKING:
     from controller.model import Quarantine
 
@@ -25,6 +27,13 @@ _PARTS: Final = (
 )
 _RUN: Final = "`wheelway check WHEEL` runs the same steps on any machine and shows the traceback."
 _WISHES: Final = "Correct `wheelway.toml` in the wheel, or set the option under [[pipelines]]."
+
+_FITS: Final = (
+    "Correct `wheelway.toml` in the folder of the weights, which may only say `fits`, such as "
+    "fits = '>=1,<2'; build the wheel anew and publish it under another version."
+)
+_OF_WEIGHTS: Final = {"WishesInvalid", "NotOnlyData", "WeightsMissing"}
+"""Reasons for which an inspection refuses a wheel of weights."""
 
 BY_REASON: Final = {
     **dict.fromkeys(
@@ -96,10 +105,14 @@ BY_STAGE: Final = {
 def remedies(quarantine: Quarantine) -> list[str]:
     """Sentences for a person, the most useful first."""
     subject = quarantine.subject
+    clear = f"`wheelway quarantine clear {subject.name} {subject.version}`"
     first = BY_REASON.get(quarantine.reason) or BY_STAGE.get(quarantine.stage, _RUN)
+    if quarantine.stage == INSPECT and quarantine.reason in _OF_WEIGHTS:
+        first = _FITS if quarantine.reason == "WishesInvalid" else first
+        return [first, f"Other bytes are looked into once they are published; these after {clear}."]
     first = first.replace("NAME VERSION", f"{subject.name} {subject.version}")
     again = (
         "It is tried again when its bytes, its options, its settings or the environment change; "
-        f"or after `wheelway quarantine clear {subject.name} {subject.version}`."
+        f"or after {clear}."
     )
     return [first, again]

@@ -347,3 +347,16 @@ def test_the_log_of_weights_is_that_of_who_loads_them(live):
     assert loaders_of(explain.tell(live.journal, "demo", now=time.time())) == []
     with pytest.raises(WheelwayError, match="`wheelway logs demo`"):
         _meant("demo-weights", story["releases"], loaders_of(story))
+
+
+def test_the_advice_for_a_wrong_fits_is_that_for_weights(live):
+    live.drop_weights("2026.4", fits="banana")
+    live.settle()
+    story = explain.tell(live.journal, "demo-weights", Version("2026.4"), now=time.time())
+    ((first, again),) = [c["remedies"] for c in story["releases"] if c["remedies"]]
+    assert "[[pipelines]]" not in first
+    assert "fits = '>=1,<2'" in first
+    assert again == (
+        "Other bytes are looked into once they are published; these after "
+        "`wheelway quarantine clear demo-weights 2026.4`."
+    )
