@@ -24,7 +24,7 @@ PROMOTED = Cause("ExamplesPassed", "promoted: it is ready")
 HOLDS_ROUTE = Cause("HoldsRoute", "it is what policy elects for its route")
 SETTINGS = Cause("SettingsChanged", "its settings or scaling changed, which restarts nothing")
 NEW_WEIGHTS = Cause("NewWeights", "replicas load other weights, which restarts nothing")
-WEIGHTS_ROLLED_BACK = Cause("WeightsRolledBack", "it goes back to weights that it was live with")
+WEIGHTS_ROLLED_BACK = Cause("WeightsRolledBack", "it goes back to earlier weights")
 NO_WEIGHTS = Cause("WeightsWithdrawn", "it serves without weights from now on")
 
 AWAITS_WEIGHTS = Cause(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from controller.model import Quarantine, Tracked, Transition
     from controller.observed import Application
     from controller.planning.situation import Situation
-    from controller.planning.weights import WeightsQuarantine
+    from controller.planning.weights import Weights, WeightsQuarantine
 
 BUILD_RUNNING = "BuildRunning"
 """The reason of a config that waits, as it would restart a build."""
@@ -99,17 +99,23 @@ def _lightweight(app: Application, planned: PlannedApplication) -> Cause:
     """Why an application that keeps its route is applied otherwise."""
     before, after = in_document(app.document), in_document(planned.document)
     if after is not None and (before is None or before.digest != after.digest):
-        back = former_in_document(app.document)
-        went = before is not None and (
-            after.version < before.version or (back is not None and back.digest == after.digest)
-        )
-        cause = causes.WEIGHTS_ROLLED_BACK if went else causes.NEW_WEIGHTS
+        back = before is not None and _is_before(after, before, former_in_document(app.document))
+        cause = causes.WEIGHTS_ROLLED_BACK if back else causes.NEW_WEIGHTS
         told = f"{before or 'none'} -> {after}"
     elif before is not None and after is None:
         cause, told = causes.NO_WEIGHTS, f"{before} -> none"
     else:
         return causes.SETTINGS
     return Cause(cause.reason, f"{cause.message} ({told})")
+
+
+def _is_before(after: Weights, before: Weights, former: Weights | None) -> bool:
+    """Whether weights are of an older version than those in force, or of the same and its former
+    bytes. What is newer is no way back, even where a release was live with it before.
+    """
+    if after.version != before.version:
+        return after.version < before.version
+    return former is not None and former.digest == after.digest
 
 
 def removal_reasons(

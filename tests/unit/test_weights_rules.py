@@ -3,6 +3,7 @@
 import pytest
 
 from controller.config.settings import PipelinePolicy
+from controller.ops import weights as orders
 from controller.planning.paths import path_of
 from tests.support.passes import reasons
 from tests.unit.test_weights_passes import ROUTE, causes, served, wanted
@@ -90,4 +91,26 @@ def test_an_edit_of_the_rule_holds_at_once(live, paper_head):
     live.reconciler.renew(live.config.model_copy(update={"pipelines": (rule,)}))
     live.settle()
     assert wanted(paper_head)[-1] == ["2026.1"]
+    assert "WeightsRolledBack" in causes(live)[-1]
+
+
+def test_weights_that_are_newer_are_no_way_back_though_they_served_before(live):
+    for night in ("2026.1", "2026.2"):
+        live.drop_weights(night)
+        live.settle()
+    orders.roll_back(live.journal, "demo", by="ada", at=live.clock())
+    live.settle()
+    assert "WeightsRolledBack" in causes(live)[-1]
+    orders.unpin(live.journal, "demo", by="ada", at=live.clock())
+    live.settle()
+    assert served(live)[0] == "2026.2"
+    assert "NewWeights: replicas load other weights" in causes(live)[-1]
+
+
+def test_former_bytes_of_the_same_version_are_a_way_back(live, paper_head):
+    live.drop_weights("2026.1")
+    live.settle()
+    paper_head.refused_weights["2026.1"] = {"reason": "LoadFailed", "message": "no"}
+    live.drop_weights("2026.1", content="other")
+    live.settle()
     assert "WeightsRolledBack" in causes(live)[-1]
