@@ -81,6 +81,12 @@ def deployments(site):
     }
 
 
+REPLACED = (
+    "a replica of the part 'risk' ended, or did not answer Serve's health checks; Serve starts "
+    "another; meanwhile 1 other goes on"
+)
+
+
 def test_parts_are_told_and_fail_with_their_release_alone(site, tmp_path):
     site.configure(BUSY)
     held = tmp_path / "held"  # as long as this is there, no part starts
@@ -121,6 +127,7 @@ def test_parts_are_told_and_fail_with_their_release_alone(site, tmp_path):
             held.touch()
             os.kill(victim["pid"], signal.SIGKILL)
             eventually(lambda: counts(site)["risk"][1] < 2)
+            eventually(lambda: [c.message for c in site.conditions("Unhealthy")] == [REPLACED])
             held.unlink()
             eventually(lambda: counts(site) == both)
         [often] = eventually(lambda: site.conditions("RepeatedDeaths"))
