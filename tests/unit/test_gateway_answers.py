@@ -202,6 +202,14 @@ def test_an_ingress_whose_checks_fail_is_tried_all_the_same(tmp_path):
     ingress.end()
 
 
+def test_a_release_is_asked_at_its_own_path_there(front, ingress):
+    front.put(Routes(("ray",), (Route("iris", "1.0", "/pools/a/iris-1", ("ray",)),)))
+    for path in ("/predict/iris/1.0", "/predict/iris/1.0/docs?x=1"):
+        front.get(path)
+    assert [one["path"] for one in ingress.asked] == ["/pools/a/iris-1", "/pools/a/iris-1/docs?x=1"]
+    front.put(routes("iris/1.0", "iris/1.10", "iris/1.9", "tiny/1.0+cu12"))
+
+
 # -- smuggling -------------------------------------------------------------------------------------
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import socket
-import threading
 
 import httpx
 import pytest
 
 from controller.gateway.routing import ApiKey
 from controller.templates import shipped
-from tests.support.gateway import Ingress, digest, routes, running
+from tests.support.gateway import Ingress, digest, routes, running, until
 
 pytestmark = pytest.mark.unit
 
@@ -114,13 +113,14 @@ def test_http2_is_understood(front):
         assert head[3] == 4  # SETTINGS: RFC 9113, 6.5
 
 
-def test_a_client_that_leaves_is_not_computed_for(front, ingress):
+def test_a_client_that_leaves_is_not_computed_for(ingress, tmp_path):
     ingress.answers[PATH] = "hang"
-    with connected(front) as stream:
-        stream.sendall(f"GET {PATH} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
-        while not ingress.asked:
-            threading.Event().wait(0.02)
-    assert ingress.left.wait(60)
+    with running(tmp_path / "g", ingress, access_log=False) as front:
+        front.put(routes("iris/1.0"))
+        with connected(front) as stream:
+            stream.sendall(f"GET {PATH} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            until(lambda: ingress.asked)
+        assert ingress.left.wait(60)  # `timeout server` is longer
 
 
 def test_a_cluster_that_does_not_answer_is_a_problem(front, ingress):
