@@ -282,7 +282,8 @@ def test_the_pages_for_authors_know_every_option_and_every_reason_for_a_refusal(
     pages = [ROOT / "docs" / name for name in ("pipelines.md", "pipeline-reference.md")]
     guide = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     sources = [*ROOT.glob("controller/**/*.py"), ROOT / "wheelway/failure.py"]
-    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    others = {"compatibility.py", "progressive.py"}  # by what an operator's canary is judged
+    text = "\n".join(p.read_text(encoding="utf-8") for p in sources if p.name not in others)
     begin = r"(?:Rejected\(\s*|^[A-Z_]+: Final = )"
     raised = re.findall(rf'{begin}"([A-Z]\w*[a-z]\w*)"', text, re.MULTILINE)
     reasons = set(raised) - {"DigestInvalid"}  # a source's mistake, not an author's
