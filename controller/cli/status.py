@@ -154,8 +154,10 @@ def weights_cells(release: "Mapping[str, Any]", now: float) -> "Iterator[Sequenc
     """
     live, wanted = release.get("weights"), release.get("wanted_weights")
     refused = release.get("refused_weights", ())  # a daemon of before tells less
+    since = release.get("weights_since", "")
+    if since is None:  # those that it was live with on a head that ended
+        live = None
     if live:
-        since = release.get("weights_since")
         age = ago(now - seconds(since)) if since else ""
         yield *_named(live), ("Live", PHASE_STYLES["Live"]), "weights", age
     if wanted and wanted != live:

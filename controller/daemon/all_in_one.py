@@ -201,6 +201,7 @@ def _end_with_head(state: Path) -> None:
     ended = HEAD_ENDED.reason, HEAD_ENDED.message
     with suppress(WheelwayError), Journal.open(state) as journal:  # the daemon tells what is wrong
         journal.date({})
+        journal.weights_ended()
         for one in journal.releases(over=False):
             if one.phase in ON_CLUSTER:
                 over = Phase.RETIRED if one.phase in _SERVED else Phase.SUPERSEDED

@@ -12,6 +12,7 @@ from controller.journal.pruning import Pruning
 from controller.journal.schema import key_of
 from controller.journal.wording import with_note
 from controller.model import Event
+from controller.planning.weights import NOT_SINCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -44,10 +45,20 @@ class WeightsJournal(Pruning):
                 *(*key, PROVEN_KEPT),
             )
             self._forget("proven_weights")
-            former = f", before with {before[0].weights}" if before else ""
-            said = f"every replica answers with {weights}{former}"
-            fields = {"weights": str(weights), "former": str(before[0].weights) if before else ""}
+            others = (one.weights for one in before if one.weights.digest != weights.digest)
+            former = next(map(str, others), "")
+            said = f"every replica answers with {weights}"
+            said += f", before with {former}" if former else ""
+            fields = {"weights": str(weights), "former": former}
             return self.append(Event(at, str(release), "WeightsLive", said, fields))
+
+    def weights_ended(self) -> None:
+        """Nothing serves any more: that releases are live with theirs is to be seen anew."""
+        with self.transaction():
+            self._run(
+                "UPDATE proven_weights SET at = ?1 WHERE cluster = ?2", NOT_SINCE, self.cluster
+            )
+            self._forget("proven_weights")
 
     def drop_weights(self, releases: Iterable[Release]) -> None:
         """Forget what these releases were live with: they are to serve without any."""

@@ -15,6 +15,7 @@ from controller.model import Release
 from controller.ops.times import iso
 from controller.planning.health import briefly
 from controller.planning.paths import version_path
+from controller.planning.weights import NOT_SINCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -109,7 +110,7 @@ class ReleaseDocument(_Named):
     weights: str | None
     """Those that it was last seen live with; null: none."""
     weights_since: str | None
-    """Since when."""
+    """Since when; null: none, or not since the Ray head that it was live on ended."""
     wanted_weights: str | None
     """Those that it is to have, or has already; null: none."""
     refused_weights: list[QuarantinedDocument]
@@ -160,7 +161,7 @@ def release_document(
         "quarantine": quarantine_document(quarantine) if quarantine else None,
         "parts": [part_document(part) for part in parts.get(record.placement, ())],
         "weights": str(served[0].weights) if served else None,
-        "weights_since": iso(served[0].at) if served else None,
+        "weights_since": iso(served[0].at) if served and served[0].at != NOT_SINCE else None,
         "wanted_weights": None
         if record.over
         else weights.wanted.get((subject.name, str(subject.version))),

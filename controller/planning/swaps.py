@@ -16,7 +16,7 @@ from controller.observed import ApplicationStatus
 from controller.planning.doubts import Doubts, Uptake, serving_replicas
 from controller.planning.health import DIGEST_MISMATCH
 from controller.planning.remembered import Remembered
-from controller.planning.weights import Proven, WeightsQuarantine, in_document, unnamed
+from controller.planning.weights import NOT_SINCE, Proven, WeightsQuarantine, in_document, unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -324,8 +324,8 @@ def _all(
         ids = serving_replicas(app)
         if weights is None or not ids:  # one that is scaled to none would be woken
             continue
-        last = next(iter(proven.get(app.release, ())), None)
-        is_back = last is not None and last.weights.digest == weights.digest
+        last = [one for one in proven.get(app.release, ())[:1] if one.at != NOT_SINCE]
+        is_back = any(one.weights.digest == weights.digest for one in last)
         succeeds = (app.release, weights.digest) in replaced
         swap = Swap(app.name, app.release, weights, app.route, ids, is_back, succeeds)
         if is_back:

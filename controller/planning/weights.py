@@ -37,6 +37,8 @@ _TOOK_PART = re.compile(r"(the part '[^']*': )?with the weights ")
 """What a host's report of a failed start begins with, where weights took part in what failed."""
 _UNSAID = {"OutOfMemory", "ReplicaDied", "StartTimeout"}
 """Reasons of failures that nobody is left to tell more of."""
+NOT_SINCE = 0.0
+"""The time of weights that a release was live with on a head that ended."""
 LONGEST_FITS = 60
 """Characters of a wheel's `fits` that are told."""
 _KEPT_BY = "the cache"
@@ -106,7 +108,9 @@ class Proven:
 
     weights: Weights
     at: float
-    """When that was last seen to begin, seconds since the epoch; for a person only."""
+    """When that was last seen to begin, seconds since the epoch; `NOT_SINCE`: not since the head
+    that it was seen on ended.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,16 @@
 """What is told of weights after the daemon was killed at some moment of their swap."""
 
+import io
 import time
 
 import pytest
 from packaging.version import Version
+from rich.console import Console
 
-from controller.ops import explain
+from controller.cli.progress import Progress
+from controller.cli.status import weights_cells
+from controller.daemon.all_in_one import _end_with_head
+from controller.ops import explain, status
 from controller.ops import weights as orders
 
 pytestmark = pytest.mark.unit
@@ -74,3 +79,33 @@ def test_what_fits_nothing_says_what_to_do(at_work):
         "demo is to be served as 1.0, and fits = '>=7' in the wheel admits none of these. Publish "
         "weights whose `fits` admits one, or a version of demo that it admits"
     )
+
+
+def test_weights_are_live_again_only_once_a_new_head_answers_with_them(at_work, paper_head):
+    work = at_work()
+    work.drop()
+    for night in ("2026.1", "2026.2"):
+        work.drop_weights(night)
+        work.settle()
+    work.time_passes(100.0)
+    work.journal.close()
+    paper_head.forgets()
+    _end_with_head(work.state)
+    work.restart()
+    began, printed = work.clock(), io.StringIO()
+    out = Console(file=printed, width=500)
+    progress = Progress("http://127.0.0.1:1", out=out, get=lambda _: None, clock=work.clock)
+    seen = []
+    for _ in range(9):
+        progress(work.pass_(after=1.0))
+        now = work.clock()
+        (one,) = status.tell(work.journal, lambda: work.config, now, everything=False)["releases"]
+        ((_, version, (state, _), *_),) = weights_cells(one, now)
+        seen.append((one["phase"], version, state))
+    assert ("Staged", "2026.2", "Wanted") in seen
+    assert all(phase == "Live" for phase, _, state in seen if state == "Live")
+    assert seen[-1] == ("Live", "2026.2", "Live")
+    (proven,) = work.journal.proven_weights().values()
+    assert [str(one.weights.version) for one in proven] == ["2026.2", "2026.1"]
+    assert proven[0].at > began
+    assert printed.getvalue().count("weights live") == 1
