@@ -48,7 +48,8 @@ def test_three_deaths_of_a_replica_are_told_in_one_line_and_end_after_a_time_of_
     work.settle()
     printed = io.StringIO()
     out = Console(file=printed, width=500)
-    progress = Progress("http://127.0.0.1:1", out=out, get=lambda _: None, clock=work.clock)
+    how = {"get": lambda _: None, "clock": work.clock, "monotonic": work.clock}
+    progress = Progress("http://127.0.0.1:1", out=out, **how)
     for _ in range(OFTEN - 1):
         paper_head.replica_dies("demo")
         assert reasons(work.pass_(after=5.0)) == {}
