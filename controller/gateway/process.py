@@ -38,6 +38,8 @@ _STARTS_WITHIN: Final = 60.0
 """Seconds; it takes a tenth of one on an idle machine."""
 _ANSWERS_WITHIN: Final = 5.0
 _EVERY: Final = 0.05
+_LAST_WORDS: Final = 10.0
+"""Seconds until all that it said before it ended is in the log."""
 _REMEMBERED: Final = 20
 """Lines that HAProxy said last."""
 
@@ -133,11 +135,10 @@ class Gateway:
         self._master = Runtime(folder / MASTER, seconds=_ANSWERS_WITHIN)
         self._process = process
         self._said: deque[str] = deque(maxlen=_REMEMBERED)
-        if process.stderr is not None:
-            listener = threading.Thread(
-                target=self._listen, args=[process.stderr], name="gateway-log", daemon=True
-            )
-            listener.start()
+        self._listener = threading.Thread(
+            target=self._listen, args=[process.stderr], name="gateway-log", daemon=True
+        )
+        self._listener.start()
 
     @property
     def pid(self) -> int:
@@ -196,7 +197,8 @@ class Gateway:
                 self._process.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(patience)
-                return
+                break
+        self._listener.join(_LAST_WORDS)
 
     def await_readiness(self, seconds: float) -> None:
         """Return once the worker answers at its admin socket.
@@ -239,9 +241,9 @@ class Gateway:
         workers = re.findall(r"^(\d+) +worker ", current, re.MULTILINE)
         return _Processes(int(master[1]), int(master[2]), frozenset(map(int, workers)))
 
-    def _listen(self, stream: IO[str]) -> None:
-        with stream:
-            for line in stream:
+    def _listen(self, stream: IO[str] | None) -> None:
+        with contextlib.nullcontext(()) if stream is None else stream as lines:
+            for line in lines:
                 self._said.append(line.rstrip())
                 log.info("gateway: %s", line.rstrip())
 

@@ -223,6 +223,8 @@ class WeightsCase:
     """Digests of those that any release of the pipeline was live with."""
     running: Weights | None = None
     """Those in its application's document, for when nothing was recorded."""
+    is_unread: bool = False
+    """Nobody looked into these in this run yet, but somebody will: they stay until then."""
     fallback: Weights | None = None
     """The former ones in it, likewise."""
     without: bool = False
@@ -246,7 +248,7 @@ class WeightsCase:
     def in_force(self) -> Weights | None:
         """What it serves with, as far as is known."""
         running = self._sound([self.running] if self.running else [])
-        known = *self.sound, *running, *self.spare
+        known = *(running if self.is_unread else ()), *self.sound, *running, *self.spare
         return next(iter(known), None) or self._unfounded
 
     @property

@@ -278,21 +278,32 @@ class Round:
         served = [one.weights for one in proven] + ([fallback] if fallback else [])
         if not offers and not owner and not proven and running is None:
             return None
+        at_hand = _at_hand(offers, release) if owner else ()  # undecided: what is in force stays
         return WeightsCase(
             release,
-            _at_hand(offers, release) if owner else (),  # undecided: what is in force stays
+            at_hand,
             self._rule_of(name),
             self._recorded.pins.get(name),
             owner,
             proven=tuple(one.weights for one in proven),
             elsewhere=self._elsewhere.get(name, frozenset()),
             running=running,
+            is_unread=running is not None and self._is_unread(running, at_hand),
             fallback=fallback,
             without=release in self._running.without,
             refused=frozenset(q.weights.digest for q in self._recorded.refused.get(release, ())),
             lost=frozenset(
                 one.digest for one in served if one != running and not self._offered.is_there(one)
             ),
+        )
+
+    def _is_unread(self, running: Weights, offers: Iterable[WeightsOffer]) -> bool:
+        """Whether what a document names is still to be listed, or looked into."""
+        if any(offer.weights.digest == running.digest for offer in offers):
+            return False
+        listed = self._offered.catalogue.digests.get(running.digest, ())
+        return (
+            not all(map(self._offered.is_unfit, listed)) if listed else not self._offered.complete
         )
 
     def _known(self, needed: Collection[str]) -> dict[str, tuple[KnownWeights, ...]]:

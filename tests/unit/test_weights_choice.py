@@ -282,3 +282,13 @@ def test_new_weights_are_blamed_where_they_took_part_in_what_failed(message, exp
     assert blamed(weights(), document, "LoadFailed", message) is expected
     assert not blamed(weights(digest="2"), document, "LoadFailed", message)
     assert not blamed(None, document, "LoadFailed", message)
+
+
+def test_what_replicas_were_told_to_load_stays_until_somebody_looked_into_it():
+    """A daemon that starts anew amid a swap does not take it back, to order it once more."""
+    one, two, three = (weights(f"2026.{n}", str(n)) for n in (1, 2, 3))
+    before = {"proven": [two, one], "running": three}
+    unread = choose(case(is_unread=True, **before))
+    assert (unread.wanted, unread.former) == (three, two)
+    assert choose(case(is_unread=True, refused={three.digest}, **before)).wanted == two
+    assert choose(case(offer("2026.2", "2"), **before)).wanted == two, "its wheel is gone"
