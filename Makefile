@@ -14,11 +14,11 @@ DASHBOARD_PORT ?=
 PORTS = $(if $(PORT),--port $(PORT)) $(if $(DASHBOARD_PORT),--dashboard-port $(DASHBOARD_PORT))
 
 # For `make test`: more arguments for pytest. Two workers have the tests that share a Ray head, one those
-# of the system, the others the rest. All wait for much of the time, so that five keep two cores busy.
+# of the system, the others the rest. All wait for much of the time, so that four keep two cores busy.
 # Tests of the system boot a systemd of their own, for which the kernel must give namespaces to root;
 # `python3 tests/support/systemd.py` says if it does.
 ARGS ?=
-WORKERS ?= 5
+WORKERS ?= 4
 MARKS = $(shell $(BIN)/python tests/support/systemd.py >&2 || echo "-m 'not system'")
 
 # What Python compiled is kept, whatever the environment says: the tests start hundreds of processes,

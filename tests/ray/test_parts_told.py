@@ -122,7 +122,7 @@ def test_parts_are_told_and_fail_with_their_release_alone(site, tmp_path):
         # A process of a part that dies comes back, and is missed meanwhile.
         for _ in range(OFTEN):
             assert not site.conditions("RepeatedDeaths")
-            running = deployments(site)[name]["risk"]["replicas"]
+            running = eventually(lambda: deployments(site).get(name))["risk"]["replicas"]
             [victim] = [r for r in running if r["state"] == "RUNNING"][:1]
             held.touch()
             os.kill(victim["pid"], signal.SIGKILL)
