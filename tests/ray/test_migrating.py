@@ -71,6 +71,11 @@ class Reader:
                 command, cwd=self.folder, stdout=log, stderr=log
             )
 
+    def awaits(self, text, said):
+        """What the page says that a command in a terminal prints while it runs."""
+        log = self.folder / f"{text.split()[0]}.log"
+        assert eventually(lambda: said in log.read_text()), log.read_text()
+
     def close(self, name):
         if process := self.terminals.pop(name, None):
             process.send_signal(signal.SIGINT)
@@ -147,6 +152,8 @@ def test_every_step_of_the_page_does_what_it_says_and_no_client_notices(reader):
             if clients:
                 clients.stop()
             reader.open(here)
+            if printed:
+                reader.awaits(here, printed.strip())
         else:
             if "models.yaml" in text and clients is None:
                 eventually(lambda: answers(f"{application}models"))
