@@ -216,6 +216,7 @@ class Gateway:
         last: Exception | None = None
         while time.monotonic() < deadline:
             if not self.is_running():
+                self._listener.join(_LAST_WORDS)  # what it said is read by another thread
                 raise Stalled(
                     "GatewayEnded",
                     f"HAProxy in {self.folder} ended with status {self._process.returncode}: "
